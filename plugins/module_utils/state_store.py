@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Where the controller keeps what it knows (``tenant_state_dir``): one path per kind of record.
+
+journal.jsonl                                    intents and effects, appended by the process that acts
+boxes/<project>/<box>/g<generation>.json         box record: what we rented, admitted, deployed
+seals/<project>/<box>/g<generation>.json         the last seal read from the box
+receipts/<project>/<run>/<box>.g<generation>.json
+approvals/<id>.json
+smoke/<spec_sha256>.json                         the CPU smoke of a run spec passed here
+known_hosts/<box>                                pinned host keys, one file per box
+cache/                                           provider lists, shared under a lock; may be deleted any time
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from .box import records
+from .box.names import check_name
+
+
+@dataclass(frozen=True)
+class BoxIdentity:
+    """One rented machine: ``provider_id`` is the provider's own id, as text."""
+
+    project: str
+    box: str
+    generation: int
+    provider_id: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "project": self.project,
+            "box": self.box,
+            "generation": self.generation,
+            "provider_id": self.provider_id,
+        }
+
+
+class StateStore:
+    """Paths and plain reads of ``tenant_state_dir``. Folders are made 0700."""
+
+    def __init__(self, state_dir: str) -> None:
+        if not state_dir:
+            raise ValueError("tenant_state_dir is empty: set it to a folder that outlives this job")
+        self.root = os.path.abspath(os.path.expanduser(state_dir))
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    @property
+    def journal_path(self) -> str:
+        return self.path("journal.jsonl")
+
+    def box_record_path(self, project: str, box: str, generation: int) -> str:
+        return self.path("boxes", check_name("project", project), check_name("box", box), f"g{generation}.json")
+
+    def seal_path(self, project: str, box: str, generation: int) -> str:
+        return self.path("seals", check_name("project", project), check_name("box", box), f"g{generation}.json")
+
+    def receipt_path(self, project: str, run_id: str, box: str, generation: int) -> str:
+        name = f"{check_name('box', box)}.g{generation}.json"
+        return self.path("receipts", check_name("project", project), check_name("run", run_id), name)
+
+    def approval_path(self, approval_id: str) -> str:
+        return self.path("approvals", check_name("approval", approval_id) + ".json")
+
+    def smoke_path(self, spec_sha256: str) -> str:
+        return self.path("smoke", check_name("spec_sha256", spec_sha256) + ".json")
+
+    def known_hosts_path(self, box: str) -> str:
+        return self.path("known_hosts", check_name("box", box))
+
+    def read_box(self, project: str, box: str, generation: int) -> dict[str, Any] | None:
+        return records.read_record_or_none(self.box_record_path(project, box, generation), "box")
+
+    def update_box(self, project: str, box: str, generation: int, **changes: Any) -> dict[str, Any]:
+        """Merge ``changes`` into the box record (made if absent) and write it whole."""
+        known = self.read_box(project, box, generation) or {"project": project, "box": box, "generation": generation}
+        return records.write_record(self.box_record_path(project, box, generation), "box", {**known, **changes})
+
+    def last_generation(self, project: str, box: str) -> int:
+        """The highest generation that this store has a box record of; 0 when it has none."""
+        folder = self.path("boxes", check_name("project", project), check_name("box", box))
+        generations = [os.path.basename(name)[1:-5] for name in glob.glob(os.path.join(folder, "g*.json"))]
+        return max([int(text) for text in generations if text.isdigit()], default=0)
+
+    def receipts(self, project: str, run_id: str) -> list[str]:
+        """Paths of every receipt of a run, over all boxes and generations."""
+        folder = self.path("receipts", check_name("project", project), check_name("run", run_id))
+        return sorted(glob.glob(os.path.join(folder, "*.json")))
+
+    def approvals(self) -> list[str]:
+        return sorted(glob.glob(self.path("approvals", "*.json")))
