@@ -1,0 +1,25 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.resume_checkpoints import newest_checkpoints
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+
+
+class ActionModule(ControllerAction):
+    ARGUMENT_SPEC = {
+        "results_dir": {"type": "path", "required": True},
+        "project": {"type": "str", "required": True},
+        "run_id": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "generation": {"type": "int", "required": True},
+    }
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        here = (params["name"], params["generation"])
+        found = newest_checkpoints(params["results_dir"], params["project"], params["run_id"], not_from=here)
+        return {"changed": False, "checkpoints": found}

@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a module promises: check mode, diff mode, idempotence, action group, where it runs.
+
+A module extends ``tenant.gpu.attributes`` and states its own ``support``; an info module adds
+``tenant.gpu.attributes.info_module``; a module of the action group adds ``tenant.gpu.attributes.actiongroup_vast``;
+one with an action plugin adds ``tenant.gpu.attributes.action_plugin``.
+"""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and predict what would change without changing it.
+  diff_mode:
+    description: Shows what changed, or in check mode would change, when run with C(--diff).
+  idempotent:
+    description: A second run with the same options changes nothing, unless the world changed in between.
+"""
+
+    # Together with the standard part.
+    INFO_MODULE = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module only reads.
+  diff_mode:
+    support: N/A
+    details:
+      - This module only reads.
+  idempotent:
+    support: full
+    details:
+      - This module only reads.
+"""
+
+    # Together with the standard part.
+    ACTIONGROUP_VAST = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/tenant.gpu.vast) in C(module_defaults) to give every module of the group the same options.
+    support: full
+    membership:
+      - tenant.gpu.vast
+"""
+
+    # Together with the standard part.
+    ACTION_PLUGIN = r"""
+options: {}
+attributes:
+  action:
+    description: Has an action plugin of the same name, so a part of it runs on the controller.
+    support: full
+  async:
+    description: Supports the C(async) keyword.
+    support: none
+"""

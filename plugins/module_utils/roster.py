@@ -1,0 +1,228 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""A roster of files: what a manifest promises, and whether a folder keeps the promise.
+
+Everything that leaves a box passes through here as text written by a stranger, so a manifest is read whole or refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from .box import records
+from .box.names import UnsafeName, check_name, check_relative_path, inside
+
+MANIFEST_NAME = "manifest.json"
+INCOMING = ".tenant-incoming"
+QUARANTINE = ".tenant-quarantine"
+RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE])
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_CHUNK = 1024 * 1024
+
+
+class BadManifest(ValueError):
+    """A manifest that must not be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class RosterFile:
+    """One promised file: ``bytes`` is its size, ``path`` is relative to the roster's root."""
+
+    path: str
+    bytes: int
+    sha256: str
+    role: str = "other"
+    loader: str = "none"
+    executable: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "bytes": self.bytes, "sha256": self.sha256, "executable": self.executable}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest record whose paths are safe and whose digest was computed again."""
+
+    record: Mapping[str, Any]
+    files: tuple[RosterFile, ...]
+    digest: str
+    project: str
+    run_id: str
+    box: str
+    generation: int
+    snapshot: bool
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A promise that is not kept: ``what`` completes the sentence "<path> …"."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+def is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.match(value) is not None
+
+
+def manifest_digest(record: Mapping[str, Any]) -> str:
+    """The digest that covers project, run_id, generation and files, and nothing else."""
+    return records.digest({key: record[key] for key in ("project", "run_id", "generation", "files")})
+
+
+def parse_manifest(record: object, where: str = "the manifest") -> Manifest:
+    """The manifest in ``record``. BadManifest for another schema, an unsafe path or a digest that does not fit."""
+    if not isinstance(record, dict) or record.get("schema") != records.schema("manifest"):
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise BadManifest(f"{where} is not a manifest of a known version: {found!r}")
+    try:
+        project = check_name("project", record.get("project"))
+        run_id = check_name("run", record.get("run_id"))
+        box = check_name("box", record.get("box"))
+    except UnsafeName as error:
+        raise BadManifest(f"{where}: {error}") from error
+    generation = record.get("generation")
+    if not _is_count(generation) or generation < 1:
+        raise BadManifest(f"{where}: generation {generation!r} is not a number from 1 up")
+    files = parse_files(record.get("files"), where)
+    computed = manifest_digest(record)
+    if record.get("digest") != computed:
+        raise BadManifest(f"{where} was changed after it was made: its digest does not fit its files")
+    snapshot = record.get("snapshot", False) is not False
+    return Manifest(record, files, computed, project, run_id, box, generation, snapshot)
+
+
+def parse_files(entries: object, where: str = "the roster") -> tuple[RosterFile, ...]:
+    """The files of a roster. BadManifest for unsafe, reserved or colliding paths, or a malformed entry."""
+    if not isinstance(entries, list):
+        raise BadManifest(f"{where}: files is not a list")
+    files = tuple(_parse_file(entry, where) for entry in entries)
+    _refuse_collisions(files, where)
+    return files
+
+
+def _parse_file(entry: object, where: str) -> RosterFile:
+    if not isinstance(entry, dict):
+        raise BadManifest(f"{where}: a file entry is not a mapping")
+    try:
+        path = check_relative_path(entry.get("path"))
+    except UnsafeName as error:
+        raise BadManifest(f"{where}: {error}") from error
+    if path.split("/")[0] in RESERVED:
+        raise BadManifest(f"{where}: {path!r} is a reserved name")
+    size, sha256 = entry.get("bytes"), entry.get("sha256")
+    if not _is_count(size):
+        raise BadManifest(f"{where}: {path!r} has no usable size: {size!r}")
+    if not isinstance(sha256, str) or not is_sha256(sha256):
+        raise BadManifest(f"{where}: {path!r} has no usable sha256: {sha256!r}")
+    role, loader = entry.get("role", "other"), entry.get("loader", "none")
+    if not isinstance(role, str) or not isinstance(loader, str):
+        raise BadManifest(f"{where}: role and loader of {path!r} must be text")
+    return RosterFile(path, int(size), sha256, role, loader, entry.get("executable") is True)
+
+
+def _refuse_collisions(files: Sequence[RosterFile], where: str) -> None:
+    """Two entries for one path, or a path that is a folder of another, have no single meaning."""
+    paths = set()
+    for file in files:
+        if file.path in paths:
+            raise BadManifest(f"{where}: {file.path!r} is listed twice")
+        paths.add(file.path)
+    for file in files:
+        parts = file.path.split("/")
+        for depth in range(1, len(parts)):
+            if "/".join(parts[:depth]) in paths:
+                raise BadManifest(f"{where}: {'/'.join(parts[:depth])!r} is both a file and a folder")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def read_manifest(root: str) -> Manifest:
+    """The manifest saved in ``root``. BadManifest when absent, half-written or changed; the text names the file."""
+    path = os.path.join(root, MANIFEST_NAME)
+    try:
+        return parse_manifest(records.read_record(path, "manifest"), path)
+    except records.RecordError as error:
+        raise BadManifest(str(error)) from error
+
+
+def hash_regular_file(path: str) -> tuple[int, str]:
+    """(bytes, SHA-256) of a regular file. Mismatch-worthy states raise ValueError; symlinks are never followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise ValueError("is missing") from error
+    except OSError as error:
+        what = "is a symlink" if os.path.islink(path) else f"cannot be read ({error.strerror})"
+        raise ValueError(what) from error
+    with os.fdopen(descriptor, "rb") as stream:
+        before = os.fstat(stream.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise ValueError("is not a regular file")
+        sha256 = _hash_stream(stream)
+        after = os.fstat(stream.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError("changed while it was read")
+    return before.st_size, sha256
+
+
+def _hash_stream(stream: Any) -> str:
+    import hashlib
+
+    hasher = hashlib.sha256()
+    try:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            hasher.update(chunk)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    return hasher.hexdigest()
+
+
+def check_file(root: str, file: RosterFile) -> Mismatch | None:
+    """None when ``root/file.path`` has the promised size and hash, read from its bytes now."""
+    try:
+        path = inside(root, file.path)
+        if not os.path.islink(path) and os.path.isfile(path) and os.path.getsize(path) != file.bytes:
+            return Mismatch(file.path, f"has {os.path.getsize(path)} bytes, {file.bytes} were promised")
+        size, sha256 = hash_regular_file(path)
+    except UnsafeName:
+        return Mismatch(file.path, "leads out of its folder through a symlink")
+    except ValueError as error:
+        return Mismatch(file.path, str(error))
+    if (size, sha256) != (file.bytes, file.sha256):
+        return Mismatch(file.path, "has other bytes than promised (its SHA-256 differs)")
+    return None
+
+
+def check_files(root: str, files: Iterable[RosterFile]) -> list[Mismatch]:
+    """Every promise of ``files`` that ``root`` does not keep, by re-reading every byte."""
+    found = [check_file(root, file) for file in files]
+    return [mismatch for mismatch in found if mismatch is not None]
+
+
+def extra_files(root: str, files: Iterable[RosterFile]) -> list[str]:
+    """Paths under ``root`` that no promise covers, sorted; symlinks and devices count, reserved names do not."""
+    promised = {file.path for file in files}
+    found = []
+    for folder, folders, names in os.walk(root):
+        relative = os.path.relpath(folder, root)
+        prefix = "" if relative == "." else relative + "/"
+        if not prefix:
+            folders[:] = [name for name in folders if name not in RESERVED]
+            names = [name for name in names if name not in RESERVED]
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        found += [prefix + name for name in names + links if prefix + name not in promised]
+    return sorted(found)

@@ -1,0 +1,295 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The run spec: one training job as a YAML file (``runs/<name>.yml``), read, checked and given its hash.
+
+``spec_sha256`` covers the spec and every byte of the code tree, so that a record names exactly what was trained.
+PyYAML is imported inside the reader; everything else is standard library.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from typing import Any
+
+from .box import records
+from .box.names import UnsafeName, check_name, check_relative_path
+from .failures import TenantFailure
+
+ROLES = ("checkpoint", "metrics", "log", "other")
+LOADERS = ("torch", "safetensors", "npz", "json", "none")
+TRACKERS = ("none", "tensorboard", "wandb", "trackio")
+ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+
+# name: (accepted types, default); a default of None means that the key is required.
+_FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
+    "id": ((str,), None),
+    "command": ((list,), None),
+    "artifacts": ((list,), None),
+    "code": ((dict,), {}),
+    "workdir": ((str,), "."),
+    "env": ((dict,), {}),
+    "cells": ((list,), [{"id": "main", "args": [], "seed": 0}]),
+    "resources": ((dict,), {}),
+    "candidates": ((list,), []),
+    "inputs": ((list,), []),
+    "requirements": ((str,), ""),
+    "secrets": ((list,), []),
+    "tracker": ((str,), "none"),
+    "checkpoint": ((dict,), {}),
+    "smoke": ((list,), []),
+    "evaluate": ((list,), []),
+    "retries": ((dict,), {}),
+    "budget": ((dict,), {}),
+    "deadline_s": ((int, float), 86400),
+    "grace_s": ((int, float), 30),
+}
+
+
+def load_run_spec(path: str) -> dict[str, Any]:
+    """The run spec at ``path``, whole and checked, with ``code_files``, ``code_sha256`` and ``spec_sha256``.
+
+    :raises TenantFailure: kind ``config``, naming file and line.
+    """
+    spec, lines = _read_yaml(path)
+    return _Reader(path, lines).normalise(spec)
+
+
+class _Reader:
+    def __init__(self, path: str, lines: dict[tuple[Any, ...], int]) -> None:
+        self.path = os.path.abspath(path)
+        self._lines = lines
+
+    def normalise(self, spec: Any) -> dict[str, Any]:
+        if not isinstance(spec, dict):
+            self.refuse((), "a run spec is a mapping with id, command and artifacts")
+        for key in spec:
+            if key not in _FIELDS:
+                self.refuse((key,), f"unknown key {key!r}; known keys are {', '.join(_FIELDS)}")
+        whole = {name: self._field(spec, name) for name in _FIELDS}
+        self._checked("id", lambda: check_name("run id", whole["id"]))
+        whole["command"] = self._argv("command", whole["command"], required=True)
+        whole["smoke"] = self._argv("smoke", whole["smoke"])
+        whole["evaluate"] = self._argv("evaluate", whole["evaluate"])
+        whole["env"] = {str(key): str(value) for key, value in whole["env"].items()}
+        whole["cells"] = self._cells(whole["cells"])
+        whole["artifacts"] = self._artifacts(whole["artifacts"])
+        whole["inputs"] = [self._input(index, entry) for index, entry in enumerate(whole["inputs"])]
+        whole["workdir"] = self._workdir(whole["workdir"])
+        if whole["tracker"] not in TRACKERS:
+            self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
+        return self._with_code(whole)
+
+    def _field(self, spec: dict[str, Any], name: str) -> Any:
+        types, default = _FIELDS[name]
+        if name not in spec or spec[name] is None:
+            if default is None:
+                self.refuse((), f"{name!r} is missing")
+            return default
+        if not isinstance(spec[name], types) or isinstance(spec[name], bool):
+            wanted = " or ".join(kind.__name__ for kind in types)
+            self.refuse((name,), f"{name!r} must be a {wanted}, not {type(spec[name]).__name__}")
+        return spec[name]
+
+    def _argv(self, name: str, value: list[Any], required: bool = False) -> list[str]:
+        if required and not value:
+            self.refuse((name,), f"{name!r} is empty: give the program and its arguments as a list")
+        for index, item in enumerate(value):
+            if isinstance(item, (dict, list)) or item is None:
+                self.refuse((name, index), f"{name}[{index}] must be a plain value")
+        return [str(item) for item in value]
+
+    def _cells(self, cells: list[Any]) -> list[dict[str, Any]]:
+        known: set[str] = set()
+        whole = []
+        for index, cell in enumerate(cells):
+            if not isinstance(cell, dict) or "id" not in cell:
+                self.refuse(("cells", index), f"cells[{index}] needs an id")
+            unknown = set(cell) - {"id", "args", "seed"}
+            if unknown:
+                self.refuse(("cells", index), f"cells[{index}] has unknown keys: {', '.join(sorted(unknown))}")
+            name = str(cell["id"])
+            self._checked(("cells", index, "id"), lambda name=name: check_name("cell", name))
+            if name in known:
+                self.refuse(("cells", index, "id"), f"two cells are called {name!r}: they would share a folder")
+            known.add(name)
+            args = [str(argument) for argument in cell.get("args") or []]
+            whole.append({"id": name, "args": args, "seed": int(cell.get("seed") or 0)})
+        if not whole:
+            self.refuse(("cells",), "'cells' is empty: nothing would be trained")
+        return whole
+
+    def _artifacts(self, artifacts: list[Any]) -> list[dict[str, str]]:
+        if not artifacts:
+            self.refuse(("artifacts",), "'artifacts' is empty: nothing would be brought home")
+        whole = []
+        for index, entry in enumerate(artifacts):
+            if not isinstance(entry, dict) or not isinstance(entry.get("glob"), str):
+                self.refuse(("artifacts", index), f"artifacts[{index}] needs a glob")
+            self._checked(("artifacts", index), lambda entry=entry: check_relative_path(entry["glob"]))
+            role, loader = entry.get("role", "other"), entry.get("loader", "none")
+            if role not in ROLES or loader not in LOADERS:
+                self.refuse(
+                    ("artifacts", index),
+                    f"artifacts[{index}]: role is one of {', '.join(ROLES)} and loader one of {', '.join(LOADERS)}",
+                )
+            whole.append({"glob": entry["glob"], "role": role, "loader": loader})
+        return whole
+
+    def _input(self, index: int, entry: Any) -> dict[str, str]:
+        where = ("inputs", index)
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("uri", "sha256", "dest")):
+            self.refuse(where, f"inputs[{index}] needs uri, sha256 and dest (all text)")
+        self._checked(where, lambda: check_relative_path(entry["dest"]))
+        if not entry["uri"].startswith(("https://", "http://")) or len(entry["sha256"]) != 64:
+            self.refuse(where, f"inputs[{index}]: uri is http(s) and sha256 has 64 hexadecimal digits")
+        return {key: entry[key] for key in ("uri", "sha256", "dest")}
+
+    def _workdir(self, workdir: str) -> str:
+        if workdir in ("", "."):
+            return "."
+        return str(self._checked(("workdir",), lambda: check_relative_path(workdir)))
+
+    def _with_code(self, spec: dict[str, Any]) -> dict[str, Any]:
+        folder = os.path.join(os.path.dirname(self.path), str(spec["code"].get("path", ".")))
+        excluded = [str(pattern) for pattern in spec["code"].get("exclude") or []]
+        if not os.path.isdir(folder):
+            self.refuse(("code",), f"the code folder {folder} does not exist")
+        files = self._checked(("code",), lambda: code_files(folder, excluded))
+        if not files:
+            self.refuse(("code",), f"the code folder {folder} holds no files")
+        code_sha256 = records.digest(files)
+        spec_sha256 = records.digest({"spec": spec, "code_sha256": code_sha256})
+        return dict(
+            spec,
+            source=self.path,
+            code_dir=os.path.realpath(folder),
+            code_files=files,
+            code_sha256=code_sha256,
+            spec_sha256=spec_sha256,
+        )
+
+    def _checked(self, where: Any, check: Any) -> Any:
+        try:
+            return check()
+        except UnsafeName as error:
+            self.refuse(where if isinstance(where, tuple) else (where,), str(error))
+
+    def refuse(self, where: tuple[Any, ...], why: str) -> Any:
+        line = next((self._lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self._lines), 1)
+        raise TenantFailure(
+            "config",
+            f"run spec {self.path} line {line}: {why}",
+            safe="nothing was rented and nothing was started",
+            fix="correct the file and run the same command again",
+        )
+
+
+def code_files(folder: str, exclude: list[str]) -> list[dict[str, Any]]:
+    """The code tree as ``[{path, bytes, sha256}]``, sorted by path. UnsafeName for a symlink or an unsafe name."""
+    patterns = list(ALWAYS_EXCLUDED) + exclude
+    found = []
+    for parent, folders, names in os.walk(folder):
+        relative = os.path.relpath(parent, folder)
+        folders[:] = sorted(name for name in folders if not _excluded(relative, name, patterns))
+        for name in sorted(names):
+            if _excluded(relative, name, patterns):
+                continue
+            path = os.path.normpath(os.path.join(relative, name))
+            whole = os.path.join(parent, name)
+            if os.path.islink(whole) or not os.path.isfile(whole):
+                raise UnsafeName(f"{whole} is a symlink or not a plain file: code is deployed by content")
+            check_relative_path(path)
+            found.append({"path": path, "bytes": os.path.getsize(whole), "sha256": records.sha256_file(whole)})
+    return sorted(found, key=lambda entry: str(entry["path"]))
+
+
+def _excluded(parent: str, name: str, patterns: list[str]) -> bool:
+    path = os.path.normpath(os.path.join(parent, name))
+    return any(fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def resolve_argv(argv: list[str], python: str, **placeholders: str) -> list[str]:
+    """``argv`` with a leading ``python`` replaced by the interpreter and ``{name}`` by its value."""
+    resolved = [python if index == 0 and item in ("python", "python3") else item for index, item in enumerate(argv)]
+    for name, value in placeholders.items():
+        resolved = [item.replace("{" + name + "}", value) for item in resolved]
+    return resolved
+
+
+def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box: dict[str, Any]) -> dict[str, Any]:
+    """What the supervisor on the box is given (``run.json``).
+
+    :param endpoint: the fact ``box_endpoint``.
+    :param box: ``name``, ``tenant_root``, ``python``, ``env`` (mirrors), ``python_path``, ``env_file``, ``durable``.
+    """
+    root = str(box["tenant_root"]).rstrip("/")
+    code = f"{root}/code/{spec['code_sha256']}"
+    environment = dict(box.get("env") or {}, **spec["env"])
+    environment["PYTHONPATH"] = ":".join(
+        path for path in (str(box.get("python_path") or ""), environment.get("PYTHONPATH", "")) if path
+    )
+    return {
+        "project": project,
+        "box": box["name"],
+        "generation": int(endpoint["generation"]),
+        "provider_id": str(endpoint["provider_id"]),
+        "run_id": spec["id"],
+        "spec_sha256": spec["spec_sha256"],
+        "code_sha256": spec["code_sha256"],
+        "python": box["python"],
+        "command": resolve_argv(spec["command"], str(box["python"])),
+        "workdir": os.path.normpath(os.path.join(code, spec["workdir"])),
+        "env": environment,
+        "env_file": box.get("env_file") or "",
+        "cells": spec["cells"],
+        "artifacts": spec["artifacts"],
+        "checkpoint": spec["checkpoint"],
+        "retries": spec["retries"],
+        "durable": box.get("durable") or {"kind": "none", "path": ""},
+        "grace_s": spec["grace_s"],
+        "limits": spec["resources"].get("limits") or {},
+    }
+
+
+def _read_yaml(path: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
+    """The document and the line of each of its keys."""
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TenantFailure(
+            "config",
+            f"cannot read the run spec {path}: {error}",
+            safe="nothing was rented",
+            fix="give the path of a YAML file, for instance tenant_run=runs/digits.yml",
+        ) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.safe_load(text), _lines_of(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else 1
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise TenantFailure(
+            "config",
+            f"run spec {os.path.abspath(path)} line {line}: {problem}",
+            safe="nothing was rented",
+            fix="correct the YAML and run the same command again",
+        ) from error
+
+
+def _lines_of(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    if node is None:
+        return {}
+    lines = {where: node.start_mark.line + 1}
+    if node.id == "mapping":
+        for key, value in node.value:
+            lines.update(_lines_of(value, (*where, key.value)))
+            lines[(*where, key.value)] = key.start_mark.line + 1
+    elif node.id == "sequence":
+        for index, item in enumerate(node.value):
+            lines.update(_lines_of(item, (*where, index)))
+    return lines

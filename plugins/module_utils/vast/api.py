@@ -1,0 +1,550 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The client of vast.ai's REST API: requests, answers, retries. It decides nothing about boxes.
+
+Every request belongs to one class, which says what may be done when the answer is lost:
+
+* ``SAFE`` reads only, so it is simply asked again;
+* ``IDEMPOTENT`` leads to the same end however often it arrives, so it is sent again;
+* ``ONCE`` rents something. It is never sent again; a lost answer is :class:`AmbiguousAnswer` and the caller looks
+  for the stamp.
+
+Failures come in three dresses: a status, a 200 with ``success: false``, and text that is not JSON. An unknown key is
+a 404 just as a missing instance is; ``error`` tells them apart.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import ipaddress
+import json
+import random
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Callable, Iterator
+
+from ..failures import TenantFailure
+
+DEFAULT_URL = "https://console.vast.ai"
+
+SAFE = "safe"
+IDEMPOTENT = "idempotent"
+ONCE = "once"
+
+PAGE_SIZE = 25
+_MAX_PAGES = 400
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_RETRY_STATUSES = (429, 500, 502, 503, 504)
+_MISSING_CODES = ("no_such_instance", "not_found", "invalid_id", "invalid_container", "invalid_container_id")
+
+# Seconds between two requests of one kind that the market asks for (its API reference, 2026-08).
+MARKET_INTERVALS = {
+    "list": 1.0,
+    "show": 2.0,
+    "manage": 1.0,
+    "create": 4.5,
+    "destroy": 3.0,
+    "bid": 5.5,
+    "ssh": 1.0,
+    "charges": 1.0,
+    "search": 6.0,
+}
+
+
+class VastError(TenantFailure):
+    """The API refused, or could not be understood.
+
+    :param status: the HTTP status, 0 when there was no answer.
+    :param code: the API's own word (``no_such_ask``), or ours: ``unanswered``, ``malformed``, ``partial``.
+    :param contract: the id of an instance that the failed create left behind, 0 when none.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        status: int = 0,
+        code: str = "",
+        safe: str = "",
+        fix: str = "",
+        kind: str = "provider",
+        contract: int = 0,
+    ) -> None:
+        super().__init__(kind, what, safe=safe, fix=fix)
+        self.status = status
+        self.code = code
+        self.contract = contract
+
+
+class AmbiguousAnswer(VastError):
+    """A request was sent and may have had its effect: only another look can tell."""
+
+
+class _Reply:
+    """One HTTP answer, its JSON read or not."""
+
+    def __init__(self, status: int, headers: Any, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.text = body.decode("utf-8", "replace")
+        try:
+            self.json: Any = json.loads(self.text)
+            self.is_json = True
+        except ValueError:
+            self.json = None
+            self.is_json = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return self.json if isinstance(self.json, dict) else {}
+
+    @property
+    def code(self) -> str:
+        """The API's word for what went wrong; some endpoints hide it inside the message."""
+        code = self.fields.get("error")
+        if isinstance(code, str) and code:
+            return code
+        match = re.search(r"\b(no_such_[a-z_]+|auth_error|invalid_[a-z]+)\b", self.message)
+        return match.group(1) if match else ""
+
+    @property
+    def message(self) -> str:
+        for name in ("msg", "message", "detail"):
+            if isinstance(self.fields.get(name), str):
+                return str(self.fields[name])
+        return "" if self.is_json else self.text
+
+    @property
+    def is_auth_error(self) -> bool:
+        if self.code == "auth_error" or self.status == 401:
+            return True
+        return self.status in (403, 404) and bool(re.search(r"invalid user key|log in|login", self.message, re.I))
+
+    @property
+    def is_missing(self) -> bool:
+        """The API says that there is no such thing. A 404 that a proxy made up is not the API's word."""
+        known = self.code in _MISSING_CODES or self.code.startswith("no_such_")
+        return known and not self.is_auth_error
+
+    @property
+    def retry_after_s(self) -> float | None:
+        text = (self.headers.get("Retry-After") or "").strip()
+        return float(text) if re.match(r"[0-9]{1,6}(\.[0-9]+)?\Z", text) else None
+
+    @property
+    def contract(self) -> int:
+        value = self.fields.get("new_contract")
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+class _Unsent(Exception):
+    """No connection came about, so the request never left."""
+
+
+class _Unanswered(Exception):
+    """The request left; no whole answer came back."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another host, and turn a PUT into a GET."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+class VastClient:
+    """One account on one API.
+
+    :param api_key: the account's key; kept out of URLs, errors and ``repr``.
+    :param timeout_s: seconds that one request may take.
+    :param retry_for_s: seconds for which a safe or idempotent request is tried again.
+    :param sleep, clock: replaced by a virtual clock in tests.
+    :param intervals: least seconds between two requests of one kind; by default the market's own on the market,
+        none elsewhere.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str = DEFAULT_URL,
+        timeout_s: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        retry_for_s: float = 90.0,
+        intervals: dict[str, float] | None = None,
+        opener: Any = None,
+    ) -> None:
+        self._key = _usable_key(api_key)
+        self.base_url = _usable_url(base_url)
+        self.timeout_s = timeout_s
+        self.sleep = sleep
+        self.clock = clock
+        self._retry_for_s = retry_for_s
+        on_market = urllib.parse.urlsplit(self.base_url).hostname in ("console.vast.ai", "cloud.vast.ai")
+        self._intervals = (MARKET_INTERVALS if on_market else {}) if intervals is None else intervals
+        self._sent_at: dict[str, float] = {}
+        self._opener = opener or urllib.request.build_opener(_NoRedirect)
+        self._provider_clock: tuple[float, float] | None = None
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+
+    def __repr__(self) -> str:
+        return f"VastClient({self.base_url!r})"
+
+    @property
+    def key(self) -> str:
+        """The key itself, for the sender and for checks that it goes nowhere else."""
+        return self._key
+
+    def provider_now(self) -> float | None:
+        """The provider's time (epoch seconds) by its last ``Date`` header; None before the first answer."""
+        if self._provider_clock is None:
+            return None
+        told, at = self._provider_clock
+        return told + (self.clock() - at)
+
+    def redact(self, text: str) -> str:
+        """Text fit for an error or a log: no key, no control characters, at most 300 characters."""
+        clean = re.sub(r"[\x00-\x1f\x7f]+", " ", text.replace(self._key, "***")).strip()
+        return clean if len(clean) <= 300 else clean[:297] + "..."
+
+    # -- reads ---------------------------------------------------------------------------------------------------
+
+    def list_instances(self) -> list[dict[str, Any]]:
+        """Every instance of the account, all pages. VastError if any page fails or rows are missing."""
+        deadline = self.clock() + self._retry_for_s
+        waits = self.back_off()
+        while True:
+            try:
+                return self._whole_list()
+            except VastError as error:
+                wait = next(waits)
+                if error.code not in ("partial", "malformed") or self.clock() + wait > deadline:
+                    raise
+            self.sleep(wait)
+
+    def get_instance(self, instance_id: str) -> dict[str, Any] | None:
+        """One instance, or None when the API says that it is not there."""
+        path = f"/api/v0/instances/{_number(instance_id)}/"
+        reply = self._request("GET", path, SAFE, "show", query={"owner": "me"}, missing_ok=True)
+        if reply.status == 404:
+            return None
+        if "instances" not in reply.fields:
+            raise self._malformed(f"the answer about instance {instance_id} has no 'instances'")
+        row = reply.fields["instances"]
+        if row is None:
+            return None
+        if not _is_row(row) or str(row["id"]) != str(instance_id):
+            raise self._malformed(f"the answer about instance {instance_id} is about something else")
+        return dict(row)
+
+    def search_offers(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Offers that match; an empty list means that the market has none."""
+        reply = self._request("POST", "/api/v0/bundles/", SAFE, "search", body=filters)
+        return self._rows(reply, "offers")
+
+    def list_ssh_keys(self) -> list[dict[str, Any]]:
+        reply = self._request("GET", "/api/v0/ssh/", SAFE, "ssh")
+        if isinstance(reply.json, list):
+            return self._rows(reply, "")
+        return self._rows(reply, "ssh_keys")
+
+    def user(self) -> dict[str, Any]:
+        """The account: ``id``, ``credit``, ``balance``, …; never its key."""
+        reply = self._request("GET", "/api/v0/users/current", SAFE, "user")
+        if "id" not in reply.fields:
+            raise self._malformed("the answer about the account has no 'id'")
+        return {name: value for name, value in reply.fields.items() if name not in ("api_key", "ssh_key")}
+
+    def charges(self, since: float, until: float) -> list[dict[str, Any]]:
+        """What was billed between two moments (epoch seconds): rows with ``source``, ``amount`` and ``items``."""
+        filters = json.dumps({"day": {"gte": int(since), "lte": int(until)}})
+        query = {"select_filters": filters, "format": "tree", "limit": "100"}
+        rows: list[dict[str, Any]] = []
+        for reply in self._pages("/api/v0/charges/", query, "charges"):
+            page = reply.fields.get("results")
+            if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
+                raise self._malformed("a page of charges has no list of 'results'")
+            rows += page
+        return rows
+
+    # -- writes --------------------------------------------------------------------------------------------------
+
+    def create_instance(self, offer_id: int, body: dict[str, Any]) -> str:
+        """Rent an offer; sent once. The new instance's id.
+
+        VastError: refused for certain (``contract`` names a stopped instance that was left behind all the same).
+        AmbiguousAnswer: it may have been rented.
+        """
+        reply = self._request("PUT", f"/api/v0/asks/{_number(offer_id)}/", ONCE, "create", body=body)
+        if not reply.contract:
+            raise AmbiguousAnswer("the create was answered without a 'new_contract'", reply.status, "malformed")
+        return str(reply.contract)
+
+    def set_state(self, instance_id: str, state: str) -> None:
+        """Ask for ``running`` or ``stopped``."""
+        self._manage(instance_id, {"state": state})
+
+    def change_bid(self, instance_id: str, price: float) -> None:
+        """Bid ``price`` dollars an hour for the whole machine."""
+        path = f"/api/v0/instances/bid_price/{_number(instance_id)}/"
+        self._request("PUT", path, IDEMPOTENT, "bid", body={"client_id": "me", "price": price})
+
+    def destroy_instance(self, instance_id: str) -> bool:
+        """Destroy; False when it was gone already."""
+        path = f"/api/v0/instances/{_number(instance_id)}/"
+        reply = self._request("DELETE", path, IDEMPOTENT, "destroy", body={}, missing_ok=True)
+        return reply.status < 400
+
+    def create_ssh_key(self, public_key: str) -> dict[str, Any]:
+        reply = self._request("POST", "/api/v0/ssh/", IDEMPOTENT, "ssh", body={"ssh_key": public_key})
+        key = reply.fields.get("key")
+        return dict(key) if isinstance(key, dict) else {}
+
+    def delete_ssh_key(self, key_id: int) -> bool:
+        path = f"/api/v0/ssh/{_number(key_id)}/"
+        reply = self._request("DELETE", path, IDEMPOTENT, "ssh", body={}, missing_ok=True)
+        return reply.status < 400
+
+    def back_off(self, first_s: float = 0.5, most_s: float = 10.0) -> Iterator[float]:
+        """Waits that grow by half as much again, each jittered between half and the whole of it."""
+        step = first_s
+        while True:
+            yield step * (0.5 + self._random.random() / 2)
+            step = min(step * 1.5, most_s)
+
+    # -- plumbing ------------------------------------------------------------------------------------------------
+
+    def _manage(self, instance_id: str, body: dict[str, Any]) -> None:
+        self._request("PUT", f"/api/v0/instances/{_number(instance_id)}/", IDEMPOTENT, "manage", body=body)
+
+    def _whole_list(self) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        total: Any = None
+        for reply in self._pages("/api/v1/instances/", {"limit": str(PAGE_SIZE)}, "list"):
+            for row in self._rows(reply, "instances"):
+                found[str(row["id"])] = row
+            total = reply.fields.get("total_instances")
+        if isinstance(total, bool) or not isinstance(total, int):
+            raise self._malformed("the list of instances does not say how many there are")
+        if len(found) < total:
+            raise VastError(
+                f"the list of instances is partial: {len(found)} of {total} came",
+                200,
+                "partial",
+                safe="nothing was concluded from it",
+                fix="run again in a minute",
+            )
+        return list(found.values())
+
+    def _pages(self, path: str, query: dict[str, str], pace: str) -> Iterator[_Reply]:
+        """Each page's answer. A token that comes again would loop for ever, so it is an error."""
+        token: Any = None
+        seen: set[str] = set()
+        for _page in range(_MAX_PAGES):
+            page_query = dict(query, after_token=token) if token else query
+            reply = self._request("GET", path, SAFE, pace, query=page_query)
+            yield reply
+            token = reply.fields.get("next_token")
+            if token is None or token == "":
+                return
+            if not isinstance(token, str) or token in seen:
+                raise self._malformed(f"the pages of {path} do not end")
+            seen.add(token)
+        raise self._malformed(f"the pages of {path} do not end")
+
+    def _rows(self, reply: _Reply, name: str) -> list[dict[str, Any]]:
+        rows = reply.fields.get(name) if name else reply.json
+        if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
+            raise self._malformed(f"the answer has no list of {name or 'rows'}")
+        return rows
+
+    def _malformed(self, what: str) -> VastError:
+        return VastError(
+            what, 200, "malformed", safe="nothing was concluded from it", fix="run again; report it if it persists"
+        )
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        repeat: str,
+        pace: str,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        missing_ok: bool = False,
+    ) -> _Reply:
+        deadline = self.clock() + self._retry_for_s
+        waits = self.back_off()
+        while True:
+            self._keep_pace(pace)
+            wait = next(waits)
+            try:
+                reply = self._send(method, path, query, body)
+            except (_Unsent, _Unanswered) as error:
+                failure = self._no_answer(method, path, repeat, error)
+                # A refused connection rented nothing, but a create is still the caller's to repeat.
+                if repeat == ONCE or self.clock() + wait > deadline:
+                    raise failure from None
+            else:
+                again = repeat != ONCE and _worth_repeating(reply)
+                wait = max(wait, reply.retry_after_s or 0.0)
+                if not again or self.clock() + wait > deadline:
+                    return self._checked(method, path, repeat, reply, missing_ok)
+            self.sleep(wait)
+
+    def _keep_pace(self, pace: str) -> None:
+        interval = self._intervals.get(pace, 0.0)
+        earliest = self._sent_at.get(pace, float("-inf")) + interval
+        if interval and earliest > self.clock():
+            self.sleep(earliest - self.clock())
+        self._sent_at[pace] = self.clock()
+
+    def _send(self, method: str, path: str, query: dict[str, str] | None, body: dict[str, Any] | None) -> _Reply:
+        url = self.base_url + path + ("?" + urllib.parse.urlencode(query) if query else "")
+        data = None if body is None else json.dumps(body).encode("utf-8")
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", "User-Agent": "gpu-tenant"}
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 - scheme checked
+        try:
+            with self._opener.open(request, timeout=self.timeout_s) as answer:
+                return self._read(answer.status, answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return self._read(error.code, error)
+        except urllib.error.URLError as error:
+            raise _never_sent(error.reason) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _Unanswered(type(error).__name__) from None
+
+    def _read(self, status: int, answer: Any) -> _Reply:
+        try:
+            body = answer.read(_MAX_ANSWER_BYTES + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise _Unanswered(type(error).__name__) from None
+        length = answer.headers.get("Content-Length")
+        if len(body) > _MAX_ANSWER_BYTES or (length and length.isdigit() and len(body) < int(length)):
+            raise _Unanswered("the answer was cut short")
+        date = email.utils.parsedate_tz(answer.headers.get("Date") or "")
+        if date is not None:
+            self._provider_clock = (float(email.utils.mktime_tz(date)), self.clock())
+        return _Reply(status, answer.headers, body)
+
+    def _no_answer(self, method: str, path: str, repeat: str, error: Exception) -> VastError:
+        what = f"{method} {path} on {self.base_url} got no answer ({self.redact(str(error))})"
+        fix = "check the network and the API's address, then run again"
+        if repeat == SAFE:
+            return VastError(what, 0, "unanswered", safe="it was only a question", fix=fix)
+        if isinstance(error, _Unsent):
+            return VastError(what, 0, "unsent", safe="the request never left this machine", fix=fix)
+        return AmbiguousAnswer(what, 0, "unanswered", safe="it may have had its effect", fix=fix)
+
+    def _checked(self, method: str, path: str, repeat: str, reply: _Reply, missing_ok: bool) -> _Reply:
+        """``reply`` if it is a success (or an allowed absence); else the error that it is."""
+        refused = reply.status >= 300 or reply.fields.get("success") is False
+        if not refused and reply.is_json:
+            return reply
+        if missing_ok and reply.is_missing:
+            reply.status = 404
+            return reply
+        raise self._error(method, path, repeat, reply)
+
+    def _error(self, method: str, path: str, repeat: str, reply: _Reply) -> VastError:
+        said = self.redact(reply.message) or "no reason given"
+        if reply.is_auth_error:
+            return VastError(
+                f"the API refused the key ({said})",
+                reply.status,
+                "auth_error",
+                kind="config",
+                safe="nothing was changed",
+                fix="check the file named by api_key_file, or the environment variable VAST_API_KEY",
+            )
+        what = f"{method} {path} failed with {reply.status}: {said}"
+        if repeat == ONCE and not _is_certain_refusal(reply):
+            return AmbiguousAnswer(what, reply.status, reply.code or "unanswered", contract=reply.contract)
+        if reply.status < 300 and not reply.is_json:
+            return self._malformed(f"{method} {path} was answered with text that is not JSON: {said}")
+        code = reply.code or ("rate_limited" if reply.status == 429 else "")
+        fix = "wait a minute, then run again" if reply.status in _RETRY_STATUSES else ""
+        return VastError(what, reply.status, code, fix=fix, contract=reply.contract)
+
+
+def _worth_repeating(reply: _Reply) -> bool:
+    """A busy or broken server, or a success that cannot be read; but a used-up search quota lasts till midnight."""
+    if reply.code == "search_quota_exceeded":
+        return False
+    return reply.status in _RETRY_STATUSES or (reply.status < 300 and not reply.is_json)
+
+
+def _is_certain_refusal(reply: _Reply) -> bool:
+    """The API itself said no before it rented: its own JSON below 500, or the rate limiter's text."""
+    if reply.status == 429:
+        return True
+    return reply.status < 500 and bool(reply.fields) and (bool(reply.code) or reply.fields.get("success") is False)
+
+
+def _never_sent(reason: Any) -> Exception:
+    """Whether a failed request can have reached the server: refused connections, DNS and TLS failures cannot."""
+    text = type(reason).__name__ if isinstance(reason, BaseException) else str(reason)
+    if isinstance(reason, (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)):
+        return _Unsent(text)
+    return _Unanswered(text)
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("id"), int) and not isinstance(row["id"], bool)
+
+
+def _number(value: Any) -> str:
+    text = str(value)
+    if not re.match(r"[0-9]{1,18}\Z", text):
+        raise TenantFailure("config", f"{text[:40]!r} is not the number of an instance, offer or key")
+    return text
+
+
+def _usable_key(api_key: str) -> str:
+    key = (api_key or "").strip()
+    if not key:
+        raise TenantFailure(
+            "config",
+            "there is no API key",
+            safe="nothing was asked",
+            fix="name a file in api_key_file (vast_api_key_file in the inventory), or set VAST_API_KEY",
+        )
+    if not re.match(r"[\x21-\x7e]+\Z", key):
+        raise TenantFailure(
+            "config",
+            "the API key holds blanks or characters that no key has",
+            safe="nothing was asked",
+            fix="the key file holds the key and nothing else",
+        )
+    return key
+
+
+def _usable_url(url: str) -> str:
+    parts = urllib.parse.urlsplit(url or DEFAULT_URL)
+    if parts.scheme == "https" and parts.hostname:
+        return url.rstrip("/")
+    if parts.scheme == "http" and _is_private(parts.hostname or ""):
+        return url.rstrip("/")
+    raise TenantFailure(
+        "config",
+        f"api_url {url!r} is neither https nor a marketplace on this machine or a private network",
+        safe="the key was not sent",
+        fix="use https, or http with a loopback or private address",
+    )
+
+
+def _is_private(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False

@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shape of an action plugin that works on the controller and speaks when it fails."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
+from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+
+class ControllerAction(ActionBase):
+    """Subclasses give ``ARGUMENT_SPEC`` and ``act(params, task_vars) -> result``."""
+
+    ARGUMENT_SPEC: ClassVar[dict[str, Any]] = {}
+    VALIDATION: ClassVar[dict[str, Any]] = {}
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def check_mode(self) -> bool:
+        return bool(self._task.check_mode)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, params = self.validate_argument_spec(argument_spec=self.ARGUMENT_SPEC, **self.VALIDATION)
+        try:
+            return self.act(params, variables)
+        except TenantFailure as failure:
+            return dict(failure.as_result(), failed=True)
+        except (RecordError, UnsafeName) as error:
+            box = str(variables.get("inventory_hostname", ""))
+            failure = TenantFailure(
+                "config", str(error), box=box, safe="nothing was changed", fix="see the file or name it mentions"
+            )
+            return dict(failure.as_result(), failed=True)
