@@ -125,8 +125,9 @@ def binds_problem(binds: object) -> str:
         return "the approval does not say what it is bound to"
     if binds["kind"] == "digest":
         digests = binds.get("digests")
-        whole = isinstance(digests, Mapping) and all(isinstance(run, str) for run in digests)
-        if not whole or not all(is_sha256(value) for value in digests.values()):  # type: ignore[union-attr]  # whole
+        if not isinstance(digests, Mapping) or not all(
+            isinstance(run_id, str) and is_sha256(digest) for run_id, digest in digests.items()
+        ):
             return "an approval of kind digest must carry {run_id: digest}"
     if binds["kind"] == "loss":
         loss = binds.get("loss")
@@ -182,7 +183,7 @@ def why_unusable(approval: LoadedApproval, identity: BoxIdentity, verb: str, now
     if approval.journalled_sha256 and approval.journalled_sha256 != _fingerprint_or_none(record):
         return f"{name} was edited after it was given (its hash is not the journalled one)"
     for field, wanted in dict(identity.as_dict(), verb=verb).items():
-        if record.get(field) != wanted or type(record.get(field)) is not type(wanted):
+        if record.get(field) != wanted or isinstance(record.get(field), bool):  # True equals generation 1
             return f"{name} is for {field} {record.get(field)!r}, not {wanted!r}"
     if record.get("used_at") is not None or approval.journalled_used:
         return f"{name} was used already"
@@ -234,7 +235,9 @@ def mark_used(store: StateStore, approval_id: str, now: str | None = None) -> di
         try:
             record = records.read_record(path, "approval")
         except records.RecordError as error:
-            raise TenantFailure("gate_refused", str(error), fix="Give a new approval with gpu-tenant approve") from error
+            raise TenantFailure(
+                "gate_refused", str(error), fix="Give a new approval with gpu-tenant approve"
+            ) from error
         if record.get("used_at") is not None:
             raise TenantFailure(
                 "gate_refused",

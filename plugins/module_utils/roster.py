@@ -7,6 +7,7 @@ Everything that leaves a box passes through here as text written by a stranger, 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -92,9 +93,9 @@ def parse_manifest(record: object, where: str = "the manifest") -> Manifest:
         box = check_name("box", record.get("box"))
     except UnsafeName as error:
         raise BadManifest(f"{where}: {error}") from error
-    generation = record.get("generation")
-    if not _is_count(generation) or generation < 1:
-        raise BadManifest(f"{where}: generation {generation!r} is not a number from 1 up")
+    generation = _count(record.get("generation"))
+    if not generation:
+        raise BadManifest(f"{where}: generation {record.get('generation')!r} is not a number from 1 up")
     files = parse_files(record.get("files"), where)
     computed = manifest_digest(record)
     if record.get("digest") != computed:
@@ -121,15 +122,15 @@ def _parse_file(entry: object, where: str) -> RosterFile:
         raise BadManifest(f"{where}: {error}") from error
     if path.split("/")[0] in RESERVED:
         raise BadManifest(f"{where}: {path!r} is a reserved name")
-    size, sha256 = entry.get("bytes"), entry.get("sha256")
-    if not _is_count(size):
-        raise BadManifest(f"{where}: {path!r} has no usable size: {size!r}")
+    size, sha256 = _count(entry.get("bytes")), entry.get("sha256")
+    if size is None:
+        raise BadManifest(f"{where}: {path!r} has no usable size: {entry.get('bytes')!r}")
     if not isinstance(sha256, str) or not is_sha256(sha256):
         raise BadManifest(f"{where}: {path!r} has no usable sha256: {sha256!r}")
     role, loader = entry.get("role", "other"), entry.get("loader", "none")
     if not isinstance(role, str) or not isinstance(loader, str):
         raise BadManifest(f"{where}: role and loader of {path!r} must be text")
-    return RosterFile(path, int(size), sha256, role, loader, entry.get("executable") is True)
+    return RosterFile(path, size, sha256, role, loader, entry.get("executable") is True)
 
 
 def _refuse_collisions(files: Sequence[RosterFile], where: str) -> None:
@@ -146,8 +147,9 @@ def _refuse_collisions(files: Sequence[RosterFile], where: str) -> None:
                 raise BadManifest(f"{where}: {'/'.join(parts[:depth])!r} is both a file and a folder")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _count(value: object) -> int | None:
+    """``value`` if it is a whole number from 0 up."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_manifest(root: str) -> Manifest:
@@ -180,8 +182,6 @@ def hash_regular_file(path: str) -> tuple[int, str]:
 
 
 def _hash_stream(stream: Any) -> str:
-    import hashlib
-
     hasher = hashlib.sha256()
     try:
         for chunk in iter(lambda: stream.read(_CHUNK), b""):

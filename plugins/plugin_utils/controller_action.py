@@ -32,7 +32,7 @@ class ControllerAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, params = self.validate_argument_spec(argument_spec=self.ARGUMENT_SPEC, **self.VALIDATION)
+        params = self.validate_argument_spec(argument_spec=self.ARGUMENT_SPEC, **self.VALIDATION)[1]
         try:
             return self.act(params, variables)
         except TenantFailure as failure:

@@ -57,7 +57,7 @@ class Workspace:
         self._drop_old_plays()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         folder = Path(tempfile.mkdtemp(prefix=f"{stamp}-{playbook}-", dir=self.plays))
-        description = {"playbook": playbook, "project": project, "boxes": sorted(boxes), "started_at": records.utc_now()}
+        description = {"playbook": playbook, "project": project, "boxes": sorted(boxes)}
         records.write_bytes(str(folder / "play.json"), json.dumps(description).encode())
         return folder
 
@@ -139,7 +139,7 @@ class Workspace:
         said = False
         while (owner := playbook_process.holder(lock_file)) is not None:
             if not said:
-                say(f"a playbook of an earlier, killed run is still at work (process {owner.get('pid')}): awaiting its end")
+                say(f"awaiting a playbook that a killed run left at work (process {owner.get('pid')})")
                 said = True
             if time.monotonic() > deadline:
                 say(f"ending the left-over playbook (process {owner.get('pid')}) after {deadline_s:.0f} s")
@@ -176,20 +176,18 @@ class History:
 
 def remove_secrets(folder: Path) -> None:
     """Remove from an ended playbook run what could hold a secret: key file, variables, recorded environment."""
-    for part in ("secrets", "env"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    for part in (*folder.glob("artifacts/*/command"), *folder.glob("artifacts/*/fact_cache")):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+    folders = [folder / "secrets", folder / "env", *folder.glob("artifacts/*/fact_cache")]
+    for doomed in folders:
+        shutil.rmtree(doomed, ignore_errors=True)
+    for command in folder.glob("artifacts/*/command"):
+        command.unlink(missing_ok=True)
 
 
 class Session:
     """A short 0700 folder for control sockets (a socket's path may have about 100 bytes), gone when the runner ends."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours, 0700
+        self.folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
 
     def close(self) -> None:
         for socket in self.folder.iterdir():

@@ -6,8 +6,8 @@ Every request belongs to one class, which says what may be done when the answer 
 
 * ``SAFE`` reads only, so it is simply asked again;
 * ``IDEMPOTENT`` leads to the same end however often it arrives, so it is sent again;
-* ``ONCE`` rents something. It is never sent again; a lost answer is :class:`AmbiguousAnswer` and the caller looks
-  for the stamp.
+* ``ONCE`` makes something new. It is never sent again; a lost answer is :class:`AmbiguousAnswer` and the caller
+  looks for the stamp.
 
 Failures come in three dresses: a status, a 200 with ``success: false``, and text that is not JSON. An unknown key is
 a 404 just as a missing instance is; ``error`` tells them apart.
@@ -41,7 +41,7 @@ PAGE_SIZE = 25
 _MAX_PAGES = 400
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _RETRY_STATUSES = (429, 500, 502, 503, 504)
-_MISSING_CODES = ("no_such_instance", "not_found", "invalid_id", "invalid_container", "invalid_container_id")
+_MISSING_CODES = ("not_found", "invalid_id", "invalid_container", "invalid_container_id", "no_ssh_key")
 
 # Seconds between two requests of one kind that the market asks for (its API reference, 2026-08).
 MARKET_INTERVALS = {
@@ -63,6 +63,7 @@ class VastError(TenantFailure):
     :param status: the HTTP status, 0 when there was no answer.
     :param code: the API's own word (``no_such_ask``), or ours: ``unanswered``, ``malformed``, ``partial``.
     :param contract: the id of an instance that the failed create left behind, 0 when none.
+    :param retry_after_s: seconds that the API asks to wait.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class VastError(TenantFailure):
         fix: str = "",
         kind: str = "provider",
         contract: int = 0,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(kind, what, safe=safe, fix=fix)
         self.status = status
         self.code = code
         self.contract = contract
+        self.retry_after_s = retry_after_s
 
 
 class AmbiguousAnswer(VastError):
@@ -301,7 +304,8 @@ class VastClient:
         return reply.status < 400
 
     def create_ssh_key(self, public_key: str) -> dict[str, Any]:
-        reply = self._request("POST", "/api/v0/ssh/", IDEMPOTENT, "ssh", body={"ssh_key": public_key})
+        """Register a key; sent once, because a second arrival may make a second entry."""
+        reply = self._request("POST", "/api/v0/ssh/", ONCE, "ssh", body={"ssh_key": public_key})
         key = reply.fields.get("key")
         return dict(key) if isinstance(key, dict) else {}
 
@@ -472,7 +476,8 @@ class VastClient:
             return self._malformed(f"{method} {path} was answered with text that is not JSON: {said}")
         code = reply.code or ("rate_limited" if reply.status == 429 else "")
         fix = "wait a minute, then run again" if reply.status in _RETRY_STATUSES else ""
-        return VastError(what, reply.status, code, fix=fix, contract=reply.contract)
+        waits = reply.retry_after_s or 0.0
+        return VastError(what, reply.status, code, fix=fix, contract=reply.contract, retry_after_s=waits)
 
 
 def _worth_repeating(reply: _Reply) -> bool:

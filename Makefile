@@ -1,0 +1,67 @@
+# make demo   the main job on the embedded marketplace
+# make test   everything that CI runs
+# Both do all of their own set-up: system packages where they may, a virtual environment, Python packages.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+# The newest ansible-core needs Python 3.12; it is tested beside the oldest one that is supported.
+CORE_OLD := ansible-core>=2.19,<2.20
+CORE_NEW := ansible-core>=2.21,<2.22
+LAYER := .ci/layer.sh
+
+.PHONY: demo test test-layers lint sanity unit integration chaos molecule setup setup-dev clean
+
+demo: .venv/ready
+	$(BIN)/gpu-tenant demo $(DEMO)
+
+test: .venv/ready-dev .venv-2.21/ready
+	@rm -f .cache/layers.txt
+	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
+	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
+
+test-layers: lint unit integration chaos sanity molecule
+
+setup: .venv/ready
+setup-dev: .venv/ready-dev .venv-2.21/ready
+
+.venv/ready: pyproject.toml hatch_build.py
+	.ci/system-packages.sh ssh=openssh-client sshd=openssh-server rsync=rsync unshare=util-linux
+	.ci/venv.sh .venv "3.11 3.12 3.13" -e ".[torch]"
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	.ci/system-packages.sh podman=podman runc=runc netavark=netavark aardvark-dns=aardvark-dns \
+	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux
+	.ci/venv.sh .venv "3.11" "$(CORE_OLD)" -e ".[dev]"
+	@touch $@
+
+.venv-2.21/ready: pyproject.toml
+	.ci/venv.sh .venv-2.21 "3.12 3.13" "$(CORE_NEW)" -e . pytest hypothesis
+	@touch $@
+
+lint: .venv/ready-dev
+	$(LAYER) ruff sh -c '$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .'
+	$(LAYER) mypy $(BIN)/mypy -p gpu_tenant -p ansible_collections.tenant.gpu.plugins.module_utils
+	$(LAYER) yamllint $(BIN)/yamllint --strict .
+	$(LAYER) ansible-lint env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
+	$(LAYER) changelog $(BIN)/antsibull-changelog lint
+
+unit: .venv/ready-dev .venv-2.21/ready
+	$(LAYER) unit $(BIN)/pytest tests/unit
+	$(LAYER) unit-2.21 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint
+
+integration: .venv/ready-dev .venv-2.21/ready
+	$(LAYER) integration $(BIN)/pytest tests/integration
+
+chaos: .venv/ready-dev
+	$(LAYER) chaos $(BIN)/pytest tests/chaos
+
+sanity: .venv/ready-dev .venv-2.21/ready
+	$(LAYER) sanity-2.19 .ci/sanity.sh .venv
+	$(LAYER) sanity-2.21 .ci/sanity.sh .venv-2.21
+
+molecule: .venv/ready-dev
+	$(LAYER) molecule .ci/molecule.sh
+
+clean:
+	rm -rf .venv .venv-2.21 .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The gate before each cell: bytes, inodes and the durable mount. A full disk tears checkpoints apart."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
+DEFAULT_MIN_FREE_INODES = 1000
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Free space for this user. ``free_inodes`` is None on file systems that do not count them."""
+
+    free_bytes: int
+    free_inodes: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"free_bytes": self.free_bytes, "free_inodes": self.free_inodes}
+
+
+def disk_of(path: str) -> Disk:
+    """Free space at ``path``, or at the nearest folder above it that exists."""
+    while not os.path.isdir(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return Disk(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def shortages(disk: Disk, limits: dict[str, Any]) -> list[str]:
+    """Why a cell must not start on this disk; empty when it may. Limits absent from the run take the defaults."""
+    least_bytes = int(limits.get("min_free_bytes", DEFAULT_MIN_FREE_BYTES))
+    least_inodes = int(limits.get("min_free_inodes", DEFAULT_MIN_FREE_INODES))
+    found = []
+    if disk.free_bytes < least_bytes:
+        found.append(f"{disk.free_bytes} bytes are free, the run asks for {least_bytes}")
+    if disk.free_inodes is not None and disk.free_inodes < least_inodes:
+        found.append(f"{disk.free_inodes} inodes are free, the run asks for {least_inodes}")
+    return found
+
+
+def durable_problem(durable: dict[str, Any], root: str) -> str:
+    """Why the durable mount cannot be used; empty when it can, or when none is declared."""
+    if durable.get("kind") != "mount":
+        return ""
+    path = durable["path"]
+    if not os.path.isdir(path):
+        return f"the durable mount {path} is not there"
+    if os.stat(path).st_dev == os.stat(root).st_dev:
+        return f"{path} lies on the same disk as {root}: nothing is mounted there"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return f"the durable mount {path} cannot be written"
+    return ""
+
+
+def refusals(root: str, run: dict[str, Any]) -> list[str]:
+    """Why the next cell of ``run`` must not start now."""
+    problem = durable_problem(run["durable"], root)
+    return shortages(disk_of(root), run["limits"]) + ([problem] if problem else [])

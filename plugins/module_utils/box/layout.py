@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Where everything lies below the tenant root of a box."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .names import check_name
+
+_ATTEMPT = re.compile(r"a([1-9][0-9]{0,8})\Z")
+
+
+class Layout:
+    """Paths below ``root``. Run and cell names are checked whenever one is joined."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    @property
+    def index(self) -> str:
+        return self.path("index.json")
+
+    @property
+    def seal(self) -> str:
+        return self.path("seal.json")
+
+    @property
+    def fence(self) -> str:
+        return self.path("fence.json")
+
+    @property
+    def desired(self) -> str:
+        return self.path("desired.json")
+
+    @property
+    def daemon(self) -> str:
+        return self.path("daemon.json")
+
+    @property
+    def daemon_lock(self) -> str:
+        return self.path("supervisor.lock")
+
+    @property
+    def box_lock(self) -> str:
+        return self.path("box.lock")
+
+    @property
+    def log(self) -> str:
+        return self.path("supervisor.log")
+
+    def run_dir(self, run_id: str) -> str:
+        return self.path("runs", check_name("run", run_id))
+
+    def run_record(self, run_id: str) -> str:
+        return os.path.join(self.run_dir(run_id), "run.json")
+
+    def run_manifest(self, run_id: str) -> str:
+        return os.path.join(self.run_dir(run_id), "manifest.json")
+
+    def cell_dir(self, run_id: str, cell: str) -> str:
+        return os.path.join(self.run_dir(run_id), check_name("cell", cell))
+
+    def attempt(self, run_id: str, cell: str, number: int) -> AttemptPaths:
+        return AttemptPaths(self.cell_dir(run_id, cell), cell, number)
+
+    def attempt_numbers(self, run_id: str, cell: str) -> list[int]:
+        """Numbers of the attempts that have a folder, ascending."""
+        try:
+            names = os.listdir(self.cell_dir(run_id, cell))
+        except OSError:
+            return []
+        matches = [_ATTEMPT.match(name) for name in names]
+        return sorted(int(match.group(1)) for match in matches if match)
+
+
+class AttemptPaths:
+    """Paths of one attempt; ``relative`` is its folder as manifests name it."""
+
+    def __init__(self, cell_dir: str, cell: str, number: int) -> None:
+        self.number = number
+        self.relative = f"{cell}/a{number}"
+        self.folder = os.path.join(cell_dir, f"a{number}")
+        self.claim = os.path.join(self.folder, "claim.json")
+        self.status = os.path.join(self.folder, "status.json")
+        self.exit = os.path.join(self.folder, "exit.json")
+        self.done = os.path.join(self.folder, "done.json")
+        self.stop = os.path.join(self.folder, "stop.json")
+        self.lock = os.path.join(self.folder, "shim.lock")
+        self.log = os.path.join(self.folder, "run.log")
+        self.metrics = os.path.join(self.folder, "metrics.jsonl")
+        self.output = os.path.join(self.folder, "out")
+        self.checkpoints = os.path.join(self.output, "checkpoints")
+        self.frozen_metrics = os.path.join(self.folder, "snapshot", "metrics.jsonl")

@@ -1,0 +1,190 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Who a process is: boot id, pid 1's start, pid and start time, all from /proc.
+
+A pid alone says nothing: it is reused, and a container restart keeps the boot id and moves only pid 1's start.
+Nothing here matches command lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+PROC = "/proc"
+ALIVE, GONE, REBOOTED = "alive", "gone", "rebooted"
+_PR_SET_CHILD_SUBREAPER = 36
+_DEAD_STATES = ("Z", "X", "x")
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One life of the box. ``pid1_start`` is in clock ticks since the host booted, 0 when hidden."""
+
+    boot_id: str
+    pid1_start: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"boot_id": self.boot_id, "pid1_start": self.pid1_start}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process, for ever: a reused pid has another ``start`` (clock ticks)."""
+
+    boot_id: str
+    pid1_start: int
+    pid: int
+    start: int
+
+    @property
+    def boot(self) -> Boot:
+        return Boot(self.boot_id, self.pid1_start)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"boot_id": self.boot_id, "pid1_start": self.pid1_start, "pid": self.pid, "start": self.start}
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What /proc/<pid>/stat says."""
+
+    state: str
+    parent: int
+    group: int
+    start: int
+
+
+def identity_from(value: object) -> Identity | None:
+    """The identity in a record, or None when it holds none that is usable."""
+    if not isinstance(value, dict):
+        return None
+    numbers = [value.get(key) for key in ("pid1_start", "pid", "start")]
+    boot_id = value.get("boot_id")
+    if not isinstance(boot_id, str) or not all(isinstance(number, int) for number in numbers):
+        return None
+    return Identity(boot_id, *[int(number) for number in numbers if number is not None])
+
+
+def current_boot() -> Boot:
+    try:
+        with open(os.path.join(PROC, "sys/kernel/random/boot_id"), encoding="ascii") as stream:
+            boot_id = stream.read().strip()
+    except OSError:
+        boot_id = ""
+    first = read_stat(1)
+    return Boot(boot_id, first.start if first else 0)
+
+
+def parse_stat(text: str) -> Stat | None:
+    """The fields of a stat line; the command in it may hold blanks and brackets."""
+    fields = text[text.rfind(")") + 1 :].split()
+    if len(fields) < 20:
+        return None
+    return Stat(fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def read_stat(pid: int) -> Stat | None:
+    """None when there is no such process, or it is already a zombie."""
+    try:
+        with open(os.path.join(PROC, str(pid), "stat"), encoding="utf-8", errors="replace") as stream:
+            found = parse_stat(stream.read())
+    except OSError:
+        return None
+    return None if found is None or found.state in _DEAD_STATES else found
+
+
+def identify(pid: int) -> Identity | None:
+    """The identity of a living process, or None."""
+    found = read_stat(pid)
+    if found is None:
+        return None
+    boot = current_boot()
+    return Identity(boot.boot_id, boot.pid1_start, pid, found.start)
+
+
+def myself() -> Identity:
+    found = identify(os.getpid())
+    if found is None:
+        raise OSError(f"/proc says nothing about this process ({os.getpid()}): is /proc mounted?")
+    return found
+
+
+def liveness(identity: Identity | None, boot: Boot, start: int | None) -> str:
+    """ALIVE, GONE or REBOOTED, from what was recorded, this boot, and the start time that the pid has now."""
+    if identity is None:
+        return GONE
+    if identity.boot != boot:
+        return REBOOTED
+    return ALIVE if start is not None and start == identity.start else GONE
+
+
+def observe(identity: Identity | None) -> str:
+    """:func:`liveness` with /proc read now."""
+    if identity is None:
+        return GONE
+    found = read_stat(identity.pid)
+    return liveness(identity, current_boot(), found.start if found else None)
+
+
+def send(identity: Identity | None, number: int) -> bool:
+    """Signal the process if it still is the one recorded; False when it is gone."""
+    if identity is None or observe(identity) != ALIVE:
+        return False
+    try:
+        os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def send_group(identity: Identity | None, number: int) -> bool:
+    """Signal the process group that a living, recorded leader leads."""
+    if identity is None or observe(identity) != ALIVE:
+        return False
+    try:
+        os.killpg(identity.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+
+
+def carrying(name: str, value: str) -> list[Identity]:
+    """Living processes started with ``name=value`` in their environment: the members of one attempt."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            with open(os.path.join(PROC, str(pid), "environ"), "rb") as stream:
+                carries = wanted in stream.read().split(b"\0")
+            identity = identify(pid) if carries and pid != os.getpid() else None
+            if identity is not None:
+                found.append(identity)
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Living direct children."""
+    stats = [(pid, read_stat(pid)) for pid in pids()]
+    return [pid for pid, found in stats if found is not None and found.parent == parent]
+
+
+def become_subreaper() -> bool:
+    """Inherit orphaned descendants, so that workers of a killed trainer can be found. False where unsupported."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def kill_all(identities: list[Identity], number: int = signal.SIGKILL) -> int:
+    """Signal each process that still is the one recorded; how many were."""
+    return sum(1 for identity in identities if send(identity, number))

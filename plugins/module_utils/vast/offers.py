@@ -1,0 +1,471 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Offers: what to ask the market for, which offers to refuse and why, and what a useful hour on each would cost.
+
+The cheapest hour is not the cheapest result: an hour counts as useful only if its work is not lost to an outbid or a
+dead host, and the box also bills while data moves. :func:`cost_of` adds that up from stated assumptions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+from ..failures import TenantFailure
+from .api import VastClient
+from .transformations import HOURS_PER_MONTH, number
+
+INTERRUPTIBLE = "interruptible"
+ON_DEMAND = "on-demand"
+MARKETS = (INTERRUPTIBLE, ON_DEMAND)
+DEFAULT_BID_MARGIN = 0.1
+
+# Assumptions, none of which the market publishes. They rank offers; they bill nothing.
+# Hours that an interruptible box runs before a higher bid wins, when it bids the least that runs (our estimate: a
+# quarter of a day; vast.ai only says "at any time").
+MEAN_HOURS_TO_OUTBID = 6.0
+# Bidding a margin above the least buys time in proportion: a tenth more, twice as long (our estimate).
+MARGIN_THAT_DOUBLES = 0.1
+# Hours until a failed host is given up and replaced; with the market's reliability r (its share of time up) it gives
+# the rate of failures, (1 - r) / (r * this).
+MEAN_HOURS_TO_RECOVER = 1.0
+# Hours that one interruption costs: half a checkpoint interval plus boot, deploy and resume (our runs: 6 to 15 min).
+HOURS_LOST_PER_INTERRUPTION = 0.25
+# Where a host does not say: the dearest bandwidth seen on the market is taken, and a slow line, so that silence
+# never looks cheap ($ per GB, Mbit/s, share of time up).
+UNKNOWN_BANDWIDTH_PRICE = 0.05
+UNKNOWN_BANDWIDTH_MBPS = 100.0
+UNKNOWN_RELIABILITY = 0.9
+
+_MB_PER_GB = 1000.0  # as the market's own client converts gpu_ram
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What an offer must satisfy. Zero, empty or None means that the constraint is not set.
+
+    ``price_cap`` is dollars an hour for compute and disk together.
+    """
+
+    market: str = INTERRUPTIBLE
+    gpu_name: str = ""
+    num_gpus: int = 1
+    min_gpu_ram_gb: float = 0.0
+    min_disk_gb: float = 10.0
+    min_cuda: float = 0.0
+    min_reliability: float = 0.0
+    direct_ports: int = 0
+    price_cap: float | None = None
+    bid: float | None = None
+    bid_margin: float = DEFAULT_BID_MARGIN
+    exclude_machines: tuple[int, ...] = ()
+    verified: bool = True
+    query: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the box is for: hours of training, and GB that cross the wire each way."""
+
+    hours: float = 4.0
+    download_gb: float = 5.0
+    upload_gb: float = 1.0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One offer. Prices are dollars an hour, or dollars a GB for bandwidth; None means that the host does not say."""
+
+    offer_id: int
+    machine_id: int | None
+    host_id: int | None
+    gpu_name: str
+    num_gpus: int | None
+    gpu_ram_mb: float | None
+    disk_gb: float | None
+    cuda_max: float | None
+    reliability: float | None
+    direct_ports: int
+    verified: bool
+    geolocation: str
+    compute_per_hour: float | None
+    storage_per_gb_month: float | None
+    min_bid: float | None
+    download_per_gb: float | None
+    upload_per_gb: float | None
+    download_mbps: float | None
+    upload_mbps: float | None
+    available_s: float | None
+
+    def storage_per_hour(self, disk_gb: float) -> float | None:
+        if self.storage_per_gb_month is None:
+            return None
+        return self.storage_per_gb_month * disk_gb / HOURS_PER_MONTH
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an hour on an offer would bill. ``bid`` is None on demand."""
+
+    compute: float
+    storage: float
+    bid: float | None
+
+    @property
+    def total(self) -> float:
+        return self.compute + self.storage
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The parts of an expected cost per useful hour, in dollars."""
+
+    per_useful_hour: float
+    bandwidth_total: float
+    transfer_hours: float
+    interruptions_per_hour: float
+    assumed: tuple[str, ...]
+
+
+def to_offer(row: Mapping[str, Any]) -> Offer:
+    """The offer in a market row (or in what ``vast_offer_info`` returned, which keeps the market's names)."""
+    dph_base, dph_total = number(row.get("dph_base")), number(row.get("dph_total"))
+    storage = number(row.get("storage_total_cost"))
+    if dph_base is None and dph_total is not None and storage is not None:
+        dph_base = dph_total - storage
+    reliability = number(row.get("reliability2"))
+    return Offer(
+        offer_id=int(row["id"]),
+        machine_id=_whole(row.get("machine_id")),
+        host_id=_whole(row.get("host_id")),
+        gpu_name=str(row.get("gpu_name") or ""),
+        num_gpus=_whole(row.get("num_gpus")),
+        gpu_ram_mb=number(row.get("gpu_ram")),
+        disk_gb=number(row.get("disk_space")),
+        cuda_max=number(row.get("cuda_max_good")),
+        reliability=number(row.get("reliability")) if reliability is None else reliability,
+        direct_ports=_whole(row.get("direct_port_count")) or 0,
+        verified=row.get("verification") == "verified" or row.get("verified") is True,
+        geolocation=str(row.get("geolocation") or ""),
+        compute_per_hour=dph_base,
+        storage_per_gb_month=number(row.get("storage_cost")),
+        min_bid=number(row.get("min_bid")),
+        download_per_gb=number(row.get("inet_down_cost")),
+        upload_per_gb=number(row.get("inet_up_cost")),
+        download_mbps=number(row.get("inet_down")),
+        upload_mbps=number(row.get("inet_up")),
+        available_s=number(row.get("duration")),
+    )
+
+
+def search_body(wanted: Constraints, limit: int) -> dict[str, Any]:
+    """The search as the API takes it. The caller's raw ``query`` wins over what the constraints say."""
+    body: dict[str, Any] = {"external": {"eq": False}, "rentable": {"eq": True}, "num_gpus": {"eq": wanted.num_gpus}}
+    if wanted.verified:
+        body["verified"] = {"eq": True}
+    if wanted.gpu_name:
+        body["gpu_name"] = {"eq": wanted.gpu_name.replace("_", " ")}
+    for column, least in (
+        ("gpu_ram", wanted.min_gpu_ram_gb * _MB_PER_GB),
+        ("disk_space", wanted.min_disk_gb),
+        ("cuda_max_good", wanted.min_cuda),
+        ("reliability", wanted.min_reliability),
+        ("direct_port_count", wanted.direct_ports),
+    ):
+        if least:
+            body[column] = {"gte": least}
+    if wanted.exclude_machines:
+        body["machine_id"] = {"notin": sorted(wanted.exclude_machines)}
+    body.update(_market_terms(wanted, limit))
+    body.update(wanted.query)
+    return body
+
+
+def loose_body(wanted: Constraints, limit: int) -> dict[str, Any]:
+    """A search for the same GPUs without any other constraint, to find out which constraint shut the door."""
+    body: dict[str, Any] = {"rentable": {"eq": True}, "num_gpus": {"eq": wanted.num_gpus}}
+    if wanted.gpu_name:
+        body["gpu_name"] = {"eq": wanted.gpu_name.replace("_", " ")}
+    body.update(_market_terms(wanted, limit))
+    return body
+
+
+def ids_body(offer_ids: Sequence[int], wanted: Constraints) -> dict[str, Any]:
+    """A search for certain offers."""
+    return {"id": {"in": list(offer_ids)}, **_market_terms(wanted, len(offer_ids))}
+
+
+def _market_terms(wanted: Constraints, limit: int) -> dict[str, Any]:
+    return {
+        "type": "bid" if wanted.market == INTERRUPTIBLE else "on-demand",
+        "order": [["min_bid" if wanted.market == INTERRUPTIBLE else "dph_total", "asc"]],
+        "limit": limit,
+        "allocated_storage": wanted.min_disk_gb,
+    }
+
+
+def price_of(offer: Offer, wanted: Constraints) -> Price | None:
+    """What an hour would cost; None when the host does not say, because unknown is not free.
+
+    An interruptible box bids ``bid``, or the least that runs plus the margin, whichever is more, but never so much
+    that compute and disk together pass the cap.
+    """
+    storage = offer.storage_per_hour(wanted.min_disk_gb)
+    if storage is None:
+        return None
+    if wanted.market == ON_DEMAND:
+        return None if offer.compute_per_hour is None else Price(offer.compute_per_hour, storage, None)
+    if offer.min_bid is None:
+        return None
+    bid = bid_within(offer.min_bid, storage, wanted)
+    return Price(bid, storage, bid)
+
+
+def bid_within(min_bid: float, storage: float, wanted: Constraints) -> float:
+    """The bid under the cap: it may come out below ``min_bid``, which then means that the cap is too low."""
+    bid = _round_up(max(min_bid * (1 + wanted.bid_margin), wanted.bid or 0.0))
+    if wanted.price_cap is None:
+        return bid
+    return min(bid, _round_down(wanted.price_cap - storage))
+
+
+def cost_of(offer: Offer, price: Price, work: Work, market: str) -> Cost:
+    """Expected dollars per useful hour: what the work bills in all, over the hours of work that it leaves behind."""
+    assumed = []
+    reliability = offer.reliability
+    if reliability is None or not 0 < reliability <= 1:
+        reliability = UNKNOWN_RELIABILITY
+        assumed.append(f"reliability {UNKNOWN_RELIABILITY}")
+    down_price, up_price = _known(offer.download_per_gb), _known(offer.upload_per_gb)
+    if None in (offer.download_per_gb, offer.upload_per_gb):
+        assumed.append(f"bandwidth at ${UNKNOWN_BANDWIDTH_PRICE}/GB")
+    bandwidth = work.download_gb * down_price + work.upload_gb * up_price
+    transfer_hours = _hours(work.download_gb, offer.download_mbps) + _hours(work.upload_gb, offer.upload_mbps)
+    rate = (1 - reliability) / (reliability * MEAN_HOURS_TO_RECOVER)
+    if market == INTERRUPTIBLE:
+        rate += 1 / hours_to_outbid(offer, price)
+    billed_hours = work.hours * (1 + rate * HOURS_LOST_PER_INTERRUPTION) + transfer_hours
+    per_hour = (price.total * billed_hours + bandwidth) / work.hours
+    return Cost(per_hour, bandwidth, transfer_hours, rate, tuple(assumed))
+
+
+def hours_to_outbid(offer: Offer, price: Price) -> float:
+    """Expected hours until a higher bid: more for a bid above the least that runs."""
+    if not price.bid or not offer.min_bid:
+        return MEAN_HOURS_TO_OUTBID
+    margin = max(0.0, price.bid / offer.min_bid - 1)
+    return MEAN_HOURS_TO_OUTBID * (1 + margin / MARGIN_THAT_DOUBLES)
+
+
+Check = Callable[[Offer, Constraints], bool]
+
+# The constraints in the order in which a reader would lift them, each with its words. A value that the host does not
+# state fails: the constraint was set because it matters.
+_CHECKS: list[tuple[str, Check]] = [
+    ("gpu_name", lambda o, c: not c.gpu_name or _same_gpu(o.gpu_name, c.gpu_name)),
+    ("num_gpus", lambda o, c: o.num_gpus == c.num_gpus),
+    ("min_gpu_ram_gb", lambda o, c: _at_least(o.gpu_ram_mb, c.min_gpu_ram_gb * _MB_PER_GB)),
+    ("min_disk_gb", lambda o, c: _at_least(o.disk_gb, c.min_disk_gb)),
+    ("min_cuda", lambda o, c: _at_least(o.cuda_max, c.min_cuda)),
+    ("min_reliability", lambda o, c: _at_least(o.reliability, c.min_reliability)),
+    ("direct_ports", lambda o, c: o.direct_ports >= c.direct_ports),
+    ("verified", lambda o, c: o.verified or not c.verified),
+    ("exclude_machines", lambda o, c: o.machine_id not in c.exclude_machines),
+    ("price", lambda o, c: price_of(o, c) is not None),
+    ("price_cap", lambda o, c: within_cap(o, c)),
+]
+
+
+def within_cap(offer: Offer, wanted: Constraints) -> bool:
+    """Whether the offer can run under the cap: the whole price on demand, the least winning bid otherwise."""
+    price = price_of(offer, wanted)
+    if price is None:
+        return False
+    if wanted.price_cap is not None and price.total > wanted.price_cap + 1e-9:
+        return False
+    return price.bid is None or offer.min_bid is None or price.bid + 1e-9 >= offer.min_bid
+
+
+def failed_constraints(offer: Offer, wanted: Constraints) -> list[str]:
+    """The names of the constraints that the offer does not meet."""
+    return [name for name, holds in _CHECKS if not holds(offer, wanted)]
+
+
+def ranked(offers: Iterable[Offer], wanted: Constraints, work: Work) -> list[tuple[Offer, Price, Cost]]:
+    """The offers that meet every constraint, the cheapest useful hour first; ties go to the lower id."""
+    fitting = []
+    for offer in offers:
+        price = price_of(offer, wanted)
+        if price is not None and not failed_constraints(offer, wanted):
+            fitting.append((offer, price, cost_of(offer, price, work, wanted.market)))
+    return sorted(fitting, key=lambda found: (found[2].per_useful_hour, found[0].offer_id))
+
+
+def excluded_by(offers: Iterable[Offer], wanted: Constraints) -> dict[str, int]:
+    """How many offers each constraint refuses; an offer that fails two counts for both."""
+    counts: dict[str, int] = {}
+    for offer in offers:
+        for name in failed_constraints(offer, wanted):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def least_price(offers: Iterable[Offer], wanted: Constraints) -> float | None:
+    """Dollars an hour of the cheapest offer that fails nothing but the cap; None when there is none."""
+    prices = [lowest_price(offer, wanted) for offer in offers if failed_constraints(offer, wanted) == ["price_cap"]]
+    known = [price for price in prices if price is not None]
+    return min(known) if known else None
+
+
+def lowest_price(offer: Offer, wanted: Constraints) -> float | None:
+    """The least an hour could cost: for an interruptible box the bid without any margin."""
+    storage = offer.storage_per_hour(wanted.min_disk_gb)
+    compute = offer.min_bid if wanted.market == INTERRUPTIBLE else offer.compute_per_hour
+    return None if storage is None or compute is None else storage + compute
+
+
+def search(client: VastClient, wanted: Constraints, work: Work, limit: int) -> list[dict[str, Any]]:
+    """The market's offers, ranked, each with its reasons. TenantFailure ``no_offer`` that says what shut them out."""
+    asked = max(limit, 64)
+    found = [to_offer(row) for row in client.search_offers(search_body(wanted, asked))]
+    best = ranked(found, wanted, work)[:limit]
+    if not best:
+        everything = [to_offer(row) for row in client.search_offers(loose_body(wanted, 256))]
+        raise nothing_found(everything or found, wanted)
+    return [offer_result(offer, price, cost, wanted) for offer, price, cost in best]
+
+
+def nothing_found(offers: Sequence[Offer], wanted: Constraints) -> TenantFailure:
+    """Says which constraint excludes how many, and the lowest cap at which something would be found."""
+    kind = f"{wanted.num_gpus} x {wanted.gpu_name or 'any GPU'}, {wanted.market}"
+    if not offers:
+        return TenantFailure(
+            "no_offer",
+            f"the market has no offer at all of {kind}",
+            safe="nothing was rented",
+            fix="check the spelling of gpu_name, or ask for another GPU or number of them",
+        )
+    counts = excluded_by(offers, wanted)
+    reasons = ", ".join(f"{_words(name, wanted)} excludes {count}" for name, count in sorted(_by_count(counts)))
+    what = f"none of {len(offers)} offers of {kind} fits: {reasons or 'the raw query excludes all of them'}"
+    least = least_price(offers, wanted)
+    if least is not None and wanted.price_cap is not None:
+        fix = f"the cheapest offer that fits otherwise costs ${least:.4f} an hour: raise price_cap to at least that"
+    else:
+        fix = "lift the constraint that excludes most"
+    return TenantFailure("no_offer", what, safe="nothing was rented", fix=fix)
+
+
+def offer_result(offer: Offer, price: Price, cost: Cost, wanted: Constraints) -> dict[str, Any]:
+    """An offer as ``vast_offer_info`` returns it; prices rounded to a hundredth of a cent."""
+    return {
+        "id": offer.offer_id,
+        "machine_id": offer.machine_id,
+        "host_id": offer.host_id,
+        "gpu_name": offer.gpu_name,
+        "num_gpus": offer.num_gpus,
+        "gpu_ram": offer.gpu_ram_mb,
+        "disk_space": offer.disk_gb,
+        "cuda_max_good": offer.cuda_max,
+        "reliability": offer.reliability,
+        "direct_port_count": offer.direct_ports,
+        "verified": offer.verified,
+        "geolocation": offer.geolocation,
+        "market": wanted.market,
+        "min_bid": offer.min_bid,
+        "bid": price.bid,
+        "storage_cost": offer.storage_per_gb_month,
+        "storage_per_hour": round(price.storage, 6),
+        "price_per_hour": round(price.total, 6),
+        "inet_down_cost": offer.download_per_gb,
+        "inet_up_cost": offer.upload_per_gb,
+        "inet_down": offer.download_mbps,
+        "inet_up": offer.upload_mbps,
+        "dph_base": offer.compute_per_hour,
+        "available_hours": None if offer.available_s is None else round(offer.available_s / 3600, 1),
+        "cost_per_useful_hour": round(cost.per_useful_hour, 6),
+        "why": why(offer, price, cost),
+    }
+
+
+def why(offer: Offer, price: Price, cost: Cost) -> str:
+    """The cost in words, each part with its number."""
+    compute = f"${price.compute:.4f} bid" if price.bid is not None else f"${price.compute:.4f} compute"
+    parts = [
+        f"${cost.per_useful_hour:.4f} per useful hour: {compute} + ${price.storage:.4f} disk an hour",
+        f"${cost.bandwidth_total:.3f} for bandwidth once",
+        f"{cost.transfer_hours * 60:.0f} min of transfers",
+        f"an interruption every {_span(cost.interruptions_per_hour)}",
+        f"reliability {'unknown' if offer.reliability is None else format(offer.reliability, '.3f')}",
+    ]
+    if cost.assumed:
+        parts.append("assumed " + " and ".join(cost.assumed))
+    return ", ".join(parts)
+
+
+def _span(rate: float) -> str:
+    return "- never" if rate <= 0 else f"{1 / rate:.0f} h"
+
+
+def _words(name: str, wanted: Constraints) -> str:
+    if name == "price":
+        return "a price the host does not state"
+    value = getattr(wanted, name)
+    return f"{name} ({len(value)} machines)" if name == "exclude_machines" else f"{name} {value}"
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _same_gpu(left: str, right: str) -> bool:
+    return left.replace("_", " ").casefold() == right.replace("_", " ").casefold()
+
+
+def _at_least(value: float | None, least: float) -> bool:
+    return not least or (value is not None and value >= least)
+
+
+def _known(price: float | None) -> float:
+    return UNKNOWN_BANDWIDTH_PRICE if price is None else price
+
+
+def _hours(gigabytes: float, mbps: float | None) -> float:
+    speed = UNKNOWN_BANDWIDTH_MBPS if mbps is None or mbps <= 0 else mbps
+    return gigabytes * 8000.0 / speed / 3600.0
+
+
+def _round_up(price: float) -> float:
+    return math.ceil(price * 10000 - 1e-6) / 10000
+
+
+def _round_down(price: float) -> float:
+    return math.floor(price * 10000 + 1e-6) / 10000
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def offer_ids(listed: Iterable[Any]) -> list[int]:
+    """The ids in a list of ids and rows, in order, each once. TenantFailure for anything else."""
+    found: list[int] = []
+    for item in listed:
+        value = item.get("id") if isinstance(item, Mapping) else item
+        if isinstance(value, bool) or not re.match(r"[0-9]{1,18}\Z", str(value)):
+            raise TenantFailure("config", f"{str(value)[:60]!r} in offers is neither an offer's id nor an offer")
+        if int(value) not in found:
+            found.append(int(value))
+    return found
+
+
+def reread(client: VastClient, listed: Sequence[Any], wanted: Constraints) -> list[Offer]:
+    """The listed offers as the market has them now, in the given order; those that are gone are left out."""
+    ids = offer_ids(listed)
+    if not ids:
+        return []
+    rows = {int(row["id"]): row for row in client.search_offers(ids_body(ids, wanted))}
+    return [to_offer(rows[offer_id]) for offer_id in ids if offer_id in rows]

@@ -1,0 +1,312 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From the API's rows to our words: pure, and wary of every string, because a label may be a stranger's."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from typing import Any, Iterable
+
+from ..box import records
+from ..endpoint import check_endpoint
+from ..failures import TenantFailure
+from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
+
+LOGIN = "root"
+HOURS_PER_MONTH = 720.0  # the market's month: its storage price per month, divided by this, is its price per hour
+
+# An endpoint of a box that has none (yet).
+_NOWHERE = ("", 0, "", True)
+_FAILED_TO_START = re.compile(
+    r"oci runtime|error response from daemon|manifest unknown|pull access denied|invalid reference format|"
+    r"no such image|exec format error|permission denied",
+    re.I,
+)
+_OUTBID = re.compile(r"\b(outbid|preempt|higher bid|bid too low)", re.I)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One instance of the account.
+
+    ``state`` is one word of: loading, running, stopped, outbid, scheduling, exited, offline, unknown.
+    ``host`` is empty while there is no usable endpoint; ``endpoint_problem`` says when the provider gave a bad one.
+    Prices are dollars an hour, None when the API does not say. ``bid`` is what an interruptible box bids.
+    ``label``, ``gpu_name`` and ``status_msg`` are untrusted text.
+    """
+
+    provider_id: str
+    stamp: Stamp | None
+    label: str
+    state: str
+    intended: str
+    host: str
+    port: int
+    user: str
+    proxy: bool
+    machine_id: int | None
+    host_id: int | None
+    gpu_name: str
+    num_gpus: int | None
+    gpu_ram_mb: int | None
+    dph_total: float | None
+    min_bid: float | None
+    is_bid: bool
+    start_date: float | None
+    status_msg: str
+    bid: float | None = None
+    storage_per_hour: float | None = None
+    disk_gb: float | None = None
+    uptime_s: float | None = None
+    end_date: float | None = None
+    actual: str = ""
+    endpoint_problem: str = ""
+
+    @property
+    def generation(self) -> int:
+        return self.stamp.generation if self.stamp else 0
+
+    @property
+    def failed_to_start(self) -> bool:
+        """The host's Docker says that this container cannot start."""
+        return bool(_FAILED_TO_START.search(self.status_msg))
+
+
+def to_box(row: dict[str, Any]) -> Box:
+    """The box in an instance row. A row with a bad endpoint still is a box, so that it can be seen and destroyed."""
+    problem = ""
+    try:
+        host, port, user, proxy = endpoint_of(row)
+    except TenantFailure as failure:
+        problem = failure.what
+        host, port, user, proxy = _NOWHERE
+    return Box(
+        provider_id=str(row["id"]),
+        stamp=stamp_of(row),
+        label=_text(row.get("label")),
+        state=state_of(row),
+        intended=_text(row.get("intended_status")),
+        host=host,
+        port=port,
+        user=user,
+        proxy=proxy,
+        machine_id=_whole(row.get("machine_id")),
+        host_id=_whole(row.get("host_id")),
+        gpu_name=_text(row.get("gpu_name")),
+        num_gpus=_whole(row.get("num_gpus")),
+        gpu_ram_mb=_whole(row.get("gpu_ram")),
+        dph_total=number(row.get("dph_total")),
+        min_bid=number(row.get("min_bid")),
+        is_bid=row.get("is_bid") is True,
+        start_date=number(row.get("start_date")),
+        status_msg=_text(row.get("status_msg")),
+        bid=number(row.get("dph_base")) if row.get("is_bid") is True else None,
+        storage_per_hour=storage_per_hour(row, number(row.get("disk_space"))),
+        disk_gb=number(row.get("disk_space")),
+        uptime_s=_seconds(row.get("uptime_mins")),
+        end_date=number(row.get("end_date")),
+        actual=_text(row.get("actual_status")),
+        endpoint_problem=problem,
+    )
+
+
+def stamp_of(row: dict[str, Any]) -> Stamp | None:
+    """The stamp in the label, else the one in the instance's environment (a label can be edited in the console)."""
+    return parse_stamp(row.get("label")) or parse_stamp(_environment(row).get(ENVIRONMENT_NAME))
+
+
+def endpoint_of(row: dict[str, Any]) -> tuple[str, int, str, bool]:
+    """``(host, port, user, proxy)``; an empty host while there is none. TenantFailure for one that cannot be.
+
+    A mapped port 22 is a direct endpoint; else it is the provider's proxy, one port higher for Jupyter images.
+    """
+    user = row.get("ssh_user") or LOGIN
+    ports = row.get("ports")
+    mapped = ports.get("22/tcp") if isinstance(ports, dict) else None
+    if isinstance(mapped, list) and mapped and isinstance(mapped[0], dict) and row.get("public_ipaddr"):
+        address = row["public_ipaddr"]
+        host = address.strip() if isinstance(address, str) else address
+        return (*check_endpoint(host, mapped[0].get("HostPort"), user), False)
+    if row.get("ssh_host") and row.get("ssh_port"):
+        host, port, user = check_endpoint(row["ssh_host"], row["ssh_port"], user)
+        if "jupyter" in _text(row.get("image_runtype")):
+            port += 1
+        return (*check_endpoint(host, port, user), True)
+    return _NOWHERE
+
+
+def state_of(row: dict[str, Any]) -> str:
+    """One word for the four state fields; see :class:`Box`."""
+    actual = _text(row.get("actual_status"))
+    intended = _text(row.get("intended_status")) or "running"
+    contract = _text(row.get("cur_state")) or intended
+    if actual in ("offline", "unknown"):
+        return actual
+    if contract == "stopped" or (intended == "stopped" and actual in ("stopped", "exited")):
+        return "scheduling" if intended == "running" else _resting(row)
+    if contract != "running" or actual in ("frozen", "destroyed", "terminated"):
+        return "unknown"
+    if actual == "running":
+        return "running"
+    failed = bool(_FAILED_TO_START.search(_text(row.get("status_msg"))))
+    if actual in ("exited", "stopped") or (actual == "created" and failed):
+        return "exited"
+    if actual in ("", "created", "loading", "rebooting", "recycling"):
+        return "loading"
+    return "unknown"
+
+
+def _resting(row: dict[str, Any]) -> str:
+    """``outbid`` if the market now asks for more than the box bids, else ``stopped``.
+
+    The API stops a box in the same words whether its tenant did or a higher bid; only the prices tell.
+    """
+    if row.get("is_bid") is not True:
+        return "stopped"
+    bid, wanted = number(row.get("dph_base")), number(row.get("min_bid"))
+    beaten = bid is not None and wanted is not None and wanted > bid
+    return "outbid" if beaten or _OUTBID.search(_text(row.get("status_msg"))) else "stopped"
+
+
+def current_and_superseded(boxes: Iterable[Box], project: str, box: str) -> tuple[Box | None, list[Box]]:
+    """The box that counts, and the others that carry the same project and name.
+
+    The highest generation counts, then the lowest id: two controllers that look at the same list agree.
+    """
+    ours = [found for found in boxes if found.stamp and (found.stamp.project, found.stamp.box) == (project, box)]
+    ours.sort(key=lambda found: (-found.generation, int(found.provider_id)))
+    return (ours[0], ours[1:]) if ours else (None, [])
+
+
+def storage_per_hour(row: dict[str, Any], disk_gb: float | None) -> float | None:
+    """Dollars an hour for the disk: from the price per GB and month, else as the row totals it."""
+    per_month = number(row.get("storage_cost"))
+    if per_month is not None and disk_gb is not None:
+        return per_month * disk_gb / HOURS_PER_MONTH
+    return number(row.get("storage_total_cost"))
+
+
+def local_moment(provider_epoch: float | None, provider_now: float | None) -> str | None:
+    """A provider's time on our own clock, as UTC text: our now, less the age that the provider's clock gives it."""
+    if provider_epoch is None or provider_now is None:
+        return None
+    age = datetime.timedelta(seconds=max(0.0, provider_now - provider_epoch))
+    return records.utc_text(datetime.datetime.now(datetime.timezone.utc) - age)
+
+
+def started_epoch(box: Box, provider_now: float | None) -> float | None:
+    """When the box last began to run, by the provider's clock: its creation, or later if its uptime says so."""
+    if box.state != "running" or box.uptime_s is None or provider_now is None:
+        return box.start_date
+    return max(box.start_date or 0.0, provider_now - box.uptime_s)
+
+
+def clocks_of(box: Box) -> dict[str, Any]:
+    """What this box bills in each state and when its rental ends; None means unknown."""
+    return {
+        "running_per_hour": box.dph_total,
+        "stopped_per_hour": box.storage_per_hour,
+        "rental_ends": _utc(box.end_date),
+        "warning": "a stopped box goes on billing its disk; only absent ends the bill, and deletes the disk",
+    }
+
+
+def box_result(box: Box, provider_now: float | None = None) -> dict[str, Any]:
+    """A box as a module returns it: plain values, nothing that could be a secret."""
+    started = local_moment(box.start_date, provider_now)
+    return {
+        "provider_id": box.provider_id,
+        "stamp": str(box.stamp) if box.stamp else "",
+        "project": box.stamp.project if box.stamp else "",
+        "name": box.stamp.box if box.stamp else "",
+        "generation": box.generation,
+        "state": box.state,
+        "intended": box.intended,
+        "host": box.host,
+        "port": box.port,
+        "user": box.user,
+        "proxy": box.proxy,
+        "endpoint_problem": box.endpoint_problem,
+        "machine_id": box.machine_id,
+        "host_id": box.host_id,
+        "gpu_name": box.gpu_name,
+        "num_gpus": box.num_gpus,
+        "gpu_ram_mb": box.gpu_ram_mb,
+        "disk_gb": box.disk_gb,
+        "market": "interruptible" if box.is_bid else "on-demand",
+        "price_per_hour": box.dph_total,
+        "bid": box.bid,
+        "min_bid": box.min_bid,
+        "created_at": started,
+        "status_msg": box.status_msg,
+        "clocks": clocks_of(box),
+    }
+
+
+def charges_by_box(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Billed dollars per instance id: ``total``, and by kind (gpu, disk, bwu, bwd) where the rows say."""
+    billed: dict[str, dict[str, float]] = {}
+    for row in rows:
+        match = re.match(r"instance-([0-9]+)\Z", _text(row.get("source")))
+        amount = number(row.get("amount"))
+        if match is None or amount is None:
+            continue
+        sums = billed.setdefault(match.group(1), {"total": 0.0})
+        sums["total"] += amount
+        for kind, part in _leaves(row):
+            sums[kind] = sums.get(kind, 0.0) + part
+    return billed
+
+
+def _leaves(row: dict[str, Any]) -> list[tuple[str, float]]:
+    """The kinds and amounts at the ends of a charge's tree of items."""
+    items = row.get("items")
+    found = []
+    for item in items if isinstance(items, list) else []:
+        if not isinstance(item, dict):
+            continue
+        deeper = _leaves(item)
+        kind, amount = _text(item.get("type")), number(item.get("amount"))
+        found += deeper or ([(kind, amount)] if kind and kind != "total" and amount is not None else [])
+    return found
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if value == value and abs(value) != float("inf") else None
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _seconds(minutes: Any) -> float | None:
+    found = number(minutes)
+    return None if found is None or found < 0 else found * 60
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _utc(epoch: float | None) -> str | None:
+    if epoch is None or not 0 < epoch < 32503680000:
+        return None
+    return records.utc_text(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc))
+
+
+def _environment(row: dict[str, Any]) -> dict[str, Any]:
+    """``extra_env`` comes as pairs, or as an object from some clients."""
+    pairs = row.get("extra_env")
+    if isinstance(pairs, dict):
+        return pairs
+    if not isinstance(pairs, list):
+        return {}
+    return {
+        pair[0]: pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+    }

@@ -1,0 +1,205 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Which boxes a limit names, and what the inventory says of them, templated by Ansible itself.
+
+Ansible's loaders change the import system of the process they run in, so they run in a child:
+``python -m gpu_tenant.hosts`` reads a request from stdin and answers with JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+TIMEOUT_S = 120.0
+UNDECLARED_GROUP = "tenant_undeclared"
+_PREFIXES = ("tenant_", "platform_", "vast_", "provision_", "train_", "harvest_")
+_SINGLE = (
+    "ansible_connection",
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_common_args",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
+)
+_MARK = "gpu-tenant-hosts:"
+
+
+@dataclass(frozen=True)
+class BoxHost:
+    """One inventory host. ``undefined`` names variables that could not be templated, with Ansible's reason."""
+
+    name: str
+    variables: Mapping[str, Any]
+    undefined: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self, name: str, default: str = "") -> str:
+        """A variable as text; ``default`` when it is not set or empty."""
+        value = self.variables.get(name)
+        return default if value is None or value == "" else str(value)
+
+    def required(self, name: str) -> str:
+        """A variable that must be set. TenantFailure (``config``) naming it otherwise."""
+        value = self.text(name)
+        if not value:
+            why = self.undefined.get(name, "it is not set")
+            raise _failure(f"{name} is needed: {why}", box=self.name, fix=f"set {name} in the inventory's group_vars")
+        return value
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The boxes that a limit names, in inventory order. ``config_file`` is the ansible.cfg that Ansible found."""
+
+    boxes: tuple[BoxHost, ...]
+    config_file: str
+    collection_paths: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(box.name for box in self.boxes)
+
+
+def resolve(
+    limit: str,
+    sources: Sequence[str] = (),
+    extra_vars: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Inventory:
+    """The boxes of ``limit``.
+
+    :param sources: inventory sources as for ``ansible-playbook -i``; Ansible's configured ones when empty.
+    :param extra_vars: as for ``ansible-playbook -e``.
+    :raises TenantFailure: kind ``config``: nothing matches, or the inventory cannot be read.
+    """
+    for source in sources:
+        if "," not in source and not os.path.exists(source):
+            raise _failure(f"there is no inventory {source}", fix="give an existing file or folder with -i")
+    request = json.dumps({"limit": limit, "sources": list(sources), "extra_vars": list(extra_vars)})
+    answer = _ask(request, dict(os.environ if environment is None else environment))
+    if "error" in answer:
+        raise _failure(str(answer["error"]), fix=str(answer.get("fix", "correct the inventory")))
+    boxes = tuple(BoxHost(box["name"], box["variables"], box["undefined"]) for box in answer["boxes"])
+    return Inventory(
+        boxes, answer["config_file"] or "", tuple(answer["collection_paths"]), tuple(answer.get("warnings", ()))
+    )
+
+
+def _ask(request: str, environment: dict[str, str]) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpu_tenant.hosts"],
+            input=request,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        what = f"reading the inventory took more than {TIMEOUT_S:.0f} s"
+        raise _failure(what, fix="look at its dynamic sources") from error
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(_MARK):
+            answer: dict[str, Any] = json.loads(line[len(_MARK) :])
+            return answer
+    tail = (done.stderr or done.stdout).strip().splitlines()[-3:]
+    what = f"Ansible could not read the inventory: {' '.join(tail) or done.returncode}"
+    raise _failure(what, fix="see the message")
+
+
+def _failure(what: str, box: str = "", fix: str = "") -> Exception:
+    from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+    return TenantFailure("config", what, box=box, safe="nothing was changed", fix=fix)
+
+
+# --- the child process: only from here on Ansible is imported ---
+
+
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    from ansible import constants, context
+    from ansible.errors import AnsibleError
+    from ansible.module_utils.common.collections import ImmutableDict
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.plugins.loader import init_plugin_loader
+
+    context.CLIARGS = ImmutableDict(extra_vars=tuple(request["extra_vars"]), subset=None)
+    init_plugin_loader()
+    sources = list(request["sources"]) or list(constants.DEFAULT_HOST_LIST)
+    try:
+        loader = DataLoader()
+        loader.set_vault_secrets(_vault_secrets(loader))
+        boxes = _boxes(loader, sources, str(request["limit"]))
+    except AnsibleError as error:
+        return {"error": " ".join(str(error).split())}
+    if not boxes:
+        fix = "name a host or group of the inventory with -l; 'ansible-inventory --graph' shows them"
+        return {"error": f"no box matches {request['limit']!r} in {', '.join(map(str, sources))}", "fix": fix}
+    return {
+        "boxes": boxes,
+        "config_file": constants.CONFIG_FILE,
+        "collection_paths": [str(path) for path in constants.COLLECTIONS_PATHS],
+    }
+
+
+def _vault_secrets(loader: Any) -> Any:
+    from ansible import constants
+    from ansible.cli import CLI
+
+    return CLI.setup_vault_secrets(loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
+
+
+def _boxes(loader: Any, sources: list[str], limit: str) -> list[dict[str, Any]]:
+    from ansible.inventory.manager import InventoryManager
+    from ansible.vars.manager import VariableManager
+
+    inventory = InventoryManager(loader=loader, sources=sources)
+    manager = VariableManager(loader=loader, inventory=inventory)
+    inventory.subset(limit or None)
+    hosts = inventory.list_hosts(f"all:!{UNDECLARED_GROUP}")
+    return [_box(loader, manager.get_vars(host=host, include_hostvars=False), host.name) for host in hosts]
+
+
+def _box(loader: Any, variables: dict[str, Any], name: str) -> dict[str, Any]:
+    from ansible.errors import AnsibleError
+    from ansible.template import Templar
+
+    templar = Templar(loader=loader, variables=variables)
+    found: dict[str, Any] = {}
+    undefined: dict[str, str] = {}
+    for key in sorted(variables):
+        if key in _SINGLE or key.startswith(_PREFIXES):
+            try:
+                found[key] = _plain(templar.template(variables[key]))
+            except AnsibleError as error:
+                undefined[key] = " ".join(str(error).split())[:300]
+    return {"name": name, "variables": found, "undefined": undefined}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` without Ansible's tags, as JSON can carry it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, float) else str(value)
+
+
+def _main() -> None:
+    answer = _answer(json.loads(sys.stdin.read()))
+    sys.stdout.write("\n" + _MARK + json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

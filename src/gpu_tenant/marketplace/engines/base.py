@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the marketplace asks of an engine, and what an engine needs to know of a box."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+LOOPBACK = "127.0.0.1"
+START_DEADLINE_S = 30.0
+# Below the kernel's ephemeral range, so that no outgoing connection takes the port of a stopped box.
+BOX_PORTS = range(20000, 32000)
+
+
+@dataclass(frozen=True)
+class Card:
+    """The graphics card a machine really has; its offer may claim another."""
+
+    name: str
+    memory_mb: int
+    count: int
+    driver: str
+    cuda: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "memory_mb": self.memory_mb,
+            "count": self.count,
+            "driver": self.driver,
+            "cuda": self.cuda,
+        }
+
+
+@dataclass(frozen=True)
+class BoxSpec:
+    """One box as an engine sees it.
+
+    :param box_id: the instance id, for ever this box's own.
+    :param directory: everything the engine keeps for the box lies below; nothing else does.
+    :param ports: TCP ports on the loopback interface on which its sshd answers.
+    :param keys: public keys that may log in.
+    :param environment: the instance's environment, visible to onstart and to sessions.
+    :param onstart: shell text run at every start inside the box; empty for none.
+    """
+
+    box_id: int
+    directory: Path
+    ports: tuple[int, ...]
+    card: Card
+    image: str = ""
+    keys: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    onstart: str = ""
+
+
+class EngineError(Exception):
+    """A box did not start or end; the message becomes the instance's status message."""
+
+
+class Engine(ABC):
+    """Calls for one box never overlap; calls for different boxes may."""
+
+    name: str
+
+    @abstractmethod
+    def check(self) -> None:
+        """TenantFailure (kind config) naming the Debian package of each missing tool."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What holds a box, for ``/control/state``: at least ``name``, ``login`` and ``isolation``."""
+
+    @abstractmethod
+    def create(self, spec: BoxSpec) -> None:
+        """Make the box's disk. EngineError."""
+
+    @abstractmethod
+    def start(self, spec: BoxSpec) -> None:
+        """Start the box and run its onstart; returns when its sshd answers. EngineError."""
+
+    @abstractmethod
+    def stop(self, box_id: int) -> None:
+        """End every process of the box at once; the disk stays. Not running is no error."""
+
+    @abstractmethod
+    def destroy(self, spec: BoxSpec) -> None:
+        """End the box and delete its disk. Not existing is no error."""
+
+    @abstractmethod
+    def alive(self, box_id: int) -> bool:
+        """Whether the box, believed to run, still does."""
+
+    @abstractmethod
+    def log(self, spec: BoxSpec) -> str:
+        """What the box's own onstart printed, over all starts."""
+
+    def set_keys(self, spec: BoxSpec) -> None:  # noqa: B027 - an engine without boxes has no doors
+        """Let ``spec.keys`` in from now on."""
+
+    def close(self) -> None:  # noqa: B027 - an engine without processes has nothing to end
+        """End the processes of every box."""
+
+
+def require_tools(packages: dict[str, str], engine: str) -> None:
+    """TenantFailure naming the Debian packages of the programs that are not on PATH or in sbin."""
+    missing = sorted({package for tool, package in packages.items() if find_tool(tool) is None})
+    if missing:
+        tools = ", ".join(sorted(tool for tool in packages if find_tool(tool) is None))
+        raise TenantFailure(
+            "config",
+            f"the marketplace's engine {engine!r} needs {tools}, which this machine lacks",
+            safe="Nothing was started",
+            fix=f"On Debian or Ubuntu: apt-get install {' '.join(missing)}",
+        )
+
+
+def find_tool(name: str) -> str | None:
+    """Absolute path of a program, also in the sbin directories that a user's PATH omits."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+
+
+def free_ports(count: int, taken: Iterable[int]) -> tuple[int, ...]:
+    """``count`` neighbouring loopback TCP ports that are free now and not in ``taken``. EngineError."""
+    used = set(taken)
+    for _attempt in range(200):
+        first = BOX_PORTS.start + secrets.randbelow(len(BOX_PORTS) - count)
+        ports = tuple(range(first, first + count))
+        if not used.intersection(ports) and all(port_is_free(port) for port in ports):
+            return ports
+    raise EngineError("no free TCP port on the loopback interface after 200 tries")
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

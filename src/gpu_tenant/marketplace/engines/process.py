@@ -1,0 +1,328 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Boxes made of processes: an own sshd on the loopback interface in front of a root of its own.
+
+sshd itself stays outside the box (inside a user namespace it dies at setgroups); its forced command carries each
+session into the box's user, pid, mount, uts and ipc namespaces. Where the kernel refuses those, a box is only a process tree with a home of
+its own, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import select
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from . import box_root
+from .base import START_DEADLINE_S, BoxSpec, Engine, EngineError, find_tool, require_tools
+
+PACKAGES = {
+    "sshd": "openssh-server",
+    "ssh-keygen": "openssh-client",
+    "rsync": "rsync",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "pivot_root": "util-linux",
+    "mount": "mount",
+    "script": "bsdutils",
+}
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+STOP_DEADLINE_S = 10.0
+_TRIAL = "mount -t tmpfs tmpfs /tmp && mount -t proc proc /proc"
+
+
+class ProcessEngine(Engine):
+    name = "process"
+
+    def __init__(self) -> None:
+        self._keepers: dict[int, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        self._refusal: str | None = None
+        self._as_root = os.geteuid() == 0
+        self._login = pwd.getpwuid(os.geteuid()).pw_name
+        self._plan = box_root.plan_root([Path(sys.prefix), Path(sys.base_prefix)])
+
+    def check(self) -> None:
+        require_tools(PACKAGES, self.name)
+        if self._as_root:
+            # sshd of root insists on this directory, which Debian's service would have made.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        self._refusal = refusal_of_namespaces()
+
+    @property
+    def isolated(self) -> bool:
+        return self._refusal is None
+
+    def describe(self) -> dict[str, Any]:
+        if self.isolated:
+            isolation = "each box has its own user, pid, mount, uts and ipc namespaces and its own root"
+        else:
+            isolation = (
+                f"none: the kernel refuses user namespaces ({self._refusal}). A box is a process tree whose HOME and "
+                "WORKSPACE lie in its own directory, but it can read this machine's files"
+            )
+        return {"name": self.name, "login": self._login, "isolation": isolation, "isolated": self.isolated}
+
+    def create(self, spec: BoxSpec) -> None:
+        layout = Layout(spec.directory)
+        for directory in (layout.disk, layout.sshd_home, layout.control / "bin"):
+            directory.mkdir(parents=True, exist_ok=True)
+        layout.directory.chmod(0o700)
+        _make_disk(layout.disk, self._plan)
+        if not layout.host_key.exists():
+            comment = f"box-{spec.box_id}"
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(layout.host_key)], check=True
+            )
+        self.set_keys(spec)
+
+    def start(self, spec: BoxSpec) -> None:
+        layout = Layout(spec.directory)
+        for point in self._plan.mount_points():
+            _make_directory_inside(layout.disk, point)
+        self._write_control(spec, layout)
+        with contextlib.suppress(FileNotFoundError):
+            layout.init_pid.unlink()
+        layout.keeper_plan.write_text(json.dumps(self._keeper_plan(spec, layout)), encoding="utf-8")
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", str(Path(__file__).with_name("keeper.py")), str(layout.keeper_plan)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=layout.log.open("ab"),
+            start_new_session=True,
+        )
+        with self._lock:
+            self._keepers[spec.box_id] = keeper
+        answer = _first_line(keeper, START_DEADLINE_S + 5)
+        if not answer.get("ready"):
+            self.stop(spec.box_id)
+            raise EngineError(str(answer.get("error") or "the box's keeper ended before the box was ready"))
+
+    def stop(self, box_id: int) -> None:
+        with self._lock:
+            keeper = self._keepers.pop(box_id, None)
+        if keeper is None:
+            return
+        for stream in (keeper.stdin, keeper.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            keeper.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired as slow:
+            keeper.kill()
+            raise EngineError(f"the processes of box {box_id} did not end within {STOP_DEADLINE_S:.0f} s") from slow
+
+    def destroy(self, spec: BoxSpec) -> None:
+        self.stop(spec.box_id)
+        delete_tree(spec.directory)
+
+    def alive(self, box_id: int) -> bool:
+        with self._lock:
+            keeper = self._keepers.get(box_id)
+        return keeper is not None and keeper.poll() is None
+
+    def log(self, spec: BoxSpec) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return Layout(spec.directory).log.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def set_keys(self, spec: BoxSpec) -> None:
+        keys = Layout(spec.directory).authorized_keys
+        fresh = keys.with_suffix(".new")
+        fresh.write_text("".join(f"{key.strip()}\n" for key in spec.keys), encoding="utf-8")
+        fresh.chmod(0o600)
+        fresh.replace(keys)
+
+    def close(self) -> None:
+        with self._lock:
+            running = list(self._keepers)
+        for box_id in running:
+            with contextlib.suppress(EngineError):
+                self.stop(box_id)
+
+    def _write_control(self, spec: BoxSpec, layout: Layout) -> None:
+        """Scripts and facts of one start; the box sees them read-only."""
+        control = box_root.CONTROL_IN_BOX if self.isolated else PurePosixPath(layout.control)
+        home = "/root" if self.isolated else str(layout.disk / "root")
+        shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+        variables = dict(spec.environment)
+        if not self.isolated:
+            own = {"WORKSPACE": str(layout.disk / "workspace"), "TMPDIR": str(layout.disk / "tmp")}
+            variables = {**own, **variables}
+        files = {
+            "environment": box_root.render_environment(variables, home, control, shell),
+            "onstart.sh": spec.onstart,
+            "init": box_root.render_inner_init(self._plan),
+            "outer-init": box_root.render_outer_init(self._plan, layout.disk, layout.control, f"C.{spec.box_id}"),
+            "session": box_root.render_session(control, _sftp_server()),
+            "fallback-onstart": (
+                f'. {control}/environment\ncd "$HOME" || exit\n{box_root.render_onstart_start(control)}\n'
+            ),
+            "card.json": json.dumps({**spec.card.as_dict(), "serial": spec.box_id}),
+            "nvidia_smi.py": Path(__file__).with_name("nvidia_smi.py").read_text(encoding="utf-8"),
+        }
+        for name, text in files.items():
+            (layout.control / name).write_text(text, encoding="utf-8")
+        stand_ins = {name: f'exec {sys.executable} "$@"' for name in _python_names()}
+        stand_ins["nvidia-smi"] = f'exec {sys.executable} -I -S {control}/nvidia_smi.py "$@"'
+        for name, command in stand_ins.items():
+            _write_program(layout.control / "bin" / name, command)
+        if self.isolated:
+            enter = box_root.render_enter(layout.init_pid, spec.box_id)
+        else:
+            enter = f"#!/bin/sh\nexec /bin/sh '{layout.control}/session'\n"
+        layout.enter.write_text(enter, encoding="utf-8")
+        layout.enter.chmod(0o755)
+        layout.sshd_config.write_text(
+            box_root.render_sshd_config(
+                spec.ports,
+                self._login,
+                layout.host_key,
+                layout.authorized_keys,
+                layout.sshd_home,
+                layout.enter,
+                _openssh_version(),
+                self._as_root and account_is_locked(self._login),
+            ),
+            encoding="utf-8",
+        )
+
+    def _keeper_plan(self, spec: BoxSpec, layout: Layout) -> dict[str, Any]:
+        return {
+            "isolated": self.isolated,
+            "as_root": self._as_root,
+            "init": str(layout.control / "outer-init"),
+            "init_pid_file": str(layout.init_pid),
+            "onstart": ["sh", str(layout.control / "fallback-onstart")],
+            "sshd": [find_tool("sshd"), "-D", "-e", "-f", str(layout.sshd_config)],
+            "port": spec.ports[0],
+            "log": str(layout.log),
+            "environment": {"PATH": box_root.SYSTEM_PATH, "LANG": "C.UTF-8"},
+            "deadline_s": START_DEADLINE_S,
+        }
+
+
+class Layout:
+    """Where the parts of one box lie."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.disk = directory / "disk"
+        self.control = directory / "control"
+        self.log = directory / "container.log"
+        self.init_pid = directory / "init.pid"
+        self.keeper_plan = directory / "keeper.json"
+        self.enter = directory / "enter"
+        self.sshd_config = directory / "sshd_config"
+        self.host_key = directory / "host_key"
+        self.authorized_keys = directory / "authorized_keys"
+        self.sshd_home = directory / "sshd-home"
+
+
+def refusal_of_namespaces() -> str | None:
+    """None where a box can have namespaces of its own, else the reason in the kernel's words."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--mount", "--uts", "--ipc", "--fork", "sh", "-c", _TRIAL]
+    trial = subprocess.run(command, capture_output=True, text=True, timeout=START_DEADLINE_S, check=False)
+    if trial.returncode == 0:
+        return None
+    return trial.stderr.strip().splitlines()[-1] if trial.stderr.strip() else f"unshare ended with {trial.returncode}"
+
+
+def account_is_locked(login: str, shadow: Path = Path("/etc/shadow")) -> bool:
+    """Whether sshd without PAM would refuse the account. Unreadable means not locked, as sshd sees it too."""
+    try:
+        lines = shadow.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.split(":")[:2][0] == login and line.split(":")[1].startswith("!") for line in lines if ":" in line)
+
+
+def delete_tree(directory: Path) -> None:
+    """Delete a box's directory, also where the box took away its own permissions. Missing is no error."""
+
+    def make_way(_function: Any, path: str, _error: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+
+    for _attempt in range(8):
+        shutil.rmtree(directory, onerror=make_way)
+        if not directory.exists():
+            return
+    raise EngineError(f"could not delete {directory}")
+
+
+def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
+    for name in box_root.OWN_DIRECTORIES:
+        (disk / name).mkdir(parents=True, exist_ok=True)
+    (disk / "tmp").chmod(0o1777)
+    (disk / "root").chmod(0o700)
+    for name, target in plan.links:
+        if not (disk / name).is_symlink():
+            (disk / name).symlink_to(target)
+    etc = disk / "etc"
+    for name in box_root.ETC_COPIED:
+        with contextlib.suppress(OSError):
+            shutil.copyfile(Path("/etc") / name, etc / name)
+    for name in ("alternatives", "terminfo"):
+        if Path("/etc", name).is_dir() and not (etc / name).exists():
+            shutil.copytree(Path("/etc", name), etc / name, symlinks=True)
+    for name, text in box_root.render_etc().items():
+        (etc / name).write_text(text, encoding="utf-8")
+
+
+def _make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
+    """Make a mount point on a disk whose earlier tenant may have left symbolic links. EngineError for one."""
+    handle = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in inner.parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=handle)
+            try:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            except OSError as reason:
+                raise EngineError(f"/{inner} of the box is no directory any more: {reason.strerror}") from reason
+            os.close(handle)
+            handle = below
+    finally:
+        os.close(handle)
+
+
+def _write_program(path: Path, command: str) -> None:
+    path.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def _python_names() -> tuple[str, ...]:
+    major, minor = sys.version_info[:2]
+    return ("python", f"python{major}", f"python{major}.{minor}")
+
+
+def _sftp_server() -> str:
+    return next((path for path in SFTP_SERVERS if Path(path).exists()), SFTP_SERVERS[0])
+
+
+def _openssh_version() -> tuple[int, int]:
+    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _first_line(keeper: subprocess.Popen[bytes], timeout_s: float) -> dict[str, Any]:
+    assert keeper.stdout is not None
+    if not select.select([keeper.stdout], [], [], timeout_s)[0]:
+        return {"error": f"the box was not ready within {timeout_s:.0f} s"}
+    line = keeper.stdout.readline()
+    answer: dict[str, Any] = json.loads(line) if line else {}
+    return answer

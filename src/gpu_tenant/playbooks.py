@@ -1,0 +1,384 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Run one playbook of the collection through ansible-runner, and say honestly how it ended.
+
+ansible-runner keeps the whole environment in a file, switches host-key checking off, reports success when no host was
+touched, and leaves ansible-playbook alive when it is killed itself. Each of these is dealt with here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant import exit_codes, hosts, playbook_process, workspace
+from gpu_tenant.interrupts import Interrupts
+
+COLLECTION = "tenant.gpu"
+ACCOUNT_KEY = "VAST_API_KEY"
+POLL_S = 0.2
+DEFAULT_DEADLINE_S = 3600.0
+# Settings that our roles rely on, for a caller whose folder has no ansible.cfg.
+_WITHOUT_CONFIG = {"ANSIBLE_PIPELINING": "True", "ANSIBLE_INJECT_FACT_VARS": "False", "ANSIBLE_FORKS": "25"}
+# Enforced whatever ansible.cfg says.
+_ALWAYS = {"ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_RETRY_FILES_ENABLED": "False", "PYTHONUNBUFFERED": "1"}
+_ENDINGS = {
+    "runner_on_ok": "ok",
+    "runner_on_failed": "failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_skipped": "skipped",
+}
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task ended on one box. ``result`` is the module's own answer; ``status`` one of ok, failed,
+    unreachable, skipped."""
+
+    box: str
+    role: str
+    task: str
+    action: str
+    status: str
+    result: Mapping[str, Any]
+    ignored: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return self.result.get("changed") is True
+
+
+@dataclass(frozen=True)
+class TaskStart:
+    """A task begins; ``box`` is empty when it is announced for all of them."""
+
+    box: str
+    role: str
+    task: str
+
+
+Watcher = Callable[[TaskStart | TaskResult], None]
+
+
+@dataclass(frozen=True)
+class BoxFailure:
+    box: str
+    kind: str
+    what: str
+    task: str = ""
+    safe: str = ""
+    fix: str = ""
+
+
+@dataclass
+class Outcome:
+    """How a playbook ended. ``kind`` of a failure is empty when the playbook gave none."""
+
+    playbook: str
+    status: str
+    rc: int
+    folder: Path
+    expected: tuple[str, ...]
+    processed: frozenset[str] = frozenset()
+    failures: list[BoxFailure] = field(default_factory=list)
+    results: list[TaskResult] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.rc == 0 and not self.failures
+
+    @property
+    def exit_code(self) -> int:
+        return exit_codes.DONE if self.ok else exit_codes.of_kinds(failure.kind for failure in self.failures)
+
+    def of(self, box: str, action: str) -> list[TaskResult]:
+        """The results of one module on one box, in order; ``action`` without the collection's name."""
+        wanted = (action, f"{COLLECTION}.{action}")
+        return [result for result in self.results if result.box == box and result.action in wanted]
+
+    def failure(self, box: str) -> BoxFailure | None:
+        return next((failure for failure in self.failures if failure.box in (box, "")), None)
+
+    def raise_for_failure(self) -> None:
+        """TenantFailure for the worst of the failures, when there are any."""
+        if self.ok:
+            return
+        worst = max(self.failures, key=lambda failure: exit_codes.of_kind(failure.kind))
+        raise PlaybookFailed(self, worst)
+
+
+class PlaybookFailed(TenantFailure):
+    """A playbook did not end well; ``outcome`` has the details."""
+
+    def __init__(self, outcome: Outcome, worst: BoxFailure) -> None:
+        fix = worst.fix or f"see {outcome.folder}/artifacts/{outcome.playbook}/stdout"
+        super().__init__(worst.kind or "config", worst.what, box=worst.box, safe=worst.safe, fix=fix)
+        self.outcome = outcome
+        self.code = outcome.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        return self.code
+
+
+@dataclass
+class PlaybookRunner:
+    """What all playbook runs of one invocation have in common."""
+
+    workspace: workspace.Workspace
+    inventory: hosts.Inventory
+    project: str
+    sources: Sequence[str] = ()
+    extra_args: Sequence[str] = ()
+    control_dir: str = ""
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    watch: Watcher = lambda event: None
+
+    def run(
+        self,
+        playbook: str,
+        boxes: Sequence[str],
+        extra_vars: Mapping[str, Any] | None = None,
+        check: bool = False,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+    ) -> Outcome:
+        """Run ``playbook`` on ``boxes``.
+
+        :param playbook: the name of one of the collection's playbooks, or the path of a ``.yml`` file.
+        :param extra_vars: small and never secret: they are in the process list.
+        :param deadline_s: seconds after which ansible-playbook is killed.
+        :raises TenantFailure: when it could not be started, or a stop was asked for twice.
+        """
+        import ansible_runner
+
+        reference = os.path.abspath(playbook) if playbook.endswith(".yml") else f"{COLLECTION}.{playbook}"
+        playbook = Path(playbook).stem
+        folder = self.workspace.new_play(playbook, self.project, boxes)
+        collector = _Collector(self.watch)
+        try:
+            runner = ansible_runner.interface.init_runner(
+                **self._settings(folder, boxes, check, deadline_s),
+                playbook=reference,
+                ident=playbook,
+                extravars=self._extra_vars(folder, extra_vars or {}),
+                event_handler=collector.handle,
+                status_handler=_forget_environment(folder),
+                cancel_callback=self.interrupts.must_abort,
+            )
+            self._prepare(runner.config, folder)
+            runner.run()
+        finally:
+            workspace.remove_secrets(folder)
+        return self._outcome(playbook, folder, runner, collector, tuple(boxes))
+
+    def _settings(self, folder: Path, boxes: Sequence[str], check: bool, deadline_s: float) -> dict[str, Any]:
+        arguments = [argument for value in self.extra_args for argument in ("-e", value)]
+        if check:
+            arguments += ["--check", "--diff"]
+        settings: dict[str, Any] = {
+            "private_data_dir": str(folder),
+            "project_dir": os.getcwd(),
+            "limit": ",".join(boxes),
+            "quiet": True,
+            "settings": {"pexpect_timeout": POLL_S, "job_timeout": max(int(deadline_s), 1)},
+        }
+        if self.sources:
+            settings["inventory"] = [source if "," in source else os.path.abspath(source) for source in self.sources]
+        if arguments:
+            settings["cmdline"] = shlex.join(arguments)
+        return settings
+
+    def _extra_vars(self, folder: Path, extra_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """``extra_vars`` plus the path of a 0600 file with the account key that the environment held."""
+        key = os.environ.get(ACCOUNT_KEY, "")
+        if not key or any(box.text("vast_api_key_file") for box in self.inventory.boxes):
+            return dict(extra_vars)
+        path = folder / "secrets" / "vast-api-key"
+        records.write_bytes(str(path), key.encode() + b"\n", mode=0o600)
+        return {**extra_vars, "vast_api_key_file": str(path)}
+
+    def _prepare(self, config: Any, folder: Path) -> None:
+        """The child's environment (this process's own stays as it is) and the lock around the child."""
+        environment = config.env
+        environment.pop(ACCOUNT_KEY, None)
+        if not self.inventory.config_file:
+            for name, value in _WITHOUT_CONFIG.items():
+                environment.setdefault(name, value)
+        environment.update(_ALWAYS)
+        environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(self._collection_paths())
+        if self.control_dir:
+            environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = self.control_dir
+        environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", os.defpath)])
+        wrapper = [sys.executable, os.path.abspath(playbook_process.__file__), str(folder / "playbook.lock")]
+        config.command = wrapper + list(config.command)
+
+    def _collection_paths(self) -> list[str]:
+        """Our own collection first, so that a stale installed copy is never mixed with this runner."""
+        paths = [collections_folder(), *self.inventory.collection_paths]
+        return list(dict.fromkeys(paths))
+
+    def _outcome(
+        self, playbook: str, folder: Path, runner: Any, collector: _Collector, boxes: tuple[str, ...]
+    ) -> Outcome:
+        stats = runner.stats or {}
+        processed = frozenset(stats.get("processed") or {})
+        outcome = Outcome(playbook, runner.status, runner.rc, folder, boxes, processed, results=collector.results)
+        if self.interrupts.requested and runner.status != "successful":
+            what = f"the {playbook} playbook was stopped on request; what it had begun may be half done"
+            raise TenantFailure("interrupted", what, safe="no result was deleted", fix="the same command continues")
+        outcome.failures = list(_failures(outcome, stats, runner.status, _tail(folder, playbook)))
+        return outcome
+
+
+def collections_folder() -> str:
+    """The folder that holds ``ansible_collections`` with this runner's own collection."""
+    import ansible_collections.tenant.gpu as collection
+
+    return str(Path(next(iter(collection.__path__))).parents[2])
+
+
+class _Collector:
+    """Turns ansible-runner's events into task results, and passes them on as they come."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self.results: list[TaskResult] = []
+        self._watch = watch
+
+    def handle(self, event: Mapping[str, Any]) -> bool:
+        """False, always: no event file is written, so nothing that a box said stays on disk by itself."""
+        data = event.get("event_data") or {}
+        name = event.get("event")
+        if name == "runner_on_start":
+            self._watch(TaskStart(str(data.get("host", "")), _role(data), str(data.get("task", ""))))
+        elif name in _ENDINGS:
+            self._ended(_ENDINGS[str(name)], data)
+        return False
+
+    def _ended(self, status: str, data: Mapping[str, Any]) -> None:
+        answer = data.get("res")
+        whole = dict(answer) if isinstance(answer, Mapping) else {}
+        items = whole.get("results")
+        rounds = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+        for each in rounds or [whole]:
+            result = TaskResult(
+                box=str(data.get("host", "")),
+                role=_role(data),
+                task=str(data.get("task", "")),
+                action=str(data.get("task_action", "")),
+                status=_status_of(each, status) if rounds else status,
+                result=each,
+                ignored=data.get("ignore_errors") is True,
+            )
+            self.results.append(result)
+            self._watch(result)
+
+
+def _status_of(item: Mapping[str, Any], status: str) -> str:
+    """One round of a loop: it may have gone well although the loop failed."""
+    if item.get("failed") is True:
+        return "failed"
+    if item.get("skipped") is True:
+        return "skipped"
+    return "ok" if status == "failed" else status
+
+
+def _role(data: Mapping[str, Any]) -> str:
+    return str(data.get("role") or "").rpartition(".")[2]
+
+
+def _forget_environment(folder: Path) -> Callable[..., None]:
+    """A status handler that removes the file with the environment before the playbook starts."""
+
+    def handle(status: Mapping[str, Any], runner_config: Any = None) -> None:
+        for path in folder.glob("artifacts/*/command"):
+            path.unlink(missing_ok=True)
+
+    return handle
+
+
+def _failures(outcome: Outcome, stats: Mapping[str, Any], status: str, tail: str) -> Iterator[BoxFailure]:
+    failed = set(stats.get("failures") or {})
+    dark = set(stats.get("dark") or {})
+    for box in sorted(failed | dark):
+        yield _failure_of(box, [result for result in outcome.results if result.box == box], box in dark)
+    if failed or dark:
+        return
+    if status == "timeout":
+        yield BoxFailure("", "provider", f"the {outcome.playbook} playbook did not end in time and was killed")
+    elif outcome.rc != 0:
+        yield BoxFailure("", "config", f"ansible-playbook could not run {outcome.playbook}: {tail}")
+    else:
+        for box in sorted(set(outcome.expected) - outcome.processed):
+            yield BoxFailure(box, "config", f"the {outcome.playbook} playbook never touched it: {tail}")
+
+
+def _failure_of(box: str, results: Iterable[TaskResult], dark: bool) -> BoxFailure:
+    """Why a box failed: its last task that counts as a failure."""
+    wanted = "unreachable" if dark else "failed"
+    last = next((each for each in reversed(list(results)) if each.status == wanted and not each.ignored), None)
+    if last is None:
+        return BoxFailure(box, "unreachable" if dark else "", "it failed without a reason")
+    said = last.result.get("failure")
+    if isinstance(said, Mapping) and not dark:
+        texts = {name: str(said.get(name) or "") for name in ("kind", "what", "safe", "fix")}
+        return BoxFailure(box, texts["kind"], texts["what"], last.task, texts["safe"], texts["fix"])
+    message = one_line(str(last.result.get("msg") or "no message"))
+    if dark:
+        fix = "the box is not given up: look at it with gpu-tenant status, then run the same command again"
+        return BoxFailure(box, "unreachable", f"it did not answer in '{last.task}': {message}", last.task, fix=fix)
+    return BoxFailure(box, _guessed_kind(last), f"'{last.task}' failed: {message}", last.task)
+
+
+def _guessed_kind(result: TaskResult) -> str:
+    """The kind of a failure that Ansible's own modules report."""
+    module = result.action.rpartition(".")[2]
+    if module == "wait_for_connection":
+        return "unreachable"
+    if module == "assert":
+        return "provider" if result.role == "teardown" else "config"
+    return "config" if module == "validate_argument_spec" else ""
+
+
+def one_line(text: str, length: int = 400) -> str:
+    """Text fit for one line of a terminal: no control characters, shortened."""
+    clean = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    clean = "".join(character for character in clean if character.isprintable())
+    return clean if len(clean) <= length else clean[: length - 3] + "..."
+
+
+def _tail(folder: Path, playbook: str) -> str:
+    """The last telling line of what ansible-playbook printed."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        text = (folder / "artifacts" / playbook / "stdout").read_text(encoding="utf-8", errors="replace")
+        lines = [one_line(line) for line in text.splitlines()]
+    telling = [line for line in lines if re.match(r"(\[?ERROR|\[ERROR|fatal|ERROR!)", line)]
+    rest = [line for line in lines if line]
+    return (telling or rest or ["it printed nothing"])[-1]
+
+
+def parse_extra_vars(values: Sequence[str]) -> dict[str, str]:
+    """The ``KEY=VALUE`` pairs among extra variables; JSON and ``@file`` forms are left to Ansible."""
+    pairs: dict[str, str] = {}
+    for value in values:
+        if value.startswith(("@", "{", "[")):
+            with contextlib.suppress(ValueError):
+                found = json.loads(value)
+                pairs.update({str(key): str(item) for key, item in found.items()} if isinstance(found, dict) else {})
+            continue
+        for word in shlex.split(value):
+            key, equals, text = word.partition("=")
+            if equals:
+                pairs[key] = text
+    return pairs

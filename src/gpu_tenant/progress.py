@@ -1,0 +1,213 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the runner says while it works: a live table on a terminal, plain lines elsewhere, JSON lines for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, TextIO
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+# A plain log repeats an unchanged wait or a training line at most this often.
+QUIET_S = 15.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing to say. ``kind``: phase, task, note, warning, training, wait, result, failure."""
+
+    kind: str
+    text: str
+    box: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class View(Protocol):
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Progress:
+    """The one door through which the runner speaks; a context manager, so that a live table always ends."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.listeners: list[Callable[[Event], None]] = []
+
+    def emit(self, kind: str, text: str, box: str = "", **data: Any) -> None:
+        event = Event(kind, text, box, data)
+        for listener in self.listeners:
+            listener(event)
+        self._view.show(event)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._view.close()
+
+
+def view_for(stream: TextIO, as_json: bool) -> View:
+    """JSON lines when asked for, a live table on a terminal, plain lines otherwise."""
+    if as_json:
+        return JsonView(stream)
+    return LiveView(Console(file=stream)) if stream.isatty() else PlainView(stream)
+
+
+class JsonView:
+    """One JSON object per line: ``{at, event, box, text, …}``."""
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+
+    def show(self, event: Event) -> None:
+        line = {"at": records.utc_now(), "event": event.kind, "box": event.box, "text": event.text, **event.data}
+        self._stream.write(json.dumps(line, sort_keys=True, default=str) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class PlainView:
+    """One line per event, for logs. Training and waiting lines come at most every ``quiet_s`` seconds per box."""
+
+    def __init__(
+        self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic, quiet_s: float = QUIET_S
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._quiet_s = quiet_s
+        self._started = clock()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def show(self, event: Event) -> None:
+        if event.kind == "task" or (event.kind in ("training", "wait") and self._too_soon(event)):
+            return
+        elapsed = self._clock() - self._started
+        subject = f"{event.box}: " if event.box else ""
+        self._stream.write(f"{elapsed:7.1f}s  {_mark(event)}{subject}{event.text}\n")
+        self._stream.flush()
+
+    def _too_soon(self, event: Event) -> bool:
+        key = (event.kind, event.box)
+        now = self._clock()
+        if now - self._said.get(key, float("-inf")) < self._quiet_s:
+            return True
+        self._said[key] = now
+        return False
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+def _mark(event: Event) -> str:
+    return {"warning": "! ", "failure": "x ", "phase": "== "}.get(event.kind, "   ")
+
+
+@dataclass
+class _Row:
+    phase: str = ""
+    doing: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LiveView:
+    """A table with one row per box that is redrawn in place; what matters later scrolls above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: dict[str, _Row] = {}
+        self._live = Live(self, console=console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def show(self, event: Event) -> None:
+        row = self._rows.setdefault(event.box, _Row()) if event.box else _Row()
+        if event.kind == "phase":
+            row.phase, row.doing = event.text, ""
+        elif event.kind in ("task", "wait"):
+            row.doing = event.text
+        elif event.kind == "training":
+            row.phase, row.training, row.doing = "training", event.data, ""
+        if event.kind not in ("task", "wait", "training"):
+            self._live.console.print(_styled(event))
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: object) -> Iterator[Table]:
+        yield self.table()
+
+    def table(self) -> Table:
+        table = Table(box=None, padding=(0, 2), show_header=bool(self._rows))
+        for column in ("box", "phase", "progress", "now"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for name, row in sorted(self._rows.items()):
+            training = row.training if row.phase == "training" else {}
+            table.add_row(name, row.phase, bar(training), row.doing or training_text(training))
+        return table
+
+
+def _styled(event: Event) -> Text:
+    style = {"warning": "yellow", "failure": "bold red", "result": "bold", "phase": "cyan"}.get(event.kind, "")
+    subject = f"{event.box}: " if event.box else ""
+    return Text(f"{_mark(event)}{subject}{event.text}", style=style)
+
+
+def bar(training: Mapping[str, Any], width: int = 20) -> str:
+    """A progress bar of text; empty when the number of steps is unknown."""
+    step, steps = training.get("step"), training.get("steps")
+    if not isinstance(step, (int, float)) or not isinstance(steps, (int, float)) or steps <= 0:
+        return ""
+    done = min(max(step / steps, 0.0), 1.0)
+    full = int(done * width)
+    return f"{'#' * full}{'.' * (width - full)} {done:4.0%}"
+
+
+def training_text(training: Mapping[str, Any]) -> str:
+    """``step 420 of 1000, loss 0.312, 21.0 steps/s, 28 s left, 12 s of work at risk``; only what is known."""
+    parts = []
+    step, steps = training.get("step"), training.get("steps")
+    if step is not None:
+        parts.append(f"step {step} of {steps}" if steps else f"step {step}")
+    if isinstance(training.get("loss"), (int, float)):
+        parts.append(f"loss {training['loss']:.4g}")
+    if isinstance(training.get("steps_per_s"), (int, float)):
+        parts.append(f"{training['steps_per_s']:.1f} steps/s")
+    if isinstance(training.get("eta_s"), (int, float)):
+        parts.append(f"{duration(training['eta_s'])} left")
+    if isinstance(training.get("at_risk_s"), (int, float)):
+        parts.append(f"{duration(training['at_risk_s'])} of work at risk")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """``28 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(max(seconds, 0.0))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """``512 B``, ``3.4 MB``: decimal units, as disks and networks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

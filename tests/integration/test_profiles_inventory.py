@@ -1,0 +1,209 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The profiles inventory through the real ansible-inventory and ansible-playbook, on every core that is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+CORES = [name for name in (".venv", ".venv-2.21") if (ROOT / name / "bin" / "ansible-inventory").exists()]
+SHIPPED = {"vast", "autodl", "ssh"}
+
+
+@dataclass
+class Ansible:
+    """One ansible-core, run in an empty folder with nothing of the user's configuration."""
+
+    bin: Path
+    cwd: Path
+
+    def __call__(self, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.cwd),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+            "ANSIBLE_INVENTORY_ENABLED": "tenant.gpu.profiles,ansible.builtin.yaml,ansible.builtin.ini",
+            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
+            "ANSIBLE_INJECT_FACT_VARS": "false",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        command = [str(self.bin / tool), *arguments]
+        return subprocess.run(command, cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+    def host(self, name: str, *sources: Path) -> dict[str, object]:
+        """The variables of a host, after every inventory source has spoken."""
+        arguments = [part for source in sources for part in ("-i", str(source))]
+        done = self("ansible-inventory", *arguments, "--host", name)
+        assert done.returncode == 0, done.stderr
+        assert "deprecat" not in done.stderr.lower(), done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(params=CORES)
+def ansible(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ansible]:
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+    yield Ansible(ROOT / request.param / "bin", tmp_path)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    return write(tmp_path / "source" / "profiles.yml", "---\nplugin: tenant.gpu.profiles\n")
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "team" / "hosts.yml",
+        "vast:\n  hosts:\n    a1:\n    a2:\nssh:\n  hosts:\n    s1: {ansible_host: 192.0.2.7}\n"
+        "all:\n  vars:\n    tenant_project: demo\n    tenant_state_dir: /tmp/demo state\n",
+    )
+
+
+def test_declares_a_group_for_every_platform(ansible: Ansible, profiles: Path, team: Path) -> None:
+    done = ansible("ansible-inventory", "-i", str(profiles), "-i", str(team), "--list")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    listed = json.loads(done.stdout)
+    assert SHIPPED - {"autodl"} <= set(listed["all"]["children"])
+    variables = listed["_meta"]["hostvars"]["a1"]
+    assert variables["platform_name"] == "vast"
+    assert set(variables["tenant_platform_groups"]) == SHIPPED
+
+
+@pytest.mark.parametrize("profiles_first", [True, False])
+@pytest.mark.parametrize("where", ["group_vars/vast.yml", "group_vars/all.yml", "host_vars/a1.yml", "inline"])
+def test_the_team_wins_in_either_order(
+    ansible: Ansible, profiles: Path, team: Path, where: str, profiles_first: bool
+) -> None:
+    if where == "inline":
+        team.write_text(team.read_text() + "vast:\n  vars: {platform_data_dir: /mine}\n  hosts: {a1: , a2: }\n")
+        team.write_text(team.read_text().replace("vast:\n  hosts:\n    a1:\n    a2:\n", "", 1))
+    else:
+        write(team.parent / where, "platform_data_dir: /mine\n")
+    sources = (profiles, team) if profiles_first else (team, profiles)
+    assert ansible.host("a1", *sources)["platform_data_dir"] == "/mine"
+    other = ansible.host("s1", *sources)["platform_data_dir"]
+    assert other == "/mine" if where == "group_vars/all.yml" else other != "/mine"
+
+
+def test_the_checkouts_own_source_lets_group_vars_all_win(ansible: Ansible, team: Path) -> None:
+    write(team.parent / "group_vars" / "all.yml", "platform_data_dir: /mine\n")
+    source = ROOT / "inventories" / "profiles.yml"
+    for sources in ((source, team), (team, source)):
+        assert ansible.host("a1", *sources)["platform_data_dir"] == "/mine"
+
+
+def test_strings_stay_templates(ansible: Ansible, profiles: Path, team: Path) -> None:
+    playbook = write(
+        team.parent / "show.yml",
+        "- hosts: a1,s1\n  gather_facts: false\n  connection: local\n  tasks:\n"
+        "    - name: Before the box is located\n      ansible.builtin.assert:\n        that:\n"
+        "          - hostvars['a1'].ansible_host == 'not-located.invalid'\n"
+        "          - hostvars['a1'].ansible_port == 22\n"
+        "          - hostvars['a1'].ansible_user == 'root'\n"
+        "          - hostvars['a1'].ansible_python_interpreter == '/usr/bin/python3'\n"
+        "          - \"'HostKeyAlias=a1 ' in hostvars['a1'].ansible_ssh_common_args\"\n"
+        "          - hostvars['s1'].platform_data_dir == '/root'\n"
+        "    - name: Say where it is\n      ansible.builtin.set_fact:\n        cacheable: true\n"
+        "        box_endpoint: {host: 192.0.2.9, port: 40022, user: kim, alias: a1.g3}\n"
+        "    - name: After\n      ansible.builtin.assert:\n        that:\n"
+        "          - hostvars['a1'].ansible_host == '192.0.2.9'\n"
+        "          - hostvars['a1'].ansible_port == 40022\n"
+        "          - hostvars['a1'].ansible_user == 'kim'\n"
+        "          - \"'HostKeyAlias=a1.g3 ' in hostvars['a1'].ansible_ssh_common_args\"\n"
+        "          - \"'\\\"/tmp/demo state/known_hosts/a1\\\"' in hostvars['a1'].ansible_ssh_common_args\"\n",
+    )
+    done = ansible("ansible-playbook", "-i", str(profiles), "-i", str(team), str(playbook))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DEPRECATION" not in done.stdout + done.stderr
+
+
+def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, team: Path) -> None:
+    shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
+    write(tmp_path / "own" / "platforms" / "basement.yml", shipped.replace("platform_name: ssh", "platform_name: basement"))
+    write(tmp_path / "own" / "platforms" / "ssh.yml", shipped.replace("platform_detach: setsid", "platform_detach: tmux"))
+    source = write(tmp_path / "own" / "profiles.yaml", "plugin: tenant.gpu.profiles\npath: platforms\n")
+    team.write_text(team.read_text() + "basement:\n  hosts: {b1: }\n", encoding="utf-8")
+    assert ansible.host("b1", source, team)["platform_name"] == "basement"
+    assert ansible.host("s1", source, team)["platform_detach"] == "tmux"
+    assert set(ansible.host("a1", source, team)["tenant_platform_groups"]) == SHIPPED | {"basement"}  # type: ignore[arg-type]  # json
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (("platform_name: ssh", "platform_name: sssh"), ["platform_name", "write broken"]),
+        (("platform_detach: setsid", "platform_detach: nohup"), ["platform_detach", "'nohup' is not one of"]),
+        (("platform_python:", "platform_pyton:"), ["platform_pyton", "did you mean platform_python?"]),
+        (("platform_endpoint_stable: true", "platform_endpoint_stable: 'yes'"), ["platform_endpoint_stable", "boolean"]),
+    ],
+)
+def test_a_broken_profile_names_file_key_and_fix(
+    ansible: Ansible, tmp_path: Path, edit: tuple[str, str], said: list[str]
+) -> None:
+    shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
+    text = shipped.replace("platform_name: ssh", "platform_name: broken") if "name" not in edit[0] else shipped
+    broken = write(tmp_path / "own" / "p" / "broken.yml", text.replace(*edit, 1))
+    source = write(tmp_path / "own" / "profiles.yml", "plugin: tenant.gpu.profiles\npath: p\n")
+    done = ansible("ansible-inventory", "-i", str(source), "--list")
+    assert done.returncode != 0
+    message = " ".join(done.stderr.split())
+    assert "Traceback" not in message
+    for part in [str(broken), "Fix:", *said]:
+        assert part in message, message
+
+
+def test_a_host_in_two_platforms_is_refused(ansible: Ansible, profiles: Path, team: Path) -> None:
+    team.write_text(team.read_text() + "autodl:\n  hosts: {a1: }\n", encoding="utf-8")
+    done = ansible("ansible-inventory", "-i", str(team), "-i", str(profiles), "--list")
+    assert done.returncode != 0
+    assert "a1" in done.stderr
+    assert "2 platform groups: autodl, vast" in " ".join(done.stderr.split())
+
+
+def test_other_yaml_is_left_to_other_plugins(ansible: Ansible, tmp_path: Path) -> None:
+    source = write(tmp_path / "own" / "profiles.yml", "all:\n  hosts:\n    plain: {x: 1}\n")
+    assert ansible.host("plain", source)["x"] == 1
+
+
+def test_an_installed_collection_finds_its_profiles(ansible: Ansible, tmp_path: Path, team: Path, profiles: Path) -> None:
+    home = tmp_path / "installed" / "ansible_collections" / "tenant" / "gpu"
+    for part in ("plugins", "inventories", "meta", "galaxy.yml"):
+        target = ROOT / part
+        copy = ["cp", "-r", str(target), str(home / part)]
+        home.mkdir(parents=True, exist_ok=True)
+        subprocess.run(copy, check=True)
+    environment_root = tmp_path / "installed"
+    done = subprocess.run(
+        [str(ansible.bin / "ansible-inventory"), "-i", str(profiles), "-i", str(team), "--host", "a1"],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_COLLECTIONS_PATH": str(environment_root),
+            "ANSIBLE_INVENTORY_ENABLED": "tenant.gpu.profiles,ansible.builtin.yaml",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["platform_name"] == "vast"

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""The run spec: what is read, what is refused (with its line), and what the hash covers."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, resolve_argv, run_record
+
+GOOD = """\
+id: mnist
+command: [python, train.py, --epochs, 3]
+cells:
+  - {id: seed-0, args: [--seed, 0], seed: 0}
+  - {id: seed-1, args: [--seed, 1], seed: 1}
+artifacts:
+  - {glob: model.pt, role: checkpoint, loader: torch}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "train.py").write_text("print('train')\n")
+
+    def write(text: str) -> str:
+        path = tmp_path / "run.yml"
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+def test_defaults_are_filled_in(write) -> None:
+    spec = load_run_spec(write(GOOD))
+    assert spec["command"] == ["python", "train.py", "--epochs", "3"]
+    assert [cell["id"] for cell in spec["cells"]] == ["seed-0", "seed-1"]
+    assert spec["tracker"] == "none"
+    assert [entry["path"] for entry in spec["code_files"]] == ["run.yml", "train.py"]
+
+
+def test_the_hash_covers_spec_and_code(write, tmp_path) -> None:
+    path = write(GOOD)
+    first = load_run_spec(path)["spec_sha256"]
+    assert load_run_spec(path)["spec_sha256"] == first
+    (tmp_path / "train.py").write_text("print('other')\n")
+    changed_code = load_run_spec(path)["spec_sha256"]
+    assert changed_code != first
+    assert load_run_spec(write(GOOD.replace("3]", "4]")))["spec_sha256"] not in (first, changed_code)
+
+
+def test_caches_are_not_code(write, tmp_path) -> None:
+    path = write(GOOD)
+    first = load_run_spec(path)["code_sha256"]
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"x")
+    assert load_run_spec(path)["code_sha256"] == first
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id: [\n", "line 2"),
+        ("- 1\n", "mapping"),
+        ("command: [python]\nartifacts: [{glob: a}]\n", "'id' is missing"),
+        (GOOD + "comand: [x]\n", "line 8: unknown key 'comand'"),
+        (GOOD.replace("id: mnist", "id: ../mnist"), "line 1"),
+        (GOOD.replace("seed-1, args", "seed-0, args"), "line 5: two cells are called 'seed-0'"),
+        (GOOD.replace("glob: model.pt", "glob: ../model.pt"), "line 7"),
+        (GOOD.replace("loader: torch", "loader: pickle"), "line 7"),
+        (GOOD.replace("[python, train.py, --epochs, 3]", "python train.py"), "line 2: 'command' must be a list"),
+        (GOOD.replace("[python, train.py, --epochs, 3]", "[]"), "line 2: 'command' is empty"),
+        (GOOD + "code: {path: nowhere}\n", "line 8"),
+        (GOOD + "inputs: [{uri: 'ftp://x', sha256: a, dest: d}]\n", "line 8"),
+        (GOOD + "tracker: excel\n", "line 8: tracker"),
+    ],
+)
+def test_bad_specs_name_file_line_and_fix(write, text: str, says: str) -> None:
+    with pytest.raises(TenantFailure, match=r"run\.yml") as caught:
+        load_run_spec(write(text))
+    assert says in str(caught.value)
+    assert caught.value.kind == "config"
+    assert "nothing was rented" in str(caught.value)
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path) -> None:
+    with pytest.raises(TenantFailure, match="cannot read the run spec"):
+        load_run_spec(str(tmp_path / "none.yml"))
+
+
+def test_a_symlink_in_the_code_is_refused(write, tmp_path) -> None:
+    (tmp_path / "secret").symlink_to("/etc/passwd")
+    with pytest.raises(TenantFailure, match="symlink"):
+        load_run_spec(write(GOOD))
+
+
+def test_only_a_leading_python_is_the_interpreter() -> None:
+    argv = resolve_argv(["python", "x.py", "python", "{model}"], "/opt/py", model="/m.pt")
+    assert argv == ["/opt/py", "x.py", "python", "/m.pt"]
+
+
+def test_the_run_record_names_this_box_and_this_code(write) -> None:
+    spec = load_run_spec(write(GOOD))
+    endpoint = {"generation": 2, "provider_id": "77"}
+    box = {
+        "name": "b",
+        "tenant_root": "/w/gpu-tenant/",
+        "python": "/opt/py",
+        "python_path": "/w/lib",
+        "env": {"A": "1"},
+    }
+    record = run_record(spec, endpoint, "demo", box)
+    assert record["workdir"] == f"/w/gpu-tenant/code/{spec['code_sha256']}"
+    assert (record["generation"], record["provider_id"], record["box"]) == (2, "77", "b")
+    assert record["command"][0] == "/opt/py"
+    assert record["env"] == {"A": "1", "PYTHONPATH": "/w/lib"}

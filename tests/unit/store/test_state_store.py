@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import threading
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+
+
+@pytest.fixture
+def store(tmp_path) -> StateStore:
+    return StateStore(str(tmp_path / "state"))
+
+
+def test_an_empty_folder_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="tenant_state_dir"):
+        StateStore("")
+
+
+def test_names_cannot_leave_the_store(store: StateStore) -> None:
+    with pytest.raises(UnsafeName):
+        store.receipt_path("p", "../../etc", "b", 1)
+
+
+def test_box_records_merge_and_count_generations(store: StateStore) -> None:
+    assert store.last_generation("p", "b") == 0
+    store.update_box("p", "b", 1, provider_id="7")
+    store.update_box("p", "b", 2, provider_id="8")
+    assert store.update_box("p", "b", 2, admitted_at="now")["provider_id"] == "8"
+    assert store.last_generation("p", "b") == 2
+    assert store.read_box("p", "b", 1)["provider_id"] == "7"
+    assert store.read_box("p", "other", 1) is None
+
+
+def test_journal_pairs_intent_and_effect(store: StateStore) -> None:
+    journal = Journal(store)
+    with journal.effect("create", box="b") as effect:
+        assert [line["kind"] for line in journal.lines()] == ["intent"]
+        effect.details["provider_id"] = "7"
+    intent, done = journal.lines()
+    assert (intent["kind"], done["kind"], done["provider_id"]) == ("intent", "effect", "7")
+    assert intent["id"] == done["id"]
+
+
+def test_journal_records_a_failure_and_lets_it_through(store: StateStore) -> None:
+    journal = Journal(store)
+    with pytest.raises(RuntimeError), journal.effect("create", box="b"):
+        raise RuntimeError("reset by peer")
+    assert journal.lines()[-1]["kind"] == "failed"
+    assert journal.lines()[-1]["error"] == "reset by peer"
+
+
+def test_a_torn_line_harms_only_itself(store: StateStore) -> None:
+    journal = Journal(store)
+    journal.append("intent", "create", box="a")
+    with open(store.journal_path, "ab") as stream:
+        stream.write(b'{"kind": "inte')
+    journal.append("intent", "create", box="b")
+    assert [line["box"] for line in journal.lines()] == ["a", "b"]
+
+
+def test_many_writers_lose_no_line(store: StateStore) -> None:
+    def write(name: str) -> None:
+        for number in range(20):
+            Journal(store).append("effect", "tick", box=f"{name}{number}")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({line["box"] for line in Journal(store).lines()}) == 80
+
+
+def test_a_failure_says_all_four_things() -> None:
+    failure = TenantFailure("provider", "the create was refused", box="b1", safe="nothing was rented", fix="retry")
+    assert str(failure) == "b1: the create was refused. nothing was rented. retry."
+    assert failure.exit_code == EXIT_CODES["provider"]
+    assert failure.as_result()["failure"]["kind"] == "provider"
+
+
+def test_an_unknown_kind_is_a_programming_error() -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        TenantFailure("oops", "x")
