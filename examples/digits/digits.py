@@ -81,7 +81,7 @@ class Network(nn.Module):
 
 
 @torch.no_grad()
-def test(network: nn.Module, split: Split) -> tuple[float, float]:
+def measure(network: nn.Module, split: Split) -> tuple[float, float]:
     """Accuracy (0..1) and mean cross entropy of ``network`` on ``split``."""
     device = next(network.parameters()).device
     was_training = network.training

@@ -31,9 +31,7 @@ LONGEST_INTERVAL_S = 5.0
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a small network on handwritten digits, resumably.")
-    parser.add_argument(
-        "--epochs", type=int, default=100, help="passes over the training images (default: %(default)s)"
-    )
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the images (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="images in a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="at the start (default: %(default)s)")
     parser.add_argument(
@@ -100,36 +98,37 @@ def train(training: Training, checkpoints: Checkpoints, split: digits.Split, epo
     return True
 
 
-def write_results(out: str, training: Training, checkpoints: Checkpoints, held_out: digits.Split, **facts: Any) -> None:
+def write_results(options: argparse.Namespace, training: Training, checkpoints: Checkpoints, wall_s: float) -> None:
+    """``model.pt`` depends on the training alone; what differs from try to try is in ``metrics.json``."""
     network = training.averaged.module
-    accuracy, loss = digits.test(network, held_out)
-    about = {"step": checkpoints.step, "epochs": checkpoints.epoch, "accuracy": accuracy, **facts}
+    accuracy, loss = digits.measure(network, digits.load_digits()[1])
+    about = {"step": checkpoints.step, "epochs": checkpoints.epoch, "seed": options.seed, "accuracy": accuracy}
     weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-    write_torch(os.path.join(out, "model.pt"), {"state_dict": weights, "meta": about})
+    write_torch(os.path.join(options.out, "model.pt"), {"state_dict": weights, "meta": about})
     measured = {
         "loss": loss,
         "steps": checkpoints.step,
+        "wall_s": round(wall_s, 3),
         "train_s": round(checkpoints.trained_s, 3),
         "resumed_from": checkpoints.resumed_from,
+        "threads": options.threads,
         "torch": torch.__version__,
         "device": str(training.device),
     }
-    write_json(os.path.join(out, "metrics.json"), {**about, **measured})
-    print(
-        f"accuracy {accuracy:.4f} on {len(held_out.labels)} held-out digits after {checkpoints.step} steps", flush=True
-    )
+    write_json(os.path.join(options.out, "metrics.json"), {**about, **measured})
+    print(f"accuracy {accuracy:.4f} on the held-out digits after {checkpoints.step} steps", flush=True)
 
 
 def run(options: argparse.Namespace, environ: dict[str, str]) -> int:
     started = time.monotonic()
     be_deterministic(options.seed, options.threads)
-    training_split, held_out = digits.load_digits()
+    training_split, _held_out = digits.load_digits()
     training = Training(options, len(training_split.labels))
     checkpoints = Checkpoints(
         training.objects(),
         batches=training.batches,
         total_steps=training.total_steps,
-        config={"epochs": options.epochs, "learning_rate": options.learning_rate, "seed": options.seed},
+        config={name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")},
         directory=environ.get("TENANT_CHECKPOINT_DIR") or os.path.join(options.out, "checkpoints"),
         longest_interval_s=LONGEST_INTERVAL_S,
         environ=environ,
@@ -139,10 +138,7 @@ def run(options: argparse.Namespace, environ: dict[str, str]) -> int:
     if not train(training, checkpoints, training_split, options.epochs):
         print(f"asked to stop: saved at step {checkpoints.step}", flush=True)
         return EXIT_STOPPED
-    wall_s = round(time.monotonic() - started, 3)
-    write_results(
-        options.out, training, checkpoints, held_out, seed=options.seed, threads=options.threads, wall_s=wall_s
-    )
+    write_results(options, training, checkpoints, time.monotonic() - started)
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import receipts
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -30,7 +29,8 @@ class ActionModule(ControllerAction):
                 fix="set tenant_run to the path of a run spec, for instance -e tenant_run=examples/digits/run.yml",
             )
         spec = load_run_spec(_existing(params["path"].strip(), task_vars))
-        receipt = receipts.finished(StateStore(params["state_dir"]), params["project"], spec["id"], spec["spec_sha256"])
+        store = StateStore(params["state_dir"])
+        receipt = store.finished_receipt(params["project"], spec["id"], spec["spec_sha256"])
         return {"changed": False, "ansible_facts": {"run_spec": dict(spec, finished=receipt)}}
 
 

@@ -3,6 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.template import trust_as_template
+from ansible.utils.display import Display
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
+
 DOCUMENTATION = r"""
 name: profiles
 short_description: Platform profiles as inventory groups
@@ -20,7 +29,7 @@ description:
 notes:
   - Keep the source file out of the folder that holds this collection's own C(group_vars/). Ansible reads a
     C(group_vars/) folder beside an inventory source too, and with a higher precedence than a team's
-    C(group_vars/all.yml). C(inventories/profiles.yml) of this collection is at a safe place.
+    C(group_vars/all.yml). It belongs into the team's own inventory folder.
 options:
   plugin:
     description: Token that ensures this is a source file for the plugin.
@@ -48,17 +57,7 @@ plugin: tenant.gpu.profiles
 path: platforms
 """
 
-import os
-from typing import Any
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible.template import trust_as_template
-from ansible.utils.display import Display
-
-from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
-
-PLATFORM_GROUPS = "tenant_platform_groups"
+PLATFORM_GROUPS = profile_schema.PLATFORM_GROUPS_VARIABLE
 display = Display()
 
 
@@ -146,6 +145,6 @@ def _warn_when_read_twice(source: str, shipped: str) -> None:
     beside = os.path.join(os.path.dirname(os.path.abspath(source)), "group_vars")
     if os.path.realpath(beside) == os.path.realpath(shipped):
         display.warning(
-            f"{source} lies beside the profiles themselves, so Ansible reads them a second time as group_vars, which beat "
-            "a team's group_vars/all. Use a two-line file elsewhere, for example inventories/profiles.yml."
+            f"{source} lies beside the profiles themselves, so Ansible reads them a second time as group_vars, "
+            "which beat a team's group_vars/all. Keep the two-line file in the folder of your own inventory."
         )

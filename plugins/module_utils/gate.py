@@ -124,18 +124,22 @@ def gather(
     keeps: Sequence[str],
     provider: ProviderView,
     now: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Evidence:
     """Re-read the evidence for ``verb`` on this box. Reads every byte of every copy; damaged records become problems.
 
     :param keeps: the tiers that survive the verb, from the profile (``["disk"]`` for a plain stop).
     :param now: UTC text; the present when None.
+    :param reading: a seal reading made just now, in place of the stored one.
     """
     if isinstance(keeps, str):
         raise TypeError("keeps is a list of tiers, not one text")
     moment = now or records.utc_now()
     project, box, generation = identity.project, identity.box, identity.generation
     box_record, box_problem = _read(store.box_record_path(project, box, generation), "box")
-    reading, reading_problem = _read(store.seal_path(project, box, generation), "seal-reading")
+    reading_problem = ""
+    if reading is None:
+        reading, reading_problem = _read(store.seal_path(project, box, generation), "seal-reading")
     # A verb that keeps the disk asks for no evidence, so it does not wait for a re-read of every byte.
     runs = [] if _keeps_every_tier(keeps) else _named_runs(reading)
     return Evidence(
@@ -248,8 +252,8 @@ def _why_not_virgin(evidence: Evidence) -> str:
 def _why_reading_shows_use(reading: Mapping[str, Any] | None) -> str:
     if reading is None:
         return ""
-    if reading.get("live_cells"):
-        return "cells live on it"
+    if reading.get("live_cells") or reading.get("unlisted_runs") or reading.get("problems"):
+        return "there are cells, runs or damaged records on it"
     for name in ("index", "seal"):
         found = reading.get(name)
         if found is not None and not (isinstance(found, dict) and found.get("runs") == []):
@@ -279,10 +283,21 @@ def _seal_gaps(evidence: Evidence) -> list[str]:
         gaps.append(f"the last seal reading of {subject} did not reach the box: {again}")
     if reading.get("provider_id") != evidence.identity.provider_id:
         gaps.append(f"the seal was read from provider id {reading.get('provider_id')!r}, not from {subject}: {again}")
+    if any(reading.get(key, value) != value for key, value in evidence.identity.as_dict().items()):
+        gaps.append(f"the seal reading says that it is of another box than {subject}: {again}")
     if reading.get("live_cells") != []:
         gaps.append(f"cells are live on {subject}: {reading.get('live_cells')!r}; stop or await them, then seal again")
+    gaps += [f"{subject}: {problem}; repair or remove that file, then {again}" for problem in _problems(reading)]
+    unlisted = reading.get("unlisted_runs", [])
+    if unlisted != []:
+        gaps.append(f"{subject} holds runs that its index does not list: {unlisted!r}; register or move them, {again}")
     gaps += _promise_gaps(evidence, "seal", again) + _promise_gaps(evidence, "index", again)
     return gaps + _age_gaps(evidence, again)
+
+
+def _problems(reading: Mapping[str, Any]) -> list[str]:
+    problems = reading.get("problems", [])
+    return [str(problem) for problem in problems] if isinstance(problems, list) else ["its answer cannot be read"]
 
 
 def _promise_gaps(evidence: Evidence, name: str, again: str) -> list[str]:
@@ -371,6 +386,9 @@ def _sealed_digests(evidence: Evidence) -> dict[str, str]:
 def _run_gaps(evidence: Evidence) -> list[str]:
     sealed = _sealed_digests(evidence)
     gaps: list[str] = []
+    known = {run["run_id"] for run in _runs((evidence.reading or {}).get("index")) or []}
+    for run_id in sorted(set(sealed) - known):
+        gaps.append(f"run {run_id}: it is sealed, but the index does not list it; register it and seal the box again")
     for run_id in _named_runs(evidence.reading):
         digest = sealed.get(run_id)
         if not roster.is_sha256(digest):
@@ -422,7 +440,7 @@ def _copy_gaps(record: Mapping[str, Any], receipt: ReceiptEvidence, digest: str,
         if copy is None:
             gaps.append(f"{where}: its copy {uri} was not re-read; {harvest}")
         elif copy.problems:
-            gaps += [f"run's copy is damaged: {problem}; {harvest}" for problem in copy.problems]
+            gaps += [f"{where}: its copy is not whole: {problem}; {harvest}" for problem in copy.problems]
         elif copy.digest != digest:
             gaps.append(f"{where}: the copy {uri} holds other files than the box sealed; {harvest}")
     return gaps

@@ -19,43 +19,22 @@ import os
 import re
 import signal
 import stat
-import struct
 import zipfile
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
+from .box.artifacts import check_structure, loader_for
 from .box.names import UnsafeName, inside
+from .failures import TenantFailure
 
 LEVELS = ("structure", "load", "expect")
-LOADERS = ("torch", "safetensors", "npz", "json", "none")
+LOADERS = ("torch", "safetensors", "npz", "json", "hf", "dcp", "none")
 CHECKPOINT_LOADERS = ("torch", "safetensors")
 STEP_KEYS = ("step", "global_step", "iteration", "steps")
 _STEP_IN_NAME = re.compile(r"step-(\d+)\.[A-Za-z]+\Z")
 _MAX_JSON_BYTES = 256 * 1024 * 1024
-_MAX_HEADER_BYTES = 100 * 1024 * 1024
 _SECONDS_PER_FILE = 3600
+_SHOWN = 10
 _CHUNK_ELEMENTS = 16 * 1024 * 1024
-_SAFETENSORS_BITS = {
-    "F64": 64,
-    "F32": 32,
-    "F16": 16,
-    "BF16": 16,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-    "F8_E8M0": 8,
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "I64": 64,
-    "I32": 32,
-    "I16": 16,
-    "I8": 8,
-    "U64": 64,
-    "U32": 32,
-    "U16": 16,
-    "U8": 8,
-    "BOOL": 8,
-    "C64": 64,
-}
 EXPECTATIONS = {"finite", "min_tensors", "required_keys", "min_step", "metrics", "resume_state"}
 
 
@@ -104,10 +83,10 @@ def check_roster(
 def _check_one(root: str, path: str, loader: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:
     check = _empty_check(path, loader, level)
     try:
-        check.update(_CHECKERS[loader](_regular_file(root, path), level, expect))
+        whole = _regular_file(root, path)
+        _check_structure(whole, loader)
+        check.update(_LEVELS_BEYOND[loader_for(path, loader)](whole, level, expect))
         check["ok"] = True
-    except KeyError:
-        check["error"] = f"loader {loader!r} is not one of {', '.join(LOADERS)}"
     except CheckFailed as error:
         check["error"] = str(error)
     except MemoryError:
@@ -147,8 +126,19 @@ def _regular_file(root: str, path: str) -> str:
 # --- torch --------------------------------------------------------------------------------------------------------
 
 
+def _check_structure(path: str, loader: str) -> None:
+    if loader not in LOADERS:
+        raise CheckFailed(f"has a loader that is not one of {', '.join(LOADERS)}: {loader!r}")
+    if loader == "json" and path.endswith(".jsonl"):
+        _json_documents(path)
+        return
+    problem = check_structure(path, loader)
+    if problem:
+        raise CheckFailed(problem)
+
+
 def _check_torch(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:
-    _check_zip(path, stored_only=True, needs=lambda names: any(name.endswith("/data.pkl") for name in names))
+    _refuse_compressed(path)
     if level == "structure":
         return {"step": _step_in_name(path)}
     state = _load_torch(path)
@@ -161,19 +151,11 @@ def _check_torch(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _check_zip(path: str, stored_only: bool, needs: Callable[[Sequence[str]], bool]) -> None:
-    """Every member's CRC, read from its bytes. A compressed member in a format that has none could be a bomb."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if not needs(archive.namelist()):
-                raise CheckFailed("is a zip archive, but not of this format")
-            if stored_only and any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                raise CheckFailed("has compressed members, which this format never has")
-            damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
-        raise CheckFailed(f"is truncated or damaged: {error}") from error
-    if damaged is not None:
-        raise CheckFailed(f"is damaged: the CRC of its member {damaged!r} is wrong")
+def _refuse_compressed(path: str) -> None:
+    """torch.save stores and never compresses, so a compressed member is foreign and could be a bomb."""
+    with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise CheckFailed("has compressed members, which torch.save never writes")
 
 
 def _load_torch(path: str) -> Any:
@@ -184,14 +166,15 @@ def _load_torch(path: str) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:
-            needs = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+            needs = re.search(r"GLOBAL ([\w.]+)", str(error))
             if needs:
                 raise CheckFailed(
                     f"needs code to load ({needs.group(1)}) and was refused: nothing from a box is executed. "
                     "Save tensors and plain values only"
                 ) from error
             if "weights_only" in str(error) or "Weights only" in str(error):
-                reason = str(error).strip().splitlines()[-1][:200]
+                paragraphs = [line.strip() for line in str(error).splitlines() if line.strip()]
+                reason = paragraphs[min(1, len(paragraphs) - 1)][:200]
                 raise CheckFailed(f"needs more than plain tensors to load and was refused ({reason})") from error
             raise
 
@@ -290,9 +273,8 @@ def _expect_of_checkpoint(
 
 
 def _check_safetensors(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:
-    header = _safetensors_header(path)
     if level == "structure":
-        return {"tensors": len(header), "step": _step_in_name(path)}
+        return {"step": _step_in_name(path)}
     fix = "pip install safetensors numpy, or use level structure"
     _import("safetensors", fix)
     framework = "pt" if _installed("torch") else "np"
@@ -319,63 +301,10 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _safetensors_header(path: str) -> dict[str, Any]:
-    """The tensors' entries, after checking that their offsets tile the file without gap or overlap."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
-        prefix = stream.read(8)
-        if len(prefix) < 8:
-            raise CheckFailed("is truncated: it has no safetensors header")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(size - 8, _MAX_HEADER_BYTES):
-            raise CheckFailed(f"is truncated or damaged: its header claims {length} bytes of {size}")
-        try:
-            header = json.loads(stream.read(length).decode("utf-8"))
-        except ValueError as error:
-            raise CheckFailed("is damaged: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise CheckFailed("is damaged: its header is not a mapping")
-    header.pop("__metadata__", None)
-    _check_offsets(header, size - 8 - length)
-    return header
-
-
-def _check_offsets(header: Mapping[str, Any], data_bytes: int) -> None:
-    spans = sorted((_span(name, entry) for name, entry in header.items()), key=lambda span: span[:2])
-    position = 0
-    for begin, end, name in spans:
-        if begin != position:
-            raise CheckFailed(f"is damaged: tensor {name!r} starts at {begin}, not at {position}")
-        position = end
-    if position != data_bytes:
-        raise CheckFailed(f"is truncated or damaged: it holds {data_bytes} bytes of tensors, its header {position}")
-
-
-def _span(name: str, entry: Any) -> tuple[int, int, str]:
-    try:
-        bits = _SAFETENSORS_BITS[entry["dtype"]]
-        elements = 1
-        for length in entry["shape"]:
-            elements *= _natural(length)
-        begin, end = (_natural(offset) for offset in entry["data_offsets"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckFailed(f"is damaged: the entry of tensor {name!r} cannot be read") from error
-    if (end - begin) * 8 != elements * bits:
-        raise CheckFailed(f"is damaged: tensor {name!r} takes {end - begin} bytes, its shape {elements * bits // 8}")
-    return begin, end, name
-
-
-def _natural(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is not a natural number")
-    return value
-
-
 # --- npz and json -------------------------------------------------------------------------------------------------
 
 
 def _check_npz(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:
-    _check_zip(path, stored_only=False, needs=lambda names: bool(names) and all(n.endswith(".npy") for n in names))
     if level == "structure":
         return {}
     numpy = _import("numpy", "pip install numpy, or use level structure")
@@ -402,9 +331,9 @@ def _numpy_finite(array: Any) -> bool:
 
 
 def _check_json(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:
-    documents = _json_documents(path)
     if level != "expect":
         return {}
+    documents = _json_documents(path)
     found: dict[str, Any] = {"step": _last_step(documents)}
     wanted = [str(name) for name in expect.get("metrics") or []]
     values = {name: _last_metric(documents, name) for name in wanted}
@@ -458,7 +387,7 @@ def _check_nothing(_path: str, _level: str, _expect: Mapping[str, Any]) -> dict[
     return {"level": "structure"}
 
 
-_CHECKERS: dict[str, Callable[[str, str, Mapping[str, Any]], dict[str, Any]]] = {
+_LEVELS_BEYOND: dict[str, Callable[[str, str, Mapping[str, Any]], dict[str, Any]]] = {
     "torch": _check_torch,
     "safetensors": _check_safetensors,
     "npz": _check_npz,
@@ -548,3 +477,27 @@ def _child(writer: int, root: str, entries: Sequence[tuple[str, str]], level: st
         status = 0
     finally:
         os._exit(status)
+
+
+# --- what a failed check means ------------------------------------------------------------------------------------
+
+
+class LoadFailure(TenantFailure):
+    """Some files did not load; ``checks`` says of each one how it went."""
+
+    def __init__(self, checks: Sequence[Mapping[str, Any]], root: str) -> None:
+        failed = [f"{check['path']} {check['error']}" for check in checks if not check["ok"]]
+        more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        super().__init__(
+            "evidence_missing",
+            f"{len(failed)} of {len(checks)} files in {root} did not pass: {'; '.join(failed[:_SHOWN])}{more}",
+            safe="Nothing was changed, and nothing in the files was executed",
+            fix="Pull or make the named files again",
+        )
+        self.checks = list(checks)
+
+
+def refuse_failed(checks: Sequence[Mapping[str, Any]], root: str) -> None:
+    """LoadFailure when a check failed."""
+    if any(not check["ok"] for check in checks):
+        raise LoadFailure(checks, root)

@@ -239,6 +239,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 SCHEMA["required"] = list(SCHEMA["properties"])
+PLATFORM_GROUPS_VARIABLE = "tenant_platform_groups"
 PLATFORM_KEYS = tuple(SCHEMA["properties"])
 NESTED_KEYS = ("platform_verbs", "platform_clocks", "platform_storage", "platform_spot")
 
@@ -476,7 +477,8 @@ def _verb_problems(profile: dict[str, Any]) -> list[Problem]:
 def _spot_problems(profile: dict[str, Any]) -> list[Problem]:
     spot = profile["platform_spot"]
     if isinstance(spot, dict) and spot["available"] is True and spot["grace_s"] is None:
-        return [Problem("platform_spot.grace_s", "is null although spot boxes can be taken", "write seconds, 0 for none")]
+        what = "is null although spot boxes can be taken"
+        return [Problem("platform_spot.grace_s", what, "write seconds, 0 for none")]
     return []
 
 
@@ -504,7 +506,7 @@ def check_one_platform(host_groups: list[str], platform_groups: list[str]) -> st
         )
     raise PlatformError(
         "the box is in no platform group",
-        f"put it into one of: {', '.join(sorted(platform_groups)) or 'none (enable the tenant.gpu.profiles inventory)'}",
+        f"put it into one of: {', '.join(sorted(platform_groups)) or 'none (enable tenant.gpu.profiles)'}",
     )
 
 
@@ -520,7 +522,7 @@ def shipped_profiles_dir(plugin_file: str) -> str:
 
 
 def profile_files(folder: str) -> list[str]:
-    """Paths of the profiles in a folder, sorted by name. FileNotFoundError or NotADirectoryError when it is not one."""
+    """Paths of the profiles in a folder, sorted by name. OSError when it is not one."""
     names = [name for name in os.listdir(folder) if name.endswith(EXTENSIONS) and not name.startswith(".")]
     return [os.path.join(folder, name) for name in sorted(names)]
 

@@ -7,14 +7,13 @@ Everything that leaves a box passes through here as text written by a stranger, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from .box import records
+from .box.artifacts import FileChanged, hash_stable
 from .box.names import UnsafeName, check_name, check_relative_path, inside
 
 MANIFEST_NAME = "manifest.json"
@@ -22,7 +21,6 @@ INCOMING = ".tenant-incoming"
 QUARANTINE = ".tenant-quarantine"
 RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE])
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_CHUNK = 1024 * 1024
 
 
 class BadManifest(ValueError):
@@ -97,7 +95,10 @@ def parse_manifest(record: object, where: str = "the manifest") -> Manifest:
     if not generation:
         raise BadManifest(f"{where}: generation {record.get('generation')!r} is not a number from 1 up")
     files = parse_files(record.get("files"), where)
-    computed = manifest_digest(record)
+    try:
+        computed = manifest_digest(record)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadManifest(f"{where} holds a value that no JSON file can hold") from error
     if record.get("digest") != computed:
         raise BadManifest(f"{where} was changed after it was made: its digest does not fit its files")
     snapshot = record.get("snapshot", False) is not False
@@ -113,11 +114,21 @@ def parse_files(entries: object, where: str = "the roster") -> tuple[RosterFile,
     return files
 
 
+def check_path(path: object) -> str:
+    """``path`` if it is safe and is text that every side spells alike; else UnsafeName."""
+    checked = check_relative_path(path)
+    try:
+        checked.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnsafeName(f"path {ascii(checked)} is not UTF-8") from error
+    return checked
+
+
 def _parse_file(entry: object, where: str) -> RosterFile:
     if not isinstance(entry, dict):
         raise BadManifest(f"{where}: a file entry is not a mapping")
     try:
-        path = check_relative_path(entry.get("path"))
+        path = check_path(entry.get("path"))
     except UnsafeName as error:
         raise BadManifest(f"{where}: {error}") from error
     if path.split("/")[0] in RESERVED:
@@ -162,33 +173,17 @@ def read_manifest(root: str) -> Manifest:
 
 
 def hash_regular_file(path: str) -> tuple[int, str]:
-    """(bytes, SHA-256) of a regular file. Mismatch-worthy states raise ValueError; symlinks are never followed."""
+    """(bytes, SHA-256) of a regular file. ValueError, completing "<path> …", for whatever is not one or changes."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        return hash_stable(path)
     except FileNotFoundError as error:
         raise ValueError("is missing") from error
-    except OSError as error:
-        what = "is a symlink" if os.path.islink(path) else f"cannot be read ({error.strerror})"
-        raise ValueError(what) from error
-    with os.fdopen(descriptor, "rb") as stream:
-        before = os.fstat(stream.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise ValueError("is not a regular file")
-        sha256 = _hash_stream(stream)
-        after = os.fstat(stream.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ValueError("changed while it was read")
-    return before.st_size, sha256
-
-
-def _hash_stream(stream: Any) -> str:
-    hasher = hashlib.sha256()
-    try:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
+    except FileChanged as error:
+        raise ValueError("changed while it was read") from error
+    except UnsafeName as error:
+        raise ValueError("is a symlink" if os.path.islink(path) else "is not a regular file") from error
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
-    return hasher.hexdigest()
 
 
 def check_file(root: str, file: RosterFile) -> Mismatch | None:

@@ -70,7 +70,7 @@ class StateStore:
         return self.path("approvals", check_name("approval", approval_id) + ".json")
 
     def smoke_path(self, spec_sha256: str) -> str:
-        return self.path("smoke", check_name("spec_sha256", spec_sha256) + ".json")
+        return self.path("smoke", check_name("spec_sha256", spec_sha256[:32]) + ".json")
 
     def known_hosts_path(self, box: str) -> str:
         return self.path("known_hosts", check_name("box", box))
@@ -93,6 +93,12 @@ class StateStore:
         """Paths of every receipt of a run, over all boxes and generations."""
         folder = self.path("receipts", check_name("project", project), check_name("run", run_id))
         return sorted(glob.glob(os.path.join(folder, "*.json")))
+
+    def finished_receipt(self, project: str, run_id: str, spec_sha256: str) -> dict[str, Any] | None:
+        """The complete receipt of this very spec and code, from whichever box; None while the run is not home."""
+        found = [records.read_record(path, "receipt") for path in self.receipts(project, run_id)]
+        complete = [one for one in found if one.get("complete") is True and one.get("spec_sha256") == spec_sha256]
+        return max(complete, key=lambda one: str(one.get("verified_at")), default=None)
 
     def approvals(self) -> list[str]:
         return sorted(glob.glob(self.path("approvals", "*.json")))

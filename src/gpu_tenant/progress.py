@@ -45,7 +45,7 @@ class Progress:
         self._view = view
         self.listeners: list[Callable[[Event], None]] = []
 
-    def emit(self, kind: str, text: str, box: str = "", **data: Any) -> None:
+    def emit(self, kind: str, text: str, box: str = "", /, **data: Any) -> None:
         event = Event(kind, text, box, data)
         for listener in self.listeners:
             listener(event)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ class Ansible:
 
     bin: Path
     cwd: Path
+    plugins: str = "tenant.gpu.profiles,ansible.builtin.yaml,ansible.builtin.ini"
 
     def __call__(self, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -33,7 +33,7 @@ class Ansible:
             "HOME": str(self.cwd),
             "LC_ALL": "C.UTF-8",
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_INVENTORY_ENABLED": "tenant.gpu.profiles,ansible.builtin.yaml,ansible.builtin.ini",
+            **({"ANSIBLE_INVENTORY_ENABLED": self.plugins} if self.plugins else {}),
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
             "ANSIBLE_INJECT_FACT_VARS": "false",
             "ANSIBLE_NOCOLOR": "1",
@@ -51,9 +51,9 @@ class Ansible:
 
 
 @pytest.fixture(params=CORES)
-def ansible(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ansible]:
+def ansible(request: pytest.FixtureRequest, tmp_path: Path) -> Ansible:
     (tmp_path / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
-    yield Ansible(ROOT / request.param / "bin", tmp_path)
+    return Ansible(ROOT / request.param / "bin", tmp_path)
 
 
 def write(path: Path, text: str) -> Path:
@@ -105,7 +105,7 @@ def test_the_team_wins_in_either_order(
 
 def test_the_checkouts_own_source_lets_group_vars_all_win(ansible: Ansible, team: Path) -> None:
     write(team.parent / "group_vars" / "all.yml", "platform_data_dir: /mine\n")
-    source = ROOT / "inventories" / "profiles.yml"
+    source = ROOT / "inventories" / "example" / "profiles.yml"
     for sources in ((source, team), (team, source)):
         assert ansible.host("a1", *sources)["platform_data_dir"] == "/mine"
 
@@ -135,10 +135,30 @@ def test_strings_stay_templates(ansible: Ansible, profiles: Path, team: Path) ->
     assert "DEPRECATION" not in done.stdout + done.stderr
 
 
+def test_the_auto_plugin_of_a_plain_ansible_finds_it(ansible: Ansible, profiles: Path, team: Path) -> None:
+    ansible.plugins = ""
+    assert ansible.host("a1", profiles, team)["platform_name"] == "vast"
+
+
+def test_the_example_inventory_is_whole(ansible: Ansible) -> None:
+    source = ROOT / "inventories" / "example"
+    expected = {"resnet-a": "vast", "bert-cn": "autodl", "basement": "ssh"}
+    for host, platform in expected.items():
+        variables = ansible.host(host, source)
+        assert variables["platform_name"] == platform
+        assert variables["tenant_project"] == "papers"
+    assert ansible.host("basement", source)["platform_ssh_user"] == "kim"
+
+
 def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, team: Path) -> None:
     shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
-    write(tmp_path / "own" / "platforms" / "basement.yml", shipped.replace("platform_name: ssh", "platform_name: basement"))
-    write(tmp_path / "own" / "platforms" / "ssh.yml", shipped.replace("platform_detach: setsid", "platform_detach: tmux"))
+    write(
+        tmp_path / "own" / "platforms" / "basement.yml",
+        shipped.replace("platform_name: ssh", "platform_name: basement"),
+    )
+    write(
+        tmp_path / "own" / "platforms" / "ssh.yml", shipped.replace("platform_detach: setsid", "platform_detach: tmux")
+    )
     source = write(tmp_path / "own" / "profiles.yaml", "plugin: tenant.gpu.profiles\npath: platforms\n")
     team.write_text(team.read_text() + "basement:\n  hosts: {b1: }\n", encoding="utf-8")
     assert ansible.host("b1", source, team)["platform_name"] == "basement"
@@ -152,7 +172,10 @@ def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, te
         (("platform_name: ssh", "platform_name: sssh"), ["platform_name", "write broken"]),
         (("platform_detach: setsid", "platform_detach: nohup"), ["platform_detach", "'nohup' is not one of"]),
         (("platform_python:", "platform_pyton:"), ["platform_pyton", "did you mean platform_python?"]),
-        (("platform_endpoint_stable: true", "platform_endpoint_stable: 'yes'"), ["platform_endpoint_stable", "boolean"]),
+        (
+            ("platform_endpoint_stable: true", "platform_endpoint_stable: 'yes'"),
+            ["platform_endpoint_stable", "boolean"],
+        ),
     ],
 )
 def test_a_broken_profile_names_file_key_and_fix(
@@ -183,7 +206,9 @@ def test_other_yaml_is_left_to_other_plugins(ansible: Ansible, tmp_path: Path) -
     assert ansible.host("plain", source)["x"] == 1
 
 
-def test_an_installed_collection_finds_its_profiles(ansible: Ansible, tmp_path: Path, team: Path, profiles: Path) -> None:
+def test_an_installed_collection_finds_its_profiles(
+    ansible: Ansible, tmp_path: Path, team: Path, profiles: Path
+) -> None:
     home = tmp_path / "installed" / "ansible_collections" / "tenant" / "gpu"
     for part in ("plugins", "inventories", "meta", "galaxy.yml"):
         target = ROOT / part

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from .names import check_name
+from .names import UnsafeName, check_name
 
 _ATTEMPT = re.compile(r"a([1-9][0-9]{0,8})\Z")
 
@@ -65,6 +65,14 @@ class Layout:
     def cell_dir(self, run_id: str, cell: str) -> str:
         return os.path.join(self.run_dir(run_id), check_name("cell", cell))
 
+    def cells_on_disk(self, run_id: str) -> list[str]:
+        """Cells that have a folder with attempts, those of earlier specs included."""
+        try:
+            names = sorted(os.listdir(self.run_dir(run_id)))
+        except OSError:
+            return []
+        return [name for name in names if _is_name(name) and self.attempt_numbers(run_id, name)]
+
     def attempt(self, run_id: str, cell: str, number: int) -> AttemptPaths:
         return AttemptPaths(self.cell_dir(run_id, cell), cell, number)
 
@@ -76,6 +84,14 @@ class Layout:
             return []
         matches = [_ATTEMPT.match(name) for name in names]
         return sorted(int(match.group(1)) for match in matches if match)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_name("cell", text)
+    except UnsafeName:
+        return False
+    return True
 
 
 class AttemptPaths:

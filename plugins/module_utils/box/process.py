@@ -180,7 +180,7 @@ def children(parent: int) -> list[int]:
 def become_subreaper() -> bool:
     """Inherit orphaned descendants, so that workers of a killed trainer can be found. False where unsupported."""
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 

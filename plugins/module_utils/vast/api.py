@@ -108,12 +108,12 @@ class _Reply:
 
     @property
     def code(self) -> str:
-        """The API's word for what went wrong; some endpoints hide it inside the message."""
+        """The API's word for what went wrong. Some endpoints say ``invalid_args`` and hide the word in the message."""
+        hidden = re.search(r"\b(no_such_[a-z_]+)\b", self.message)
+        if hidden:
+            return hidden.group(1)
         code = self.fields.get("error")
-        if isinstance(code, str) and code:
-            return code
-        match = re.search(r"\b(no_such_[a-z_]+|auth_error|invalid_[a-z]+)\b", self.message)
-        return match.group(1) if match else ""
+        return code if isinstance(code, str) else ""
 
     @property
     def message(self) -> str:

@@ -64,6 +64,22 @@ class Constraints:
     verified: bool = True
     query: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Constraints:
+        """From a module's options, which bear the same names. TenantFailure for numbers that make no sense."""
+        given = {name: options[name] for name in cls.__dataclass_fields__ if options.get(name) is not None}
+        given["exclude_machines"] = tuple(given.get("exclude_machines", ()))
+        wanted = cls(**given)
+        _check_positive("num_gpus", wanted.num_gpus)
+        _check_positive("min_disk_gb", wanted.min_disk_gb)
+        if wanted.price_cap is not None:
+            _check_positive("price_cap", wanted.price_cap)
+        if wanted.bid is not None:
+            _check_positive("bid", wanted.bid)
+        if wanted.bid_margin < 0:
+            raise TenantFailure("config", f"bid_margin is {wanted.bid_margin}, it cannot be below 0")
+        return wanted
+
 
 @dataclass(frozen=True)
 class Work:
@@ -72,6 +88,16 @@ class Work:
     hours: float = 4.0
     download_gb: float = 5.0
     upload_gb: float = 1.0
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Work:
+        _check_positive("hours_expected", options["hours_expected"])
+        return cls(options["hours_expected"], max(0.0, options["download_gb"]), max(0.0, options["upload_gb"]))
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0 or value == float("inf"):
+        raise TenantFailure("config", f"{name} is {value}, it must be above 0", safe="nothing was rented")
 
 
 @dataclass(frozen=True)
@@ -348,7 +374,7 @@ def nothing_found(offers: Sequence[Offer], wanted: Constraints) -> TenantFailure
             fix="check the spelling of gpu_name, or ask for another GPU or number of them",
         )
     counts = excluded_by(offers, wanted)
-    reasons = ", ".join(f"{_words(name, wanted)} excludes {count}" for name, count in sorted(_by_count(counts)))
+    reasons = ", ".join(f"{_words(name, wanted)} excludes {count}" for name, count in _by_count(counts))
     what = f"none of {len(offers)} offers of {kind} fits: {reasons or 'the raw query excludes all of them'}"
     least = least_price(offers, wanted)
     if least is not None and wanted.price_cap is not None:
@@ -397,7 +423,7 @@ def why(offer: Offer, price: Price, cost: Cost) -> str:
         f"${cost.per_useful_hour:.4f} per useful hour: {compute} + ${price.storage:.4f} disk an hour",
         f"${cost.bandwidth_total:.3f} for bandwidth once",
         f"{cost.transfer_hours * 60:.0f} min of transfers",
-        f"an interruption every {_span(cost.interruptions_per_hour)}",
+        f"an interruption expected {_span(cost.interruptions_per_hour)}",
         f"reliability {'unknown' if offer.reliability is None else format(offer.reliability, '.3f')}",
     ]
     if cost.assumed:
@@ -406,7 +432,7 @@ def why(offer: Offer, price: Price, cost: Cost) -> str:
 
 
 def _span(rate: float) -> str:
-    return "- never" if rate <= 0 else f"{1 / rate:.0f} h"
+    return "never" if rate <= 0 else f"every {1 / rate:.0f} h"
 
 
 def _words(name: str, wanted: Constraints) -> str:
@@ -454,9 +480,9 @@ def offer_ids(listed: Iterable[Any]) -> list[int]:
     """The ids in a list of ids and rows, in order, each once. TenantFailure for anything else."""
     found: list[int] = []
     for item in listed:
-        value = item.get("id") if isinstance(item, Mapping) else item
-        if isinstance(value, bool) or not re.match(r"[0-9]{1,18}\Z", str(value)):
-            raise TenantFailure("config", f"{str(value)[:60]!r} in offers is neither an offer's id nor an offer")
+        value = str(item.get("id") if isinstance(item, Mapping) else item)
+        if not re.match(r"[0-9]{1,18}\Z", value):
+            raise TenantFailure("config", f"{value[:60]!r} in offers is neither an offer's id nor an offer")
         if int(value) not in found:
             found.append(int(value))
     return found

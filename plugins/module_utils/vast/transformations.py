@@ -33,6 +33,7 @@ class Box:
 
     ``state`` is one word of: loading, running, stopped, outbid, scheduling, exited, offline, unknown.
     ``host`` is empty while there is no usable endpoint; ``endpoint_problem`` says when the provider gave a bad one.
+    ``is_leaving``: it was destroyed and is listed until the provider is done.
     Prices are dollars an hour, None when the API does not say. ``bid`` is what an interruptible box bids.
     ``label``, ``gpu_name`` and ``status_msg`` are untrusted text.
     """
@@ -62,6 +63,7 @@ class Box:
     uptime_s: float | None = None
     end_date: float | None = None
     actual: str = ""
+    is_leaving: bool = False
     endpoint_problem: str = ""
 
     @property
@@ -108,6 +110,7 @@ def to_box(row: dict[str, Any]) -> Box:
         uptime_s=_seconds(row.get("uptime_mins")),
         end_date=number(row.get("end_date")),
         actual=_text(row.get("actual_status")),
+        is_leaving=_text(row.get("cur_state")) == "unloaded",
         endpoint_problem=problem,
     )
 
@@ -144,10 +147,10 @@ def state_of(row: dict[str, Any]) -> str:
     contract = _text(row.get("cur_state")) or intended
     if actual in ("offline", "unknown"):
         return actual
+    if contract not in ("running", "stopped") or actual in ("frozen", "destroyed", "terminated"):
+        return "unknown"
     if contract == "stopped" or (intended == "stopped" and actual in ("stopped", "exited")):
         return "scheduling" if intended == "running" else _resting(row)
-    if contract != "running" or actual in ("frozen", "destroyed", "terminated"):
-        return "unknown"
     if actual == "running":
         return "running"
     failed = bool(_FAILED_TO_START.search(_text(row.get("status_msg"))))

@@ -59,7 +59,9 @@ class StuckWatch:
         if box.failed_to_start:
             return f"the host cannot start the container: {box.status_msg[:200]}"
         grace, reason = _STUCK.get(box.state, (float("inf"), ""))
-        return reason if held >= grace else ""
+        if held < grace or not reason:
+            return ""
+        return f"{reason}, the provider says: {box.status_msg[:200]}" if box.status_msg else reason
 
 
 _STUCK = {

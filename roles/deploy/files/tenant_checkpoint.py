@@ -54,6 +54,7 @@ DEFAULT_MU_S = 3 * 3600.0
 
 _STEP_FILE = re.compile(r"step-(\d{10})\.pt\Z")
 _LEFTOVER = re.compile(r"\.step-\d{10}\.pt\.tmp\Z")
+_MEMORY_FULL = ("allocate memory", "not enough memory", "out of memory")
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _log = logging.getLogger("tenant_checkpoint")
 
@@ -180,10 +181,8 @@ def _load_tensors(path: str, mmap: bool) -> Any:
         raise
     except Exception as error:
         # All bytes are right by now. Too little memory must not condemn a good checkpoint.
-        if "memory" in str(error):
-            raise CheckpointError(
-                f"{path} is whole, but memory is too small to load it: {_first_line(error)}"
-            ) from error
+        if any(words in str(error) for words in _MEMORY_FULL):
+            raise CheckpointError(f"{path} is whole, but does not fit into memory: {_first_line(error)}") from error
         raise CheckpointDamaged(f"{path}: torch cannot load it safely ({_first_line(error)})") from error
 
 

@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 CONTROL_IN_BOX = PurePosixPath("/.box")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,7 +82,7 @@ def render_environment(variables: dict[str, str], home: str, control: PurePosixP
 def render_outer_init(plan: RootPlan, disk: Path, control: Path, hostname: str) -> str:
     """Run in fresh user, pid, mount, uts and ipc namespaces: builds the root and enters it as process 1.
 
-    File descriptor 3 takes the process's own number as the machine counts, once the box is ready.
+    Its standard output takes the process's own number as the machine counts, once the box is ready.
     """
     lines = [
         "#!/bin/sh",
@@ -136,8 +136,8 @@ trap 'exit 0' TERM
 trap '' HUP INT QUIT
 . {CONTROL_IN_BOX}/environment
 cd "$HOME"
-echo "$host_pid" >&3
-exec 3>&-
+echo "$host_pid"
+exec >&2
 {render_onstart_start(CONTROL_IN_BOX)}
 # The shell's wait buries every orphan of the box, so that none of them looks alive.
 while :; do
@@ -162,55 +162,80 @@ if ! read -r init <{_quote(pid_file)}; then
     echo 'instance {box_id} is not running' >&2
     exit 255
 fi
-exec nsenter --target "$init" --user --preserve-credentials --mount --uts --ipc --pid -- /bin/sh {CONTROL_IN_BOX}/session
+exec nsenter --target "$init" --user --preserve-credentials --mount --uts --ipc --pid -- \\
+    /bin/sh {CONTROL_IN_BOX}/session
 """
 
 
-def render_session(control: PurePosixPath, sftp_server: str) -> str:
-    """What a session does once it is in the box."""
+def render_fallback_onstart(control: PurePosixPath) -> str:
+    """Starts the onstart of a box that has no process 1 of its own."""
     return f"""#!/bin/sh
+. {_quote(control)}/environment
+cd "$HOME" || exit
+{render_onstart_start(control)}
+"""
+
+
+def render_session(control: PurePosixPath, sftp_server: str, own_terminals: bool) -> str:
+    """What a session does once it is in the box.
+
+    :param own_terminals: the box has a /dev/pts of its own, but sshd, outside of it, made the session's terminal.
+    """
+    text = f"""#!/bin/sh
 command=${{SSH_ORIGINAL_COMMAND-}}
 unset SSH_ORIGINAL_COMMAND
 . {_quote(control)}/environment
 cd "$HOME" || exit 255
 case "$command" in
-    internal-sftp|internal-sftp\\ *|*/sftp-server|*/sftp-server\\ *) exec {_quote(sftp_server)} ;;
+    internal-sftp|internal-sftp\\ *) exec {_quote(sftp_server)} ;;
 esac
-if [ -z "${{SSH_TTY-}}" ]; then
-    if [ -z "$command" ]; then exec "$SHELL" -l; fi
-    exec "$SHELL" -c "$command"
-fi
-# The terminal that sshd made lies outside the box; script makes one inside, which tmux and tty can name.
-unset SSH_TTY
-if [ -z "$command" ]; then command='exec "$SHELL" -l'; fi
-exec script --quiet --return --command "$command" /dev/null
 """
+    if own_terminals:
+        text += """if [ -n "${SSH_TTY-}" ]; then
+    # script makes a terminal inside the box, which tmux and tty can name.
+    unset SSH_TTY
+    if [ -z "$command" ]; then command='exec "$SHELL" -l'; fi
+    exec script --quiet --return --command "$command" /dev/null
+fi
+"""
+    return (
+        text
+        + """if [ -z "$command" ]; then exec "$SHELL" -l; fi
+exec "$SHELL" -c "$command"
+"""
+    )
 
 
-def render_sshd_config(
-    ports: Sequence[int],
-    login: str,
-    host_key: Path,
-    authorized_keys: Path,
-    home: Path,
-    enter: Path,
-    version: tuple[int, int],
-    locked_account: bool,
-) -> str:
+@dataclass(frozen=True)
+class Door:
+    """A box's sshd.
+
+    :param home: an empty directory; a login shell outside the box finds no start-up file there.
+    :param command: forced on every session.
+    """
+
+    ports: Sequence[int]
+    login: str
+    host_key: PurePath
+    authorized_keys: PurePath
+    home: PurePath
+    command: str
+
+
+def render_sshd_config(door: Door, version: tuple[int, int], locked_account: bool) -> str:
     """Configuration of one box's own sshd.
 
-    :param home: an empty directory; the login shell outside the box finds no start-up file there.
     :param version: of OpenSSH; options that older releases refuse are left out.
     :param locked_account: sshd refuses a locked account unless PAM decides.
     """
-    lines = [f"Port {port}" for port in ports]
+    lines = [f"Port {port}" for port in door.ports]
     lines += [
         "ListenAddress 127.0.0.1",
-        f"HostKey {_sshd_path(host_key)}",
-        f"AuthorizedKeysFile {_sshd_path(authorized_keys)}",
+        f"HostKey {_sshd_path(door.host_key)}",
+        f"AuthorizedKeysFile {_sshd_path(door.authorized_keys)}",
         "PidFile none",
         "StrictModes no",
-        f"AllowUsers {login}",
+        f"AllowUsers {door.login}",
         "PermitRootLogin prohibit-password",
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
@@ -226,9 +251,9 @@ def render_sshd_config(
         "MaxSessions 200",
         "LoginGraceTime 30",
         "AcceptEnv LANG LC_*",
-        f'SetEnv "HOME={home}"',
+        f'SetEnv "HOME={door.home}"',
         "Subsystem sftp internal-sftp",
-        f"ForceCommand exec {shlex.quote(str(enter))}",
+        f"ForceCommand {door.command}",
     ]
     if version >= (9, 8):
         lines.append("PerSourcePenalties no")
@@ -271,5 +296,5 @@ def _quote(path: object) -> str:
     return shlex.quote(str(path))
 
 
-def _sshd_path(path: Path) -> str:
+def _sshd_path(path: PurePath) -> str:
     return '"' + str(path).replace("%", "%%") + '"'

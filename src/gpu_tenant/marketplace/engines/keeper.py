@@ -7,7 +7,7 @@ starts gets away from it; it ends the whole box when its standard input closes, 
 marketplace itself is killed. On standard output it says one line of JSON: ``{"ready": true}`` or ``{"error": "…"}``.
 
 Plan: ``{"isolated": bool, "as_root": bool, "init": path, "init_pid_file": path, "onstart": [argv],
-"sshd": [argv], "port": int, "log": path, "environment": {}, "deadline_s": float}``.
+"sshd": [argv], "port": int, "log": path, "sshd_log": path, "environment": {}, "deadline_s": float}``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Keeper:
         wake = wake_on_children()
         try:
             self._start()
+            say({"ready": True})
+            self._hold(wake)
         except BoxFailed as failure:
             say({"error": str(failure)})
-            end_descendants()
             return 1
-        say({"ready": True})
-        self._hold(wake)
-        end_descendants()
+        finally:
+            end_descendants()
         return 0
 
     def _start(self) -> None:
@@ -59,28 +59,22 @@ class Keeper:
             if self._plan["isolated"]:
                 self._start_isolated(log)
             else:
-                self._spawn(self._plan["onstart"], log)
-            listener = self._spawn(self._plan["sshd"], log)
+                self._spawn(self._plan["onstart"], log, log)
+        with Path(self._plan["sshd_log"]).open("ab") as log:
+            listener = self._spawn(self._plan["sshd"], log, log)
         self._vital[listener.pid] = "sshd"
         self._await_port(listener)
 
     def _start_isolated(self, log: IO[bytes]) -> None:
         ready_out, ready_in = os.pipe()
-        os.dup2(ready_in, 3)
-        if ready_in != 3:
-            os.close(ready_in)
-        os.set_inheritable(3, True)
-        if self._plan["as_root"]:
-            with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            if self._plan["as_root"]:
                 owner = stack.enter_context(user_namespace_of_root())
-                command = ["nsenter", "--user", "--target", str(owner), *NAMESPACES]
-                outer = self._spawn([*command, "sh", self._plan["init"]], log, pass_fds=(3,))
-                os.close(3)
-                init = self._await_init(ready_out, outer)
-        else:
-            command = [*NAMESPACES[:1], "--user", "--map-root-user", *NAMESPACES[1:]]
-            outer = self._spawn([*command, "sh", self._plan["init"]], log, pass_fds=(3,))
-            os.close(3)
+                into_namespaces = ["nsenter", "--user", "--target", str(owner), *NAMESPACES]
+            else:
+                into_namespaces = [*NAMESPACES, "--user", "--map-root-user"]
+            outer = self._spawn([*into_namespaces, "sh", self._plan["init"]], ready_in, log)
+            os.close(ready_in)
             init = self._await_init(ready_out, outer)
         self._vital[outer.pid] = "process 1"
         Path(self._plan["init_pid_file"]).write_text(f"{init}\n", encoding="ascii")
@@ -103,20 +97,19 @@ class Keeper:
     def _await_port(self, listener: subprocess.Popen[bytes]) -> None:
         while time.monotonic() < self._deadline:
             if listener.poll() is not None:
-                raise BoxFailed(f"sshd ended with {listener.returncode}; the instance's log says why")
+                raise BoxFailed(f"sshd ended with {listener.returncode}; {self._plan['sshd_log']} says why")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._plan["port"]), timeout=1):
                 return
             time.sleep(0.01)
         raise BoxFailed("sshd did not answer in time")
 
-    def _spawn(self, command: list[str], log: IO[bytes], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[str], output: IO[bytes] | int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=errors,
             env=self._plan["environment"],
-            pass_fds=pass_fds,
             cwd="/",
             start_new_session=True,
         )

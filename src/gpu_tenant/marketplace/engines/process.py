@@ -3,8 +3,8 @@
 """Boxes made of processes: an own sshd on the loopback interface in front of a root of its own.
 
 sshd itself stays outside the box (inside a user namespace it dies at setgroups); its forced command carries each
-session into the box's user, pid, mount, uts and ipc namespaces. Where the kernel refuses those, a box is only a process tree with a home of
-its own, and says so.
+session into the box's user, pid, mount, uts and ipc namespaces. Where the kernel refuses those, a box is only a
+process tree with a home of its own, and says so.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import contextlib
 import json
 import os
 import pwd
-import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,6 +24,16 @@ from typing import Any
 
 from . import box_root
 from .base import START_DEADLINE_S, BoxSpec, Engine, EngineError, find_tool, require_tools
+from .control import (
+    delete_tree,
+    make_host_key,
+    openssh_version,
+    sftp_server,
+    write_control,
+    write_keys,
+    write_program,
+)
+from .keeper import NAMESPACES
 
 PACKAGES = {
     "sshd": "openssh-server",
@@ -35,7 +45,6 @@ PACKAGES = {
     "mount": "mount",
     "script": "bsdutils",
 }
-SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
 STOP_DEADLINE_S = 10.0
 _TRIAL = "mount -t tmpfs tmpfs /tmp && mount -t proc proc /proc"
 
@@ -78,18 +87,15 @@ class ProcessEngine(Engine):
             directory.mkdir(parents=True, exist_ok=True)
         layout.directory.chmod(0o700)
         _make_disk(layout.disk, self._plan)
-        if not layout.host_key.exists():
-            comment = f"box-{spec.box_id}"
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(layout.host_key)], check=True
-            )
+        make_host_key(layout.host_key, spec.box_id)
         self.set_keys(spec)
 
     def start(self, spec: BoxSpec) -> None:
         layout = Layout(spec.directory)
         for point in self._plan.mount_points():
-            _make_directory_inside(layout.disk, point)
+            make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
+        self.set_keys(spec)
         with contextlib.suppress(FileNotFoundError):
             layout.init_pid.unlink()
         layout.keeper_plan.write_text(json.dumps(self._keeper_plan(spec, layout)), encoding="utf-8")
@@ -137,11 +143,7 @@ class ProcessEngine(Engine):
         return ""
 
     def set_keys(self, spec: BoxSpec) -> None:
-        keys = Layout(spec.directory).authorized_keys
-        fresh = keys.with_suffix(".new")
-        fresh.write_text("".join(f"{key.strip()}\n" for key in spec.keys), encoding="utf-8")
-        fresh.chmod(0o600)
-        fresh.replace(keys)
+        write_keys(Layout(spec.directory).authorized_keys, spec.keys)
 
     def close(self) -> None:
         with self._lock:
@@ -151,51 +153,31 @@ class ProcessEngine(Engine):
                 self.stop(box_id)
 
     def _write_control(self, spec: BoxSpec, layout: Layout) -> None:
-        """Scripts and facts of one start; the box sees them read-only."""
         control = box_root.CONTROL_IN_BOX if self.isolated else PurePosixPath(layout.control)
-        home = "/root" if self.isolated else str(layout.disk / "root")
-        shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-        variables = dict(spec.environment)
-        if not self.isolated:
-            own = {"WORKSPACE": str(layout.disk / "workspace"), "TMPDIR": str(layout.disk / "tmp")}
-            variables = {**own, **variables}
-        files = {
-            "environment": box_root.render_environment(variables, home, control, shell),
-            "onstart.sh": spec.onstart,
-            "init": box_root.render_inner_init(self._plan),
-            "outer-init": box_root.render_outer_init(self._plan, layout.disk, layout.control, f"C.{spec.box_id}"),
-            "session": box_root.render_session(control, _sftp_server()),
-            "fallback-onstart": (
-                f'. {control}/environment\ncd "$HOME" || exit\n{box_root.render_onstart_start(control)}\n'
-            ),
-            "card.json": json.dumps({**spec.card.as_dict(), "serial": spec.box_id}),
-            "nvidia_smi.py": Path(__file__).with_name("nvidia_smi.py").read_text(encoding="utf-8"),
-        }
-        for name, text in files.items():
-            (layout.control / name).write_text(text, encoding="utf-8")
-        stand_ins = {name: f'exec {sys.executable} "$@"' for name in _python_names()}
-        stand_ins["nvidia-smi"] = f'exec {sys.executable} -I -S {control}/nvidia_smi.py "$@"'
-        for name, command in stand_ins.items():
-            _write_program(layout.control / "bin" / name, command)
+        scripts = {"session": box_root.render_session(control, sftp_server(), own_terminals=self.isolated)}
         if self.isolated:
+            scripts["init"] = box_root.render_inner_init(self._plan)
+            scripts["outer-init"] = box_root.render_outer_init(
+                self._plan, layout.disk, layout.control, f"C.{spec.box_id}"
+            )
+            write_control(layout.control, spec, scripts)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
         else:
-            enter = f"#!/bin/sh\nexec /bin/sh '{layout.control}/session'\n"
-        layout.enter.write_text(enter, encoding="utf-8")
-        layout.enter.chmod(0o755)
-        layout.sshd_config.write_text(
-            box_root.render_sshd_config(
-                spec.ports,
-                self._login,
-                layout.host_key,
-                layout.authorized_keys,
-                layout.sshd_home,
-                layout.enter,
-                _openssh_version(),
-                self._as_root and account_is_locked(self._login),
-            ),
-            encoding="utf-8",
+            scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
+            places = {"WORKSPACE": str(layout.disk / "workspace"), "TMPDIR": str(layout.disk / "tmp")}
+            write_control(layout.control, spec, scripts, control, str(layout.disk / "root"), places)
+            enter = f"#!/bin/sh\nexec /bin/sh {shlex.quote(str(layout.control))}/session\n"
+        write_program(layout.enter, enter)
+        door = box_root.Door(
+            ports=spec.ports,
+            login=self._login,
+            host_key=layout.host_key,
+            authorized_keys=layout.authorized_keys,
+            home=layout.sshd_home,
+            command=f"exec {shlex.quote(str(layout.enter))}",
         )
+        locked = self._as_root and account_is_locked(self._login)
+        layout.sshd_config.write_text(box_root.render_sshd_config(door, openssh_version(), locked), encoding="utf-8")
 
     def _keeper_plan(self, spec: BoxSpec, layout: Layout) -> dict[str, Any]:
         return {
@@ -207,6 +189,7 @@ class ProcessEngine(Engine):
             "sshd": [find_tool("sshd"), "-D", "-e", "-f", str(layout.sshd_config)],
             "port": spec.ports[0],
             "log": str(layout.log),
+            "sshd_log": str(layout.directory / "sshd.log"),
             "environment": {"PATH": box_root.SYSTEM_PATH, "LANG": "C.UTF-8"},
             "deadline_s": START_DEADLINE_S,
         }
@@ -231,7 +214,7 @@ class Layout:
 
 def refusal_of_namespaces() -> str | None:
     """None where a box can have namespaces of its own, else the reason in the kernel's words."""
-    command = ["unshare", "--user", "--map-root-user", "--pid", "--mount", "--uts", "--ipc", "--fork", "sh", "-c", _TRIAL]
+    command = [*NAMESPACES, "--user", "--map-root-user", "sh", "-c", _TRIAL]
     trial = subprocess.run(command, capture_output=True, text=True, timeout=START_DEADLINE_S, check=False)
     if trial.returncode == 0:
         return None
@@ -245,22 +228,6 @@ def account_is_locked(login: str, shadow: Path = Path("/etc/shadow")) -> bool:
     except OSError:
         return False
     return any(line.split(":")[:2][0] == login and line.split(":")[1].startswith("!") for line in lines if ":" in line)
-
-
-def delete_tree(directory: Path) -> None:
-    """Delete a box's directory, also where the box took away its own permissions. Missing is no error."""
-
-    def make_way(_function: Any, path: str, _error: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-
-    for _attempt in range(8):
-        shutil.rmtree(directory, onerror=make_way)
-        if not directory.exists():
-            return
-    raise EngineError(f"could not delete {directory}")
 
 
 def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
@@ -282,7 +249,7 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
         (etc / name).write_text(text, encoding="utf-8")
 
 
-def _make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
+def make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
     """Make a mount point on a disk whose earlier tenant may have left symbolic links. EngineError for one."""
     handle = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -297,26 +264,6 @@ def _make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
             handle = below
     finally:
         os.close(handle)
-
-
-def _write_program(path: Path, command: str) -> None:
-    path.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
-    path.chmod(0o755)
-
-
-def _python_names() -> tuple[str, ...]:
-    major, minor = sys.version_info[:2]
-    return ("python", f"python{major}", f"python{major}.{minor}")
-
-
-def _sftp_server() -> str:
-    return next((path for path in SFTP_SERVERS if Path(path).exists()), SFTP_SERVERS[0])
-
-
-def _openssh_version() -> tuple[int, int]:
-    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _first_line(keeper: subprocess.Popen[bytes], timeout_s: float) -> dict[str, Any]:

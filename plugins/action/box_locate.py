@@ -1,0 +1,186 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.utils.display import Display
+from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+
+DRIVERS = ("", "vast")
+display = Display()
+
+
+class ActionModule(ControllerAction):
+    """Says where the box is, without connecting to it."""
+
+    ARGUMENT_SPEC = {
+        "project": {"type": "str"},
+        "name": {"type": "str"},
+        "state_dir": {"type": "path"},
+        "driver": {"type": "str"},
+        "generation": {"type": "int"},
+        "max_age_s": {"type": "float", "default": 5.0},
+        "refresh": {"type": "bool", "default": False},
+        "require": {"type": "bool", "default": False},
+        "api_url": {"type": "str"},
+        "api_key": {"type": "str", "no_log": True},
+        "api_key_file": {"type": "path"},
+        "api_timeout_s": {"type": "int", "default": 30},
+    }
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._vars = task_vars
+        box = check_name("box", params["name"] or task_vars["inventory_hostname"])
+        project = check_name("project", params["project"] or self._needed("tenant_project", box))
+        store = StateStore(params["state_dir"] or self._needed("tenant_state_dir", box))
+        profile = self._checked_profile(box)
+        driver = params["driver"] if params["driver"] is not None else profile.get("platform_driver", "")
+        if driver not in DRIVERS:
+            raise _config(box, f"platform_driver {driver!r} is not one that this version has", "use vast, or none ('')")
+        if driver == "vast":
+            endpoint, observed_at = self._ask_vast(params, store, project, box, profile)
+        else:
+            endpoint, observed_at = self._believe_inventory(params, store, project, box, profile), time.time()
+        box_endpoint.refuse_shared_machine(box, endpoint, self._other_endpoints(box))
+        if params["require"]:
+            box_endpoint.refuse_unlocated(box, endpoint)
+        for warning in _warnings(box, endpoint):
+            display.warning(warning)
+        observed = records.utc_text(datetime.datetime.fromtimestamp(observed_at, datetime.UTC))
+        return {"changed": False, "ansible_facts": {"box_endpoint": endpoint}, "observed_at": observed}
+
+    # -- what the inventory says ---------------------------------------------------------------------------------
+
+    def _value(self, name: str) -> Any:
+        """A variable of the box with its templates resolved; None when it is not set."""
+        return self._templar.template(self._vars[name]) if name in self._vars else None
+
+    def _needed(self, name: str, box: str) -> Any:
+        value = self._value(name)
+        if not value:
+            raise _config(box, f"{name} is not set", f"set {name} in group_vars/all.yml of the inventory")
+        return value
+
+    def _checked_profile(self, box: str) -> dict[str, Any]:
+        """The box's ``platform_*`` values after the merge; TenantFailure if they cannot be right."""
+        platforms = self._value(profile_schema.PLATFORM_GROUPS_VARIABLE)
+        profile = {name: self._value(name) for name in profile_schema.platform_values(self._vars)}
+        if platforms is None:
+            if "platform_name" in profile:
+                return profile
+            fix = "add a file profiles.yml with the line `plugin: tenant.gpu.profiles` to the inventory"
+            raise _config(box, "it has no platform profile", fix)
+        try:
+            group = profile_schema.check_one_platform(list(self._vars.get("group_names", [])), platforms)
+        except profile_schema.PlatformError as error:
+            raise _config(box, error.what, error.fix) from None
+        problems = profile_schema.problems_after_merge(profile, group)
+        if problems:
+            what = "; ".join(f"{problem.key}: {problem.what}" for problem in problems)
+            fixes = "; ".join(f"{problem.key}: {problem.fix}" for problem in problems)
+            raise _config(box, f"its platform values are not usable: {what}", fixes)
+        return profile
+
+    def _other_endpoints(self, box: str) -> Iterator[tuple[str, str, Any]]:
+        """Name, host and port of the play's other boxes, as far as they are known without asking anybody."""
+        every = self._vars.get("hostvars", {})
+        for name in self._vars.get("ansible_play_hosts_all", []):
+            if name == box or name not in every:
+                continue
+            known = every[name]
+            located = known.get("ansible_facts", {}).get("box_endpoint")
+            if located:
+                yield name, located["host"], located["port"]
+            elif known.get("platform_driver") == "":
+                yield name, known.get("ansible_host", name), known.get("ansible_port", 22)
+
+    # -- no API --------------------------------------------------------------------------------------------------
+
+    def _believe_inventory(
+        self, params: dict[str, Any], store: StateStore, project: str, box: str, profile: dict[str, Any]
+    ) -> dict[str, Any]:
+        host = self._value("ansible_host") or self._vars["inventory_hostname"]
+        user = self._value("ansible_user") or ""
+        settings = _ssh_settings(str(host))
+        port = self._value("ansible_port") or settings.get("port", 22)
+        wanted = params["generation"] if params["generation"] is not None else self._value("tenant_generation")
+        generation = box_endpoint.generation_without_provider(
+            store, project, box, None if wanted is None else int(wanted)
+        )
+        proxy = any(settings.get(name, "none") != "none" for name in ("proxyjump", "proxycommand"))
+        return box_endpoint.from_inventory(
+            box, host, port, user, profile.get("platform_python") or "", generation, proxy=proxy
+        )
+
+    # -- vast.ai -------------------------------------------------------------------------------------------------
+
+    def _ask_vast(
+        self, params: dict[str, Any], store: StateStore, project: str, box: str, profile: dict[str, Any]
+    ) -> tuple[dict[str, Any], float]:
+        client = self._client(params)
+        shared = ProviderList(store, "vast", f"{client.base_url}\n{client.key}")
+
+        def endpoint(listing: Listing) -> dict[str, Any]:
+            python, user = profile.get("platform_python") or "", profile.get("platform_ssh_user") or "root"
+            return box_endpoint.from_provider(listing.boxes, project, box, python, user)
+
+        def fetch() -> list[Any]:
+            return [to_box(row) for row in client.list_instances()]
+
+        asked_at = time.time()
+        listing = shared.get(fetch, asked_at - (0.0 if params["refresh"] else params["max_age_s"]))
+        found = endpoint(listing)
+        if box_endpoint.differs_from_record(store, project, box, found):
+            # Absence needs the provider's word twice, and a box made a moment ago may not be in a shared list yet.
+            listing = shared.get(fetch, time.time())
+            found = endpoint(listing)
+        return found, listing.observed_at
+
+    def _client(self, params: dict[str, Any]) -> VastClient:
+        key_file = params["api_key_file"] or self._value("vast_api_key_file")
+        url = params["api_url"] or self._value("vast_api_url") or os.environ.get("VAST_URL")
+        named = {"api_url": url, "api_key_file": key_file and os.path.expanduser(key_file)}
+        return client_of({**params, **named})
+
+
+def _ssh_settings(host: str) -> dict[str, str]:
+    """What the controller's ssh configuration says of ``host``; empty when it cannot be asked. Connects to nothing."""
+    if host.startswith("-"):
+        return {}
+    try:
+        done = subprocess.run(["ssh", "-G", "--", host], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    pairs = [line.split(" ", 1) for line in done.stdout.splitlines() if " " in line]
+    return {pair[0]: pair[1] for pair in pairs} if done.returncode == 0 else {}
+
+
+def _warnings(box: str, endpoint: dict[str, Any]) -> list[str]:
+    found = []
+    if endpoint["problem"]:
+        found.append(f"{box}: {endpoint['problem']}; it is not connected to")
+    if endpoint["superseded"]:
+        ids = ", ".join(old["provider_id"] for old in endpoint["superseded"])
+        found.append(f"{box}: superseded machines of it are still rented and bill: {ids}")
+    return found
+
+
+def _config(box: str, what: str, fix: str) -> TenantFailure:
+    return TenantFailure("config", what, box=box, safe="nothing was connected to or rented", fix=fix)

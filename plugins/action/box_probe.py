@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+from ansible.release import __version__ as core_version
+from ansible_collections.tenant.gpu.plugins.module_utils import preflight_script, probe_report
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+
+# Options of the module that come from the profile when the task does not name them.
+FROM_PROFILE = {
+    "python": "platform_python",
+    "data_dir": "platform_data_dir",
+    "durable_kind": "platform_durable_kind",
+    "durable_path": "platform_durable_path",
+    "hf_home": "platform_hf_home",
+}
+
+
+class ActionModule(ControllerAction):
+    """Finds a Python by plain sh, lets the module look around, judges on the controller."""
+
+    ARGUMENT_SPEC = {
+        "python": {"type": "str"},
+        "data_dir": {"type": "str"},
+        "durable_kind": {"type": "str", "choices": ["mount", "object", "pull", "none", ""]},
+        "durable_path": {"type": "str"},
+        "hf_home": {"type": "str"},
+        "require": {
+            "type": "dict",
+            "default": {},
+            "options": {
+                "gpu_name": {"type": "str"},
+                "num_gpus": {"type": "int"},
+                "min_gpu_ram_gb": {"type": "float"},
+                "cuda": {"type": "bool"},
+                "min_free_gb": {"type": "float"},
+                "min_free_inodes": {"type": "int"},
+            },
+        },
+        "fail_on_refusal": {"type": "bool", "default": False},
+        "torch": {"type": "bool", "default": True},
+        "torch_timeout_s": {"type": "float", "default": 120.0},
+        "nvidia_timeout_s": {"type": "float", "default": 20.0},
+    }
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._box = str(task_vars.get("inventory_hostname", ""))
+        for option, variable in FROM_PROFILE.items():
+            if params[option] is None:
+                params[option] = self._templar.template(task_vars.get(variable, "")) or ""
+        preflight, skew = self._preflight(params["python"])
+        visit = {
+            "login": {"user": preflight.user, "auto_tmux": preflight.auto_tmux, "noise": preflight.noise},
+            "endpoint_kind": _endpoint_kind(task_vars),
+            "sftp": preflight.sftp,
+            **skew,
+        }
+        floor = module_floor(core_version)
+        chosen = preflight_script.choose(preflight.pythons, floor)
+        if chosen is None:
+            return self._verdict(params, visit, [_no_python(preflight.pythons, floor)])
+        result = self._visit(params, task_vars, chosen[0])
+        if not isinstance(result.get("probe"), dict):
+            return result
+        probe = {**result["probe"], **visit}
+        driver_cuda = probe.get("cuda", {}).get("driver_max") if isinstance(probe.get("cuda"), dict) else None
+        probe["statement"] = probe_report.statement(probe.get("torch"), probe.get("training_python"), driver_cuda)
+        return self._verdict(params, probe, probe_report.refusals(probe, params["require"] or {}))
+
+    def _preflight(self, python: str) -> tuple[preflight_script.Preflight, dict[str, Any]]:
+        """What plain sh says, and how far the box's clock is off (seconds, the box ahead is positive)."""
+        nonce = f"tenant-{secrets.token_hex(8)}"
+        before = time.time()
+        answer = self._low_level_execute_command(preflight_script.script(nonce, python), executable="/bin/sh")
+        after = time.time()
+        try:
+            preflight = preflight_script.parse(answer.get("stdout", ""), nonce)
+        except preflight_script.NoAnswer as silence:
+            said = silence.noise or probe_report.one_line(answer.get("stderr", "")) or "nothing"
+            raise TenantFailure(
+                "probe_refused",
+                f"the endpoint opens a shell but runs no commands (rc {answer.get('rc')}); it said: {said}",
+                box=self._box,
+                safe="nothing was changed on it",
+                fix="use the platform's direct endpoint; an auto-tmux login is switched off by a file ~/.no_auto_tmux",
+            ) from None
+        if preflight.box_now is None:
+            return preflight, {"clock_skew_s": None, "clock_uncertainty_s": None}
+        # `date` cuts to whole seconds, so half a second is added.
+        skew = preflight.box_now + 0.5 - (before + after) / 2
+        return preflight, {
+            "clock_skew_s": round(skew, 1),
+            "clock_uncertainty_s": round((after - before) / 2 + 0.5, 1),
+        }
+
+    def _visit(self, params: dict[str, Any], task_vars: dict[str, Any], python: str) -> dict[str, Any]:
+        arguments = {name: value for name, value in params.items() if name not in ("require", "fail_on_refusal")}
+        found: dict[str, Any] = self._execute_module(
+            module_name="tenant.gpu.box_probe",
+            module_args=arguments,
+            task_vars=dict(task_vars, ansible_python_interpreter=python),
+        )
+        return found
+
+    def _verdict(self, params: dict[str, Any], probe: dict[str, Any], refusals: list[str]) -> dict[str, Any]:
+        result = {"changed": False, "probe": probe, "admitted": not refusals, "refusals": refusals}
+        if refusals and params["fail_on_refusal"]:
+            failure = TenantFailure(
+                "probe_refused",
+                "the box is not what was asked for: " + "; ".join(refusals),
+                box=self._box,
+                safe="nothing was changed on it",
+                fix="rent another box, or ask for what this one has",
+            )
+            return dict(result, failed=True, **failure.as_result())
+        return result
+
+
+def module_floor(version: str) -> preflight_script.Version:
+    """The oldest Python on a box that modules of this ansible-core still run on."""
+    return (3, 8) if version.startswith("2.19.") else (3, 9)
+
+
+def _no_python(pythons: list[tuple[str, preflight_script.Version]], floor: preflight_script.Version) -> str:
+    seen = ", ".join(f"{path} {'.'.join(map(str, version))}" for path, version in pythons) or "none"
+    return f"no Python {'.'.join(map(str, floor))} or newer was found on the box (seen: {seen})"
+
+
+def _endpoint_kind(task_vars: dict[str, Any]) -> str:
+    endpoint = task_vars.get("ansible_facts", {}).get("box_endpoint") or {}
+    return "proxy" if endpoint.get("proxy") else "direct"

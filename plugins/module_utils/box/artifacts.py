@@ -1,0 +1,373 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Artifacts of a cell: found by glob, checked by structure, hashed. Nothing is unpickled or executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import struct
+import zipfile
+from typing import Any, Iterator
+
+from .names import UnsafeName, check_relative_path
+from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
+
+_CHUNK = 1024 * 1024
+_MAX_HEADER = 100 * 1024 * 1024
+_MAX_JSON = 256 * 1024 * 1024
+_STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
+_DTYPES_BY_BITS = {
+    64: ("F64", "I64", "U64", "C64"),
+    32: ("F32", "I32", "U32"),
+    16: ("F16", "BF16", "I16", "U16"),
+    8: ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"),
+    4: ("F4",),
+}
+_DTYPE_BITS = {name: bits for bits, names in _DTYPES_BY_BITS.items() for name in names}
+
+
+class FileChanged(Exception):
+    """The file changed while it was read."""
+
+
+# --- structure ------------------------------------------------------------------------------------------------
+
+
+def check_structure(path: str, loader: str) -> str:
+    """What is wrong with the file at ``path`` as ``loader`` would see it; empty when nothing is.
+
+    Every byte of zip-based formats is read against its CRC-32. OSError when the file cannot be read at all.
+    """
+    checks = {
+        "torch": _torch_problem,
+        "safetensors": _safetensors_problem,
+        "npz": _npz_problem,
+        "json": _json_problem,
+    }
+    name = loader_for(path, loader)
+    if name != "none" and os.path.getsize(path) == 0:
+        return "it is empty"
+    return checks[name](path) if name in checks else ""
+
+
+def loader_for(path: str, loader: str) -> str:
+    """The loader of one file: sharded folders (``hf``, ``dcp``) go by the file's ending."""
+    if loader not in ("hf", "dcp"):
+        return loader
+    endings = {".safetensors": "safetensors", ".json": "json", ".bin": "torch", ".pt": "torch"}
+    return endings.get(os.path.splitext(path)[1], "none")
+
+
+def _zip_problem(path: str) -> tuple[str, list[str]]:
+    """What is wrong with a zip archive, and the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, NotImplementedError, struct.error) as error:
+        return f"it is cut short or damaged ({error})", []
+    except OSError as error:
+        # A damaged directory can send a seek to before the start of the file.
+        return f"it is damaged ({error})", []
+    return (f"its part {bad} has changed since it was written" if bad else ""), names
+
+
+def _torch_problem(path: str) -> str:
+    problem, names = _zip_problem(path)
+    if not problem and not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        return "it is a zip file, but not one that torch.save wrote"
+    return problem
+
+
+def _npz_problem(path: str) -> str:
+    problem, names = _zip_problem(path)
+    if problem:
+        return problem
+    if not names or not all(name.endswith(".npy") for name in names):
+        return "it is a zip file, but not one that numpy.savez wrote"
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            with archive.open(name) as member:
+                if member.read(6) != b"\x93NUMPY":
+                    return f"its part {name} is not a NumPy array"
+    return ""
+
+
+def _safetensors_problem(path: str) -> str:
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        prefix = stream.read(8)
+        if len(prefix) < 8:
+            return "it is cut short before its header"
+        length = struct.unpack("<Q", prefix)[0]
+        if length > min(_MAX_HEADER, size - 8):
+            return f"its header says {length} bytes, the file has {size}"
+        data = stream.read(length)
+    try:
+        header = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return f"its header is not JSON ({error})"
+    return _tensors_problem(header, size - 8 - length)
+
+
+def _tensors_problem(header: Any, data_bytes: int) -> str:
+    """Tensors must fill the data exactly, without gap or overlap, each as long as its shape says."""
+    if not isinstance(header, dict):
+        return "its header is not a mapping"
+    spans = []
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            begin, end = tensor["data_offsets"]
+            bits = _DTYPE_BITS.get(tensor["dtype"])
+            count = 1
+            for dimension in tensor["shape"]:
+                count *= int(dimension)
+            begin, end = int(begin), int(end)
+        except (KeyError, TypeError, ValueError):
+            return f"the header of tensor {name!r} is malformed"
+        if begin < 0 or end < begin or (bits is not None and count * bits != (end - begin) * 8):
+            return f"tensor {name!r} has {end - begin} bytes, not what its shape says"
+        spans.append((begin, end, name))
+    position = 0
+    for begin, end, name in sorted(spans):
+        if begin != position:
+            return f"there is a gap or an overlap before tensor {name!r}"
+        position = end
+    return "" if position == data_bytes else f"its tensors need {position} bytes, {data_bytes} are there"
+
+
+def _json_problem(path: str) -> str:
+    if os.path.getsize(path) > _MAX_JSON:
+        return f"it is larger than {_MAX_JSON} bytes: declare it with loader none"
+    try:
+        with open(path, "rb") as stream:
+            json.loads(stream.read().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON ({error})"
+    return ""
+
+
+# --- hashing --------------------------------------------------------------------------------------------------
+
+
+def hash_stable(path: str) -> tuple[int, str]:
+    """Size and SHA-256 of a plain file that did not change meanwhile.
+
+    :raises FileChanged: it grew, shrank, was rewritten or replaced while it was read.
+    :raises UnsafeName: it is a symlink or not a plain file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if os.path.islink(path):
+            raise UnsafeName(f"{path} is a symlink") from error
+        raise
+    with os.fdopen(descriptor, "rb") as stream:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise UnsafeName(f"{path} is not a plain file")
+        hasher, size = hashlib.sha256(), 0
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            hasher.update(chunk)
+            size += len(chunk)
+        after = os.fstat(descriptor)
+    if _signature(before) != _signature(after) or size != after.st_size or not _still_named(path, after):
+        raise FileChanged(f"{path} changed while it was read")
+    return size, hasher.hexdigest()
+
+
+def _signature(found: os.stat_result) -> tuple[int, int]:
+    return (found.st_size, found.st_mtime_ns)
+
+
+def _still_named(path: str, opened: os.stat_result) -> bool:
+    """Whether ``path`` still names the file that was opened."""
+    try:
+        now = os.lstat(path)
+    except OSError:
+        return False
+    return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+# --- globs ----------------------------------------------------------------------------------------------------
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """``*`` and ``?`` stay within one folder and skip hidden names; a ``**`` part spans any number of folders."""
+    check_relative_path(pattern)
+    parts = pattern.split("/")
+    built = ""
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        if part == "**":
+            built += r".+" if last else r"(?:[^/]+/)*"
+            continue
+        hidden = "" if part.startswith(".") else r"(?!\.)"
+        built += hidden + _part_regex(part) + ("" if last else "/")
+    return re.compile(built + r"\Z", re.DOTALL)
+
+
+def _part_regex(part: str) -> str:
+    built, position = "", 0
+    while position < len(part):
+        letter = part[position]
+        end = part.find("]", position + 2) if letter == "[" else -1
+        if letter == "*":
+            built += "[^/]*"
+        elif letter == "?":
+            built += "[^/]"
+        elif end > 0:
+            inner = part[position + 1 : end].replace("\\", "\\\\")
+            built += "[" + ("^" + inner[1:] if inner[0] == "!" else inner) + "]"
+            position = end
+        else:
+            built += re.escape(letter)
+        position += 1
+    return built
+
+
+def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every entry below ``folder`` that is not a folder, sorted, with its own (not followed) stat."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in sorted(names + linked):
+            path = os.path.join(parent, name)
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                continue  # a trainer prunes while we look
+            yield os.path.relpath(path, folder), found
+
+
+def is_temporary(path: str) -> bool:
+    """Names that savers use until a file is whole."""
+    return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))
+
+
+def matches(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Files below ``folder`` that a glob names, each once (first glob wins), and what was left out and why.
+
+    :raises UnsafeName: a glob without ``**`` names a symlink or something that is not a file, or a name is unsafe.
+    """
+    patterns = [(entry, glob_regex(entry["glob"])) for entry in declared]
+    found, skipped = [], []
+    for path, info in files_below(folder):
+        entry = next((entry for entry, pattern in patterns if pattern.match(path)), None)
+        if entry is None or is_temporary(path):
+            continue
+        if not stat.S_ISREG(info.st_mode):
+            what = "a symlink" if stat.S_ISLNK(info.st_mode) else "not a plain file"
+            if "**" not in entry["glob"]:
+                raise UnsafeName(f"{path} is {what}, but {entry['glob']!r} names it as an artifact")
+            skipped.append({"path": path, "why": what})
+            continue
+        check_relative_path(path)
+        found.append({"path": path, "bytes": info.st_size, "mtime": info.st_mtime, **entry})
+    return found, skipped
+
+
+def collect(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The artifacts below ``folder``: ``[{path, bytes, sha256, role, loader}]`` and what was left out.
+
+    A damaged checkpoint is left out while a sound one matches the same glob; any other damage refuses.
+
+    :raises Refused: ARTIFACT_MISSING or ARTIFACT_INVALID, naming glob or file.
+    """
+    try:
+        found, skipped = matches(folder, declared)
+    except UnsafeName as error:
+        raise Refused(ARTIFACT_INVALID, str(error)) from error
+    sound = []
+    for entry in found:
+        problem, artifact = examine(folder, entry)
+        if not problem:
+            sound.append(artifact)
+        elif entry["role"] == "checkpoint":
+            skipped.append({"path": entry["path"], "why": problem})
+        else:
+            raise Refused(ARTIFACT_INVALID, f"artifact {entry['path']} is invalid: {problem}")
+    for wanted in declared:
+        if not any(artifact["glob"] == wanted["glob"] for artifact in sound):
+            damaged = [entry["path"] for entry in found if entry["glob"] == wanted["glob"]]
+            if damaged:
+                raise Refused(ARTIFACT_INVALID, f"every file that {wanted['glob']!r} names is damaged: {damaged[:3]}")
+            if not _covered(wanted, sound):
+                raise Refused(ARTIFACT_MISSING, f"no artifact matches {wanted['glob']!r}")
+    return [{key: value for key, value in artifact.items() if key != "glob"} for artifact in sound], skipped
+
+
+def _covered(wanted: dict[str, Any], sound: list[dict[str, Any]]) -> bool:
+    """Whether files taken by an earlier glob satisfy this one too."""
+    pattern = glob_regex(wanted["glob"])
+    return any(pattern.match(artifact["path"]) for artifact in sound)
+
+
+def examine(folder: str, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What is wrong with one matched file (empty when nothing is), and its artifact line."""
+    path = os.path.join(folder, entry["path"])
+    line: dict[str, Any] = {key: entry[key] for key in ("path", "role", "loader", "glob") if key in entry}
+    try:
+        if os.path.getsize(path) == 0 and entry["role"] not in ("log", "other"):
+            return "it is empty", line
+        size, sha256 = hash_stable(path)
+        problem = check_structure(path, entry["loader"])
+    except FileChanged:
+        return "it changed while it was read", line
+    except FileNotFoundError:
+        return "it went away while it was read", line
+    return problem, dict(line, bytes=size, sha256=sha256)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------
+
+
+def step_in(path: str) -> int | None:
+    """The step that a checkpoint's path names, None when it names none."""
+    found = _STEP.findall(path)
+    return int(found[-1]) if found else None
+
+
+def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Checkpoints below ``output``, newest first: ``{key, step, mtime, files}``. A sharded one is a folder of files.
+
+    Looked for are ``checkpoints/step-*.pt`` and every glob with role checkpoint. Nothing is read yet.
+    """
+    globs = [entry for entry in declared if entry["role"] == "checkpoint"]
+    usual = {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"}
+    try:
+        found, _skipped = matches(output, [*globs, usual])
+    except UnsafeName:
+        found, _skipped = matches(output, [usual])
+    units: dict[str, dict[str, Any]] = {}
+    for entry in found:
+        key = _unit_of(entry["path"])
+        unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
+        unit["files"].append(entry)
+        unit["mtime"] = max(unit["mtime"], entry["mtime"])
+    return sorted(units.values(), key=lambda unit: (unit["step"] is not None, unit["step"] or 0, unit["mtime"]))[::-1]
+
+
+def _unit_of(path: str) -> str:
+    """The leading part of ``path`` up to the first component that names a step; the whole path if none does."""
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if _STEP.search(part):
+            return "/".join(parts[: index + 1])
+    return path
+
+
+def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The newest checkpoint whose files are all sound, with hashed ``artifacts``; None when there is none."""
+    for unit in checkpoint_units(output, declared):
+        examined = [examine(output, entry) for entry in unit["files"]]
+        if all(not problem for problem, _line in examined):
+            files = [{key: value for key, value in line.items() if key != "glob"} for _problem, line in examined]
+            return dict(unit, artifacts=files)
+    return None

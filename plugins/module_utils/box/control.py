@@ -1,0 +1,318 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The verbs that change a box: register, start, resume-all, stop, hold. Each compares postures, so changed is honest.
+
+All of them hold the box lock, pass the fence, and with ``check`` predict without writing anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from . import (
+    attempt,
+    desired,
+    detach,
+    fence,
+    finish,
+    gates,
+    index,
+    judge,
+    locks,
+    process,
+    records,
+    run_record,
+    stopping,
+    survey,
+)
+from .layout import Layout
+from .refusal import DEADLINE, DISK, LIVE, SEALED, USAGE, Refused
+
+LOCK_WITHIN_S = 60.0
+SETTLE_WITHIN_S = 900.0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and how: ``program`` is the argv that starts this program again."""
+
+    program: tuple[str, ...]
+    epoch: int | None = None
+    check: bool = False
+
+
+@contextlib.contextmanager
+def box(layout: Layout, caller: Caller) -> Iterator[None]:
+    """Hold the box lock and pass the fence. With check, nothing is locked or made: the root may not even exist."""
+    if caller.check:
+        fence.pass_fence(layout, caller.epoch, check=True)
+        yield
+        return
+    os.makedirs(layout.root, mode=0o700, exist_ok=True)
+    with locks.exclusive(layout.box_lock, LOCK_WITHIN_S, "the box"):
+        fence.pass_fence(layout, caller.epoch)
+        yield
+
+
+def refuse_sealed(layout: Layout, verb: str) -> None:
+    """Refused(SEALED), naming the seal, when there is one. A damaged seal is a seal."""
+    if not os.path.lexists(layout.seal):
+        return
+    seal = attempt.read(layout.seal, "seal")
+    when = f" since {seal['sealed_at']} (epoch {seal.get('epoch')})" if seal.get("sealed_at") else ""
+    raise Refused(
+        SEALED,
+        f"{verb} is refused: the box is sealed{when} by {layout.seal}",
+        "its results were promised to be final; to work here again, use the verb unseal, then harvest anew",
+    )
+
+
+def outcome(before: dict[str, Any], after: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a verb prints: ``changed`` and the fields that differ come from the one comparison."""
+    names = [name for name in after if before.get(name) != after[name]]
+    return {
+        "changed": bool(names),
+        "before": {name: before.get(name) for name in names},
+        "after": {name: after[name] for name in names},
+        **more,
+    }
+
+
+# --- register -------------------------------------------------------------------------------------------------
+
+
+def register(layout: Layout, caller: Caller, record: object) -> dict[str, Any]:
+    """Put a run into the index. The same record again changes nothing."""
+    run = run_record.check_run(record)
+    with box(layout, caller):
+        known = index.read(layout)
+        # A seal of an earlier generation promised something about a box that is no more.
+        new_box = known is not None and run["generation"] > known["generation"]
+        if not new_box:
+            refuse_sealed(layout, "register")
+        merged = index.merged(known, run, records.utc_now())
+        found = survey.survey(layout)
+        before = survey.posture(found, survey.read_daemon(layout)["alive"])
+        if run["run_id"] in found.runs:
+            index.check_replacement(found.runs[run["run_id"]], run, bool(found.live(run["run_id"])))
+        whole = dict(run, schema=records.schema("run"))
+        same = found.runs.get(run["run_id"]) == whole and merged == known
+        if not same and not caller.check:
+            _write_registration(layout, found, merged, run, new_box)
+        runs = dict(before["runs"])
+        runs[run["run_id"]] = records.digest({key: value for key, value in run.items() if key != "schema"})[:12]
+        after = dict(before, runs=runs, sealed=before["sealed"] and not new_box)
+        return outcome(before, after, run_id=run["run_id"], spec_sha256=run["spec_sha256"])
+
+
+def _write_registration(
+    layout: Layout, found: survey.Survey, merged: dict[str, Any], run: dict[str, Any], new_box: bool
+) -> None:
+    if new_box:
+        _enter_generation(layout, found, run)
+    # The record first: an index must never name a run that has none.
+    records.write_record(layout.run_record(run["run_id"]), "run", run)
+    if merged != found.index:
+        records.write_record(layout.index, "index", merged)
+
+
+def _enter_generation(layout: Layout, found: survey.Survey, run: dict[str, Any]) -> None:
+    """The same disk under a newer generation: its runs continue there, an old seal is put aside."""
+    for known in found.runs.values():
+        records.write_record(layout.run_record(known["run_id"]), "run", dict(known, **run_record.identity(run)))
+    put_seal_aside(layout)
+
+
+def put_seal_aside(layout: Layout) -> str:
+    """Rename the seal so that it is kept and no longer holds; its new path, empty without a seal."""
+    if not os.path.lexists(layout.seal):
+        return ""
+    number = 1
+    while os.path.lexists(layout.path(f"seal-{number}.json")):
+        number += 1
+    target = layout.path(f"seal-{number}.json")
+    os.rename(layout.seal, target)
+    records.fsync_directory(layout.root)
+    return target
+
+
+# --- start ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    run_id: str | None = None
+    method: str = "setsid"
+    retry_failed: bool = False
+
+
+def start(layout: Layout, caller: Caller, options: StartOptions) -> dict[str, Any]:
+    """Let the registered runs go on: lift a hold and stops, start the supervisor unless one lives.
+
+    :raises Refused: SEALED; USAGE when nothing is registered; DISK when the next cell may not start.
+    """
+    with box(layout, caller):
+        refuse_sealed(layout, "start")
+        if index.read(layout) is None:
+            raise Refused(USAGE, "nothing is registered on this box", "register a run first (the deploy playbook does)")
+        found = survey.survey(layout)
+        if options.run_id is not None and options.run_id not in found.runs:
+            raise Refused(USAGE, f"run {options.run_id!r} is not registered on this box", "deploy it first")
+        wanted = _wanted_by_start(found, options)
+        return _go_on(layout, caller, found, wanted, options.method)
+
+
+def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
+    """What the box runs at each start. Obeys seal, hold and stops; says why it does nothing."""
+    if not os.path.isdir(layout.root):
+        return {"changed": False, "reason": "nothing is deployed"}
+    with box(layout, caller):
+        if index.read(layout) is None:
+            return {"changed": False, "reason": "nothing is registered"}
+        if os.path.lexists(layout.seal):
+            return {"changed": False, "reason": "the box is sealed"}
+        found = survey.survey(layout)
+        if found.orders.desired == desired.HOLD:
+            return {"changed": False, "reason": "the box is on hold"}
+        return _go_on(layout, caller, found, found.wanted, "setsid")
+
+
+def _wanted_by_start(found: survey.Survey, options: StartOptions) -> dict[str, Any]:
+    chosen = [options.run_id] if options.run_id is not None else list(found.runs)
+    forgiven = {run_id: dict(cells) for run_id, cells in found.wanted["forgiven"].items()}
+    for cell in found.cells:
+        verdict = judge.judge_cell(cell)
+        if cell.run_id not in chosen or verdict.state != judge.FAILED:
+            continue
+        if options.retry_failed or judge.heals_by_itself(cell.attempts[-1]):
+            forgiven.setdefault(cell.run_id, {})[cell.cell] = verdict.number
+    stopped = {run_id: at for run_id, at in found.wanted["stopped"].items() if run_id not in chosen}
+    return dict(found.wanted, desired=desired.RUN, stopped=stopped, forgiven=forgiven)
+
+
+def _go_on(layout: Layout, caller: Caller, found: survey.Survey, wanted: dict[str, Any], method: str) -> dict[str, Any]:
+    """Write what is wanted, and start the supervisor if there is something to do and none lives."""
+    daemon = _daemon_lives(layout, caller)
+    before = survey.posture(found, daemon)
+    if wanted != found.wanted and not caller.check:
+        desired.write(layout, wanted)
+    planned = survey.survey(layout, wanted)
+    step = planned.next_step()
+    starts = step.kind != judge.NOTHING and not daemon and method != "none"
+    if starts and step.kind == judge.RUN:
+        refusals = gates.refusals(layout.root, planned.runs[step.run_id])
+        if refusals:
+            raise Refused(
+                DISK, f"{step.run_id}/{step.cell} may not start: {'; '.join(refusals)}", "free space on the box"
+            )
+    if starts and not caller.check:
+        _start_daemon(layout, caller, method)
+    after = dict(survey.posture(planned, daemon or starts), live=before["live"])
+    after["forgiven"], before["forgiven"] = wanted["forgiven"], found.wanted["forgiven"]
+    states = {run_id: planned.state_of(run_id) for run_id in planned.runs}
+    return outcome(before, after, adopted=daemon, states=states)
+
+
+def _daemon_lives(layout: Layout, caller: Caller) -> bool:
+    """The lock decides, under the box lock: a supervisor about to leave gives it up before the box lock is ours."""
+    if caller.check:
+        return bool(survey.read_daemon(layout)["alive"])
+    descriptor = locks.try_lock(layout.daemon_lock)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
+def _start_daemon(layout: Layout, caller: Caller, method: str) -> None:
+    argv = [*caller.program, "--root", layout.root, "daemon"]
+    detach.start_daemon(argv, layout.root, layout.log, method, lambda: bool(survey.read_daemon(layout)["alive"]))
+
+
+# --- stop, hold -----------------------------------------------------------------------------------------------
+
+
+def stop(layout: Layout, caller: Caller, run_id: str | None, grace_s: float | None) -> dict[str, Any]:
+    """Stop a run, or all: no new cell until a start or a reboot, live cells asked to save and leave."""
+    return _halt(layout, caller, run_id, grace_s, hold=False, stop_live=True)
+
+
+def hold(layout: Layout, caller: Caller, stop_live: bool, grace_s: float | None) -> dict[str, Any]:
+    """Start no new cell until a start, reboots included. A live cell goes on unless ``stop_live``."""
+    return _halt(layout, caller, None, grace_s, hold=True, stop_live=stop_live)
+
+
+def _halt(
+    layout: Layout, caller: Caller, run_id: str | None, grace_s: float | None, hold: bool, stop_live: bool
+) -> dict[str, Any]:
+    with box(layout, caller):
+        found = survey.survey(layout)
+        if run_id is not None and run_id not in found.runs:
+            raise Refused(USAGE, f"run {run_id!r} is not registered on this box")
+        wanted = _wanted_by_halt(found, run_id, hold, stop_live)
+        before = survey.posture(found, survey.read_daemon(layout)["alive"])
+        if wanted != found.wanted and not caller.check:
+            desired.write(layout, wanted)
+        live = found.live(run_id) if stop_live else []
+    # Without the lock: the supervisor needs it to see that nothing may go on.
+    if live and not caller.check:
+        _stop_live(layout, found, live, grace_s)
+        _settle_if_unsupervised(layout, caller)
+    planned = survey.posture(survey.survey(layout, wanted), before["supervisor"] == "running")
+    still = [name for name in before["live"] if not stop_live or (run_id and not name.startswith(f"{run_id}/"))]
+    after = dict(planned, live=still, supervisor=before["supervisor"])
+    return outcome(before, after, stopped_cells=[f"{cell.run_id}/{cell.cell}" for cell in live])
+
+
+def _wanted_by_halt(found: survey.Survey, run_id: str | None, hold: bool, stop_live: bool) -> dict[str, Any]:
+    boot = process.current_boot().as_dict()
+    chosen = [run_id] if run_id is not None else list(found.runs)
+    stopped = {name: at for name, at in found.wanted["stopped"].items() if at == boot}
+    if stop_live:
+        stopped.update({name: boot for name in chosen if found.state_of(name) not in (judge.DONE, judge.FAILED)})
+    return dict(found.wanted, desired=desired.HOLD if hold else found.wanted["desired"], stopped=stopped)
+
+
+def _stop_live(layout: Layout, found: survey.Survey, live: list[judge.CellFacts], grace_s: float | None) -> None:
+    grace = max(found.runs[cell.run_id]["grace_s"] for cell in live) if grace_s is None else grace_s
+    stopping.stop_all([survey.paths_of(layout, cell) for cell in live], grace, "a person or the controller asked")
+
+
+def _settle_if_unsupervised(layout: Layout, caller: Caller) -> None:
+    """Judge what was just stopped, unless a supervisor lives: then that is its work."""
+    with contextlib.suppress(Refused), settled(layout, caller, within_s=0):
+        pass
+
+
+# --- settling: nothing lives, nothing is pending ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def settled(layout: Layout, caller: Caller, within_s: float = SETTLE_WITHIN_S) -> Iterator[survey.Survey]:
+    """Wait for the supervisor to leave, keep any other from starting, and finish what ended without one.
+
+    :raises Refused: DEADLINE when it is still verifying or copying; LIVE when a cell lives after all.
+    """
+    try:
+        lock = locks.lock_within(layout.daemon_lock, within_s, "the supervisor's lock")
+    except Refused as refused:
+        raise Refused(
+            DEADLINE, f"the supervisor was still at work after {within_s:g} s", "repeat the command"
+        ) from refused
+    try:
+        with box(layout, caller):
+            for _ in range(10000):
+                found = survey.survey(layout)
+                step = found.next_step()
+                if step.kind != judge.FINISH:
+                    break
+                run = found.runs[step.run_id]
+                finish.finish(layout, run, run_record.cell_of(run, step.cell), step.number)
+            if found.live():
+                raise Refused(LIVE, "a cell came to life meanwhile", "repeat the command")
+            yield found
+    finally:
+        os.close(lock)

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What follows an attempt: verify its artifacts, copy them, write done.json. Safe to repeat after any crash."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import artifacts, attempt, durable, judge, process, progress, records
+from .layout import AttemptPaths, Layout
+from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
+
+
+def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: int, watched: bool = False) -> str:
+    """Bring an ended attempt to done, failed or preempted; returns which.
+
+    :param watched: this supervisor saw the attempt alive, so a trainer and shim that vanished were killed under it.
+    """
+    paths = layout.attempt(run["run_id"], cell["id"], number)
+    keys = attempt.work(run, cell, number)
+    ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
+    process.kill_all(attempt.members(paths))
+    proven = ended is not None and ended.child == 0 and not ended.stop_asked
+    attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
+    try:
+        if not proven:
+            _demand_completeness(paths)
+        found, skipped = artifacts.collect(paths.output, run["artifacts"])
+        roster = [dict(each, path=f"{paths.relative}/out/{each['path']}") for each in found] + _records_of(paths)
+        attempt.write_status(paths, keys, state=judge.COPYING)
+        copied = durable.copy_artifacts(layout, run, paths, roster)
+    except Refused as refused:
+        if proven:
+            return _fail(paths, keys, refused)
+        return _give_up(paths, keys, ended, watched, refused)
+    _write_done(paths, keys, ended, roster, skipped, copied)
+    return judge.DONE
+
+
+def _demand_completeness(paths: AttemptPaths) -> None:
+    """Without a seen exit, the trainer's own count is a witness too: a half-way run also has artifacts."""
+    reached = progress.read_progress(paths.metrics)
+    if reached.step is None or reached.steps is None:
+        raise Refused(ARTIFACT_MISSING, "nobody saw it end, and its metrics do not say that it reached its last step")
+    if reached.step < reached.steps:
+        raise Refused(ARTIFACT_MISSING, f"it ended at step {reached.step} of {reached.steps}")
+
+
+def _records_of(paths: AttemptPaths) -> list[dict[str, Any]]:
+    """Metrics and log of an ended attempt: they die with the box, so they are artifacts."""
+    found = []
+    for path, role in ((paths.metrics, "metrics"), (paths.log, "log")):
+        if os.path.isfile(path) and not os.path.islink(path):
+            size, sha256 = artifacts.hash_stable(path)
+            name = f"{paths.relative}/{os.path.basename(path)}"
+            found.append({"path": name, "bytes": size, "sha256": sha256, "role": role, "loader": "none"})
+    return found
+
+
+def _fail(paths: AttemptPaths, keys: dict[str, Any], refused: Refused) -> str:
+    outcome = {"wrapper": refused.code, "child": 0}
+    attempt.write_status(paths, keys, state=judge.FAILED, exit=outcome, why=refused.what, ended_at=records.utc_now())
+    return judge.FAILED
+
+
+def _give_up(
+    paths: AttemptPaths, keys: dict[str, Any], ended: judge.ExitFacts | None, watched: bool, refused: Refused
+) -> str:
+    """The artifacts do not show an end, so the attempt was cut short: note it, to be continued by the next."""
+    if ended is None and os.path.exists(paths.stop):
+        attempt.write_exit(paths, keys, wrapper=PREEMPTED, child=None, stop_asked=True, why="stopped on request")
+    elif ended is None:
+        trainer = attempt.trainer_of(paths)
+        rebooted = process.observe(trainer) == process.REBOOTED
+        cause = "lost" if watched and not rebooted else "interrupted"
+        why = "the trainer and its shim vanished" if cause == "lost" else "everything on the box stopped at once"
+        wrapper = TRAINER_FAILED if cause == "lost" else PREEMPTED
+        attempt.write_exit(paths, keys, wrapper=wrapper, child=None, cause=cause, why=why)
+        state = judge.FAILED if cause == "lost" else judge.PREEMPTED_STATE
+        outcome = {"wrapper": wrapper, "child": None}
+        attempt.write_status(paths, keys, state=state, exit=outcome, why=f"{why}; {refused.what}")
+        return state
+    child = ended.child if ended else None
+    attempt.write_status(paths, keys, state=judge.PREEMPTED_STATE, exit={"wrapper": PREEMPTED, "child": child})
+    return judge.PREEMPTED_STATE
+
+
+def _write_done(
+    paths: AttemptPaths,
+    keys: dict[str, Any],
+    ended: judge.ExitFacts | None,
+    roster: list[dict[str, Any]],
+    skipped: list[dict[str, str]],
+    copied: dict[str, Any],
+) -> None:
+    child = ended.child if ended else None
+    done = dict(keys, finished_at=records.utc_now(), wrapper_exit=0, child_exit=child, durable=copied)
+    records.write_record(paths.done, "done", dict(done, artifacts=roster, skipped=skipped))
+    outcome = {"wrapper": 0, "child": child}
+    attempt.write_status(
+        paths, keys, state=judge.DONE, exit=outcome, durable=copied["state"], why="", ended_at=records.utc_now()
+    )

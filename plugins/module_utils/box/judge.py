@@ -1,0 +1,206 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Judgements: what state a cell and a run are in, and what comes next. Pure; nothing here reads a disk or a clock.
+
+Attempts of another spec are no part of a judgement, except that their numbers are taken. The retry rule: a code error
+is never retried by itself; a death by signal is, up to ``retries``; a stop on request and the death of a whole box
+are no failures and are always continued.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .refusal import (
+    ARTIFACT_INVALID,
+    ARTIFACT_MISSING,
+    DISK,
+    DURABLE_FAILED,
+    ENVIRONMENT,
+    INTERPRETER,
+    PREEMPTED,
+    TRAINER_FAILED,
+)
+
+QUEUED, RUNNING, VERIFYING, COPYING = "queued", "running", "verifying", "copying"
+DONE, FAILED, PREEMPTED_STATE, BLOCKED = "done", "failed", "preempted", "blocked"
+STATES = (QUEUED, RUNNING, VERIFYING, COPYING, DONE, FAILED, PREEMPTED_STATE, BLOCKED)
+RUN, FINISH, WATCH, NOTHING = "run", "finish", "watch", "nothing"
+
+
+@dataclass(frozen=True)
+class ExitFacts:
+    """How a trainer ended. ``child`` is its exit code, negative for a signal, None when nobody saw it.
+
+    ``cause``: ``exit`` (seen by the shim), ``lost`` (trainer and shim died under a living supervisor),
+    ``interrupted`` (everything died at once: the box stopped).
+    """
+
+    wrapper: int
+    child: int | None
+    cause: str = "exit"
+    stop_asked: bool = False
+
+    @property
+    def killed(self) -> bool:
+        """Died without being asked, and not by its own fault as far as anyone can tell."""
+        return not self.stop_asked and (self.cause == "lost" or (self.child is not None and self.child < 0))
+
+
+@dataclass(frozen=True)
+class AttemptFacts:
+    """One attempt as it lies on the disk and in /proc. ``phase`` is the state last written by its owner, or ``""``."""
+
+    number: int
+    phase: str = ""
+    begun: bool = False
+    alive: bool = False
+    done: bool = False
+    exit: ExitFacts | None = None
+    wrapper: int | None = None
+    rebooted: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """All attempts of a cell for its current spec, ascending; ``highest`` counts those of other specs too."""
+
+    run_id: str
+    cell: str
+    attempts: tuple[AttemptFacts, ...] = ()
+    highest: int = 0
+    retries: int = 1
+    forgiven: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``number`` is the attempt that the ``next`` step concerns; 0 with NOTHING."""
+
+    state: str
+    next: str
+    number: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the supervisor does next, over all runs."""
+
+    kind: str
+    run_id: str = ""
+    cell: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What people asked of the box. ``stopped`` names runs that stay stopped until a start or a reboot."""
+
+    desired: str = "run"
+    sealed: bool = False
+    stopped: frozenset[str] = field(default_factory=frozenset)
+
+    def may_run(self, run_id: str) -> bool:
+        return self.desired == "run" and not self.sealed and run_id not in self.stopped
+
+
+def judge_cell(cell: CellFacts) -> Verdict:
+    """State of a cell, and the step that would bring it on if it were allowed to go on."""
+    for attempt in cell.attempts:
+        if attempt.done:
+            return Verdict(DONE, NOTHING, attempt.number)
+    for attempt in cell.attempts:
+        if attempt.alive:
+            return Verdict(RUNNING, WATCH, attempt.number)
+    if not cell.attempts:
+        return Verdict(QUEUED, RUN, cell.highest + 1)
+    return _judge_ended(cell, cell.attempts[-1])
+
+
+def _judge_ended(cell: CellFacts, last: AttemptFacts) -> Verdict:
+    if not last.begun and last.exit is None:
+        return Verdict(QUEUED, RUN, last.number)
+    again = Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, last.why)
+    if last.exit is None:
+        # Nobody recorded how it ended, so the artifacts alone judge.
+        return Verdict(VERIFYING, FINISH, last.number)
+    if last.phase == FAILED and last.wrapper is not None and _is_verdict_on_artifacts(last.wrapper):
+        return _judge_artifacts(cell, last, last.wrapper)
+    if last.phase == PREEMPTED_STATE:
+        return again
+    if last.exit.child == 0:
+        return Verdict(VERIFYING, FINISH, last.number)
+    if last.exit.stop_asked or last.exit.child == PREEMPTED or last.exit.cause == "interrupted":
+        return again
+    if last.exit.wrapper == DISK:
+        return Verdict(BLOCKED, RUN, cell.highest + 1, last.why)
+    return _judge_failure(cell, last, last.exit)
+
+
+def _is_verdict_on_artifacts(wrapper: int) -> bool:
+    return wrapper in (ARTIFACT_MISSING, ARTIFACT_INVALID, DURABLE_FAILED)
+
+
+def _judge_artifacts(cell: CellFacts, last: AttemptFacts, wrapper: int) -> Verdict:
+    if last.number > cell.forgiven:
+        return Verdict(FAILED, NOTHING, last.number, last.why)
+    if wrapper == DURABLE_FAILED:
+        return Verdict(VERIFYING, FINISH, last.number)
+    return Verdict(QUEUED, RUN, cell.highest + 1)
+
+
+def _judge_failure(cell: CellFacts, last: AttemptFacts, ended: ExitFacts) -> Verdict:
+    if last.number <= cell.forgiven:
+        return Verdict(QUEUED, RUN, cell.highest + 1)
+    kills = sum(1 for each in cell.attempts if each.number > cell.forgiven and each.exit and each.exit.killed)
+    if ended.killed and kills <= cell.retries:
+        return Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, f"{last.why}; it is tried again")
+    return Verdict(FAILED, NOTHING, last.number, last.why)
+
+
+def failed_wrapper(attempt: AttemptFacts) -> int:
+    """The exit code that a failed attempt stands for."""
+    if attempt.wrapper:
+        return attempt.wrapper
+    return attempt.exit.wrapper if attempt.exit and attempt.exit.wrapper else TRAINER_FAILED
+
+
+def heals_by_itself(attempt: AttemptFacts) -> bool:
+    """Whether a plain ``start`` may try it again: its world failed (files, interpreter, copy), not its work."""
+    return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DURABLE_FAILED)
+
+
+def next_step(cells: list[CellFacts], orders: Orders) -> Step:
+    """The one thing to do now: watch what lives, finish what ended, else run the first cell in index order."""
+    verdicts = [(cell, judge_cell(cell)) for cell in cells]
+    for wanted in (WATCH, FINISH, RUN):
+        for cell, verdict in verdicts:
+            if verdict.next != wanted or (wanted == FINISH and orders.sealed):
+                continue
+            if wanted == RUN and not orders.may_run(cell.run_id):
+                continue
+            return Step(wanted, cell.run_id, cell.cell, verdict.number)
+    return Step(NOTHING)
+
+
+def run_state(states: list[str]) -> str:
+    """State of a run from the states of its cells. Failed only when no cell can go on by itself."""
+    for state in (RUNNING, VERIFYING, COPYING, BLOCKED, PREEMPTED_STATE):
+        if state in states:
+            return state
+    if states and all(state == DONE for state in states):
+        return DONE
+    return FAILED if QUEUED not in states and FAILED in states else QUEUED
+
+
+def liveness_word(alive: bool, done: bool, begun: bool, rebooted: bool, idle_s: float | None, stall_s: float) -> str:
+    """alive, stalled, finished, rebooted or dead; ``none`` before anything began. ``idle_s``: since a sign of life."""
+    if alive:
+        return "stalled" if stall_s and idle_s is not None and idle_s > stall_s else "alive"
+    if done:
+        return "finished"
+    if not begun:
+        return "none"
+    return "rebooted" if rebooted else "dead"

@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Manifests: the roster of a run's artifacts, every byte read. Built where the files are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from . import artifacts, attempt, index, records, run_record, survey
+from .layout import AttemptPaths, Layout
+from .names import UnsafeName, check_relative_path
+from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
+
+_LINE_KEYS = ("path", "bytes", "sha256", "role", "loader")
+
+
+def build(identity: dict[str, Any], run_id: str, spec_sha256: str, files: list[dict[str, Any]], **more: Any) -> Any:
+    """A manifest record. The digest covers project, run id, generation and the files, in no particular order."""
+    roster = sorted(({key: line[key] for key in _LINE_KEYS} for line in files), key=lambda line: str(line["path"]))
+    for line in roster:
+        check_relative_path(line["path"])
+    covered = {"project": identity["project"], "run_id": run_id, "generation": identity["generation"], "files": roster}
+    record = {
+        **identity,
+        "run_id": run_id,
+        "spec_sha256": spec_sha256,
+        "created_at": records.utc_now(),
+        "files": roster,
+        "totals": {"files": len(roster), "bytes": sum(line["bytes"] for line in roster)},
+        "digest": records.digest(covered),
+    }
+    return dict(record, schema=records.schema("manifest"), **more)
+
+
+# --- of a run on this box -------------------------------------------------------------------------------------
+
+
+def of_run(
+    layout: Layout, found: survey.Survey, run_id: str, snapshot: bool = False, keep: bool = True
+) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Final: every done cell in full, and of other cells the newest sound checkpoint with metrics and log.
+    Snapshot: the same while cells live, with a frozen copy of the metrics and without logs.
+
+    :param keep: False leaves no frozen metrics on the disk (check mode).
+    :raises Refused: LIVE when a cell lives and no snapshot was asked for; ARTIFACT_INVALID when evidence changed.
+    """
+    if run_id not in found.runs:
+        raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "read the run ids with the verb status")
+    run = found.runs[run_id]
+    live = {cell.cell for cell in found.live(run_id)}
+    if live and not snapshot:
+        raise Refused(
+            LIVE, f"run {run_id} has live cells: {', '.join(sorted(live))}", "wait, stop it, or take a snapshot"
+        )
+    files: list[dict[str, Any]] = []
+    for cell in layout.cells_on_disk(run_id):
+        files += _files_of_cell(layout, run, cell, cell in live, snapshot and keep)
+    state = found.state_of(run_id)
+    identity = {key: (found.index or run)[key] for key in run_record.IDENTITY}
+    return dict(build(identity, run_id, run["spec_sha256"], files, snapshot=snapshot, state=state))
+
+
+def _files_of_cell(layout: Layout, run: dict[str, Any], cell: str, live: bool, freeze: bool) -> list[dict[str, Any]]:
+    """Files of every spec that this cell was worked on under: what a changed spec left behind is evidence too."""
+    by_spec: dict[str, list[AttemptPaths]] = {}
+    for number in layout.attempt_numbers(run["run_id"], cell):
+        paths = layout.attempt(run["run_id"], cell, number)
+        by_spec.setdefault(attempt.work_of(paths).get("spec_sha256", run["spec_sha256"]), []).append(paths)
+    files: list[dict[str, Any]] = []
+    for spec, attempts in by_spec.items():
+        done = next((paths for paths in attempts if attempt.read(paths.done, "done")), None)
+        files += (
+            _of_done(paths=done) if done else _of_unfinished(run, attempts, live and spec == run["spec_sha256"], freeze)
+        )
+    return files
+
+
+def _of_done(paths: AttemptPaths) -> list[dict[str, Any]]:
+    """What done.json promised, read again, and done.json itself."""
+    files = []
+    for line in attempt.read(paths.done, "done")["artifacts"]:
+        inner = os.path.relpath(check_relative_path(line["path"]), paths.relative)
+        found = _line(paths, inner, line["role"], line["loader"])
+        if (found["bytes"], found["sha256"]) != (line["bytes"], line["sha256"]):
+            raise Refused(
+                ARTIFACT_INVALID,
+                f"{line['path']} is not what was verified when the cell finished",
+                "something wrote to a finished attempt: find out what before anything is destroyed",
+            )
+        files.append(found)
+    return [*files, _line(paths, "done.json", "other", "json")]
+
+
+def _of_unfinished(run: dict[str, Any], attempts: list[AttemptPaths], live: bool, freeze: bool) -> list[dict[str, Any]]:
+    """The newest sound checkpoint of any attempt; metrics of the last one, and its log when nothing writes to it."""
+    files: list[dict[str, Any]] = []
+    best: tuple[int, AttemptPaths, dict[str, Any]] | None = None
+    for paths in attempts:
+        found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"])
+        if found is not None and (best is None or (found["step"] or 0) >= best[0]):
+            best = (found["step"] or 0, paths, found)
+    if best is not None:
+        prefix = f"{best[1].relative}/out"
+        files += [dict(line, path=f"{prefix}/{line['path']}") for line in best[2]["artifacts"]]
+    last = attempts[-1]
+    if live:
+        frozen = freeze_metrics(last, freeze)
+        return files + ([frozen] if frozen else [])
+    for name, role in (("metrics.jsonl", "metrics"), ("run.log", "log")):
+        if os.path.isfile(os.path.join(last.folder, name)):
+            files.append(_line(last, name, role, "none"))
+    return files
+
+
+def freeze_metrics(paths: AttemptPaths, keep: bool) -> dict[str, Any] | None:
+    """A copy of the whole lines so far: the file itself grows while it would be pulled. None without metrics."""
+    try:
+        with open(paths.metrics, "rb") as stream:
+            data = stream.read()
+    except OSError:
+        return None
+    data = data[: data.rfind(b"\n") + 1]
+    if not data:
+        return None
+    if keep:
+        records.write_bytes(paths.frozen_metrics, data)
+    name = f"{paths.relative}/{os.path.relpath(paths.frozen_metrics, paths.folder)}"
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"path": name, "bytes": len(data), "sha256": sha256, "role": "metrics", "loader": "none"}
+
+
+def _line(paths: AttemptPaths, inner: str, role: str, loader: str) -> dict[str, Any]:
+    check_relative_path(inner)
+    try:
+        size, sha256 = artifacts.hash_stable(os.path.join(paths.folder, inner))
+    except FileNotFoundError as error:
+        raise Refused(ARTIFACT_INVALID, f"{paths.relative}/{inner} is gone since it was verified") from error
+    except (artifacts.FileChanged, UnsafeName) as error:
+        raise Refused(ARTIFACT_INVALID, str(error)) from error
+    return {"path": f"{paths.relative}/{inner}", "bytes": size, "sha256": sha256, "role": role, "loader": loader}
+
+
+def sealed_manifest(layout: Layout, run_id: str) -> dict[str, Any] | None:
+    """The manifest that the seal was made for, while every file still has the size it had then. None without one."""
+    seal = records.read_record_or_none(layout.seal, "seal")
+    kept = attempt.read(layout.run_manifest(run_id), "manifest")
+    promised = {run["run_id"]: run["manifest_digest"] for run in (seal or {}).get("runs", [])}
+    if not kept or promised.get(run_id) != kept.get("digest"):
+        return None
+    for line in kept["files"]:
+        path = os.path.join(layout.run_dir(run_id), check_relative_path(line["path"]))
+        if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) != line["bytes"]:
+            return None
+    return kept
+
+
+def current(layout: Layout, run_id: str, snapshot: bool = False, keep: bool = True) -> dict[str, Any]:
+    """The manifest for whoever asks: the sealed one while the seal holds, else one built now."""
+    if not snapshot:
+        kept = sealed_manifest(layout, run_id)
+        if kept is not None:
+            return kept
+    if index.read(layout) is None:
+        raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "deploy it first")
+    return of_run(layout, survey.survey(layout), run_id, snapshot, keep)
+
+
+# --- of any folder --------------------------------------------------------------------------------------------
+
+
+def of_folder(path: str, globs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines for the files below ``path`` that match ``globs`` (``{glob, role, loader}``), every one of them sound.
+
+    :raises Refused: USAGE for a folder that is not there, ARTIFACT_INVALID for a symlink, an unsafe name, a file that
+        changes or is damaged.
+    """
+    if not os.path.isdir(path):
+        raise Refused(USAGE, f"{path} is not a folder")
+    lines = []
+    try:
+        found, skipped = artifacts.matches(path, globs)
+        if skipped:
+            raise UnsafeName(f"{skipped[0]['path']} is {skipped[0]['why']}")
+    except UnsafeName as error:
+        raise Refused(ARTIFACT_INVALID, str(error)) from error
+    for entry in found:
+        problem, line = artifacts.examine(path, entry)
+        if problem:
+            raise Refused(ARTIFACT_INVALID, f"{entry['path']} cannot be listed: {problem}")
+        lines.append(line)
+    return lines
+
+
+def compare(known: dict[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
+    """How ``files`` differ from the manifest ``known``: ``{equal, missing, extra, different}``, paths sorted."""
+    promised = {line["path"]: (line["bytes"], line["sha256"]) for line in known.get("files", [])}
+    present = {line["path"]: (line["bytes"], line["sha256"]) for line in files}
+    both = set(promised) & set(present)
+    result = {
+        "missing": sorted(set(promised) - set(present)),
+        "extra": sorted(set(present) - set(promised)),
+        "different": sorted(path for path in both if promised[path] != present[path]),
+    }
+    return dict(result, equal=not any(result.values()))

@@ -1,0 +1,101 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How far a cell is: the ends of its metrics file, which the trainer may be appending to right now."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+_END = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``rate`` is in steps per second; None means that nothing says."""
+
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    rate: float | None = None
+    resumed_from_step: int | None = None
+
+    @property
+    def eta_s(self) -> float | None:
+        if self.step is None or self.steps is None or not self.rate:
+            return None
+        return round(max(0, self.steps - self.step) / self.rate, 1)
+
+
+def read_progress(path: str, running_s: float | None = None) -> Progress:
+    """Progress from the metrics file at ``path``; ``running_s``, the attempt's age, serves when no line has a time."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_END)
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, size - _END))
+            tail = stream.read(_END)
+    except OSError:
+        return Progress()
+    return progress_of(parse_lines(head), parse_lines(tail, cut=size > _END), running_s)
+
+
+def parse_lines(data: bytes, cut: bool = False) -> list[dict[str, Any]]:
+    """The whole JSON objects, one a line. Torn and foreign lines are skipped; ``cut`` drops the first one."""
+    found = []
+    for line in data.split(b"\n")[1 if cut else 0 :]:
+        try:
+            value = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def progress_of(head: list[dict[str, Any]], tail: list[dict[str, Any]], running_s: float | None = None) -> Progress:
+    """Progress from the first and the last lines of a metrics file."""
+    resumed = _last(head + tail, "resumed_from")
+    steps = _last(tail, "steps") or _last(head, "steps")
+    step = _last(tail, "step")
+    loss = next((_finite(line["loss"]) for line in reversed(tail) if "loss" in line), None)
+    return Progress(
+        step=None if step is None else int(step),
+        steps=None if steps is None else int(steps),
+        loss=loss,
+        rate=_rate(tail) or _rate_over(step, resumed, running_s),
+        resumed_from_step=None if resumed is None else int(resumed),
+    )
+
+
+def _rate(lines: list[dict[str, Any]]) -> float | None:
+    """Steps per second between the first and the last line that carry both a step and the trainer's own clock."""
+    timed = [(_finite(line.get("trained_s")), _finite(line.get("step"))) for line in lines]
+    known = [(clock, step) for clock, step in timed if clock is not None and step is not None]
+    if len(known) < 2 or known[-1][0] <= known[0][0] or known[-1][1] <= known[0][1]:
+        return None
+    return round((known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0]), 6)
+
+
+def _rate_over(step: float | None, resumed: float | None, running_s: float | None) -> float | None:
+    if step is None or not running_s or step <= (resumed or 0):
+        return None
+    return round((step - (resumed or 0)) / running_s, 6)
+
+
+def _last(lines: list[dict[str, Any]], key: str) -> float | None:
+    return next((number for number in (_finite(line.get(key)) for line in reversed(lines)) if number is not None), None)
+
+
+def _finite(value: object) -> float | None:
+    """A finite number, or None: trainers do write NaN, and JSON for others must not carry it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,196 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The run record (``run.json``): checked once at the door, so that nothing after it needs to doubt a key."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from . import records
+from .layout import Layout
+from .names import UnsafeName, check_name, check_relative_path
+from .refusal import ENVIRONMENT, USAGE, Refused
+
+IDENTITY = ("project", "box", "generation", "provider_id")
+ROLES = ("checkpoint", "metrics", "log", "other")
+LOADERS = ("torch", "safetensors", "npz", "json", "none", "dcp", "hf")
+DURABLE_KINDS = ("mount", "object", "pull", "none")
+DEFAULT_GRACE_S = 30.0
+DEFAULT_RETRIES = 1
+DEFAULT_STALL_S = 1800.0
+_RESERVED_CELLS = ("manifest.json", "run.json", "secrets.env", "requirements.txt")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def check_run(record: object) -> dict[str, Any]:
+    """``record`` with every optional key present, or Refused(USAGE) naming the key that is wrong."""
+    if not isinstance(record, dict):
+        raise Refused(USAGE, "the run record is not a JSON object")
+    try:
+        return _checked(dict(record))
+    except UnsafeName as error:
+        raise Refused(USAGE, f"the run record cannot be used: {error}") from error
+
+
+def _checked(run: dict[str, Any]) -> dict[str, Any]:
+    for kind, key in (("project", "project"), ("box", "box"), ("run", "run_id")):
+        check_name(kind, run.get(key))
+    _demand(_is_count(run.get("generation")) and run["generation"] >= 1, "generation", "a number from 1")
+    _demand(isinstance(run.get("provider_id"), str) and run["provider_id"], "provider_id", "a text")
+    for key in ("spec_sha256", "code_sha256"):
+        _demand(isinstance(run.get(key), str) and _SHA256.match(run[key]), key, "64 hexadecimal digits")
+    for key in ("python", "workdir"):
+        _demand(isinstance(run.get(key), str) and os.path.isabs(run[key]), key, "an absolute path")
+    _demand(_is_argv(run.get("command")) and run["command"], "command", "a list of texts, the program first")
+    run["env"] = _environment(run.get("env") or {})
+    run["env_file"] = run.get("env_file") or ""
+    _demand(not run["env_file"] or os.path.isabs(run["env_file"]), "env_file", "an absolute path or empty")
+    run["cells"] = _cells(run.get("cells"))
+    run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
+    run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
+    run["retries"] = _retries(_mapping("retries", run.get("retries")))
+    run["durable"] = _durable(_mapping("durable", run.get("durable")))
+    run["limits"] = _limits(_mapping("limits", run.get("limits")))
+    run["grace_s"] = _seconds("grace_s", run.get("grace_s", DEFAULT_GRACE_S))
+    run["stall_s"] = _seconds("stall_s", run.get("stall_s", DEFAULT_STALL_S))
+    return run
+
+
+def _cells(value: object) -> list[dict[str, Any]]:
+    cells = _list("cells", value)
+    _demand(cells, "cells", "a list with at least one cell")
+    known: set[str] = set()
+    whole = []
+    for cell in cells:
+        _demand(isinstance(cell, dict) and _is_argv(cell.get("args") or []), "cells", "a list of {id, args, seed}")
+        name = check_name("cell", cell.get("id"))
+        _demand(name not in known and name not in _RESERVED_CELLS, "cells", f"a list without {name!r} (twice or taken)")
+        known.add(name)
+        whole.append({"id": name, "args": list(cell.get("args") or []), "seed": cell.get("seed") or 0})
+    return whole
+
+
+def _artifact(entry: object) -> dict[str, Any]:
+    _demand(isinstance(entry, dict), "artifacts", "a list of {glob, role, loader}")
+    found: dict[str, Any] = dict(entry)  # type: ignore[call-overload]  # _demand has just proven it a dict
+    check_relative_path(found.get("glob"))
+    found.setdefault("role", "other")
+    found.setdefault("loader", "none")
+    _demand(found["role"] in ROLES, "artifacts", f"a role among {', '.join(ROLES)}")
+    _demand(found["loader"] in LOADERS, "artifacts", f"a loader among {', '.join(LOADERS)}")
+    return {"glob": found["glob"], "role": found["role"], "loader": found["loader"]}
+
+
+def _durable(value: dict[str, Any]) -> dict[str, Any]:
+    kind, path = value.get("kind") or "none", value.get("path") or ""
+    _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
+    _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
+    return {"kind": kind, "path": path}
+
+
+def _retries(value: dict[str, Any]) -> dict[str, Any]:
+    value.setdefault("max", DEFAULT_RETRIES)
+    _demand(_is_count(value["max"]) and 0 <= value["max"] <= 100, "retries", "at most 100")
+    return value
+
+
+def _limits(value: dict[str, Any]) -> dict[str, Any]:
+    for key in ("min_free_bytes", "min_free_inodes"):
+        _demand(key not in value or (_is_count(value[key]) and value[key] >= 0), "limits", f"with {key} as a number")
+    return value
+
+
+def _environment(value: object) -> dict[str, str]:
+    mapping = _mapping("env", value)
+    for name, text in mapping.items():
+        _demand(_VARIABLE.match(str(name)), "env", f"without the unusable name {name!r}")
+        _demand(isinstance(text, (str, int, float)) and "\0" not in str(text), "env", f"text at {name}")
+    return {str(name): str(text) for name, text in mapping.items()}
+
+
+def _mapping(key: str, value: object) -> dict[str, Any]:
+    _demand(value is None or isinstance(value, dict), key, "a mapping")
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _list(key: str, value: object) -> list[Any]:
+    _demand(isinstance(value, list), key, "a list")
+    return list(value) if isinstance(value, list) else []
+
+
+def _seconds(key: str, value: object) -> float:
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 86400 * 30
+    _demand(usable, key, "a number of seconds")
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_argv(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and "\0" not in item for item in value)
+
+
+def _demand(condition: object, key: str, wanted: str) -> None:
+    if not condition:
+        raise Refused(USAGE, f"the run record cannot be used: {key!r} must be {wanted}")
+
+
+def identity(run: dict[str, Any]) -> dict[str, Any]:
+    """Project, box, generation and provider id."""
+    return {key: run[key] for key in IDENTITY}
+
+
+def cell_of(run: dict[str, Any], cell_id: str) -> dict[str, Any]:
+    for cell in run["cells"]:
+        if cell["id"] == cell_id:
+            return dict(cell)
+    raise Refused(USAGE, f"run {run['run_id']} has no cell {cell_id!r}")
+
+
+def config_sha256(run: dict[str, Any], cell: dict[str, Any]) -> str:
+    """What makes two tries of a cell the same work. Machine-local values (python, paths, env) are left out."""
+    same = {key: run[key] for key in ("run_id", "spec_sha256", "code_sha256")}
+    return records.digest(dict(same, cell={key: cell[key] for key in ("id", "args", "seed")}))
+
+
+def read_run(layout: Layout, run_id: str) -> dict[str, Any]:
+    """The run record of a registered run. RecordMissing or RecordError when it cannot be trusted."""
+    try:
+        return check_run(records.read_record(layout.run_record(run_id), "run"))
+    except Refused as error:
+        raise records.RecordError(f"{layout.run_record(run_id)}: {error.what}") from error
+
+
+def trainer_argv(run: dict[str, Any], cell: dict[str, Any]) -> list[str]:
+    """The command of a cell: a leading ``python`` becomes the run's interpreter, the cell's arguments follow."""
+    program, rest = run["command"][0], run["command"][1:]
+    return [run["python"] if program in ("python", "python3") else program, *rest, *cell["args"]]
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """``NAME=value`` lines; blank lines and ``#`` comments are skipped, the value is taken as it stands.
+
+    :raises Refused: ENVIRONMENT, when the file is not there, is readable by others, or has another line.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            if os.fstat(stream.fileno()).st_mode & 0o077:
+                raise Refused(ENVIRONMENT, f"{path} can be read by others", f"chmod 600 {path}")
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(ENVIRONMENT, f"cannot read the environment file {path}", "deploy the run again") from error
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        # The line itself is a secret: only its number is told.
+        if not equals or not _VARIABLE.match(name.strip()):
+            raise Refused(ENVIRONMENT, f"line {number} of {path} is not NAME=value", "deploy the run again")
+        found[name.strip()] = value
+    return found

@@ -1,0 +1,357 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The shim: parent of one trainer. It outlives the supervisor, forwards signals, and records how the trainer ended.
+
+The trainer is held at a gate until its identity is on the disk, so that whoever dies at whichever instruction,
+either no trainer runs or the record names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sys
+import time
+from typing import Any, Callable
+
+from . import attempt, cgroup, judge, locks, process, records, run_record
+from .layout import AttemptPaths, Layout
+from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
+
+LOG_CAP = 64 * 1024 * 1024
+HEARTBEAT_S = 30.0
+TICK_S = 1.0
+LEFTOVER_GRACE_S = 5.0
+EXIT_WRITE_LIMIT_S = 600.0
+# What a login brings along and a trainer must not depend on.
+_NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+def trainer_environment(
+    inherited: dict[str, str], run: dict[str, Any], secrets: dict[str, str], tenant: dict[str, str], threads: int
+) -> dict[str, str]:
+    """The trainer's environment: login noise removed, run's env, secrets, then what the supervisor says."""
+    found = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
+    found.update(run["env"])
+    found.update(secrets)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        found.setdefault(name, str(threads))
+    found.update(tenant, PYTHONUNBUFFERED="1")
+    programs = os.path.dirname(run["python"])
+    if programs not in found.get("PATH", "").split(os.pathsep):
+        found["PATH"] = os.pathsep.join(part for part in (programs, found.get("PATH") or os.defpath) if part)
+    return found
+
+
+def tenant_variables(
+    run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths, resume_dirs: list[str]
+) -> dict[str, str]:
+    """What the trainer is told. ``TENANT_ATTEMPT`` marks every process of the attempt."""
+    mu_s = run["checkpoint"].get("mu_s", run["checkpoint"].get("mu", ""))
+    return {
+        attempt.ATTEMPT_VARIABLE: paths.folder,
+        "TENANT_RUN_ID": run["run_id"],
+        "TENANT_CELL": cell["id"],
+        "TENANT_SEED": str(cell["seed"]),
+        "TENANT_OUTPUT_DIR": paths.output,
+        "TENANT_CHECKPOINT_DIR": paths.checkpoints,
+        "TENANT_RESUME_DIRS": os.pathsep.join(resume_dirs),
+        "TENANT_METRICS": paths.metrics,
+        "TENANT_GRACE_S": f"{run['grace_s']:g}",
+        **({"TENANT_MU_S": str(mu_s)} if mu_s not in ("", None) else {}),
+    }
+
+
+def rotate(path: str, cap: int = LOG_CAP) -> bool:
+    """Move a log that outgrew ``cap`` bytes to ``<path>.1``. The writer appends to the same file, so it is emptied
+    in place; what is written in that instant may be lost."""
+    try:
+        if os.path.getsize(path) <= cap:
+            return False
+        shutil.copyfile(path, f"{path}.1")
+        os.truncate(path, 0)
+    except OSError:
+        return False
+    return True
+
+
+class Shim:
+    """One attempt, from the claim to the exit record."""
+
+    def __init__(self, layout: Layout, run_id: str, cell_id: str, number: int) -> None:
+        self.run = run_record.read_run(layout, run_id)
+        self.cell = run_record.cell_of(self.run, cell_id)
+        self.paths = layout.attempt(run_id, cell_id, number)
+        self.keys = attempt.work(self.run, self.cell, number)
+        self.resume_dirs = attempt.resume_dirs(layout, self.run, cell_id, number)
+        self._stop_asked = False
+        self._stop_why = ""
+        self._kill_at: float | None = None
+        self._pid = 0
+        self._started = time.monotonic()
+        self._oom_before = cgroup.oom_kills()
+
+    def main(self, ready: Callable[[], None]) -> int:
+        """Run the trainer to its end. ``ready`` is called once the attempt can be found by others."""
+        lock = locks.try_lock(self.paths.lock)
+        if lock is None:
+            raise Refused(HELD, f"{self.paths.folder} already has a shim")
+        try:
+            return self._run(ready)
+        finally:
+            os.close(lock)
+
+    def _run(self, ready: Callable[[], None]) -> int:
+        if os.path.exists(self.paths.exit):
+            raise Refused(HELD, f"{self.paths.folder} has already ended")
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        process.become_subreaper()
+        try:
+            self._start()
+        except Refused as refused:
+            self._record_exit(refused.code, None, refused.what)
+            ready()
+            return refused.code
+        except OSError as error:
+            code = DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else INTERPRETER
+            self._record_exit(code, None, f"the trainer could not be started: {error}")
+            ready()
+            return code
+        ready()
+        return self._watch()
+
+    # --- start ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        argv = run_record.trainer_argv(self.run, self.cell)
+        secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
+        tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
+        environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
+        if not os.path.isdir(self.run["workdir"]):
+            raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
+        gate_read, gate_write = os.pipe()
+        fault_read, fault_write = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(gate_write)
+            os.close(fault_read)
+            self._become_trainer(argv, environment, gate_read, fault_write)
+        os.close(gate_read)
+        os.close(fault_write)
+        try:
+            self._record_start()
+            os.write(gate_write, b"1")
+        finally:
+            # Without the byte, the child sees the end of the pipe and leaves before it becomes the trainer.
+            os.close(gate_write)
+        self._check_started(fault_read, argv)
+
+    def _become_trainer(self, argv: list[str], environment: dict[str, str], gate: int, fault: int) -> None:
+        """In the child: own session, closed stdin, log as output, wait for the gate, exec. Never returns."""
+        try:
+            os.setsid()
+            self._redirect()
+            _restore_signals()
+            if os.read(gate, 1) != b"1":
+                os._exit(127)
+            os.chdir(self.run["workdir"])
+            os.execvpe(argv[0], argv, environment)  # noqa: S606  # no shell is what we want
+        except BaseException as error:
+            os.write(fault, str(error).encode("utf-8", "replace")[:500])
+        os._exit(127)
+
+    def _redirect(self) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(self.paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+
+    def _record_start(self) -> None:
+        trainer = process.identify(self._pid)
+        if trainer is None:
+            raise OSError(errno.ESRCH, "the child ended before it became the trainer")
+        attempt.write_status(
+            self.paths,
+            self.keys,
+            state=judge.RUNNING,
+            process=trainer.as_dict(),
+            shim=process.myself().as_dict(),
+            started_at=records.utc_now(),
+            heartbeat_at=records.utc_now(),
+            why="",
+            exit=None,
+            resume_dirs=self.resume_dirs,
+        )
+
+    def _check_started(self, fault: int, argv: list[str]) -> None:
+        """The pipe closes at exec; text in it says why there was none."""
+        with os.fdopen(fault, "rb") as stream:
+            text = stream.read().decode("utf-8", "replace")
+        if text:
+            os.waitpid(self._pid, 0)
+            raise Refused(INTERPRETER, f"{argv[0]} cannot be started: {text}")
+
+    # --- watch ------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> int:
+        beat = time.monotonic()
+        while True:
+            if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return self._end()
+            received = signal.sigtimedwait(_SIGNALS, TICK_S)
+            if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
+                self._ask_to_stop()
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill_everything()
+            self._reap_orphans()
+            rotate(self.paths.log)
+            if time.monotonic() - beat >= HEARTBEAT_S:
+                beat = time.monotonic()
+                # A full disk must not end the watch over a trainer that may still free it.
+                with contextlib.suppress(OSError):
+                    attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now())
+
+    def _ask_to_stop(self) -> None:
+        """SIGTERM to the trainer's group; SIGKILL to everything once the grace is over."""
+        order = attempt.read(self.paths.stop, "stop")
+        grace = order.get("grace_s", self.run["grace_s"])
+        until = time.monotonic() + (float(grace) if isinstance(grace, (int, float)) else self.run["grace_s"])
+        self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
+        self._stop_asked = True
+        self._stop_why = str(order.get("why") or "a signal to the shim")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGTERM)
+
+    def _kill_everything(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        process.kill_all(attempt.members(self.paths))
+
+    def _reap_orphans(self) -> None:
+        """Collect descendants that became ours; the trainer itself is left for :meth:`_end`."""
+        for pid in _zombie_children():
+            if pid != self._pid:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    # --- end --------------------------------------------------------------------------------------------------
+
+    def _end(self) -> int:
+        """The trainer is a zombie still, so its pid and group cannot mean anybody else while leftovers are ended."""
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        clean = ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
+        self._end_leftovers(LEFTOVER_GRACE_S if clean else 0.0)
+        _pid, status = os.waitpid(self._pid, 0)
+        child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        wrapper = wrapper_exit(child, self._stop_asked)
+        self._record_exit(wrapper, child, self._why(child, wrapper))
+        return wrapper
+
+    def _end_leftovers(self, grace_s: float) -> None:
+        """Workers and loggers that outlived the trainer get ``grace_s`` to leave, then SIGKILL."""
+        until = time.monotonic() + grace_s
+        while attempt.members(self.paths) and time.monotonic() < until:
+            signal.sigtimedwait({signal.SIGCHLD}, 0.2)
+            self._reap_orphans()
+        process.kill_all(attempt.members(self.paths))
+
+    def _why(self, child: int, wrapper: int) -> str:
+        if wrapper == PREEMPTED:
+            return f"stopped on request: {self._stop_why}" if self._stop_asked else "the trainer says it was preempted"
+        if child == 0:
+            return ""
+        return (
+            f"killed by signal {-child}{self._memory_hint()}"
+            if child < 0
+            else f"the trainer left with exit code {child}"
+        )
+
+    def _memory_hint(self) -> str:
+        return " (the container ran out of memory)" if self._oom_killed() else ""
+
+    def _oom_killed(self) -> bool:
+        now = cgroup.oom_kills()
+        return now is not None and self._oom_before is not None and now > self._oom_before
+
+    def _record_exit(self, wrapper: int, child: int | None, why: str) -> None:
+        facts: dict[str, Any] = {
+            "wrapper": wrapper,
+            "child": child,
+            "cause": "exit",
+            "stop_asked": self._stop_asked,
+            "oom_kill": self._oom_killed(),
+            "seconds": round(time.monotonic() - self._started, 3),
+            "why": why,
+        }
+        _insist(lambda: attempt.write_exit(self.paths, self.keys, **facts))
+        state = {0: judge.VERIFYING, PREEMPTED: judge.PREEMPTED_STATE}.get(wrapper, judge.FAILED)
+        if self._stop_asked and child == 0:
+            state = judge.VERIFYING
+        outcome = {"wrapper": wrapper, "child": child}
+        with contextlib.suppress(OSError):
+            attempt.write_status(self.paths, self.keys, state=state, exit=outcome, why=why, ended_at=records.utc_now())
+
+
+def _restore_signals() -> None:
+    """What this program and the supervisor changed would otherwise pass through exec to the trainer."""
+    for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def wrapper_exit(child: int, stop_asked: bool) -> int:
+    """The exit code of the attempt, from the trainer's (negative: signal) and whether it was asked to stop."""
+    if stop_asked or child == PREEMPTED:
+        return PREEMPTED
+    return 0 if child == 0 else TRAINER_FAILED
+
+
+def _zombie_children() -> list[int]:
+    """Children that have ended, seen without collecting them."""
+    found = []
+    for pid in process.pids():
+        with contextlib.suppress(OSError), open(
+            f"{process.PROC}/{pid}/stat", encoding="utf-8", errors="replace"
+        ) as stream:
+            stat = process.parse_stat(stream.read())
+            if stat is not None and stat.parent == os.getpid() and stat.state == "Z":
+                found.append(pid)
+    return found
+
+
+def _insist(write: Callable[[], object]) -> None:
+    """Repeat a write on a full disk for a while: the exit of a day's work is worth waiting for space."""
+    until = time.monotonic() + EXIT_WRITE_LIMIT_S
+    pause = 1.0
+    while True:
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or time.monotonic() >= until:
+                raise
+            print(f"exit record cannot be written: {error.strerror}; trying again", file=sys.stderr)
+            time.sleep(pause)
+            pause = min(pause * 2, 30.0)
+        else:
+            return
+
+
+def main(layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int | None) -> int:
+    """Entry of the verb ``shim``."""
+
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)
+
+    def ready() -> None:
+        if ready_fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(ready_fd, b"1")
+                os.close(ready_fd)
+
+    return Shim(layout, run_id, cell_id, number).main(ready)

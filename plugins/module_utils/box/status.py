@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Status: computed from what lies on the disk and in /proc now, never stored. Takes no lock, writes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Iterator
+
+from . import artifacts, attempt, fence, gates, judge, process, progress, records, run_record, survey
+from .layout import AttemptPaths, Layout
+from .refusal import DISK
+
+_TAIL = 256 * 1024
+
+
+def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
+    """The box, its supervisor, and every run (or one). Damaged records are told under ``problems``."""
+    problems: list[str] = []
+    epoch: int | None = None
+    with _telling(problems):
+        epoch = fence.known_epoch(layout)
+    found: survey.Survey | None = None
+    with _telling(problems):
+        found = survey.survey(layout)
+    daemon = survey.read_daemon(layout)
+    known = (found.index if found else None) or {}
+    wanted = [] if found is None else [each for each in found.runs if run_id in (None, each)]
+    return {
+        **{key: known.get(key) for key in run_record.IDENTITY},
+        "daemon": daemon,
+        "sealed": os.path.lexists(layout.seal),
+        "desired": found.orders.desired if found else "hold",
+        "epoch": epoch,
+        "runs": [_run(layout, found, each, bool(daemon["alive"])) for each in wanted] if found else [],
+        "disk": gates.disk_of(layout.root).as_dict(),
+        "boot": process.current_boot().as_dict(),
+        "problems": problems + list(found.problems if found else ()),
+        "box_now": records.utc_now(),
+    }
+
+
+@contextlib.contextmanager
+def _telling(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except records.RecordError as error:
+        problems.append(str(error))
+
+
+def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) -> dict[str, Any]:
+    run = found.runs[run_id]
+    cells = [_cell(layout, run, cell) for cell in found.cells if cell.run_id == run_id]
+    state = judge.run_state([cell["state"] for cell in cells])
+    blocked_by: list[str] = []
+    if state in (judge.QUEUED, judge.PREEMPTED_STATE) and not supervised and found.orders.may_run(run_id):
+        blocked_by = gates.refusals(layout.root, run)
+    return {
+        "run_id": run_id,
+        "spec_sha256": run["spec_sha256"],
+        "code_sha256": run["code_sha256"],
+        "state": judge.BLOCKED if blocked_by else state,
+        "blocked_by": blocked_by,
+        "exit": DISK if blocked_by else None,
+        "stopped": run_id in found.orders.stopped,
+        "cells": cells,
+    }
+
+
+def _cell(layout: Layout, run: dict[str, Any], cell: judge.CellFacts) -> dict[str, Any]:
+    verdict = judge.judge_cell(cell)
+    facts = next((each for each in cell.attempts if each.number == verdict.number), None)
+    # A cell that waits for its next attempt is described by its last one.
+    shown = facts or (cell.attempts[-1] if cell.attempts else None)
+    if shown is None:
+        return {"cell": cell.cell, "attempt": 0, "state": verdict.state, "liveness": "none", "why": verdict.why}
+    paths = layout.attempt(cell.run_id, cell.cell, shown.number)
+    return {"cell": cell.cell, **_attempt(paths, run, shown, verdict)}
+
+
+def _attempt(
+    paths: AttemptPaths, run: dict[str, Any], facts: judge.AttemptFacts, verdict: judge.Verdict
+) -> dict[str, Any]:
+    record = attempt.read(paths.status, "status")
+    running_s = _age(record.get("started_at")) if facts.alive else None
+    reached = progress.read_progress(paths.metrics, running_s)
+    checkpoint = _last_checkpoint(paths, run)
+    idle_s = _idle_s(paths)
+    exit_shown = record.get("exit") or _exit_of(facts)
+    word = judge.liveness_word(facts.alive, facts.done, facts.begun, facts.rebooted, idle_s, run["stall_s"])
+    state = verdict.state
+    if state == judge.VERIFYING and facts.phase == judge.COPYING:
+        state = judge.COPYING
+    return {
+        "attempt": facts.number,
+        "state": state,
+        "liveness": word,
+        "step": reached.step,
+        "steps": reached.steps,
+        "loss": reached.loss,
+        "rate": reached.rate,
+        "eta_s": reached.eta_s if facts.alive else None,
+        "resumed_from_step": reached.resumed_from_step,
+        "last_checkpoint": checkpoint,
+        "exit": exit_shown,
+        "why": verdict.why or (facts.why if state != judge.DONE else ""),
+        "started_at": record.get("started_at"),
+        "ended_at": record.get("ended_at"),
+        "running_s": running_s,
+        "idle_s": idle_s,
+        "heartbeat_at": record.get("heartbeat_at"),
+        "process": record.get("process"),
+        "config_sha256": record.get("config_sha256"),
+        "durable": record.get("durable")
+        or (run["durable"]["kind"] if run["durable"]["kind"] != "mount" else "not yet"),
+        "log_bytes": os.path.getsize(paths.log) if os.path.exists(paths.log) else 0,
+    }
+
+
+def _exit_of(facts: judge.AttemptFacts) -> dict[str, Any] | None:
+    return {"wrapper": facts.exit.wrapper, "child": facts.exit.child} if facts.exit else None
+
+
+def _last_checkpoint(paths: AttemptPaths, run: dict[str, Any]) -> dict[str, Any] | None:
+    """The newest checkpoint by name, not read: savers rename whole files into place."""
+    units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
+    if not units:
+        return None
+    newest = units[0]
+    return {
+        "path": f"{paths.relative}/out/{newest['key']}",
+        "step": newest["step"],
+        "bytes": sum(entry["bytes"] for entry in newest["files"]),
+        "age_s": round(max(0.0, time.time() - newest["mtime"]), 1),
+    }
+
+
+def _idle_s(paths: AttemptPaths) -> float | None:
+    """Seconds since log, metrics or checkpoints last changed; None before there is any."""
+    times = []
+    # Not the status: the shim's own heartbeat is no sign of life of the trainer.
+    for path in (paths.log, paths.metrics, paths.checkpoints, paths.claim):
+        with contextlib.suppress(OSError):
+            times.append(os.path.getmtime(path))
+    return round(max(0.0, time.time() - max(times)), 1) if times else None
+
+
+def _age(started_at: object) -> float | None:
+    if not isinstance(started_at, str):
+        return None
+    try:
+        return max(0.0, time.time() - records.parse_utc(started_at).timestamp())
+    except ValueError:
+        return None
+
+
+def log_tail(layout: Layout, run_id: str, cell: str, lines: int) -> dict[str, Any]:
+    """The last ``lines`` lines of the cell's newest attempt that has a log."""
+    for number in reversed(layout.attempt_numbers(run_id, cell)):
+        paths = layout.attempt(run_id, cell, number)
+        with contextlib.suppress(OSError), open(paths.log, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, size - _TAIL))
+            text = stream.read(_TAIL).decode("utf-8", "replace")
+            return {
+                "run_id": run_id,
+                "cell": cell,
+                "attempt": number,
+                "lines": text.splitlines()[-lines:] if lines else [],
+            }
+    return {"run_id": run_id, "cell": cell, "attempt": 0, "lines": []}

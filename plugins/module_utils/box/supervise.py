@@ -1,0 +1,235 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The supervisor: one process per box that runs cells in index order, one at a time, until nothing may go on.
+
+It keeps nothing in memory that matters: killed at any instruction, the next one surveys the disk and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Iterator
+
+from . import attempt, finish, gates, judge, locks, process, records, run_record, shim, stopping, survey
+from .layout import AttemptPaths, Layout
+from .refusal import DISK, INTERPRETER, PREEMPTED
+
+TICK_S = 0.5
+HEARTBEAT_S = 30.0
+SHIM_READY_WITHIN_S = 60.0
+LOG_CAP = 4 * 1024 * 1024
+SELF_PREEMPTIONS = 3
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
+
+
+class _StopAsked(Exception):
+    """SIGTERM came while a command held the box."""
+
+
+class Supervisor:
+    """:param program: argv that starts this program again, for the shims."""
+
+    def __init__(self, layout: Layout, program: list[str]) -> None:
+        self.layout = layout
+        self.program = program
+        self._watched: set[tuple[str, str, int]] = set()
+        self._self_preempted: dict[tuple[str, str], int] = {}
+        self._shims: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+        self._lock: int | None = None
+        self._beat_at = 0.0
+        self._record: dict[str, Any] = {}
+
+    def main(self, ready: Callable[[], None]) -> int:
+        """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
+        # A status command may hold the lock shared for an instant, hence the patience.
+        self._lock = locks.lock_within(self.layout.daemon_lock, 5.0, "the supervisor's lock")
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._record = {"process": process.myself().as_dict(), "started_at": records.utc_now()}
+        self._beat(program=self.program[-1])
+        ready()
+        self._say("started")
+        try:
+            return self._loop()
+        except BaseException as error:
+            self._say(f"ended by {type(error).__name__}: {error}")
+            raise
+
+    def _loop(self) -> int:
+        while not self._stopping:
+            try:
+                step, code = self._decide()
+            except _StopAsked:
+                break
+            if step is None:
+                return code
+            if step.kind == judge.WATCH:
+                self._watch(step)
+            elif step.kind == judge.FINISH:
+                self._finish(step)
+        return self._stop_everything()
+
+    # --- decide -----------------------------------------------------------------------------------------------
+
+    def _decide(self) -> tuple[judge.Step | None, int]:
+        """Survey, and launch if that comes next, under the box lock. A step of None means the end."""
+        with self._box_lock():
+            found = survey.survey(self.layout)
+            step = found.next_step()
+            if step.kind == judge.NOTHING:
+                return self._leave("nothing may go on", 0)
+            if step.kind == judge.RUN:
+                run = found.runs[step.run_id]
+                refusals = gates.refusals(self.layout.root, run)
+                if refusals:
+                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
+                if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
+                    return self._leave(f"{step.run_id}/{step.cell} keeps saying that it was preempted", 0)
+                if self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:
+                    return self._leave(f"{step.run_id}/{step.cell} could not be started: the disk is full", DISK)
+            return step, 0
+
+    def _leave(self, why: str, code: int) -> tuple[None, int]:
+        """Give the lock back while the box lock is held: a start right after this finds it free and all runs listed."""
+        self._say(f"ends: {why}")
+        with contextlib.suppress(OSError):
+            self._beat(stopped_at=records.utc_now(), why=why)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        return None, code
+
+    @contextlib.contextmanager
+    def _box_lock(self) -> Iterator[None]:
+        """The box lock, however long a command holds it; SIGTERM is served meanwhile."""
+        while True:
+            descriptor = locks.try_lock(self.layout.box_lock)
+            if descriptor is not None:
+                break
+            self._pause()
+            if self._stopping:
+                raise _StopAsked
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    # --- launch -----------------------------------------------------------------------------------------------
+
+    def _launch(self, run: dict[str, Any], cell: dict[str, Any], number: int) -> int | None:
+        """Start a shim for the attempt; returns its exit code if it ended at once."""
+        killed = attempt.end_leftovers(self.layout, run["run_id"], cell["id"])
+        if killed:
+            self._say(f"{run['run_id']}/{cell['id']}: ended {killed} processes that an earlier attempt left behind")
+        paths = attempt.claim(self.layout, run, cell, number)
+        attempt.write_status(paths, attempt.work(run, cell, number), state=judge.QUEUED)
+        self._say(f"{run['run_id']}/{paths.relative} starts")
+        self._start_shim(run["run_id"], cell["id"], number)
+        self._watched.add((run["run_id"], cell["id"], number))
+        ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
+        if ended is None and not attempt.is_alive(paths):
+            self._note_stillborn(run, cell, paths)
+        return ended.wrapper if ended else None
+
+    def _start_shim(self, run_id: str, cell_id: str, number: int) -> None:
+        ready_read, ready_write = os.pipe()
+        arguments = ["--root", self.layout.root, "shim", "--run", run_id, "--cell", cell_id]
+        arguments += ["--attempt", str(number), "--ready-fd", str(ready_write)]
+        self._shims.append(
+            subprocess.Popen(
+                [*self.program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[ready_write],
+                start_new_session=True,
+                cwd="/",
+            )
+        )
+        os.close(ready_write)
+        try:
+            if not select.select([ready_read], [], [], SHIM_READY_WITHIN_S)[0]:
+                self._say(f"{run_id}/{cell_id}: its shim is slow to start")
+        finally:
+            os.close(ready_read)
+
+    def _note_stillborn(self, run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths) -> None:
+        """A shim that died before it recorded anything must not be started again for ever."""
+        # It may have ended between the two looks, with a whole record.
+        if attempt.exit_facts(attempt.read(paths.exit, "exit")) is None and attempt.trainer_of(paths) is None:
+            why = f"the shim could not start; see {self.layout.log}"
+            attempt.write_exit(paths, attempt.work(run, cell, paths.number), wrapper=INTERPRETER, child=None, why=why)
+
+    # --- watch and finish -------------------------------------------------------------------------------------
+
+    def _watch(self, step: judge.Step) -> None:
+        key = (step.run_id, step.cell, step.number)
+        paths = self.layout.attempt(*key)
+        if key not in self._watched:
+            self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
+            self._watched.add(key)
+        while not self._stopping and attempt.is_alive(paths):
+            self._pause()
+        if self._stopping:
+            return
+        ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
+        if ended is not None and ended.child == PREEMPTED and not ended.stop_asked:
+            self._self_preempted[key[:2]] = self._self_preempted.get(key[:2], 0) + 1
+        self._say(f"{step.run_id}/{paths.relative} ended: {ended if ended else 'nobody saw how'}")
+
+    def _finish(self, step: judge.Step) -> None:
+        run = run_record.read_run(self.layout, step.run_id)
+        watched = (step.run_id, step.cell, step.number) in self._watched
+        outcome = finish.finish(self.layout, run, run_record.cell_of(run, step.cell), step.number, watched)
+        self._say(f"{step.run_id}/{step.cell}/a{step.number} is {outcome}")
+
+    def _stop_everything(self) -> int:
+        """SIGTERM came: forward it, wait for the grace, leave. Nothing is put on hold: the next start goes on."""
+        self._say("asked to stop")
+        found = survey.survey(self.layout)
+        live = found.live()
+        grace = max([found.runs[cell.run_id]["grace_s"] for cell in live], default=0.0)
+        stopping.stop_all([survey.paths_of(self.layout, cell) for cell in live], grace, "the supervisor was stopped")
+        self._leave("asked to stop", 0)
+        return 0
+
+    # --- housekeeping -----------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """Wait for a signal or one tick, then keep house."""
+        received = signal.sigtimedwait(_SIGNALS, TICK_S)
+        if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
+            self._stopping = True
+        self._shims = [each for each in self._shims if each.poll() is None]
+        if time.monotonic() - self._beat_at >= HEARTBEAT_S:
+            with contextlib.suppress(OSError):
+                self._beat()
+        shim.rotate(self.layout.log, LOG_CAP)
+
+    def _beat(self, **changes: Any) -> None:
+        self._beat_at = time.monotonic()
+        self._record = dict(self._record, heartbeat_at=records.utc_now(), **changes)
+        records.write_record(self.layout.daemon, "daemon", self._record)
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            print(f"{records.utc_now()} supervisor[{os.getpid()}] {text}", file=sys.stderr, flush=True)
+
+
+def main(layout: Layout, program: list[str], ready_fd: int | None) -> int:
+    """Entry of the verb ``daemon``."""
+
+    def ready() -> None:
+        if ready_fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(ready_fd, b"1")
+                os.close(ready_fd)
+
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)
+    return Supervisor(layout, program).main(ready)

@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""A survey: every cell of every run as it is now, and what people asked for. The ground of every decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import attempt, desired, index, judge, locks, process, records, run_record
+from .layout import AttemptPaths, Layout
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``runs`` and ``cells`` are in index order; ``problems`` are sentences about records that cannot be trusted."""
+
+    index: dict[str, Any] | None
+    runs: dict[str, dict[str, Any]]
+    cells: tuple[judge.CellFacts, ...]
+    wanted: dict[str, Any]
+    orders: judge.Orders
+    problems: tuple[str, ...]
+
+    def next_step(self) -> judge.Step:
+        return judge.next_step(list(self.cells), self.orders)
+
+    def verdicts(self, run_id: str) -> dict[str, judge.Verdict]:
+        return {cell.cell: judge.judge_cell(cell) for cell in self.cells if cell.run_id == run_id}
+
+    def state_of(self, run_id: str) -> str:
+        return judge.run_state([verdict.state for verdict in self.verdicts(run_id).values()])
+
+    def live(self, run_id: str | None = None) -> list[judge.CellFacts]:
+        """Cells whose trainer or shim lives, of one run or of all."""
+        return [
+            cell for cell in self.cells if judge.judge_cell(cell).next == judge.WATCH and run_id in (None, cell.run_id)
+        ]
+
+
+def survey(layout: Layout, wanted: dict[str, Any] | None = None) -> Survey:
+    """Look at everything below the root. A run whose record is damaged is a problem, not an end.
+
+    :param wanted: judge as if people had asked for this instead.
+    :raises RecordError: the index itself cannot be trusted.
+    """
+    known = index.read(layout)
+    wanted = desired.read(layout) if wanted is None else wanted
+    runs: dict[str, dict[str, Any]] = {}
+    problems = ["desired.json is damaged: treated as hold"] if wanted.get("damaged") else []
+    for run_id in index.run_ids(known):
+        try:
+            runs[run_id] = run_record.read_run(layout, run_id)
+        except (records.RecordError, ValueError) as error:
+            problems.append(str(error))
+    cells = [
+        attempt.observe_cell(layout, run, cell, desired.forgiven(wanted, run_id, cell["id"]))
+        for run_id, run in runs.items()
+        for cell in run["cells"]
+    ]
+    return Survey(known, runs, tuple(cells), wanted, desired.orders(layout, wanted), tuple(problems))
+
+
+def paths_of(layout: Layout, cell: judge.CellFacts) -> AttemptPaths:
+    """The attempt that the cell's verdict is about."""
+    return layout.attempt(cell.run_id, cell.cell, judge.judge_cell(cell).number)
+
+
+def read_daemon(layout: Layout) -> dict[str, Any]:
+    """What the supervisor says of itself: ``{alive, pid, ...}``. Judged by its identity, never by its name."""
+    record = attempt.read(layout.daemon, "daemon")
+    identity = process.identity_from(record.get("process"))
+    if identity is None:
+        return {"alive": locks.is_held(layout.daemon_lock), "pid": None}
+    alive = process.observe(identity) == process.ALIVE and not record.get("stopped_at")
+    keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program")
+    return {"alive": alive, "pid": identity.pid, **{key: record.get(key) for key in keys}}
+
+
+def posture(found: Survey, daemon_alive: bool) -> dict[str, Any]:
+    """What a command may change, small enough for a diff."""
+    return {
+        "desired": found.orders.desired,
+        "sealed": found.orders.sealed,
+        "stopped": sorted(found.orders.stopped),
+        "supervisor": "running" if daemon_alive else "absent",
+        "live": [f"{cell.run_id}/{cell.cell}" for cell in found.live()],
+        "runs": {run_id: records.digest(_without_schema(run))[:12] for run_id, run in found.runs.items()},
+    }
+
+
+def _without_schema(run: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key != "schema"}

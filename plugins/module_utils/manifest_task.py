@@ -1,0 +1,69 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the module ``manifest`` does: build a manifest of a run or a folder, compare it, keep it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .box import manifest, records, refusal
+from .box.layout import Layout
+from .box.names import UnsafeName
+from .difference import DifferenceTracker
+from .failures import TenantFailure
+
+_SAFE = "nothing was deleted and nothing was started"
+
+
+def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    """The module's result. :raises TenantFailure: kind ``evidence_missing`` or ``config``."""
+    try:
+        built = _build(params, check)
+    except refusal.Refused as refused:
+        kind = "config" if refused.code == refusal.USAGE else "evidence_missing"
+        raise TenantFailure(kind, refused.what, safe=_SAFE, fix=refused.fix) from refused
+    except (records.RecordError, UnsafeName, OSError, KeyError) as error:
+        fix = "look at the file on the box; a damaged record needs a person"
+        raise TenantFailure("evidence_missing", str(error), safe=_SAFE, fix=fix) from error
+    result: dict[str, Any] = {"manifest": built}
+    if params["compare"] is not None:
+        result["comparison"] = manifest.compare(_usable(params["compare"]), built["files"])
+    return dict(result, **_keep(params["dest"], built, check))
+
+
+def _build(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    if params["tenant_root"]:
+        return manifest.current(Layout(params["tenant_root"]), params["run_id"], params["snapshot"], keep=not check)
+    identity = {"project": params["project"], "box": "", "generation": params["generation"], "provider_id": ""}
+    files = manifest.of_folder(params["path"], params["globs"])
+    built: dict[str, Any] = manifest.build(identity, params["run_id"] or "", "", files, snapshot=params["snapshot"])
+    return built
+
+
+def _usable(known: dict[str, Any]) -> dict[str, Any]:
+    """The manifest to compare with, if its lines have what is compared."""
+    lines = known.get("files")
+    if not isinstance(lines, list) or not all(
+        isinstance(line, dict) and {"path", "bytes", "sha256"} <= set(line) for line in lines
+    ):
+        fix = "give a whole manifest, as this module returns it"
+        raise TenantFailure("config", "'compare' has no files with path, bytes and sha256", safe=_SAFE, fix=fix)
+    return known
+
+
+def _keep(dest: str | None, built: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Write the manifest to ``dest`` unless the one there has the same digest; ``changed`` and ``diff``."""
+    difference = DifferenceTracker()
+    if dest and difference.compare("digest", _digest_at(dest), built["digest"]) and not check:
+        records.write_record(os.path.abspath(dest), "manifest", built)
+    return difference.as_result()
+
+
+def _digest_at(path: str) -> str | None:
+    try:
+        record = records.read_record_or_none(path, "manifest")
+    except records.RecordError:
+        # Damaged is as good as absent: it is written anew.
+        return None
+    return str(record.get("digest")) if record else None

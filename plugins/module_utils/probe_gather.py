@@ -1,0 +1,483 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a box is, seen from inside it: read only, bounded in time, standard library only.
+
+Host tools describe the host and not the container, so memory and CPUs come from the cgroup. A broken driver makes
+nvidia-smi hang in the kernel, where not even SIGKILL ends it; so nothing here waits for a child without a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+from .box import records
+
+GPU_FIELDS = ("index", "name", "memory.total", "memory.used", "driver_version", "uuid")
+TOOLS = ("rsync", "tmux", "git", "curl", "sftp-server")
+_EXTRA_PATH = "/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only measured; data loaders need it large
+_MAX_OUTPUT = 256 * 1024
+_KILL_WAIT_S = 2.0
+_MARK = "tenant-torch-report:"
+
+TORCH_CHECK = r"""
+import json
+report = {"version": None, "cuda_built": None, "cuda_available": False, "device": None, "device_count": 0,
+          "device_name": None, "capability": None, "error": None}
+try:
+    import torch
+    report["version"] = str(torch.__version__)
+    report["cuda_built"] = torch.version.cuda
+    report["cuda_available"] = bool(torch.cuda.is_available())
+    report["device"] = "cuda" if report["cuda_available"] else "cpu"
+    if report["cuda_available"]:
+        report["device_count"] = torch.cuda.device_count()
+        report["device_name"] = torch.cuda.get_device_name(0)
+        report["capability"] = list(torch.cuda.get_device_capability(0))
+    ones = torch.ones(64, 64, device=report["device"])
+    if (ones @ ones).sum().item() != 64.0 ** 3:
+        report["error"] = "a matrix product came out wrong"
+except ModuleNotFoundError as error:
+    report["error"] = "torch is not installed" if error.name == "torch" else "torch lacks " + str(error.name)
+except Exception as error:
+    report["error"] = (type(error).__name__ + ": " + str(error)).splitlines()[0][:300]
+print("MARK" + json.dumps(report))
+""".replace("MARK", _MARK)
+
+
+class Outcome(NamedTuple):
+    """How a bounded command ended: ``rc`` is None when it did not start or did not end; ``why`` says so."""
+
+    rc: int | None
+    out: str
+    why: str
+
+
+def gather(
+    python: str,
+    data_dir: str,
+    durable_kind: str,
+    durable_path: str,
+    hf_home: str,
+    limits: dict[str, float],
+    write: bool,
+) -> dict[str, Any]:
+    """Everything about the box that one visit can tell.
+
+    :param python: the Python that trains, absolute path.
+    :param limits: seconds for ``nvidia`` and ``torch``; 0 for torch leaves it out.
+    :param write: whether a file may be written to prove a durable mount (not in check mode).
+    """
+    gpus, nvidia = read_gpus(limits["nvidia"])
+    root = os.path.join(data_dir, "gpu-tenant") if data_dir else ""
+    places = {"data": data_dir, "durable": durable_path, "hf": hf_home, "root": "/", "shm": SHARED_MEMORY}
+    return {
+        "python": {"path": sys.executable, "version": platform.python_version()},
+        "training_python": read_python(python),
+        "gpus": gpus,
+        "nvidia_smi": nvidia,
+        "cuda": {"driver_max": read_driver_cuda(limits["nvidia"]) if nvidia["ok"] else None},
+        "torch": read_torch(python, limits["torch"]) if limits["torch"] > 0 else None,
+        "mounts": read_mounts(places),
+        "durable": check_durable(durable_kind, durable_path, data_dir, write),
+        "cgroup": read_cgroup(),
+        "boot": read_boot(),
+        "box_now": time.time(),
+        "arch": platform.machine(),
+        "tools": {name: shutil.which(name, path=search_path()) or "" for name in TOOLS},
+        "supervisor": read_supervisor(root) if root else None,
+    }
+
+
+# --- bounded commands -------------------------------------------------------------------------------------------
+
+
+def search_path() -> str:
+    """PATH of a non-login shell often lacks the driver's tools."""
+    return os.environ.get("PATH", "") + ":" + _EXTRA_PATH
+
+
+def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
+    """Run a command with stdin closed; it is killed with all its children when the time is over.
+
+    Output goes to a file: a grandchild that holds a pipe open would outlive the limit. A process that even SIGKILL
+    does not end is left behind.
+    """
+    with tempfile.TemporaryFile() as output:
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env=dict(os.environ, PATH=search_path(), LC_ALL="C"),
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Outcome(None, "", f"{argv[0]} does not start: {error.strerror}")
+        try:
+            rc: int | None = child.wait(timeout=timeout_s)
+            why = ""
+        except subprocess.TimeoutExpired:
+            rc, why = None, f"no answer within {timeout_s:g} s"
+            _kill(child)
+        output.seek(0)
+        return Outcome(rc, output.read(_MAX_OUTPUT).decode("utf-8", "replace"), why)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=_KILL_WAIT_S)
+    if child.returncode is None:
+        child.returncode = -signal.SIGKILL  # left behind in the kernel; nothing more can be done about it
+
+
+# --- GPU and torch ----------------------------------------------------------------------------------------------
+
+
+def read_gpus(timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The GPUs that nvidia-smi reports, and whether it works at all."""
+    tool = shutil.which("nvidia-smi", path=search_path())
+    if tool is None:
+        return [], {"ok": False, "why": "nvidia-smi is not installed"}
+    query = "--query-gpu=" + ",".join(GPU_FIELDS)
+    outcome = run_bounded([tool, query, "--format=csv,noheader,nounits"], timeout_s)
+    if outcome.why:
+        return [], {"ok": False, "why": f"nvidia-smi: {outcome.why}"}
+    if outcome.rc != 0:
+        return [], {"ok": False, "why": f"nvidia-smi failed with {outcome.rc}: {first_line(outcome.out)}"}
+    try:
+        return parse_gpus(outcome.out), {"ok": True, "why": ""}
+    except ValueError as error:
+        return [], {"ok": False, "why": f"nvidia-smi gave an answer that is none: {error}"}
+
+
+def parse_gpus(text: str) -> list[dict[str, Any]]:
+    """One GPU per line of nvidia-smi's CSV. ValueError names a line that is not one."""
+    gpus = []
+    for line in text.splitlines():
+        if not line.strip() or line.strip() == "No devices were found":
+            continue
+        values = [value.strip() for value in line.split(",")]
+        if len(values) != len(GPU_FIELDS) or not values[0].isdigit():
+            raise ValueError(repr(line[:120]))
+        gpus.append(
+            {
+                "index": int(values[0]),
+                "name": values[1],
+                "memory_mb": whole(values[2]),
+                "memory_used_mb": whole(values[3]),
+                "driver": values[4],
+                "uuid": values[5],
+            }
+        )
+    return gpus
+
+
+def read_driver_cuda(timeout_s: float) -> str | None:
+    """The highest CUDA that the driver runs, from nvidia-smi's header; None when it does not say."""
+    tool = shutil.which("nvidia-smi", path=search_path())
+    match = re.search(r"CUDA Version:\s*([0-9]+\.[0-9]+)", run_bounded([tool], timeout_s).out) if tool else None
+    return match.group(1) if match else None
+
+
+def read_python(path: str) -> dict[str, Any]:
+    """Version of the Python that trains, or why there is none."""
+    if not path:
+        return {"path": "", "version": None, "why": "none is named"}
+    if not os.access(path, os.X_OK):
+        return {"path": path, "version": None, "why": "it does not exist or cannot be executed"}
+    outcome = run_bounded([path, "-c", "import platform; print(platform.python_version())"], 20.0)
+    version = first_line(outcome.out)
+    if outcome.rc != 0 or not re.match(r"[0-9]+\.[0-9]+", version):
+        return {"path": path, "version": None, "why": outcome.why or f"it fails: {version}"}
+    return {"path": path, "version": version, "why": ""}
+
+
+def read_torch(python: str, timeout_s: float) -> dict[str, Any]:
+    """What torch says of itself after a small product on its device, run by the Python that trains."""
+    nothing = {"version": None, "cuda_built": None, "cuda_available": False, "device": None}
+    if not python:
+        return dict(nothing, error="no training Python is named")
+    started = time.monotonic()
+    outcome = run_bounded([python, "-c", TORCH_CHECK], timeout_s)
+    took = round(time.monotonic() - started, 1)
+    if outcome.why:
+        return dict(nothing, error=outcome.why, took_s=took)
+    for line in reversed(outcome.out.splitlines()):
+        if line.startswith(_MARK):
+            with contextlib.suppress(ValueError):
+                report = json.loads(line[len(_MARK) :])
+                return dict(nothing, **report, took_s=took)
+    return dict(nothing, error=f"it ended with {outcome.rc}: {last_line(outcome.out)}", took_s=took)
+
+
+# --- disks ------------------------------------------------------------------------------------------------------
+
+
+def read_mounts(paths: dict[str, str]) -> list[dict[str, Any]]:
+    """Bytes and inodes of each place; a folder that is not there yet is measured at its nearest parent."""
+    mounts: list[dict[str, Any]] = []
+    for role, path in paths.items():
+        if not path.startswith("/"):
+            continue
+        there = nearest(path)
+        try:
+            stat, device = os.statvfs(there), os.stat(there).st_dev
+        except OSError as error:
+            mounts.append({"role": role, "path": path, "why": error.strerror or "it cannot be read"})
+            continue
+        point, kind = mount_of(there)
+        mounts.append(
+            {
+                "role": role,
+                "path": path,
+                "exists": there == os.path.realpath(path),
+                "mount_point": point,
+                "fstype": kind,
+                "device": device,
+                "total_bytes": stat.f_blocks * stat.f_frsize,
+                "free_bytes": stat.f_bavail * stat.f_frsize,
+                # Some file systems count no inodes and say 0: that is unknown, not none.
+                "total_inodes": stat.f_files or None,
+                "free_inodes": stat.f_favail if stat.f_files else None,
+                "writable": os.access(there, os.W_OK),
+            }
+        )
+    return mounts
+
+
+def nearest(path: str) -> str:
+    """``path`` with links resolved, or its nearest parent that exists."""
+    real = os.path.realpath(path)
+    while not os.path.exists(real):
+        real = os.path.dirname(real)
+    return real
+
+
+def mount_of(path: str) -> tuple[str, str]:
+    """Mount point and file system type of a resolved path, by the kernel's own table."""
+    best = ("", "")
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            before, _, after = line.partition(" - ")
+            fields, kind = before.split(), after.split()
+            if len(fields) < 5 or not kind:
+                continue
+            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), fields[4])
+            holds = path == point or path.startswith(point.rstrip("/") + "/")
+            if holds and len(point) >= len(best[0]):
+                best = (point, kind[0])
+    return best
+
+
+def check_durable(kind: str, path: str, data_dir: str, write: bool) -> dict[str, Any]:
+    """Whether the durable place is what the profile says: for a mount, another disk that takes and returns bytes."""
+    found: dict[str, Any] = {"kind": kind, "path": path, "real": None, "why": ""}
+    if kind != "mount":
+        return found
+    why = _mount_problem(path, data_dir, write)
+    return dict(found, real=not why, why=why)
+
+
+def _mount_problem(path: str, data_dir: str, write: bool) -> str:
+    if not os.path.isdir(path):
+        return f"{path} is not there"
+    device = os.stat(path).st_dev
+    for other in ("/", data_dir):
+        if other.startswith("/") and os.stat(nearest(other)).st_dev == device:
+            return f"{path} is no mount of its own: it lies on the same disk as {other}"
+    if not write:
+        return "" if os.access(path, os.W_OK) else f"{path} cannot be written"
+    return _write_problem(path)
+
+
+def _write_problem(path: str) -> str:
+    """Writes a small file, reads it back, removes it."""
+    wanted = os.urandom(4096)
+    descriptor, name = -1, ""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".tenant-probe-", dir=path)
+        os.write(descriptor, wanted)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        descriptor = -1
+        with open(name, "rb") as stream:
+            return "" if stream.read() == wanted else f"{path} gives back other bytes than were written"
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror}"
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if name:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+# --- cgroup, boot, supervisor -----------------------------------------------------------------------------------
+
+
+def read_cgroup(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> dict[str, Any]:
+    """Memory limit and use (bytes), CPUs (a fraction is possible) and OOM kills; None where nobody limits or says."""
+    folders = _cgroup_folders(root, own)
+    memory = [_limit(folder, ("memory.max", "memory.limit_in_bytes")) for folder in folders]
+    quotas = [_cpu_quota(folder) for folder in folders]
+    try:
+        allowed: float | None = float(len(os.sched_getaffinity(0)))
+    except (AttributeError, OSError):
+        allowed = os.cpu_count()
+    cpus = [value for value in quotas + [allowed] if value is not None]
+    kills = [_count(folder, name, "oom_kill") for folder in folders for name in ("memory.events", "memory.oom_control")]
+    return {
+        "memory_max": min([value for value in memory if value is not None], default=None),
+        "memory_used": _first(folders, ("memory.current", "memory.usage_in_bytes")),
+        "cpus": min(cpus, default=None),
+        "oom_kill": next((value for value in kills if value is not None), None),
+    }
+
+
+def _cgroup_folders(root: str, own: str) -> list[str]:
+    """This process's cgroup folders from the innermost outwards, for version 2 and for version 1."""
+    relative = {"": "/", "memory": "/", "cpu": "/"}
+    for line in read_text(own).splitlines():
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            for controller in parts[1].split(","):
+                if controller in relative:
+                    relative[controller] = parts[2]
+    folders = []
+    for controller, path in relative.items():
+        base = os.path.join(root, controller) if controller else root
+        here = os.path.normpath(base + "/" + path)
+        while here.startswith(base):
+            folders.append(here)
+            if here == base:
+                break
+            here = os.path.dirname(here)
+    return [folder for folder in folders if os.path.isdir(folder)]
+
+
+def _limit(folder: str, names: tuple[str, ...]) -> int | None:
+    value = _first([folder], names)
+    # Version 1 writes "no limit" as the largest page-aligned number.
+    return None if value is None or value >= 1 << 60 else value
+
+
+def _first(folders: list[str], names: tuple[str, ...]) -> int | None:
+    for folder in folders:
+        for name in names:
+            text = read_text(os.path.join(folder, name)).strip()
+            if text.isdigit():
+                return int(text)
+    return None
+
+
+def _cpu_quota(folder: str) -> float | None:
+    parts = read_text(os.path.join(folder, "cpu.max")).split()
+    if not parts:
+        parts = [read_text(os.path.join(folder, name)).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+    if len(parts) == 2 and parts[0].isdigit() and parts[1].isdigit() and int(parts[1]) > 0:
+        return int(parts[0]) / int(parts[1])
+    return None
+
+
+def _count(folder: str, name: str, key: str) -> int | None:
+    for line in read_text(os.path.join(folder, name)).splitlines():
+        parts = line.split()
+        if len(parts) == 2 and parts[0] == key and parts[1].isdigit():
+            return int(parts[1])
+    return None
+
+
+def read_boot() -> dict[str, Any]:
+    """Boot id and pid 1's start time: together they tell a restart of the container from one of the host."""
+    stat = read_text("/proc/1/stat").rpartition(")")[2].split()
+    return {
+        "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
+        "pid1_start": int(stat[19]) if len(stat) > 19 and stat[19].isdigit() else None,
+    }
+
+
+def read_supervisor(root: str) -> dict[str, Any] | None:
+    """What a supervisor left under ``root`` and whether one lives; None where none ever was."""
+    programs = sorted(_names(os.path.join(root, "bin"), "supervisor-"))
+    index = _record(os.path.join(root, "index.json"), "index")
+    if not programs and index is None:
+        return None
+    runs = index.get("runs", []) if index else []
+    return {
+        "root": root,
+        "programs": programs,
+        "runs": [run.get("run_id") for run in runs if isinstance(run, dict)],
+        "sealed": _record(os.path.join(root, "seal.json"), "seal") is not None,
+        "desired": (_record(os.path.join(root, "desired.json"), "desired") or {}).get("desired"),
+        "pids": _processes(root),
+    }
+
+
+def _record(path: str, name: str) -> dict[str, Any] | None:
+    try:
+        return records.read_record_or_none(path, name)
+    except records.RecordError:
+        return None
+
+
+def _processes(root: str) -> list[int]:
+    """Processes whose command line runs a supervisor of this root."""
+    found = []
+    for name in _names("/proc", ""):
+        if name.isdigit():
+            words = read_text(f"/proc/{name}/cmdline").split("\0")
+            program = any(os.path.basename(word).startswith("supervisor-") for word in words)
+            if program and any(word.startswith(root) for word in words):
+                found.append(int(name))
+    return sorted(found)
+
+
+# --- small readers ----------------------------------------------------------------------------------------------
+
+
+def read_text(path: str) -> str:
+    """The text of a small file of the kernel or the supervisor; empty when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(_MAX_OUTPUT)
+    except OSError:
+        return ""
+
+
+def _names(folder: str, prefix: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.startswith(prefix)]
+    except OSError:
+        return []
+
+
+def whole(text: str) -> int | None:
+    """A whole number, or None for ``[N/A]`` and the like."""
+    match = re.match(r"([0-9]+)(\.[0-9]+)?( MiB)?\Z", text.strip())
+    return int(match.group(1)) if match else None
+
+
+def first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else ""
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"

@@ -1,0 +1,273 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Planning a transfer: argument vectors, room, and what a failed attempt means. Pure; nothing here touches a disk.
+
+The far end is hostile: it gets a fixed argument vector, only paths of a validated roster are asked for, and neither
+links, devices, owners nor permissions are taken from it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Iterable, Iterator, Mapping, Sequence
+
+from .failures import TenantFailure
+from .roster import RosterFile
+
+PARTIAL_DIR = ".tenant-partial"
+# Below this, riding on the play's open connection is cheaper than a handshake; above it, its compression costs more.
+BULK_BYTES = 32 * 1024 * 1024
+_HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.:\[\]-]{0,252}\Z")
+_STATISTIC = re.compile(rb"^Literal data: ([0-9,.]+) bytes", re.MULTILINE)
+_KEY_PROBLEM = re.compile(
+    r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known"
+)
+_MULTIPLEX = ("controlmaster", "controlpath", "controlpersist")
+
+# rsync(1), EXIT VALUES: those after which a second attempt can end better.
+_TRANSIENT = {
+    10: "socket error",
+    12: "the stream broke",
+    20: "it was interrupted",
+    23: "some files could not be sent",
+    24: "some files vanished",
+    30: "no data for too long",
+    35: "the daemon did not answer",
+    255: "the ssh connection failed",
+}
+_FINAL = {
+    1: "rsync did not understand its options",
+    2: "the two rsyncs do not understand each other",
+    3: "a path cannot be used",
+    4: "the far rsync lacks a feature",
+    5: "rsync could not start its protocol",
+    11: "a file could not be read or written",
+    13: "rsync had an internal error",
+    14: "rsync could not fork",
+    22: "not enough memory",
+}
+NO_RSYNC_THERE = 127
+
+
+@dataclass(frozen=True)
+class Link:
+    """How this controller reaches a box, as the play does.
+
+    ``options`` are ssh arguments of the play, ``control_path`` is the play's open connection (empty when none).
+    A ``host`` of "" means this very machine: nothing is put before a command. ``become`` precedes far commands.
+    """
+
+    host: str = ""
+    ssh: str = "ssh"
+    options: tuple[str, ...] = ()
+    control_path: str = ""
+    become: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        return not self.host
+
+
+def check_host(host: object) -> str:
+    """``host`` if it can stand on an ssh command line as a host and as nothing else."""
+    if not isinstance(host, str) or not _HOST.match(host):
+        raise TenantFailure(
+            "config",
+            f"the host {ascii(host)[:80]} cannot be a host name",
+            safe="Nothing was connected to",
+            fix="See ansible_host of this box",
+        )
+    return host
+
+
+def play_options(
+    port: object,
+    user: str | None,
+    key_file: str | None,
+    connect_timeout_s: int,
+    argument_texts: Iterable[str | None],
+) -> tuple[str, ...]:
+    """The ssh arguments of a play: its port, user and key, then what its variables add."""
+    options: list[str] = []
+    if port is not None:
+        options += ["-o", f"Port={int(str(port))}"]
+    if user:
+        options += ["-o", f'User="{user}"']
+    if key_file:
+        options += ["-o", f'IdentityFile="{key_file}"']
+    options += ["-o", f"ConnectTimeout={int(connect_timeout_s)}"]
+    for text in argument_texts:
+        options += shlex.split(text or "")
+    return tuple(options)
+
+
+def ssh_argv(link: Link, own_connection: bool) -> list[str]:
+    """ssh and its arguments up to, not including, the host.
+
+    What stands first wins in ssh, so the host key is always checked, whatever the play's variables say.
+
+    :param own_connection: open a connection of its own, uncompressed, instead of riding on the play's.
+    """
+    argv = [link.ssh, "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
+    argv += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-T", "-x", "-a"]
+    if own_connection:
+        argv += ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "Compression=no"]
+        return argv + list(_without_multiplexing(link.options))
+    if link.control_path:
+        argv += ["-o", "ControlMaster=no", "-o", f'ControlPath="{link.control_path}"']
+        return argv + list(_without_multiplexing(link.options))
+    return argv + list(link.options)
+
+
+def _without_multiplexing(options: Sequence[str]) -> Iterator[str]:
+    """The options less what steers compression and connection sharing."""
+    position = 0
+    while position < len(options):
+        option = options[position]
+        if option == "-o" and position + 1 < len(options):
+            value = options[position + 1]
+            position += 2
+            if re.split(r"[=\s]", value.strip(), maxsplit=1)[0].lower() not in _MULTIPLEX:
+                yield from (option, value)
+            continue
+        position += 1
+        if option != "-C" and not option.lower().startswith(tuple(f"-o{name}" for name in _MULTIPLEX)):
+            yield option
+
+
+def far_argv(link: Link, command: Sequence[str], own_connection: bool = False) -> list[str]:
+    """The argument vector that runs ``command`` on the box, each word of it quoted for the far shell."""
+    words = list(link.become) + list(command)
+    if link.is_local:
+        return words
+    return ssh_argv(link, own_connection) + ["--", link.host, shlex.join(words)]
+
+
+@dataclass(frozen=True)
+class RsyncWishes:
+    """``stall_timeout_s``: seconds without data; ``limit_kib``: KiB/s, 0 for no limit."""
+
+    stall_timeout_s: int
+    limit_kib: int = 0
+
+
+def rsync_argv(link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool) -> list[str]:
+    """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o, -g nor -z.
+
+    ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept.
+    """
+    argv = ["rsync", "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-times", "--secluded-args", "--stats"]
+    argv += [f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
+    argv += ["--chmod=Du=rwx,Fu=rw"]
+    if wishes.limit_kib:
+        argv.append(f"--bwlimit={wishes.limit_kib}")
+    if not link.is_local:
+        argv += ["--rsh", shlex.join(ssh_argv(link, own_connection))]
+    if link.become:
+        argv += ["--rsync-path", shlex.join(list(link.become) + ["rsync"])]
+    far = (lambda path: path) if link.is_local else (lambda path: f"{_rsync_host(link.host)}:{path}")
+    ends = [far(_folder(source)), _folder(dest)] if pull else [_folder(source), far(_folder(dest))]
+    return argv + ["--"] + ends
+
+
+def _rsync_host(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _folder(path: str) -> str:
+    return path.rstrip("/") + "/"
+
+
+def files_from(files: Iterable[RosterFile]) -> bytes:
+    return b"\0".join(file.path.encode("utf-8") for file in files) + b"\0"
+
+
+def literal_bytes(stdout: bytes) -> int | None:
+    """Bytes of file data that crossed the wire, from ``--stats``; None when it does not say."""
+    match = _STATISTIC.search(stdout)
+    return int(re.sub(rb"[^0-9]", b"", match.group(1))) if match else None
+
+
+def modern_rsync(version_text: str) -> bool:
+    """Whether ``rsync --version`` is an rsync 3, which has every option used here."""
+    return re.match(r"rsync\s+version\s+v?3\.", version_text) is not None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How one attempt to move bytes ended; whether they arrived is for the hashes to say."""
+
+    transport: str
+    status: int
+    reason: str = ""
+    again: bool = False
+    wire_bytes: int | None = None
+
+
+def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
+    """What an exit status of rsync means for the next attempt."""
+    tail = _tail(stderr)
+    if status == 0:
+        return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
+    if _KEY_PROBLEM.search(tail):
+        return Attempt("rsync", status, f"the box's host key is not the pinned one ({tail})")
+    if status == 11 and "No space left" in tail:
+        return Attempt("rsync", status, "the destination is full")
+    if status < 0:
+        return Attempt("rsync", status, f"rsync was killed by signal {-status}", again=True)
+    reason = _TRANSIENT.get(status) or _FINAL.get(status) or f"rsync ended with {status}"
+    return Attempt("rsync", status, f"{reason} ({tail})" if tail else reason, again=status in _TRANSIENT)
+
+
+def _tail(stderr: bytes) -> str:
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return " / ".join(lines[-3:])[-400:]
+
+
+def judge_ssh(status: int, stderr: bytes, reason: str) -> Attempt:
+    """What the end of a stream over ssh means; ``reason`` is what the near end noticed."""
+    tail = _tail(stderr)
+    if _KEY_PROBLEM.search(tail):
+        return Attempt("stream", status, f"the box's host key is not the pinned one ({tail})")
+    return Attempt("stream", status, f"{reason} ({tail})" if tail else reason, again=True)
+
+
+def back_off(first_s: float, cap_s: float = 60.0) -> Iterator[float]:
+    """Seconds to wait before the second, third, … attempt."""
+    wait = first_s
+    while True:
+        yield min(wait, cap_s)
+        wait *= 2
+
+
+def room_problem(files: Sequence[RosterFile], room: Mapping[str, int], reserve_bytes: int) -> str:
+    """Why ``files`` do not fit where ``room`` was measured; empty when they do.
+
+    ``room``: free_bytes, and free_inodes or -1 where the filesystem does not count them.
+    """
+    wanted = sum(file.bytes for file in files)
+    if wanted + reserve_bytes > room["free_bytes"]:
+        return (
+            f"{wanted} bytes are to come and {reserve_bytes} to stay free, but only {room['free_bytes']} are free "
+            f"at {room.get('path', 'the destination')}"
+        )
+    folders = {file.path.rsplit("/", 1)[0] for file in files if "/" in file.path}
+    inodes = len(files) + len(folders) + 16
+    if 0 <= room["free_inodes"] < inodes:
+        return f"{inodes} inodes are needed, but only {room['free_inodes']} are free at {room.get('path', '')}"
+    return ""
+
+
+def proxy_problem(files: Sequence[RosterFile], limit_bytes: int) -> str:
+    """Why these files should not go through a proxied connection; empty when they may."""
+    wanted = sum(file.bytes for file in files)
+    if wanted <= limit_bytes:
+        return ""
+    return f"{wanted} bytes would go through the platform's ssh proxy, which is meant for {limit_bytes} at most"
+
+
+def lacks_far_rsync(attempt: Attempt) -> bool:
+    """Whether the box turned out to have no rsync on the PATH that ssh gives."""
+    return attempt.status == NO_RSYNC_THERE or "rsync: command not found" in attempt.reason

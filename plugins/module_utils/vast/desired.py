@@ -1,0 +1,256 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From what a box shall be to what is done: the whole of ``vast_instance`` but its options.
+
+``changed`` and ``diff`` come from one comparison of the box before and after; in check mode "after" is predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+from ..difference import DifferenceTracker
+from ..failures import TenantFailure
+from .actions import DESTROY, GONE_WAIT_S, Account, Found, Passed, bid_to_start
+from .offers import Offer, Price, reread
+from .rental import Order, Outcome, Renter, acceptable, check_order
+from .transformations import Box, box_result, clocks_of
+
+PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
+STATES = (PRESENT, STARTED, STOPPED, ABSENT)
+_RUNS = ("running", "loading", "scheduling")
+_ASPECTS = ("state", "generation", "provider_id", "offer_id", "bid", "price_per_hour")
+
+
+@dataclass(frozen=True)
+class Desire:
+    """The state that the box shall have, and what to rent for it.
+
+    :param offers: ids or rows, tried in order.
+    :param provider_id: only for stopped and absent: this one of the boxes that carry the name; empty for all.
+    """
+
+    state: str
+    order: Order
+    offers: Sequence[Any] = ()
+    provider_id: str = ""
+
+
+@dataclass
+class Result:
+    """What came of it; :meth:`as_result` is what the module returns."""
+
+    before: Box | None
+    found: Found
+    after: Box | None = None
+    predicted: dict[str, Any] = field(default_factory=dict)
+    would: dict[str, Any] | None = None
+    passed: list[Passed] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
+    gone: list[str] = field(default_factory=list)
+
+    def difference(self) -> DifferenceTracker:
+        found = DifferenceTracker()
+        before = _aspects(self.before)
+        after = dict(_aspects(self.after), **self.predicted)
+        for name in _ASPECTS:
+            # What a box costs moves with the market; only what we do about it is our change.
+            if name != "price_per_hour" or before["provider_id"] != after["provider_id"]:
+                found.compare(name, before[name], after[name])
+        found.compare("destroyed", [], self.gone)
+        return found
+
+    def as_result(self, provider_now: float | None) -> dict[str, Any]:
+        shown = self.after
+        result = dict(
+            self.difference().as_result(),
+            instance=box_result(shown, provider_now) if shown else None,
+            stamp=str(shown.stamp) if shown and shown.stamp else "",
+            generation=shown.generation if shown else self.found.last_generation,
+            superseded=[
+                box_result(box, provider_now) for box in self.found.superseded if box.provider_id not in self.gone
+            ],
+            rejected=self.outcome.rejected,
+            gate=[passed.as_result() for passed in self.passed],
+        )
+        if self.would is not None:
+            result["would"] = self.would
+        return result
+
+
+def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict[str, Any]:
+    """Bring the box to the desired state; what ``vast_instance`` returns. TenantFailure names the box."""
+    account.read_only = check_mode
+    steps = {PRESENT: _present, STARTED: _present, STOPPED: _stopped, ABSENT: _absent}
+    try:
+        result = steps[desire.state](account, desire, check_mode)
+        return result.as_result(account.client.provider_now())
+    except TenantFailure as failure:
+        failure.box = failure.box or desire.order.name
+        raise
+
+
+# -- present and started -------------------------------------------------------------------------------------------
+
+
+def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
+    found = account.locate_surely(desire.order.project, desire.order.name)
+    if found.current is not None and found.current.is_leaving and not check_mode:
+        account.await_gone(found.current, GONE_WAIT_S)
+        found = account.locate_surely(desire.order.project, desire.order.name)
+    if found.current is None:
+        return _rented(account, desire, found, check_mode)
+    box = found.current
+    result = Result(before=box, found=found, after=box)
+    if desire.state == STARTED and box.state not in ("running", "loading"):
+        return _started(account, desire, result, box, check_mode)
+    if box.state == "loading" and not check_mode:
+        result.after = account.await_running(box, desire.order.wait_s)
+    return result
+
+
+def _started(account: Account, desire: Desire, result: Result, box: Box, check_mode: bool) -> Result:
+    if box.state in ("offline", "unknown"):
+        raise TenantFailure(
+            "provider",
+            f"instance {box.provider_id} cannot be started: its host on machine {box.machine_id} is {box.state}",
+            safe="its disk is kept as long as the host comes back",
+            fix="wait for the host, or rent another machine from the newest durable checkpoint",
+        )
+    bid = bid_to_start(box, desire.order.wanted)
+    if check_mode:
+        result.predicted = {"state": "started", "bid": box.bid if bid is None else bid}
+        result.would = {"bid": bid, "price_cap": desire.order.wanted.price_cap, "clocks": clocks_of(box)}
+    else:
+        result.after = account.start(box, desire.order.wanted, desire.order.wait_s)
+    return result
+
+
+def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) -> Result:
+    order = desire.order
+    check_order(order, account.client.key)
+    offers = reread(account.client, desire.offers, order.wanted)
+    fitting, refused = acceptable(offers, order.wanted)
+    if not fitting:
+        raise _no_offer(order, desire.offers, refused)
+    if check_mode:
+        offer, price = fitting[0]
+        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
+        predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)", "offer_id": offer.offer_id}
+        predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
+        would = _would(offer, price, order)
+        return Result(before=None, found=found, predicted=predicted, would=would)
+    outcome = Renter(account, order).rent(fitting)
+    result = Result(before=None, found=found, after=outcome.box, outcome=outcome)
+    if outcome.offer is not None:
+        result.predicted = {"offer_id": outcome.offer.offer_id}
+    # A create whose answer was lost may surface late; whoever reads the result must see it.
+    now = account.locate(order.project, order.name)
+    kept = outcome.box.provider_id if outcome.box else ""
+    result.found = Found(outcome.box, [box for box in now.all if box.provider_id != kept])
+    return result
+
+
+def _would(offer: Offer, price: Price, order: Order) -> dict[str, Any]:
+    """What renting would mean in money: shown before it is spent."""
+    return {
+        "offer": {
+            "id": offer.offer_id,
+            "machine_id": offer.machine_id,
+            "gpu_name": offer.gpu_name,
+            "num_gpus": offer.num_gpus,
+            "geolocation": offer.geolocation,
+            "reliability": offer.reliability,
+        },
+        "market": order.wanted.market,
+        "bid": price.bid,
+        "price_per_hour": round(price.total, 6),
+        "price_cap": order.wanted.price_cap,
+        "disk_gb": order.disk_gb,
+        "clocks": {
+            "running_per_hour": round(price.total, 6),
+            "stopped_per_hour": round(price.storage, 6),
+            "download_per_gb": offer.download_per_gb,
+            "upload_per_gb": offer.upload_per_gb,
+            "available_hours": None if offer.available_s is None else round(offer.available_s / 3600, 1),
+            "warning": "a stopped box goes on billing its disk; only absent ends the bill, and deletes the disk",
+        },
+    }
+
+
+def _no_offer(order: Order, listed: Sequence[Any], refused: Sequence[str]) -> TenantFailure:
+    if not listed:
+        what, fix = "there is no box and no offer to rent", "search with vast_offer_info and pass its offers"
+    elif not refused:
+        what, fix = f"none of the {len(listed)} offers is on the market any more", "search again with vast_offer_info"
+    else:
+        what, fix = "; ".join(refused), "raise price_cap, or search again with vast_offer_info"
+    return TenantFailure("no_offer", what, box=order.name, safe="nothing was rented", fix=fix)
+
+
+# -- stopped and absent --------------------------------------------------------------------------------------------
+
+
+def _chosen(found: Found, desire: Desire, default: Sequence[Box]) -> list[Box]:
+    """The boxes meant: the one with the given id, which must carry our stamp, or the default."""
+    if not desire.provider_id:
+        return list(default)
+    return [box for box in found.all if box.provider_id == desire.provider_id]
+
+
+def _stopped(account: Account, desire: Desire, check_mode: bool) -> Result:
+    found = account.locate_surely(desire.order.project, desire.order.name)
+    boxes = _chosen(found, desire, [found.current] if found.current else [])
+    if not boxes:
+        raise TenantFailure(
+            "provider",
+            f"there is no box {desire.provider_id or desire.order.name} to stop",
+            safe="nothing was changed",
+            fix="nothing needs stopping; use state absent if it is to stay gone",
+        )
+    box = boxes[0]
+    result = Result(before=box, found=found, after=box)
+    if not account.must_stop(box):
+        return result
+    result.predicted = {"state": "stopped (told to)" if _aspects(box)["state"] == "stopped" else "stopped"}
+    if not check_mode:
+        result.after, passed = account.stop(box, desire.order.wait_s)
+        result.passed.append(passed)
+    return result
+
+
+def _absent(account: Account, desire: Desire, check_mode: bool) -> Result:
+    """Destroy the boxes of this name, each through the gate; all are judged before the first is touched."""
+    order = desire.order
+    found = account.locate_surely(order.project, order.name)
+    boxes = _chosen(found, desire, found.all)
+    result = Result(before=found.current, found=found, after=found.current)
+    if not found.all and not check_mode:
+        account.forget_gone(order.project, order.name)
+    # A single box is judged by its own destroy; the evidence may be many gigabytes to hash.
+    passes = [account.pass_gate(box, DESTROY) for box in boxes] if check_mode or len(boxes) > 1 else []
+    result.gone = [box.provider_id for box in boxes]
+    if check_mode:
+        result.passed = passes
+    else:
+        done = [account.destroy(box, max(order.wait_s, GONE_WAIT_S)) for box in reversed(boxes)]
+        result.passed = [passed for passed in done if passed is not None]
+    if found.current in boxes:
+        result.after = None
+    return result
+
+
+def _aspects(box: Box | None) -> dict[str, Any]:
+    """The sides of a box that our verbs change. Booting and being outbid are the market's doing, not a change."""
+    if box is None:
+        return dict(dict.fromkeys(_ASPECTS), state="absent")
+    resting = box.state in ("stopped", "outbid")
+    return {
+        "state": "stopped" if resting else "started" if box.state in _RUNS else box.state,
+        "generation": box.generation,
+        "provider_id": box.provider_id,
+        "offer_id": None,
+        "bid": box.bid,
+        "price_per_hour": box.dph_total,
+    }

@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The options that all vast modules share, and the client's face towards a module. This file imports Ansible."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Callable, Mapping
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+
+from ..box.names import UnsafeName, check_name
+from ..box.records import RecordError
+from ..failures import TenantFailure
+from ..state_store import StateStore
+from .actions import Account, keeps_of
+from .api import DEFAULT_URL, VastClient
+from .desired import Desire
+from .offers import Constraints
+from .rental import Order
+
+Act = Callable[[AnsibleModule], "dict[str, Any]"]
+
+
+def shared_options() -> dict[str, dict[str, Any]]:
+    """The argument spec behind the documentation fragment ``tenant.gpu.vast``."""
+    return {
+        "api_url": {"type": "str", "default": DEFAULT_URL, "fallback": (env_fallback, ["VAST_URL"])},
+        "api_key": {"type": "str", "no_log": True},
+        "api_key_file": {"type": "path", "no_log": False},
+        "api_timeout_s": {"type": "int", "default": 30},
+    }
+
+
+def client_of(options: Mapping[str, Any]) -> VastClient:
+    """The client that these options ask for. TenantFailure when there is no usable key."""
+    return VastClient(api_key_of(options), options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+
+
+def api_key_of(options: Mapping[str, Any]) -> str:
+    """The option itself, else the file, else the environment."""
+    if options.get("api_key"):
+        return str(options["api_key"])
+    path = options.get("api_key_file")
+    if not path:
+        return os.environ.get("VAST_API_KEY", "")
+    try:
+        with open(str(path), encoding="utf-8") as stream:
+            return stream.read(4096).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "") or "it is not text"
+        raise TenantFailure(
+            "config",
+            f"cannot read the API key from {path}: {reason}",
+            safe="nothing was asked",
+            fix="put the key, and nothing else, into that file and make it readable for you only (0600)",
+        ) from None
+
+
+def account_of(options: Mapping[str, Any]) -> Account:
+    """The account and state store that ``vast_instance``'s options name."""
+    return Account(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+
+
+def desire_of(options: Mapping[str, Any]) -> Desire:
+    """What ``vast_instance``'s options ask for. UnsafeName or TenantFailure for what cannot be."""
+    wanted = Constraints.from_options(dict(options, min_disk_gb=options["disk_gb"]))
+    order = Order(
+        project=check_name("project", options["project"]),
+        name=check_name("box", options["name"]),
+        image=options["image"],
+        disk_gb=options["disk_gb"],
+        wanted=wanted,
+        env=_environment_of(options["env"]),
+        onstart=options["onstart"],
+        wait_s=float(options["wait_s"]),
+    )
+    return Desire(options["state"], order, options["offers"], options["provider_id"])
+
+
+def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
+    for name, value in given.items():
+        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name)):
+            raise TenantFailure("config", f"{str(name)[:60]!r} in env is not the name of an environment variable")
+        if not isinstance(value, (str, int, float)):
+            raise TenantFailure("config", f"the value of {name} in env is a {type(value).__name__}, not text")
+    return {str(name): str(value) for name, value in given.items()}
+
+
+def run_module(act: Act, **keywords: Any) -> None:
+    """Build the module with the shared options, do ``act``, end with its result or with a failure that speaks."""
+    spec = dict(keywords.pop("argument_spec"), **shared_options())
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **keywords)
+    try:
+        result = act(module)
+    except TenantFailure as failure:
+        module.fail_json(**failure.as_result())
+    except (UnsafeName, RecordError, ValueError) as error:
+        module.fail_json(**TenantFailure("config", str(error)).as_result())
+    except OSError as error:
+        module.fail_json(**TenantFailure("config", f"{error.filename or 'a file'}: {error.strerror}").as_result())
+    else:
+        module.exit_json(**result)

@@ -1,0 +1,418 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Renting: never twice, never lost, never above the cap.
+
+A create is sent once. When its answer is lost, the account's list is searched for the stamp until the answer is
+certain. Whatever a failed create leaves behind is destroyed: it is virgin, nothing was ever put on it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Sequence
+
+from ..box import records
+from ..failures import TenantFailure
+from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
+from .actions import PLATFORM, Account, Found
+from .api import AmbiguousAnswer, VastError
+from .offers import ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
+from .transformations import Box, to_box
+from .waiters import DeadlinePassed, wait_until
+
+# A create whose answer was lost counts as not done when complete lists lack its stamp, the last of them this long
+# after the request ended.
+SETTLE_S = 15.0
+LOOK_UP_WAIT_S = 180.0
+# Boxes that one call may rent and give back (stuck, or dearer than offered) before it gives up.
+MAX_REJECTED = 3
+# ssh with a direct port and the proxy as second way, in the spelling of the market's own client.
+RUNTYPE = "ssh_direc ssh_proxy"
+_GONE_CODES = ("no_such_ask", "not_available", "offer_not_found")
+_RATE_LIMIT_TRIES = 5
+
+_LIMITS = {"image": 1024, "onstart": 4048, "env_value": 256, "env_total": 32768}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to rent, whatever the offer."""
+
+    project: str
+    name: str
+    image: str
+    disk_gb: float
+    wanted: Constraints
+    env: Mapping[str, str] = field(default_factory=dict)
+    onstart: str = ""
+    wait_s: float = 900.0
+
+
+@dataclass
+class Outcome:
+    """``box`` runs; ``rejected`` were rented before it and given back; ``refused`` offers cost nothing."""
+
+    box: Box | None = None
+    offer: Offer | None = None
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def check_order(order: Order, key: str) -> None:
+    """TenantFailure for an order that the API would refuse or that would carry the account's key to a stranger."""
+    problem = _order_problem(order, key)
+    if problem:
+        raise TenantFailure(
+            "config", problem, box=order.name, safe="nothing was rented", fix="correct it and run again"
+        )
+
+
+def _order_problem(order: Order, key: str) -> str:
+    if not order.image or len(order.image) > _LIMITS["image"]:
+        return f"image must have 1 to {_LIMITS['image']} characters"
+    if len(order.onstart) > _LIMITS["onstart"]:
+        return f"onstart has {len(order.onstart)} characters, {_LIMITS['onstart']} are allowed as sent"
+    long_names = sorted(name for name, value in order.env.items() if len(value) > _LIMITS["env_value"])
+    if long_names:
+        return f"the values of {', '.join(long_names)} in env are longer than {_LIMITS['env_value']} characters"
+    if sum(len(name) + len(value) for name, value in order.env.items()) > _LIMITS["env_total"]:
+        return f"env is longer than {_LIMITS['env_total']} characters in all"
+    if ENVIRONMENT_NAME in order.env:
+        return f"{ENVIRONMENT_NAME} in env is ours"
+    if any(key in text for text in (order.image, order.onstart, *order.env.values())):
+        return "the account's API key is in image, onstart or env, and would reach a stranger's machine"
+    if order.wanted.price_cap is None:
+        return "there is no price_cap, and renting without one is not consented to"
+    return ""
+
+
+def acceptable(offers: Sequence[Offer], wanted: Constraints) -> tuple[list[tuple[Offer, Price]], list[str]]:
+    """The offers within cap, disk and exclusions, in their order, with prices; and why the others are not."""
+    fitting, refused = [], []
+    for offer in offers:
+        price = price_of(offer, wanted)
+        failed = [name for name in failed_constraints(offer, wanted) if name in _RENTAL_CHECKS]
+        if price is not None and not failed:
+            fitting.append((offer, price))
+        else:
+            refused.append(f"offer {offer.offer_id}: {_why_not(offer, price, wanted, failed)}")
+    return fitting, refused
+
+
+_RENTAL_CHECKS = ("min_disk_gb", "exclude_machines", "price", "price_cap")
+
+
+def _why_not(offer: Offer, price: Price | None, wanted: Constraints, failed: Sequence[str]) -> str:
+    if price is None:
+        return "the host does not state its price"
+    if "price_cap" in failed:
+        least = price.storage + (price.compute if offer.min_bid is None or price.bid is None else offer.min_bid)
+        return f"costs at least ${least:.4f} an hour, disk included, and price_cap is ${wanted.price_cap}"
+    if "min_disk_gb" in failed:
+        return f"has {offer.disk_gb} GB of disk and {wanted.min_disk_gb} GB are wanted"
+    return f"is on the excluded machine {offer.machine_id}"
+
+
+def create_body(order: Order, price: Price, stamp: Stamp) -> dict[str, Any]:
+    """The create as the market's own client sends it, stamp in label and environment."""
+    return {
+        "client_id": "me",
+        "image": order.image,
+        "env": dict(order.env, **{ENVIRONMENT_NAME: str(stamp)}),
+        "price": price.bid,
+        "disk": order.disk_gb,
+        "label": str(stamp),
+        "extra": None,
+        "onstart": order.onstart or None,
+        "image_login": None,
+        "python_utf8": False,
+        "lang_utf8": False,
+        "use_jupyter_lab": False,
+        "jupyter_dir": None,
+        "force": False,
+        # On demand, an error is wanted where the GPU is gone, not a stopped box.
+        "cancel_unavail": order.wanted.market == ON_DEMAND,
+        "template_hash_id": None,
+        "user": None,
+        "runtype": RUNTYPE,
+    }
+
+
+class Renter:
+    """One order on one account: offers are tried in turn until a box runs within the cap."""
+
+    def __init__(self, account: Account, order: Order) -> None:
+        self._account = account
+        self._client = account.client
+        self._store = account.store
+        self._order = order
+        self._outcome = Outcome()
+
+    def rent(self, offers: Sequence[tuple[Offer, Price]]) -> Outcome:
+        """A running box. TenantFailure when no offer led to one; then nothing that we rented is left."""
+        for offer, price in offers:
+            box, is_new = self._create(offer, price)
+            if box is None:
+                continue
+            if not is_new:
+                self._outcome.box = self._account.await_running(box, self._order.wait_s)
+                return self._outcome
+            if self._admit(box):
+                self._outcome.offer = offer
+                return self._outcome
+            if len(self._outcome.rejected) >= MAX_REJECTED:
+                break
+        raise nothing_rented(self._order, self._outcome)
+
+    # -- one offer -----------------------------------------------------------------------------------------------
+
+    def _create(self, offer: Offer, price: Price) -> tuple[Box | None, bool]:
+        """The box that this offer became (None when the offer is gone), and whether this call rented it.
+
+        Alone on the account while it lasts, so that no two processes send a create for one name or one offer.
+        """
+        project, name = self._order.project, self._order.name
+        with self._account.lock():
+            found = self._account.locate(project, name)
+            if found.current is not None and not self._is_rejected(found.current):
+                return found.current, False  # another process rented it while we waited for the lock
+            stamp = new_stamp(project, name, 1 + self._last_generation(found))
+            self._intend(stamp, offer, price)
+            with self._account.journal.effect(
+                "rent",
+                project=project,
+                box=name,
+                generation=stamp.generation,
+                **_terms(stamp, offer, price, self._order),
+            ) as effect:
+                provider_id = self._send(stamp, offer, price)
+                effect.details["provider_id"] = provider_id
+            return (self._confirm(stamp, provider_id) if provider_id else None), True
+
+    def _last_generation(self, found: Found) -> int:
+        return max(found.last_generation, self._store.last_generation(self._order.project, self._order.name))
+
+    def _intend(self, stamp: Stamp, offer: Offer, price: Price) -> None:
+        """The record of the generation, before it can exist: a create whose answer is lost is known by it."""
+        self._store.update_box(
+            stamp.project,
+            stamp.box,
+            stamp.generation,
+            provider_id="",
+            platform=PLATFORM,
+            stamp=str(stamp),
+            offer_id=offer.offer_id,
+            machine_id=offer.machine_id,
+            host_id=offer.host_id,
+            price_per_hour=round(price.total, 6),
+            market=self._order.wanted.market,
+            created_at=None,
+            admitted_at=None,
+            admission=None,
+            rejected=None,
+            deploy_started_at=None,
+            destroyed_at=None,
+        )
+
+    def _send(self, stamp: Stamp, offer: Offer, price: Price) -> str:
+        """The new instance's id; empty when the offer certainly was not rented."""
+        body = create_body(self._order, price, stamp)
+        try:
+            return self._send_when_allowed(offer, body)
+        except AmbiguousAnswer as lost:
+            return self._look_up(stamp, offer, lost)
+        except VastError as error:
+            if error.contract:
+                self._give_back_leftover(stamp, str(error.contract), error.what)
+            elif error.kind == "config" or not _is_about_the_offer(error):
+                self._forget(stamp)
+                raise
+            self._forget(stamp)
+            self._outcome.refused.append(f"offer {offer.offer_id}: {error.what}")
+            return ""
+
+    def _send_when_allowed(self, offer: Offer, body: dict[str, Any]) -> str:
+        """A create that the rate limiter turned away was never looked at, so it may be sent when the limiter allows."""
+        waits = self._client.back_off(5.0, 20.0)
+        for _attempt in range(_RATE_LIMIT_TRIES - 1):
+            try:
+                return self._client.create_instance(offer.offer_id, body)
+            except VastError as error:
+                if error.status != 429 or isinstance(error, AmbiguousAnswer):
+                    raise
+                self._client.sleep(error.retry_after_s or next(waits))
+        return self._client.create_instance(offer.offer_id, body)
+
+    def _look_up(self, stamp: Stamp, offer: Offer, lost: AmbiguousAnswer) -> str:
+        """Whether the create had its effect: the box with this stamp, or lists that lack it until it is certain."""
+        ended = self._client.clock()
+        readings = [0]
+
+        def certain() -> str | None:
+            rows = self._client.list_instances()
+            ids = [box.provider_id for box in map(to_box, rows) if box.stamp == stamp]
+            if ids:
+                return min(ids, key=int)
+            readings[0] += 1
+            settled = readings[0] >= 2 and self._client.clock() - ended >= SETTLE_S
+            return "" if settled else None
+
+        try:
+            waits = self._client.back_off(0.5, 5.0)
+            found = wait_until(certain, ended + LOOK_UP_WAIT_S, waits, self._client.clock, self._client.sleep)
+        except (VastError, DeadlinePassed) as error:
+            raise TenantFailure(
+                "provider",
+                f"the create of {stamp} got no certain answer ({lost.what}) and the look-up failed too ({error})",
+                box=self._order.name,
+                safe="nothing more was rented; the box may exist, and is found by its stamp",
+                fix="run again: it looks for the stamp before it rents",
+            ) from None
+        if not found:
+            self._outcome.refused.append(f"offer {offer.offer_id}: {lost.what}; no box with its stamp came of it")
+        return found
+
+    def _give_back_leftover(self, stamp: Stamp, provider_id: str, why: str) -> None:
+        """The market answers a bid that is too low with an error and a stopped box, whose disk would bill."""
+        self._own(stamp, provider_id)
+        row = self._client.get_instance(provider_id)
+        if row is None:
+            self._close(stamp)
+            return
+        box = to_box(row)
+        if box.stamp != stamp:
+            raise TenantFailure(
+                "provider",
+                f"the refused create left instance {provider_id} behind, without our stamp ({why})",
+                box=self._order.name,
+                safe="it was not touched, because it does not carry our stamp",
+                fix="look at it in the provider's console: its disk may bill",
+            )
+        self._reject(box, why)
+
+    def _confirm(self, stamp: Stamp, provider_id: str) -> Box:
+        """The new box as the provider shows it, in its record before the lock is let go."""
+        self._own(stamp, provider_id)
+        try:
+            row = wait_until(
+                lambda: self._client.get_instance(provider_id),
+                self._client.clock() + LOOK_UP_WAIT_S,
+                self._client.back_off(),
+                self._client.clock,
+                self._client.sleep,
+            )
+        except DeadlinePassed:
+            raise TenantFailure(
+                "provider",
+                f"instance {provider_id} was rented as {stamp} but the provider does not show it",
+                box=self._order.name,
+                safe="it is recorded, and nothing more was rented",
+                fix="run again in a minute: it is found by its stamp",
+            ) from None
+        return to_box(row)
+
+    # -- admission by price and life -----------------------------------------------------------------------------
+
+    def _admit(self, box: Box) -> bool:
+        """Whether the new box runs, within the cap; else it is given back."""
+        try:
+            box = self._account.await_running(box, self._order.wait_s)
+            reason = _price_problem(box, self._order.wanted)
+        except VastError as error:
+            raise TenantFailure(
+                "provider",
+                error.what,
+                box=self._order.name,
+                safe=f"instance {box.provider_id} is rented, recorded and kept",
+                fix="run again: it is found by its stamp",
+            ) from None
+        except TenantFailure as stuck:
+            row = self._client.get_instance(box.provider_id)
+            box, reason = (to_box(row) if row else box), stuck.what
+        if reason:
+            self._reject(box, reason)
+            return False
+        self._outcome.box = box
+        self._note(box, price_per_hour=box.dph_total)
+        return True
+
+    def _reject(self, box: Box, reason: str) -> None:
+        """Destroy a virgin box and say why. A box that is not virgin is refused by the gate, and kept."""
+        self._account.destroy(box, why=reason)
+        self._note(box, rejected={"reason": reason})
+        self._outcome.rejected.append(
+            {
+                "provider_id": box.provider_id,
+                "machine_id": box.machine_id,
+                "generation": box.generation,
+                "reason": reason,
+            }
+        )
+
+    def _is_rejected(self, box: Box) -> bool:
+        return box.provider_id in [rejected["provider_id"] for rejected in self._outcome.rejected]
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def _note(self, box: Box, **changes: Any) -> None:
+        if box.stamp is not None:
+            self._store.update_box(box.stamp.project, box.stamp.box, box.stamp.generation, **changes)
+
+    def _own(self, stamp: Stamp, provider_id: str) -> None:
+        self._store.update_box(
+            stamp.project, stamp.box, stamp.generation, provider_id=provider_id, created_at=records.utc_now()
+        )
+
+    def _close(self, stamp: Stamp) -> None:
+        self._store.update_box(stamp.project, stamp.box, stamp.generation, destroyed_at=records.utc_now())
+
+    def _forget(self, stamp: Stamp) -> None:
+        """Take back the record of a generation that certainly was never rented."""
+        record = self._store.read_box(stamp.project, stamp.box, stamp.generation)
+        if record is not None and not record.get("provider_id"):
+            os.unlink(self._store.box_record_path(stamp.project, stamp.box, stamp.generation))
+
+
+def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
+    """Every offer failed: say how, and which machines to avoid."""
+    reasons = outcome.refused + [f"machine {gone['machine_id']}: {gone['reason']}" for gone in outcome.rejected]
+    machines = sorted({str(gone["machine_id"]) for gone in outcome.rejected if gone["machine_id"] is not None})
+    fix = "search again with vast_offer_info"
+    if machines:
+        fix += f" and exclude_machines: [{', '.join(machines)}]"
+    return TenantFailure(
+        "no_offer",
+        "no offer led to a running box: " + ("; ".join(reasons) or "there was none"),
+        box=order.name,
+        safe="nothing that was rented on the way is left",
+        fix=fix,
+    )
+
+
+def _price_problem(box: Box, wanted: Constraints) -> str:
+    if wanted.price_cap is None:
+        return ""
+    if box.dph_total is None:
+        return "the provider does not say what it costs"
+    if box.dph_total > wanted.price_cap + 1e-6:
+        return f"it costs ${box.dph_total:.4f} an hour once rented, above the price_cap of ${wanted.price_cap}"
+    return ""
+
+
+def _is_about_the_offer(error: VastError) -> bool:
+    """A refusal that another offer may escape: this one is gone, or was outbid meanwhile."""
+    return error.code in _GONE_CODES or error.code == "invalid_price" or error.status == 410
+
+
+def _terms(stamp: Stamp, offer: Offer, price: Price, order: Order) -> dict[str, Any]:
+    return {
+        "platform": PLATFORM,
+        "stamp": str(stamp),
+        "offer_id": offer.offer_id,
+        "machine_id": offer.machine_id,
+        "market": order.wanted.market,
+        "bid": price.bid,
+        "price_per_hour": round(price.total, 6),
+        "price_cap": order.wanted.price_cap,
+    }

@@ -1,0 +1,203 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: checked_sync
+short_description: Bring files home from a box, or send them there, proven by hash
+version_added: 0.1.0
+description:
+  - Pulls the files of a manifest from a box, or pushes a folder to it, over the play's own ssh connection settings.
+  - Bytes arrive in a staging folder at the destination. Each file is hashed there and moved to its place only when
+    its SHA-256 is the promised one. Nothing is called verified before that.
+  - A cut transfer is continued where it was cut, by this task while its patience lasts, and by the next run of it.
+  - Only paths of a validated roster are asked for. Symlinks, devices, owners and permissions are never taken from the
+    other side, and no path leads out of the destination.
+  - Uses rsync 3 where both sides have it, else a stream over ssh that needs nothing but Python on the box.
+  - The host key is always checked, whatever the connection variables say.
+options:
+  direction:
+    description: Whether files come from the box or go to it.
+    type: str
+    required: true
+    choices: [pull, push]
+  src:
+    description: Folder that the files are in, on the box with O(direction=pull), here with O(direction=push).
+    type: str
+    required: true
+  dest:
+    description: Folder that the files go to. Made when absent.
+    type: str
+    required: true
+  dest_root:
+    description: Folder that O(dest) must lie in, symlinks followed. Empty confines nothing.
+    type: str
+    default: ""
+  manifest:
+    description:
+      - The manifest that says what to pull, as P(tenant.gpu.manifest#module) returns it.
+      - It is saved as C(manifest.json) in O(dest) once every file is there.
+      - Required with O(direction=pull). With O(direction=push) the roster is made from O(src).
+    type: dict
+  exclude:
+    description: Shell patterns of names and relative paths that O(direction=push) leaves out.
+    type: list
+    elements: str
+    default: [.git, __pycache__, "*.pyc", ".venv*", .tenant, .ansible]
+  extra:
+    description:
+      - What to do with files at O(dest) that are not in the roster. V(quarantine) moves them into
+        C(.tenant-quarantine) there, V(refuse) fails before anything moves, V(report) lists them.
+      - If not set, V(quarantine) with O(direction=pull) and V(report) with O(direction=push).
+    type: str
+    choices: [report, quarantine, refuse]
+  transport:
+    description: How to move bytes. V(auto) takes rsync where both sides have it.
+    type: str
+    choices: [auto, rsync, stream]
+    default: auto
+  endpoint:
+    description:
+      - Whether the connection goes through the platform's proxy, which carries small files only.
+      - V(auto) believes the fact C(box_endpoint).
+    type: str
+    choices: [auto, direct, proxy]
+    default: auto
+  proxy_limit_bytes:
+    description: The most bytes to send through a proxied connection.
+    type: int
+    default: 67108864
+  reserve_bytes:
+    description: Bytes that must stay free at the destination.
+    type: int
+    default: 67108864
+  bandwidth_limit_kib:
+    description: The most KiB per second. V(0) sets no limit.
+    type: int
+    default: 0
+  stall_timeout_s:
+    description: Seconds without data after which an attempt is ended.
+    type: int
+    default: 60
+  deadline_s:
+    description: Seconds that all attempts together may take.
+    type: int
+    default: 21600
+  retries:
+    description: Failed attempts in a row, without any progress, before giving up.
+    type: int
+    default: 5
+  resends:
+    description: How often a file that arrived with other bytes is asked for again.
+    type: int
+    default: 2
+  first_wait_s:
+    description: Seconds before the second attempt. Doubles with every further one, up to 60.
+    type: float
+    default: 2.0
+extends_documentation_fragment:
+  - tenant.gpu.attributes
+  - tenant.gpu.attributes.action_plugin
+attributes:
+  check_mode:
+    support: full
+    description: Lists what would move, after the same preflight.
+  diff_mode:
+    support: full
+    description: Shows each file that is absent or has other bytes at the destination.
+  idempotent:
+    support: full
+    description: When every hash at the destination is right, nothing is transferred.
+seealso:
+  - module: tenant.gpu.manifest
+  - module: tenant.gpu.verify_load
+  - module: tenant.gpu.receipt
+author:
+  - The gpu-tenant authors (@gpu-tenant)
+"""
+
+EXAMPLES = r"""
+- name: Bring the results of a run home
+  tenant.gpu.checked_sync:
+    direction: pull
+    src: "{{ platform_data_dir }}/gpu-tenant/runs/{{ harvest_run_id }}"
+    dest: "{{ tenant_results_dir }}/{{ tenant_project }}/{{ harvest_run_id }}/{{ inventory_hostname }}/g1"
+    dest_root: "{{ tenant_results_dir }}"
+    manifest: "{{ __harvest_manifest.manifest }}"
+
+- name: Send the code tree
+  tenant.gpu.checked_sync:
+    direction: push
+    src: examples/digits
+    dest: "{{ platform_data_dir }}/gpu-tenant/code/{{ deploy_code_sha256 }}"
+    dest_root: "{{ platform_data_dir }}/gpu-tenant"
+"""
+
+RETURN = r"""
+files:
+  description: Number of files in the roster.
+  returned: always
+  type: int
+bytes:
+  description: Bytes of all files in the roster.
+  returned: always
+  type: int
+transferred_files:
+  description: Number of files that moved, or in check mode would move.
+  returned: always
+  type: int
+transferred_bytes:
+  description: Bytes of the files that moved.
+  returned: always
+  type: int
+transferred:
+  description: Their paths, the first thousand.
+  returned: always
+  type: list
+  elements: str
+transport:
+  description: V(rsync), V(stream), or V(none) when nothing had to move.
+  returned: always
+  type: str
+attempts:
+  description: Number of attempts.
+  returned: always
+  type: int
+wire_bytes:
+  description: Bytes of file data that crossed the wire in attempts that ended well.
+  returned: always
+  type: int
+seconds:
+  description: Duration of the whole task.
+  returned: always
+  type: float
+verified:
+  description: Whether every file of the roster was hashed at the destination and is right.
+  returned: always
+  type: bool
+mismatches:
+  description: Files that are not what was promised, each with C(path) and C(what).
+  returned: always
+  type: list
+  elements: dict
+extra:
+  description: Files at the destination that are not in the roster.
+  returned: always
+  type: list
+  elements: str
+quarantine:
+  description: Folder that extra files were moved to, empty when none were.
+  returned: always
+  type: str
+manifest_digest:
+  description: Digest of the manifest, empty with O(direction=push).
+  returned: always
+  type: str
+roster_sha256:
+  description: Hash of the roster's paths, sizes, hashes and executable bits.
+  returned: always
+  type: str
+"""

@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: checked_sync_peer
+short_description: The far end of a checked transfer
+version_added: 0.1.0
+description:
+  - What P(tenant.gpu.checked_sync#module) asks of the box. Use that one; this module moves no bytes between machines.
+  - V(offer) says what keeps files from being fetched, V(survey) hashes what is there and opens the staging folder,
+    V(settle) hashes what arrived and moves it to its place.
+options:
+  op:
+    description: What is asked.
+    type: str
+    required: true
+    choices: [offer, survey, settle]
+  root:
+    description: Folder that the files belong in. An absolute path.
+    type: path
+    required: true
+  files:
+    description: The roster.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Path relative to O(root).
+        type: str
+        required: true
+      bytes:
+        description: Size.
+        type: int
+        required: true
+      sha256:
+        description: SHA-256 in hexadecimal digits.
+        type: str
+        required: true
+      executable:
+        description: Whether the file may be executed.
+        type: bool
+        default: false
+  within:
+    description: Folder that O(root) must lie in, symlinks followed. Empty confines nothing.
+    type: path
+    default: ""
+  aside:
+    description: Extra files to move to the quarantine folder once nothing is missing, with O(op=settle).
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - tenant.gpu.attributes
+attributes:
+  check_mode:
+    support: full
+    description: Looks, and neither makes a folder nor moves a file.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+author:
+  - The gpu-tenant authors (@gpu-tenant)
+"""
+
+EXAMPLES = r"""
+- name: Ask what keeps a file from being fetched
+  tenant.gpu.checked_sync_peer:
+    op: offer
+    root: /workspace/gpu-tenant/runs/digits
+    files:
+      - path: c0/a1/out/model.pt
+        bytes: 4821
+        sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+"""
+
+RETURN = r"""
+mismatches:
+  description: Files that are not as they should be, each with C(path) and C(what).
+  returned: with O(op=offer) and O(op=settle)
+  type: list
+  elements: dict
+good:
+  description: Paths that are right already.
+  returned: with O(op=survey)
+  type: list
+  elements: str
+extra:
+  description: Paths that nobody promised.
+  returned: with O(op=survey)
+  type: list
+  elements: str
+room:
+  description: Free bytes and inodes where the files will lie.
+  returned: with O(op=survey)
+  type: dict
+staging:
+  description: Folder that files are to be sent to.
+  returned: with O(op=survey)
+  type: str
+settled:
+  description: Paths that were right and now are in their place.
+  returned: with O(op=settle)
+  type: list
+  elements: str
+quarantine:
+  description: Folder that extra files were moved to; empty when there were none.
+  returned: with O(op=settle)
+  type: str
+rsync_problem:
+  description: Why rsync cannot be used here; empty when it can.
+  returned: with O(op=offer) and O(op=survey)
+  type: str
+python:
+  description: The Python that answered.
+  returned: with O(op=offer) and O(op=survey)
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tenant.gpu.plugins.module_utils import delivery, roster
+
+FILE_SPEC = {
+    "path": {"type": "str", "required": True},
+    "bytes": {"type": "int", "required": True},
+    "sha256": {"type": "str", "required": True},
+    "executable": {"type": "bool", "default": False},
+}
+ARGUMENT_SPEC = {
+    "op": {"type": "str", "required": True, "choices": ["offer", "survey", "settle"]},
+    "root": {"type": "path", "required": True},
+    "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_SPEC},
+    "within": {"type": "path", "default": ""},
+    "aside": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def answer(params: dict, check_mode: bool) -> dict:
+    files = roster.parse_files(params["files"])
+    if params["op"] == "offer":
+        return dict(delivery.answer_offer(params["root"], files), changed=False)
+    if params["op"] == "survey":
+        return dict(delivery.answer_survey(params["root"], files, params["within"], check_mode), changed=False)
+    if check_mode:
+        return {"changed": bool(files), "settled": [], "mismatches": [], "quarantine": ""}
+    found = delivery.answer_settle(params["root"], files, params["within"], params["aside"])
+    return dict(found, changed=bool(found["settled"] or found["quarantine"]))
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = answer(module.params, module.check_mode)
+    except (delivery.UnsafeTree, roster.BadManifest, OSError) as error:
+        module.fail_json(msg=f"{module.params['root']}: {error}. Nothing was put in its place.")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

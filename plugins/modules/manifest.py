@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: manifest
+short_description: Build or compare the manifest of a run where its files are
+version_added: 0.1.0
+description:
+  - A manifest is the roster of a run's artifacts with path, bytes, SHA-256 and role; every byte is read for it.
+  - Refused are symlinks, unsafe names, files that change while they are read, damaged files, and artifacts that are no
+    longer what was verified when their cell finished.
+  - Works on the box with O(tenant_root), or on any folder with O(path) and O(globs).
+options:
+  tenant_root:
+    description: The supervisor's folder on the box, usually C({{ platform_data_dir }}/gpu-tenant).
+    type: path
+  run_id:
+    description: The run, required with O(tenant_root). With O(path) the name that the manifest carries.
+    type: str
+  snapshot:
+    description:
+      - Take a manifest while cells live. Of those it lists the newest sound checkpoint and the metrics so far, of which
+        a copy is kept in the attempt's folder because the file itself grows.
+      - A snapshot never leads to a complete receipt.
+    type: bool
+    default: false
+  path:
+    description: A folder to list instead of a run.
+    type: path
+  globs:
+    description: What to list below O(path).
+    type: list
+    elements: dict
+    suboptions:
+      glob:
+        description: Relative pattern. V(*) stays within a folder, V(**) spans folders.
+        type: str
+        required: true
+      role:
+        description: What the files are.
+        type: str
+        choices: [checkpoint, metrics, log, other]
+        default: other
+      loader:
+        description: How their structure is checked.
+        type: str
+        choices: [torch, safetensors, npz, json, none, dcp, hf]
+        default: none
+  project:
+    description: With O(path), the project that the manifest carries.
+    type: str
+    default: ""
+  generation:
+    description: With O(path), the generation that the manifest carries.
+    type: int
+    default: 0
+  compare:
+    description: A manifest to compare the files with.
+    type: dict
+  dest:
+    description: Where to write the manifest on the box. Nothing is written there without it.
+    type: path
+extends_documentation_fragment:
+  - tenant.gpu.attributes
+attributes:
+  check_mode:
+    support: full
+    description: Builds and compares, and writes neither O(dest) nor the copy of the metrics.
+  diff_mode:
+    support: full
+    description: Shows the digest in O(dest) before and after.
+  idempotent:
+    support: full
+    description: O(dest) is left alone while the digest is the same.
+seealso:
+  - module: tenant.gpu.checked_sync
+  - module: tenant.gpu.verify_load
+author:
+  - The gpu-tenant authors (@gpu-tenant)
+"""
+
+EXAMPLES = r"""
+- name: Take the manifest of a finished run
+  tenant.gpu.manifest:
+    tenant_root: "{{ platform_data_dir }}/gpu-tenant"
+    run_id: digits
+  register: run_manifest
+
+- name: Compare a folder with it
+  tenant.gpu.manifest:
+    path: /mnt/durable/vision/digits
+    globs:
+      - glob: "**"
+    compare: "{{ run_manifest.manifest }}"
+  register: durable_copy
+  failed_when: not durable_copy.comparison.equal
+"""
+
+RETURN = r"""
+manifest:
+  description: The manifest.
+  returned: success
+  type: dict
+  contains:
+    files:
+      description: C(path), C(bytes), C(sha256), C(role) and C(loader) of each file, sorted by path.
+      type: list
+      elements: dict
+    totals:
+      description: Number of files and bytes.
+      type: dict
+    digest:
+      description: SHA-256 over project, run_id, generation and files in canonical JSON.
+      type: str
+    snapshot:
+      description: Whether cells may have been alive.
+      type: bool
+    state:
+      description: State of the run.
+      type: str
+comparison:
+  description: How the files differ from O(compare).
+  returned: with O(compare)
+  type: dict
+  contains:
+    equal:
+      description: Whether they are the same.
+      type: bool
+    missing:
+      description: Promised and not there.
+      type: list
+      elements: str
+    extra:
+      description: There and not promised.
+      type: list
+      elements: str
+    different:
+      description: There with other content.
+      type: list
+      elements: str
+failure:
+  description: Kind of failure, what happened, what is safe, what to do.
+  returned: on failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.manifest_task import take
+
+
+def define_module() -> AnsibleModule:
+    glob = {
+        "glob": {"type": "str", "required": True},
+        "role": {"type": "str", "choices": ["checkpoint", "metrics", "log", "other"], "default": "other"},
+        "loader": {
+            "type": "str",
+            "choices": ["torch", "safetensors", "npz", "json", "none", "dcp", "hf"],
+            "default": "none",
+        },
+    }
+    return AnsibleModule(
+        argument_spec={
+            "tenant_root": {"type": "path"},
+            "run_id": {"type": "str"},
+            "snapshot": {"type": "bool", "default": False},
+            "path": {"type": "path"},
+            "globs": {"type": "list", "elements": "dict", "options": glob},
+            "project": {"type": "str", "default": ""},
+            "generation": {"type": "int", "default": 0},
+            "compare": {"type": "dict"},
+            "dest": {"type": "path"},
+        },
+        required_one_of=[("tenant_root", "path")],
+        mutually_exclusive=[("tenant_root", "path")],
+        required_by={"tenant_root": ["run_id"], "path": ["globs"]},
+        supports_check_mode=True,
+    )
+
+
+def main() -> None:
+    module = define_module()
+    try:
+        module.exit_json(**take(module.params, module.check_mode))
+    except TenantFailure as failure:
+        module.fail_json(**failure.as_result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vast_instance
+short_description: Rent, start, stop and destroy boxes on vast.ai
+version_added: 0.1.0
+author: The gpu-tenant authors (@gpu-tenant)
+description:
+  - Brings one box of a project to the wanted state. A box is known by its stamp (project and name), which is written
+    into the instance's label and environment, so it is found again from the provider alone.
+  - A create is sent once. If its answer is lost, the account is searched for the stamp until the answer is certain.
+    Creates of one account happen one at a time, across processes that share O(state_dir).
+  - Nothing is rented, started or kept above O(price_cap). A new box that comes out dearer, or that gets stuck
+    (loading, scheduling on a GPU that is taken, exited, offline, outbid), is given back, and the next offer is tried.
+  - Destroying deletes the box's disk. With O(state=absent) the evidence gate is asked here, on records re-read now -
+    seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
+  - Instances without our stamp are never touched.
+extends_documentation_fragment:
+  - tenant.gpu.vast
+  - tenant.gpu.attributes
+  - tenant.gpu.attributes.actiongroup_vast
+attributes:
+  check_mode:
+    support: full
+    details:
+      - For a box that is not rented yet, RV(would) says which offer would be rented, at what price, under which cap.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  project:
+    description: The project that the box belongs to.
+    type: str
+    required: true
+  name:
+    description: The box's name; the inventory host.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) rents the box if there is none. A box that exists is left as it is, running or stopped.
+      - V(started) also starts a box that is stopped. If it was outbid, its bid is raised within O(price_cap) first.
+      - V(stopped) stops computing and keeps the disk, which goes on billing.
+      - V(absent) destroys the box and every superseded box of its name, each through the gate.
+    type: str
+    choices: [present, started, stopped, absent]
+    default: present
+  state_dir:
+    description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
+    type: path
+    required: true
+  offers:
+    description:
+      - Offers to rent, tried in order - ids, or rows as returned by M(tenant.gpu.vast_offer_info).
+      - Their prices are read again before renting.
+      - Needed only when there is no box yet.
+    type: list
+    elements: raw
+    default: []
+  image:
+    description:
+      - The container image. A digest pins it, a tag may move.
+      - Needed only when there is no box yet.
+    type: str
+    default: ''
+  disk_gb:
+    description: Size of the disk in GB. It cannot be changed later.
+    type: float
+    default: 20.0
+  env:
+    description:
+      - Environment variables of the box. The host can read them, so no secrets.
+      - E(TENANT_STAMP) is added.
+    type: dict
+    default: {}
+  onstart:
+    description: Shell script that the box runs at every start, at most 4048 characters. Never put a secret into it.
+    type: str
+    default: ''
+  market:
+    description:
+      - V(interruptible) boxes bid, and are stopped without notice when somebody bids more.
+      - V(on-demand) boxes run until they are stopped.
+      - It is fixed for the life of a box.
+    type: str
+    choices: [interruptible, on-demand]
+    default: interruptible
+  bid:
+    description:
+      - Bid at least this, in dollars an hour for the whole box.
+      - Never more than O(price_cap) less the price of the disk.
+    type: float
+  bid_margin:
+    description: Bid the least that runs, and this share of it on top.
+    type: float
+    default: 0.1
+  price_cap:
+    description:
+      - Most that an hour may cost, compute and disk together, in dollars. This is the consent to spend.
+      - Required with O(state=present) and O(state=started).
+    type: float
+  exclude_machines:
+    description: Machine ids never to rent.
+    type: list
+    elements: int
+    default: []
+  wait_s:
+    description: Seconds to wait for a box to run, to stop, or to be gone.
+    type: int
+    default: 900
+  verb_keeps:
+    description:
+      - What each verb keeps, as in the profile's C(platform_verbs), or plainly a dictionary of verb to list of tiers.
+      - It can only narrow what this market is known to keep, and so make the gate stricter.
+    type: dict
+    default: {}
+  provider_id:
+    description:
+      - With O(state=stopped) and O(state=absent), only this one of the boxes that carry the name.
+      - Used to deal with a superseded box.
+    type: str
+    default: ''
+seealso:
+  - module: tenant.gpu.vast_offer_info
+  - module: tenant.gpu.vast_instance_info
+  - module: tenant.gpu.vast_ssh_key
+"""
+
+EXAMPLES = r"""
+- name: Rent the best offer, or find the box again
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    offers: "{{ market.offers }}"
+    image: pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime
+    disk_gb: 40
+    price_cap: 0.45
+    onstart: "{{ lookup('ansible.builtin.file', 'onstart.sh') }}"
+  delegate_to: localhost
+  register: box
+
+- name: Park it
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: stopped
+    state_dir: ~/.local/state/gpu-tenant
+  delegate_to: localhost
+
+- name: Destroy it, which the gate allows once the results are home and somebody approved
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: absent
+    state_dir: ~/.local/state/gpu-tenant
+    verb_keeps: "{{ platform_verbs }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+instance:
+  description: The box as the provider shows it; null when there is none (any more, or yet).
+  returned: success
+  type: dict
+  contains:
+    provider_id:
+      description: The instance's id.
+      type: str
+      sample: "20000123"
+    state:
+      description: loading, running, stopped, outbid, scheduling, exited, offline or unknown.
+      type: str
+      sample: running
+    host:
+      description: SSH host, checked against a strict pattern; empty while there is none.
+      type: str
+    port:
+      description: SSH port.
+      type: int
+    user:
+      description: SSH login.
+      type: str
+    proxy:
+      description: Whether the endpoint is the provider's proxy.
+      type: bool
+    machine_id:
+      description: The machine.
+      type: int
+    market:
+      description: V(interruptible) or V(on-demand).
+      type: str
+    price_per_hour:
+      description: Compute and disk, dollars an hour.
+      type: float
+    bid:
+      description: What it bids, dollars an hour; null on demand.
+      type: float
+    clocks:
+      description: What is billed in each state, and when the rental ends.
+      type: dict
+stamp:
+  description: The box's stamp, empty when there is no box.
+  returned: success
+  type: str
+  sample: gt1/digits/vast-a/g1/0123456789abcdef
+generation:
+  description: The box's generation; each create raises it.
+  returned: success
+  type: int
+superseded:
+  description: Other boxes that carry the same name. They bill, and must be harvested and destroyed.
+  returned: success
+  type: list
+  elements: dict
+rejected:
+  description: Boxes that were rented and given back on the way, each with C(machine_id) and C(reason).
+  returned: success
+  type: list
+  elements: dict
+gate:
+  description: >-
+    For each box that went through the gate, the C(rule) that opened it, C(approval_id) and C(approver) where a person
+    consented.
+  returned: success
+  type: list
+  elements: dict
+would:
+  description: >-
+    What would be rented or started - C(offer), C(bid), C(price_per_hour), C(price_cap), C(clocks).
+  returned: in check mode, when something would be rented or started
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.vast.desired import STATES, converge
+from ..module_utils.vast.options import account_of, desire_of, run_module
+
+SPEC = {
+    "project": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(STATES), "default": "present"},
+    "state_dir": {"type": "path", "required": True},
+    "offers": {"type": "list", "elements": "raw", "default": []},
+    "image": {"type": "str", "default": ""},
+    "disk_gb": {"type": "float", "default": 20.0},
+    "env": {"type": "dict", "default": {}},
+    "onstart": {"type": "str", "default": ""},
+    "market": {"type": "str", "choices": ["interruptible", "on-demand"], "default": "interruptible"},
+    "bid": {"type": "float"},
+    "bid_margin": {"type": "float", "default": 0.1},
+    "price_cap": {"type": "float"},
+    "exclude_machines": {"type": "list", "elements": "int", "default": []},
+    "wait_s": {"type": "int", "default": 900},
+    "verb_keeps": {"type": "dict", "default": {}},
+    "provider_id": {"type": "str", "default": ""},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    desire = desire_of(module.params)
+    return converge(account_of(module.params), desire, module.check_mode)
+
+
+def main() -> None:
+    consent = [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]
+    run_module(act, argument_spec=SPEC, required_if=consent)
+
+
+if __name__ == "__main__":
+    main()

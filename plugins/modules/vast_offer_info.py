@@ -1,0 +1,262 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vast_offer_info
+short_description: Search vast.ai offers and rank them by what a useful hour costs
+version_added: 0.1.0
+author: The gpu-tenant authors (@gpu-tenant)
+description:
+  - Searches the market and ranks what fits by the expected cost of one useful hour, the cheapest first.
+  - An hour is useful if its work is kept. The expected cost counts compute, disk, bandwidth both ways, the time that
+    transfers bill, work lost to outbids (interruptible boxes) and work lost to hosts that fail (reliability).
+  - The assumptions are stated in the RV(offers[].why) of each offer. What a host does not say is assumed to be dear.
+  - If nothing fits, the module fails and says which constraint excludes how many offers, and the lowest
+    O(price_cap) at which something would be found.
+extends_documentation_fragment:
+  - tenant.gpu.vast
+  - tenant.gpu.attributes
+  - tenant.gpu.attributes.info_module
+  - tenant.gpu.attributes.actiongroup_vast
+options:
+  gpu_name:
+    description:
+      - Name of the GPU as the market writes it. Blanks and underscores are the same, case does not matter.
+      - If empty, any GPU fits.
+    type: str
+    default: ''
+  num_gpus:
+    description: Number of GPUs in the box.
+    type: int
+    default: 1
+  min_gpu_ram_gb:
+    description: Least memory of each GPU, in GB (1000 MB, as the market counts).
+    type: float
+    default: 0.0
+  min_disk_gb:
+    description: Size of the disk to rent, in GB. It is priced with the offer, and cannot be changed later.
+    type: float
+    default: 20.0
+  min_cuda:
+    description: Least CUDA version that the host's driver must support, for example V(12.4).
+    type: float
+    default: 0.0
+  min_reliability:
+    description: Least share of time for which the host was up, from V(0) to V(1).
+    type: float
+    default: 0.0
+  direct_ports:
+    description: Least number of direct ports. With V(0) the box may be reachable through the provider's proxy only.
+    type: int
+    default: 1
+  market:
+    description:
+      - V(interruptible) boxes are cheaper, and are stopped without notice when somebody bids more.
+      - V(on-demand) boxes run until they are stopped.
+    type: str
+    choices: [interruptible, on-demand]
+    default: interruptible
+  price_cap:
+    description:
+      - Most that an hour may cost, compute and disk together, in dollars.
+      - If not set, offers of any price are shown.
+    type: float
+  bid_margin:
+    description: An interruptible box bids the least that runs, and this share of it on top.
+    type: float
+    default: 0.1
+  exclude_machines:
+    description: Machine ids never to rent, for example those that failed a probe.
+    type: list
+    elements: int
+    default: []
+  hours_expected:
+    description: Hours of training over which one-time costs are spread.
+    type: float
+    default: 4.0
+  download_gb:
+    description: GB that the box will download (image, code, data).
+    type: float
+    default: 5.0
+  upload_gb:
+    description: GB that will be brought home.
+    type: float
+    default: 1.0
+  verified:
+    description: Only hosts that the market has verified.
+    type: bool
+    default: true
+  limit:
+    description: Most offers to return.
+    type: int
+    default: 10
+  query:
+    description:
+      - More of the API's own filters, merged over those from the other options.
+      - The keys are columns, the values are operators and operands, see the examples.
+    type: dict
+    default: {}
+seealso:
+  - module: tenant.gpu.vast_instance
+"""
+
+EXAMPLES = r"""
+- name: Find a box for eight hours of training
+  tenant.gpu.vast_offer_info:
+    gpu_name: RTX 4090
+    min_disk_gb: 40
+    min_reliability: 0.98
+    price_cap: 0.45
+    hours_expected: 8
+    download_gb: 25
+    upload_gb: 3
+    query:
+      geolocation: {in: [DE, SE]}
+  delegate_to: localhost
+  register: market
+
+- name: Say why this one
+  ansible.builtin.debug:
+    msg: "{{ market.best.why }}"
+"""
+
+RETURN = r"""
+offers:
+  description: The offers that fit, the cheapest useful hour first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The offer's id, to rent it by.
+      type: int
+      sample: 1000123
+    machine_id:
+      description: The machine, for O(exclude_machines).
+      type: int
+    host_id:
+      description: The host that owns the machine.
+      type: int
+    gpu_name:
+      description: Name of the GPU.
+      type: str
+      sample: RTX 4090
+    num_gpus:
+      description: Number of GPUs.
+      type: int
+    gpu_ram:
+      description: Memory of each GPU in MB.
+      type: float
+    disk_space:
+      description: Disk on offer in GB.
+      type: float
+    cuda_max_good:
+      description: Highest CUDA version that the driver supports.
+      type: float
+    reliability:
+      description: Share of time for which the host was up.
+      type: float
+    direct_port_count:
+      description: Number of direct ports.
+      type: int
+    verified:
+      description: Whether the market has verified the host.
+      type: bool
+    geolocation:
+      description: Where the host says that it is.
+      type: str
+    available_hours:
+      description: Hours until the host takes the offer away, null when it does not say.
+      type: float
+    market:
+      description: V(interruptible) or V(on-demand).
+      type: str
+    min_bid:
+      description: Least bid that runs, dollars an hour.
+      type: float
+    bid:
+      description: The bid that would be made, dollars an hour; null on demand.
+      type: float
+    dph_base:
+      description: Compute on demand, dollars an hour.
+      type: float
+    storage_cost:
+      description: Dollars per GB of disk and month.
+      type: float
+    storage_per_hour:
+      description: Disk, dollars an hour, billed while the box is stopped too.
+      type: float
+    price_per_hour:
+      description: Compute and disk, dollars an hour.
+      type: float
+    inet_down:
+      description: Download in Mbit/s.
+      type: float
+    inet_up:
+      description: Upload in Mbit/s.
+      type: float
+    inet_down_cost:
+      description: Dollars per GB downloaded, null when the host does not say.
+      type: float
+    inet_up_cost:
+      description: Dollars per GB uploaded, null when the host does not say.
+      type: float
+    cost_per_useful_hour:
+      description: Expected dollars for an hour whose work is kept; what the offers are ranked by.
+      type: float
+    why:
+      description: The cost in words.
+      type: str
+      sample: >-
+        $0.3671 per useful hour: $0.2970 bid + $0.0056 disk an hour, $0.050 for bandwidth once, 2 min of transfers,
+        an interruption expected every 11 h, reliability 0.993
+best:
+  description: The first of RV(offers).
+  returned: success
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.vast.offers import DEFAULT_BID_MARGIN, INTERRUPTIBLE, MARKETS, Constraints, Work, search
+from ..module_utils.vast.options import client_of, run_module
+
+SPEC = {
+    "gpu_name": {"type": "str", "default": ""},
+    "num_gpus": {"type": "int", "default": 1},
+    "min_gpu_ram_gb": {"type": "float", "default": 0.0},
+    "min_disk_gb": {"type": "float", "default": 20.0},
+    "min_cuda": {"type": "float", "default": 0.0},
+    "min_reliability": {"type": "float", "default": 0.0},
+    "direct_ports": {"type": "int", "default": 1},
+    "market": {"type": "str", "choices": list(MARKETS), "default": INTERRUPTIBLE},
+    "price_cap": {"type": "float"},
+    "bid_margin": {"type": "float", "default": DEFAULT_BID_MARGIN},
+    "exclude_machines": {"type": "list", "elements": "int", "default": []},
+    "hours_expected": {"type": "float", "default": 4.0},
+    "download_gb": {"type": "float", "default": 5.0},
+    "upload_gb": {"type": "float", "default": 1.0},
+    "verified": {"type": "bool", "default": True},
+    "limit": {"type": "int", "default": 10},
+    "query": {"type": "dict", "default": {}},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    options = module.params
+    wanted = Constraints.from_options(options)
+    work = Work.from_options(options)
+    offers = search(client_of(options), wanted, work, options["limit"])
+    return {"changed": False, "offers": offers, "best": offers[0]}
+
+
+def main() -> None:
+    run_module(act, argument_spec=SPEC)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify_load
+short_description: Prove that results load, without running anything from them
+version_added: 0.1.0
+description:
+  - Opens each file with its loader at one of three levels, each including the one before.
+  - V(structure) reads every CRC, header and offset with the standard library alone. V(load) reads the file with its
+    library. V(expect) looks inside.
+  - Nothing in a file is executed. A checkpoint that needs code to load is refused and the code it wants is named.
+  - Runs wherever the files are, on the box or on the controller.
+options:
+  root:
+    description: Folder that the files are in.
+    type: path
+    required: true
+  manifest:
+    description:
+      - The manifest whose files to check, as a mapping.
+      - Without it and without O(files), the C(manifest.json) in O(root) is taken.
+      - Mutually exclusive with O(files).
+    type: dict
+  files:
+    description: The files to check.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description: Path relative to O(root).
+        type: str
+        required: true
+      loader:
+        description: What reads the file. Files of the folder formats V(hf) and V(dcp) go by their ending.
+        type: str
+        choices: [torch, safetensors, npz, json, hf, dcp, none]
+        default: none
+  level:
+    description: How far to look.
+    type: str
+    choices: [structure, load, expect]
+    default: load
+  expect:
+    description: What must be inside, with O(level=expect).
+    type: dict
+    default: {}
+    suboptions:
+      finite:
+        description: No NaN and no infinity in any tensor. True when not given.
+        type: bool
+      min_tensors:
+        description: The fewest tensors in a checkpoint. V(1) when not given.
+        type: int
+      required_keys:
+        description: Top-level keys of every checkpoint.
+        type: list
+        elements: str
+      min_step:
+        description: The step that the newest checkpoint of every cell must have reached.
+        type: int
+      resume_state:
+        description: The newest checkpoint of every cell must hold the optimizer's and the random state.
+        type: bool
+      metrics:
+        description: Metrics that every JSON file must have as finite numbers; a dot leads into mappings.
+        type: list
+        elements: str
+extends_documentation_fragment:
+  - tenant.gpu.attributes
+  - tenant.gpu.attributes.info_module
+requirements:
+  - torch, for O(level=load) of torch checkpoints (C(pip install 'gpu-tenant[torch]'))
+  - safetensors and numpy, for O(level=load) of their formats
+author:
+  - The gpu-tenant authors (@gpu-tenant)
+"""
+
+EXAMPLES = r"""
+- name: Prove that everything that came home loads
+  tenant.gpu.verify_load:
+    root: "{{ tenant_results_dir }}/digits/run1/box1/g1"
+  delegate_to: localhost
+
+- name: Prove that the last checkpoint can be resumed from
+  tenant.gpu.verify_load:
+    root: /workspace/gpu-tenant/runs/run1
+    files:
+      - path: c0/a1/out/checkpoints/step-0000000400.pt
+        loader: torch
+    level: expect
+    expect:
+      min_step: 400
+      resume_state: true
+"""
+
+RETURN = r"""
+checks:
+  description: One check per file.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path relative to the root.
+      type: str
+    level:
+      description: Level that was checked.
+      type: str
+    loader:
+      description: What read the file.
+      type: str
+    tensors:
+      description: Number of tensors, where that was counted.
+      type: int
+    step:
+      description: Training step, where one is known.
+      type: int
+    finite:
+      description: Whether all numbers are finite, where that was looked at.
+      type: bool
+    ok:
+      description: Whether the check passed.
+      type: bool
+    error:
+      description: Why it did not.
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, roster
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+FILE_SPEC = {
+    "path": {"type": "str", "required": True},
+    "loader": {
+        "type": "str",
+        "choices": ["torch", "safetensors", "npz", "json", "hf", "dcp", "none"],
+        "default": "none",
+    },
+}
+EXPECT_SPEC = {
+    "finite": {"type": "bool"},
+    "min_tensors": {"type": "int"},
+    "required_keys": {"type": "list", "elements": "str", "no_log": False},
+    "min_step": {"type": "int"},
+    "resume_state": {"type": "bool"},
+    "metrics": {"type": "list", "elements": "str"},
+}
+ARGUMENT_SPEC = {
+    "root": {"type": "path", "required": True},
+    "manifest": {"type": "dict"},
+    "files": {"type": "list", "elements": "dict", "options": FILE_SPEC},
+    "level": {"type": "str", "choices": ["structure", "load", "expect"], "default": "load"},
+    "expect": {"type": "dict", "default": {}, "options": EXPECT_SPEC},
+}
+
+
+def verify(params: dict) -> list:
+    """The checks; TenantFailure when one failed or nothing can be checked."""
+    try:
+        expect = {key: value for key, value in (params["expect"] or {}).items() if value is not None}
+        checks = load_checks.check_roster(params["root"], _files(params), params["level"], expect)
+    except (load_checks.BadExpectation, roster.BadManifest) as error:
+        raise TenantFailure("config", str(error), fix="Correct the task") from error
+    load_checks.refuse_failed(checks, params["root"])
+    return checks
+
+
+def _files(params: dict) -> list:
+    if params["files"] is not None:
+        return params["files"]
+    given = params["manifest"]
+    manifest = roster.read_manifest(params["root"]) if given is None else roster.parse_manifest(given)
+    return [{"path": file.path, "loader": file.loader} for file in manifest.files if file.loader != "none"]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC, mutually_exclusive=[("manifest", "files")], supports_check_mode=True
+    )
+    try:
+        module.exit_json(changed=False, checks=verify(module.params))
+    except load_checks.LoadFailure as failure:
+        module.fail_json(checks=failure.checks, **failure.as_result())
+    except TenantFailure as failure:
+        module.fail_json(**failure.as_result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One checked transfer from beginning to end: survey, preflight, move, settle, and only then a good word."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+_SHOWN = 10
+_LISTED = 1000
+_DIFFED = 200
+
+
+@dataclass(frozen=True)
+class Far:
+    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``."""
+
+    name: str
+    link: transfer.Link
+    ask: Callable[..., dict[str, Any]]
+    proxied: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be carried and how; sizes in bytes, times in seconds."""
+
+    pull: bool
+    src: str
+    dest: str
+    files: tuple[roster.RosterFile, ...]
+    manifest: roster.Manifest | None = None
+    dest_root: str = ""
+    extra: str = "report"
+    transport: str = "auto"
+    reserve_bytes: int = 0
+    proxy_limit_bytes: int = 0
+    deadline_s: int = 3600
+    wishes: transfer.RsyncWishes = field(default_factory=lambda: transfer.RsyncWishes(60))
+    patience: carrier.Patience = field(default_factory=carrier.Patience)
+    check_mode: bool = False
+
+
+def run(order: Order, far: Far) -> dict[str, Any]:
+    """Carry out ``order``; returns the task's result. TenantFailure when the preflight refuses."""
+    begun = time.monotonic()
+    result = _Transfer(order, far).run()
+    result["seconds"] = round(time.monotonic() - begun, 3)
+    return result
+
+
+class _Transfer:
+    def __init__(self, order: Order, far: Far) -> None:
+        self.order, self.far = order, far
+        self.deadline = carrier.Deadline(order.deadline_s)
+        self.transport = order.transport
+        self.own_connection = False
+
+    def run(self) -> dict[str, Any]:
+        order = self.order
+        survey = self._survey()
+        good = set(survey["good"])
+        wanted = [file for file in order.files if file.path not in good]
+        extra = list(survey["extra"])
+        self._refuse_extra(extra)
+        difference = self._difference(wanted, extra)
+        result = self._result(wanted, extra, difference)
+        if not difference.changed:
+            return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
+        self._refuse_room(wanted, survey["room"])
+        self._refuse_proxy(wanted)
+        python = self._preflight(wanted, survey)
+        if order.check_mode:
+            return dict(result, transport=self.transport if wanted else "none", attempts=0, wire_bytes=0)
+        quarantined = extra if order.extra == "quarantine" else []
+        delivered, moved_to = self._carry(wanted, quarantined, python)
+        if delivered.missing:
+            return dict(result, **self._failed(delivered))
+        self._save_manifest()
+        return dict(
+            result,
+            transport=self.transport if wanted else "none",
+            attempts=delivered.attempts,
+            wire_bytes=delivered.wire_bytes,
+            quarantine=moved_to,
+            verified=True,
+            msg=_good_word(order),
+        )
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def _survey(self) -> dict[str, Any]:
+        order = self.order
+        if not order.pull:
+            return self.far.ask("survey", order.files, root=order.dest, within=order.dest_root)
+        try:
+            return delivery.answer_survey(order.dest, order.files, order.dest_root, dry=True)
+        except (delivery.UnsafeTree, OSError) as error:
+            raise self._refusal("config", str(error), "Choose a destination inside dest_root") from error
+
+    def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
+        """What changes at the destination: the one source of ``changed`` and ``diff``."""
+        difference, order = DifferenceTracker(), self.order
+        for file in wanted[:_DIFFED]:
+            difference.compare(file.path, "absent or other bytes", f"sha256:{file.sha256}")
+        if len(wanted) > _DIFFED:
+            difference.compare("and more", "", f"{len(wanted) - _DIFFED} files")
+        for path in extra if order.extra == "quarantine" else ():
+            difference.compare(path, "extra", "moved to quarantine")
+        if order.manifest is not None:
+            difference.compare(roster.MANIFEST_NAME, self._saved_manifest(), order.manifest.digest)
+        return difference
+
+    def _saved_manifest(self) -> str:
+        """The digest of the manifest beside the results; empty unless it is this very record."""
+        if self.order.manifest is None:
+            return ""
+        try:
+            saved = roster.read_manifest(self.order.dest)
+        except roster.BadManifest:
+            return ""
+        return saved.digest if saved.record == self.order.manifest.record else "another manifest of these files"
+
+    def _result(
+        self, wanted: Sequence[roster.RosterFile], extra: Sequence[str], difference: DifferenceTracker
+    ) -> dict[str, Any]:
+        order = self.order
+        return {
+            **difference.as_result(),
+            "src": order.src,
+            "dest": order.dest,
+            "direction": "pull" if order.pull else "push",
+            "files": len(order.files),
+            "bytes": sum(file.bytes for file in order.files),
+            "transferred_files": len(wanted),
+            "transferred_bytes": sum(file.bytes for file in wanted),
+            "transferred": [file.path for file in wanted[:_LISTED]],
+            "roster_sha256": records.digest([file.as_dict() for file in order.files]),
+            "manifest_digest": order.manifest.digest if order.manifest else "",
+            "extra": list(extra),
+            "quarantine": "",
+            "mismatches": [],
+            "verified": False,
+        }
+
+    # --- refusing -------------------------------------------------------------------------------------------------
+
+    def _refusal(self, kind: str, what: str, fix: str) -> TenantFailure:
+        return TenantFailure(kind, what, box=self.far.name, safe="Nothing was transferred or removed", fix=fix)
+
+    def _refuse_extra(self, extra: Sequence[str]) -> None:
+        if extra and self.order.extra == "refuse":
+            shown = ", ".join(extra[:_SHOWN])
+            what = f"{self.order.dest} holds {len(extra)} files that are not in the roster: {shown}"
+            raise self._refusal("evidence_missing", what, "Move them away, or set extra to quarantine")
+
+    def _refuse_room(self, wanted: Sequence[roster.RosterFile], room: dict[str, Any]) -> None:
+        problem = transfer.room_problem(wanted, room, self.order.reserve_bytes) if wanted else ""
+        if problem:
+            raise self._refusal("config", problem, "Free space there, or choose another destination")
+
+    def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
+        problem = transfer.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
+        if problem:
+            fix = "Rent the box with a direct port, or raise proxy_limit_bytes if the proxy can carry it"
+            raise self._refusal("config", problem, fix)
+
+    def _preflight(self, wanted: Sequence[roster.RosterFile], survey: dict[str, Any]) -> str:
+        """Choose the transport; returns the box's Python. Asks the box what it offers before anything moves."""
+        if not wanted:
+            return ""
+        answer = survey
+        if self.order.pull:
+            answer = self.far.ask("offer", wanted, root=self.order.src)
+            if answer["mismatches"]:
+                raise self._not_offered(answer["mismatches"])
+        ssh = self.far.link.ssh
+        if not self.far.link.is_local and shutil.which(ssh) is None:
+            raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
+        self._choose_transport(str(answer["rsync_problem"]))
+        self.own_connection = carrier.wants_own_connection(wanted)
+        return str(answer["python"])
+
+    def _not_offered(self, mismatches: Sequence[dict[str, str]]) -> TenantFailure:
+        shown = "; ".join(f"{entry['path']} {entry['what']}" for entry in mismatches[:_SHOWN])
+        what = f"the box does not have what its manifest says: {shown}"
+        return self._refusal("evidence_missing", what, "Make the manifest again; symlinks and devices are never pulled")
+
+    def _choose_transport(self, far_problem: str) -> None:
+        if self.order.transport == "stream":
+            return
+        near_problem = delivery.rsync_problem()
+        problem = f"on this controller {near_problem}" if near_problem else ""
+        if not problem and far_problem:
+            problem = f"on the box {far_problem}"
+        if problem and self.order.transport == "rsync":
+            raise self._refusal("config", problem, "Install it, or set transport to auto")
+        self.transport = "stream" if problem else "rsync"
+
+    # --- moving ---------------------------------------------------------------------------------------------------
+
+    def _carry(
+        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
+    ) -> tuple[carrier.Delivery, str]:
+        """Move and settle; (what came of it, where extra files were moved to)."""
+        order = self.order
+        moved_to = [""]
+
+        def settle(files: Sequence[roster.RosterFile]) -> tuple[list[str], list[roster.Mismatch]]:
+            if order.pull:
+                return delivery.settle(order.dest, files)
+            answer = self.far.ask("settle", files, root=order.dest, within=order.dest_root, aside=list(aside))
+            moved_to[0] = answer["quarantine"] or moved_to[0]
+            return answer["settled"], [roster.Mismatch(**entry) for entry in answer["mismatches"]]
+
+        if not wanted and not order.pull:
+            settle([])
+        if order.pull:
+            os.makedirs(order.dest, mode=0o700, exist_ok=True)
+            delivery.open_staging(order.dest, wanted)
+        near, far = (order.dest, order.src) if order.pull else (order.src, order.dest)
+        staged = delivery.staging(order.dest)
+        route = carrier.Route(
+            self.far.link,
+            order.pull,
+            far_root=far if order.pull else staged,
+            near_root=staged if order.pull else near,
+            python=python,
+            wishes=order.wishes,
+        )
+        delivered = carrier.deliver(
+            wanted,
+            move=lambda files: self._move(route, files),
+            settle=settle,
+            progress=lambda: carrier.bytes_under(staged) if order.pull else 0,
+            patience=order.patience,
+            deadline=self.deadline,
+        )
+        if order.pull and not delivered.missing:
+            moved_to[0] = delivery.quarantine(order.dest, aside) if aside else ""
+            delivery.close_staging(order.dest)
+        return delivered, moved_to[0]
+
+    def _move(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
+        attempt = self._attempt(route, files)
+        if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
+            self.transport = "stream"
+            attempt = self._attempt(route, files)
+        if self.own_connection and "Permission denied" in attempt.reason:
+            # The play got in by a way that only its open connection still knows, such as a password.
+            self.own_connection = False
+        return attempt
+
+    def _attempt(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
+        move = carrier.move_by_stream if self.transport == "stream" else carrier.move_by_rsync
+        return move(route, files, self.deadline, self.own_connection)
+
+    def _failed(self, delivered: carrier.Delivery) -> dict[str, Any]:
+        """The result of a transfer that did not bring everything. What did arrive stays, to be continued."""
+        shown = "; ".join(str(mismatch) for mismatch in delivered.missing[:_SHOWN])
+        count = len(delivered.missing)
+        what = f"{count} of {len(self.order.files)} files did not arrive whole after {delivered.attempts} attempts"
+        kind = "unreachable" if delivered.reason else "evidence_missing"
+        reason = f"; the last one ended because {delivered.reason}" if delivered.reason else ""
+        failure = TenantFailure(
+            kind,
+            f"{what}{reason}: {shown}",
+            box=self.far.name,
+            safe="Nothing was removed at the source, and what arrived is kept",
+            fix="Run the same task again, it continues"
+            if delivered.reason
+            else "The source changes or its manifest is old: make the manifest again, then run this task again",
+        )
+        return {
+            **failure.as_result(),
+            "failed": True,
+            "changed": bool(delivered.settled),
+            "transport": self.transport,
+            "attempts": delivered.attempts,
+            "wire_bytes": delivered.wire_bytes,
+            "mismatches": delivery.as_dicts(delivered.missing),
+        }
+
+    def _save_manifest(self) -> None:
+        if self.order.manifest is not None:
+            path = os.path.join(self.order.dest, roster.MANIFEST_NAME)
+            records.write_record(path, "manifest", dict(self.order.manifest.record))
+
+
+def _good_word(order: Order) -> str:
+    """Only ever said behind the check that earned it."""
+    total = sum(file.bytes for file in order.files)
+    return f"{len(order.files)} files ({total} bytes) verified by SHA-256 in {order.dest}"

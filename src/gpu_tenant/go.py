@@ -1,0 +1,428 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""``gpu-tenant go``: one run from nothing to verified results at home, over however many interruptions.
+
+A loop of look, decide, act. Nothing is remembered between two invocations that is not read again from the provider,
+the box and the state store, so the same command continues after it was killed at any point.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+
+from gpu_tenant import decide
+from gpu_tenant.approve import Consent, give, receipts_of
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.playbooks import Outcome, PlaybookRunner
+from gpu_tenant.progress import Progress, duration, training_text
+from gpu_tenant.workspace import History
+
+# Failures that time or another offer may mend, while a box that was up is being brought up again.
+PASSING = ("no_offer", "provider", "unreachable", "probe_refused", "lease_held")
+NEXT_CANDIDATE = ("no_offer", "probe_refused")
+MAX_FAILURES = 8
+RETRY_FIRST_S = 5.0
+RETRY_MOST_S = 120.0
+
+
+@dataclass(frozen=True)
+class GoOptions:
+    """How ``go`` behaves. Seconds everywhere; ``approver`` empty means that boxes are kept after the harvest."""
+
+    pull_every_s: float = 600.0
+    poll_s: float = 2.0
+    poll_most_s: float = 15.0
+    deadline_s: float = 86400.0
+    approver: str = ""
+    reason: str = ""
+    standing: bool = False
+
+
+@dataclass
+class GoResult:
+    """How it ended for the one box that did the work."""
+
+    box: str
+    receipt: Mapping[str, Any]
+    destroyed: bool = False
+    next_steps: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Memory:
+    """What this process saw; losing it costs a second look and nothing else."""
+
+    brought_up: bool = False
+    absent_readings: int = 0
+    failures: int = 0
+    quiet_rounds: int = 0
+    seen: tuple[str, str, str] = ("", "", "")
+    seen_since: float = 0.0
+    step_at: tuple[int, float] | None = None
+    pulled_at: float | None = None
+    pulled_step: int | None = None
+    resumed_from_pending: bool = False
+
+
+class Go:
+    """Drives one run on one of the candidate boxes, in their order."""
+
+    def __init__(
+        self,
+        runner: PlaybookRunner,
+        observer: Observer,
+        spec: Mapping[str, Any],
+        options: GoOptions,
+        progress: Progress,
+        history: History,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._observer = observer
+        self._spec = spec
+        self._options = options
+        self._progress = progress
+        self._history = history
+        self._clock = clock
+        self._boxes: list[BoxHost] = list(runner.inventory.boxes)
+        self._memory = _Memory()
+        self._started = clock()
+        self.on_look: Callable[[Observation], None] = lambda seen: None
+
+    @property
+    def box(self) -> BoxHost:
+        return self._boxes[0]
+
+    @property
+    def store(self) -> StateStore:
+        return StateStore(self.box.required("tenant_state_dir"))
+
+    @property
+    def project(self) -> str:
+        return self.box.required("tenant_project")
+
+    @property
+    def run_id(self) -> str:
+        return str(self._spec["id"])
+
+    def run(self) -> GoResult:
+        """Until the results are home (and, with consent, the box is gone).
+
+        :raises TenantFailure: with the exit code of DESIGN's table; ``training_failed`` after its logs came home.
+        """
+        receipt = self.home()
+        if receipt is not None:
+            self._progress.emit("result", f"run {self.run_id} is home already: nothing is trained again", self.box.name)
+            self._prefer(str(receipt.get("box", "")))
+        else:
+            self._choose_candidate()
+            receipt = self._drive()
+        return self._end(receipt)
+
+    def home(self) -> Mapping[str, Any] | None:
+        """The complete receipt of this very spec, or None."""
+        return self.store.finished_receipt(self.project, self.run_id, str(self._spec["spec_sha256"]))
+
+    def _prefer(self, name: str) -> None:
+        self._boxes.sort(key=lambda box: box.name != name)
+
+    def _choose_candidate(self) -> None:
+        """The first candidate that is rented already goes first; the others wait for their turn."""
+        wanted = [str(name) for name in self._spec.get("candidates") or []]
+        if wanted:
+            self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
+        seen = self._observer.observe(self.run_id)
+        rented = [box.name for box in self._boxes if seen[box.name].provider not in ("absent", "unreachable")]
+        if rented:
+            self._prefer(rented[0])
+        if len(self._boxes) > 1:
+            others = ", ".join(box.name for box in self._boxes[1:])
+            self._progress.emit("note", f"works on {self.box.name}; further candidates in this order: {others}")
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def _drive(self) -> Mapping[str, Any]:
+        while True:
+            self._runner.interrupts.check()
+            seen = self._look()
+            if self._clock() - self._started > self._options.deadline_s:
+                self._deadline_passed(seen)
+            receipt = self.home()
+            action = decide.decide(self._situation(seen, receipt is not None))
+            if action.kind == decide.FINISH and receipt is not None:
+                return receipt
+            self._act(action, seen)
+
+    def _look(self) -> Observation:
+        seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
+        memory = self._memory
+        memory.absent_readings = memory.absent_readings + 1 if seen.provider == "absent" else 0
+        key = (seen.provider, seen.contact, seen.run_state)
+        if key != memory.seen:
+            memory.seen, memory.seen_since, memory.quiet_rounds = key, self._clock(), 0
+        if seen.run_state in ("running", "queued") and not memory.brought_up:
+            memory.brought_up = True
+        self._note_resumed(seen)
+        self.on_look(seen)
+        return seen
+
+    def _situation(self, seen: Observation, home: bool) -> decide.Situation:
+        return decide.Situation(
+            home=home,
+            provider=seen.provider,
+            absent_readings=self._memory.absent_readings,
+            contact=seen.contact,
+            run_state=seen.run_state,
+            brought_up=self._memory.brought_up,
+            unchanged_s=self._clock() - self._memory.seen_since,
+        )
+
+    def _act(self, action: decide.Action, seen: Observation) -> None:
+        if action.kind == decide.WAIT:
+            self._wait(action, seen)
+        elif action.kind == decide.BRING_UP:
+            self._bring_up(action, seen)
+        elif action.kind == decide.HARVEST:
+            self._playbook("harvest", "harvest", {}, retry=True)
+        elif action.kind == decide.HARVEST_FAILED:
+            self._fail(seen)
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait(self, action: decide.Action, seen: Observation) -> None:
+        if seen.run_state == "running":
+            self._tell_training(seen)
+            self._pull_if_due(seen)
+        else:
+            problem = f" ({seen.problem})" if seen.problem else ""
+            self._progress.emit("wait", action.why + problem, seen.box)
+        pause = decide.back_off(self._memory.quiet_rounds, self._options.poll_s, self._options.poll_most_s)
+        self._memory.quiet_rounds += 1
+        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+
+    def _left_s(self) -> float:
+        return max(self._options.deadline_s - (self._clock() - self._started), 0.0)
+
+    def _tell_training(self, seen: Observation) -> None:
+        run = seen.run
+        if run is None:
+            return
+        known: dict[str, Any] = {
+            "step": run.step,
+            "steps": run.steps,
+            "loss": run.loss,
+            "steps_per_s": self._rate(run.step),
+            "eta_s": run.eta_s,
+            "at_risk_s": self._at_risk_s(),
+            "price_per_hour": seen.item.dph_total if seen.item else None,
+        }
+        if known["eta_s"] is None and known["steps_per_s"] and run.steps and run.step is not None:
+            known["eta_s"] = (run.steps - run.step) / known["steps_per_s"]
+        known = {name: value for name, value in known.items() if value is not None}
+        self._progress.emit("training", training_text(known) or "training", seen.box, **known)
+
+    def _rate(self, step: int | None) -> float | None:
+        """Steps per second since training was first seen on this box."""
+        if step is None:
+            return None
+        first = self._memory.step_at
+        if first is None or step < first[0]:
+            self._memory.step_at = (step, self._clock())
+            return None
+        elapsed = self._clock() - first[1]
+        return (step - first[0]) / elapsed if step > first[0] and elapsed > 0 else None
+
+    def _at_risk_s(self) -> float:
+        """Seconds of training that would be lost if box and disk vanished now."""
+        since = self._memory.pulled_at if self._memory.pulled_at is not None else self._memory.seen_since
+        return self._clock() - since
+
+    def _pull_if_due(self, seen: Observation) -> None:
+        if self._options.pull_every_s <= 0 or self._at_risk_s() < self._options.pull_every_s:
+            return
+        outcome = self._play("harvest", {"harvest_snapshot": True})
+        self._memory.pulled_at = self._clock()
+        if outcome.ok:
+            step = seen.run.step if seen.run else None
+            self._memory.pulled_step = step
+            self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
+            return
+        failure = outcome.failure(seen.box)
+        why = failure.what if failure else "unknown"
+        self._progress.emit("warning", f"the periodic pull failed and will be repeated: {why}", seen.box)
+
+    # -- acting --------------------------------------------------------------------------------------------------
+
+    def _bring_up(self, action: decide.Action, seen: Observation) -> None:
+        if action.interruption:
+            self._note_interruption(action, seen)
+        else:
+            self._progress.emit("note", action.why, seen.box)
+        try:
+            self._playbook("train", "bring up", {}, retry=self._memory.brought_up)
+        except TenantFailure as failure:
+            if self._memory.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
+                raise
+            refused = self._boxes.pop(0)
+            self._memory = _Memory()
+            self._progress.emit("warning", f"{failure.what}; trying {self.box.name} next", refused.name)
+            return
+        if self._memory.failures == 0:
+            self._memory.brought_up = True
+            self._memory.pulled_at = self._memory.step_at = None
+            self._give_standing_approval()
+
+    def _note_interruption(self, action: decide.Action, seen: Observation) -> None:
+        step = self._memory.step_at[0] if self._memory.step_at else None
+        self._progress.emit("warning", f"interrupted: {action.why}", seen.box)
+        if not self._memory.resumed_from_pending:
+            self._history.append(
+                "interruption",
+                box=seen.box,
+                why=action.why,
+                provider=seen.provider,
+                generation=seen.generation,
+                step=step,
+            )
+        self._memory.resumed_from_pending = True
+
+    def _note_resumed(self, seen: Observation) -> None:
+        if not self._memory.resumed_from_pending or seen.run_state != "running" or seen.run is None:
+            return
+        if seen.run.step is None:
+            return
+        self._memory.resumed_from_pending = False
+        self._history.append("resumed", box=seen.box, step=seen.run.step, generation=seen.generation)
+        self._progress.emit("note", f"training goes on, first seen at step {seen.run.step}", seen.box)
+
+    def _play(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
+        variables = {"tenant_run": self._spec["source"], **extra_vars}
+        return self._runner.run(playbook, [self.box.name], variables, deadline_s=min(max(self._left_s(), 60.0), 7200.0))
+
+    def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> None:
+        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row."""
+        outcome = self._play(playbook, extra_vars)
+        if outcome.ok:
+            self._memory.failures = 0
+            return
+        failure = outcome.failure(self.box.name)
+        self._memory.failures += 1
+        passing = failure is not None and failure.kind in PASSING
+        if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
+            outcome.raise_for_failure()
+        pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+        why = failure.what if failure else ""
+        self._progress.emit("wait", f"{what} did not succeed ({why}); again in {duration(pause)}", self.box.name)
+        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+
+    def _fail(self, seen: Observation) -> None:
+        """The run failed: bring home what there is, park the box, and say so."""
+        state = seen.run_state
+        self._progress.emit("failure", f"the run is {state}; bringing its logs home", seen.box)
+        outcome = self._play("harvest", {"harvest_snapshot": state != "failed"})
+        where = f"{self.box.text('tenant_results_dir')}/{self.project}/{self.run_id}/{self.box.name}"
+        safe = (
+            f"what it left is in {where}" if outcome.ok else "nothing on the box was deleted; its logs are still there"
+        )
+        parked = self._park()
+        reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
+        raise TenantFailure(
+            "training_failed",
+            f"run {self.run_id} is {state}{reason}",
+            box=seen.box,
+            safe=f"{safe}; {parked}",
+            fix="read its run.log, correct the code or the spec, and run the same command again",
+        )
+
+    def _deadline_passed(self, seen: Observation) -> None:
+        if seen.contact == "answered" and seen.run is not None:
+            self._play("harvest", {"harvest_snapshot": True})
+        raise TenantFailure(
+            "budget",
+            f"the deadline of {duration(self._options.deadline_s)} has passed and run {self.run_id} is not done",
+            box=seen.box,
+            safe=f"its newest checkpoints were pulled where it answered; {self._park()}",
+            fix="raise deadline_s in the run spec and run the same command again: it continues",
+        )
+
+    def _park(self) -> str:
+        """Stop the meter of compute reversibly; says how the box is left."""
+        outcome = self._play("provision", {"tenant_state": "parked", "provision_smoke": False})
+        if outcome.ok:
+            return "the box is parked: its disk is kept and bills"
+        return "the box could not be parked and goes on billing"
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _end(self, receipt: Mapping[str, Any]) -> GoResult:
+        result = GoResult(self.box.name, receipt)
+        seen = self._observer.observe("", [self.box.name])[self.box.name]
+        if seen.provider == "absent":
+            result.destroyed = True
+            self._progress.emit("result", "results are home and verified; no box is rented any more", self.box.name)
+            return result
+        if seen.item is None:
+            return result
+        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        if self._approved(identity):
+            self._destroy(result)
+        else:
+            self._say_what_is_left(result, seen)
+        return result
+
+    def _approved(self, identity: BoxIdentity) -> bool:
+        if not approvals.find(self.store, identity, "destroy") and self._options.approver:
+            reason = self._options.reason or f"run {self.run_id} is home"
+            consent = Consent(self._options.approver, reason)
+            give(self.store, identity, "destroy", consent, receipts_of(self.store, identity))
+        return bool(approvals.find(self.store, identity, "destroy"))
+
+    def _give_standing_approval(self) -> None:
+        """Consent given on the command line before the run, for the generation that now does the work."""
+        if not (self._options.standing and self._options.approver):
+            return
+        seen = self._observer.observe("", [self.box.name])[self.box.name]
+        if seen.item is None:
+            return
+        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        if not approvals.find(self.store, identity, "destroy"):
+            reason = self._options.reason or f"standing approval for run {self.run_id}"
+            consent = Consent(self._options.approver, reason, ttl_s=int(self._left_s()) + 86400, standing=True)
+            give(self.store, identity, "destroy", consent, {})
+
+    def _destroy(self, result: GoResult) -> None:
+        self._runner.interrupts.check()
+        self._play("teardown", {}).raise_for_failure()
+        result.destroyed = True
+        self._progress.emit("result", "results are home and verified; the box is destroyed", self.box.name)
+
+    def _say_what_is_left(self, result: GoResult, seen: Observation) -> None:
+        name = self.box.name
+        result.next_steps = [
+            f"gpu-tenant approve destroy {name} --approver YOU --reason 'run {self.run_id} is home'",
+            f"gpu-tenant teardown -l {name}",
+        ]
+        self._progress.emit(
+            "result",
+            f"results are home and verified; the box is {seen.provider} and kept, because nobody approved its end",
+            name,
+        )
+
+
+def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:
+    """One sentence per box on how it is now, for somebody who just pressed Ctrl-C."""
+    sentences = []
+    for name, seen in observer.observe(run_id, boxes).items():
+        price = seen.item.dph_total if seen.item else None
+        cost = f" at ${price:.4f} an hour" if price is not None and seen.provider == "running" else ""
+        run = f"; run {run_id} is {seen.run_state} there and goes on by itself" if seen.run_state else ""
+        sentences.append(f"{name} is {seen.provider}{cost}{run}")
+    return sentences

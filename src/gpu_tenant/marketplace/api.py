@@ -1,0 +1,392 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The market's REST, as the official client speaks it: requests in, replies out, no HTTP library in between."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import billing
+from .filters import BadFilter, in_order, matches
+from .instances import Phase
+from .market import Market, MarketError
+from .pages import compare_rows, keyset_order, money_page, read_token, selected, write_token
+from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
+from .requests import (
+    bid_in,
+    ids_in,
+    instance_in,
+    json_parameter,
+    number_in,
+    order_from,
+    order_in,
+    page_limit,
+    public_key_in,
+    window,
+)
+from .rows import FILTERABLE
+
+LIST_LIMIT = 25
+SEARCH_LIMIT = 64
+KEPT_LOGS = 200
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. ``base_url`` is how the client reached the server, ``body`` its JSON object or ``{}``."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str = ""
+    token: str | None = None
+
+
+Handler = Callable[[Call], Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """``path`` without a trailing slash; both spellings are served, neither redirects."""
+
+    method: str
+    path: str
+    handler: Handler
+    public: bool = False
+    interval_s: float = 0.0
+
+
+class Api:
+    """Everything the market answers; :meth:`answer` never raises."""
+
+    def __init__(self, market: Market, api_key: str, rate_limits: bool = False) -> None:
+        self._market = market
+        self._api_key = api_key
+        self._rate_limits = rate_limits
+        self._last_call: dict[str, float] = {}
+        self._logs: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def routes(self) -> list[Route]:
+        v0, v1 = "/api/v0", "/api/v1"
+        one = f"{v0}/instances/{{id:int}}"
+        return [
+            Route("GET", f"{v0}/users/current", self.show_user),
+            Route("GET", f"{v0}/gpu_names/unique", self.gpu_names, public=True),
+            Route("POST", f"{v0}/bundles", self.search),
+            Route("GET", f"{v0}/bundles", self.search),
+            Route("PUT", f"{v0}/search/asks", self.search_asks),
+            Route("PUT", f"{v0}/asks/{{id:int}}", self.create, interval_s=4.5),
+            Route("POST", f"{v0}/asks/bulk", self.create_many, interval_s=4.5),
+            Route("GET", f"{v1}/instances", self.list_instances, interval_s=1.0),
+            Route("GET", f"{v0}/instances", self.retired_list),
+            Route("PUT", f"{v0}/instances", self.change_many, interval_s=1.0),
+            Route("DELETE", f"{v0}/instances", self.destroy_many, interval_s=3.0),
+            Route("GET", f"{v0}/instances/filters", self.list_filters),
+            Route("GET", one, self.show, interval_s=2.0),
+            Route("PUT", one, self.change, interval_s=1.0),
+            Route("DELETE", one, self.destroy, interval_s=3.0),
+            Route("PUT", f"{v0}/instances/reboot/{{id:int}}", self.reboot, interval_s=1.0),
+            Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0),
+            Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5),
+            Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs),
+            Route("GET", "/logs/{name}", self.read_log, public=True),
+            Route("GET", f"{one}/ssh", self.list_instance_keys),
+            Route("POST", f"{one}/ssh", self.attach_key),
+            Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0),
+            Route("GET", f"{v0}/ssh", self.list_keys),
+            Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0),
+            Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0),
+            Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key),
+            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0),
+            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0),
+            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0),
+            Route("POST", "/control/preempt", self.control_preempt),
+            Route("POST", "/control/release", self.control_release),
+            Route("GET", "/control/bill", lambda _call: self._market.bill()),
+            Route("GET", "/control/state", lambda _call: self._market.control_state()),
+        ]
+
+    def answer(self, route: Route, call: Call) -> Reply:
+        try:
+            if not route.public:
+                self._authorize(call)
+            limited = self._too_frequent(route)
+            if limited is not None:
+                return limited
+            result = route.handler(call)
+        except MarketError as refusal:
+            return refusal_reply(refusal)
+        except BadFilter as bad:
+            return refusal_reply(MarketError(400, "invalid_request", str(bad)))
+        return result if isinstance(result, Reply) else Reply(200, result)
+
+    def _authorize(self, call: Call) -> None:
+        if call.token is None:
+            raise MarketError(403, "auth_error", "This action requires login.")
+        if not secrets.compare_digest(call.token.encode(), self._api_key.encode()):
+            raise MarketError(404, "auth_error", "Invalid user key")
+
+    def _too_frequent(self, route: Route) -> Reply | None:
+        if not self._rate_limits or route.interval_s == 0:
+            return None
+        name = f"{route.method} {route.path}"
+        with self._lock:
+            now = time.monotonic()
+            left = self._last_call.get(name, -1e9) + route.interval_s - now
+            if left > 0:
+                headers = {"Retry-After": f"{left:.1f}"}
+                return Reply(429, f"API requests too frequent: endpoint threshold={route.interval_s}", headers)
+            self._last_call[name] = now
+        return None
+
+    # --- account ------------------------------------------------------------------------------------------------
+
+    def show_user(self, _call: Call) -> dict[str, Any]:
+        keys = self._market.account_keys()
+        credit = round(self._market.credit(), 6)
+        return {
+            "id": 100001,
+            "email": "tenant@marketplace.invalid",
+            "username": "tenant",
+            "balance": 0.0,
+            "credit": credit,
+            "ssh_key": keys[0].public_key if keys else None,
+            "sid": "marketplace",
+            "key_id": 1,
+            "host_agreement_accepted": False,
+            "can_pay": True,
+            "has_billing": True,
+        }
+
+    def gpu_names(self, _call: Call) -> dict[str, Any]:
+        return {"gpu_names": self._market.gpu_names()}
+
+    def list_keys(self, _call: Call) -> list[dict[str, Any]]:
+        return [key_row(key) for key in self._market.account_keys()]
+
+    def add_key(self, call: Call) -> dict[str, Any]:
+        return {"success": True, "key": key_row(self._market.add_key(public_key_in(call.body)))}
+
+    def change_key(self, call: Call) -> dict[str, Any]:
+        changed = self._market.change_key(int(call.parameters["id"]), public_key_in(call.body))
+        return {"success": True, "key": key_row(changed)}
+
+    def delete_key(self, call: Call) -> dict[str, Any]:
+        self._market.delete_key(int(call.parameters["id"]))
+        return {"success": True}
+
+    # --- offers -------------------------------------------------------------------------------------------------
+
+    def search(self, call: Call) -> dict[str, Any]:
+        body = call.body or json_parameter(call.query, "q", {})
+        return {"offers": self._found(body)}
+
+    def search_asks(self, call: Call) -> dict[str, Any]:
+        wanted = call.body.get("q", {})
+        return {"offers": self._found(wanted if isinstance(wanted, Mapping) else {})}
+
+    def _found(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        kind = str(wanted.get("type") or "on-demand")
+        interruptible = kind in ("bid", "interruptible")
+        allocated = number_in(wanted, "allocated_storage", 5.0)
+        rows = self._market.offer_rows(interruptible, allocated)
+        found = [row for row in rows if row["disk_space"] >= allocated and matches(row, wanted)]
+        ordered = in_order(found, wanted.get("order") or [["score", "desc"]])
+        limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
+        return [dict(row) for row in ordered[: max(limit, 0)]]
+
+    # --- renting ------------------------------------------------------------------------------------------------
+
+    def create(self, call: Call) -> dict[str, Any]:
+        offer_id = int(call.parameters["id"])
+        try:
+            instance = self._market.rent(order_from(offer_id, call.body))
+        except MarketError as refusal:
+            refusal.extra.setdefault("ask_id", offer_id)
+            raise
+        return {"success": True, "new_contract": instance.id, "instance_api_key": instance.api_key}
+
+    def create_many(self, call: Call) -> dict[str, Any]:
+        results = []
+        for offer_id in ids_in(call.body, "ids"):
+            try:
+                instance = self._market.rent(order_from(offer_id, call.body))
+                results.append({"success": True, "ask_id": offer_id, "new_contract": instance.id})
+            except MarketError as refusal:
+                results.append({**refusal_body(refusal), "ask_id": offer_id})
+        return {"success": all(result["success"] for result in results), "results": results}
+
+    # --- instances ----------------------------------------------------------------------------------------------
+
+    def list_instances(self, call: Call) -> Reply | dict[str, Any]:
+        filters = json_parameter(call.query, "select_filters", {})
+        order = order_in(call.query)
+        everything = self._market.instance_rows()
+        found = [row for row in everything if matches(row, filters, FILTERABLE)]
+        ordered = keyset_order(found, order)
+        after = call.query.get("after_token")
+        if after:
+            place = read_token(after)
+            ordered = [row for row in ordered if compare_rows(row, place, order) > 0]
+        limit = page_limit(call.query, LIST_LIMIT, LIST_LIMIT)
+        page = ordered[:limit]
+        more = len(ordered) > limit
+        counts: dict[str, int] = {}
+        for row in found:
+            counts[row["label"] or ""] = counts.get(row["label"] or "", 0) + 1
+        return {
+            "success": True,
+            "instances_found": len(page),
+            "total_instances": len(found),
+            "label_counts": counts,
+            "next_token": write_token(page[-1], order) if more else None,
+            "instances": [selected(row, json_parameter(call.query, "select_cols", None)) for row in page],
+        }
+
+    def retired_list(self, _call: Call) -> Reply:
+        message = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
+        return Reply(410, {"success": False, "error": "deprecated_endpoint", "msg": message})
+
+    def list_filters(self, _call: Call) -> dict[str, Any]:
+        names = ("actual_status", "verification", "gpu_name")
+        seen = {tuple(row[name] for name in names) for row in self._market.instance_rows()}
+        return {"filters": [dict(zip(names, one, strict=True)) for one in sorted(seen, key=str)]}
+
+    def show(self, call: Call) -> dict[str, Any]:
+        return {"instances": self._market.find_row(int(call.parameters["id"]))}
+
+    def change(self, call: Call) -> dict[str, Any]:
+        self._change(int(call.parameters["id"]), call.body)
+        return {"success": True}
+
+    def change_many(self, call: Call) -> dict[str, Any]:
+        for instance_id in self._known(ids_in(call.body, "ids")):
+            self._change(instance_id, call.body)
+        return {"success": True}
+
+    def _known(self, instance_ids: list[int]) -> list[int]:
+        """The same ids, when every one of them exists: a bulk request does all or nothing."""
+        for instance_id in instance_ids:
+            self._market.instance(instance_id)
+        return instance_ids
+
+    def _change(self, instance_id: int, body: Mapping[str, Any]) -> None:
+        if "label" in body:
+            label = str(body["label"] or "")
+            if len(label) > 1024:
+                raise MarketError(400, "label_too_long", "A label has at most 1024 characters.")
+            self._market.label(instance_id, label)
+        elif body.get("state") == "running":
+            self._market.start(instance_id)
+        elif body.get("state") == "stopped":
+            self._market.stop(instance_id)
+        else:
+            raise MarketError(400, "invalid_args", "state must be running or stopped, or label given.")
+
+    def destroy(self, call: Call) -> dict[str, Any]:
+        self._market.destroy(int(call.parameters["id"]))
+        return {"success": True}
+
+    def destroy_many(self, call: Call) -> dict[str, Any]:
+        for instance_id in self._known(ids_in(call.body, "instance_ids")):
+            self._market.destroy(instance_id)
+        return {"success": True}
+
+    def reboot(self, call: Call) -> dict[str, Any]:
+        self._market.restart(int(call.parameters["id"]), Phase.REBOOTING)
+        return {"success": True}
+
+    def recycle(self, call: Call) -> dict[str, Any]:
+        self._market.restart(int(call.parameters["id"]), Phase.RECYCLING)
+        return {"success": True}
+
+    def change_bid(self, call: Call) -> dict[str, Any]:
+        price = call.body.get("price")
+        self._market.change_bid(int(call.parameters["id"]), None if price is None else bid_in(price))
+        return {"success": True}
+
+    def request_logs(self, call: Call) -> dict[str, Any]:
+        text = self._market.log_text(int(call.parameters["id"]))
+        wanted = str(call.body.get("filter") or "")
+        lines = [line for line in text.splitlines() if wanted in line]
+        tail = call.body.get("tail")
+        if tail not in (None, ""):
+            lines = lines[-int(number_in(call.body, "tail", 0)) :] if number_in(call.body, "tail", 0) > 0 else []
+        name = f"{secrets.token_hex(16)}.log"
+        with self._lock:
+            self._logs[name] = "".join(f"{line}\n" for line in lines)
+            while len(self._logs) > KEPT_LOGS:
+                self._logs.popitem(last=False)
+        return {"success": True, "result_url": f"{call.base_url}/logs/{name}", "msg": "Logs requested."}
+
+    def read_log(self, call: Call) -> Reply:
+        """Unguessable name, no key: the clients fetch a result without one."""
+        with self._lock:
+            text = self._logs.get(call.parameters["name"])
+        if text is None:
+            return Reply(404, {"success": False, "error": "not_found", "msg": "No such log."})
+        return Reply(200, text)
+
+    def list_instance_keys(self, call: Call) -> dict[str, Any]:
+        instance = self._market.instance(int(call.parameters["id"]))
+        rows = [{"id": key.id, "name": "", "public_key": key.public_key} for key in instance.keys]
+        return {"success": True, "ssh_keys": json.dumps(rows)}
+
+    def attach_key(self, call: Call) -> dict[str, Any]:
+        key = self._market.attach_key(int(call.parameters["id"]), public_key_in(call.body))
+        text = json.dumps({**key_row(key), "default": False, "private_key": None})
+        return {"success": True, "msg": "SSH key added to instance.", "key": text}
+
+    def detach_key(self, call: Call) -> dict[str, Any]:
+        self._market.detach_key(int(call.parameters["id"]), int(call.parameters["key"]))
+        return {"success": True, "msg": "SSH key removed from instance."}
+
+    # --- money --------------------------------------------------------------------------------------------------
+
+    def charges(self, call: Call) -> dict[str, Any]:
+        filters = json_parameter(call.query, "select_filters", {})
+        kinds = filters.get("type", {}).get("in")
+        since, until = window(filters.get("day", {}))
+        lines = [] if kinds and "instance" not in kinds else self._market.charges(since, until)
+        return money_page([charge_row(line) for line in lines], call.query)
+
+    def invoices(self, call: Call) -> dict[str, Any]:
+        """Payments. The account was given its credit; nothing was ever paid in."""
+        return money_page([], call.query)
+
+    def old_invoices(self, call: Call) -> dict[str, Any]:
+        since, until = window({"gte": call.query.get("sdate"), "lte": call.query.get("edate")})
+        rows = []
+        for line in self._market.charges(since, until):
+            rows += [
+                {
+                    "type": "charge",
+                    "amount": item.amount,
+                    "timestamp": item.end,
+                    "description": f"Instance {line.instance_id} {item.kind} charge",
+                    "quantity": item.quantity,
+                    "rate": item.rate,
+                    "instance_id": line.instance_id,
+                }
+                for item in line.items
+            ]
+        spent = billing.total(self._market.charges())
+        return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
+
+    # --- rehearsal ----------------------------------------------------------------------------------------------
+
+    def control_preempt(self, call: Call) -> dict[str, Any]:
+        return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}
+
+    def control_release(self, call: Call) -> dict[str, Any]:
+        return {"success": True, "market_price": self._market.release(instance_in(call.body))}

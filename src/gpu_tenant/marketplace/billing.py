@@ -1,0 +1,139 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The bill, as a pure function of what was rented when.
+
+Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth is not
+metered: its lines are zero and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+HOUR_S = 3600.0
+MONTH_H = 720.0
+NOT_METERED = ("bwd", "bwu")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of compute at one price.
+
+    :param start: market seconds.
+    :param end: market seconds, None while it goes on.
+    :param rate: dollars per hour.
+    """
+
+    start: float
+    end: float | None
+    rate: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that the bill of one instance depends on."""
+
+    instance_id: int
+    label: str
+    created_at: float
+    destroyed_at: float | None
+    disk_gb: float
+    storage_cost: float
+    compute: tuple[Segment, ...]
+
+    @property
+    def disk_rate(self) -> float:
+        """Dollars per hour for the disk."""
+        return self.storage_cost * self.disk_gb / MONTH_H
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line: ``kind`` is gpu, disk, bwd or bwu, ``quantity`` hours or gigabytes, ``rate`` dollars for each."""
+
+    kind: str
+    quantity: float
+    rate: float
+    amount: float
+    start: float
+    end: float
+
+    @property
+    def metered(self) -> bool:
+        return self.kind not in NOT_METERED
+
+
+@dataclass(frozen=True)
+class Charge:
+    instance_id: int
+    label: str
+    start: float
+    end: float
+    items: tuple[Item, ...]
+
+    @property
+    def amount(self) -> float:
+        return sum(item.amount for item in self.items)
+
+
+def charge(account: Account, until: float, since: float = 0.0) -> Charge:
+    """What one instance cost between two market times."""
+    start = max(account.created_at, since)
+    end = max(start, min(until, until if account.destroyed_at is None else account.destroyed_at))
+    items = [_stretch("gpu", part.start, part.end, part.rate, since, until) for part in account.compute]
+    items.append(_stretch("disk", account.created_at, account.destroyed_at, account.disk_rate, since, until))
+    items += [Item(kind, 0.0, 0.0, 0.0, start, end) for kind in NOT_METERED]
+    return Charge(account.instance_id, account.label, start, end, tuple(items))
+
+
+def charges(accounts: Iterable[Account], until: float, since: float = 0.0) -> list[Charge]:
+    """The charges of every instance that existed between two market times, oldest first."""
+    existed = [
+        account
+        for account in accounts
+        if account.created_at <= until and (account.destroyed_at is None or account.destroyed_at >= since)
+    ]
+    return sorted((charge(account, until, since) for account in existed), key=lambda line: line.instance_id)
+
+
+def total(lines: Iterable[Charge]) -> float:
+    return sum(line.amount for line in lines)
+
+
+def bill_as_dict(lines: list[Charge], now: float) -> dict[str, Any]:
+    """The bill as the control API shows it."""
+    return {
+        "now": now,
+        "currency": "USD",
+        "total": total(lines),
+        "not_metered": list(NOT_METERED),
+        "instances": [
+            {
+                "id": line.instance_id,
+                "label": line.label,
+                "start": line.start,
+                "end": line.end,
+                "amount": line.amount,
+                "items": [
+                    {
+                        "type": item.kind,
+                        "quantity": item.quantity,
+                        "rate": item.rate,
+                        "amount": item.amount,
+                        "metered": item.metered,
+                    }
+                    for item in line.items
+                ],
+            }
+            for line in lines
+        ],
+    }
+
+
+def _stretch(kind: str, start: float, end: float | None, rate: float, since: float, until: float) -> Item:
+    first = max(start, since)
+    last = max(first, until if end is None else min(end, until))
+    hours = (last - first) / HOUR_S
+    return Item(kind, hours, rate, hours * rate, first, last)

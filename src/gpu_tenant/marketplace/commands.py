@@ -1,0 +1,92 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""``gpu-tenant marketplace``: the command line of the marketplace."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+import click
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from .config import ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+
+
+@click.group(name="marketplace", help="A local market that speaks vast.ai's REST and lets real boxes.")
+def marketplace_group() -> None:
+    return
+
+
+@marketplace_group.command(name="serve", help="Serve the market until Ctrl-C, which ends the processes of every box.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8383, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--api-key",
+    envvar="GPU_TENANT_MARKETPLACE_KEY",
+    help="Key that clients send; without one a random key is made and shown.",
+)
+@click.option("--engine", type=click.Choice(ENGINES), default="process", show_default=True, help="What a box is.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which market is drawn.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Directory of boxes and bill.")
+@click.option("--speed", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Market seconds a second.")
+@click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
+@click.option("--stopped-as", type=click.Choice(STOPPED_AS), default="exited", show_default=True, help="Dialect.")
+@click.option("--rate-limits/--no-rate-limits", default=False, show_default=True, help="The market's own intervals.")
+@click.option("--image", default="", help="Image of the podman engine; built when not given.")
+@click.option("--json", "as_json", is_flag=True, help="Announce the address as one line of JSON.")
+def serve_command(
+    port: int,
+    api_key: str | None,
+    engine: str,
+    seed: int,
+    state: Path | None,
+    speed: float,
+    boot_s: float,
+    stopped_as: str,
+    rate_limits: bool,
+    image: str,
+    as_json: bool,
+) -> None:
+    # Imported late: the server's libraries are not needed to show the help.
+    from .server import Served, serve
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    config = MarketplaceConfig(
+        port=port,
+        api_key=api_key or secrets.token_hex(16),
+        engine=engine,
+        seed=seed,
+        state=(state or default_state_directory()).absolute(),
+        speed=speed,
+        boot_s=boot_s,
+        stopped_as=stopped_as,
+        rate_limits=rate_limits,
+        image=image,
+    )
+
+    def announce(served: Served) -> None:
+        if as_json:
+            click.echo(json.dumps({"url": served.url, "state": str(config.state), "engine": served.engine}))
+            return
+        click.echo(f"The marketplace answers on {served.url} (engine {engine}, state {config.state})")
+        click.echo(f"Boxes: {served.engine['isolation']}; log in as {served.engine['login']}")
+        click.echo(f"Clients: export VAST_URL={served.url} VAST_API_KEY={'…' if api_key else config.api_key}")
+        click.echo("Ctrl-C ends it and every box.")
+
+    # Until the server listens to signals itself, an end asked for is an interruption like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve(config, announce)
+    except TenantFailure as failure:
+        click.echo(f"Error: {failure}", err=True)
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        click.echo("The marketplace ended, and every box with it.", err=True)
+
+
+def main() -> None:
+    marketplace_group(prog_name="gpu-tenant marketplace")

@@ -1,0 +1,43 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a marketplace is started with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENGINES = ("process", "podman", "none")
+STOPPED_AS = ("exited", "stopped")
+
+
+def default_state_directory() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "gpu-tenant" / "marketplace"
+
+
+@dataclass(frozen=True)
+class MarketplaceConfig:
+    """:param port: 0 takes any free one.
+    :param speed: market seconds per real second.
+    :param boot_s: real seconds that a box takes to start, at least.
+    :param destroy_lag_s: real seconds for which a destroyed box's row stays.
+    :param stopped_as: ``actual_status`` of a stopped box; sources differ.
+    :param rate_limits: answer 429 to requests that come faster than the market's published intervals.
+    :param image: the podman engine's image.
+    """
+
+    port: int
+    api_key: str = field(repr=False)
+    host: str = "127.0.0.1"
+    engine: str = "process"
+    seed: int = 0
+    state: Path = field(default_factory=default_state_directory)
+    speed: float = 1.0
+    boot_s: float = 0.4
+    destroy_lag_s: float = 0.3
+    stopped_as: str = "exited"
+    rate_limits: bool = False
+    credit: float = 100.0
+    image: str = ""

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The control directory of a box: scripts and facts of one start, which the box sees read-only at ``/.box``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from . import box_root
+from .base import BoxSpec, EngineError
+
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+
+
+def write_control(
+    directory: Path,
+    spec: BoxSpec,
+    scripts: dict[str, str],
+    control: PurePosixPath = box_root.CONTROL_IN_BOX,
+    home: str = "/root",
+    variables: dict[str, str] | None = None,
+) -> None:
+    """Fill a control directory for one start.
+
+    :param scripts: what the engine adds to the files that every box has.
+    :param control: where the box sees the directory.
+    :param variables: of the engine's; the instance's own win.
+    """
+    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+    environment = {**(variables or {}), **spec.environment}
+    files = {
+        "environment": box_root.render_environment(environment, home, control, shell),
+        "onstart.sh": spec.onstart,
+        "card.json": json.dumps({**spec.card.as_dict(), "serial": spec.box_id}),
+        "nvidia_smi.py": Path(__file__).with_name("nvidia_smi.py").read_text(encoding="utf-8"),
+        **scripts,
+    }
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    python = shlex.quote(sys.executable)
+    stand_ins = dict.fromkeys(_python_names(), f'exec {python} "$@"')
+    stand_ins["nvidia-smi"] = f'exec {python} -I -S {shlex.quote(str(control))}/nvidia_smi.py "$@"'
+    (directory / "bin").mkdir(exist_ok=True)
+    for name, command in stand_ins.items():
+        write_program(directory / "bin" / name, f"#!/bin/sh\n{command}\n")
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def write_keys(path: Path, keys: Iterable[str]) -> None:
+    """An authorized_keys file, replaced whole."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text("".join(f"{key.strip()}\n" for key in keys), encoding="utf-8")
+    fresh.chmod(0o600)
+    fresh.replace(path)
+
+
+def make_host_key(path: Path, box_id: int) -> None:
+    """An sshd's own key, made once: a box keeps its face for life."""
+    if path.exists():
+        return
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"box-{box_id}", "-f", str(path)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise EngineError(f"ssh-keygen: {made.stderr.strip()}")
+
+
+def sftp_server() -> str:
+    return next((path for path in SFTP_SERVERS if Path(path).exists()), SFTP_SERVERS[0])
+
+
+def openssh_version() -> tuple[int, int]:
+    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def delete_tree(directory: Path) -> None:
+    """Delete a box's directory, also where the box took away its own permissions. Missing is no error."""
+
+    def make_way(_function: Any, path: str, _error: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+
+    for _attempt in range(8):
+        shutil.rmtree(directory, onerror=make_way)
+        if not directory.exists():
+            return
+    raise EngineError(f"could not delete {directory}")
+
+
+def _python_names() -> tuple[str, ...]:
+    major, minor = sys.version_info[:2]
+    return ("python", f"python{major}", f"python{major}.{minor}")

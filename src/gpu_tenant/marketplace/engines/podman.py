@@ -1,0 +1,216 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Boxes made of containers, by root: each with its own sshd on a loopback port of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from . import box_root
+from .base import LOOPBACK, START_DEADLINE_S, BoxSpec, Engine, EngineError, require_tools
+from .control import SFTP_SERVERS, delete_tree, make_host_key, write_control, write_keys
+from .podman_image import build_image
+
+PACKAGES = {"podman": "podman", "catatonit": "catatonit", "ssh-keygen": "openssh-client", "rsync": "rsync"}
+COMMAND_DEADLINE_S = 120
+POLL_S = 0.05
+# Enough for a training loader, and within what a container engine inside a virtual machine may hand out.
+LIMITS = '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]\n'
+
+
+class PodmanEngine(Engine):
+    """:param state: the market's directory; containers of another market are left alone."""
+
+    name = "podman"
+
+    def __init__(self, image: str, state: Path) -> None:
+        self._image = image
+        self._state = state
+        self._owner = hashlib.sha256(str(state).encode()).hexdigest()[:10]
+        self._waiters: dict[int, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        self._environment = dict(os.environ)
+
+    def check(self) -> None:
+        if os.geteuid() != 0:
+            raise TenantFailure(
+                "config",
+                "the marketplace's engine 'podman' needs root",
+                safe="Nothing was started",
+                fix="Start it as root, or take --engine process",
+            )
+        packages = dict(PACKAGES) if self._image else {**PACKAGES, "mmdebstrap": "mmdebstrap"}
+        require_tools(packages, self.name)
+        if "CONTAINERS_CONF" not in self._environment:
+            self._state.mkdir(parents=True, exist_ok=True)
+            settings = self._state / "containers.conf"
+            runtime = '[engine]\nruntime = "runc"\n' if shutil.which("runc") else ""
+            settings.write_text(LIMITS + runtime, encoding="ascii")
+            self._environment["CONTAINERS_CONF"] = str(settings)
+        self._image = self._image or build_image(self._environment)
+        self._stop_left_over()
+
+    def describe(self) -> dict[str, Any]:
+        isolation = "each box is a podman container on the machine's network, its sshd on the loopback interface"
+        return {"name": self.name, "login": "root", "isolation": isolation, "isolated": True, "image": self._image}
+
+    def create(self, spec: BoxSpec) -> None:
+        control = spec.directory / "control"
+        control.mkdir(parents=True, exist_ok=True)
+        spec.directory.chmod(0o700)
+        make_host_key(control / "host_key", spec.box_id)
+        self.set_keys(spec)
+        mounts = ["--volume", f"{control}:{box_root.CONTROL_IN_BOX}:ro"]
+        for prefix in _prefixes():
+            mounts += ["--volume", f"{prefix}:{prefix}:ro"]
+        self._podman(
+            "create", "--init", "--name", self._container(spec.box_id), "--label", f"gpu-tenant-market={self._owner}",
+            "--hostname", f"C.{spec.box_id}", "--network", "host", "--pull", "never", "--log-driver", "k8s-file",
+            *mounts, self._image, "/bin/sh", f"{box_root.CONTROL_IN_BOX}/init",
+        )  # fmt: skip
+
+    def start(self, spec: BoxSpec) -> None:
+        control = box_root.CONTROL_IN_BOX
+        scripts = {
+            "init": render_container_init(),
+            "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False),
+            "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
+        }
+        write_control(spec.directory / "control", spec, scripts)
+        self.set_keys(spec)
+        name = self._container(spec.box_id)
+        self._podman("start", name)
+        waiter = subprocess.Popen(
+            ["podman", "wait", name],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with self._lock:
+            self._waiters[spec.box_id] = waiter
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not _answers(spec.ports[0]):
+            if waiter.poll() is not None or time.monotonic() > deadline:
+                self.stop(spec.box_id)
+                raise EngineError("the container's sshd did not answer; the instance's log may say why")
+            time.sleep(POLL_S)
+
+    def stop(self, box_id: int) -> None:
+        with self._lock:
+            waiter = self._waiters.pop(box_id, None)
+        if waiter is None:
+            return
+        self._podman("stop", "--time", "0", self._container(box_id))
+        waiter.kill()
+        waiter.wait()
+
+    def destroy(self, spec: BoxSpec) -> None:
+        with self._lock:
+            waiter = self._waiters.pop(spec.box_id, None)
+        self._podman("rm", "--force", "--time", "0", "--ignore", self._container(spec.box_id))
+        if waiter is not None:
+            waiter.kill()
+            waiter.wait()
+        delete_tree(spec.directory)
+
+    def alive(self, box_id: int) -> bool:
+        with self._lock:
+            waiter = self._waiters.get(box_id)
+        return waiter is not None and waiter.poll() is None
+
+    def log(self, spec: BoxSpec) -> str:
+        with contextlib.suppress(EngineError):
+            return self._podman("logs", self._container(spec.box_id))
+        return ""
+
+    def set_keys(self, spec: BoxSpec) -> None:
+        write_keys(spec.directory / "control" / "authorized_keys", spec.keys)
+
+    def close(self) -> None:
+        with self._lock:
+            running = list(self._waiters)
+        for box_id in running:
+            with contextlib.suppress(EngineError):
+                self.stop(box_id)
+
+    def _container(self, box_id: int) -> str:
+        return f"gpu-tenant-{self._owner}-{box_id}"
+
+    def _stop_left_over(self) -> None:
+        """Containers outlive a killed server; they are no running boxes of this one."""
+        mine = f"label=gpu-tenant-market={self._owner}"
+        for container in self._podman("ps", "--quiet", "--filter", mine).split():
+            self._podman("stop", "--time", "0", container)
+
+    def _podman(self, *words: str) -> str:
+        try:
+            done = subprocess.run(
+                ["podman", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                # Logs of a container come on both; podman's own complaints on the second.
+                stderr=subprocess.STDOUT if words[0] == "logs" else subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=self._environment,
+                timeout=COMMAND_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as slow:
+            raise EngineError(f"podman {words[0]} did not finish within {COMMAND_DEADLINE_S} s") from slow
+        if done.returncode != 0:
+            reason = (done.stderr or "").strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+            raise EngineError(f"podman {words[0]}: {reason[0]}")
+        return done.stdout
+
+
+def render_container_init() -> str:
+    """What a container runs below its init: the box's directories, onstart, sshd."""
+    control = box_root.CONTROL_IN_BOX
+    return f"""#!/bin/sh
+mkdir -p /workspace /run/sshd /root
+printf '. {control}/environment\\n' >/etc/profile.d/box.sh
+. {control}/environment
+cd "$HOME" || exit 1
+{box_root.render_onstart_start(control)}
+exec /usr/sbin/sshd -D -f {control}/sshd_config -E /var/log/sshd.log
+"""
+
+
+def _door(spec: BoxSpec) -> box_root.Door:
+    control = box_root.CONTROL_IN_BOX
+    return box_root.Door(
+        ports=spec.ports,
+        login="root",
+        host_key=control / "host_key",
+        authorized_keys=control / "authorized_keys",
+        home=PurePosixPath("/root"),
+        command=f"exec /bin/sh {control}/session",
+    )
+
+
+def _prefixes() -> list[PurePosixPath]:
+    """Python prefixes that an image does not have by itself."""
+    outside = box_root.plan_root([Path(sys.prefix), Path(sys.base_prefix)]).binds
+    own = {PurePosixPath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    return [path for path in outside if path in own]
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+    return False

@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Search filters as the market's server reads them: ``{"column": {"op": value}}``, all of which must hold."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+
+OPTIONS = frozenset(
+    {
+        "order", "type", "limit", "allocated_storage", "disable_bundling", "target_reliability", "extra_ids",
+        "gpu_option", "show_incompatible", "sort_option", "template_id", "q", "select_cols",
+    }
+)  # fmt: skip
+ALIASES = {
+    "reliability2": "reliability",
+    "dphtotal": "dph_total",
+    "dph": "dph_total",
+    "gpu_totalram": "gpu_total_ram",
+    "ubuntu_version": "os_version",
+    "driver_version": "driver_vers",
+    "cuda_vers": "cuda_max_good",
+    "display_active": "gpu_display_active",
+    "dlperf_usd": "dlperf_per_dphtotal",
+    "flops_usd": "flops_per_dphtotal",
+}
+ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+OPERATIONS = ("eq", "neq", *ORDERINGS, "in", "notin")
+
+
+class BadFilter(ValueError):
+    """A column that cannot be filtered, or an operation that does not exist."""
+
+
+def virtual_columns(row: Row) -> dict[str, Any]:
+    """Columns that only filters know, computed from a row."""
+    return {
+        "verified": row.get("verification") == "verified",
+        "datacenter": row.get("hosting_type") == 1,
+        "geolocation": str(row.get("geolocation") or "")[-2:],
+        "external": bool(row.get("external")),
+    }
+
+
+def matches(row: Row, filters: Mapping[str, Any], columns: Iterable[str] | None = None) -> bool:
+    """Whether a row passes every filter.
+
+    :param columns: the columns that may be filtered, None for all of the row's.
+    :raises BadFilter: for another column or an unknown operation.
+    """
+    seen = {**row, **virtual_columns(row)}
+    allowed = set(seen) if columns is None else set(columns)
+    for name, wanted in filters.items():
+        if name in OPTIONS:
+            continue
+        column = ALIASES.get(name, name)
+        if column not in allowed and name in allowed:
+            column = name
+        if column not in allowed:
+            raise BadFilter(f"column {name!r} does not exist or cannot be filtered")
+        conditions = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
+        for operation, value in conditions.items():
+            if not _holds(seen.get(column), operation, value, column):
+                return False
+    return True
+
+
+def in_order(rows: Iterable[Row], order: Iterable[Any]) -> list[Row]:
+    """Rows sorted by ``[[column, "asc"|"desc"], …]``, null values last. BadFilter for a malformed order."""
+    result = list(rows)
+    for entry in reversed(list(order)):
+        if not (isinstance(entry, (list, tuple)) and len(entry) == 2 and str(entry[1]).lower() in ("asc", "desc")):
+            raise BadFilter(f"order {entry!r} is not [column, 'asc' or 'desc']")
+        column = ALIASES.get(str(entry[0]), str(entry[0]))
+        filled = [row for row in result if row.get(column) is not None]
+        filled.sort(key=_sort_key_of(column), reverse=str(entry[1]).lower() == "desc")
+        result = filled + [row for row in result if row.get(column) is None]
+    return result
+
+
+def _holds(have: Any, operation: str, value: Any, column: str) -> bool:
+    if operation not in OPERATIONS:
+        raise BadFilter(f"operation {operation!r} does not exist; there are {', '.join(OPERATIONS)}")
+    if operation in ("in", "notin"):
+        if not isinstance(value, (list, tuple)):
+            raise BadFilter(f"{column}: {operation} needs a list")
+        return any(_equal(have, one, column) for one in value) == (operation == "in")
+    if operation in ("eq", "neq"):
+        return _equal(have, value, column) == (operation == "eq")
+    wanted = _as_number(value, column)
+    if isinstance(have, str):
+        return ORDERINGS[operation](have, str(value))
+    if have is None or wanted is None:
+        return False
+    return ORDERINGS[operation](have, wanted)
+
+
+def _equal(have: Any, value: Any, column: str) -> bool:
+    if have is None or value is None:
+        return have is value
+    if isinstance(have, bool):
+        return have is _as_bool(value)
+    if isinstance(have, (int, float)):
+        wanted = _as_number(value, column)
+        return wanted is not None and abs(have - wanted) <= 1e-9 * max(1.0, abs(have))
+    return str(have).replace("_", " ") == str(value).replace("_", " ")
+
+
+def _as_bool(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    return bool(value)
+
+
+def _as_number(value: Any, column: str) -> float | None:
+    """Clients send numbers as text; a driver version as ``535.86.05`` counts three digits a part."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    text = str(value).strip()
+    if column == "driver_vers" and "." in text:
+        return float(driver_number(text))
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def driver_number(version: str) -> int:
+    """``550.54.14`` -> 550054014. Parts that are no numbers count as 0."""
+    parts = [int(part) if part.isdigit() else 0 for part in version.split(".")]
+    parts = (parts + [0, 0])[:3]
+    return parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]
+
+
+def _sort_key_of(column: str) -> Callable[[Row], tuple[int, Any]]:
+    """Numbers before text."""
+    return lambda row: (int(isinstance(row[column], str)), row[column])

@@ -1,0 +1,234 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""An instance's life, as pure transitions. Times are market seconds, prices dollars per hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from .billing import Account, Segment
+
+
+class Phase(StrEnum):
+    PROVISIONING = "provisioning"
+    LOADING = "loading"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    OUTBID = "outbid"
+    SCHEDULING = "scheduling"
+    EXITED = "exited"
+    REBOOTING = "rebooting"
+    RECYCLING = "recycling"
+    UNLOADED = "unloaded"
+    GONE = "gone"
+
+
+HOLDING_A_CARD = frozenset(
+    {Phase.PROVISIONING, Phase.LOADING, Phase.RUNNING, Phase.REBOOTING, Phase.RECYCLING, Phase.EXITED}
+)
+LOST = frozenset({Phase.UNLOADED, Phase.GONE})
+STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING, Phase.REBOOTING, Phase.RECYCLING})
+
+
+@dataclass(frozen=True)
+class Key:
+    id: int
+    public_key: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One contract.
+
+    :param price: the bid, None for on-demand.
+    :param base_price: what an hour of compute costs.
+    :param boot: counts starts; work for an earlier start is out of date.
+    :param wants_card: whether the tenant wants it to run, though it may be outbid.
+    """
+
+    id: int
+    offer_id: int
+    machine_id: int
+    created_at: float
+    price: float | None
+    base_price: float
+    storage_cost: float
+    disk_gb: float
+    image: str
+    runtype: str
+    ports: tuple[int, ...]
+    label: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    onstart: str | None = None
+    args: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    api_key: str = ""
+    phase: Phase = Phase.STOPPED
+    wants_card: bool = False
+    ever_ran: bool = False
+    boot: int = 0
+    status_msg: str | None = None
+    compute: tuple[Segment, ...] = ()
+    running_since: float | None = None
+    destroyed_at: float | None = None
+
+    @property
+    def is_bid(self) -> bool:
+        return self.price is not None
+
+    @property
+    def live(self) -> bool:
+        return self.phase not in LOST
+
+    def account(self) -> Account:
+        return Account(
+            self.id, self.label or "", self.created_at, self.destroyed_at, self.disk_gb, self.storage_cost, self.compute
+        )
+
+
+@dataclass(frozen=True)
+class States:
+    """How a phase shows on the wire."""
+
+    actual: str | None
+    intended: str
+    current: str
+    next: str
+
+
+def wire_states(instance: Instance, stopped_as: str) -> States:
+    """:param stopped_as: what a stopped box's ``actual_status`` is called, "exited" or "stopped": sources differ."""
+    phase = instance.phase
+    if phase is Phase.PROVISIONING:
+        return States(None, "running", "running", "running")
+    if phase in (Phase.LOADING, Phase.RUNNING, Phase.REBOOTING, Phase.RECYCLING, Phase.EXITED):
+        return States(phase.value, "running", "running", "running")
+    halted = stopped_as if instance.ever_ran else "created"
+    if phase is Phase.SCHEDULING:
+        return States(halted, "running", "stopped", "running")
+    if phase is Phase.UNLOADED:
+        return States(halted, "stopped", "unloaded", "unloaded")
+    return States(halted, "stopped", "stopped", "stopped")
+
+
+def claim(instance: Instance) -> Instance:
+    """The tenant wants it to run."""
+    if instance.phase in HOLDING_A_CARD and instance.phase is not Phase.EXITED:
+        return instance
+    return replace(instance, wants_card=True)
+
+
+def begin_start(instance: Instance) -> Instance:
+    """The card is ours: the box gets started."""
+    phase = Phase.LOADING if instance.ever_ran else Phase.PROVISIONING
+    return replace(instance, phase=phase, boot=instance.boot + 1, wants_card=True, status_msg=None)
+
+
+def loading(instance: Instance) -> Instance:
+    return replace(instance, phase=Phase.LOADING, status_msg=f"Status: Downloaded newer image for {instance.image}")
+
+
+def booted(instance: Instance, now: float) -> Instance:
+    """The box runs: from here on compute bills."""
+    return replace(
+        instance,
+        phase=Phase.RUNNING,
+        ever_ran=True,
+        running_since=now,
+        status_msg=f"success, running {instance.image}/{instance.runtype.split(' ')[0]}",
+        compute=_opened(instance, now),
+    )
+
+
+def failed(instance: Instance, reason: str, now: float) -> Instance:
+    """The box did not start; nobody pays for its card."""
+    halted = _halted(instance, Phase.STOPPED, now)
+    return replace(halted, wants_card=False, status_msg=f"Error: {reason}")
+
+
+def exited(instance: Instance) -> Instance:
+    """Its processes ended by themselves: the contract runs on, and bills, until somebody stops it."""
+    return replace(instance, phase=Phase.EXITED, status_msg="container exited")
+
+
+def stop(instance: Instance, now: float) -> Instance:
+    return replace(_halted(instance, Phase.STOPPED, now), wants_card=False)
+
+
+def outbid(instance: Instance, now: float) -> Instance:
+    """Another tenant took the card. It wants back by itself."""
+    return replace(_halted(instance, Phase.OUTBID, now), wants_card=True)
+
+
+def scheduling(instance: Instance, now: float) -> Instance:
+    """The tenant asked for a start, but the card is another's."""
+    return replace(_halted(instance, Phase.SCHEDULING, now), wants_card=True)
+
+
+def restart(instance: Instance, phase: Phase) -> Instance:
+    """Reboot or recycle: the contract, and its bill, run on."""
+    return replace(instance, phase=phase, boot=instance.boot + 1, status_msg=None)
+
+
+def change_bid(instance: Instance, price: float, now: float) -> Instance:
+    """A new bid; a running box is billed by it from now on."""
+    changed = replace(instance, price=price, base_price=price)
+    if not instance.compute or instance.compute[-1].end is not None:
+        return changed
+    return replace(changed, compute=(*_closed(instance, now), Segment(now, None, price)))
+
+
+def destroy(instance: Instance, now: float) -> Instance:
+    gone = replace(_halted(instance, Phase.UNLOADED, now), wants_card=False, destroyed_at=now)
+    return gone if instance.live else instance
+
+
+def vanish(instance: Instance) -> Instance:
+    return replace(instance, phase=Phase.GONE)
+
+
+def market_stood(instance: Instance, now: float) -> Instance:
+    """The market itself was down: no process of the box lived through it."""
+    if instance.phase in HOLDING_A_CARD:
+        return replace(stop(instance, now), status_msg="stopped: the marketplace was not running")
+    return instance
+
+
+def holder_of_card(instances: Iterable[Instance], floor: float) -> Instance | None:
+    """Who among the contracts on one machine has its card.
+
+    On-demand beats any bid, the highest bid beats the others, none below the market's price ``floor`` has it; between
+    equals the one that has it keeps it, then the older one.
+    """
+    claims = [one for one in instances if one.live and one.wants_card]
+    on_demand = [one for one in claims if not one.is_bid]
+    if on_demand:
+        return min(on_demand, key=lambda one: (one.phase not in HOLDING_A_CARD, one.id))
+    bids = [one for one in claims if one.price is not None and one.price >= floor - 1e-9]
+    return min(bids, key=lambda one: (-(one.price or 0.0), one.phase not in HOLDING_A_CARD, one.id), default=None)
+
+
+def _halted(instance: Instance, phase: Phase, now: float) -> Instance:
+    return replace(
+        instance,
+        phase=phase,
+        boot=instance.boot + 1,
+        compute=_closed(instance, now),
+        running_since=None,
+        status_msg=None,
+    )
+
+
+def _opened(instance: Instance, now: float) -> tuple[Segment, ...]:
+    if instance.compute and instance.compute[-1].end is None:
+        return instance.compute
+    return (*instance.compute, Segment(now, None, instance.base_price))
+
+
+def _closed(instance: Instance, now: float) -> tuple[Segment, ...]:
+    if not instance.compute or instance.compute[-1].end is not None:
+        return instance.compute
+    return (*instance.compute[:-1], replace(instance.compute[-1], end=now))

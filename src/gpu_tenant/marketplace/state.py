@@ -1,0 +1,163 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a market remembers between two runs of its server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from .billing import Segment
+from .instances import Instance, Key, Phase
+
+SCHEMA = 1
+FIRST_INSTANCE_ID = 31_000_001
+
+
+@dataclass
+class MarketState:
+    """Everything that has to survive; ids are counted here so that none is ever used twice."""
+
+    seed: int = 0
+    now: float = 0.0
+    next_id: int = FIRST_INSTANCE_ID
+    next_key_id: int = 500_001
+    instances: dict[int, Instance] = field(default_factory=dict)
+    keys: tuple[Key, ...] = ()
+    raised: dict[int, float] = field(default_factory=dict)
+
+    def take_id(self) -> int:
+        taken = self.next_id
+        self.next_id += 1
+        return taken
+
+    def take_key_id(self) -> int:
+        taken = self.next_key_id
+        self.next_key_id += 1
+        return taken
+
+
+class StateDirectory:
+    """The market's directory, held by one server at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    @property
+    def boxes(self) -> Path:
+        return self.path / "boxes"
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "market.json"
+
+    def acquire(self) -> None:
+        """TenantFailure (config) when another server has it or it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            lock = (self.path / "lock").open("a+", encoding="ascii")
+        except OSError as reason:
+            raise TenantFailure(
+                "config",
+                f"the marketplace cannot write its state to {self.path}: {reason.strerror}",
+                safe="Nothing was started",
+                fix="Choose another directory with --state",
+            ) from reason
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as held:
+            lock.close()
+            raise TenantFailure(
+                "config",
+                f"another marketplace is serving the state in {self.path}",
+                safe="Nothing was started",
+                fix="End that one, or choose another directory with --state",
+            ) from held
+        self._lock = lock
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def load(self, seed: int) -> MarketState:
+        """The remembered state, or a new one. TenantFailure (config) when it is of another seed or unreadable."""
+        try:
+            text = self._file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return MarketState(seed=seed)
+        try:
+            state = state_from_dict(json.loads(text))
+        except (ValueError, KeyError, TypeError) as reason:
+            raise TenantFailure(
+                "config",
+                f"{self._file} is not a marketplace's state: {reason}",
+                safe="It was left as it is",
+                fix="Choose another directory with --state",
+            ) from reason
+        if state.seed != seed:
+            raise TenantFailure(
+                "config",
+                f"the market in {self.path} was drawn from seed {state.seed}, not {seed}",
+                safe="It was left as it is",
+                fix=f"Start it with --seed {state.seed}, or choose another directory with --state",
+            )
+        return state
+
+    def save(self, state: MarketState) -> None:
+        fresh = self._file.with_suffix(".new")
+        with fresh.open("w", encoding="utf-8") as stream:
+            json.dump(state_as_dict(state), stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.chmod(0o600)
+        fresh.replace(self._file)
+
+
+def state_as_dict(state: MarketState) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "seed": state.seed,
+        "now": state.now,
+        "next_id": state.next_id,
+        "next_key_id": state.next_key_id,
+        "instances": [asdict(one) for one in state.instances.values()],
+        "keys": [asdict(key) for key in state.keys],
+        "raised": {str(machine): price for machine, price in state.raised.items()},
+    }
+
+
+def state_from_dict(data: dict[str, Any]) -> MarketState:
+    """ValueError, KeyError or TypeError for anything that :func:`state_as_dict` did not write."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']!r}, this release reads {SCHEMA}")
+    instances = [_instance_from_dict(one) for one in data["instances"]]
+    return MarketState(
+        seed=data["seed"],
+        now=data["now"],
+        next_id=data["next_id"],
+        next_key_id=data["next_key_id"],
+        instances={one.id: one for one in instances},
+        keys=tuple(Key(**key) for key in data["keys"]),
+        raised={int(machine): price for machine, price in data["raised"].items()},
+    )
+
+
+def _instance_from_dict(data: dict[str, Any]) -> Instance:
+    parts = {
+        **data,
+        "phase": Phase(data["phase"]),
+        "ports": tuple(data["ports"]),
+        "args": tuple(data["args"]),
+        "keys": tuple(Key(**key) for key in data["keys"]),
+        "compute": tuple(Segment(**segment) for segment in data["compute"]),
+    }
+    return Instance(**parts)

@@ -1,0 +1,182 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From Ansible's task results to sentences for people, and to the facts that the account keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart, one_line
+from gpu_tenant.progress import Progress, size
+from gpu_tenant.workspace import History
+
+
+class Narrator:
+    """Watches a playbook: tells the progress view, and notes in the history what the account will want to know."""
+
+    def __init__(self, progress: Progress, history: History | None = None) -> None:
+        self._progress = progress
+        self._history = history
+        self._roles: dict[str, str] = {}
+
+    def __call__(self, event: TaskStart | TaskResult) -> None:
+        if event.role and event.role != "box" and self._roles.get(event.box) != event.role:
+            self._roles[event.box] = event.role
+            self._progress.emit("phase", event.role, event.box)
+        if isinstance(event, TaskStart):
+            self._progress.emit("task", event.task.rpartition(" | ")[2], event.box)
+            return
+        self._tell(event)
+
+    def begin(self) -> None:
+        """A new playbook starts: its phases are told again."""
+        self._roles.clear()
+
+    def _tell(self, result: TaskResult) -> None:
+        text = sentence(result)
+        if text:
+            kind = "warning" if result.status in ("failed", "unreachable") else "note"
+            self._progress.emit(kind, text, result.box, action=_module(result), changed=result.changed)
+        facts = notable(result)
+        if facts and self._history is not None:
+            self._history.append(_module(result), box=result.box, **facts)
+
+
+def _module(result: TaskResult) -> str:
+    return result.action.removeprefix(f"{COLLECTION}.")
+
+
+def sentence(result: TaskResult) -> str:
+    """What a finished task has to say; empty for those that say nothing of interest."""
+    if result.status == "skipped":
+        return ""
+    if result.status in ("failed", "unreachable"):
+        return one_line(str(result.result.get("msg") or "it failed without a message"))
+    teller = _SENTENCES.get(_module(result))
+    return one_line(teller(result.result, result.changed)) if teller else ""
+
+
+def notable(result: TaskResult) -> dict[str, Any]:
+    """The few facts of a result that the account tells from; empty when there are none."""
+    if result.status != "ok":
+        return {}
+    teller = _NOTABLE.get(_module(result))
+    return {key: value for key, value in teller(result.result).items() if value is not None} if teller else {}
+
+
+def _offers(res: Mapping[str, Any], changed: bool) -> str:
+    offers = res.get("offers") or []
+    best = res.get("best")
+    if not isinstance(best, Mapping):
+        return f"{len(offers)} offers fit"
+    return f"{len(offers)} offers fit; the best is {offer_text(best)}: {best.get('why', '')}"
+
+
+def offer_text(offer: Mapping[str, Any]) -> str:
+    """``offer 123 (machine 7): 1 x RTX 4090, $0.2100 an hour``."""
+    price = offer.get("price_per_hour")
+    money = f"${price:.4f} an hour" if isinstance(price, (int, float)) else "price unknown"
+    gpu = f"{offer.get('num_gpus') or '?'} x {offer.get('gpu_name') or 'unknown GPU'}"
+    return f"offer {offer.get('id')} (machine {offer.get('machine_id')}): {gpu}, {money}"
+
+
+def _instance(res: Mapping[str, Any], changed: bool) -> str:
+    if isinstance(res.get("would"), Mapping) and res["would"]:
+        return "would do: " + ", ".join(f"{key} {value}" for key, value in res["would"].items() if value)
+    instance = res.get("instance")
+    if not isinstance(instance, Mapping) or not instance:
+        return "it is gone" if changed else ""
+    price = instance.get("price_per_hour")
+    money = f" at ${price:.4f} an hour" if isinstance(price, (int, float)) else ""
+    did = "now" if changed else "already"
+    which = f"instance {instance.get('provider_id')} (g{instance.get('generation')})"
+    return f"{which} is {did} {instance.get('state')}{money}"
+
+
+def _probe(res: Mapping[str, Any], changed: bool) -> str:
+    refusals = res.get("refusals") or []
+    if res.get("admitted") is False or refusals:
+        return "the probe refuses it: " + "; ".join(map(str, refusals))
+    probe = res.get("probe") if isinstance(res.get("probe"), Mapping) else {}
+    return "the probe admits it" + (f"; {probe['statement']}" if probe and probe.get("statement") else "")
+
+
+def _sync(res: Mapping[str, Any], changed: bool) -> str:
+    if not changed or res.get("verified") is not True:
+        return ""
+    moved, seconds = res.get("transferred_bytes") or 0, res.get("seconds") or 0
+    speed = f" at {size(moved / seconds)}/s" if seconds > 0 else ""
+    how = f" by {res['transport']}" if res.get("transport") else ""
+    whole = f"{res.get('files')} files, {size(res.get('bytes') or 0)}"
+    return f"{res.get('transferred_files')} files moved{how} ({size(moved)}{speed}); {whole}, every hash compared"
+
+
+def _receipt(res: Mapping[str, Any], changed: bool) -> str:
+    receipt = res.get("receipt")
+    if not isinstance(receipt, Mapping):
+        return ""
+    loaded = [check for check in receipt.get("checks") or [] if check.get("ok") is True]
+    whole = "complete" if receipt.get("complete") else "partial, of a run that is not done"
+    return f"receipt ({whole}): {receipt.get('files')} files verified, {len(loaded)} of them loaded"
+
+
+def _gate(res: Mapping[str, Any], changed: bool) -> str:
+    if res.get("allowed"):
+        return f"the gate is open ({res.get('rule', 'evidence complete')})"
+    return "the gate stays shut: " + "; ".join(map(str, res.get("missing") or ["evidence is missing"]))
+
+
+def _smoke(res: Mapping[str, Any], changed: bool) -> str:
+    return "the smoke command passed on this machine" if changed else ""
+
+
+def _resume(res: Mapping[str, Any], changed: bool) -> str:
+    steps = [f"{entry.get('cell')} from step {entry.get('step')}" for entry in res.get("checkpoints") or []]
+    return "checkpoints at home to go on from: " + ", ".join(steps) if steps else ""
+
+
+def _message(res: Mapping[str, Any], changed: bool) -> str:
+    message = res.get("msg")
+    return message if isinstance(message, str) else ""
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any], bool], str]] = {
+    "ansible.builtin.debug": _message,
+    "box_probe": _probe,
+    "checked_sync": _sync,
+    "receipt": _receipt,
+    "resume_checkpoint": _resume,
+    "smoke": _smoke,
+    "teardown_gate": _gate,
+    "vast_instance": _instance,
+    "vast_offer_info": _offers,
+}
+
+
+def _offer_facts(res: Mapping[str, Any]) -> dict[str, Any]:
+    return {"best": res.get("best"), "offers": (res.get("offers") or [])[:5], "excluded": res.get("excluded")}
+
+
+def _instance_facts(res: Mapping[str, Any]) -> dict[str, Any]:
+    if not res.get("changed"):
+        return {}
+    return {name: res.get(name) for name in ("instance", "rejected", "gate")}
+
+
+def _probe_facts(res: Mapping[str, Any]) -> dict[str, Any]:
+    probe = res.get("probe") if isinstance(res.get("probe"), Mapping) else {}
+    statement = probe.get("statement") if probe else None
+    return {"admitted": res.get("admitted"), "refusals": res.get("refusals"), "statement": statement}
+
+
+def _gate_facts(res: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: res.get(name) for name in ("allowed", "rule", "missing", "verb")}
+
+
+_NOTABLE: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "box_probe": _probe_facts,
+    "teardown_gate": _gate_facts,
+    "vast_instance": _instance_facts,
+    "vast_offer_info": _offer_facts,
+}

@@ -1,0 +1,301 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Look at boxes without touching them: the provider's list, and the supervisor's word over one pooled connection.
+
+Observing is not a playbook, because starting one costs more than the look. A witness that cannot be reached is
+reported as unreachable; nothing here ever says "gone".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
+from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
+    Box,
+    current_and_superseded,
+    to_box,
+)
+
+from gpu_tenant.hosts import BoxHost
+
+API_TIMEOUT_S = 20.0
+CONNECT_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 30.0
+_NO_SUPERVISOR = 66
+_PARALLEL = 16
+# The newest supervisor on the box answers; its interpreter and root come quoted.
+_ASK = (
+    'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
+    'exec {python} "$p" --root {root} status{run}'
+)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as the supervisor reports it. Numbers are None when the trainer does not write them."""
+
+    state: str
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    eta_s: float | None = None
+    attempt: int | None = None
+    resumed_from: int | None = None
+    reason: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at one box. ``provider`` is the provider's word, or ``unreachable``."""
+
+    box: str
+    at: str
+    provider: str
+    item: Box | None = None
+    superseded: tuple[Box, ...] = ()
+    contact: str = "not_tried"
+    run: RunView | None = None
+    problem: str = ""
+
+    @property
+    def generation(self) -> int:
+        return self.item.generation if self.item else 0
+
+    @property
+    def run_state(self) -> str:
+        return self.run.state if self.run else ""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and as whom a box is reached; ``alias`` is the name that its pinned key goes by."""
+
+    host: str
+    port: int
+    user: str
+    alias: str
+
+
+class Observer:
+    """Looks at boxes. ``control_dir`` is a short folder for the control sockets of pooled connections."""
+
+    def __init__(self, boxes: Sequence[BoxHost], control_dir: str) -> None:
+        self._boxes = {box.name: box for box in boxes}
+        self._control_dir = control_dir
+        self._clients: dict[tuple[str, str], VastClient] = {}
+
+    def client(self, box: str) -> VastClient:
+        """The API client of the account that a box is rented with.
+
+        :raises TenantFailure: kind ``config`` when there is no usable key.
+        """
+        host = self._boxes[box]
+        account = (host.text("vast_api_url", os.environ.get("VAST_URL", DEFAULT_URL)), api_key(host))
+        if account not in self._clients:
+            self._clients[account] = VastClient(
+                account[1], base_url=account[0], timeout_s=API_TIMEOUT_S, retry_for_s=API_TIMEOUT_S
+            )
+        return self._clients[account]
+
+    def observe(self, run_id: str = "", names: Sequence[str] = ()) -> dict[str, Observation]:
+        """Look at all boxes, or at ``names``; ask their supervisors for ``run_id`` (for all runs when empty)."""
+        wanted = [self._boxes[name] for name in names or self._boxes]
+        listed: dict[int, list[Box] | str] = {}
+        for host in wanted:
+            if host.text("platform_driver") == "vast":
+                client = self.client(host.name)
+                if id(client) not in listed:
+                    listed[id(client)] = _list(client)
+        with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
+            looks = [pool.submit(self._look, host, self._listed_for(host, listed), run_id) for host in wanted]
+            return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
+
+    def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
+        if host.text("platform_driver") != "vast":
+            return None
+        return listed[id(self.client(host.name))]
+
+    def _look(self, host: BoxHost, listed: list[Box] | str | None, run_id: str) -> Observation:
+        at = records.utc_now()
+        if isinstance(listed, str):
+            return Observation(host.name, at, "unreachable", problem=listed)
+        if listed is None:
+            return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), run_id)
+        item, superseded = current_and_superseded(listed, host.required("tenant_project"), host.name)
+        if item is None:
+            return Observation(host.name, at, "absent")
+        seen = Observation(host.name, at, item.state, item, tuple(superseded), problem=item.endpoint_problem)
+        if item.state != "running" or not item.host:
+            return seen
+        alias = f"{host.name}.g{item.generation}"
+        return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), run_id)
+
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+        known_hosts = StateStore(host.required("tenant_state_dir")).known_hosts_path(host.name)
+        if host.text("platform_driver") and not _is_pinned(known_hosts, endpoint.alias):
+            return _with(seen, "unpinned", problem="its host key is not pinned yet")
+        command = ssh_command(host, endpoint, known_hosts, self._control_dir) + [_question(host, run_id)]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
+        except FileNotFoundError as error:
+            raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
+        return _read_answer(seen, done, run_id)
+
+
+def _list(client: VastClient) -> list[Box] | str:
+    """The account's boxes, or why they are not known. A refused key is raised: waiting does not mend it."""
+    try:
+        return [to_box(row) for row in client.list_instances()]
+    except TenantFailure as failure:
+        if failure.kind == "config":
+            raise
+        return str(failure)
+
+
+def _with(seen: Observation, contact: str, run: RunView | None = None, problem: str = "") -> Observation:
+    return Observation(seen.box, seen.at, seen.provider, seen.item, seen.superseded, contact, run, problem)
+
+
+def _is_pinned(known_hosts: str, alias: str) -> bool:
+    try:
+        lines = Path(known_hosts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(alias in line.split(" ", 1)[0].split(",") for line in lines)
+
+
+def _question(host: BoxHost, run_id: str) -> str:
+    root = shlex.quote(tenant_root(host))
+    run = f" --run {shlex.quote(check_name('run', run_id))}" if run_id else ""
+    python = shlex.quote(host.text("platform_python", "python3"))
+    return _ASK.format(root=root, python=python, run=run, absent=_NO_SUPERVISOR)
+
+
+def tenant_root(host: BoxHost) -> str:
+    return f"{host.required('platform_data_dir').rstrip('/')}/gpu-tenant"
+
+
+def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir: str) -> list[str]:
+    """The ssh command line for a box, without the remote command: pinned key, no prompts, bounded, pooled."""
+    address, port, user = check_endpoint(endpoint.host, endpoint.port, endpoint.user)
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": CONNECT_TIMEOUT_S,
+        "ServerAliveInterval": 10,
+        "ServerAliveCountMax": 3,
+        "TCPKeepAlive": "yes",
+        "LogLevel": "ERROR",
+    }
+    if control_dir:
+        socket = hashlib.sha256(f"{user}@{address}:{port}/{endpoint.alias}".encode()).hexdigest()[:16]
+        options |= {"ControlMaster": "auto", "ControlPersist": 60, "ControlPath": f"{control_dir}/o{socket}"}
+    if host.text("platform_driver"):
+        options |= {
+            "HostKeyAlias": endpoint.alias,
+            "UserKnownHostsFile": f'"{known_hosts}"',
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes",
+        }
+    command = ["ssh", "-C"]
+    for name, value in options.items():
+        command += ["-o", f"{name}={value}"]
+    if not host.text("platform_driver"):
+        command += shlex.split(host.text("ansible_ssh_common_args"))
+    key = host.text("ansible_ssh_private_key_file")
+    if key:
+        command += ["-i", os.path.expanduser(key), "-o", "IdentitiesOnly=yes"]
+    return [*command, "-p", str(port), "-l", user, "--", address]
+
+
+def static_endpoint(host: BoxHost) -> Endpoint:
+    """The endpoint of a box that a person wrote into the inventory."""
+    user = host.text("ansible_user", host.text("platform_ssh_user", "root"))
+    address = host.text("ansible_host", host.name)
+    return Endpoint(address, int(host.text("ansible_port", "22")), user, address)
+
+
+def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run_id: str) -> Observation:
+    error = done.stderr.decode("utf-8", "replace").strip()[-300:]
+    if done.returncode == _NO_SUPERVISOR:
+        return _with(seen, "no_supervisor", problem="nothing is deployed on it")
+    if done.returncode == 255:
+        return _with(seen, "unreachable", problem=error or "ssh could not connect")
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
+    return _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
+
+
+def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
+    """The run in a supervisor's status, or None when it does not know the run. ``run_id`` empty takes the first."""
+    runs = [run for run in answer.get("runs") or [] if isinstance(run, dict)]
+    run = next((run for run in runs if run_id in ("", run.get("run_id"))), None)
+    if run is None:
+        return None
+    cells = [cell for cell in run.get("cells") or [] if isinstance(cell, dict)]
+    leading = _leading_cell(cells)
+    return RunView(
+        state=str(run.get("state") or ""),
+        step=_whole(leading.get("step")),
+        steps=_whole(leading.get("steps")),
+        loss=_number(leading.get("loss")),
+        eta_s=_number(leading.get("eta_s", leading.get("eta"))),
+        attempt=_whole(leading.get("attempt")),
+        resumed_from=_whole(leading.get("resumed_from_step")),
+        reason="; ".join(map(str, run.get("blocked_by") or [])) or str(leading.get("why") or ""),
+        raw=run,
+    )
+
+
+def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The cell that is at work, else the last one."""
+    live = [cell for cell in cells if cell.get("state") in ("running", "verifying", "copying")]
+    return (live or list(cells) or [{}])[-1]
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def api_key(host: BoxHost) -> str:
+    """The account key for a box: its own variable, else its key file, else the environment. Empty when none."""
+    if host.text("vast_api_key"):
+        return host.text("vast_api_key")
+    path = host.text("vast_api_key_file")
+    if not path:
+        return os.environ.get("VAST_API_KEY", "")
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise TenantFailure(
+            "config",
+            f"cannot read the key file {path}: {error.strerror}",
+            box=host.name,
+            safe="nothing was asked",
+            fix="correct vast_api_key_file; the file holds the key and nothing else",
+        ) from error

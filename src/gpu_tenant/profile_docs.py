@@ -1,0 +1,201 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Renders docs/platforms.md from the platform profiles and their schema, so that the page cannot disagree with them.
+
+``python -m gpu_tenant.profile_docs`` writes the page of a checkout; ``--check`` only says whether it is up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
+
+_INTRODUCTION = """\
+<!-- Rendered from inventories/profiles/group_vars/ by `python -m gpu_tenant.profile_docs`. Edit those files. -->
+
+# Platforms
+
+A platform is an inventory group. Its profile is that group's variables, and everything that is true of one platform
+only lives there: paths, users, verbs, clocks. A new platform that is reached by ssh is one more YAML file.
+
+## Use a profile
+
+Put the box into the group, and enable the profiles by a two-line file `profiles.yml` in your inventory:
+
+```yaml
+---
+plugin: tenant.gpu.profiles
+```
+
+Where your `ansible.cfg` limits the inventory plugins, `enable_plugins` needs `tenant.gpu.profiles` or `auto` among
+them; by default `auto` is.
+
+Your own `group_vars/` and `host_vars/` win over a profile, whatever the order of the inventories. Most keys are plain
+values, so that you override one without repeating the others; only `platform_verbs`, `platform_clocks`,
+`platform_storage` and `platform_spot` are nested and are replaced as a whole. An empty value means none.
+
+The one place that loses is `vars:` of the group `all` written inside an inventory file, because Ansible ranks a
+platform's group above `all` there; write such values into `group_vars/all.yml`.
+
+A box is in exactly one platform group. A profile of your own goes into a folder that `profiles.yml` names by `path:`.
+
+The facts were checked in the month given. Prices and rules change: where money or data depend on one, look at the
+source.
+"""
+
+
+def profiles_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every profile of a folder by its group. ValueError names file, key and fix for one that is not valid."""
+    found = {}
+    for path in profile_schema.profile_files(str(folder)):
+        name = profile_schema.group_name(path)
+        profile = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        problems = profile_schema.problems_as_written(profile, name)
+        if problems:
+            raise ValueError("\n".join(problem.sentence(path) for problem in problems))
+        found[name] = profile
+    return found
+
+
+def render(profiles: dict[str, dict[str, Any]]) -> str:
+    """The whole page."""
+    parts = [_INTRODUCTION, "## At a glance\n", _overview(profiles)]
+    for name in sorted(profiles):
+        parts += [f"## {name}\n", _platform(profiles[name])]
+    parts += ["## Every key\n", _keys()]
+    return "\n".join(parts)
+
+
+def _overview(profiles: dict[str, dict[str, Any]]) -> str:
+    names = sorted(profiles)
+    keys = [key for key in profile_schema.PLATFORM_KEYS if _is_scalar(key)]
+    rows = [[f"`{key}`", *(_cell(profiles[name][key]) for name in names)] for key in keys]
+    return table(["key", *names], rows)
+
+
+def _platform(profile: dict[str, Any]) -> str:
+    parts = ["What happens by itself:\n", _clocks(profile), "How charges end:\n", _verbs(profile)]
+    parts += ["Where data lies:\n", _storage(profile)]
+    spot = profile["platform_spot"]
+    taken = "It cannot be taken away while it runs."
+    if spot["available"]:
+        signal = f", told by {spot['signal']}" if spot["signal"] else ", without a word"
+        taken = f"It can be taken away after {spot['grace_s']} s of grace{signal}."
+    parts.append(taken + "\n")
+    if profile["platform_conveniences"]:
+        parts += ["It saves you work:\n", "\n".join(f"- {line}" for line in profile["platform_conveniences"]) + "\n"]
+    return "\n".join(parts)
+
+
+def _clocks(profile: dict[str, Any]) -> str:
+    rows = [
+        [clock["starts_at"], _after(clock["after"]), _cell(clock["effect"])] for clock in profile["platform_clocks"]
+    ]
+    return table(["from", "after", "effect"], rows)
+
+
+def _after(span: str) -> str:
+    return {"": "unknown", "0s": "at once"}.get(span, re.sub(r"([0-9]+)([a-z])", r"\1 \2", span))
+
+
+def _verbs(profile: dict[str, Any]) -> str:
+    rows = []
+    for plan in ("compute_stop", "park", "full_stop"):
+        for number, one in enumerate(profile["platform_verbs"][plan], 1):
+            rows.append(
+                [
+                    plan.replace("_", " ") + (f" {number}" if len(profile["platform_verbs"][plan]) > 1 else ""),
+                    _cell(one["verb"]),
+                    one["transport"],
+                    _cell(one["stops_compute"]),
+                    _cell(one["stops_storage"]),
+                    _cell(one["keeps"]),
+                    _cell(one["reversible"]),
+                ]
+            )
+    heads = ["to", "verb", "by", "ends compute", "ends storage", "keeps", "reversible"]
+    return table(heads, rows)
+
+
+def _storage(profile: dict[str, Any]) -> str:
+    rows = [
+        [
+            tier["tier"],
+            _cell(tier["path"]),
+            _cell(tier["survives_stop"]),
+            _cell(tier["survives_destroy"]),
+            _cell(tier["cap"]),
+            _cell(tier["locked_to"]),
+        ]
+        for tier in profile["platform_storage"]
+    ]
+    return table(["tier", "path", "survives stop", "survives destroy", "limit", "bound to"], rows)
+
+
+def _keys() -> str:
+    rows = []
+    for key, schema in profile_schema.SCHEMA["properties"].items():
+        kinds = schema.get("type", "")
+        kind = kinds if isinstance(kinds, str) else " or ".join(kinds)
+        choices = ", ".join(f"`{choice}`" if choice else "empty" for choice in schema.get("enum", []))
+        rows.append([f"`{key}`", kind, _cell(schema.get("description", "")) + (f" ({choices})" if choices else "")])
+    return table(["key", "type", "meaning"], rows)
+
+
+def _is_scalar(key: str) -> bool:
+    return key != "platform_name" and profile_schema.SCHEMA["properties"][key].get("type") not in ("object", "array")
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell: nothing that Markdown would take for a column or a tag."""
+    if value is None:
+        return "differs"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "nothing"
+    text = str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ").strip()
+    if not text:
+        return "-"
+    return f"`{text}`" if "{{" in text or text.startswith(("/", "~")) else text
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, or a line that says that there is nothing to show."""
+    if not rows:
+        return "Nothing.\n"
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m gpu_tenant.profile_docs", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: here)")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when the page is out of date")
+    options = parser.parse_args(arguments)
+    page = options.root / "docs" / "platforms.md"
+    try:
+        wanted = render(profiles_in(options.root / "inventories" / "profiles" / "group_vars"))
+        current = page.read_text(encoding="utf-8") if page.exists() else ""
+        if current == wanted:
+            return 0
+        if options.check:
+            print(f"{page} is out of date. Run: python -m gpu_tenant.profile_docs", file=sys.stderr)
+            return 1
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(wanted, encoding="utf-8")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        print(f"cannot render {page}: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Where a box is, asked of a provider that speaks vast.ai's wire, by the real ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from tenant_plays import CORES, ROOT, Plays, words
+
+pytestmark = pytest.mark.integration
+
+KEY = "k3y-that-must-never-be-seen"
+NONCE = "0123456789abcdef"
+
+
+class Provider(ThreadingHTTPServer):
+    """Lists the rows that it is given, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.rows: list[dict[str, Any]] = []
+        self.asked = 0
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def add(self, name: str, generation: int = 1, project: str = "demo", **changes: Any) -> dict[str, Any]:
+        row = {
+            "id": 5000 + len(self.rows),
+            "label": f"gt1/{project}/{name}/g{generation}/{NONCE}",
+            "actual_status": "running",
+            "intended_status": "running",
+            "cur_state": "running",
+            "status_msg": "",
+            "public_ipaddr": "192.0.2.10",
+            "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(40000 + len(self.rows))}]},
+            "ssh_host": "ssh5.vast.ai",
+            "ssh_port": 20001,
+            "machine_id": 77,
+            "dph_total": 0.25,
+            "start_date": 1.0,
+            "extra_env": [["SECRET", "s3cret"]],
+            "image_runtype": "ssh ssh_direc ssh_proxy",
+        }
+        row.update(changes)
+        self.rows.append(row)
+        return row
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        assert self.headers["Authorization"] == f"Bearer {KEY}"
+        rows = self.server.rows
+        body = {"success": True, "instances": rows, "total_instances": len(rows), "next_token": None}
+        data = json.dumps(body if self.server.status == 200 else {"error": "auth_error", "msg": "bad key"}).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    server = Provider()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def controller(request: pytest.FixtureRequest, tmp_path: Path, provider: Provider) -> Plays:
+    plays = Plays(ROOT / getattr(request, "param", CORES[0]) / "bin", tmp_path)
+    (tmp_path / "key").write_text(KEY + "\n", encoding="utf-8")
+    inventory(plays, provider, ["a1"])
+    return plays
+
+
+def inventory(plays: Plays, provider: Provider, names: list[str], **variables: Any) -> None:
+    common = {
+        "tenant_project": "demo",
+        "tenant_state_dir": str(plays.folder / "state"),
+        "vast_api_url": provider.url,
+        "vast_api_key_file": str(plays.folder / "key"),
+        **variables,
+    }
+    plays.write_inventory({"vast": {"hosts": {name: {} for name in names}}, "all": {"vars": common}})
+
+
+def locate(**options: Any) -> dict[str, Any]:
+    return {"name": "locate", "tenant.gpu.box_locate": options}
+
+
+def endpoint(answers: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answers["locate"]["ansible_facts"]["box_endpoint"]
+    return found
+
+
+@pytest.mark.parametrize("controller", CORES, indirect=True)
+def test_the_fact_becomes_the_connection(controller: Plays, provider: Provider) -> None:
+    provider.add("a1", generation=2)
+    provider.add("a1", generation=1, actual_status="exited", cur_state="stopped", intended_status="stopped")
+    provider.add("a1", generation=9, project="other")
+    show = {
+        "name": "show",
+        "ansible.builtin.debug": {
+            "msg": "{{ ansible_host }} {{ ansible_port }} {{ ansible_user }} {{ ansible_ssh_common_args }}"
+        },
+    }
+    answers, done = controller.play([locate(), show])
+    found = endpoint(answers)
+    assert (found["host"], found["port"], found["user"]) == ("192.0.2.10", 40000, "root")
+    assert (found["generation"], found["alias"], found["provider_id"]) == (2, "a1.g2", "5000")
+    assert found["state"] == "running"
+    assert found["superseded"] == [{"provider_id": "5001", "generation": 1, "state": "stopped"}]
+    assert "superseded machines of it are still rented and bill: 5001" in words(done)
+    assert answers["show"]["msg"].startswith("192.0.2.10 40000 root -o HostKeyAlias=a1.g2 ")
+    assert "DEPRECATION" not in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+    for path in (controller.folder / "state").rglob("*"):
+        if path.is_file():
+            assert KEY not in path.read_text()
+            assert "s3cret" not in path.read_text()
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_an_absent_box_fails_closed_and_is_no_failure(controller: Plays, provider: Provider) -> None:
+    answers, done = controller.play([locate()], "--check")
+    found = endpoint(answers)
+    assert (found["state"], found["host"], found["generation"]) == ("absent", "not-located.invalid", 0)
+    assert provider.asked == 1
+    connect = {"name": "ping", "ansible.builtin.raw": "true"}
+    _answers, done = controller.play([locate(), connect], ok=False)
+    assert "unreachable=1" in done.stdout
+    _answers, done = controller.play([locate(require=True)], ok=False)
+    assert "the provider lists no box of this name and project" in words(done)
+
+
+def test_many_boxes_ask_once(controller: Plays, provider: Provider) -> None:
+    names = [f"b{number}" for number in range(12)]
+    for name in names:
+        provider.add(name)
+    inventory(controller, provider, names)
+    controller.play([locate(max_age_s=60), dict(locate(max_age_s=60), name="again")])
+    assert provider.asked == 1
+    controller.play([locate(refresh=True)], "-l", "b0")
+    assert provider.asked == 2
+
+
+def test_a_box_on_record_that_is_not_listed_is_asked_for_twice(controller: Plays, provider: Provider) -> None:
+    store = StateStore(str(controller.folder / "state"))
+    store.update_box("demo", "a1", 1, provider_id="5000", destroyed_at=None)
+    answers, _done = controller.play([locate()])
+    assert endpoint(answers)["state"] == "absent"
+    assert provider.asked == 2
+    provider.add("a1")
+    answers, _done = controller.play([locate(max_age_s=3600)])
+    assert endpoint(answers)["state"] == "running"
+
+
+def test_a_host_name_that_is_an_option_is_never_a_connection(controller: Plays, provider: Provider) -> None:
+    provider.add("a1", public_ipaddr="-oProxyCommand=touch${IFS}ran")
+    answers, done = controller.play([locate()])
+    assert endpoint(answers)["host"] == "not-located.invalid"
+    assert "which cannot be one" in endpoint(answers)["problem"]
+    _answers, done = controller.play([locate(require=True)], ok=False)
+    assert "cannot be reached" in words(done)
+    assert not (controller.folder / "ran").exists()
+
+
+def test_text_of_the_provider_is_never_a_template(controller: Plays, provider: Provider) -> None:
+    provider.add(
+        "a1", public_ipaddr="{{ lookup('pipe', 'touch ran') }}", status_msg="{{ lookup('pipe', 'touch ran') }}"
+    )
+    controller.play([locate(), {"name": "show", "ansible.builtin.debug": {"var": "ansible_facts"}}])
+    assert not (controller.folder / "ran").exists()
+
+
+def test_a_refused_key_is_said_once_for_all_forks(controller: Plays, provider: Provider) -> None:
+    inventory(controller, provider, ["b0", "b1", "b2", "b3"])
+    provider.status = 401
+    _answers, done = controller.play([locate(max_age_s=60)], ok=False)
+    assert provider.asked == 1
+    assert done.stdout.count("failed=1") == 4
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_no_key_is_a_sentence(controller: Plays, provider: Provider) -> None:
+    inventory(controller, provider, ["a1"], vast_api_key_file="")
+    _answers, done = controller.play([locate()], ok=False)
+    assert "there is no API key" in words(done)
+    assert provider.asked == 0
+
+
+def test_a_box_in_two_platforms_is_refused(controller: Plays, provider: Provider) -> None:
+    hosts = json.loads((controller.folder / "hosts.yml").read_text())
+    hosts["autodl"] = {"hosts": {"a1": {}}}
+    controller.write_inventory(hosts)
+    _answers, done = controller.play([locate()], ok=False)
+    assert "the box is in 2 platform groups: autodl, vast" in words(done)
+
+
+def test_a_box_in_no_platform_is_refused(controller: Plays, provider: Provider) -> None:
+    hosts = json.loads((controller.folder / "hosts.yml").read_text())
+    hosts["elsewhere"] = {"hosts": {"e1": {"ansible_connection": "local"}}}
+    controller.write_inventory(hosts)
+    _answers, done = controller.play([locate()], "-l", "e1", ok=False)
+    assert "the box is in no platform group" in words(done)

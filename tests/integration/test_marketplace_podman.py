@@ -1,0 +1,67 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Boxes of the podman engine: the core of what the process engine's must do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from marketplace_tools import DEADLINE_S, Tenant, wait_until
+
+from gpu_tenant.marketplace.testing import running_marketplace
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.podman,
+    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("podman") is None, reason="podman as root is missing"),
+]
+
+
+@pytest.fixture(scope="module")
+def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenant]:
+    with running_marketplace("podman") as market:
+        made = Tenant(market, tmp_path_factory.mktemp("tenant"))
+        made.register_key()
+        yield made
+
+
+def test_a_container_lives_the_life_of_a_box(tenant: Tenant, tmp_path: Path) -> None:
+    offer = tenant.offers(gpu_name={"eq": "RTX 4090"})[0]
+    env = {"TENANT_STAMP": "gt1/p/b/g1/0123456789abcdef"}
+    number = tenant.rent(offer, env=env, onstart='echo "$TENANT_STAMP" >>/workspace/starts')
+    port = tenant.port(number)
+    assert tenant.run(number, "id -un; pwd; echo $TENANT_STAMP").split() == ["root", "/root", env["TENANT_STAMP"]]
+    assert tenant.run(number, "nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits") == "16380\n"
+    assert tenant.run(number, "python3 -c 'import sys; print(sys.prefix)'").strip() == sys.prefix
+    assert tenant.ssh(number, "tty; exit 7", "-tt").returncode == 7
+    (tmp_path / "file").write_bytes(os.urandom(10_000))
+    rsync = ["rsync", "-a", "-e", " ".join(["ssh", *tenant.ssh_options(number)])]
+    subprocess.run([*rsync, f"{tmp_path}/file", f"{tenant.address}:/workspace/"], check=True, timeout=DEADLINE_S)
+    batch = f"get /workspace/file {tmp_path / 'back'}\n"
+    words = ["sftp", "-q", "-b", "-", *tenant.ssh_options(number), tenant.address]
+    subprocess.run(words, input=batch, text=True, check=True, timeout=DEADLINE_S, capture_output=True)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
+
+    process = tenant.run(number, "setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $!").strip()
+    assert tenant.ssh(number, f"kill -0 {process}").returncode == 0
+    tenant.market.preempt(number)
+    assert tenant.ssh(number, "true").returncode == 255
+    tenant.market.release(number)
+    tenant.market.wait_until_running(number)
+    assert tenant.port(number) == port
+    assert tenant.ssh(number, f"kill -0 {process}").returncode != 0
+    assert tenant.run(number, "sha256sum </workspace/file") != ""
+    wait_until(lambda: tenant.run(number, "cat /workspace/starts").split() == [env["TENANT_STAMP"]] * 2)
+
+    tenant.market.request("DELETE", f"/api/v0/instances/{number}/", {})
+    tenant.market.wait_for(number, lambda row: row is None)
+    shown = subprocess.run(
+        ["podman", "ps", "-aq", "--filter", f"name=-{number}$"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == ""

@@ -1,0 +1,236 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The vast modules as Ansible runs them, against the marketplace: the litany, the gate, the secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+
+from gpu_tenant.marketplace.testing import Handle, running_marketplace
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+CAP = 0.9
+
+
+@pytest.fixture(scope="module")
+def market() -> Iterator[Handle]:
+    with running_marketplace(engine="none") as handle:
+        yield handle
+
+
+class Play:
+    """Runs modules in one play on localhost and returns each task's result."""
+
+    def __init__(self, folder: Path, market: Handle) -> None:
+        self.market = market
+        self.folder = folder
+        self.state = folder / "state"
+        self.key_file = folder / "key"
+        self.key_file.write_text(market.api_key + "\n")
+        self.output = ""
+
+    @property
+    def store(self) -> StateStore:
+        return StateStore(str(self.state))
+
+    def run(self, *tasks: dict[str, Any], check: bool = False, arguments: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """Each task's result, in order; tasks do not end the play."""
+        names = [f"result_{number}" for number in range(len(tasks))]
+        written = self.folder / "results.json"
+        written.unlink(missing_ok=True)
+        report = {"dest": str(written), "content": f"{{{{ [{', '.join(names)}] | to_json }}}}", "mode": "0600"}
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {"ansible_python_interpreter": sys.executable},
+            "module_defaults": {
+                "group/tenant.gpu.vast": {"api_url": self.market.url, "api_key_file": str(self.key_file)},
+            },
+            "tasks": [
+                *({"register": name, "ignore_errors": True, **task} for name, task in zip(names, tasks, strict=True)),
+                {"ansible.builtin.copy": report, "check_mode": False, "diff": False},
+            ],
+        }
+        book = self.folder / "play.yml"
+        book.write_text(yaml.safe_dump([play]))
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+        }
+        environment.pop("VAST_API_KEY", None)
+        command = [str(ANSIBLE), "-i", "localhost,", str(book), *(["--check"] if check else []), *arguments]
+        ran = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        self.output = ran.stdout + ran.stderr
+        if not written.exists():
+            pytest.fail(f"rc {ran.returncode}: {self.output[-3000:]}")
+        found: list[dict[str, Any]] = json.loads(written.read_text())
+        return found
+
+    def instance(self, state: str, **options: Any) -> dict[str, Any]:
+        known = {"project": "digits", "name": "vast-a", "state": state, "state_dir": str(self.state), "wait_s": 60}
+        if state in ("present", "started"):
+            known.update(price_cap=CAP, image="python:3.12", disk_gb=20)
+        return {"tenant.gpu.vast_instance": {**known, **options}}
+
+    def offers(self, **options: Any) -> list[dict[str, Any]]:
+        wanted = {"gpu_name": "RTX 4090", "price_cap": CAP, "direct_ports": 0, **options}
+        (found,) = self.run({"tenant.gpu.vast_offer_info": wanted})
+        assert not found.get("failed"), found["msg"]
+        offers: list[dict[str, Any]] = found["offers"]
+        return offers
+
+
+@pytest.fixture
+def play(tmp_path: Path, market: Handle) -> Iterator[Play]:
+    made = Play(tmp_path, market)
+    yield made
+    for row in market.state()["instances"]:
+        if row.get("phase") not in ("gone", "unloaded"):
+            market.request("DELETE", f"/api/v0/instances/{row['id']}/", {})
+
+
+def test_missing_options_are_named(play: Play) -> None:
+    bare, no_cap = play.run(
+        {"tenant.gpu.vast_instance": {"name": "vast-a"}},
+        {"tenant.gpu.vast_instance": {"project": "digits", "name": "vast-a", "state_dir": str(play.state)}},
+    )
+    assert "project" in bare["msg"]
+    assert "price_cap" in no_cap["msg"]
+
+
+def test_the_litany(play: Play) -> None:
+    offers = play.offers()
+    assert offers[0]["why"]
+    (predicted,) = play.run(play.instance("started", offers=offers), check=True, arguments=("--diff",))
+    assert predicted["changed"]
+    assert predicted["would"]["offer"]["id"] == offers[0]["id"]
+    assert predicted["would"]["price_per_hour"] == pytest.approx(offers[0]["price_per_hour"])
+    assert not play.state.exists()
+
+    made, again, info = play.run(
+        play.instance("started", offers=offers),
+        play.instance("started", offers=offers),
+        {"tenant.gpu.vast_instance_info": {"project": "digits"}},
+        arguments=("--diff",),
+    )
+    assert made["changed"], made
+    assert made["instance"]["state"] == "running"
+    assert made["instance"]["price_per_hour"] <= CAP
+    assert made["diff"]["before"]["state"] == "absent"
+    assert not again["changed"]
+    assert again["stamp"] == made["stamp"]
+    assert [box["provider_id"] for box in info["instances"]] == [made["instance"]["provider_id"]]
+    assert info["instances"][0]["is_current"]
+
+    stopped, rest, restarted, running = play.run(
+        play.instance("stopped"), play.instance("stopped"), play.instance("started"), play.instance("started")
+    )
+    assert [result["changed"] for result in (stopped, rest, restarted, running)] == [True, False, True, False]
+    assert running["generation"] == 1
+
+    (would_go,) = play.run(play.instance("absent"), check=True)
+    assert would_go["changed"]
+    gone, still = play.run(play.instance("absent"), play.instance("absent"))
+    assert [gone["changed"], still["changed"]] == [True, False]
+    assert gone["gate"][0]["rule"] == "virgin"
+    assert play.market.row(int(made["instance"]["provider_id"])) is None
+
+
+def test_an_outbid_box_comes_back_with_a_higher_bid(play: Play) -> None:
+    (made,) = play.run(play.instance("started", offers=play.offers()))
+    number = int(made["instance"]["provider_id"])
+    play.market.preempt(number)
+    (seen,) = play.run(play.instance("present"))
+    assert (seen["changed"], seen["instance"]["state"]) == (False, "outbid")
+    (started,) = play.run(play.instance("started", price_cap=20))
+    assert started["changed"], started.get("msg")
+    assert started["instance"]["bid"] > made["instance"]["bid"]
+    assert started["instance"]["state"] == "running"
+
+
+def test_the_gate_stands_in_the_module_and_an_approval_opens_it(play: Play) -> None:
+    (made,) = play.run(play.instance("started", offers=play.offers()))
+    box = made["instance"]
+    play.store.update_box("digits", "vast-a", 1, deploy_started_at="2026-11-21T00:00:00Z")
+    refused, forged = play.run(
+        play.instance("absent"),
+        play.instance("absent", verb_keeps={"destroy": ["disk"]}),
+        arguments=("-e", "approve=true"),
+    )
+    for result in (refused, forged):
+        assert result["failure"]["kind"] == "gate_refused"
+        assert box["provider_id"] in result["msg"]
+    assert play.market.row(int(box["provider_id"])) is not None
+    identity = BoxIdentity("digits", "vast-a", 1, box["provider_id"])
+    loss = {"kind": "loss", "loss": "a rehearsal"}
+    approvals.give(play.store, identity, "destroy", loss, "ada", {"kind": "cli", "ref": "test"}, "rehearsal")
+    (gone,) = play.run(play.instance("absent"))
+    assert gone["gate"][0]["approver"] == "ada"
+
+
+def test_nothing_to_rent_says_why(play: Play) -> None:
+    (found,) = play.run(
+        {"tenant.gpu.vast_offer_info": {"gpu_name": "RTX 4090", "price_cap": 0.0001, "direct_ports": 0}}
+    )
+    assert found["failure"]["kind"] == "no_offer"
+    assert "price_cap" in found["msg"]
+    assert "raise price_cap" in found["failure"]["fix"]
+
+
+def test_keys(play: Play, tmp_path: Path) -> None:
+    private = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
+    option = {"public_key_file": f"{private}.pub"}
+    (predicted,) = play.run({"tenant.gpu.vast_ssh_key": option}, check=True)
+    first, second, refused, gone, still = play.run(
+        {"tenant.gpu.vast_ssh_key": option},
+        {"tenant.gpu.vast_ssh_key": option},
+        {"tenant.gpu.vast_ssh_key": {"public_key_file": str(private)}},
+        {"tenant.gpu.vast_ssh_key": {**option, "state": "absent"}},
+        {"tenant.gpu.vast_ssh_key": {**option, "state": "absent"}},
+    )
+    assert [result["changed"] for result in (predicted, first, second, gone, still)] == [True, True, False, True, False]
+    assert "private key" in refused["msg"]
+    assert "PRIVATE KEY" not in play.output
+
+
+def test_the_key_is_never_shown(play: Play) -> None:
+    given = f"{{{{ lookup('ansible.builtin.file', '{play.key_file}') }}}}"
+    play.run(
+        play.instance("present", offers=[1]),
+        {"tenant.gpu.vast_instance_info": {"api_key": given}},
+        {"tenant.gpu.vast_instance_info": {"api_key": "wrong-" + given}},
+        arguments=("-vvv",),
+    )
+    assert "vast_instance_info" in play.output
+    assert play.market.api_key not in play.output
+
+
+def test_a_bad_key_and_a_dead_market_say_so(play: Play) -> None:
+    wrong, dead, missing = play.run(
+        {"tenant.gpu.vast_instance_info": {"api_key": "wrong"}},
+        {"tenant.gpu.vast_instance_info": {"api_url": "http://console.vast.ai"}},
+        {"tenant.gpu.vast_instance_info": {"api_key_file": str(play.folder / "nowhere")}},
+    )
+    assert "refused the key" in wrong["msg"]
+    assert "key was not sent" in dead["msg"]
+    assert "nowhere" in missing["msg"]
+    assert all(result["failure"]["kind"] == "config" for result in (wrong, dead, missing))

@@ -1,0 +1,267 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Files of the checkpoint helper: what counts as whole, which one is taken, what happens to a damaged one."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenant_checkpoint
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tenant_checkpoint import (
+    CheckpointDamaged,
+    CheckpointError,
+    Checkpoints,
+    checkpoint_name,
+    find_newest,
+    read_checkpoint,
+    step_of,
+    write_json,
+    write_torch,
+)
+
+
+def save_at(folder: Path, step: int, weight: float | None = None, **options: Any) -> Path:
+    """A whole checkpoint of a one-number model whose weight is its step."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, float(step) if weight is None else weight)
+    checkpoints = Checkpoints({"model": model}, directory=str(folder), keep_last=1000, environ={}, **options)
+    checkpoints.step = step
+    return Path(checkpoints.save())
+
+
+def weight_of(state: dict[str, Any] | None) -> float:
+    assert state is not None
+    return float(state["objects"]["model"]["weight"])
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *broken: Path) -> None:
+    """Reading one of ``broken`` fails as a bad disk does. (Permissions would not stop root.)"""
+    whole = tenant_checkpoint._archive_problem
+
+    def fail(path: str) -> str:
+        if Path(path) in broken:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return whole(path)
+
+    monkeypatch.setattr(tenant_checkpoint, "_archive_problem", fail)
+
+
+def test_the_helper_is_python_3_8() -> None:
+    source = Path(tenant_checkpoint.__file__).read_text()
+    ast.parse(source, feature_version=(3, 8))
+
+
+@given(st.integers(0, 10**10 - 1))
+def test_names_carry_their_step_and_sort_by_it(step: int) -> None:
+    assert step_of(checkpoint_name(step)) == step
+    assert checkpoint_name(step) >= checkpoint_name(step // 2)
+
+
+@pytest.mark.parametrize("name", ["step-1.pt", "step-00000000001.pt", "best.pt", ".step-0000000001.pt.tmp", "step-00"])
+def test_other_names_have_no_step(name: str) -> None:
+    assert step_of(name) is None
+
+
+def test_what_is_saved_loads_safely_and_mapped(tmp_path: Path) -> None:
+    path = save_at(tmp_path, 7)
+    state = torch.load(path, weights_only=True, mmap=True)
+    assert state["schema"] == "gpu-tenant/checkpoint/v1"
+    assert state["step"] == 7
+    assert weight_of(state) == 7.0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-0000000007.pt"]
+
+
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_found_unless_it_changes_nothing(tmp_path: Path, at: float, bit: int) -> None:
+    path = save_at(tmp_path, 3)
+    good = path.read_bytes()
+    whole = read_checkpoint(str(path))
+    content = bytearray(good)
+    content[int(at * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        state = read_checkpoint(str(path))
+    except CheckpointDamaged:
+        return
+    finally:
+        path.write_bytes(good)
+    assert weight_of(state) == 3.0
+    assert {key: state[key] for key in ("step", "epoch", "config", "best")} == {
+        key: whole[key] for key in ("step", "epoch", "config", "best")
+    }
+    assert torch.equal(state["rng"]["torch"], whole["rng"]["torch"])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kept=st.floats(0, 1, exclude_max=True), zeros=st.booleans())
+def test_a_file_cut_short_or_ending_in_zeros_is_damaged(tmp_path: Path, kept: float, zeros: bool) -> None:
+    path = save_at(tmp_path, 3)
+    content = path.read_bytes()
+    cut = int(kept * len(content))
+    path.write_bytes(content[:cut] + (b"\0" * (len(content) - cut) if zeros else b""))
+    with pytest.raises(CheckpointDamaged):
+        read_checkpoint(str(path))
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch"])
+def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / checkpoint_name(1)
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    else:
+        torch.save({"schema": tenant_checkpoint.SCHEMA, "step": Evil()}, path)
+    found = find_newest([str(tmp_path)])
+    assert found.state is None
+    assert found.skipped[0].quarantined
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [{"schema": "gpu-tenant/checkpoint/v2"}, {"schema": tenant_checkpoint.SCHEMA}, [1]])
+def test_a_torch_file_that_is_no_checkpoint_of_this_version_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointDamaged, match=r"not a gpu-tenant/checkpoint/v1|missing"):
+        read_checkpoint(str(tmp_path / "x.pt"))
+
+
+def test_the_highest_step_wins_over_all_folders_and_the_own_one_at_a_tie(tmp_path: Path) -> None:
+    own, seed, other = tmp_path / "own", tmp_path / "seed", tmp_path / "other"
+    save_at(own, 5, weight=1.0)
+    save_at(seed, 5, weight=2.0)
+    save_at(other, 4)
+    folders = [str(tmp_path / "not there"), str(own), str(seed), str(other)]
+    assert weight_of(find_newest(folders).state) == 1.0
+    save_at(other, 6)
+    assert find_newest(folders).path == str(other / checkpoint_name(6))
+
+
+def test_a_damaged_one_moves_to_quarantine_and_the_one_before_it_is_taken(tmp_path: Path) -> None:
+    save_at(tmp_path, 1)
+    for _time in range(3):
+        newest = save_at(tmp_path, 2)
+        newest.write_bytes(b"torn")
+        found = find_newest([str(tmp_path)])
+        assert weight_of(found.state) == 1.0
+        assert [(skipped.path, skipped.quarantined) for skipped in found.skipped] == [(str(newest), True)]
+    assert sorted(path.name for path in (tmp_path / "quarantine").iterdir()) == [
+        *("step-0000000002.pt", "step-0000000002.pt.1", "step-0000000002.pt.2")
+    ]
+
+
+def test_a_checkpoint_under_a_wrong_name_is_damaged(tmp_path: Path) -> None:
+    save_at(tmp_path, 2).rename(tmp_path / checkpoint_name(9))
+    found = find_newest([str(tmp_path)])
+    assert found.state is None
+    assert "its name says another step" in found.skipped[0].reason
+
+
+def test_what_cannot_be_moved_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed, metrics = tmp_path / "resume", tmp_path / "metrics.jsonl"
+    save_at(seed, 1)
+    newest = save_at(seed, 2)
+    newest.write_bytes(b"torn")
+
+    def read_only(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tenant_checkpoint.os, "makedirs", read_only)
+    environ = {"TENANT_RESUME_DIRS": str(seed), "TENANT_METRICS": str(metrics)}
+    checkpoints = Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ=environ)
+    assert checkpoints.resume() == 1
+    assert newest.read_bytes() == b"torn"
+    line = json.loads(metrics.read_text())
+    assert (line["resumed_from"], line["path"]) == (1, str(seed / checkpoint_name(1)))
+    assert [(skipped["path"], skipped["quarantined"]) for skipped in line["skipped"]] == [(str(newest), False)]
+
+
+def test_an_unreadable_one_is_passed_over_but_never_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_at(tmp_path, 1)
+    newest = save_at(tmp_path, 2)
+    unreadable(monkeypatch, newest)
+    found = find_newest([str(tmp_path)])
+    assert weight_of(found.state) == 1.0
+    assert newest.exists()
+    assert not found.skipped[0].damaged
+
+
+def test_with_nothing_but_unreadable_ones_it_refuses_to_start_at_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, save_at(tmp_path, 2))
+    checkpoints = Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ={})
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint can be read now.*Input/output error.*Nothing was changed"
+    ):
+        checkpoints.resume()
+
+
+def test_too_little_memory_does_not_condemn_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_at(tmp_path, 2)
+
+    def no_memory(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(torch, "load", no_memory)
+    with pytest.raises(CheckpointError, match="does not fit into memory"):
+        find_newest([str(tmp_path)])
+    assert path.exists()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    write_torch(str(path), {"a": torch.ones(2)})
+    before = path.read_bytes()
+    (tmp_path / ".model.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises((OSError, RuntimeError)):
+        write_torch(str(path), {"a": torch.zeros(200_000)})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_save_on_a_full_disk_says_what_is_safe_and_what_to_do(tmp_path: Path) -> None:
+    path = save_at(tmp_path, 1)
+    model = torch.nn.Linear(1, 1, bias=False)
+    checkpoints = Checkpoints({"model": model}, directory=str(tmp_path), environ={})
+    checkpoints.resume()
+    checkpoints.step = 2
+    (tmp_path / ".step-0000000002.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises(
+        CheckpointError, match=r"cannot save .*step-0000000002.pt.*No space left.*step-0000000001.pt is safe.*Make room"
+    ):
+        checkpoints.save()
+    assert weight_of(read_checkpoint(str(path))) == 1.0
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    write_json(str(tmp_path / "deep" / "m.json"), {"a": 1})
+    assert json.loads((tmp_path / "deep" / "m.json").read_text()) == {"a": 1}
+
+
+def test_leftovers_of_a_killed_save_are_removed_from_the_own_folder_only(tmp_path: Path) -> None:
+    own, seed = tmp_path / "own", tmp_path / "seed"
+    save_at(own, 1)
+    shutil.copytree(own, seed)
+    for folder in (own, seed):
+        (folder / ".step-0000000002.pt.tmp").write_bytes(b"half")
+        (folder / "notes.tmp").write_bytes(b"not ours")
+    environ = {"TENANT_CHECKPOINT_DIR": str(own), "TENANT_RESUME_DIRS": str(seed)}
+    Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, environ=environ).resume()
+    assert sorted(path.name for path in own.iterdir()) == ["notes.tmp", "step-0000000001.pt"]
+    assert (seed / ".step-0000000002.pt.tmp").exists()

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant.marketplace.billing import Segment
+from gpu_tenant.marketplace.clock import MarketClock
+from gpu_tenant.marketplace.instances import Instance, Key, Phase
+from gpu_tenant.marketplace.state import MarketState, StateDirectory, state_as_dict, state_from_dict
+
+
+def a_state() -> MarketState:
+    key = Key(5, "ssh-ed25519 AAAA", 3.0)
+    instance = Instance(
+        id=31000001,
+        offer_id=1,
+        machine_id=2,
+        created_at=1.0,
+        price=None,
+        base_price=0.3,
+        storage_cost=0.1,
+        disk_gb=20,
+        image="debian",
+        runtype="ssh",
+        ports=(20001, 20002),
+        env={"A": "b"},
+        args=("x",),
+        keys=(key,),
+        phase=Phase.RUNNING,
+        compute=(Segment(1.0, 2.0, 0.3), Segment(3.0, None, 0.3)),
+    )
+    return MarketState(9, 12.5, 31000002, 6, {instance.id: instance}, (key,), {2: 0.7})
+
+
+def test_a_state_survives_being_written_and_read() -> None:
+    assert state_from_dict(json.loads(json.dumps(state_as_dict(a_state())))) == a_state()
+
+
+def test_a_directory_is_served_once(tmp_path: Path) -> None:
+    first, second = StateDirectory(tmp_path), StateDirectory(tmp_path)
+    first.acquire()
+    with pytest.raises(TenantFailure, match="another marketplace"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def test_a_state_is_private(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path / "market")
+    directory.acquire()
+    directory.save(a_state())
+    directory.release()
+    assert (tmp_path / "market").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "market" / "market.json").stat().st_mode & 0o077 == 0
+
+
+def test_another_seed_is_another_market(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path)
+    directory.save(a_state())
+    assert directory.load(9) == a_state()
+    with pytest.raises(TenantFailure, match="seed 9, not 10"):
+        directory.load(10)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1, "seed": 0}'])
+def test_a_strangers_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "market.json").write_text(text)
+    with pytest.raises(TenantFailure) as refusal:
+        StateDirectory(tmp_path).load(0)
+    assert refusal.value.kind == "config"
+    assert (tmp_path / "market.json").read_text() == text
+
+
+def test_ids_only_grow() -> None:
+    state = MarketState()
+    assert [state.take_id() for _ in range(3)] == [31000001, 31000002, 31000003]
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.wall = 1000.0
+        self.monotonic = 50.0
+
+
+def test_a_fast_clock_runs_ahead_of_the_wall() -> None:
+    hands = Hands()
+    clock = MarketClock(3600, 0, lambda: hands.wall, lambda: hands.monotonic)
+    hands.monotonic += 2
+    assert clock.now() == 1000.0 + 7200.0
+
+
+def test_market_time_never_goes_back() -> None:
+    hands = Hands()
+    assert MarketClock(1, 5000.0, lambda: hands.wall, lambda: hands.monotonic).now() == 5000.0
+    assert MarketClock(1, 10.0, lambda: hands.wall, lambda: hands.monotonic).now() == 1000.0
+
+
+def test_a_clock_slower_than_the_wall_is_refused() -> None:
+    with pytest.raises(ValueError, match="speed"):
+        MarketClock(0.5)
+
+
+def test_the_date_header_is_the_markets(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MarketClock(1, 0, lambda: 0.0, lambda: 0.0)
+    assert clock.http_date() == "Thu, 01 Jan 1970 00:00:00 GMT"

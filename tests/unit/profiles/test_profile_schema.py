@@ -1,0 +1,179 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils.danger_clocks import span_s
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_profiles import BASE, SAMPLES, operation, profile, tier
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted((ROOT / "inventories" / "profiles" / "group_vars").glob("*.yml"))
+FACTS = {key for key in profile_schema.PLATFORM_KEYS if key not in ("platform_name", "platform_verbs")}
+
+
+def load(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def names(problems: list[profile_schema.Problem]) -> list[str]:
+    return [problem.key for problem in problems]
+
+
+def test_the_schema_is_json_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(profile_schema.SCHEMA)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_profiles_are_complete(path: Path) -> None:
+    assert profile_schema.problems_as_written(load(path), path.stem) == []
+    assert set(profile_schema.PLATFORM_KEYS) <= set(load(path))
+
+
+def test_vast_autodl_and_ssh_are_shipped() -> None:
+    assert [path.stem for path in SHIPPED] == ["autodl", "ssh", "vast"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_profiles_pin_host_keys_and_keep_connections(path: Path) -> None:
+    arguments = load(path)["ansible_ssh_common_args"]
+    for option in ("StrictHostKeyChecking=yes", "HostKeyAlias=", "UserKnownHostsFile=", "TCPKeepAlive=yes"):
+        assert option in arguments
+    assert "ServerAliveInterval=60" in arguments
+    assert "ServerAliveCountMax=120" in arguments
+
+
+def test_vast_parks_with_its_disk_and_destroys_without() -> None:
+    verbs = load(ROOT / "inventories/profiles/group_vars/vast.yml")["platform_verbs"]
+    assert "disk" in verbs["park"][0]["keeps"]
+    assert "disk" not in verbs["full_stop"][0]["keeps"]
+    assert verbs["park"][0]["stops_storage"] is False
+
+
+def test_autodl_has_its_danger_clock() -> None:
+    clocks = load(ROOT / "inventories/profiles/group_vars/autodl.yml")["platform_clocks"]
+    assert any(span_s(clock["after"]) == 15 * 86400 and clock["starts_at"] == "stopped" for clock in clocks)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["platform_name"])
+def test_the_schema_fits_platforms_to_come(sample: dict[str, Any]) -> None:
+    assert profile_schema.problems_after_merge(sample, sample["platform_name"]) == []
+    jsonschema.Draft202012Validator(profile_schema.SCHEMA).validate(sample)
+
+
+@pytest.mark.parametrize("key", profile_schema.PLATFORM_KEYS)
+def test_every_key_is_required(key: str) -> None:
+    broken = {name: value for name, value in BASE.items() if name != key}
+    (problem,) = profile_schema.problems_as_written(broken)
+    assert problem.key == key
+    assert "is missing" in problem.what
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 300),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(["", "x", "/x", "15d", "none", "mount", "2026-11", "12.4", "a\n", "relative/path"]),
+    st.lists(st.sampled_from(["x", "", "VAST1"]), max_size=2),
+    st.just({}),
+    st.just({"available": True, "grace_s": 0, "signal": ""}),
+    st.just([{"after": "1d", "effect": "x", "starts_at": "stopped"}]),
+    st.just([{"after": "1w", "effect": "", "starts_at": "stopped"}]),
+)
+
+
+@given(key=st.sampled_from(profile_schema.PLATFORM_KEYS), value=JUNK)
+def test_the_validator_agrees_with_a_library(key: str, value: Any) -> None:
+    changed = {**copy.deepcopy(BASE), key: value}
+    ours = profile_schema._check(changed, profile_schema.SCHEMA, "", lambda _value: False)
+    # A whole float is an integer to JSON Schema, and `$` of Python's re also matches before a last newline.
+    if isinstance(value, float) and value.is_integer():
+        return
+    theirs = list(jsonschema.Draft202012Validator(profile_schema.SCHEMA).iter_errors(changed))
+    if value == "a\n":
+        assert bool(ours) >= bool(theirs)
+    else:
+        assert bool(ours) == bool(theirs), (ours, theirs)
+
+
+@given(st.recursive(JUNK, lambda inner: st.dictionaries(st.sampled_from(["platform_name", "x"]), inner), max_leaves=5))
+def test_nothing_makes_it_raise(value: Any) -> None:
+    for problem in profile_schema.problems_as_written(value, "x"):
+        assert problem.key
+        assert problem.what
+        assert problem.fix
+
+
+def test_a_template_is_judged_after_the_merge_only() -> None:
+    written = {**BASE, "platform_endpoint_stable": "{{ x }}", "platform_data_dir": "{{ y }}/data"}
+    assert profile_schema.problems_as_written(written) == []
+    assert names(profile_schema.problems_after_merge(written)) == ["platform_data_dir", "platform_endpoint_stable"]
+
+
+def test_a_typo_is_met_with_a_suggestion() -> None:
+    problems = profile_schema.problems_as_written({**BASE, "platform_gotcha": []})
+    assert [problem.fix for problem in problems] == ["did you mean platform_gotchas?"]
+    assert "ssh.yml: platform_gotcha:" in problems[0].sentence("ssh.yml")
+
+
+def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
+    assert profile_schema.problems_as_written({**BASE, "ansible_port": 22}) == []
+    assert names(profile_schema.problems_as_written({**BASE, "my_color": "red"})) == ["my_color"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"durable_kind": "mount"}, "platform_durable_path"),
+        ({"durable_kind": "mount", "durable_path": "/data"}, "platform_durable_path"),
+        ({"durable_kind": "object", "durable_path": "/data/x"}, "platform_durable_path"),
+        ({"durable_kind": "pull", "durable_path": "/data/x"}, "platform_durable_path"),
+        ({"data_dir": "/elsewhere"}, "platform_data_dir"),
+        ({"storage": [tier("other", "/data", True, True)]}, "platform_data_dir"),
+        ({"storage": [tier("disk", "/data", True, True)] * 2}, "platform_storage"),
+        ({"spot": {"available": True, "grace_s": None, "signal": ""}}, "platform_spot.grace_s"),
+        (
+            {"verbs": {"compute_stop": [], "park": [], "full_stop": [operation("x", ["moon"])]}},
+            "platform_verbs.full_stop[0].keeps",
+        ),
+        (
+            {"verbs": {"compute_stop": [], "park": [operation("x", ["disk"])], "full_stop": []}},
+            "platform_verbs.park[0].reversible",
+        ),
+        (
+            {"verbs": {"compute_stop": [], "park": [operation("x", [], reversible=True)], "full_stop": []}},
+            "platform_verbs.park[0].keeps",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other(changes: dict[str, Any], key: str) -> None:
+    assert names(profile_schema.problems_after_merge(profile("base", **changes))) == [key]
+
+
+def test_one_platform() -> None:
+    platforms = ["autodl", "ssh", "vast"]
+    assert profile_schema.check_one_platform(["all", "vast", "europe"], platforms) == "vast"
+    with pytest.raises(profile_schema.PlatformError, match="2 platform groups: ssh, vast"):
+        profile_schema.check_one_platform(["vast", "ssh"], platforms)
+    with pytest.raises(profile_schema.PlatformError, match="no platform group"):
+        profile_schema.check_one_platform(["europe"], platforms)
+
+
+@given(st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")))
+def test_one_platform_means_exactly_one(host: set[str], platforms: set[str]) -> None:
+    common = host & platforms
+    if len(common) == 1:
+        assert {profile_schema.check_one_platform(sorted(host), sorted(platforms))} == common
+        return
+    with pytest.raises(profile_schema.PlatformError):
+        profile_schema.check_one_platform(sorted(host), sorted(platforms))

@@ -1,0 +1,189 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What one look at a box concludes, and what it never concludes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant import observe, status
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Endpoint, Observation, Observer
+
+ALIAS = "digits-1.g2"
+STATUS = {
+    "runs": [
+        {
+            "run_id": "digits",
+            "state": "running",
+            "cells": [
+                {"cell": "a", "state": "done", "step": 100, "steps": 100},
+                {"cell": "b", "state": "running", "attempt": 2, "step": 42, "steps": 100, "loss": 0.5, "eta_s": 7.0},
+            ],
+        }
+    ]
+}
+
+
+class Provider:
+    """Stands for the API client: a list, or the failure to give one."""
+
+    def __init__(self, rows: list[dict[str, Any]] | TenantFailure) -> None:
+        self.rows = rows
+
+    def list_instances(self) -> list[dict[str, Any]]:
+        if isinstance(self.rows, TenantFailure):
+            raise self.rows
+        return self.rows
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> BoxHost:
+    known_hosts = tmp_path / "known_hosts" / "digits-1"
+    known_hosts.parent.mkdir()
+    known_hosts.write_text(f"{ALIAS} ssh-ed25519 AAAA\n")
+    return BoxHost(
+        "digits-1",
+        {
+            "tenant_project": "demo",
+            "tenant_state_dir": str(tmp_path),
+            "platform_driver": "vast",
+            "platform_name": "vast",
+            "platform_data_dir": "/workspace/",
+            "platform_python": "/opt/my python",
+            "platform_clocks": [
+                {"after": "0s", "effect": "the disk bills", "starts_at": "stopped"},
+                {"after": "15d", "effect": "traffic bills", "starts_at": "always"},
+            ],
+        },
+    )
+
+
+class Box:
+    """Answers instead of ssh; remembers how it was asked."""
+
+    def __init__(self, code: int = 0, out: bytes = b"", error: bytes = b"") -> None:
+        self.answer = (code, out, error)
+        self.asked: list[list[str]] = []
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        self.asked.append(command)
+        code, out, error = self.answer
+        if code < 0:
+            raise subprocess.TimeoutExpired(command, 1)
+        return subprocess.CompletedProcess(command, code, out, error)
+
+
+def look(monkeypatch: pytest.MonkeyPatch, host: BoxHost, rows: Any, box: Box | None = None) -> Observation:
+    observer = Observer([host], "/tmp/gt-test")
+    provider = Provider(rows)
+    monkeypatch.setattr(observer, "client", lambda name: provider)
+    monkeypatch.setattr(observe.subprocess, "run", box or Box(255))
+    return observer.observe("digits")["digits-1"]
+
+
+def test_a_running_box_answers(monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any]) -> None:
+    box = Box(out=json.dumps(STATUS).encode())
+    seen = look(monkeypatch, host, [vast_row], box)
+    assert (seen.provider, seen.contact, seen.generation, seen.run_state) == ("running", "answered", 2, "running")
+    assert seen.run is not None
+    assert (seen.run.step, seen.run.steps, seen.run.loss, seen.run.attempt) == (42, 100, 0.5, 2)
+    command = box.asked[0]
+    assert "HostKeyAlias=digits-1.g2" in command
+    assert "StrictHostKeyChecking=yes" in command
+    assert command[command.index("--") + 1] == "127.0.0.1"
+    assert "'/opt/my python'" in command[-1]
+    assert "/workspace/gpu-tenant/bin" in command[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "contact"),
+    [
+        (255, b"", "unreachable"),
+        (-1, b"", "unreachable"),
+        (0, b"not json", "unreachable"),
+        (127, b"", "unreachable"),
+        (66, b"", "no_supervisor"),
+        (0, b'{"runs": []}', "answered"),
+    ],
+)
+def test_contact(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any], code: int, out: bytes, contact: str
+) -> None:
+    seen = look(monkeypatch, host, [vast_row], Box(code, out))
+    assert (seen.provider, seen.contact, seen.run) == ("running", contact, None)
+
+
+def test_an_unpinned_box_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "known_hosts" / "digits-1").write_text("digits-1.g1 ssh-ed25519 AAAA\n")
+    box = Box()
+    assert look(monkeypatch, host, [vast_row], box).contact == "unpinned"
+    assert box.asked == []
+
+
+def test_a_silent_provider_is_unreachable_and_never_absent(monkeypatch: pytest.MonkeyPatch, host: BoxHost) -> None:
+    seen = look(monkeypatch, host, TenantFailure("provider", "no answer"))
+    assert seen.provider == "unreachable"
+    assert "no answer" in seen.problem
+
+
+def test_a_refused_key_is_an_error(monkeypatch: pytest.MonkeyPatch, host: BoxHost) -> None:
+    with pytest.raises(TenantFailure, match="refused"):
+        look(monkeypatch, host, TenantFailure("config", "the API refused the key"))
+
+
+def test_boxes_of_others_do_not_count(monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any]) -> None:
+    theirs = dict(vast_row, label="gt1/other/digits-1/g9/0123456789abcdef")
+    nobodys = dict(vast_row, id=5, label="my box")
+    assert look(monkeypatch, host, [theirs, nobodys]).provider == "absent"
+
+
+def test_superseded_boxes_are_seen(monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any]) -> None:
+    old = dict(vast_row, id=4000, label="gt1/demo/digits-1/g1/0123456789abcdef")
+    seen = look(monkeypatch, host, [old, vast_row], Box(66))
+    assert [box.provider_id for box in seen.superseded] == ["4000"]
+
+
+@pytest.mark.parametrize("address", ["-oProxyCommand=touch /tmp/x", "a b", ""])
+def test_a_hostile_address_never_reaches_ssh(host: BoxHost, address: str) -> None:
+    with pytest.raises(TenantFailure, match="host"):
+        observe.ssh_command(host, Endpoint(address, 22, "root", ALIAS), "/k", "")
+
+
+def test_the_pool_is_per_generation(host: BoxHost) -> None:
+    old = observe.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g1"), "/k", "/tmp/gt-x")
+    new = observe.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g2"), "/k", "/tmp/gt-x")
+    paths = [next(word for word in command if word.startswith("ControlPath=")) for command in (old, new)]
+    assert paths[0] != paths[1]
+    assert all(len(path) < 80 for path in paths)
+
+
+def test_status_row(host: BoxHost, vast_item: Any) -> None:
+    run = observe.run_view(STATUS, "digits")
+    row = status.row(host, Observation("digits-1", "t", "running", vast_item, contact="answered", run=run))
+    assert row["price_per_hour"] == 0.31
+    assert row["clocks"] == ["traffic bills (after 15d)"]
+    line = status.line(row)
+    assert line["progress"] == "step 42 of 100, 7 s left"
+    stopped = status.row(host, replace(Observation("digits-1", "t", "stopped"), item=vast_item))
+    assert stopped["clocks"] == ["the disk bills", "traffic bills (after 15d)"]
+
+
+def test_the_key_file_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, host: BoxHost, tmp_path: Path) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "from-env")
+    assert observe.api_key(host) == "from-env"
+    path = tmp_path / "key"
+    path.write_text("from-file\n")
+    assert observe.api_key(BoxHost("b", {"vast_api_key_file": str(path)})) == "from-file"
+    assert observe.api_key(BoxHost("b", {"vast_api_key_file": str(path), "vast_api_key": "own"})) == "own"
+    with pytest.raises(TenantFailure, match="cannot read the key file"):
+        observe.api_key(BoxHost("b", {"vast_api_key_file": str(tmp_path / "absent")}))
