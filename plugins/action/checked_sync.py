@@ -26,6 +26,7 @@ class ActionModule(ControllerAction):
         "dest_root": {"type": "str", "default": ""},
         "manifest": {"type": "dict"},
         "exclude": {"type": "list", "elements": "str", "default": DEFAULT_EXCLUDES},
+        "paths": {"type": "list", "elements": "str", "default": []},
         "extra": {"type": "str", "choices": ["report", "quarantine", "refuse"]},
         "transport": {"type": "str", "choices": ["auto", "rsync", "stream"], "default": "auto"},
         "endpoint": {"type": "str", "choices": ["auto", "direct", "proxy"], "default": "auto"},
@@ -60,7 +61,7 @@ class ActionModule(ControllerAction):
             pull=pull,
             src=far if pull else near,
             dest=near if pull else far,
-            files=manifest.files if manifest else self._tree(near, params["exclude"]),
+            files=manifest.files if manifest else self._tree(near, params["exclude"], params["paths"]),
             manifest=manifest,
             dest_root=os.path.expanduser(params["dest_root"]) if pull else params["dest_root"],
             extra=params["extra"] or ("quarantine" if pull else "report"),
@@ -79,11 +80,15 @@ class ActionModule(ControllerAction):
         except roster.BadManifest as error:
             raise self._refusal(str(error), "Make the manifest again with tenant.gpu.manifest") from error
 
-    def _tree(self, root: str, excludes: list[str]) -> tuple[roster.RosterFile, ...]:
+    def _tree(self, root: str, excludes: list[str], paths: list[str]) -> tuple[roster.RosterFile, ...]:
         try:
-            return delivery.scan_tree(root, excludes)
+            tree = delivery.scan_tree(root, excludes)
         except delivery.UnsafeTree as error:
             raise self._refusal(str(error), "Change the tree, or exclude the entry") from error
+        missing = set(paths) - {file.path for file in tree}
+        if missing:
+            raise self._refusal(f"{root} has no {', '.join(sorted(missing))}", "Name files that are there")
+        return tuple(file for file in tree if not paths or file.path in paths)
 
     def _refusal(self, what: str, fix: str) -> TenantFailure:
         return TenantFailure("config", what, box=self.box, safe="Nothing was transferred", fix=fix)

@@ -1,16 +1,8 @@
 # Copyright: (c) 2026, The gpu-tenant authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E402 - ansible-test wants the documentation before the imports
 from __future__ import annotations
-
-import os
-from typing import Any
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible.template import trust_as_template
-from ansible.utils.display import Display
-from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
 
 DOCUMENTATION = r"""
 name: profiles
@@ -56,6 +48,15 @@ plugin: tenant.gpu.profiles
 plugin: tenant.gpu.profiles
 path: platforms
 """
+
+import os
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.template import trust_as_template
+from ansible.utils.display import Display
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
 
 PLATFORM_GROUPS = profile_schema.PLATFORM_GROUPS_VARIABLE
 display = Display()

@@ -31,7 +31,6 @@ from .roster import (
     extra_files,
     hash_regular_file,
 )
-
 from .transfer import modern_rsync
 
 

@@ -120,7 +120,7 @@ def check_path(path: object) -> str:
     try:
         checked.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UnsafeName(f"path {ascii(checked)} is not UTF-8") from error
+        raise UnsafeName(f"path {checked!a} is not UTF-8") from error
     return checked
 
 

@@ -8,10 +8,10 @@ PyYAML is imported inside the reader; everything else is standard library.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from typing import Any
 
+from . import delivery
 from .box import records
 from .box.names import UnsafeName, check_name, check_relative_path
 from .failures import TenantFailure
@@ -152,7 +152,7 @@ class _Reader:
 
     def _with_code(self, spec: dict[str, Any]) -> dict[str, Any]:
         folder = os.path.join(os.path.dirname(self.path), str(spec["code"].get("path", ".")))
-        excluded = [str(pattern) for pattern in spec["code"].get("exclude") or []]
+        excluded = list(ALWAYS_EXCLUDED) + [str(pattern) for pattern in spec["code"].get("exclude") or []]
         if not os.path.isdir(folder):
             self.refuse(("code",), f"the code folder {folder} does not exist")
         files = self._checked(("code",), lambda: code_files(folder, excluded))
@@ -165,6 +165,7 @@ class _Reader:
             source=self.path,
             code_dir=os.path.realpath(folder),
             code_files=files,
+            code_exclude=excluded,
             code_sha256=code_sha256,
             spec_sha256=spec_sha256,
         )
@@ -172,7 +173,7 @@ class _Reader:
     def _checked(self, where: Any, check: Any) -> Any:
         try:
             return check()
-        except UnsafeName as error:
+        except (UnsafeName, delivery.UnsafeTree) as error:
             self.refuse(where if isinstance(where, tuple) else (where,), str(error))
 
     def refuse(self, where: tuple[Any, ...], why: str) -> Any:
@@ -186,27 +187,10 @@ class _Reader:
 
 
 def code_files(folder: str, exclude: list[str]) -> list[dict[str, Any]]:
-    """The code tree as ``[{path, bytes, sha256}]``, sorted by path. UnsafeName for a symlink or an unsafe name."""
-    patterns = list(ALWAYS_EXCLUDED) + exclude
-    found = []
-    for parent, folders, names in os.walk(folder):
-        relative = os.path.relpath(parent, folder)
-        folders[:] = sorted(name for name in folders if not _excluded(relative, name, patterns))
-        for name in sorted(names):
-            if _excluded(relative, name, patterns):
-                continue
-            path = os.path.normpath(os.path.join(relative, name))
-            whole = os.path.join(parent, name)
-            if os.path.islink(whole) or not os.path.isfile(whole):
-                raise UnsafeName(f"{whole} is a symlink or not a plain file: code is deployed by content")
-            check_relative_path(path)
-            found.append({"path": path, "bytes": os.path.getsize(whole), "sha256": records.sha256_file(whole)})
-    return sorted(found, key=lambda entry: str(entry["path"]))
-
-
-def _excluded(parent: str, name: str, patterns: list[str]) -> bool:
-    path = os.path.normpath(os.path.join(parent, name))
-    return any(fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(path, pattern) for pattern in patterns)
+    """The code tree as ``[{path, bytes, sha256}]``, sorted by path. UnsafeTree for a symlink or an unsafe name."""
+    return [
+        {"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in delivery.scan_tree(folder, exclude)
+    ]
 
 
 def resolve_argv(argv: list[str], python: str, **placeholders: str) -> list[str]:

@@ -47,6 +47,11 @@ options:
     type: list
     elements: str
     default: [.git, __pycache__, "*.pyc", ".venv*", .tenant, .ansible]
+  paths:
+    description: With O(direction=push), only these relative paths of O(src). Empty sends all of it.
+    type: list
+    elements: str
+    default: []
   extra:
     description:
       - What to do with files at O(dest) that are not in the roster. V(quarantine) moves them into

@@ -50,7 +50,7 @@ ansible_facts:
   contains:
     run_spec:
       description:
-        - The run spec with every default filled in, C(code_files), C(code_sha256) and C(spec_sha256).
+        - The run spec with every default filled in, C(code_files), C(code_exclude), C(code_sha256) and C(spec_sha256).
         - C(finished) is the complete receipt of this very spec, or null.
       type: dict
 """

@@ -231,7 +231,7 @@ class PlaybookRunner:
     def _outcome(
         self, playbook: str, folder: Path, runner: Any, collector: _Collector, boxes: tuple[str, ...]
     ) -> Outcome:
-        stats = runner.stats or {}
+        stats = collector.stats
         processed = frozenset(stats.get("processed") or {})
         outcome = Outcome(playbook, runner.status, runner.rc, folder, boxes, processed, results=collector.results)
         if self.interrupts.requested and runner.status != "successful":
@@ -253,6 +253,7 @@ class _Collector:
 
     def __init__(self, watch: Watcher) -> None:
         self.results: list[TaskResult] = []
+        self.stats: Mapping[str, Any] = {}
         self._watch = watch
 
     def handle(self, event: Mapping[str, Any]) -> bool:
@@ -263,6 +264,8 @@ class _Collector:
             self._watch(TaskStart(str(data.get("host", "")), _role(data), str(data.get("task", ""))))
         elif name in _ENDINGS:
             self._ended(_ENDINGS[str(name)], data)
+        elif name == "playbook_on_stats":
+            self.stats = data
         return False
 
     def _ended(self, status: str, data: Mapping[str, Any]) -> None:

@@ -113,12 +113,12 @@ class LoopbackBox:
 
 
 def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
-    """The JSON after ``box1 | STATE =>``."""
+    """The JSON after ``box1 | STATE =>``; ``shown`` is what stands before it, the diff."""
     start = stdout.find("=> ")
     if start < 0:
         raise AssertionError(f"no result in: {stdout}\n{stderr}")
     result: dict[str, Any] = json.JSONDecoder().raw_decode(stdout[start + 3 :])[0]
-    return result
+    return dict(result, shown=stdout[:start])
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from marketplace_tools import DEADLINE_S, Tenant, wait_until
 from gpu_tenant.marketplace.engines.process import refusal_of_namespaces
 from gpu_tenant.marketplace.testing import running_marketplace
 
-pytestmark = pytest.mark.integration
-isolated_only = pytest.mark.skipif(refusal_of_namespaces() is not None, reason="this kernel refuses user namespaces")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(refusal_of_namespaces() is not None, reason="this kernel refuses user namespaces"),
+]
 
 ONSTART = """
 echo "onstart for $TENANT_STAMP" $(cat /proc/sys/kernel/random/uuid)
@@ -140,7 +143,6 @@ def test_ansible_works_pipelined_and_not(tenant: Tenant, box: int, tmp_path: Pat
         assert '"ping": "pong"' in done.stdout, done.stdout + done.stderr
 
 
-@isolated_only
 def test_nothing_of_the_developers_is_in_reach(tenant: Tenant, box: int) -> None:
     state = tenant.market.state_dir
     planted = [Path.home() / f"planted-{os.getpid()}", Path("/tmp") / f"planted-{os.getpid()}", state / "planted"]
@@ -156,20 +158,17 @@ def test_nothing_of_the_developers_is_in_reach(tenant: Tenant, box: int) -> None
             path.unlink(missing_ok=True)
 
 
-@isolated_only
 def test_the_machines_programs_are_read_only(tenant: Tenant, box: int) -> None:
     for place in ("/usr/planted", "/.box/planted", "/.box/environment", f"{sys.prefix}/planted", "/sys/planted"):
         assert tenant.ssh(box, f"echo x >{place}").returncode != 0
     assert not Path("/usr/planted").exists()
 
 
-@isolated_only
 def test_a_box_sees_only_its_own_processes(tenant: Tenant, box: int) -> None:
     assert f"{os.getpid()}\n" not in tenant.run(box, "ls -1 /proc | grep -E '^[0-9]+$'")
     assert "keeper" not in tenant.run(box, "ps -eo args")
 
 
-@isolated_only
 def test_a_box_has_no_power_over_the_network(tenant: Tenant, box: int) -> None:
     assert tenant.ssh(box, "ip link add planted0 type dummy").returncode != 0
 
@@ -242,6 +241,19 @@ def test_stop_keeps_recycle_wipes_destroy_leaves_nothing(tenant: Tenant) -> None
     tenant.market.request("DELETE", f"/api/v0/instances/{number}/", {})
     tenant.market.wait_for(number, lambda row: row is None)
     assert not (tenant.market.state_dir / "boxes" / str(number)).exists()
+
+
+def test_a_box_whose_keeper_was_killed_shows_exited_and_starts_again(tenant: Tenant) -> None:
+    number = tenant.rent(tenant.offers()[0])
+    directory = tenant.market.state_dir / "boxes" / str(number)
+    keepers = [path for path in Path("/proc").glob("[0-9]*") if str(directory / "keeper.json") in command_of(path)]
+    init = Path("/proc", (directory / "init.pid").read_text().strip())
+    os.kill(int(keepers[0].name), signal.SIGKILL)
+    tenant.market.wait_for(number, lambda row: row is not None and row["actual_status"] == "exited")
+    tenant.change(number, state="running")
+    tenant.market.wait_until_running(number)
+    assert not init.exists()
+    assert tenant.run(number, "echo back") == "back\n"
 
 
 def test_a_box_that_replaced_a_mount_point_by_a_link_does_not_start_again(tenant: Tenant, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_killed_market_leaves_no_process_and_finds_its_boxes_again(tmp_path: P
         tenant.register_key()
         box = tenant.rent(tenant.offers()[0], label="mine")
         port = tenant.port(box)
-        tenant.run(box, "echo kept >/workspace/file")
+        tenant.run(box, "echo kept >file")
         market.kill()
         wait_until(lambda: processes_naming(state) == [])
     with running_marketplace("process", state_dir=state) as again:
@@ -68,7 +68,7 @@ def test_a_killed_market_leaves_no_process_and_finds_its_boxes_again(tmp_path: P
         back = Tenant(again, tmp_path)
         back.change(box, state="running")
         again.wait_until_running(box)
-        assert back.run(box, "cat /workspace/file") == "kept\n"
+        assert back.run(box, "cat file") == "kept\n"
         assert back.port(box) == port
 
 

@@ -28,7 +28,6 @@ HOSTILE = [
     "a\\b",
     "a\nb",
     "a\0b",
-    "caf\udce9",
     "a" * 300,
     None,
     7,
@@ -100,6 +99,11 @@ def test_law_1_a_digest_that_does_not_fit_is_refused() -> None:
     record["files"][0]["sha256"] = "0" * 64
     with pytest.raises(roster.BadManifest, match="digest"):
         roster.parse_manifest(record)
+
+
+def test_a_path_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(roster.BadManifest, match="UTF-8"):
+        roster.parse_files([entry("caf\udce9", b"x")])
 
 
 @pytest.mark.parametrize("odd", [float("nan"), "\udcff", {1, 2}])

@@ -104,6 +104,12 @@ def delete_tree(directory: Path) -> None:
     raise EngineError(f"could not delete {directory}")
 
 
+def python_prefixes() -> list[Path]:
+    """Where this Python and its packages lie, by the names that links use and by the real ones."""
+    named = [Path(sys.prefix), Path(sys.base_prefix)]
+    return named + [path.resolve() for path in named]
+
+
 def _python_names() -> tuple[str, ...]:
     major, minor = sys.version_info[:2]
     return ("python", f"python{major}", f"python{major}.{minor}")

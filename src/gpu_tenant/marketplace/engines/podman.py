@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 from . import box_root
 from .base import LOOPBACK, START_DEADLINE_S, BoxSpec, Engine, EngineError, require_tools
-from .control import SFTP_SERVERS, delete_tree, make_host_key, write_control, write_keys
+from .control import SFTP_SERVERS, delete_tree, make_host_key, python_prefixes, write_control, write_keys
 from .podman_image import build_image
 
 PACKAGES = {"podman": "podman", "catatonit": "catatonit", "ssh-keygen": "openssh-client", "rsync": "rsync"}
@@ -205,8 +204,8 @@ def _door(spec: BoxSpec) -> box_root.Door:
 
 def _prefixes() -> list[PurePosixPath]:
     """Python prefixes that an image does not have by itself."""
-    outside = box_root.plan_root([Path(sys.prefix), Path(sys.base_prefix)]).binds
-    own = {PurePosixPath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    outside = box_root.plan_root(python_prefixes()).binds
+    own = {PurePosixPath(prefix) for prefix in python_prefixes()}
     return [path for path in outside if path in own]
 
 

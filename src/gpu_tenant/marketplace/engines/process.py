@@ -16,6 +16,7 @@ import pwd
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from .control import (
     delete_tree,
     make_host_key,
     openssh_version,
+    python_prefixes,
     sftp_server,
     write_control,
     write_keys,
@@ -50,22 +52,24 @@ _TRIAL = "mount -t tmpfs tmpfs /tmp && mount -t proc proc /proc"
 
 
 class ProcessEngine(Engine):
+    """:param refusal: why boxes shall have no namespaces; found out from the kernel when not given."""
+
     name = "process"
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: str | None = None) -> None:
         self._keepers: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
-        self._refusal: str | None = None
+        self._refusal = refusal
         self._as_root = os.geteuid() == 0
         self._login = pwd.getpwuid(os.geteuid()).pw_name
-        self._plan = box_root.plan_root([Path(sys.prefix), Path(sys.base_prefix)])
+        self._plan = box_root.plan_root(python_prefixes())
 
     def check(self) -> None:
         require_tools(PACKAGES, self.name)
         if self._as_root:
             # sshd of root insists on this directory, which Debian's service would have made.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._refusal = refusal_of_namespaces()
+        self._refusal = self._refusal or refusal_of_namespaces()
 
     @property
     def isolated(self) -> bool:
@@ -92,6 +96,7 @@ class ProcessEngine(Engine):
 
     def start(self, spec: BoxSpec) -> None:
         layout = Layout(spec.directory)
+        end_left_over(layout)
         for point in self._plan.mount_points():
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
@@ -219,6 +224,21 @@ def refusal_of_namespaces() -> str | None:
     if trial.returncode == 0:
         return None
     return trial.stderr.strip().splitlines()[-1] if trial.stderr.strip() else f"unshare ended with {trial.returncode}"
+
+
+def end_left_over(layout: Layout) -> None:
+    """End what a killed keeper left: the box's process 1, with which all the others go, and its sshd."""
+    init = ""
+    with contextlib.suppress(FileNotFoundError):
+        init = layout.init_pid.read_text(encoding="ascii").strip()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            command = Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            is_init = entry == init and f"{box_root.CONTROL_IN_BOX}/init" in command
+            if is_init or ("sshd" in command and str(layout.sshd_config) in command):
+                os.kill(int(entry), signal.SIGKILL)
 
 
 def account_is_locked(login: str, shadow: Path = Path("/etc/shadow")) -> bool:

@@ -1,0 +1,401 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""checked_sync over a real sshd, with real rsync, and without."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import roster
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from loopback_sshd import (
+    REPOSITORY,
+    LoopbackBox,
+    descendants_named,
+    end_pids,
+    loopback_box,
+    parse_ad_hoc,
+    wait_for,
+)
+
+pytestmark = pytest.mark.integration
+SYNC = "tenant.gpu.checked_sync"
+BIG = 6 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def box_with_rsync() -> Iterator[LoopbackBox]:
+    with loopback_box() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def box_without_rsync() -> Iterator[LoopbackBox]:
+    with loopback_box(hidden_programs=("rsync",)) as running:
+        yield running
+
+
+class Run:
+    """A run's folder on the box, and where its results go here."""
+
+    def __init__(self, box: LoopbackBox, name: str, tmp_path: Path) -> None:
+        self.box = box
+        self.folder = box.home / "runs" / name
+        self.results = tmp_path / "results"
+        self.dest = self.results / "demo" / "r 1" / "box1" / "g1"
+        for path, data in {"c0/a1/out/model.bin": os.urandom(70_000), "c0/a1/done it's.json": b"{}"}.items():
+            self.write(path, data)
+
+    def write(self, path: str, data: bytes) -> None:
+        place = self.folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+
+    def manifest(self, **changes: Any) -> dict[str, Any]:
+        files = [
+            {
+                "path": str(path.relative_to(self.folder)),
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "role": "other",
+                "loader": "none",
+            }
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+        record = {
+            "schema": records.schema("manifest"),
+            "project": "demo",
+            "run_id": "r1",
+            "spec_sha256": "5" * 64,
+            "box": "box1",
+            "generation": 1,
+            "created_at": "2026-11-21T03:00:00Z",
+            "files": files,
+            **changes,
+        }
+        return dict(record, digest=roster.manifest_digest(record))
+
+    def pull_arguments(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "direction": "pull",
+            "src": str(self.folder),
+            "dest": str(self.dest),
+            "dest_root": str(self.results),
+            "manifest": self.manifest(),
+            "first_wait_s": 0.05,
+            "reserve_bytes": 0,
+            **changes,
+        }
+
+    def pull(self, *flags: str, **changes: Any) -> dict[str, Any]:
+        return self.box.ad_hoc(SYNC, self.pull_arguments(**changes), *flags)
+
+    def at_home(self) -> list[str]:
+        return sorted(str(path.relative_to(self.dest)) for path in self.dest.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def run(box_with_rsync: LoopbackBox, tmp_path: Path) -> Run:
+    return Run(box_with_rsync, tmp_path.name, tmp_path)
+
+
+@pytest.fixture
+def bare_run(box_without_rsync: LoopbackBox, tmp_path: Path) -> Run:
+    return Run(box_without_rsync, tmp_path.name, tmp_path)
+
+
+def test_law_9_check_then_pull_then_nothing(run: Run) -> None:
+    predicted = run.pull("--check", "--diff")
+    assert (predicted["changed"], predicted["verified"]) == (True, False)
+    assert predicted["transferred_files"] == 2
+    assert "c0/a1/out/model.bin" in predicted["shown"]
+    assert not run.dest.exists()
+
+    pulled = run.pull("--diff")
+    assert pulled["verified"] is True
+    assert pulled["transport"] == "rsync"
+    assert pulled["shown"] == predicted["shown"]
+    assert pulled["wire_bytes"] == pulled["bytes"] == 70_002
+    assert run.at_home() == ["c0/a1/done it's.json", "c0/a1/out/model.bin", "manifest.json"]
+    assert roster.read_manifest(str(run.dest)).digest == run.manifest()["digest"]
+    assert (run.dest / "c0/a1/out/model.bin").read_bytes() == (run.folder / "c0/a1/out/model.bin").read_bytes()
+
+    again = run.pull("--diff")
+    assert (again["changed"], again["verified"], again["transport"]) == (False, True, "none")
+    assert "model.bin" not in again["shown"]
+
+
+def test_law_1_a_file_damaged_at_home_is_found_and_fetched_again(run: Run) -> None:
+    run.pull()
+    model = run.dest / "c0/a1/out/model.bin"
+    facts = model.stat()
+    model.write_bytes(bytes(reversed(model.read_bytes())))
+    os.utime(model, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    again = run.pull()
+    assert (again["changed"], again["transferred"]) == (True, ["c0/a1/out/model.bin"])
+    assert model.read_bytes() == (run.folder / "c0/a1/out/model.bin").read_bytes()
+
+
+def test_a_box_without_rsync_is_served_by_a_stream(bare_run: Run) -> None:
+    pulled = bare_run.pull()
+    assert (pulled["verified"], pulled["transport"]) == (True, "stream")
+    assert bare_run.pull()["changed"] is False
+
+
+def test_asking_for_rsync_where_there_is_none_names_the_side_and_the_package(bare_run: Run) -> None:
+    refused = bare_run.pull(transport="rsync")
+    assert refused["failed"]
+    assert "on the box" in refused["msg"]
+    assert "package rsync" in refused["msg"]
+    assert not bare_run.dest.exists()
+
+
+def _start_slow_pull(run: Run, **changes: Any) -> subprocess.Popen[str]:
+    arguments = run.pull_arguments(bandwidth_limit_kib=1024, **changes)
+    return subprocess.Popen(
+        run.box.ad_hoc_command(SYNC, arguments),
+        cwd=REPOSITORY,
+        env=run.box.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _arrived(run: Run) -> int:
+    staging = run.dest / ".tenant-incoming"
+    return sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
+
+
+def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    stdout, stderr = process.communicate(timeout=120)
+    return parse_ad_hoc(stdout, stderr)
+
+
+def test_law_3_rsync_killed_in_mid_file_is_continued_by_the_same_task(run: Run) -> None:
+    run.write("c0/a1/out/big.bin", os.urandom(BIG))
+    process = _start_slow_pull(run)
+    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, what="a megabyte")
+    end_pids(descendants_named(process.pid, "rsync"), signal.SIGTERM)
+    result = _finish(process)
+    assert result["verified"] is True, result
+    assert result["attempts"] == 2
+    assert result["wire_bytes"] < BIG, "what had arrived was not sent again"
+    assert roster.check_files(str(run.dest), roster.parse_manifest(run.manifest()).files) == []
+    assert not (run.dest / ".tenant-incoming").exists()
+
+
+def test_law_3_a_stream_cut_in_mid_file_is_continued_by_the_same_task(bare_run: Run) -> None:
+    bare_run.write("c0/a1/out/big.bin", os.urandom(BIG))
+    process = _start_slow_pull(bare_run, transport="stream")
+    wait_for(lambda: process.poll() is not None or _arrived(bare_run) > 1024 * 1024, what="a megabyte")
+    # The ssh that carries the stream, not the play's shared one, which is no descendant.
+    end_pids(descendants_named(process.pid, "ssh"), signal.SIGKILL)
+    result = _finish(process)
+    assert result["verified"] is True, result
+    assert result["attempts"] == 2
+    assert result["wire_bytes"] < BIG
+
+
+def test_law_3_a_whole_task_killed_in_mid_file_is_continued_by_the_next(run: Run) -> None:
+    run.write("c0/a1/out/big.bin", os.urandom(BIG))
+    process = _start_slow_pull(run, transport="stream")
+    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, what="a megabyte")
+    end_pids([*_all_descendants(process.pid), process.pid], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (run.dest / "c0/a1/out/big.bin").exists(), "nothing unproven stands outside the staging folder"
+    assert not (run.dest / "manifest.json").exists()
+    result = run.pull(transport="stream")
+    assert result["verified"] is True
+    assert result["wire_bytes"] < BIG
+
+
+def _all_descendants(pid: int) -> list[int]:
+    return [found for name in ("ansible", "ssh", "python3", "python") for found in descendants_named(pid, name)]
+
+
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+def test_law_1_a_file_tampered_on_the_box_never_comes_home(run: Run, transport: str) -> None:
+    manifest = run.manifest()
+    model = run.folder / "c0/a1/out/model.bin"
+    data = bytearray(model.read_bytes())
+    data[1000] ^= 1
+    model.write_bytes(data)
+    result = run.pull(manifest=manifest, transport=transport)
+    assert result["failed"]
+    assert result["verified"] is False
+    assert result["failure"]["kind"] == "evidence_missing"
+    assert [entry["path"] for entry in result["mismatches"]] == ["c0/a1/out/model.bin"]
+    assert result["attempts"] == 3, "asked for again, a bounded number of times"
+    assert "verified by" not in result["msg"]
+    assert not (run.dest / "c0/a1/out/model.bin").exists()
+    assert not (run.dest / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("path", ["../../../escaped", "/tmp/escaped", "c0/../../escaped", ".tenant-incoming/x"])
+def test_law_8_a_hostile_manifest_is_refused_before_the_box_is_asked(run: Run, path: str) -> None:
+    manifest = run.manifest()
+    manifest["files"][0]["path"] = path
+    manifest["digest"] = roster.manifest_digest(manifest)
+    result = run.pull(manifest=manifest)
+    assert result["failed"]
+    assert "path" in result["msg"] or "reserved" in result["msg"]
+    assert not run.results.exists()
+
+
+def test_law_8_a_symlink_on_the_box_is_refused_by_name(run: Run) -> None:
+    secret = run.box.folder / "secret"
+    secret.write_bytes(b"the controller's own")
+    (run.folder / "c0/a1/out/link.bin").write_bytes(secret.read_bytes())
+    manifest = run.manifest()
+    (run.folder / "c0/a1/out/link.bin").unlink()
+    (run.folder / "c0/a1/out/link.bin").symlink_to(secret)
+    for transport in ("rsync", "stream"):
+        result = run.pull(manifest=manifest, transport=transport)
+        assert result["failed"]
+        assert "link.bin is a symlink" in result["msg"]
+    assert not run.dest.exists()
+
+
+def test_law_8_a_linked_folder_on_the_box_is_refused(run: Run) -> None:
+    manifest = run.manifest()
+    (run.folder / "c0").rename(run.box.home / f"moved-{run.folder.name}")
+    (run.folder / "c0").symlink_to(run.box.home / f"moved-{run.folder.name}")
+    result = run.pull(manifest=manifest)
+    assert result["failed"]
+    assert "symlink" in result["msg"]
+
+
+def test_a_file_missing_on_the_box_is_named_before_anything_moves(run: Run) -> None:
+    manifest = run.manifest()
+    (run.folder / "c0/a1/out/model.bin").unlink()
+    result = run.pull(manifest=manifest)
+    assert result["failed"]
+    assert "model.bin is missing" in result["msg"]
+    assert not run.dest.exists()
+
+
+def test_a_full_destination_is_refused_before_anything_moves(run: Run) -> None:
+    for flags in (["--check"], []):
+        result = run.pull(*flags, reserve_bytes=10**18)
+        assert result["failed"]
+        assert "are free" in result["msg"]
+    assert not run.dest.exists()
+    push = {"direction": "push", "src": str(run.folder), "dest": str(run.box.home / "full"), "reserve_bytes": 10**18}
+    assert "are free" in run.box.ad_hoc(SYNC, push)["msg"]
+
+
+def test_law_8_a_destination_outside_its_root_is_refused(run: Run, tmp_path: Path) -> None:
+    run.results.mkdir()
+    (run.results / "way-out").symlink_to(tmp_path)
+    for dest in (tmp_path / "elsewhere", run.results / "way-out" / "x", run.results / ".." / "y"):
+        result = run.pull(dest=str(dest))
+        assert result["failed"]
+        assert "not inside" in result["msg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+def test_a_proxied_endpoint_carries_small_files_only(run: Run) -> None:
+    result = run.pull(endpoint="proxy", proxy_limit_bytes=1000)
+    assert result["failed"]
+    assert "proxy" in result["msg"]
+    assert "direct port" in result["msg"]
+    assert run.pull(endpoint="proxy")["verified"] is True
+
+
+def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> None:
+    run.pull()
+    (run.dest / "c0/old.pt").write_text("an old checkpoint")
+    assert "old.pt" in run.pull(extra="refuse")["msg"]
+    reported = run.pull(extra="report")
+    assert (reported["changed"], reported["extra"]) == (False, ["c0/old.pt"])
+    predicted = run.pull("--check")
+    assert (predicted["changed"], predicted["extra"]) == (True, ["c0/old.pt"])
+    moved = run.pull()
+    assert (moved["changed"], moved["verified"]) == (True, True)
+    assert (Path(moved["quarantine"]) / "c0/old.pt").read_text() == "an old checkpoint"
+    assert run.pull()["changed"] is False
+
+
+def test_law_8_an_unknown_host_key_stops_the_transfer(run: Run) -> None:
+    """Even where a play's variables switch the check off: the transfer opens its own connection."""
+    empty = run.box.folder / "known_hosts_empty"
+    empty.write_text("")
+    common = f"-o UserKnownHostsFile={empty} -o HostKeyAlias=box1.g9 -o StrictHostKeyChecking=no -o ControlPath=none"
+    run.write("c0/a1/out/big.bin", os.urandom(1000))
+    result = run.box.ad_hoc(
+        SYNC, run.pull_arguments(), ansible_ssh_common_args=common, ansible_ssh_args="-o ServerAliveInterval=30"
+    )
+    # Ansible itself was told to accept the key and noted it, so only a key that differs can stop ssh from here on.
+    assert result["verified"] is True or "host key" in result["msg"]
+    other = run.box.folder / "other_key"
+    if not other.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True, timeout=30)
+    wrong = " ".join(Path(f"{other}.pub").read_text().split()[:2])
+    empty.write_text(f"box1.g9 {wrong}\n")
+    run.write("c0/a1/out/big.bin", os.urandom(1001))
+    result = run.box.ad_hoc(
+        SYNC, run.pull_arguments(), ansible_ssh_common_args=common, ansible_ssh_args="-o ServerAliveInterval=30"
+    )
+    assert result.get("verified") is not True
+    assert "host key" in result["msg"].lower() or result.get("unreachable")
+
+
+def _push(run: Run, *flags: str, **changes: Any) -> dict[str, Any]:
+    arguments = {
+        "direction": "push",
+        "src": str(run.folder),
+        "dest": str(run.box.home / "code" / run.folder.name),
+        "dest_root": str(run.box.home),
+        "first_wait_s": 0.05,
+        **changes,
+    }
+    return run.box.ad_hoc(SYNC, arguments, *flags)
+
+
+@pytest.mark.parametrize("kind", ["run", "bare_run"])
+def test_law_9_a_tree_is_pushed_proven_and_pushed_no_more(kind: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(kind)
+    run.write("train.sh", b"#!/bin/sh\n")
+    (run.folder / "train.sh").chmod(0o755)
+    run.write("__pycache__/x.pyc", b"x")
+    dest = run.box.home / "code" / run.folder.name
+    predicted = _push(run, "--check")
+    assert (predicted["changed"], predicted["transferred_files"]) == (True, 3)
+    assert not dest.exists()
+    pushed = _push(run)
+    assert pushed["verified"] is True, pushed
+    assert pushed["transport"] == ("rsync" if kind == "run" else "stream")
+    assert os.access(dest / "train.sh", os.X_OK)
+    assert sorted(path.name for path in dest.iterdir()) == ["c0", "train.sh"]
+    assert _push(run)["changed"] is False
+    (dest / "train.sh").write_bytes(b"#!/bin/ba\n")
+    repaired = _push(run)
+    assert (repaired["changed"], repaired["transferred"]) == (True, ["train.sh"])
+    (dest / "stray").write_text("x")
+    assert _push(run)["extra"] == ["stray"]
+    moved = _push(run, extra="quarantine")
+    assert (moved["changed"], moved["verified"]) == (True, True)
+    assert not (dest / "stray").exists()
+
+
+def test_law_8_a_link_in_a_pushed_tree_is_refused_by_name(run: Run) -> None:
+    (run.folder / "data").symlink_to("/etc")
+    result = _push(run)
+    assert result["failed"]
+    assert "data is a symlink" in result["msg"]
+
+
+def test_law_8_a_push_stays_inside_its_root_on_the_box(run: Run) -> None:
+    result = _push(run, dest=str(run.box.folder / "elsewhere"))
+    assert result["failed"]
+    assert "not inside" in result["msg"]
+    assert not (run.box.folder / "elsewhere").exists()
