@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from ansible_collections.tenant.gpu.plugins.module_utils import transfer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALIAS = "box1.g1"
@@ -75,6 +76,14 @@ class LoopbackBox:
             **overrides,
         }
 
+    def link(self) -> transfer.Link:
+        """The same settings as :meth:`host_variables`, for code that needs no Ansible."""
+        variables = self.host_variables()
+        options = transfer.play_options(
+            self.port, variables["ansible_user"], str(self.key), 10, [variables["ansible_ssh_common_args"]]
+        )
+        return transfer.Link(host="127.0.0.1", options=options)
+
     def ad_hoc_command(self, module: str, arguments: dict[str, Any], *flags: str, **variables: Any) -> list[str]:
         inventory = self.folder / "inventory.json"
         hosts = {"box1": self.host_variables(**variables)}
@@ -113,12 +122,12 @@ class LoopbackBox:
 
 
 def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
-    """The JSON after ``box1 | STATE =>``; ``shown`` is what stands before it, the diff."""
+    """The JSON after ``box1 | STATE =>``; ``shown`` is what stands before it: the diff and STATE."""
     start = stdout.find("=> ")
     if start < 0:
         raise AssertionError(f"no result in: {stdout}\n{stderr}")
     result: dict[str, Any] = json.JSONDecoder().raw_decode(stdout[start + 3 :])[0]
-    return dict(result, shown=stdout[:start])
+    return dict(result, shown=stdout[:start], failed="FAILED!" in stdout[:start])
 
 
 def _free_port() -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, status
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 
@@ -130,7 +130,8 @@ class SupervisedBox:
     # --- what is there -----------------------------------------------------------------------------------------
 
     def run(self, run_id: str = "digits") -> dict[str, Any]:
-        found = {run["run_id"]: run for run in self.verb("status")["runs"]}
+        # In this process: a poll need not start an interpreter each time. The verb has tests of its own.
+        found = {run["run_id"]: run for run in status.status(self.layout)["runs"]}
         return dict(found[run_id])
 
     def cell(self, name: str = "c1", run_id: str = "digits") -> dict[str, Any]:

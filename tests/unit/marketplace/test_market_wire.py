@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
+from starlette.applications import Starlette
 
 from gpu_tenant.marketplace.api import Api
 from gpu_tenant.marketplace.config import MarketplaceConfig
@@ -24,6 +26,28 @@ from gpu_tenant.marketplace.state import StateDirectory
 KEY = "unit-test-key"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBcKRxJZtV0lyTmbGvm5iMpYrpJHuRL5bLUYJq9vdjUf someone@somewhere"
 DEADLINE_S = 10
+
+
+class Http:
+    """Requests to an application in this process, with headers that a test may change."""
+
+    def __init__(self, application: Starlette, headers: dict[str, str]) -> None:
+        self._application = application
+        self.headers = headers
+
+    def request(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        return asyncio.run(self._request(method, path, **parts))
+
+    def get(self, path: str, **parts: Any) -> httpx.Response:
+        return self.request("GET", path, **parts)
+
+    def post(self, path: str, **parts: Any) -> httpx.Response:
+        return self.request("POST", path, **parts)
+
+    async def _request(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(self._application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver", headers=self.headers) as client:
+            return await client.request(method, path, **parts)
 
 
 class Client:
@@ -38,12 +62,11 @@ class Client:
         self.market = Market(config, self.engine, self.directory)
         self.market.open()
         api = Api(self.market, KEY, config.rate_limits)
-        self.http = TestClient(build_application(api, self.market), headers={"Authorization": f"Bearer {KEY}"})
+        self.http = Http(build_application(api, self.market), {"authorization": f"Bearer {KEY}"})
 
     def close(self) -> None:
         self.market.close()
         self.directory.release()
-        self.http.close()
 
     def call(self, method: str, path: str, body: object = None, **query: str) -> Any:
         answer = self.http.request(method, path, json=body, params=query, follow_redirects=False)

@@ -1,0 +1,340 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Artifacts: every loader's structure check, stable hashing, globs, collecting, newest checkpoint."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import artifacts, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def torch_zip(step: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", json.dumps({"step": step}))
+        archive.writestr("archive/data/0", bytes(range(256)) * 8)
+    return buffer.getvalue()
+
+
+def npz() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("weights.npy", b"\x93NUMPY\x01\x00" + bytes(64))
+    return buffer.getvalue()
+
+
+def safetensors(header: Any = None, data: bytes = bytes(24)) -> bytes:
+    tensors = {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "I64", "shape": [1], "data_offsets": [16, 24]},
+    }
+    text = json.dumps(tensors if header is None else header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+WHOLE: dict[str, Callable[[], bytes]] = {
+    "torch": torch_zip,
+    "npz": npz,
+    "safetensors": safetensors,
+    "json": lambda: b'{"accuracy": 0.97}',
+}
+
+
+@pytest.mark.parametrize("loader", [*WHOLE, "none"])
+def test_a_whole_file_is_sound(tmp_path: Path, loader: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(WHOLE.get(loader, lambda: b"anything")())
+    assert artifacts.check_structure(str(path), loader) == ""
+
+
+@pytest.mark.parametrize("loader", list(WHOLE))
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_file_cut_short_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, loader: str, data: st.DataObject
+) -> None:
+    whole = WHOLE[loader]()
+    path = tmp_path_factory.mktemp("cut") / "file"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    assert artifacts.check_structure(str(path), loader) != ""
+
+
+@pytest.mark.parametrize("loader", ["torch", "npz"])
+def test_a_flipped_bit_in_the_data_is_refused(tmp_path: Path, loader: str) -> None:
+    whole = bytearray(WHOLE[loader]())
+    whole[len(whole) // 2 - 20] ^= 1
+    path = tmp_path / "file"
+    path.write_bytes(whole)
+    assert artifacts.check_structure(str(path), loader) != ""
+
+
+def test_zip_files_of_others_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(npz())
+    assert "torch.save" in artifacts.check_structure(str(path), "torch")
+    path.write_bytes(torch_zip())
+    assert "numpy.savez" in artifacts.check_structure(str(path), "npz")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        safetensors(data=bytes(25)),
+        safetensors(data=bytes(23)),
+        safetensors({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 24]}}),
+        safetensors({"a": {"dtype": "F32", "shape": [2], "data_offsets": [16, 24]}}),
+        safetensors({"a": {"dtype": "F32", "shape": [6], "data_offsets": [24, 0]}}),
+        safetensors({"a": {"dtype": "F32", "shape": "x", "data_offsets": [0, 24]}}),
+        safetensors({"a": 3}),
+        safetensors([]),
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 3) + b"[[[" + bytes(4),
+    ],
+)
+def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    assert artifacts.check_structure(str(path), "safetensors") != ""
+
+
+def test_the_files_of_real_libraries_are_sound(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    numpy = pytest.importorskip("numpy")
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.bfloat16), "c": torch.tensor(True)}
+    torch.save(tensors, tmp_path / "m.pt")
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"k": "v"})
+    numpy.savez_compressed(tmp_path / "m.npz", x=numpy.arange(5))
+    for name, loader in (("m.pt", "torch"), ("m.safetensors", "safetensors"), ("m.npz", "npz")):
+        assert artifacts.check_structure(str(tmp_path / name), loader) == ""
+        assert artifacts.check_structure(str(tmp_path / name), "hf") == ""
+
+
+# --- hashing --------------------------------------------------------------------------------------------------
+
+
+def test_a_hash_is_of_a_file_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    assert artifacts.hash_stable(str(path)) == (100, records.sha256_file(str(path)))
+
+    real = os.fstat
+    looks = iter([False, True])
+
+    def grows(descriptor: int) -> os.stat_result:
+        if next(looks, False):
+            with open(path, "ab") as stream:
+                stream.write(b"y")
+        return real(descriptor)
+
+    monkeypatch.setattr(artifacts.os, "fstat", grows)
+    with pytest.raises(artifacts.FileChanged):
+        artifacts.hash_stable(str(path))
+
+
+def test_a_file_replaced_under_the_hash_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"old")
+    other.write_bytes(b"new")
+    real = os.lstat
+
+    def replaced(name: str) -> os.stat_result:
+        if other.exists():
+            os.replace(other, path)
+        return real(name)
+
+    monkeypatch.setattr(artifacts.os, "lstat", replaced)
+    with pytest.raises(artifacts.FileChanged):
+        artifacts.hash_stable(str(path))
+
+
+def test_only_plain_files_are_hashed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(UnsafeName):
+            artifacts.hash_stable(str(tmp_path / name))
+    with pytest.raises(OSError, match="directory"):
+        artifacts.hash_stable(str(tmp_path / "absent" / "file"))
+
+
+# --- globs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("*.pt", "a.pt", True),
+        ("*.pt", "sub/a.pt", False),
+        ("*.pt", ".a.pt", False),
+        (".*.pt", ".a.pt", True),
+        ("checkpoints/step-*.pt", "checkpoints/step-0000000001.pt", True),
+        ("checkpoints/step-*.pt", "checkpoints/x/step-1.pt", False),
+        ("**", "a/b/.metadata", True),
+        ("**/*.json", "metrics.json", True),
+        ("**/*.json", "a/b/metrics.json", True),
+        ("a/**/b.pt", "a/b.pt", True),
+        ("a/**/b.pt", "a/x/y/b.pt", True),
+        ("a/**/b.pt", "ab.pt", False),
+        ("model.pt", "modelxpt", False),
+        ("rank[0-3].pt", "rank2.pt", True),
+        ("rank[0-3].pt", "rank7.pt", False),
+        ("rank[!0].pt", "rank0.pt", False),
+        ("a?c", "a/c", False),
+        ("a[", "a[", True),
+    ],
+)
+def test_globs(pattern: str, path: str, matches: bool) -> None:
+    assert bool(artifacts.glob_regex(pattern).match(path)) is matches
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "../*", "a/../b", "", "a\nb", "-x"])
+def test_a_glob_cannot_leave_its_folder(pattern: str) -> None:
+    with pytest.raises(UnsafeName):
+        artifacts.glob_regex(pattern)
+
+
+# --- collecting -------------------------------------------------------------------------------------------------
+
+MODEL = {"glob": "model.pt", "role": "other", "loader": "torch"}
+CHECKPOINTS = {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "model.pt").write_bytes(torch_zip(3))
+    for step in (1, 2):
+        (tmp_path / "checkpoints" / f"step-{step:010d}.pt").write_bytes(torch_zip(step))
+    return tmp_path
+
+
+def test_collected_lines_are_what_is_on_the_disk(output: Path) -> None:
+    lines, skipped = artifacts.collect(str(output), [MODEL, CHECKPOINTS])
+    assert sorted(line["path"] for line in lines) == [
+        "checkpoints/step-0000000001.pt",
+        "checkpoints/step-0000000002.pt",
+        "model.pt",
+    ]
+    assert skipped == []
+    for line in lines:
+        path = output / line["path"]
+        assert (line["bytes"], line["sha256"]) == (path.stat().st_size, records.sha256_file(str(path)))
+        assert set(line) == {"path", "bytes", "sha256", "role", "loader"}
+
+
+def test_a_damaged_checkpoint_is_left_out_while_a_sound_one_is_there(output: Path) -> None:
+    newest = output / "checkpoints" / "step-0000000002.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    lines, skipped = artifacts.collect(str(output), [CHECKPOINTS])
+    assert [line["path"] for line in lines] == ["checkpoints/step-0000000001.pt"]
+    assert [line["path"] for line in skipped] == ["checkpoints/step-0000000002.pt"]
+    (output / "checkpoints" / "step-0000000001.pt").write_bytes(b"")
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), [CHECKPOINTS])
+    assert refused.value.code == 22
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda output: (output / "model.pt").unlink(), 20),
+        (lambda output: (output / "model.pt").write_bytes(b""), 22),
+        (lambda output: (output / "model.pt").write_bytes(torch_zip()[:-1]), 22),
+        (lambda output: (output / "model.pt").rename(output / "model.pt.tmp"), 20),
+        (lambda output: ((output / "model.pt").unlink(), (output / "model.pt").symlink_to("x")), 22),
+        (lambda output: ((output / "model.pt").unlink(), os.mkfifo(output / "model.pt")), 22),
+    ],
+)
+def test_an_artifact_that_is_not_sound_refuses(output: Path, spoil: Callable[[Path], object], code: int) -> None:
+    spoil(output)
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), [MODEL])
+    assert refused.value.code == code
+    assert "model.pt" in refused.value.what
+
+
+def test_links_under_a_wide_glob_are_left_out_and_told(output: Path) -> None:
+    (output / "latest").symlink_to("checkpoints")
+    (output / "etc").symlink_to("/etc")
+    lines, skipped = artifacts.collect(str(output), [{"glob": "**", "role": "other", "loader": "none"}])
+    assert {line["path"] for line in skipped} == {"latest", "etc"}
+    assert all(not line["path"].startswith(("latest", "etc")) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["a\nb.pt", "a\\b.pt", "-rf.pt"])
+def test_unsafe_names_refuse(output: Path, name: str) -> None:
+    (output / name).write_bytes(torch_zip())
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), [{"glob": "*.pt", "role": "other", "loader": "torch"}])
+    assert refused.value.code == 22
+
+
+def test_a_file_counts_for_every_glob_that_names_it(output: Path) -> None:
+    wide = {"glob": "**/*.pt", "role": "other", "loader": "torch"}
+    lines, _skipped = artifacts.collect(str(output), [wide, MODEL])
+    assert len(lines) == len({line["path"] for line in lines}) == 3
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_sound_checkpoint_is_by_step_not_by_time(output: Path) -> None:
+    os.utime(output / "checkpoints" / "step-0000000001.pt", (2e9, 2e9))
+    found = artifacts.newest_sound_checkpoint(str(output), [])
+    assert found is not None
+    assert (found["step"], found["key"]) == (2, "checkpoints/step-0000000002.pt")
+    (output / "checkpoints" / "step-0000000002.pt").write_bytes(b"PK\x03\x04")
+    found = artifacts.newest_sound_checkpoint(str(output), [])
+    assert found is not None
+    assert found["step"] == 1
+
+
+def test_a_sharded_checkpoint_is_whole_or_not_there(output: Path) -> None:
+    declared = [{"glob": "checkpoints/step-*/**", "role": "checkpoint", "loader": "hf"}]
+    for step in (10, 20):
+        folder = output / "checkpoints" / f"step-{step}"
+        folder.mkdir()
+        (folder / "model-00001.safetensors").write_bytes(safetensors())
+        (folder / "model-00002.safetensors").write_bytes(safetensors())
+    found = artifacts.newest_sound_checkpoint(str(output), declared)
+    assert found is not None
+    assert (found["step"], len(found["artifacts"])) == (20, 2)
+    (output / "checkpoints" / "step-20" / "model-00002.safetensors").write_bytes(safetensors()[:-1])
+    found = artifacts.newest_sound_checkpoint(str(output), declared)
+    assert found is not None
+    assert (found["step"], len(found["artifacts"])) == (10, 2)
+
+
+def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
+    assert artifacts.newest_sound_checkpoint(str(tmp_path), []) is None
+    assert artifacts.newest_sound_checkpoint(str(tmp_path / "absent"), []) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("checkpoints/step-0000000042.pt", 42),
+        ("checkpoint-500", 500),
+        ("epoch_3/model.pt", 3),
+        ("best.pt", None),
+        ("sidestep9.pt", None),
+    ],
+)
+def test_steps_in_names(path: str, step: int | None) -> None:
+    assert artifacts.step_in(path) == step
