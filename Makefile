@@ -41,7 +41,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 
 lint: .venv/ready-dev
 	$(LAYER) ruff sh -c '$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .'
-	$(LAYER) mypy $(BIN)/mypy -p gpu_tenant -p ansible_collections.tenant.gpu.plugins.module_utils
+	$(LAYER) mypy .ci/mypy.sh
 	$(LAYER) yamllint $(BIN)/yamllint --strict .
 	$(LAYER) ansible-lint env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	$(LAYER) changelog $(BIN)/antsibull-changelog lint

@@ -7,6 +7,7 @@ The probe's values come from a stranger's machine, so every one of them is check
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -180,7 +181,11 @@ def one_line(value: Any) -> str:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if value == value and abs(value) != float("inf") else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _version(text: Any) -> tuple[int, ...]:

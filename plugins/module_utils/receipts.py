@@ -155,6 +155,9 @@ def _why_incomplete(claim: Claim) -> list[str]:
         because.append("the manifest is a snapshot of a live run")
     if claim.run_state != "done":
         because.append(f"the run is {claim.run_state}, not done")
+    made_when = claim.manifest.record.get("state", "done")
+    if made_when != "done":
+        because.append(f"the manifest was made when the run was {made_when}")
     if not claim.manifest.files:
         because.append("the manifest lists no file")
     if claim.level == "structure" and any(item.loader != "none" for item in claim.manifest.files):

@@ -207,6 +207,8 @@ def overrides_of(folder: Path, market: Handle, key: Path, keep: bool = False) ->
         "tenant_results_dir": str(folder / "results"),
         "provision_ssh_public_key_file": f"{key}.pub",
         "ansible_ssh_private_key_file": str(key),
+        # The box shares this machine's cores with everything else; threads that spin while they wait would starve it.
+        "deploy_env": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"},
     }
     if market.engine.get("name") == "process":
         variables["platform_python"] = sys.executable

@@ -29,6 +29,8 @@ from gpu_tenant.workspace import History
 PASSING = ("no_offer", "provider", "unreachable", "probe_refused", "lease_held")
 NEXT_CANDIDATE = ("no_offer", "probe_refused")
 MAX_FAILURES = 8
+# A pull that takes long is repeated no sooner than after this many times its own duration.
+PULL_SHARE = 3.0
 RETRY_FIRST_S = 5.0
 RETRY_MOST_S = 120.0
 
@@ -66,10 +68,10 @@ class _Memory:
     quiet_rounds: int = 0
     seen: tuple[str, str, str] = ("", "", "")
     seen_since: float = 0.0
-    step_at: tuple[int, float] | None = None
+    step: int | None = None
     pulled_at: float | None = None
-    pulled_step: int | None = None
-    resumed_from_pending: bool = False
+    pull_took_s: float = 0.0
+    resume_pending: bool = False
 
 
 class Go:
@@ -215,30 +217,18 @@ class Go:
         run = seen.run
         if run is None:
             return
+        self._memory.step = run.step if run.step is not None else self._memory.step
         known: dict[str, Any] = {
             "step": run.step,
             "steps": run.steps,
             "loss": run.loss,
-            "steps_per_s": self._rate(run.step),
+            "steps_per_s": run.steps_per_s,
             "eta_s": run.eta_s,
-            "at_risk_s": self._at_risk_s(),
+            "at_risk_s": self._at_risk_s() if run.step is not None else None,
             "price_per_hour": seen.item.dph_total if seen.item else None,
         }
-        if known["eta_s"] is None and known["steps_per_s"] and run.steps and run.step is not None:
-            known["eta_s"] = (run.steps - run.step) / known["steps_per_s"]
         known = {name: value for name, value in known.items() if value is not None}
-        self._progress.emit("training", training_text(known) or "training", seen.box, **known)
-
-    def _rate(self, step: int | None) -> float | None:
-        """Steps per second since training was first seen on this box."""
-        if step is None:
-            return None
-        first = self._memory.step_at
-        if first is None or step < first[0]:
-            self._memory.step_at = (step, self._clock())
-            return None
-        elapsed = self._clock() - first[1]
-        return (step - first[0]) / elapsed if step > first[0] and elapsed > 0 else None
+        self._progress.emit("training", training_text(known) or "training begins", seen.box, **known)
 
     def _at_risk_s(self) -> float:
         """Seconds of training that would be lost if box and disk vanished now."""
@@ -246,13 +236,16 @@ class Go:
         return self._clock() - since
 
     def _pull_if_due(self, seen: Observation) -> None:
-        if self._options.pull_every_s <= 0 or self._at_risk_s() < self._options.pull_every_s:
+        """Bring the newest checkpoints home now and then, but never so often that pulling is most of the work."""
+        every = max(self._options.pull_every_s, PULL_SHARE * self._memory.pull_took_s)
+        if self._options.pull_every_s <= 0 or self._at_risk_s() < every:
             return
+        began = self._clock()
         outcome = self._play("harvest", {"harvest_snapshot": True})
         self._memory.pulled_at = self._clock()
+        self._memory.pull_took_s = self._clock() - began
         if outcome.ok:
             step = seen.run.step if seen.run else None
-            self._memory.pulled_step = step
             self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
             return
         failure = outcome.failure(seen.box)
@@ -277,31 +270,26 @@ class Go:
             return
         if self._memory.failures == 0:
             self._memory.brought_up = True
-            self._memory.pulled_at = self._memory.step_at = None
+            self._memory.pulled_at = None
             self._give_standing_approval()
 
     def _note_interruption(self, action: decide.Action, seen: Observation) -> None:
-        step = self._memory.step_at[0] if self._memory.step_at else None
         self._progress.emit("warning", f"interrupted: {action.why}", seen.box)
-        if not self._memory.resumed_from_pending:
-            self._history.append(
-                "interruption",
-                box=seen.box,
-                why=action.why,
-                provider=seen.provider,
-                generation=seen.generation,
-                step=step,
-            )
-        self._memory.resumed_from_pending = True
+        if self._memory.resume_pending:
+            return
+        self._memory.resume_pending = True
+        facts = {"provider": seen.provider, "generation": seen.generation, "step": self._memory.step}
+        self._history.append("interruption", box=seen.box, why=action.why, **facts)
 
     def _note_resumed(self, seen: Observation) -> None:
-        if not self._memory.resumed_from_pending or seen.run_state != "running" or seen.run is None:
+        if not self._memory.resume_pending or seen.run is None or seen.run.resumed_from is None:
             return
-        if seen.run.step is None:
+        if seen.run_state not in ("running", "done"):
             return
-        self._memory.resumed_from_pending = False
-        self._history.append("resumed", box=seen.box, step=seen.run.step, generation=seen.generation)
-        self._progress.emit("note", f"training goes on, first seen at step {seen.run.step}", seen.box)
+        self._memory.resume_pending = False
+        step = seen.run.resumed_from
+        self._history.append("resumed", box=seen.box, step=step, generation=seen.generation)
+        self._progress.emit("note", f"training goes on from step {step}", seen.box)
 
     def _play(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         variables = {"tenant_run": self._spec["source"], **extra_vars}

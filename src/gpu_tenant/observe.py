@@ -53,6 +53,7 @@ class RunView:
     step: int | None = None
     steps: int | None = None
     loss: float | None = None
+    steps_per_s: float | None = None
     eta_s: float | None = None
     attempt: int | None = None
     resumed_from: int | None = None
@@ -260,7 +261,8 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         step=_whole(leading.get("step")),
         steps=_whole(leading.get("steps")),
         loss=_number(leading.get("loss")),
-        eta_s=_number(leading.get("eta_s", leading.get("eta"))),
+        steps_per_s=_number(leading.get("rate")),
+        eta_s=_number(leading.get("eta_s")),
         attempt=_whole(leading.get("attempt")),
         resumed_from=_whole(leading.get("resumed_from_step")),
         reason="; ".join(map(str, run.get("blocked_by") or [])) or str(leading.get("why") or ""),

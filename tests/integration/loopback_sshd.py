@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 from ansible_collections.tenant.gpu.plugins.module_utils import transfer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,12 +77,11 @@ class LoopbackBox:
             **overrides,
         }
 
-    def link(self) -> transfer.Link:
-        """The same settings as :meth:`host_variables`, for code that needs no Ansible."""
+    def link(self, more: str = "") -> transfer.Link:
+        """The same settings as :meth:`host_variables`, for code that needs no Ansible; ``more`` stands before them."""
         variables = self.host_variables()
-        options = transfer.play_options(
-            self.port, variables["ansible_user"], str(self.key), 10, [variables["ansible_ssh_common_args"]]
-        )
+        texts = [more, variables["ansible_ssh_common_args"]]
+        options = transfer.play_options(self.port, variables["ansible_user"], str(self.key), 10, texts)
         return transfer.Link(host="127.0.0.1", options=options)
 
     def ad_hoc_command(self, module: str, arguments: dict[str, Any], *flags: str, **variables: Any) -> list[str]:

@@ -20,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
 from loopback_sshd import (
+    ALIAS,
     REPOSITORY,
     LoopbackBox,
     descendants_named,
@@ -51,6 +52,9 @@ class Run:
 
     def __init__(self, box: LoopbackBox, name: str, tmp_path: Path) -> None:
         self.box = box
+        self.link = box.link()
+        # A hostile box says that it has everything, whatever it has.
+        self.lies = False
         self.folder = box.home / "runs" / name
         self.results = tmp_path / "results"
         self.dest = self.results / "demo" / "r 1" / "box1" / "g1"
@@ -132,7 +136,7 @@ class Run:
             check_mode=check_mode,
             **more,
         )
-        far = checked_transfer.Far("box1", self.box.link(), self._ask(check_mode), arguments.get("proxied", False))
+        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxied", False))
         try:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
@@ -148,7 +152,7 @@ class Run:
             except (delivery.UnsafeTree, roster.BadManifest) as error:
                 raise TenantFailure("config", f"the box refused: {error}") from error
             found: dict[str, Any] = json.loads(json.dumps(answer))
-            return found
+            return dict(found, mismatches=[]) if self.lies else found
 
         return ask
 
@@ -320,7 +324,7 @@ def test_law_8_a_symlink_on_the_box_is_refused_by_name(run: Run) -> None:
     for transport in ("rsync", "stream"):
         result = run.pull(manifest=manifest, transport=transport)
         assert result["failed"]
-        assert "link.bin is a symlink" in result["msg"]
+        assert "link.bin leads out of its folder through a symlink" in result["msg"]
     assert not run.dest.exists()
 
 
@@ -383,28 +387,52 @@ def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> No
     assert run.pull()["changed"] is False
 
 
-def test_law_8_an_unknown_host_key_stops_the_transfer(run: Run) -> None:
-    """Even where a play's variables switch the check off: the transfer opens its own connection."""
-    empty = run.box.folder / "known_hosts_empty"
-    empty.write_text("")
-    common = f"-o UserKnownHostsFile={empty} -o HostKeyAlias=box1.g9 -o StrictHostKeyChecking=no -o ControlPath=none"
-    run.write("c0/a1/out/big.bin", os.urandom(1000))
-    result = run.box.ad_hoc(
-        SYNC, run.pull_arguments(), ansible_ssh_common_args=common, ansible_ssh_args="-o ServerAliveInterval=30"
-    )
-    # Ansible itself was told to accept the key and noted it, so only a key that differs can stop ssh from here on.
-    assert result["verified"] is True or "host key" in result["msg"]
-    other = run.box.folder / "other_key"
-    if not other.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True, timeout=30)
-    wrong = " ".join(Path(f"{other}.pub").read_text().split()[:2])
-    empty.write_text(f"box1.g9 {wrong}\n")
-    run.write("c0/a1/out/big.bin", os.urandom(1001))
-    result = run.box.ad_hoc(
-        SYNC, run.pull_arguments(), ansible_ssh_common_args=common, ansible_ssh_args="-o ServerAliveInterval=30"
-    )
-    assert result.get("verified") is not True
-    assert "host key" in result["msg"].lower() or result.get("unreachable")
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+@pytest.mark.parametrize("known", ["nothing", "another key"])
+def test_law_8_a_host_key_that_is_not_pinned_stops_the_transfer(run: Run, transport: str, known: str) -> None:
+    """Even where the play's variables switch the check off."""
+    hosts = run.box.folder / f"known_hosts_{known.split()[0]}"
+    hosts.write_text("")
+    if known == "another key":
+        words = Path(f"{run.box.key}.pub").read_text().split()[:2]
+        hosts.write_text(f"{ALIAS} {' '.join(words)}\n")
+    run.link = run.box.link(f"-o StrictHostKeyChecking=no -o UserKnownHostsFile={hosts}")
+    result = run.pull(transport=transport)
+    assert result["failed"]
+    assert result["failure"]["kind"] == "unreachable"
+    assert "host key is not the pinned one" in result["msg"]
+    assert result["attempts"] == 1
+    assert run.at_home() == []
+
+
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+def test_law_8_a_box_that_lies_about_its_links_sends_none(run: Run, transport: str) -> None:
+    secret = run.box.folder / "secret"
+    secret.write_bytes(b"the controller's own")
+    link = run.folder / "c0/a1/out/link.bin"
+    link.write_bytes(secret.read_bytes())
+    manifest = run.manifest()
+    link.unlink()
+    link.symlink_to(secret)
+    run.lies = True
+    result = run.pull(manifest=manifest, transport=transport)
+    assert result["failed"]
+    assert result["verified"] is False
+    assert [entry["path"] for entry in result["mismatches"]] == ["c0/a1/out/link.bin"]
+    assert not os.path.lexists(run.dest / "c0/a1/out/link.bin")
+    assert not (run.dest / "manifest.json").exists()
+
+
+def test_law_8_a_box_that_sends_more_than_it_was_asked_for_is_cut_off(run: Run) -> None:
+    """The stream's sizes come from the box; what does not fit the manifest is not written."""
+    manifest = run.manifest()
+    run.write("c0/a1/out/model.bin", os.urandom(200_000))
+    run.lies = True
+    result = run.pull(manifest=manifest, transport="stream")
+    assert result["failed"]
+    assert "another size" in result["msg"]
+    assert not (run.dest / "c0/a1/out/model.bin").exists()
+    assert not (run.dest / "manifest.json").exists()
 
 
 def test_law_9_a_tree_is_pushed_by_ansible_check_push_nothing(run: Run) -> None:
