@@ -45,6 +45,8 @@ lint: .venv/ready-dev
 	$(LAYER) yamllint $(BIN)/yamllint --strict .
 	$(LAYER) ansible-lint env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	$(LAYER) changelog $(BIN)/antsibull-changelog lint
+	$(LAYER) docs env PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH=collections $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
+	$(LAYER) platforms $(BIN)/python -m gpu_tenant.profile_docs --check
 
 unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit $(BIN)/pytest tests/unit

@@ -66,14 +66,15 @@ def check_roster(
 
     :param files: mappings with ``path`` (relative to ``root``) and ``loader``.
     :param expect: ``finite`` (default true), ``min_tensors`` (default 1), ``required_keys`` and ``resume_state`` for
-        checkpoints, ``min_step`` for the newest checkpoint of each top folder, ``metrics`` for JSON files.
+        checkpoints, ``min_step`` for the newest checkpoint of each cell (top folder), ``metrics`` that some JSON file
+        of each cell must have.
     """
     wishes = dict(expect or {})
     validate_request(level, wishes)
     entries = [(str(file["path"]), str(file.get("loader", "none"))) for file in files]
     checks = list(_check_in_children(root, entries, level, wishes))
     if level == "expect":
-        _expect_of_newest(checks, wishes)
+        _expect_of_cells(checks, wishes)
     return checks
 
 
@@ -335,17 +336,14 @@ def _check_json(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, A
         return {}
     documents = _json_documents(path)
     found: dict[str, Any] = {"step": _last_step(documents)}
-    wanted = [str(name) for name in expect.get("metrics") or []]
-    values = {name: _last_metric(documents, name) for name in wanted}
-    missing = [name for name in wanted if values[name] is None]
-    if missing:
-        raise CheckFailed(f"lacks the metrics {', '.join(missing)}")
-    infinite = [name for name in wanted if not _finite_number(values[name])]
+    values = {str(name): _last_metric(documents, str(name)) for name in expect.get("metrics") or []}
+    present = [name for name, value in values.items() if value is not None]
+    infinite = [name for name in present if not _finite_number(values[name])]
     if infinite:
         raise CheckFailed(f"has metrics that are not finite numbers: {', '.join(infinite)}")
-    if wanted:
+    if present:
         found["finite"] = True
-    return found
+    return dict(found, metrics=present)
 
 
 def _json_documents(path: str) -> list[Any]:
@@ -396,22 +394,38 @@ _LEVELS_BEYOND: dict[str, Callable[[str, str, Mapping[str, Any]], dict[str, Any]
 }
 
 
-# --- what is promised of the newest checkpoint --------------------------------------------------------------------
+# --- what is promised of a whole cell -----------------------------------------------------------------------------
 
 
-def _expect_of_newest(checks: Sequence[dict[str, Any]], expect: Mapping[str, Any]) -> None:
-    """``min_step`` and ``resume_state`` bind the newest checkpoint of each cell; older ones are history."""
-    newest: dict[str, dict[str, Any]] = {}
+def _expect_of_cells(checks: Sequence[dict[str, Any]], expect: Mapping[str, Any]) -> None:
+    """Promises that no single file can keep: the newest checkpoint of each cell, and metrics in some file of it."""
+    cells: dict[str, list[dict[str, Any]]] = {}
     for check in checks:
-        resume = check.pop("resume_state", None)
-        if check["loader"] not in CHECKPOINT_LOADERS or not check["ok"]:
-            continue
-        cell = check["path"].split("/")[0] if "/" in check["path"] else ""
-        best = newest.get(cell)
-        if best is None or (check["step"] or 0) >= (best["check"]["step"] or 0):
-            newest[cell] = {"check": check, "resume": resume}
-    for entry in newest.values():
-        _judge_newest(entry["check"], entry["resume"], expect)
+        cells.setdefault(check["path"].split("/")[0] if "/" in check["path"] else "", []).append(check)
+    for members in cells.values():
+        _expect_newest(members, expect)
+        _expect_metrics(members, expect)
+    for check in checks:
+        check.pop("resume_state", None)
+        check.pop("metrics", None)
+
+
+def _expect_metrics(members: Sequence[dict[str, Any]], expect: Mapping[str, Any]) -> None:
+    wanted = [str(name) for name in expect.get("metrics") or []]
+    present = {name for check in members for name in check.get("metrics", ())}
+    missing = [name for name in wanted if name not in present]
+    if not missing or any(check["loader"] == "json" and not check["ok"] for check in members):
+        return
+    blamed = next((check for check in members if check["loader"] == "json"), members[0])
+    blamed.update(ok=False, error=f"lacks the metrics {', '.join(missing)}, and so does every JSON file beside it")
+
+
+def _expect_newest(members: Sequence[dict[str, Any]], expect: Mapping[str, Any]) -> None:
+    """``min_step`` and ``resume_state`` bind the newest checkpoint; older ones are history."""
+    sound = [check for check in members if check["loader"] in CHECKPOINT_LOADERS and check["ok"]]
+    if sound:
+        newest = max(sound, key=lambda check: check["step"] or 0)
+        _judge_newest(newest, newest.get("resume_state"), expect)
 
 
 def _judge_newest(check: dict[str, Any], resume: bool | None, expect: Mapping[str, Any]) -> None:

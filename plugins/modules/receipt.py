@@ -83,7 +83,7 @@ options:
         description: The newest checkpoint of every cell must hold the optimizer's and the random state.
         type: bool
       metrics:
-        description: Metrics that every JSON file must have as finite numbers.
+        description: Metrics that some JSON file of every cell must have, as finite numbers. A dot leads into mappings.
         type: list
         elements: str
   how:

@@ -365,12 +365,17 @@ def _tell_offers(account: Account) -> list[str]:
 
 
 def _tell_training(account: Account) -> list[str]:
-    told = [f"interrupted at {line.get('at')}: {line.get('why')}" for line in account.interruptions]
+    told = [_tell_interruption(line) for line in account.interruptions]
     for cell in sorted(set(account.steps) | set(account.resumed_from)):
         start = account.resumed_from.get(cell)
         how = f"resumed from step {start}, " if start is not None else ""
         told.append(f"cell {cell}: {how}finished at step {account.steps.get(cell, 'unknown')}")
     return told
+
+
+def _tell_interruption(line: Mapping[str, Any]) -> str:
+    step = f" around step {line['step']}" if line.get("step") is not None else ""
+    return f"interrupted at {line.get('at')}{step}: {line.get('why')}"
 
 
 def _tell_evidence(account: Account) -> list[str]:

@@ -254,7 +254,7 @@ def _try_without_consent(work: job.Job) -> str:
     failure = outcome.failure(BOX)
     if failure is None or failure.kind != "gate_refused":
         return ""
-    work.progress.emit("note", f"refused, as it must be: {failure.what}", BOX)
+    work.progress.emit("note", "refused, as it must be", BOX)
     return failure.what
 
 

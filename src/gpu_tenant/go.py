@@ -403,6 +403,8 @@ class Go:
             f"results are home and verified; the box is {seen.provider} and kept, because nobody approved its end",
             name,
         )
+        for old in seen.superseded:
+            self._progress.emit("warning", f"instance {old.provider_id} of an earlier generation bills as well", name)
 
 
 def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:

@@ -52,7 +52,9 @@ def sentence(result: TaskResult) -> str:
     if result.status == "skipped":
         return ""
     if result.status in ("failed", "unreachable"):
-        return one_line(str(result.result.get("msg") or "it failed without a message"))
+        failure = result.result.get("failure")
+        said = failure.get("what") if isinstance(failure, Mapping) else None
+        return one_line(str(said or result.result.get("msg") or "it failed without a message"))
     teller = _SENTENCES.get(_module(result))
     return one_line(teller(result.result, result.changed)) if teller else ""
 
@@ -87,7 +89,10 @@ def _instance(res: Mapping[str, Any], changed: bool) -> str:
     instance = res.get("instance")
     if not isinstance(instance, Mapping) or not instance:
         return "it is gone" if changed else ""
-    price = instance.get("price_per_hour")
+    resting = instance.get("state") in ("stopped", "outbid")
+    clocks = instance.get("clocks")
+    stopped_price = clocks.get("stopped_per_hour") if isinstance(clocks, Mapping) else None
+    price = stopped_price if resting else instance.get("price_per_hour")
     money = f" at ${price:.4f} an hour" if isinstance(price, (int, float)) else ""
     did = "now" if changed else "already"
     which = f"instance {instance.get('provider_id')} (g{instance.get('generation')})"

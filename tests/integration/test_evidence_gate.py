@@ -50,7 +50,7 @@ class Home:
         self.store = StateStore(str(self.state_dir))
 
     def manifest(self) -> dict[str, Any]:
-        return dict(self.box.verb("manifest", "--run", "digits")["manifest"])
+        return self.box.verb("manifest", "--run", "digits")
 
     def pull(self) -> dict[str, Any]:
         arguments = {

@@ -263,6 +263,22 @@ def test_metrics_must_be_present_and_finite(tmp_path: Path, text: str, metrics: 
     assert word in found["error"]
 
 
+def test_some_json_file_of_every_cell_must_have_the_metrics(tmp_path: Path) -> None:
+    contents = {"c0/done.json": "{}", "c0/best.json": '{"loss": 1}', "c1/done.json": "{}", "c1/best.json": '{"acc": 1}'}
+    for path, text in contents.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    files = [{"path": path, "loader": "json"} for path in contents]
+    checks = load_checks.check_roster(str(tmp_path), files, "expect", {"metrics": ["loss"]})
+    assert [found["path"] for found in checks if not found["ok"]] == ["c1/done.json"]
+    assert "lacks the metrics loss" in checks[2]["error"]
+    assert set(checks[0]) == {"path", "level", "loader", "tensors", "step", "finite", "ok", "error"}
+
+
+def test_a_cell_of_checkpoints_alone_cannot_keep_a_promise_of_metrics(checkpoint: Path) -> None:
+    assert "lacks the metrics loss" in check(checkpoint.parent, STEP, "torch", "expect", metrics=["loss"])["error"]
+
+
 def test_the_last_line_that_has_a_metric_speaks_for_a_jsonl_file(tmp_path: Path) -> None:
     lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 3}]
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")

@@ -8,6 +8,8 @@ import os
 
 import torch
 
+STEPS = 200
+
 
 def main() -> None:
     out = os.environ["TENANT_OUTPUT_DIR"]
@@ -15,17 +17,17 @@ def main() -> None:
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     inputs = torch.linspace(-1, 1, 64).unsqueeze(1)
-    for step in range(1, 201):
+    for _ in range(STEPS):
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(model(inputs), 3 * inputs + 1)
         loss.backward()
         optimizer.step()
     checkpoints = os.environ["TENANT_CHECKPOINT_DIR"]
     os.makedirs(checkpoints, exist_ok=True)
-    torch.save({"model": model.state_dict(), "step": step}, os.path.join(checkpoints, f"step-{step:010d}.pt"))
+    torch.save({"model": model.state_dict(), "step": STEPS}, os.path.join(checkpoints, f"step-{STEPS:010d}.pt"))
     torch.save(model.state_dict(), os.path.join(out, "model.pt"))
     with open(os.path.join(out, "metrics.json"), "w", encoding="utf-8") as stream:
-        json.dump({"loss": loss.item(), "steps": step}, stream)
+        json.dump({"loss": loss.item(), "steps": STEPS}, stream)
 
 
 if __name__ == "__main__":
