@@ -78,8 +78,11 @@ class Team:
     def wait_for(self, process: subprocess.Popen[bytes], what: str, seen: Callable[[dict[str, Any]], bool]) -> None:
         """Until ``go`` has said something that is ``seen``; what was said before this call does not count."""
         before = len(self.said())
+        self.wait_until(process, what, lambda: any(seen(line) for line in self.said()[before:]))
+
+    def wait_until(self, process: subprocess.Popen[bytes], what: str, true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STEP_S
-        while not any(seen(line) for line in self.said()[before:]):
+        while not true():
             assert process.poll() is None, f"it ended before {what}: {self.said()[-3:]}"
             assert time.monotonic() < deadline, f"no {what} within {STEP_S:.0f} s: {self.said()[-3:]}"
             time.sleep(0.2)
@@ -107,26 +110,32 @@ def test_the_plan_rents_nothing_and_shows_the_price(team: Team) -> None:
     assert team.market.state()["instances"] == []
 
 
-def test_stopped_then_killed_then_finished_by_the_same_command(team: Team) -> None:
-    first = team.start_go()
-    team.wait_for(first, "training", trains)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(STEP_S) == 30
+def test_killed_and_stopped_at_the_worst_moments_then_finished_by_the_same_command(team: Team) -> None:
+    renting = team.start_go()
+    team.wait_until(renting, "a rented box", lambda: bool(team.market.state()["instances"]))
+    renting.kill()
+    renting.wait(STEP_S)
+
+    training = team.start_go()
+    team.wait_for(training, "the playbook left behind", lambda line: "that a killed run left" in line["text"])
+    team.wait_for(training, "training", trains)
+    training.send_signal(signal.SIGINT)
+    assert training.wait(STEP_S) == 30
     left = [line["text"] for line in team.said() if line["event"] == "result"]
     assert any("is running at $" in text and "goes on by itself" in text for text in left), left
 
-    second = team.start_go()
-    team.wait_for(second, "training", trains)
-    second.kill()
-    second.wait(STEP_S)
+    harvesting = team.start_go()
+    team.wait_for(harvesting, "the harvest", lambda line: (line["event"], line["text"]) == ("phase", "harvest"))
+    harvesting.kill()
+    harvesting.wait(STEP_S)
 
-    third = team.start_go()
-    assert third.wait(RUN_S) == 0, team.said()[-5:]
+    last = team.start_go()
+    assert last.wait(RUN_S) == 0, team.said()[-5:]
     account = team.said()[-1]
     assert account["event"] == "account"
     assert account["verified"], account["unverified"]
     assert account["evaluation"]["accuracy"] > 0.9
-    # The same training process was watched by three runners: adopted, neither rented nor started twice.
+    # The same training process was watched by several runners: adopted, neither rented nor started twice.
     assert [story["generation"] for story in account["boxes"]] == [1, 2]
     assert account["resumed_from"] == {}
     assert list(account["receipt"]["copies"][0]["uri"].split("/"))[-1] == "g2"

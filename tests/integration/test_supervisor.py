@@ -37,7 +37,7 @@ def any_box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supervis
 
 
 def attempts(box: SupervisedBox, cell: str = "c1") -> list[int]:
-    return box.layout.attempt_numbers("digits", cell)
+    return list(box.layout.attempt_numbers("digits", cell))
 
 
 # --- a life without accidents -----------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_retries_are_bounded(box: SupervisedBox) -> None:
 
 
 def _without_checkpoints(box: SupervisedBox, number: int) -> process.Identity:
-    trainer = box.await_trainer(number, step=1)
+    trainer: process.Identity = box.await_trainer(number, step=1)
     shutil.rmtree(box.paths(number).checkpoints)
     return trainer
 

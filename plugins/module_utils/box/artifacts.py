@@ -246,6 +246,30 @@ def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             yield os.path.relpath(path, folder), found
 
 
+def _candidates(folder: str, globs: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Entries below the folders that the globs begin with, each once: an output may hold many files that none names."""
+    starts = sorted({_literal_start(pattern) for pattern in globs})
+    for start in starts:
+        if any(start != other and f"{start}/".startswith(f"{other}/" if other else "") for other in starts):
+            continue
+        if _is_linked(folder, start):
+            raise UnsafeName(f"{start} is a symlink, but a glob leads through it")
+        for path, info in files_below(os.path.join(folder, start) if start else folder):
+            yield (f"{start}/{path}" if start else path), info
+
+
+def _literal_start(pattern: str) -> str:
+    """The leading folders of a glob that hold no wildcard."""
+    parts = pattern.split("/")[:-1]
+    count = next((number for number, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    return "/".join(parts[:count])
+
+
+def _is_linked(folder: str, start: str) -> bool:
+    parts = start.split("/") if start else []
+    return any(os.path.islink(os.path.join(folder, *parts[: number + 1])) for number in range(len(parts)))
+
+
 def is_temporary(path: str) -> bool:
     """Names that savers use until a file is whole."""
     return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))
@@ -258,7 +282,7 @@ def matches(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str,
     """
     patterns = [(entry, glob_regex(entry["glob"])) for entry in declared]
     found, skipped = [], []
-    for path, info in files_below(folder):
+    for path, info in _candidates(folder, [entry["glob"] for entry in declared]):
         entry = next((entry for entry, pattern in patterns if pattern.match(path)), None)
         if entry is None or is_temporary(path):
             continue

@@ -8,7 +8,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import judge, locks, process, records, run_record
+from . import artifacts, judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 
 ATTEMPT_VARIABLE = "TENANT_ATTEMPT"
@@ -120,9 +120,18 @@ def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
         alive=alive,
         exit=ended,
         wrapper=wrapper if isinstance(wrapper, int) else None,
+        saved=_has_checkpoint(paths),
         rebooted=process.observe(trainer) == process.REBOOTED,
         why=str(status.get("why") or (read(paths.exit, "exit").get("why") if ended else "") or ""),
     )
+
+
+def _has_checkpoint(paths: AttemptPaths) -> bool:
+    """Whether anything whole lies in the checkpoint folder; savers rename whole files into place."""
+    try:
+        return any(not artifacts.is_temporary(name) for name in os.listdir(paths.checkpoints))
+    except OSError:
+        return False
 
 
 def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forgiven: int = 0) -> judge.CellFacts:

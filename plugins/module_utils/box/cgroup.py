@@ -55,7 +55,7 @@ def oom_kills() -> int | None:
     for folder in own_folders():
         for name in ("memory.events", "memory/memory.oom_control"):
             for line in _read(os.path.join(folder, name)).splitlines():
-                key, _, value = line.partition(" ")
+                key, _blank, value = line.partition(" ")
                 if key == "oom_kill" and value.strip().isdigit():
                     return int(value)
     return None

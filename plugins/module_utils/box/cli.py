@@ -11,7 +11,7 @@ import platform
 import sys
 from typing import Any, NoReturn
 
-from . import control, detach, manifest, process, records, seal, shim, status, supervise
+from . import control, detach, diary, manifest, process, records, seal, shim, status, supervise
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
@@ -96,7 +96,7 @@ def main(argv: list[str], program: list[str]) -> int:
         answer = _answer(layout, options, program)
     except Refused as refused:
         if argv and {"daemon", "shim"} & set(argv):
-            print(f"{records.utc_now()} {refused.what}", file=sys.stderr, flush=True)
+            diary.say("refused", refused.what)
         return _print(refused.as_dict(), refused.code)
     except (records.RecordError, UnsafeName, KeyError, TypeError, ValueError) as error:
         # Every argument is checked by now, so what has the wrong shape is a record on the disk.

@@ -29,7 +29,7 @@ from . import (
     survey,
 )
 from .layout import Layout
-from .refusal import DEADLINE, DISK, LIVE, SEALED, USAGE, Refused
+from .refusal import DEADLINE, DISK, HELD, LIVE, SEALED, USAGE, Refused
 
 LOCK_WITHIN_S = 60.0
 SETTLE_WITHIN_S = 900.0
@@ -220,10 +220,14 @@ def _daemon_lives(layout: Layout, caller: Caller) -> bool:
     """The lock decides, under the box lock: a supervisor about to leave gives it up before the box lock is ours."""
     if caller.check:
         return bool(survey.read_daemon(layout)["alive"])
-    descriptor = locks.try_lock(layout.daemon_lock)
-    if descriptor is None:
+    try:
+        # A status command may hold it shared for an instant on a box that never had a supervisor.
+        within_s = 0.0 if survey.read_daemon(layout)["pid"] else 1.0
+        os.close(locks.lock_within(layout.daemon_lock, within_s, "the supervisor's lock"))
+    except Refused as refused:
+        if refused.code != HELD:
+            raise
         return True
-    os.close(descriptor)
     return False
 
 
@@ -304,7 +308,7 @@ def settled(layout: Layout, caller: Caller, within_s: float = SETTLE_WITHIN_S) -
         ) from refused
     try:
         with box(layout, caller):
-            for _ in range(10000):
+            for _turn in range(10000):
                 found = survey.survey(layout)
                 step = found.next_step()
                 if step.kind != judge.FINISH:

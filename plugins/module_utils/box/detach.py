@@ -42,7 +42,9 @@ def start_daemon(argv: list[str], root: str, log: str, method: str, is_ready: Ca
     wrapped = command(method, argv, root, os.geteuid() == 0)
     if shutil.which(wrapped[0]) is None:
         raise Refused(SYSTEM, f"{wrapped[0]} is not on this box", "choose another way to detach, for instance setsid")
-    done = subprocess.run(wrapped, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_WITHIN_S)
+    done = subprocess.run(
+        wrapped, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_WITHIN_S, check=False
+    )
     if done.returncode != 0:
         raise Refused(SYSTEM, f"{wrapped[0]} could not start the supervisor: {done.stderr.strip()[:300]}")
     until = time.monotonic() + READY_WITHIN_S
@@ -87,8 +89,7 @@ def _become_daemon(argv: list[str], log: str, ready: int) -> None:
 
 
 def _await_ready(ready: int, log: str) -> None:
-    readable, _, _ = select.select([ready], [], [], READY_WITHIN_S)
-    if not readable:
+    if not select.select([ready], [], [], READY_WITHIN_S)[0]:
         raise Refused(DEADLINE, f"the supervisor was not ready within {READY_WITHIN_S:g} s", f"read {log}")
     if os.read(ready, 1) != b"1":
         raise Refused(SYSTEM, "the supervisor ended before it was ready", f"read {log}")

@@ -25,6 +25,7 @@ from .refusal import (
 QUEUED, RUNNING, VERIFYING, COPYING = "queued", "running", "verifying", "copying"
 DONE, FAILED, PREEMPTED_STATE, BLOCKED = "done", "failed", "preempted", "blocked"
 STATES = (QUEUED, RUNNING, VERIFYING, COPYING, DONE, FAILED, PREEMPTED_STATE, BLOCKED)
+FRUITLESS_LIMIT = 5
 RUN, FINISH, WATCH, NOTHING = "run", "finish", "watch", "nothing"
 
 
@@ -49,7 +50,10 @@ class ExitFacts:
 
 @dataclass(frozen=True)
 class AttemptFacts:
-    """One attempt as it lies on the disk and in /proc. ``phase`` is the state last written by its owner, or ``""``."""
+    """One attempt as it lies on the disk and in /proc. ``phase`` is the state last written by its owner, or ``""``.
+
+    ``saved``: it left a checkpoint.
+    """
 
     number: int
     phase: str = ""
@@ -58,6 +62,7 @@ class AttemptFacts:
     done: bool = False
     exit: ExitFacts | None = None
     wrapper: int | None = None
+    saved: bool = False
     rebooted: bool = False
     why: str = ""
 
@@ -122,6 +127,9 @@ def judge_cell(cell: CellFacts) -> Verdict:
 def _judge_ended(cell: CellFacts, last: AttemptFacts) -> Verdict:
     if not last.begun and last.exit is None:
         return Verdict(QUEUED, RUN, last.number)
+    if _fruitless(cell) >= FRUITLESS_LIMIT:
+        why = f"{FRUITLESS_LIMIT} attempts in a row were cut short before their first checkpoint"
+        return Verdict(FAILED, NOTHING, last.number, why)
     again = Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, last.why)
     if last.exit is None:
         # Nobody recorded how it ended, so the artifacts alone judge.
@@ -134,9 +142,23 @@ def _judge_ended(cell: CellFacts, last: AttemptFacts) -> Verdict:
         return Verdict(VERIFYING, FINISH, last.number)
     if last.exit.stop_asked or last.exit.child == PREEMPTED or last.exit.cause == "interrupted":
         return again
-    if last.exit.wrapper == DISK:
+    if last.exit.wrapper == DISK and last.exit.child is None:
         return Verdict(BLOCKED, RUN, cell.highest + 1, last.why)
     return _judge_failure(cell, last, last.exit)
+
+
+def _fruitless(cell: CellFacts) -> int:
+    """How many of the last attempts were cut short, by nobody's wish, without leaving a checkpoint.
+
+    Boxes that die of the job itself (memory, power) look exactly like preempted ones, except for this.
+    """
+    count = 0
+    for each in reversed(cell.attempts):
+        cut_short = each.exit is not None and (each.exit.cause == "interrupted" or each.exit.child == PREEMPTED)
+        if each.number <= cell.forgiven or each.saved or not cut_short or (each.exit and each.exit.stop_asked):
+            return count
+        count += 1
+    return count
 
 
 def _is_verdict_on_artifacts(wrapper: int) -> bool:
@@ -168,8 +190,8 @@ def failed_wrapper(attempt: AttemptFacts) -> int:
 
 
 def heals_by_itself(attempt: AttemptFacts) -> bool:
-    """Whether a plain ``start`` may try it again: its world failed (files, interpreter, copy), not its work."""
-    return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DURABLE_FAILED)
+    """Whether a plain ``start`` may try it again: its world failed (files, interpreter, disk, copy), not its work."""
+    return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DISK, DURABLE_FAILED)
 
 
 def next_step(cells: list[CellFacts], orders: Orders) -> Step:

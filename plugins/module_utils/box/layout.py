@@ -107,6 +107,7 @@ class AttemptPaths:
         self.done = os.path.join(self.folder, "done.json")
         self.stop = os.path.join(self.folder, "stop.json")
         self.lock = os.path.join(self.folder, "shim.lock")
+        self.reserve = [os.path.join(self.folder, f"reserve-{number}") for number in (1, 2)]
         self.log = os.path.join(self.folder, "run.log")
         self.metrics = os.path.join(self.folder, "metrics.jsonl")
         self.output = os.path.join(self.folder, "out")

@@ -13,11 +13,10 @@ import errno
 import os
 import shutil
 import signal
-import sys
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, judge, locks, process, records, run_record
+from . import attempt, cgroup, diary, gates, judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -25,7 +24,8 @@ LOG_CAP = 64 * 1024 * 1024
 HEARTBEAT_S = 30.0
 TICK_S = 1.0
 LEFTOVER_GRACE_S = 5.0
-EXIT_WRITE_LIMIT_S = 600.0
+EXIT_WRITE_LIMIT_S = 120.0
+RESERVE_BYTES = 32 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -93,13 +93,13 @@ class Shim:
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
+        self._root = layout.root
         self._oom_before = cgroup.oom_kills()
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run the trainer to its end. ``ready`` is called once the attempt can be found by others."""
-        lock = locks.try_lock(self.paths.lock)
-        if lock is None:
-            raise Refused(HELD, f"{self.paths.folder} already has a shim")
+        # Whoever asks for a status may hold it shared for an instant, hence the patience.
+        lock = locks.lock_within(self.paths.lock, 3.0, "the attempt")
         try:
             return self._run(ready)
         finally:
@@ -134,6 +134,7 @@ class Shim:
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
+        self._make_reserve()
         gate_read, gate_write = os.pipe()
         fault_read, fault_write = os.pipe()
         self._pid = os.fork()
@@ -150,6 +151,17 @@ class Shim:
             # Without the byte, the child sees the end of the pipe and leaves before it becomes the trainer.
             os.close(gate_write)
         self._check_started(fault_read, argv)
+
+    def _make_reserve(self) -> None:
+        """Blocks and inodes kept back for the exit record: a trainer that fills the disk is just what must be told."""
+        for path in self.paths.reserve:
+            with open(path, "wb") as stream:
+                stream.write(os.urandom(RESERVE_BYTES))
+
+    def _free_reserve(self) -> None:
+        for path in self.paths.reserve:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _become_trainer(self, argv: list[str], environment: dict[str, str], gate: int, fault: int) -> None:
         """In the child: own session, closed stdin, log as output, wait for the gate, exec. Never returns."""
@@ -249,8 +261,10 @@ class Shim:
         self._end_leftovers(LEFTOVER_GRACE_S if clean else 0.0)
         _pid, status = os.waitpid(self._pid, 0)
         child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        wrapper = wrapper_exit(child, self._stop_asked)
-        self._record_exit(wrapper, child, self._why(child, wrapper))
+        full = gates.shortages(gates.disk_of(self._root), self.run["limits"])
+        wrapper = wrapper_exit(child, self._stop_asked, bool(full))
+        why = f"the disk was full: {'; '.join(full)}; " if wrapper == DISK else ""
+        self._record_exit(wrapper, child, why + self._why(child, wrapper))
         return wrapper
 
     def _end_leftovers(self, grace_s: float) -> None:
@@ -289,6 +303,7 @@ class Shim:
             "seconds": round(time.monotonic() - self._started, 3),
             "why": why,
         }
+        self._free_reserve()
         _insist(lambda: attempt.write_exit(self.paths, self.keys, **facts))
         state = {0: judge.VERIFYING, PREEMPTED: judge.PREEMPTED_STATE}.get(wrapper, judge.FAILED)
         if self._stop_asked and child == 0:
@@ -305,10 +320,12 @@ def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def wrapper_exit(child: int, stop_asked: bool) -> int:
-    """The exit code of the attempt, from the trainer's (negative: signal) and whether it was asked to stop."""
+def wrapper_exit(child: int, stop_asked: bool, disk_full: bool = False) -> int:
+    """The exit code of the attempt, from the trainer's (negative: signal), and what may have caused it."""
     if stop_asked or child == PREEMPTED:
         return PREEMPTED
+    if child > 0 and disk_full:
+        return DISK
     return 0 if child == 0 else TRAINER_FAILED
 
 
@@ -335,7 +352,7 @@ def _insist(write: Callable[[], object]) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or time.monotonic() >= until:
                 raise
-            print(f"exit record cannot be written: {error.strerror}; trying again", file=sys.stderr)
+            diary.say("shim", f"the exit record cannot be written: {error.strerror}; trying again")
             time.sleep(pause)
             pause = min(pause * 2, 30.0)
         else:

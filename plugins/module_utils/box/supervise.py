@@ -8,15 +8,15 @@ It keeps nothing in memory that matters: killed at any instruction, the next one
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from typing import Any, Callable, Iterator
 
-from . import attempt, finish, gates, judge, locks, process, records, run_record, shim, stopping, survey
+from . import attempt, diary, finish, gates, judge, locks, process, records, run_record, shim, stopping, survey
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INTERPRETER, PREEMPTED
 
@@ -57,6 +57,12 @@ class Supervisor:
         self._say("started")
         try:
             return self._loop()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._say(f"ended by {error}")
+                raise
+            # Whatever lives goes on under its shim; the next start surveys again.
+            return self._leave(f"the disk is full: {error}", DISK)[1]
         except BaseException as error:
             self._say(f"ended by {type(error).__name__}: {error}")
             raise
@@ -217,8 +223,7 @@ class Supervisor:
         records.write_record(self.layout.daemon, "daemon", self._record)
 
     def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            print(f"{records.utc_now()} supervisor[{os.getpid()}] {text}", file=sys.stderr, flush=True)
+        diary.say("supervisor", text)
 
 
 def main(layout: Layout, program: list[str], ready_fd: int | None) -> int:

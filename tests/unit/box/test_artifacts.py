@@ -277,6 +277,23 @@ def test_links_under_a_wide_glob_are_left_out_and_told(output: Path) -> None:
     assert all(not line["path"].startswith(("latest", "etc")) for line in lines)
 
 
+def test_only_the_folders_that_globs_begin_with_are_walked(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (output / "samples").mkdir()
+    walked = []
+    real = os.walk
+    monkeypatch.setattr(artifacts.os, "walk", lambda folder: walked.append(folder) or real(folder))
+    lines, _skipped = artifacts.collect(str(output), [CHECKPOINTS, {**CHECKPOINTS, "glob": "checkpoints/**"}])
+    assert len(lines) == 2
+    assert walked == [str(output / "checkpoints")]
+
+
+def test_a_folder_on_the_way_must_not_be_a_link(output: Path) -> None:
+    (output / "elsewhere").symlink_to("/etc")
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), [{"glob": "elsewhere/*", "role": "other", "loader": "none"}])
+    assert refused.value.code == 22
+
+
 @pytest.mark.parametrize("name", ["a\nb.pt", "a\\b.pt", "-rf.pt"])
 def test_unsafe_names_refuse(output: Path, name: str) -> None:
     (output / name).write_bytes(torch_zip())

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import cgroup, desired, detach, fence, gates, locks, shim
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    cgroup,
+    desired,
+    detach,
+    fence,
+    gates,
+    locks,
+    process,
+    shim,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import progress as progress_reader
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
@@ -144,6 +153,18 @@ def test_a_damaged_wish_means_hold(tmp_path: Path) -> None:
     assert desired.orders(layout).desired == "hold"
 
 
+def test_a_stop_lasts_until_the_box_starts_again(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    boot = process.current_boot()
+    older = dict(boot.as_dict(), pid1_start=boot.pid1_start + 1)
+    wish = {"desired": "run", "stopped": {"now": boot.as_dict(), "before": older}, "forgiven": {}}
+    desired.write(layout, wish)
+    orders = desired.orders(layout)
+    assert orders.stopped == {"now"}
+    assert orders.may_run("before")
+    assert not orders.may_run("now")
+
+
 # --- locks, detaching, environment ----------------------------------------------------------------------------------
 
 
@@ -188,6 +209,11 @@ def test_login_noise_does_not_reach_the_trainer() -> None:
 )
 def test_wrapper_exit_codes(child: int, stop_asked: bool, wrapper: int) -> None:
     assert shim.wrapper_exit(child, stop_asked) == wrapper
+
+
+@pytest.mark.parametrize(("child", "wrapper"), [(1, 13), (0, 0), (-9, 40), (30, 30)])
+def test_a_trainer_that_fails_on_a_full_disk_is_not_blamed(child: int, wrapper: int) -> None:
+    assert shim.wrapper_exit(child, stop_asked=False, disk_full=True) == wrapper
 
 
 def test_a_log_is_capped_without_losing_its_writer(tmp_path: Path) -> None:

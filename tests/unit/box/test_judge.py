@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box.judge import (
     AttemptFacts,
@@ -79,7 +81,16 @@ def cell(*attempts: AttemptFacts, retries: int = 1, forgiven: int = 0, highest: 
         (cell(ended(1, ERROR), forgiven=1), "queued", "run", 2),
         (cell(ended(1, ERROR), ended(2, ERROR), forgiven=1), "failed", "nothing", 2),
         (cell(ended(1, KILLED), ended(2, KILLED), ended(3, KILLED), forgiven=2), "preempted", "run", 4),
+        # A box that dies of the job itself looks like a preempted one: bounded, unless something was saved.
+        (cell(*[ended(number, BOX_DIED) for number in range(1, 5)]), "preempted", "run", 5),
+        (cell(*[ended(number, BOX_DIED) for number in range(1, 6)]), "failed", "nothing", 5),
+        (cell(*[ended(number, SAYS_PREEMPTED) for number in range(1, 6)]), "failed", "nothing", 5),
+        (cell(*[ended(number, BOX_DIED) for number in range(1, 6)], forgiven=5), "preempted", "run", 6),
+        (cell(*[replace(ended(number, BOX_DIED), saved=True) for number in range(1, 9)]), "preempted", "run", 9),
+        (cell(*[ended(number, STOPPED) for number in range(1, 9)]), "preempted", "run", 9),
         (cell(ended(1, ExitFacts(13, None))), "blocked", "run", 2),
+        (cell(ended(1, ExitFacts(13, 1))), "failed", "nothing", 1),
+        (cell(ended(1, ExitFacts(13, 1)), forgiven=1), "queued", "run", 2),
         (cell(ended(1, ExitFacts(12, None))), "failed", "nothing", 1),
     ],
 )
@@ -95,6 +106,7 @@ def test_a_cell_is_judged(facts: CellFacts, state: str, step: str, number: int) 
         (ended(1, CLEAN, "failed", 20), 20, False),
         (ended(1, ExitFacts(11, None)), 11, True),
         (ended(1, ExitFacts(12, None)), 12, True),
+        (ended(1, ExitFacts(13, 1)), 13, True),
         (ended(1, ERROR), 40, False),
         (ended(1, KILLED), 40, False),
     ],

@@ -1,0 +1,297 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The life of one box by plain ``ansible-playbook``: the roles as a team uses them, without the runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gpu_tenant.marketplace.testing import Handle, running_marketplace
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="boxes with a root of their own need root"),
+]
+
+ROOT = Path(__file__).parents[2]
+BOX = "train-me"
+PLAY_S = 300.0
+PLANTED_KEY = "planted-account-key-4711"
+PLANTED_SECRET = "planted-tracker-secret-0815"
+
+# Trains on until the file that the test makes is there, so that "while it trains" is a condition and not a guess.
+TRAINER = """\
+import json, os, sys, torch
+from tenant_checkpoint import EXIT_STOPPED, Checkpoints
+
+out = os.environ["TENANT_OUTPUT_DIR"]
+release = os.path.join(os.environ["HOME"], "let-it-finish")
+assert os.environ["TRACKER_KEY"].startswith("planted"), "the secret did not arrive"
+torch.manual_seed(int(os.environ["TENANT_SEED"]))
+torch.set_num_threads(1)
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+checkpoints = Checkpoints({"model": model, "optimizer": optimizer}, longest_interval_s=0.5, metrics_every=200)
+checkpoints.resume()
+while not os.path.exists(release):
+    optimizer.zero_grad()
+    loss = (model(torch.randn(4096, 8)) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    checkpoints.after_step(loss=loss.item())
+    if checkpoints.should_stop:
+        sys.exit(EXIT_STOPPED)
+checkpoints.save()
+torch.save(model.state_dict(), os.path.join(out, "model.pt"))
+with open(os.path.join(out, "metrics.json"), "w") as stream:
+    json.dump({"loss": loss.item(), "steps": checkpoints.step}, stream)
+"""
+
+
+class Team:
+    def __init__(self, folder: Path, market: Handle) -> None:
+        self.folder = folder
+        self.market = market
+        self.state_dir = folder / "state"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
+        self._write("job/train.py", TRAINER)
+        self._write("job/run.yml", yaml.safe_dump(self._spec()))
+        self._write("key", market.api_key)
+        self._write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {BOX: {}}}}))
+        self._write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
+        self._write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    @staticmethod
+    def _spec() -> dict[str, Any]:
+        return {
+            "id": "gated",
+            "command": ["python", "train.py"],
+            "secrets": ["TRACKER_KEY"],
+            "artifacts": [
+                {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
+                {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
+                {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+            ],
+            "resources": {"gpu_name": "RTX 4090", "gpu_count": 1, "min_gpu_ram_gb": 20, "disk_gb": 10},
+        }
+
+    def _variables(self) -> dict[str, Any]:
+        return {
+            "tenant_project": "plain",
+            "tenant_run": str(self.folder / "job/run.yml"),
+            "tenant_state_dir": str(self.state_dir),
+            "tenant_results_dir": str(self.state_dir / "results"),
+            "vast_api_url": self.market.url,
+            "vast_api_key_file": str(self.folder / "key"),
+            "ansible_ssh_private_key_file": str(self.folder / "id"),
+            "provision_ssh_public_key_file": str(self.folder / "id.pub"),
+            "provision_price_cap": 0.6,
+            "provision_require_cuda": False,
+            "platform_python": "/.box/bin/python3",
+        }
+
+    def play(self, name: str, *words: str, profiles_first: bool = True) -> subprocess.CompletedProcess[str]:
+        sources = [self.folder / "profiles/profiles.yml", self.folder / "inventory/hosts.yml"]
+        order = sources if profiles_first else sources[::-1]
+        inventories = [word for source in order for word in ("-i", str(source))]
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", "vast"]
+        return subprocess.run(
+            [*command, *inventories, *words],
+            cwd=ROOT,
+            env={**os.environ, "TRACKER_KEY": PLANTED_SECRET, "ANSIBLE_FORCE_COLOR": "0", "VAST_API_KEY": ""},
+            capture_output=True,
+            text=True,
+            timeout=PLAY_S,
+            check=False,
+        )
+
+    def changes(self, name: str, *words: str, **how: Any) -> list[str]:
+        """The tasks that changed something; a failed play fails the test."""
+        done = self.play(name, *words, **how)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert "DEPRECAT" not in done.stdout + done.stderr, done.stderr
+        assert re.search(rf"^{BOX}\s.*failed=0", done.stdout, re.MULTILINE), done.stdout[-2000:]
+        tasks = re.split(r"^TASK \[", done.stdout, flags=re.MULTILINE)[1:]
+        return [task.split("]")[0] for task in tasks if re.search("^changed: ", task, re.MULTILINE)]
+
+    def instances(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.market.state()["instances"]
+        return found
+
+    def on_the_box(self, command: str) -> str:
+        (row,) = self.instances()
+        generation = row["label"].split("/")[3]
+        options = [f"UserKnownHostsFile={self.state_dir}/known_hosts/{BOX}", f"HostKeyAlias={BOX}.{generation}"]
+        words = [word for option in options for word in ("-o", option)]
+        ssh = ["ssh", "-i", str(self.folder / "id"), *words, "-p", str(row["ports"][0])]
+        login = f"{self.market.login}@127.0.0.1"
+        done = subprocess.run([*ssh, login, command], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout
+
+    def cell(self) -> dict[str, Any]:
+        pyz = "/workspace/gpu-tenant/bin/supervisor-*.pyz"
+        status = self.on_the_box(f"/.box/bin/python3 {pyz} --root /workspace/gpu-tenant status")
+        found: dict[str, Any] = json.loads(status)["runs"][0]["cells"][0]
+        return found
+
+    def wait_for_cell(self, what: str, seen: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + 120
+        while not seen(cell := self.cell()):
+            assert time.monotonic() < deadline, f"no {what} within 120 s: {cell}"
+            time.sleep(0.3)
+        return cell
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    folder = tmp_path_factory.mktemp("plain")
+    with running_marketplace("process", api_key=PLANTED_KEY, state_dir=folder / "market") as market:
+        yield Team(folder, market)
+
+
+# The tests of this file are one story and run in this order.
+
+
+def test_check_from_zero_boxes_shows_the_money_and_rents_nothing(team: Team) -> None:
+    done = team.play("site", "--check", "--diff")
+    assert done.returncode == 0, done.stdout[-3000:]
+    for word in ("price_per_hour", "price_cap", "clocks", "offer"):
+        assert word in done.stdout
+    assert team.instances() == []
+    assert not (team.state_dir / "boxes").exists()
+
+
+def test_no_price_cap_rents_nothing(team: Team) -> None:
+    done = team.play("provision", "-e", "provision_price_cap=0")
+    assert done.returncode != 0
+    assert "no price cap is set" in done.stdout
+    assert team.instances() == []
+
+
+def test_a_cap_below_every_offer_rents_nothing_and_says_the_cheapest(team: Team) -> None:
+    done = team.play("provision", "-e", "provision_price_cap=0.01")
+    assert done.returncode != 0
+    assert '"kind": "no_offer"' in done.stdout
+    assert team.instances() == []
+
+
+def test_train_from_nothing(team: Team) -> None:
+    assert len(team.changes("train")) > 5
+    labels = [row["label"] for row in team.instances()]
+    assert [label.split("/")[3] for label in labels] == ["g2"], "the box that lied was to be given back"
+
+
+@pytest.mark.parametrize("profiles_first", [True, False])
+def test_site_changes_nothing_while_the_run_trains(team: Team, profiles_first: bool) -> None:
+    before = team.wait_for_cell("training", lambda cell: cell["state"] == "running" and (cell["step"] or 0) > 50)
+    assert team.changes("site", profiles_first=profiles_first) == []
+    assert team.cell()["attempt"] == before["attempt"]
+
+
+def test_killing_the_trainer_costs_an_attempt_and_not_the_run(team: Team) -> None:
+    cell = team.wait_for_cell("checkpoint", lambda cell: bool(cell["last_checkpoint"]))
+    team.on_the_box(f"kill -9 -{cell['process']['pid']} || kill -9 {cell['process']['pid']}")
+    again = team.wait_for_cell("second attempt", lambda cell: cell["attempt"] == 2 and (cell["step"] or 0) > 0)
+    assert again["resumed_from_step"] >= cell["last_checkpoint"]["step"]
+    assert team.changes("site") == []
+
+
+def test_killing_the_box_is_repaired_by_the_same_command(team: Team) -> None:
+    before = team.wait_for_cell("checkpoint", lambda cell: bool(cell["last_checkpoint"]))
+    (row,) = team.instances()
+    team.market.preempt(row["id"])
+    assert team.instances()[0]["phase"] != "running"
+    assert len(team.changes("train")) >= 1
+    after = team.wait_for_cell("third attempt", lambda cell: cell["attempt"] == 3 and (cell["step"] or 0) > 0)
+    assert after["resumed_from_step"] >= before["last_checkpoint"]["step"]
+
+
+def test_harvest_brings_it_home_and_parks(team: Team) -> None:
+    team.on_the_box("touch ~/let-it-finish")
+    team.wait_for_cell("end", lambda cell: cell["state"] == "done")
+    assert len(team.changes("harvest")) >= 3
+    (receipt,) = (team.state_dir / "receipts/plain/gated").glob("*.json")
+    record = json.loads(receipt.read_text())
+    assert record["complete"] is True
+    assert {check["path"].split("/")[-1] for check in record["checks"]} >= {"model.pt", "metrics.json"}
+    assert team.instances()[0]["phase"] != "running", "a box whose results are home still bills for its GPU"
+
+
+def test_site_changes_nothing_after_the_run(team: Team) -> None:
+    assert team.changes("site") == []
+
+
+def test_a_forged_variable_does_not_open_the_gate(team: Team) -> None:
+    forged = json.dumps({"allowed": True, "approval_id": "x", "__teardown_gate": {"allowed": True}})
+    done = team.play("teardown", "-e", forged)
+    assert done.returncode != 0
+    assert '"kind": "gate_refused"' in done.stdout
+    assert "nobody approved destroy" in done.stdout
+    assert len(team.instances()) == 1
+
+
+def test_teardown_with_approval_destroys_and_leaves_nothing(team: Team) -> None:
+    sources = ["-i", str(team.folder / "profiles/profiles.yml"), "-i", str(team.folder / "inventory/hosts.yml")]
+    words = ["approve", "destroy", BOX, "--approver", "Ada", "--reason", "results are home", *sources]
+    given = subprocess.run([sys.executable, "-m", "gpu_tenant", *words], capture_output=True, text=True, check=False)
+    assert given.returncode == 0, given.stdout + given.stderr
+    assert len(team.changes("teardown")) >= 1
+    assert team.instances() == []
+    assert team.changes("teardown") == []
+
+
+def test_site_after_a_teardown_rents_nothing(team: Team) -> None:
+    assert team.changes("site") == []
+    assert team.instances() == []
+
+
+def test_no_secret_was_written_anywhere_but_where_it_belongs(team: Team) -> None:
+    allowed = {team.folder / "key", team.folder / "inventory/group_vars/all.yml"}
+    leaks = []
+    for path in team.folder.rglob("*"):
+        # The box's own disk holds the delivered secret in its 0600 file, on purpose.
+        if not path.is_file() or path.is_symlink() or path in allowed:
+            continue
+        data = path.read_bytes()
+        if PLANTED_KEY.encode() in data or (PLANTED_SECRET.encode() in data and path.name != "secrets.env"):
+            leaks.append(str(path.relative_to(team.folder)))
+    assert leaks == []
+
+
+def test_bad_input_is_one_clear_error(team: Team) -> None:
+    for words, says in (
+        (["-e", "tenant_run=/nowhere/run.yml"], "cannot read the run spec"),
+        (["-e", "platform_driver=teleport"], "teleport"),
+        (["-e", "vast_api_key_file=/nowhere/key"], "/nowhere/key"),
+    ):
+        done = team.play("site", *words)
+        assert done.returncode != 0
+        assert says in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+    assert team.instances() == []
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_every_default_is_documented(role: str) -> None:
+    options = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
+    path = ROOT / f"roles/{role}/defaults/main.yml"
+    defaults = yaml.safe_load(path.read_text()) if path.exists() else {}
+    documented = {name for name, option in (options.get("options") or {}).items() if not option.get("required")}
+    assert documented == set(defaults or {}), textwrap.dedent(f"roles/{role}: defaults and argument_specs differ")
