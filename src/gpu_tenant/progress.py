@@ -157,7 +157,7 @@ class LiveView:
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         for name, row in sorted(self._rows.items()):
             training = row.training if row.phase == "training" else {}
-            table.add_row(name, row.phase, bar(training), row.doing or training_text(training))
+            table.add_row(name, row.phase, progress_bar(training), row.doing or training_text(training))
         return table
 
 
@@ -167,7 +167,7 @@ def _styled(event: Event) -> Text:
     return Text(f"{_mark(event)}{subject}{event.text}", style=style)
 
 
-def bar(training: Mapping[str, Any], width: int = 20) -> str:
+def progress_bar(training: Mapping[str, Any], width: int = 20) -> str:
     """A progress bar of text; empty when the number of steps is unknown."""
     step, steps = training.get("step"), training.get("steps")
     if not isinstance(step, (int, float)) or not isinstance(steps, (int, float)) or steps <= 0:

@@ -425,6 +425,58 @@ def test_too_little_disk_blocks_before_the_cell(box: SupervisedBox, limits: dict
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SupervisedBox]:
+    """A box whose data disk has 4 MiB and 400 inodes."""
+    data = tmp_path / "data"
+    data.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=400", "tmpfs", str(data)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("NOT RUN: mounting a small file system needs root")
+    try:
+        with supervised_box(tmp_path) as made:
+            yield made
+    finally:
+        subprocess.run(["umount", str(data)], check=True)
+
+
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_a_trainer_that_fills_the_disk_is_recorded_and_continued(small_disk: SupervisedBox, what: str) -> None:
+    filler = small_disk.workdir / "fill.py"
+    filler.write_text(
+        "import os, sys\n"
+        "out = os.environ['TENANT_OUTPUT_DIR']\n"
+        "if os.path.exists(sys.argv[2]): sys.exit(0)\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1\n"
+        "    with open(f'{out}/{number if sys.argv[1] == \"inodes\" else 0}', 'ab') as stream:\n"
+        "        stream.write(b'x' * (65536 if sys.argv[1] == 'bytes' else 0))\n"
+    )
+    enough = small_disk.folder / "enough"
+    small_disk.register(
+        command=["python", "fill.py", what, str(enough)],
+        artifacts=[],
+        cells=[{"id": "c1"}, {"id": "c2"}],
+        limits={"min_free_bytes": 2**20, "min_free_inodes": 100},
+    )
+    small_disk.verb("start")
+    run = small_disk.await_state("blocked")
+    # The first cell's end is on the full disk, in the blocks that its shim had kept back; the second did not start.
+    assert run["cells"][0]["exit"] == {"wrapper": 13, "child": 1}
+    assert f"0 {what} are free" in run["cells"][0]["why"]
+    assert (run["cells"][1]["attempt"], run["exit"]) == (0, 13)
+    small_disk.await_no_daemon()
+    assert small_disk.ask("start")[0] == 13
+    for path in Path(small_disk.paths().output).iterdir():
+        if path.is_file():
+            path.unlink()
+    enough.touch()
+    small_disk.verb("start")
+    run = small_disk.await_state("done")
+    assert [cell["attempt"] for cell in run["cells"]] == [2, 1]
+
+
+@pytest.fixture
 def other_disk() -> Iterator[Path]:
     if not os.path.isdir("/dev/shm"):
         pytest.skip("NOT RUN: no second file system to mount durable storage from")

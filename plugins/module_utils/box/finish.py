@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -21,6 +22,10 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     keys = attempt.work(run, cell, number)
     ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
     process.kill_all(attempt.members(paths))
+    for path in paths.reserve:
+        # A shim that was killed could not give its reserve back.
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     proven = ended is not None and ended.child == 0 and not ended.stop_asked
     attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
     try:

@@ -285,6 +285,16 @@ def hours_to_outbid(offer: Offer, price: Price) -> float:
     return MEAN_HOURS_TO_OUTBID * (1 + margin / MARGIN_THAT_DOUBLES)
 
 
+def within_cap(offer: Offer, wanted: Constraints) -> bool:
+    """Whether the offer can run under the cap: the whole price on demand, the least winning bid otherwise."""
+    price = price_of(offer, wanted)
+    if price is None:
+        return False
+    if wanted.price_cap is not None and price.total > wanted.price_cap + 1e-9:
+        return False
+    return price.bid is None or offer.min_bid is None or price.bid + 1e-9 >= offer.min_bid
+
+
 Check = Callable[[Offer, Constraints], bool]
 
 # The constraints in the order in which a reader would lift them, each with its words. A value that the host does not
@@ -300,18 +310,8 @@ _CHECKS: list[tuple[str, Check]] = [
     ("verified", lambda o, c: o.verified or not c.verified),
     ("exclude_machines", lambda o, c: o.machine_id not in c.exclude_machines),
     ("price", lambda o, c: price_of(o, c) is not None),
-    ("price_cap", lambda o, c: within_cap(o, c)),
+    ("price_cap", within_cap),
 ]
-
-
-def within_cap(offer: Offer, wanted: Constraints) -> bool:
-    """Whether the offer can run under the cap: the whole price on demand, the least winning bid otherwise."""
-    price = price_of(offer, wanted)
-    if price is None:
-        return False
-    if wanted.price_cap is not None and price.total > wanted.price_cap + 1e-9:
-        return False
-    return price.bid is None or offer.min_bid is None or price.bid + 1e-9 >= offer.min_bid
 
 
 def failed_constraints(offer: Offer, wanted: Constraints) -> list[str]:

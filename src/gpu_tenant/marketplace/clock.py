@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -24,7 +25,7 @@ class MarketClock:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not speed >= 1.0:
+        if math.isnan(speed) or speed < 1.0:
             raise ValueError(f"speed {speed!r}: the market's clock runs at least as fast as the wall's")
         self.speed = speed
         self._monotonic = monotonic

@@ -14,8 +14,8 @@ from gpu_tenant.progress import (
     LiveView,
     PlainView,
     Progress,
-    bar,
     duration,
+    progress_bar,
     size,
     training_text,
     view_for,
@@ -104,7 +104,7 @@ def test_training_text_says_only_what_is_known(training: dict[str, float], text:
     ],
 )
 def test_bar(training: dict[str, float], shown: str) -> None:
-    assert bar(training) == shown
+    assert progress_bar(training) == shown
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -84,4 +84,4 @@ def test_a_failure_says_all_four_things() -> None:
 
 def test_an_unknown_kind_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="unknown kind"):
-        TenantFailure("oops", "x")
+        raise TenantFailure("oops", "x")
