@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, records, run_record
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,14 @@ def any_box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supervis
 
 def attempts(box: SupervisedBox, cell: str = "c1") -> list[int]:
     return list(box.layout.attempt_numbers("digits", cell))
+
+
+def worker_of(box: SupervisedBox) -> process.Identity:
+    """The living worker that the first attempt's trainer started in a session of its own."""
+    lines = [json.loads(line) for line in Path(box.paths().metrics).read_text().splitlines()]
+    worker = process.identify(next(line["worker"] for line in lines if "worker" in line))
+    assert worker is not None
+    return worker
 
 
 # --- a life without accidents -----------------------------------------------------------------------------------
@@ -163,11 +171,15 @@ def test_a_killed_shim_leaves_the_trainer_alive_and_the_artifacts_judge(any_box:
 
 
 def test_a_trainer_that_dies_without_its_shim_is_continued(box: SupervisedBox) -> None:
-    box.register_held()
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--with-worker", "--gate", str(box.gate)]
+    box.register(command=command)
     box.verb("start")
     trainer = box.await_trainer()
+    worker = worker_of(box)
     box.kill(attempt.shim_of(box.paths()))
     box.kill(trainer)
+    wait_for("attempt 2", lambda: os.path.exists(box.paths(2).status))
+    assert process.observe(worker) != process.ALIVE
     cell = box.await_state("done")["cells"][0]
     assert (cell["attempt"], cell["resumed_from_step"]) == (2, 2)
     ended = records.read_record(box.paths(1).exit, "exit")
@@ -262,9 +274,7 @@ def test_workers_of_a_killed_trainer_are_ended_before_the_next_attempt(box: Supe
     box.register(command=command)
     box.verb("start")
     trainer = box.await_trainer()
-    lines = [json.loads(line) for line in Path(box.paths().metrics).read_text().splitlines()]
-    worker = process.identify(next(line["worker"] for line in lines if "worker" in line))
-    assert process.observe(worker) == process.ALIVE
+    worker = worker_of(box)
     box.kill(trainer)
     wait_for("attempt 2", lambda: attempts(box) == [1, 2])
     assert process.observe(worker) != process.ALIVE
@@ -290,6 +300,32 @@ def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> No
     assert attempts(any_box) == [1]
     any_box.release()
     any_box.await_state("done")
+
+
+def test_no_trainer_runs_before_its_identity_is_on_the_disk(box: SupervisedBox) -> None:
+    box.register()
+    run = run_record.read_run(box.layout, "digits")
+    paths = attempt.claim(box.layout, run, run["cells"][0], 1)
+    # The status cannot be written: a folder has its name.
+    os.mkdir(paths.status)
+    words = ["shim", "--run", "digits", "--cell", "c1", "--attempt", "1"]
+    code = subprocess.run(box.argv(*words), capture_output=True, check=False).returncode
+    assert code == 12
+    assert Path(paths.log).read_text() == ""
+    assert not os.path.exists(paths.metrics)
+    assert records.read_record(paths.exit, "exit")["wrapper"] == 12
+
+
+def test_a_second_shim_of_an_attempt_refuses(box: SupervisedBox) -> None:
+    box.register_held()
+    box.verb("start")
+    trainer = box.await_trainer()
+    words = ["shim", "--run", "digits", "--cell", "c1", "--attempt", "1"]
+    assert subprocess.run(box.argv(*words), capture_output=True, check=False).returncode == 14
+    assert box.cell()["process"] == trainer.as_dict()
+    box.release()
+    box.await_state("done")
+    assert subprocess.run(box.argv(*words), capture_output=True, check=False).returncode == 14
 
 
 # --- damaged records ----------------------------------------------------------------------------------------------
@@ -726,6 +762,15 @@ def test_another_spec_waits_for_the_live_cell(box: SupervisedBox) -> None:
     paths = [line["path"] for line in box.verb("manifest", "--run", "digits")["files"]]
     assert "c1/a1/out/checkpoints/step-0000000002.pt" in paths
     assert "c1/a2/out/model.pt" in paths
+
+
+def test_a_finished_cell_is_bound_to_its_spec(box: SupervisedBox) -> None:
+    for spec, known in (("a", [1]), ("d", [1, 2]), ("a", [1, 2])):
+        box.register(spec_sha256=spec * 64)
+        box.verb("start")
+        box.await_state("done")
+        box.await_no_daemon()
+        assert attempts(box) == known
 
 
 def test_a_disk_that_moves_to_a_new_generation_goes_on(box: SupervisedBox) -> None:
