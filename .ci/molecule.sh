@@ -13,5 +13,9 @@ if ! podman info >/dev/null 2>&1; then
     exit 0
 fi
 # A run that was cut off may have left its market and boxes behind.
-molecule destroy --all >/dev/null 2>&1 || true
-exec molecule test --all --destroy=always
+end() { molecule destroy --all >/dev/null 2>&1 || true; }
+end
+status=0
+molecule test --all --destroy=always || status=$?
+end
+exit $status

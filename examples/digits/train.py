@@ -19,6 +19,10 @@ import tempfile
 import time
 from typing import Any
 
+# OpenMP reads this when torch is loaded: threads that wait shall sleep. Spinning is a little faster on idle cores and
+# many times slower where other processes want the same ones.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import digits
 import torch
 from tenant_checkpoint import EXIT_STOPPED, CheckpointError, Checkpoints, ShuffledBatches, write_json, write_torch
@@ -34,9 +38,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=100, help="passes over the images (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="images in a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="at the start (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=int(os.environ.get("TENANT_SEED", "0")), help="default: %(default)s"
-    )
+    parser.add_argument("--seed", type=int, default=os.environ.get("TENANT_SEED", "0"), help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument("--out", default=os.environ.get("TENANT_OUTPUT_DIR", "out"), help="default: %(default)s")

@@ -89,7 +89,7 @@ class Crasher:
 
 @contextlib.contextmanager
 def crasher() -> Iterator[Crasher]:
-    environ = dict(os.environ, PYTHONPATH=str(HELPER))
+    environ = dict(os.environ, PYTHONPATH=str(HELPER), OMP_WAIT_POLICY="passive")
     with subprocess.Popen(
         [sys.executable, str(CRASHER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
     ) as process:

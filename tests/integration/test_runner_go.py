@@ -117,7 +117,6 @@ def test_killed_and_stopped_at_the_worst_moments_then_finished_by_the_same_comma
     renting.wait(STEP_S)
 
     training = team.start_go()
-    team.wait_for(training, "the playbook left behind", lambda line: "that a killed run left" in line["text"])
     team.wait_for(training, "training", trains)
     training.send_signal(signal.SIGINT)
     assert training.wait(STEP_S) == 30
@@ -125,7 +124,7 @@ def test_killed_and_stopped_at_the_worst_moments_then_finished_by_the_same_comma
     assert any("is running at $" in text and "goes on by itself" in text for text in left), left
 
     harvesting = team.start_go()
-    team.wait_for(harvesting, "the harvest", lambda line: (line["event"], line["text"]) == ("phase", "harvest"))
+    team.wait_for(harvesting, "the harvest", lambda line: (line["event"], line.get("text")) == ("phase", "harvest"))
     harvesting.kill()
     harvesting.wait(STEP_S)
 

@@ -230,6 +230,16 @@ def test_a_box_that_died_resumes_with_the_newest_checkpoints_first(any_box: Supe
     assert records.read_record(any_box.paths(2).status, "status")["resume_dirs"] == [any_box.paths(1).checkpoints]
 
 
+def test_checkpoints_of_a_half_way_run_do_not_look_like_its_end(box: SupervisedBox) -> None:
+    box.register_held(artifacts=[{"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"}])
+    box.verb("start")
+    box.await_trainer()
+    box.kill_everything()
+    box.verb("resume-all")
+    cell = box.await_state("done")["cells"][0]
+    assert (cell["attempt"], cell["step"]) == (2, 4)
+
+
 def test_after_a_reboot_the_old_identity_is_not_believed(box: SupervisedBox) -> None:
     box.register_held()
     box.verb("start")
@@ -311,6 +321,7 @@ def test_no_trainer_runs_before_its_identity_is_on_the_disk(box: SupervisedBox) 
     words = ["shim", "--run", "digits", "--cell", "c1", "--attempt", "1"]
     code = subprocess.run(box.argv(*words), capture_output=True, check=False).returncode
     assert code == 12
+    wait_for("whatever was started to end", lambda: not attempt.members(paths))
     assert Path(paths.log).read_text() == ""
     assert not os.path.exists(paths.metrics)
     assert records.read_record(paths.exit, "exit")["wrapper"] == 12
