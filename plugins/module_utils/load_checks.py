@@ -19,6 +19,7 @@ import os
 import re
 import signal
 import stat
+import sys
 import zipfile
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -483,6 +484,8 @@ def _child(writer: int, root: str, entries: Sequence[tuple[str, str]], level: st
         for descriptor in (0, 1, 2):
             os.dup2(silence, descriptor)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        # Ansible puts an object in the place of sys.intern, beside which parts of torch refuse to be imported.
+        sys.intern = getattr(sys.intern, "unpatched_implementation", sys.intern)
         with os.fdopen(writer, "wb", buffering=0) as stream:
             for path, loader in entries:
                 signal.alarm(_SECONDS_PER_FILE)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from rich.console import Console
 
 from gpu_tenant import __version__, account, approve, exit_codes, go, job, scaffold, status
 from gpu_tenant.playbooks import Outcome
+from gpu_tenant.progress import console_for
 
 JSON_KEY = "gpu_tenant.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -195,7 +196,7 @@ def with_account(work: job.Job, box: str, as_json: bool, ctx: click.Context) -> 
     if as_json:
         click.echo(json.dumps({"event": "account", **drawn.as_dict()}, sort_keys=True, default=str))
     else:
-        account.show(drawn, Console())
+        account.show(drawn, console_for(sys.stdout))
     ctx.exit(exit_codes.DONE if drawn.verified else exit_codes.of_kind("evidence_missing"))
 
 
@@ -224,7 +225,7 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
         for values in rows:
             click.echo(json.dumps({"event": "status", **values}, sort_keys=True, default=str))
     else:
-        Console().print(status.table(rows))
+        console_for(sys.stdout).print(status.table(rows))
     lost = [values for values in rows if "unreachable" in (values["provider"], values["contact"])]
     ctx.exit(exit_codes.of_kind("unreachable") if lost else exit_codes.DONE)
 

@@ -27,7 +27,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
-from rich.console import Console
 from rich.text import Text
 
 from gpu_tenant import account, approve, exit_codes, go, job
@@ -35,7 +34,7 @@ from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, MarketplaceFailed, running_marketplace
 from gpu_tenant.observe import Endpoint, Observation, ssh_command
 from gpu_tenant.playbooks import collections_folder
-from gpu_tenant.progress import Progress
+from gpu_tenant.progress import Progress, console_for
 
 BOX = "digits-1"
 DEFAULT_FOLDER = ".tenant/demo"
@@ -301,7 +300,7 @@ def _show(proof: Proof, drawn: account.Account, options: DemoOptions, wall_s: fl
         told: Mapping[str, Any] = {**vars(proof), "shortcomings": missing, "wall_s": round(wall_s, 1)}
         click.echo(json.dumps({"event": "demo", **told}, sort_keys=True, default=str))
         return
-    console = Console()
+    console = console_for(sys.stdout)
     account.show(drawn, console)
     verdict = "the demo proved all it set out to" if not missing else "the demo FAILED"
     console.print(Text(f"\n{verdict} ({wall_s:.0f} s)", style="bold green" if not missing else "bold red"))

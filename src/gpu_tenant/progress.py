@@ -20,6 +20,7 @@ from rich.text import Text
 
 # A plain log repeats an unchanged wait or a training line at most this often.
 QUIET_S = 15.0
+UNWATCHED_WIDTH = 140
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Supervisor:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
         # A status command may hold the lock shared for an instant, hence the patience.
         self._lock = locks.lock_within(self.layout.daemon_lock, 5.0, "the supervisor's lock")
+        os.umask(0o077)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._record = {"process": process.myself().as_dict(), "started_at": records.utc_now()}
         self._beat(program=self.program[-1])

@@ -156,7 +156,13 @@ def test_law_2_a_run_in_the_seal_that_the_index_forgot_needs_a_receipt_too(compl
     reading = complete.reading()
     reading["seal"]["runs"].append({"run_id": "r3", "manifest_digest": "a" * 64})
     complete.save_reading(seal=reading["seal"])
-    refused(complete.decide(), "run r3: there is no receipt")
+    refused(complete.decide(), "run r3: there is no receipt", "run r3: it is sealed, but the index")
+    reading["index"]["runs"].pop()
+    reading["seal"]["runs"].pop()
+    complete.save_reading(seal=reading["seal"], index=reading["index"])
+    decision = complete.decide()
+    refused(decision, "run r2: it is sealed, but the index does not list it")
+    assert len(decision.missing) == 1, "a receipt does not make up for it"
 
 
 @pytest.mark.parametrize(
@@ -349,6 +355,15 @@ def test_law_2_breaking_glass_names_the_loss_and_skips_the_rest(world: World) ->
     Path(world.store.seal_path("demo", "box1", 2)).write_text("{")
     assert world.decide() == gate.Decision(True, gate.RULE_LOSS, (), approval)
     refused(world.decide(now=later(world.now, 25 * 3600)), "expired")
+
+
+def test_law_2_a_loss_that_was_approved_is_called_a_loss_even_when_all_is_home(world: World) -> None:
+    world.give_receipt("r1")
+    world.save_reading()
+    world.approve({"kind": "loss", "loss": "run r1 after step 400"})
+    assert world.decide().rule == gate.RULE_LOSS
+    standing = world.approve({"kind": "complete_receipt"})
+    assert world.decide() == gate.Decision(True, gate.RULE_STANDING, (), standing)
 
 
 def test_law_2_a_damaged_approval_of_someone_else_does_not_block(complete: World) -> None:

@@ -30,14 +30,16 @@ def check(root: Path, path: str, loader: str, level: str = "load", **expect: Any
 
 
 def resume_state(step: int = 400) -> dict[str, Any]:
-    model = torch.nn.Linear(8, 4)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.ones(2, 8)).sum().backward()
-    optimizer.step()
+    """What a trainer saves, made by hand: torch's optimizers import a compiler that dislikes Ansible beside it."""
+    weights = {"weight": torch.ones(4, 8), "bias": torch.zeros(4)}
+    moments = {
+        n: {"step": torch.tensor(1.0), "exp_avg": value.clone(), "exp_avg_sq": value.square()}
+        for n, value in enumerate(weights.values())
+    }
     return {
         "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": weights,
+        "optimizer": {"state": moments, "param_groups": [{"lr": 0.001, "params": [0, 1]}]},
         "rng": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "loss": np.float64(0.5)},
     }
 
@@ -141,6 +143,26 @@ def test_a_file_that_kills_its_loader_fails_alone(tmp_path: Path, monkeypatch: p
     assert not first["ok"]
     assert "signal 9" in first["error"]
     assert second["ok"]
+
+
+def test_the_child_undoes_what_ansible_patched_into_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible replaces sys.intern by an object, which parts of torch refuse to be imported beside."""
+    (tmp_path / "a.json").write_text("{}")
+    original = getattr(sys.intern, "unpatched_implementation", sys.intern)
+
+    class Patched:
+        unpatched_implementation = staticmethod(original)
+
+        def __call__(self, text: str) -> str:
+            return original(text)
+
+    def look(path: str, level: str, expect: Any) -> dict[str, Any]:
+        return {"tensors": int(sys.intern is original)}
+
+    monkeypatch.setattr(sys, "intern", Patched())
+    monkeypatch.setitem(load_checks._LEVELS_BEYOND, "json", look)
+    assert check(tmp_path, "a.json", "json")["tensors"] == 1
+    assert sys.intern is not original, "this process keeps Ansible's"
 
 
 def test_nothing_of_the_torch_world_is_imported_into_this_process(tmp_path: Path) -> None:
