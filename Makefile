@@ -36,7 +36,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 	@touch $@
 
 .venv-2.21/ready: pyproject.toml
-	.ci/venv.sh .venv-2.21 "3.12 3.13" "$(CORE_NEW)" -e . pytest hypothesis
+	.ci/venv.sh .venv-2.21 "3.12 3.13" "$(CORE_NEW)" -e . pytest pytest-xdist hypothesis httpx
 	@touch $@
 
 lint: .venv/ready-dev
@@ -49,11 +49,11 @@ lint: .venv/ready-dev
 	$(LAYER) platforms $(BIN)/python -m gpu_tenant.profile_docs --check
 
 unit: .venv/ready-dev .venv-2.21/ready
-	$(LAYER) unit $(BIN)/pytest tests/unit
-	$(LAYER) unit-2.21 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint
+	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
+	$(LAYER) unit-2.21 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore=tests/unit/evidence/test_load_checks.py -n 2
 
 integration: .venv/ready-dev .venv-2.21/ready
-	$(LAYER) integration $(BIN)/pytest tests/integration
+	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile
 
 chaos: .venv/ready-dev
 	$(LAYER) chaos $(BIN)/pytest tests/chaos

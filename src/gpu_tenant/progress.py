@@ -168,6 +168,11 @@ def _styled(event: Event) -> Text:
     return Text(f"{_mark(event)}{subject}{event.text}", style=style)
 
 
+def console_for(stream: TextIO) -> Console:
+    """A console as wide as the terminal; where there is none, wide enough that tables stay readable."""
+    return Console(file=stream, width=None if stream.isatty() else UNWATCHED_WIDTH)
+
+
 def progress_bar(training: Mapping[str, Any], width: int = 20) -> str:
     """A progress bar of text; empty when the number of steps is unknown."""
     step, steps = training.get("step"), training.get("steps")
