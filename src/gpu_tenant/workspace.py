@@ -32,6 +32,8 @@ from gpu_tenant import playbook_process
 DEFAULT_FOLDER = ".tenant/runner"
 KEPT_PLAYS = 50
 _END_GRACE_S = 10.0
+_SESSION_PREFIX = "gt-"
+_SETTLED_S = 60.0
 
 
 class Workspace:
@@ -184,22 +186,44 @@ def remove_secrets(folder: Path) -> None:
 
 
 class Session:
-    """A short 0700 folder for control sockets (a socket's path may have about 100 bytes), gone when the runner ends."""
+    """A short 0700 folder for control sockets (a socket's path may have about 100 bytes), gone when the runner ends.
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
+    A killed runner cannot remove its own, so the next one does: the folder of a living runner holds a lock.
+    """
+
+    def __init__(self, parent: str = "/tmp") -> None:
+        _remove_left_behind(Path(parent))
+        self.folder = Path(tempfile.mkdtemp(prefix=_SESSION_PREFIX, dir=parent))
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
-        for socket in self.folder.iterdir():
-            if socket.is_socket():
-                _ssh_exit(socket)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _end_sockets(self.folder)
+        os.close(self._lock)
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *unused: object) -> None:
         self.close()
+
+
+def _remove_left_behind(parent: Path) -> None:
+    """Remove the session folders of ours in ``parent`` whose runner is dead."""
+    for folder in parent.glob(f"{_SESSION_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            about = folder.lstat()
+            # A folder without a lock yet may belong to a runner that is starting at this moment.
+            settled = time.time() - about.st_mtime > _SETTLED_S
+            if about.st_uid == os.getuid() and settled and playbook_process.holder(str(folder / "lock")) is None:
+                _end_sockets(folder)
+
+
+def _end_sockets(folder: Path) -> None:
+    for socket in folder.iterdir():
+        if socket.is_socket():
+            _ssh_exit(socket)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ssh_exit(socket: Path) -> None:

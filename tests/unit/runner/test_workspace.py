@@ -145,3 +145,15 @@ def test_the_session_folder_is_short_and_goes(tmp_path: Path) -> None:
         assert len(str(session.folder)) < 40
         assert stat.S_IMODE(session.folder.stat().st_mode) == 0o700
     assert not session.folder.exists()
+
+
+def test_the_session_folder_of_a_killed_runner_is_removed_by_the_next(tmp_path: Path) -> None:
+    left, young, foreign = tmp_path / "gt-left", tmp_path / "gt-young", tmp_path / "other"
+    for folder in (left, young, foreign):
+        folder.mkdir()
+    with workspace.Session(str(tmp_path)) as living:
+        for folder in (left, foreign, living.folder):
+            os.utime(folder, (1.0, 1.0))
+        with workspace.Session(str(tmp_path)):
+            assert not left.exists()
+            assert all(folder.exists() for folder in (young, foreign, living.folder))

@@ -75,7 +75,8 @@ class PodmanEngine(Engine):
         for prefix in _prefixes():
             mounts += ["--volume", f"{prefix}:{prefix}:ro"]
         self._podman(
-            "create", "--replace", "--init", "--name", self._container(spec.box_id), "--label", f"gpu-tenant-market={self._owner}",
+            "create", "--replace", "--init", "--name", self._container(spec.box_id),
+            "--label", f"gpu-tenant-market={self._owner}",
             "--hostname", f"C.{spec.box_id}", "--network", "host", "--pull", "never", "--log-driver", "k8s-file",
             *mounts, self._image, "/bin/sh", f"{box_root.CONTROL_IN_BOX}/init",
         )  # fmt: skip
