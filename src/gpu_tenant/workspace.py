@@ -191,7 +191,7 @@ class Session:
     A killed runner cannot remove its own, so the next one does: the folder of a living runner holds a lock.
     """
 
-    def __init__(self, parent: str = "/tmp") -> None:
+    def __init__(self, parent: str = "/tmp") -> None:  # noqa: S108 - mkdtemp makes the folder ours, 0700
         _remove_left_behind(Path(parent))
         self.folder = Path(tempfile.mkdtemp(prefix=_SESSION_PREFIX, dir=parent))
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -107,10 +107,12 @@ class Team:
             "platform_python": "/.box/bin/python3",
         }
 
-    def play(self, name: str, *words: str, profiles_first: bool = True) -> subprocess.CompletedProcess[str]:
+    def sources(self, profiles_first: bool = True) -> list[str]:
         sources = [self.folder / "profiles/profiles.yml", self.folder / "inventory/hosts.yml"]
-        order = sources if profiles_first else sources[::-1]
-        inventories = [word for source in order for word in ("-i", str(source))]
+        return [word for source in sources[:: 1 if profiles_first else -1] for word in ("-i", str(source))]
+
+    def play(self, name: str, *words: str, profiles_first: bool = True) -> subprocess.CompletedProcess[str]:
+        inventories = self.sources(profiles_first)
         command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", "vast"]
         return subprocess.run(
             [*command, *inventories, *words],
@@ -223,15 +225,29 @@ def test_killing_the_box_is_repaired_by_the_same_command(team: Team) -> None:
     assert after["resumed_from_step"] >= before["last_checkpoint"]["step"]
 
 
-def test_harvest_brings_it_home_and_parks(team: Team) -> None:
+def test_killing_the_runner_in_mid_harvest_is_repaired_by_the_same_command(team: Team) -> None:
     team.on_the_box("touch ~/let-it-finish")
     team.wait_for_cell("end", lambda cell: cell["state"] == "done")
-    assert len(team.changes("harvest")) >= 3
+    words = ["harvest", "-l", BOX, *team.sources(), "--workspace", str(team.folder / "runner"), "--json"]
+    command = [sys.executable, "-m", "gpu_tenant", *words]
+    runner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + PLAY_S
+    while "seal.json" not in team.on_the_box("ls /workspace/gpu-tenant"):
+        assert runner.poll() is None, "the harvest ended before it could be killed"
+        assert time.monotonic() < deadline, "the harvest never sealed the box"
+    runner.kill()
+    runner.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PLAY_S, check=False)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr
+
+
+def test_what_was_harvested_is_home_and_the_box_is_parked(team: Team) -> None:
     (receipt,) = (team.state_dir / "receipts/plain/gated").glob("*.json")
     record = json.loads(receipt.read_text())
     assert record["complete"] is True
     assert {check["path"].split("/")[-1] for check in record["checks"]} >= {"model.pt", "metrics.json"}
     assert team.instances()[0]["phase"] != "running", "a box whose results are home still bills for its GPU"
+    assert team.changes("harvest") == []
 
 
 def test_site_changes_nothing_after_the_run(team: Team) -> None:
@@ -248,8 +264,7 @@ def test_a_forged_variable_does_not_open_the_gate(team: Team) -> None:
 
 
 def test_teardown_with_approval_destroys_and_leaves_nothing(team: Team) -> None:
-    sources = ["-i", str(team.folder / "profiles/profiles.yml"), "-i", str(team.folder / "inventory/hosts.yml")]
-    words = ["approve", "destroy", BOX, "--approver", "Ada", "--reason", "results are home", *sources]
+    words = ["approve", "destroy", BOX, "--approver", "Ada", "--reason", "results are home", *team.sources()]
     given = subprocess.run([sys.executable, "-m", "gpu_tenant", *words], capture_output=True, text=True, check=False)
     assert given.returncode == 0, given.stdout + given.stderr
     assert len(team.changes("teardown")) >= 1
