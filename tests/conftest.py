@@ -6,6 +6,7 @@ to do."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 with contextlib.suppress(ImportError):
-    import torch._dynamo  # noqa: F401 - imported for the order alone
+    importlib.import_module("torch._dynamo")

@@ -119,7 +119,7 @@ class LossyDisk:
         disk = self
 
         class Watched:
-            def __enter__(self) -> Watched:
+            def __enter__(self) -> Any:
                 return self
 
             def __exit__(self, *_error: object) -> None:

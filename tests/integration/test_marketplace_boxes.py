@@ -108,7 +108,7 @@ def test_rsync_over_ssh_both_ways(tenant: Tenant, box: int, tmp_path: Path) -> N
 def test_one_connection_carries_many_sessions(tenant: Tenant, box: int, tmp_path: Path) -> None:
     master = ["-o", "ControlMaster=auto", "-o", f"ControlPath={tmp_path}/c", "-o", "ControlPersist=60"]
     try:
-        for _ in range(3):
+        for _unused in range(3):
             assert tenant.run(box, "echo again", *master) == "again\n"
         assert tenant.ssh(box, "", *master, "-O", "check").returncode == 0
     finally:

@@ -297,7 +297,7 @@ def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> No
     any_box.register_held()
     running = [
         subprocess.Popen(any_box.argv("start"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(20)
+        for _unused in range(20)
     ]
     answers = []
     for each in running:

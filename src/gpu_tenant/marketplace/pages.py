@@ -66,7 +66,7 @@ def sort_value(value: Any) -> tuple[int, float, str]:
 
 
 def write_token(row: Mapping[str, Any], order: list[tuple[str, str]]) -> str:
-    return encode_token({"values": {column: row.get(column) for column in (*(name for name, _ in order), "id")}})
+    return encode_token({"values": {column: row.get(column) for column in (*(name for name, _unused in order), "id")}})
 
 
 def encode_token(content: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def test_law_2_two_processes_cannot_spend_one_approval(world: World) -> None:
         except TenantFailure:
             outcomes.append("refused")
 
-    threads = [threading.Thread(target=spend) for _ in range(4)]
+    threads = [threading.Thread(target=spend) for _unused in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

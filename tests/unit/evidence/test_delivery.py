@@ -61,7 +61,7 @@ def test_law_8_a_linked_folder_that_arrives_leads_nowhere(tmp_path: Path) -> Non
     staging = stage(root)
     (staging / "d").rmdir()
     (staging / "d").symlink_to(outside)
-    settled, _ = delivery.settle(str(root), FILES)
+    settled, _unused = delivery.settle(str(root), FILES)
     assert settled == []
     assert (outside / "a").read_bytes() == b"aaa"
     assert not (root / "d").exists()

@@ -160,7 +160,7 @@ def test_a_proxy_carries_small_files_only() -> None:
 
 def test_waits_double_up_to_a_cap() -> None:
     waits = transfer.back_off(2)
-    assert [next(waits) for _ in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    assert [next(waits) for _unused in range(7)] == [2, 4, 8, 16, 32, 60, 60]
 
 
 # --- the loop of attempts, in a world where moving is a list of results ---

@@ -79,7 +79,7 @@ def test_a_strangers_file_is_refused_and_left_alone(tmp_path: Path, text: str) -
 
 def test_ids_only_grow() -> None:
     state = MarketState()
-    assert [state.take_id() for _ in range(3)] == [31000001, 31000002, 31000003]
+    assert [state.take_id() for _unused in range(3)] == [31000001, 31000002, 31000003]
 
 
 class Hands:

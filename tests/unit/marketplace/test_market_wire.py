@@ -187,7 +187,7 @@ def test_a_search_filters_orders_and_limits(client: Client) -> None:
 
 def test_the_new_search_answers_alike(client: Client) -> None:
     wanted = {"gpu_name": {"eq": "RTX 4090"}, "type": "on-demand", "order": [["id", "asc"]]}
-    _, new = client.call("PUT", "/api/v0/search/asks/", {"select_cols": ["*"], "q": wanted})
+    _unused, new = client.call("PUT", "/api/v0/search/asks/", {"select_cols": ["*"], "q": wanted})
     assert [row["id"] for row in new["offers"]] == [row["id"] for row in client.offers(**wanted)]
 
 
@@ -312,7 +312,7 @@ def test_a_missing_instance_is_null_to_get_and_404_to_change(client: Client) -> 
 
 def test_bulk_verbs_do_all_or_nothing(client: Client) -> None:
     first, second = (client.running(offer) for offer in client.offers()[:2])
-    status, _ = client.call("PUT", "/api/v0/instances/", {"state": "stopped", "ids": [first, 77]})
+    status, _unused = client.call("PUT", "/api/v0/instances/", {"state": "stopped", "ids": [first, 77]})
     row = client.row(first)
     assert status == 404
     assert row is not None
@@ -516,7 +516,7 @@ def test_rate_limits_are_a_switch(tmp_path: Path) -> None:
         answer = strict.http.get("/api/v1/instances/")
         assert (answer.status_code, answer.text.split(":")[0]) == (429, "API requests too frequent")
         assert 0 < float(answer.headers["retry-after"]) <= 1
-        assert [strict.call("GET", "/api/v0/users/current")[0] for _ in range(3)] == [200] * 3
+        assert [strict.call("GET", "/api/v0/users/current")[0] for _unused in range(3)] == [200] * 3
     finally:
         strict.close()
 

@@ -100,8 +100,8 @@ class Home:
         self.history.append("vast_offer_info", box="b1", best=offer, offers=[offer])
         self.history.append("interruption", box="b1", why="a higher bid took its GPU", step=45)
 
-    def draw_up(self, rows: Any = BILL) -> account.Account:
-        return account.draw_up(self.store, "demo", self.spec, self.history, Api(rows))  # type: ignore[arg-type]  # only charges are asked
+    def draw_up(self, rows: Any = None) -> account.Account:
+        return account.draw_up(self.store, "demo", self.spec, self.history, Api(BILL if rows is None else rows))  # type: ignore[arg-type]  # only charges are asked
 
 
 @pytest.fixture

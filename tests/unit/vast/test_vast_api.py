@@ -34,7 +34,7 @@ def market() -> WireMarket:
 
 def test_every_page_is_read(market: WireMarket) -> None:
     market.page_size = 3
-    for _ in range(8):
+    for _unused in range(8):
         market.add(None)
     assert [row["id"] for row in market.client().list_instances()] == list(market.instances)
     assert len(market.sent("GET", LIST)) == 3
@@ -81,7 +81,7 @@ def test_a_list_that_is_partial_once_is_read_again(market: WireMarket) -> None:
 
 def test_a_page_that_fails_fails_the_whole(market: WireMarket) -> None:
     market.page_size = 2
-    for _ in range(5):
+    for _unused in range(5):
         market.add(None)
     market.fault("GET", LIST, skip=1, times=1000, answer=(500, b"boom", {}))
     with pytest.raises(VastError, match="500"):
@@ -269,7 +269,7 @@ def test_an_idempotent_request_is_sent_again_after_silence(market: WireMarket) -
 
 def test_back_off_grows_and_jitters(market: WireMarket) -> None:
     waits = market.client().back_off(1.0, 8.0)
-    taken = [next(waits) for _ in range(12)]
+    taken = [next(waits) for _unused in range(12)]
     assert all(0.5 <= wait <= 8.0 for wait in taken)
     assert taken[-1] >= 4.0
     assert len(set(taken)) > 6
@@ -278,7 +278,7 @@ def test_back_off_grows_and_jitters(market: WireMarket) -> None:
 def test_the_markets_intervals_are_kept(market: WireMarket) -> None:
     client = market.client(intervals=MARKET_INTERVALS)
     market.offer(1)
-    for _ in range(3):
+    for _unused in range(3):
         client.search_offers({})
     assert sum(market.clock.slept) >= 2 * (MARKET_INTERVALS["search"] - 0.1)
     assert VastClient(KEY, DEFAULT_URL)._intervals == MARKET_INTERVALS

@@ -17,7 +17,7 @@ def main() -> None:
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     inputs = torch.linspace(-1, 1, 64).unsqueeze(1)
-    for _ in range(STEPS):
+    for _unused in range(STEPS):
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(model(inputs), 3 * inputs + 1)
         loss.backward()

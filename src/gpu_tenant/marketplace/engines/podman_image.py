@@ -55,7 +55,7 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            _, errors = process.communicate(timeout=BUILD_DEADLINE_S)
+            _unused, errors = process.communicate(timeout=BUILD_DEADLINE_S)
         except subprocess.TimeoutExpired as slow:
             process.terminate()
             raise _not_built(command[0], f"it did not finish within {BUILD_DEADLINE_S} s") from slow
