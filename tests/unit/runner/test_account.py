@@ -101,7 +101,8 @@ class Home:
         self.history.append("interruption", box="b1", why="a higher bid took its GPU", step=45)
 
     def draw_up(self, rows: Any = None) -> account.Account:
-        return account.draw_up(self.store, "demo", self.spec, self.history, Api(BILL if rows is None else rows))  # type: ignore[arg-type]  # only charges are asked
+        api = Api(BILL if rows is None else rows)
+        return account.draw_up(self.store, "demo", self.spec, self.history, api)  # type: ignore[arg-type]  # asks charges only
 
 
 @pytest.fixture
