@@ -149,7 +149,8 @@ class Supervisor:
         arguments = ["--root", self.layout.root, "shim", "--run", run_id, "--cell", cell_id]
         arguments += ["--attempt", str(number), "--ready-fd", str(ready_write)]
         self._shims.append(
-            subprocess.Popen(
+            # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
+            subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [*self.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
