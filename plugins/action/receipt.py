@@ -8,20 +8,11 @@ import os
 from importlib import metadata
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import receipts, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, receipts, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
-
-EXPECT_SPEC = {
-    "finite": {"type": "bool"},
-    "min_tensors": {"type": "int"},
-    "required_keys": {"type": "list", "elements": "str", "no_log": False},
-    "min_step": {"type": "int"},
-    "resume_state": {"type": "bool"},
-    "metrics": {"type": "list", "elements": "str"},
-}
 
 
 class ActionModule(ControllerAction):
@@ -37,7 +28,7 @@ class ActionModule(ControllerAction):
         "run_state": {"type": "str", "default": "unknown"},
         "snapshot": {"type": "bool", "default": False},
         "level": {"type": "str", "choices": ["structure", "load", "expect"], "default": "load"},
-        "expect": {"type": "dict", "default": {}, "options": EXPECT_SPEC},
+        "expect": {"type": "dict", "default": {}, "options": load_checks.EXPECT_SPEC},
         "how": {"type": "str", "choices": ["pulled", "reread"], "default": "pulled"},
         "provenance": {"type": "dict", "default": {}},
         "not_pulled": {"type": "list", "elements": "str", "default": []},

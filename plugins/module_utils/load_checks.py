@@ -36,7 +36,16 @@ _MAX_JSON_BYTES = 256 * 1024 * 1024
 _SECONDS_PER_FILE = 3600
 _SHOWN = 10
 _CHUNK_ELEMENTS = 16 * 1024 * 1024
-EXPECTATIONS = {"finite", "min_tensors", "required_keys", "min_step", "metrics", "resume_state"}
+# What level expect may ask for, as an argument spec; documented in the fragment tenant.gpu.load_checks.
+EXPECT_SPEC: dict[str, dict[str, Any]] = {
+    "finite": {"type": "bool"},
+    "min_tensors": {"type": "int"},
+    "required_keys": {"type": "list", "elements": "str", "no_log": False},
+    "min_step": {"type": "int"},
+    "resume_state": {"type": "bool"},
+    "metrics": {"type": "list", "elements": "str"},
+}
+EXPECTATIONS = frozenset(EXPECT_SPEC)
 
 
 class CheckFailed(Exception):

@@ -56,36 +56,6 @@ options:
     description: Whether this is a copy of a live run. Such a receipt is never complete.
     type: bool
     default: false
-  level:
-    description: How far to look into each file, see P(tenant.gpu.verify_load#module).
-    type: str
-    choices: [structure, load, expect]
-    default: load
-  expect:
-    description: What must be inside, with O(level=expect), see P(tenant.gpu.verify_load#module).
-    type: dict
-    default: {}
-    suboptions:
-      finite:
-        description: No NaN and no infinity in any tensor. True when not given.
-        type: bool
-      min_tensors:
-        description: The fewest tensors in a checkpoint. V(1) when not given.
-        type: int
-      required_keys:
-        description: Top-level keys of every checkpoint.
-        type: list
-        elements: str
-      min_step:
-        description: The step that the newest checkpoint of every cell must have reached.
-        type: int
-      resume_state:
-        description: The newest checkpoint of every cell must hold the optimizer's and the random state.
-        type: bool
-      metrics:
-        description: Metrics that some JSON file of every cell must have, as finite numbers. A dot leads into mappings.
-        type: list
-        elements: str
   how:
     description: How the copy was made.
     type: str
@@ -103,6 +73,7 @@ options:
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.action_plugin
+  - tenant.gpu.load_checks
 attributes:
   check_mode:
     support: full

@@ -40,39 +40,10 @@ options:
         type: str
         choices: [torch, safetensors, npz, json, hf, dcp, none]
         default: none
-  level:
-    description: How far to look.
-    type: str
-    choices: [structure, load, expect]
-    default: load
-  expect:
-    description: What must be inside, with O(level=expect).
-    type: dict
-    default: {}
-    suboptions:
-      finite:
-        description: No NaN and no infinity in any tensor. True when not given.
-        type: bool
-      min_tensors:
-        description: The fewest tensors in a checkpoint. V(1) when not given.
-        type: int
-      required_keys:
-        description: Top-level keys of every checkpoint.
-        type: list
-        elements: str
-      min_step:
-        description: The step that the newest checkpoint of every cell must have reached.
-        type: int
-      resume_state:
-        description: The newest checkpoint of every cell must hold the optimizer's and the random state.
-        type: bool
-      metrics:
-        description: Metrics that some JSON file of every cell must have, as finite numbers. A dot leads into mappings.
-        type: list
-        elements: str
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
+  - tenant.gpu.load_checks
 requirements:
   - torch, for O(level=load) of torch checkpoints (C(pip install 'gpu-tenant[torch]'))
   - safetensors and numpy, for O(level=load) of their formats
@@ -143,20 +114,12 @@ FILE_SPEC = {
         "default": "none",
     },
 }
-EXPECT_SPEC = {
-    "finite": {"type": "bool"},
-    "min_tensors": {"type": "int"},
-    "required_keys": {"type": "list", "elements": "str", "no_log": False},
-    "min_step": {"type": "int"},
-    "resume_state": {"type": "bool"},
-    "metrics": {"type": "list", "elements": "str"},
-}
 ARGUMENT_SPEC = {
     "root": {"type": "path", "required": True},
     "manifest": {"type": "dict"},
     "files": {"type": "list", "elements": "dict", "options": FILE_SPEC},
     "level": {"type": "str", "choices": ["structure", "load", "expect"], "default": "load"},
-    "expect": {"type": "dict", "default": {}, "options": EXPECT_SPEC},
+    "expect": {"type": "dict", "default": {}, "options": load_checks.EXPECT_SPEC},
 }
 
 
