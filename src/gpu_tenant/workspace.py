@@ -32,7 +32,8 @@ from gpu_tenant import playbook_process
 DEFAULT_FOLDER = ".tenant/runner"
 KEPT_PLAYS = 50
 _END_GRACE_S = 10.0
-_SESSION_PREFIX = "gt-"
+_SESSION_PREFIX = "gpu-tenant-"
+_LOCK = "lock"
 _SETTLED_S = 60.0
 
 
@@ -194,7 +195,7 @@ class Session:
     def __init__(self, parent: str = "/tmp") -> None:  # noqa: S108 - mkdtemp makes the folder ours, 0700
         _remove_left_behind(Path(parent))
         self.folder = Path(tempfile.mkdtemp(prefix=_SESSION_PREFIX, dir=parent))
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
@@ -213,10 +214,15 @@ def _remove_left_behind(parent: Path) -> None:
     for folder in parent.glob(f"{_SESSION_PREFIX}*"):
         with contextlib.suppress(OSError):
             about = folder.lstat()
-            # A folder without a lock yet may belong to a runner that is starting at this moment.
+            # Between making its lock and taking it, a runner that is starting looks like a dead one.
             settled = time.time() - about.st_mtime > _SETTLED_S
-            if about.st_uid == os.getuid() and settled and playbook_process.holder(str(folder / "lock")) is None:
+            if about.st_uid == os.getuid() and settled and _is_abandoned(folder / _LOCK):
                 _end_sockets(folder)
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Whether a runner made this lock and holds it no more. A folder without one is not ours, whatever its name."""
+    return lock.is_file() and playbook_process.holder(str(lock)) is None
 
 
 def _end_sockets(folder: Path) -> None:

@@ -148,12 +148,15 @@ def test_the_session_folder_is_short_and_goes(tmp_path: Path) -> None:
 
 
 def test_the_session_folder_of_a_killed_runner_is_removed_by_the_next(tmp_path: Path) -> None:
-    left, young, foreign = tmp_path / "gt-left", tmp_path / "gt-young", tmp_path / "other"
-    for folder in (left, young, foreign):
+    left, young, unlocked = (tmp_path / f"gpu-tenant-{name}" for name in ("left", "young", "unlocked"))
+    foreign = tmp_path / "other"
+    for folder in (left, young, unlocked, foreign):
         folder.mkdir()
+    for folder in (left, young, foreign):
+        (folder / "lock").touch()
     with workspace.Session(str(tmp_path)) as living:
-        for folder in (left, foreign, living.folder):
+        for folder in (left, unlocked, foreign, living.folder):
             os.utime(folder, (1.0, 1.0))
         with workspace.Session(str(tmp_path)):
             assert not left.exists()
-            assert all(folder.exists() for folder in (young, foreign, living.folder))
+            assert all(folder.exists() for folder in (young, unlocked, foreign, living.folder))
