@@ -19,12 +19,12 @@ Action = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """``ours`` and ``theirs`` are seconds of each round, in order; ``bar`` is the ratio that must not be passed."""
+    """``ours`` and ``theirs`` are seconds of each round, in order; ``limit`` is the ratio that must not be passed."""
 
     name: str
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
-    bar: float | None = None
+    limit: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -33,19 +33,19 @@ class Row:
 
     @property
     def met(self) -> bool:
-        return self.bar is None or self.ratio <= self.bar
+        return self.limit is None or self.ratio <= self.limit
 
     def markdown(self) -> str:
-        bar = "-" if self.bar is None else f"≤ {self.bar:g}{'' if self.met else ' (**not met**)'}"
+        wanted = "-" if self.limit is None else f"≤ {self.limit:g}{'' if self.met else ' (**not met**)'}"
         seconds = f"{statistics.median(self.ours):.2f} s / {statistics.median(self.theirs):.2f} s"
-        return f"| {self.name} | {self.ratio:.2f} × | {bar} | {seconds} |"
+        return f"| {self.name} | {self.ratio:.2f} × | {wanted} | {seconds} |"
 
 
 def compare(
     name: str,
     ours: Action,
     theirs: Action,
-    bar: float | None = None,
+    limit: float | None = None,
     rounds: int = 5,
     before: Action | None = None,
 ) -> Row:
@@ -64,7 +64,7 @@ def compare(
             action()
             if number:
                 seconds[key].append(time.perf_counter() - begun)
-    return Row(name, tuple(seconds["ours"]), tuple(seconds["theirs"]), bar)
+    return Row(name, tuple(seconds["ours"]), tuple(seconds["theirs"]), limit)
 
 
 def machine() -> str:
