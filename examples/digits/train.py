@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import digits
 import torch
-from tenant_checkpoint import EXIT_STOPPED, CheckpointError, Checkpoints, ShuffledBatches, write_json, write_torch
+from tenant_checkpoint import EXIT_STOPPED, Checkpointer, CheckpointError, ShuffledBatches, write_json, write_torch
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -86,7 +86,7 @@ class Training:
         return loss.item()
 
 
-def train(training: Training, checkpoints: Checkpoints, split: digits.Split, epochs: int) -> bool:
+def train(training: Training, checkpoints: Checkpointer, split: digits.Split, epochs: int) -> bool:
     """Train to the end; False if asked to stop before (the state is saved then)."""
     training.network.train()
     while training.batches.epoch < epochs:
@@ -96,11 +96,11 @@ def train(training: Training, checkpoints: Checkpoints, split: digits.Split, epo
             if checkpoints.should_stop:
                 return False
         print(f"epoch {training.batches.epoch}/{epochs}  step {checkpoints.step}  loss {loss:.4f}", flush=True)
-    checkpoints.save()
+    checkpoints.save(wait=True)
     return True
 
 
-def write_results(options: argparse.Namespace, training: Training, checkpoints: Checkpoints, wall_s: float) -> None:
+def write_results(options: argparse.Namespace, training: Training, checkpoints: Checkpointer, wall_s: float) -> None:
     """``model.pt`` depends on the training alone; what differs from try to try is in ``metrics.json``."""
     network = training.averaged.module
     accuracy, loss = digits.measure(network, digits.load_digits()[1])
@@ -126,7 +126,7 @@ def run(options: argparse.Namespace, environ: dict[str, str]) -> int:
     be_deterministic(options.seed, options.threads)
     training_split, _held_out = digits.load_digits()
     training = Training(options, len(training_split.labels))
-    checkpoints = Checkpoints(
+    checkpoints = Checkpointer(
         training.objects(),
         batches=training.batches,
         total_steps=training.total_steps,
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace, environ: dict[str, str]) -> int:
         longest_interval_s=LONGEST_INTERVAL_S,
         environ=environ,
     )
-    if checkpoints.resume():
+    if checkpoints.load_latest():
         print(f"going on from step {checkpoints.step}", flush=True)
     if not train(training, checkpoints, training_split, options.epochs):
         print(f"asked to stop: saved at step {checkpoints.step}", flush=True)

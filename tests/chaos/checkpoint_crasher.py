@@ -64,7 +64,8 @@ class Events:
 class WatchedFile:
     def __init__(self, path: str, mode: str, events: Events) -> None:
         events.happens("open")
-        self._file = open(path, mode, buffering=0)  # noqa: SIM115 - the helper closes it
+        # Unbuffered where it writes: what the helper has written is on the way to the disk.
+        self._file = open(path, mode, buffering=0 if "w" in mode else -1)  # noqa: SIM115 - the helper closes it
         self._events = events
 
     def __enter__(self) -> WatchedFile:
@@ -76,11 +77,9 @@ class WatchedFile:
     def write(self, data: Any) -> int:
         return self._events.write("write", self._file.write, bytes(data))
 
-    def flush(self) -> None:
-        self._file.flush()
-
-    def fileno(self) -> int:
-        return self._file.fileno()
+    def __getattr__(self, name: str) -> Any:
+        """Reading, seeking and the like are no events."""
+        return getattr(self._file, name)
 
 
 class WatchedOs:
@@ -122,14 +121,13 @@ class WatchedOs:
 def watch(events: Events) -> None:
     tenant_checkpoint.os = WatchedOs(events)
     tenant_checkpoint.open = lambda path, mode: WatchedFile(path, mode, events)
-    save = tenant_checkpoint.Checkpoints.save
+    after_write = tenant_checkpoint.Checkpointer._after_write
 
-    def acknowledged_save(self: Any) -> str:
-        path = save(self)
-        events.note(f"saved {self.step}")
-        return path
+    def acknowledged(self: Any, path: str, step: int, best: int | None) -> None:
+        events.note(f"saved {step}")
+        after_write(self, path, step, best)
 
-    tenant_checkpoint.Checkpoints.save = acknowledged_save
+    tenant_checkpoint.Checkpointer._after_write = acknowledged
 
 
 def tiny(steps: str) -> int:
@@ -144,8 +142,8 @@ def tiny(steps: str) -> int:
     data = torch.arange(40, dtype=torch.float32).reshape(10, 4) / 40
     batches = tenant_checkpoint.ShuffledBatches(len(data), 4, seed=5)
     objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    checkpoints = tenant_checkpoint.Checkpoints(objects, batches, int(steps), longest_interval_s=1e6)
-    checkpoints.resume()
+    checkpoints = tenant_checkpoint.Checkpointer(objects, batches, int(steps), longest_interval_s=1e6)
+    checkpoints.load_latest()
     while checkpoints.step < int(steps):
         for indices in batches:
             noise = random.random() + numpy.random.rand() + torch.rand(()).item()
@@ -157,7 +155,7 @@ def tiny(steps: str) -> int:
             checkpoints.after_step(loss=loss)
             if checkpoints.step % 2 == 0:
                 checkpoints.save()
-    checkpoints.save()
+    checkpoints.save(wait=True)
     return 0
 
 

@@ -61,7 +61,7 @@ class Attempt:
         return path.read_text().splitlines() if path.exists() else []
 
     def saved_steps(self) -> list[int]:
-        """The steps whose save had returned."""
+        """The steps whose save was on the disk."""
         return [int(line.split()[2]) for line in self.events() if line.startswith("# saved ")]
 
 
@@ -117,7 +117,7 @@ def assert_same_training(calm: Attempt, attempts: list[Attempt]) -> None:
     one, other = load(calm.newest()), load(attempts[-1].newest())
     assert one["step"] == other["step"]
     assert same(one["objects"], other["objects"]), "weights, optimizer, schedule or position differ"
-    assert same(one["rng"], other["rng"]), "random numbers differ"
+    assert same(one["ranks"], other["ranks"]), "random numbers differ"
     expected = dict(calm.losses())
     taken = [pair for attempt in attempts for pair in attempt.losses()]
     assert {step for step, _loss in taken} == set(expected)

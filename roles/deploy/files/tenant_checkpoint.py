@@ -2,58 +2,69 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints that survive a box which may vanish at any instant.
 
-One file; needs Python 3.8 and PyTorch 2.1 or newer. In a training script::
+One file; needs Python 3.8 and PyTorch 2.1 or newer (sharded models: 2.4). In a training script::
 
     batches = ShuffledBatches(len(images), batch_size=64, seed=seed)
-    checkpoints = Checkpoints({"model": model, "optimizer": optimizer}, batches=batches, total_steps=total)
-    checkpoints.resume()
+    checkpoints = Checkpointer({"model": model, "optimizer": optimizer}, batches=batches, total_steps=total)
+    checkpoints.load_latest()
     while batches.epoch < epochs:
         for indices in batches:
             loss = train_on(indices)
             checkpoints.after_step(loss=loss)
             if checkpoints.should_stop:
                 sys.exit(EXIT_STOPPED)
-    checkpoints.save()
+    checkpoints.save(wait=True)
 
-``after_step`` counts the step, appends a metrics line and saves when it is time. The same command starts or goes on.
-The supervisor says where things are through ``TENANT_CHECKPOINT_DIR``, ``TENANT_RESUME_DIRS``, ``TENANT_METRICS`` and
-``TENANT_MU_S``; without them the folder ``checkpoints`` is used.
+``after_step`` counts the step, appends a metrics line and saves when it is time: the loop waits for the copy to host
+memory only, the rest happens behind it. The same command starts or goes on. Under torchrun every rank makes the same
+calls. The supervisor says where things are through ``TENANT_CHECKPOINT_DIR``, ``TENANT_RESUME_DIRS``,
+``TENANT_METRICS``, ``TENANT_MU_S`` and ``TENANT_GRACE_S``; without them the folder ``checkpoints`` is used.
 
 A run that was interrupted ends with the same weights, bit for bit, as one that was not, if every source of change is
-in the checkpoint and the arithmetic is the same: same machine type, same torch build, same number of threads.
+in the checkpoint and the arithmetic is the same: same machine type, same torch build, same number of threads and ranks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import errno
 import functools
 import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 import zipfile
-from typing import Any, Callable, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 import torch
 
 SCHEMA = "gpu-tenant/checkpoint/v1"
 EXIT_STOPPED = 30
-"""Exit code for a run that was asked to stop and has saved its state."""
+"""Exit code for a run that was asked to stop and can be resumed."""
 
 DEFAULT_MU_S = 3 * 3600.0
 """Mean time between losses of a box that is assumed when nobody says better, in seconds."""
+DEFAULT_GRACE_S = 30.0
+"""Seconds between SIGTERM and SIGKILL that are assumed when nobody says better."""
 
-_STEP_FILE = re.compile(r"step-(\d{10})\.pt\Z")
-_LEFTOVER = re.compile(r"\.step-\d{10}\.pt\.tmp\Z")
+MANIFEST = "manifest.json"
+_ARCHIVE = re.compile(r"step-(?P<step>\d{10})\.pt\Z")
+_FOLDER = re.compile(r"step-(?P<step>\d{10})\.dcp\Z")
+_OF_TRAINER = re.compile(r"checkpoint-(?P<step>\d+)\Z")
+_OF_LIGHTNING = re.compile(r"step-(?P<step>\d{10})\.ckpt\Z")
+_LEFTOVER = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json)\.tmp\Z")
+_PIECE = 1 << 20
 _MEMORY_FULL = ("allocate memory", "not enough memory", "out of memory")
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _log = logging.getLogger("tenant_checkpoint")
@@ -70,38 +81,41 @@ class CheckpointDamaged(CheckpointError):
 # ---------------------------------------------------------------------------------------------- files
 
 
-def checkpoint_name(step: int) -> str:
-    """``checkpoint_name(42)`` is ``step-0000000042.pt``."""
-    return f"step-{step:010d}.pt"
+def checkpoint_name(step: int, sharded: bool = False) -> str:
+    """``checkpoint_name(42)`` is ``step-0000000042.pt``; a sharded one is the folder ``step-0000000042.dcp``."""
+    return f"step-{step:010d}.{'dcp' if sharded else 'pt'}"
 
 
-def step_of(name: str) -> int | None:
+def step_of(name: str, pattern: re.Pattern[str] = _ARCHIVE) -> int | None:
     """The step that a file name carries; None for any other name."""
-    match = _STEP_FILE.match(name)
-    return int(match.group(1)) if match else None
+    match = pattern.match(name)
+    return int(match.group("step")) if match else None
 
 
-def write_torch(path: str, value: Any, check: Callable[[str], object] | None = None) -> None:
-    """Save ``value`` with ``torch.save`` so that ``path`` is whole or as it was before.
-
-    :param check: called with the temporary file before it takes the name; may raise to refuse it.
-    """
-    _write(path, lambda stream: torch.save(value, stream), check)
+def write_torch(path: str, value: Any) -> None:
+    """Save ``value`` with ``torch.save`` so that ``path`` is whole or as it was before."""
+    _write(path, lambda stream: torch.save(value, stream))
 
 
 def write_json(path: str, value: Any) -> None:
     """Save ``value`` as JSON so that ``path`` is whole or as it was before."""
-    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
-    _write(path, lambda stream: stream.write(text.encode("utf-8")))
+    _write(path, lambda stream: stream.write(_json(value)))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("utf-8")
 
 
 def _write(path: str, fill: Callable[[Any], object], check: Callable[[str], object] | None = None) -> None:
-    """Temporary file in the same folder, flush, fsync, rename, fsync of the folder: in this order."""
+    """Temporary file in the same folder, flush, fsync, rename, fsync of the folder: in this order.
+
+    :param check: called with the temporary file before it takes the name; may raise to refuse it.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     _make_folder(folder)
     temporary = os.path.join(folder, f".{name}.tmp")
     try:
-        with open(temporary, "wb") as stream:
+        with open(temporary, "w+b") as stream:
             fill(stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -126,8 +140,18 @@ def _make_folder(folder: str) -> None:
     _sync_folder(parent)
 
 
+def _make_afresh(folder: str) -> None:
+    """Make ``folder``, empty."""
+    _remove(folder)
+    _make_folder(folder)
+
+
 def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    _sync(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def _sync(path: str, flags: int = os.O_RDONLY) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -138,6 +162,140 @@ def _sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
+def _sha256(path: str, into: Any = None) -> tuple[str, int]:
+    """Digest and size of the file at ``path``, written to the stream ``into`` on the way if there is one."""
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as stream:
+        for piece in iter(lambda: stream.read(_PIECE), b""):
+            digest.update(piece)
+            size += len(piece)
+            if into is not None:
+                into.write(piece)
+    return digest.hexdigest(), size
+
+
+def _remove(path: str) -> None:
+    """Remove a checkpoint. A folder loses its manifest first: at no instant is half of one valid."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, MANIFEST))
+    shutil.rmtree(path, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------- manifests
+
+
+def seal_archive(stream: Any, about: Mapping[str, Any]) -> None:
+    """Add the manifest to a file that ``torch.save`` wrote: what it is, and size and CRC-32 of its every record.
+
+    It lies in the file itself, as one record more, so that a copied or harvested checkpoint never lacks it.
+    """
+    with zipfile.ZipFile(stream, "a") as archive:
+        records = {entry.filename: [entry.file_size, entry.CRC] for entry in archive.infolist()}
+        place = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{place}/{MANIFEST}", _json({"schema": SCHEMA, **about, "records": records}))
+
+
+def archive_manifest(path: str) -> dict[str, Any]:
+    """The manifest in the file at ``path``, after every byte was compared with it. Nothing is loaded.
+
+    :raises CheckpointDamaged: a byte has changed, a record is missing, or there is no manifest.
+    :raises OSError: it cannot be read now, which says nothing about its worth.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            if bad:
+                raise CheckpointDamaged(f"{path}: its part {bad} has changed")
+            names = archive.namelist()
+            manifest = _parsed(archive.read(names.pop(_index_of_manifest(names, path))), path)
+            records = {entry.filename: [entry.file_size, entry.CRC] for entry in archive.infolist()}
+    except OSError as error:
+        # A damaged directory can send a seek to before the start, which is the file's fault, not the disk's.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise CheckpointDamaged(f"{path}: it is damaged ({error})") from error
+    except (CheckpointDamaged, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointDamaged(f"{path}: it is cut short or damaged ({error})") from error
+    if {name: records.get(name) for name in names} != manifest.get("records"):
+        raise CheckpointDamaged(f"{path}: its records are not those of its manifest")
+    return manifest
+
+
+def _index_of_manifest(names: list[str], path: str) -> int:
+    place = names[0].split("/")[0]
+    if f"{place}/{MANIFEST}" not in names:
+        raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file: it has no manifest")
+    return names.index(f"{place}/{MANIFEST}")
+
+
+def _parsed(content: bytes, path: str) -> dict[str, Any]:
+    manifest = json.loads(content)
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file")
+    return manifest
+
+
+def _files_below(folder: str) -> list[str]:
+    found = []
+    for place, _folders, names in os.walk(folder):
+        found += [os.path.relpath(os.path.join(place, name), folder) for name in names]
+    return sorted(name for name in found if name != MANIFEST)
+
+
+def _entries(folder: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Roster of the files, each synced and then read back from where it lies."""
+    found = []
+    for name in names:
+        _sync(os.path.join(folder, name))
+        digest, size = _sha256(os.path.join(folder, name))
+        found.append({"path": name, "bytes": size, "sha256": digest})
+    return found
+
+
+def seal_folder(folder: str, about: Mapping[str, Any], files: list[dict[str, Any]] | None = None) -> None:
+    """Write the manifest of a folder: last, so that a folder without one is one that was not finished."""
+    files = _entries(folder, _files_below(folder)) if files is None else files
+    for place in {os.path.join(folder, os.path.dirname(entry["path"])) for entry in files}:
+        _sync_folder(place)
+    write_json(os.path.join(folder, MANIFEST), {"schema": SCHEMA, **about, "files": files})
+
+
+def folder_manifest(folder: str, share: int = 0, of: int = 1) -> dict[str, Any]:
+    """The manifest of the folder, after names, sizes and SHA-256 were compared with it. Nothing is loaded.
+
+    :param share: look at every ``of``-th file only, from this one on: the ranks divide the reading.
+    """
+    try:
+        with open(os.path.join(folder, MANIFEST), "rb") as stream:
+            manifest = _parsed(stream.read(), folder)
+    except FileNotFoundError as error:
+        raise CheckpointDamaged(f"{folder}: no {MANIFEST}, so its save was not finished") from error
+    except ValueError as error:
+        raise CheckpointDamaged(f"{folder}: its {MANIFEST} is damaged ({error})") from error
+    try:
+        listed = {entry["path"]: (entry["sha256"], entry["bytes"]) for entry in manifest["files"]}
+    except (KeyError, TypeError) as error:
+        raise CheckpointDamaged(f"{folder}: its {MANIFEST} lists no files ({error})") from error
+    missing = sorted(set(listed) - set(_files_below(folder)))
+    if missing:
+        raise CheckpointDamaged(f"{folder}: {', '.join(missing[:3])} missing")
+    for name in sorted(listed)[share::of]:
+        if _sha256(os.path.join(folder, name)) != listed[name]:
+            raise CheckpointDamaged(f"{folder}: {name} has changed")
+    return manifest
+
+
+def manifest_of(path: str) -> dict[str, Any]:
+    """The manifest of a checkpoint, file or folder, after every byte was compared with it."""
+    return folder_manifest(path) if os.path.isdir(path) else archive_manifest(path)
+
+
 def read_checkpoint(path: str, mmap: bool = False) -> dict[str, Any]:
     """The checkpoint at ``path``, on the CPU, nothing in it executed.
 
@@ -145,45 +303,27 @@ def read_checkpoint(path: str, mmap: bool = False) -> dict[str, Any]:
     :raises CheckpointDamaged: it is not a whole checkpoint.
     :raises OSError: it cannot be read now, which says nothing about its worth.
     """
-    problem = _archive_problem(path)
-    if problem:
-        raise CheckpointDamaged(f"{path}: {problem}")
+    archive_manifest(path)
     state = _load_tensors(path, mmap)
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-        raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file")
-    missing = {"step", "epoch", "config", "objects", "rng", "best", "trained_s"} - set(state)
+    missing = {"step", "epoch", "config", "objects", "ranks", "best", "trained_s", "losses"} - set(state)
     if missing:
         raise CheckpointDamaged(f"{path}: {', '.join(sorted(missing))} missing")
     return state
 
 
-def _archive_problem(path: str) -> str:
-    """What is wrong with the zip file at ``path``: every byte is read and compared with its CRC-32."""
+def _load_tensors(path: str, mmap: bool = False) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-            return f"its part {bad} has changed" if bad else ""
-    except OSError as error:
-        # A damaged directory can send a seek to before the start, which is the file's fault, not the disk's.
-        if error.errno not in (None, errno.EINVAL):
-            raise
-        return f"it is damaged ({error})"
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        return f"it is cut short or damaged ({error})"
-
-
-def _load_tensors(path: str, mmap: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, MemoryError, KeyboardInterrupt):
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         # All bytes are right by now. Too little memory must not condemn a good checkpoint.
         if any(words in str(error) for words in _MEMORY_FULL):
             raise CheckpointError(f"{path} is whole, but does not fit into memory: {_first_line(error)}") from error
         raise CheckpointDamaged(f"{path}: torch cannot load it safely ({_first_line(error)})") from error
+    if not isinstance(state, dict):
+        raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file")
+    return state
 
 
 def _first_line(error: BaseException) -> str:
@@ -207,20 +347,26 @@ class Found(NamedTuple):
     """The newest valid checkpoint (``state`` None: there is none) and what was passed over on the way to it."""
 
     path: str
-    state: dict[str, Any] | None
+    state: Any
     skipped: tuple[Skipped, ...]
 
 
-def find_newest(folders: list[str]) -> Found:
+def find_newest(
+    folders: Iterable[str],
+    pattern: re.Pattern[str] = _ARCHIVE,
+    examine: Callable[[str], dict[str, Any]] = read_checkpoint,
+) -> Found:
     """The valid checkpoint with the highest step in ``folders``; for equal steps the earlier folder wins.
 
     A damaged one moves to ``quarantine/`` in its folder, where that can be written; nothing is ever deleted.
+
+    :param examine: what it makes of the path is the ``state``; raises CheckpointDamaged for one that is not valid.
     """
     skipped: list[Skipped] = []
-    for path in _candidates(folders, skipped):
+    for path, step in _candidates(folders, pattern, skipped):
         try:
-            state = read_checkpoint(path)
-            if state["step"] != step_of(os.path.basename(path)):
+            state = examine(path)
+            if state["step"] != step:
                 raise CheckpointDamaged(f"{path}: its name says another step than its content, {state['step']!r}")
         except CheckpointDamaged as error:
             skipped.append(Skipped(path, str(error), _quarantine(path), True))
@@ -231,8 +377,8 @@ def find_newest(folders: list[str]) -> Found:
     return Found("", None, tuple(skipped))
 
 
-def _candidates(folders: list[str], skipped: list[Skipped]) -> list[str]:
-    """Paths of step files, highest step first."""
+def _candidates(folders: Iterable[str], pattern: re.Pattern[str], skipped: list[Skipped]) -> list[tuple[str, int]]:
+    """Paths and steps, highest step first."""
     found = []
     for order, folder in enumerate(folders):
         try:
@@ -242,9 +388,9 @@ def _candidates(folders: list[str], skipped: list[Skipped]) -> list[str]:
         except OSError as error:
             skipped.append(Skipped(folder, f"{folder}: cannot be listed ({error})", False, False))
             continue
-        steps = ((step_of(name), name) for name in names)
+        steps = ((step_of(name, pattern), name) for name in names)
         found += [(-step, order, os.path.join(folder, name)) for step, name in steps if step is not None]
-    return [path for _step, _order, path in sorted(found)]
+    return [(path, -step) for step, _order, path in sorted(found)]
 
 
 def _quarantine(path: str) -> bool:
@@ -260,6 +406,273 @@ def _quarantine(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _nothing_readable(found: Found) -> CheckpointError | None:
+    """Why a start at step 0 would throw work away; None where it would not."""
+    reasons = "; ".join(skipped.reason for skipped in found.skipped if not skipped.damaged)
+    if found.state is not None or not reasons:
+        return None
+    return CheckpointError(
+        f"no checkpoint can be read now: {reasons}. "
+        "Nothing was changed. Make the folder readable, or move it away to start at step 0"
+    )
+
+
+def _tell_skipped(found: Found) -> None:
+    for skipped in found.skipped:
+        place = "moved to quarantine/" if skipped.quarantined else "left where it is"
+        _log.warning("skipped a checkpoint, %s: %s", place, skipped.reason)
+
+
+def _prune(folder: str, pattern: re.Pattern[str], keep_last: int, upto: int, best: int | None) -> None:
+    """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge."""
+    named = {step_of(name, pattern): name for name in os.listdir(folder)}
+    steps = sorted(step for step in named if step is not None and step <= upto)
+    for step in set(steps[:-keep_last]) - {best}:
+        _remove(os.path.join(folder, named[step]))
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Remove what a process killed in mid-save left unfinished in its own folder."""
+    with contextlib.suppress(OSError):
+        for name in filter(_LEFTOVER.match, os.listdir(folder)):
+            _remove(os.path.join(folder, name))
+
+
+def copy_durably(path: str, folder: str) -> str:
+    """Copy a checkpoint into ``folder``: temporary name, sync, read back and compare, rename, sync of the folder."""
+    target = os.path.join(folder, os.path.basename(path))
+    if not os.path.isdir(path):
+        _copy_file(path, target)
+        return target
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.tmp")
+    _remove(temporary)
+    for name in [*_files_below(path), MANIFEST]:
+        _copy_file(os.path.join(path, name), os.path.join(temporary, name))
+    _remove(target)
+    os.replace(temporary, target)
+    _sync_folder(folder)
+    return target
+
+
+def _copy_file(path: str, target: str) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def compare(temporary: str) -> None:
+        if _sha256(temporary) != seen[0]:
+            raise OSError(errno.EIO, f"what was copied to {target} reads back differently")
+
+    _write(target, lambda stream: seen.append(_sha256(path, into=stream)), compare)
+
+
+# ---------------------------------------------------------------------------------------------- host memory
+
+
+class HostCopy:
+    """Copies of tensors in host memory, in space that the next copy uses again.
+
+    One copy for each storage, so that tied weights and views stay what they are, as in ``torch.save``. What lies on a
+    CUDA device is copied on a stream of its own into pinned memory; work that the training enqueues later waits for it
+    on the device, the host does not wait at all. Call :meth:`ready` before the copies are read.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[int, bool], list[Any]] = {}
+        self._free: dict[tuple[int, bool], list[Any]] = {}
+        self._seen: dict[Any, tuple[Any, Any]] = {}
+        self._streams: dict[Any, Any] = {}
+
+    def take(self, state: Any) -> Any:
+        """``state`` with every tensor replaced by its copy."""
+        self._free, self._used, self._seen, self._streams = self._used, {}, {}, {}
+        copied = _storable(state, self._tensor)
+        self._free = {}
+        for device, side in self._streams.items():
+            torch.cuda.current_stream(device).wait_stream(side)
+        return copied
+
+    def ready(self) -> None:
+        for side in self._streams.values():
+            side.synchronize()
+        self._seen = {}  # the sources had to live until here
+
+    def _tensor(self, tensor: Any) -> Any:
+        if not _is_plain(tensor):
+            return copy.deepcopy(tensor.detach()).cpu()
+        storage = tensor.untyped_storage()
+        key = (tensor.device, storage.data_ptr(), storage.nbytes())
+        if key not in self._seen:
+            self._seen[key] = (self._copied(storage), storage)
+        space = self._seen[key][0]
+        return torch.empty(0, dtype=tensor.dtype).set_(space, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+    def _copied(self, storage: Any) -> Any:
+        kind = (storage.nbytes(), storage.device.type == "cuda")
+        space = self._free[kind].pop() if self._free.get(kind) else _host_space(*kind)
+        self._used.setdefault(kind, []).append(space)
+        target = space.untyped_storage()
+        if kind[1]:
+            self._copy_from_device(space, storage)
+        elif kind[0]:
+            # Several times as fast as Tensor.copy_, which reads every line of the target before it writes it.
+            ctypes.memmove(target.data_ptr(), storage.data_ptr(), kind[0])
+        return target
+
+    def _copy_from_device(self, space: Any, storage: Any) -> None:
+        device = storage.device
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)
+            self._streams[device].wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._streams[device]):
+            source = torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
+            space.copy_(source, non_blocking=True)
+
+
+def _is_plain(tensor: Any) -> bool:
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and tensor.device.type in ("cpu", "cuda")
+        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+    )
+
+
+def _host_space(size: int, pinned: bool) -> Any:
+    """``size`` bytes: pinned for copies from a device, else in huge pages where the kernel has them."""
+    if pinned or size < 2 * _PIECE:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+    memory = mmap.mmap(-1, size)
+    with contextlib.suppress(AttributeError, OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _storable(value: Any, tensor: Callable[[Any], Any] = lambda tensor: tensor) -> Any:
+    """``value`` with containers of its own, its numbers made plain, which a safe load wants, and ``tensor`` applied."""
+    if isinstance(value, torch.Tensor):
+        return tensor(value)
+    if isinstance(value, dict):
+        whole = copy.copy(value)  # keeps the class, and the version notes that a module's state_dict carries
+        for key in value:
+            whole[key] = _storable(value[key], tensor)
+        return whole
+    if type(value) in (list, tuple):
+        return type(value)(_storable(item, tensor) for item in value)
+    plain = _plain(value)
+    return plain if type(plain) in (bool, int, float, str, bytes, type(None)) else copy.deepcopy(plain)
+
+
+class Behind:
+    """One piece of work at a time, behind the training, on a thread. What goes wrong in it is raised by the next call.
+
+    A thread, because the bytes go through checksum, ``write`` and ``fsync`` without Python's lock; what holds the lock
+    is the pickling of names and shapes. A fork would be no safer than the lock it avoids: the child of a process that
+    runs CUDA, gloo or OpenMP threads may not touch what those had locked. The thread is not a daemon: an interpreter
+    that ends waits for the save that is under way.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, work: Callable[[], object]) -> None:
+        self.wait()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="tenant-checkpoint")
+        self._thread.start()
+
+    def _run(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            # Said at once as well: the next call may never come.
+            _log.error("%s", error)
+            self._failure = error
+
+    def wait(self, limit_s: float | None = None) -> bool:
+        """Wait until the work is done; False if that took longer than ``limit_s``."""
+        if self._thread is not None:
+            self._thread.join(limit_s)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        self.raise_failure()
+        return True
+
+    def raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+
+# ---------------------------------------------------------------------------------------------- ranks
+
+
+class Ranks:
+    """This process among those that train together; alone where ``torch.distributed`` is not in use.
+
+    Two gloo groups of its own: ``_now`` for what ranks agree on between steps, ``_behind`` for saves under way. The
+    training's group is never used, so that its collectives keep their order.
+    """
+
+    def __init__(self) -> None:
+        dist = torch.distributed
+        self._dist = dist if dist.is_available() and dist.is_initialized() else None
+        self.rank, self.world, self.nodes = 0, 1, 1
+        self._now = self._behind = None
+        if self._dist is not None:
+            self.rank, self.world = self._dist.get_rank(), self._dist.get_world_size()
+            self.nodes = max(1, self.world // int(os.environ.get("LOCAL_WORLD_SIZE") or self.world))
+            self._now, self._behind = (self._dist.new_group(backend="gloo") for _group in range(2))
+
+    @property
+    def behind(self) -> Any:
+        return self._behind
+
+    @property
+    def now(self) -> Any:
+        return self._now
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, true if it is true on some rank."""
+        if self._dist is None:
+            return flags
+        votes = torch.tensor([int(flag) for flag in flags], dtype=torch.int32)
+        self._dist.all_reduce(votes, op=self._dist.ReduceOp.MAX, group=self._now)
+        return tuple(bool(vote) for vote in votes.tolist())
+
+    def gather(self, value: Any, behind: bool = False) -> list[Any]:
+        """``value`` of every rank, on every rank."""
+        if self._dist is None:
+            return [value]
+        values: list[Any] = [None] * self.world
+        self._dist.all_gather_object(values, value, group=self._behind if behind else self._now)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """``value`` as rank 0 has it."""
+        if self._dist is None:
+            return value
+        values = [value]
+        self._dist.broadcast_object_list(values, src=0, group=self._now)
+        return values[0]
+
+    def first_does(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns on rank 0, on every rank; what it raises there is raised on every rank."""
+        answer: tuple[Any, Exception | None] = (None, None)
+        if self.rank == 0:
+            try:
+                answer = (work(), None)
+            except (CheckpointError, OSError) as error:
+                answer = (None, error)
+        value, failure = self.from_first(answer)
+        if failure is not None:
+            raise failure
+        return value
 
 
 # ---------------------------------------------------------------------------------------------- random numbers
@@ -309,12 +722,28 @@ class ShuffledBatches:
     """Batches of indices in an order that depends on seed and epoch alone, from a position that can be saved.
 
     Iterating gives the rest of the current epoch, so it can be a ``DataLoader``'s ``batch_sampler``. The position moves
-    by :meth:`advance` (which ``Checkpoints.after_step`` calls), not by iterating: a loader reads ahead of the training.
+    by :meth:`advance`, which ``Checkpointer.after_step`` calls, not by iterating: a loader reads ahead of the training.
+
+    :param batch_size: items of a step, over all ranks.
+    :param rank: which share of every batch is this process's; the position is that of all, whatever their number.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int = 0, shuffle: bool = True, drop_last: bool = False):
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ):
         if length < 1 or batch_size < 1 or (drop_last and length < batch_size):
             raise ValueError(f"no batch of {batch_size} can be made of {length} items")
+        last = batch_size if drop_last else (length % batch_size or batch_size)
+        if not 0 <= rank < world or batch_size % world or last < world:
+            raise ValueError(f"batches of {batch_size}, the last of {last}, cannot be shared by {world} ranks")
+        self.rank, self.world = rank, world
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.shuffle, self.drop_last = shuffle, drop_last
         self.epoch = 0
@@ -327,7 +756,7 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order(self.epoch)
         for batch in range(self.batch, len(self)):
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size][self.rank :: self.world]
 
     def advance(self, batches: int = 1) -> None:
         """Say that ``batches`` more batches have been trained on."""
@@ -367,44 +796,222 @@ class ShuffledBatches:
 
 
 def young_daly(mu_s: float, save_s: float) -> float:
-    """Seconds between saves that lose least time: ``sqrt(2 * mu * C)`` (Young 1974, Daly 2006)."""
+    """Seconds between saves after Young (1974): ``sqrt(2 * mu * C)``, right where ``C`` is small against ``mu``."""
     return math.sqrt(2.0 * mu_s * save_s)
 
 
-class Cadence:
-    """When to save next: after Young/Daly's interval for the measured cost of a save, rounded down to a whole step.
+def best_interval(mu_s: float, save_s: float) -> float:
+    """Seconds of work between saves that lose least time (Daly 2006): Young's value, exact for dear saves too.
 
+    ``W`` of work and a save are done in ``(mu + restart) * (exp((W + C) / mu) - 1)`` seconds on average, if losses come
+    independently. Per second of work that is least where ``1 - W / mu = exp(-(W + C) / mu)``.
+    """
+    cost = save_s / mu_s
+    share = min(1.0, math.sqrt(2.0 * cost))
+    for _round in range(50):  # Newton, from above, on a convex function: it comes down to the root
+        slope = -math.expm1(-(share + cost))
+        if slope <= 0.0:
+            break
+        better = share - (share - slope) / slope
+        if not 0.0 < better < share * (1.0 - 1e-12):
+            break
+        share = better
+    return share * mu_s
+
+
+class Losses:
+    """How often a box is lost: a guess, which is corrected by what has been seen.
+
+    Losses come independently of each other, so the number seen in a time is Poisson and the rate has a gamma
+    distribution. A guess of the mean time is off by a factor, up to three say, either way: of a rate with such an
+    error the mean is 1.21 over the guess and the variance of the logarithm 0.4, as of a gamma of shape 2.5. So the
+    guess weighs as much as 2.5 losses seen. Time without a loss counts too: the mean grows while the run lives.
+    """
+
+    GUESS_WEIGHT = 2.5
+    GUESS_RATE = (3.0 - 1.0 / 3.0) / (2.0 * math.log(3.0))
+
+    def __init__(self, guess_s: float):
+        if not 0 < guess_s < math.inf:
+            raise ValueError(f"mu ({guess_s}) is seconds above 0")
+        self.guess_s = guess_s
+        self.seen = 0
+        self.exposed_s = 0.0
+
+    @property
+    def mu_s(self) -> float:
+        """Mean seconds between losses, as far as is known now: one over the expected rate."""
+        guessed_s = self.GUESS_WEIGHT * self.guess_s / self.GUESS_RATE
+        return (guessed_s + self.exposed_s) / (self.GUESS_WEIGHT + self.seen)
+
+
+class Cadence:
+    """When to save next: after the best interval for the losses and for the cost of a save, as both are known by now.
+
+    The cost is what a save takes from the training: the time for which the loop is held, and what the steps during the
+    write behind it take longer. The interval is rounded down to a whole step; it is never shorter than a write takes.
     The first save is due after the first step: it measures the cost, and shows early whether saving works at all.
     """
 
-    def __init__(self, mu_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic):
-        if not (mu_s > 0 and longest_s > 0):
-            raise ValueError(f"mu ({mu_s}) and the longest interval ({longest_s}) are seconds above 0")
-        self.mu_s, self.longest_s = mu_s, longest_s
+    def __init__(self, losses: Losses, longest_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
+        if not longest_s > 0:
+            raise ValueError(f"the longest interval ({longest_s}) is seconds above 0")
+        self.losses, self.longest_s = losses, longest_s
         self.save_s: float | None = None
+        self.write_s = 0.0
         self.step_s = 0.0
         self._clock = clock
+        self._costs_seen = 0
+        self._held_s = self._slower_s = 0.0
         self._last_save = self._last_step = clock()
 
     @property
     def interval_s(self) -> float:
-        return 0.0 if self.save_s is None else min(self.longest_s, young_daly(self.mu_s, self.save_s))
-
-    def step_done(self) -> None:
-        now = self._clock()
-        took = now - max(self._last_step, self._last_save)
-        self.step_s = took if self.step_s == 0.0 else 0.8 * self.step_s + 0.2 * took
-        self._last_step = now
+        if self.save_s is None:
+            return 0.0
+        return max(self.write_s, min(self.longest_s, best_interval(self.losses.mu_s, self.save_s)))
 
     @property
     def due(self) -> bool:
         """True if the interval would be over before the next step is done."""
         return self.save_s is None or self._clock() - self._last_save + self.step_s > self.interval_s
 
-    def saved(self, seconds: float) -> None:
-        """Say that a save took ``seconds``."""
-        self.save_s = seconds if self.save_s is None else (self.save_s + seconds) / 2
+    def begin(self, save_s: float | None = None, write_s: float = 0.0) -> None:
+        """Start the clock, with what an earlier attempt has measured."""
+        self.save_s, self.write_s = save_s, write_s
+        self._last_save = self._last_step = self._clock()
+
+    def step_done(self, busy: bool = False) -> None:
+        """Say that a step is done; ``busy``: while a save was being written behind it."""
+        now = self._clock()
+        took = now - max(self._last_step, self._last_save)
+        if busy and self.step_s:
+            self._slower_s += took - self.step_s
+        else:
+            self.step_s = took if self.step_s == 0.0 else 0.8 * self.step_s + 0.2 * took
+        self._last_step = now
+
+    def held(self, seconds: float) -> None:
+        """Say that the loop has been held for ``seconds`` to save; the interval runs from now."""
+        self._held_s, self._slower_s = seconds, 0.0
         self._last_save = self._clock()
+        if self.save_s is None:
+            self.save_s = seconds  # until it is known what the write has cost
+
+    def written(self, seconds: float) -> None:
+        """Say that the save is on the disk, ``seconds`` after the loop was let go."""
+        cost = self._held_s + min(seconds, max(0.0, self._slower_s))
+        # The first save of a process also finds the memory for the copy; it is not what later ones cost.
+        fresh = self._costs_seen < 2
+        self.save_s = cost if fresh else ((self.save_s or 0.0) + cost) / 2
+        self.write_s = seconds if fresh else (self.write_s + seconds) / 2
+        self._costs_seen += 1
+
+    def numbers(self) -> dict[str, Any]:
+        """The theory and the values in use, for people to look at."""
+        save_s = self.save_s or 0.0
+        return {
+            "interval_s": round(self.interval_s, 3),
+            "interval_steps": max(1, int(self.interval_s / self.step_s)) if self.step_s else None,
+            "young_daly_s": round(young_daly(self.losses.mu_s, save_s), 3),
+            "mu_s": round(self.losses.mu_s, 1),
+            "losses_seen": self.losses.seen,
+            "exposed_s": round(self.losses.exposed_s, 1),
+            "save_s": round(save_s, 4),
+            "write_s": round(self.write_s, 4),
+        }
+
+
+class Attempts:
+    """What earlier attempts of this run have seen, in ``attempts.json`` beside the checkpoints.
+
+    The file's time of change is the last sign of life, so an attempt that was lost before it saved anything counts.
+    """
+
+    NAME = "attempts.json"
+    SCHEMA = "gpu-tenant/attempts/v1"
+
+    def __init__(self, folder: str, cadence: Cadence):
+        self._path = os.path.join(folder, self.NAME)
+        self._cadence = cadence
+        self._before_s = 0.0
+        self._noted_s: float | None = None
+        self._started = self._touched = time.time()
+
+    def begin(self, folders: Iterable[str], kept: Mapping[str, Any] | None) -> None:
+        """Start an attempt: if there was one before, it has been lost.
+
+        :param kept: what the checkpoint says, for attempts whose folders are not here.
+        """
+        known = [found for found in map(self._read, folders) if found is not None]
+        if kept is not None:
+            known.append(dict(kept))
+        last = max(known, key=lambda entry: float(entry["exposed_s"]), default=None)
+        losses = self._cadence.losses
+        losses.seen = last["seen"] + 1 if last else 0
+        losses.exposed_s = self._before_s = float(last["exposed_s"]) if last else 0.0
+        self._started = self._touched = time.time()
+        self._cadence.begin(last["save_s"] if last else None, last["write_s"] if last else 0.0)
+        self.note()
+
+    def _read(self, folder: str) -> dict[str, Any] | None:
+        path = os.path.join(folder, self.NAME)
+        try:
+            with open(path, "rb") as stream:
+                entry = json.loads(stream.read())
+            lived_s = os.stat(path).st_mtime - entry["started_at"]
+            save_s, write_s = entry["save_s"], float(entry["write_s"])
+            return {
+                "seen": int(entry["seen"]),
+                "exposed_s": float(entry["exposed_s"]) + max(0.0, lived_s),
+                "save_s": None if save_s is None else float(save_s),
+                "write_s": write_s,
+            }
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def alive(self) -> None:
+        """A sign of life, at most one a second."""
+        now = time.time()
+        self._cadence.losses.exposed_s = self._before_s + max(0.0, now - self._started)
+        if not 0.0 <= now - self._touched < 1.0:
+            self._touched = now
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+    def as_state(self) -> dict[str, Any]:
+        """For the checkpoint. Half an interval more: about as long will this attempt have gone on when it is lost."""
+        cadence = self._cadence
+        exposed_s = cadence.losses.exposed_s + cadence.interval_s / 2
+        return {
+            "seen": cadence.losses.seen,
+            "exposed_s": exposed_s,
+            "save_s": cadence.save_s,
+            "write_s": cadence.write_s,
+        }
+
+    def note_cost(self) -> None:
+        """Write down what a save costs, where that is not yet known or has changed by more than a quarter."""
+        now_s, noted_s = self._cadence.save_s or 0.0, self._noted_s or 0.0
+        if not 0.75 * now_s <= noted_s <= 1.25 * now_s:
+            self.note()
+
+    def note(self) -> None:
+        """Write down how it stands. Never stops the training: it only makes the interval better."""
+        cadence = self._cadence
+        self._noted_s = cadence.save_s
+        entry = {
+            "schema": self.SCHEMA,
+            "seen": cadence.losses.seen,
+            "exposed_s": self._before_s,
+            "started_at": self._started,
+            "save_s": cadence.save_s,
+            "write_s": cadence.write_s,
+        }
+        try:
+            write_json(self._path, entry)
+        except OSError as error:
+            _log.warning("cannot write %s (%s); the interval forgets this attempt", self._path, error)
 
 
 # ---------------------------------------------------------------------------------------------- metrics, signal
@@ -459,28 +1066,171 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.is_set = False
+        self.since = 0.0
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._set)
 
     def _set(self, _signal: int, _frame: object) -> None:
-        self.is_set = True
+        if not self.is_set:
+            self.is_set, self.since = True, time.monotonic()
+
+
+class Pace:
+    """When to save and when to stop. Every rank asks after every step, and all get the same answer.
+
+    Rank 0's clock says when to save, SIGTERM at any rank says when to stop. A loss of one box stops all, so ``mu`` of a
+    run is that of a box divided by the number of boxes.
+    """
+
+    def __init__(self, ranks: Ranks, directory: str, longest_s: float, environ: Mapping[str, str]):
+        self.ranks = ranks
+        self.cadence = Cadence(Losses(_seconds(environ, "TENANT_MU_S", DEFAULT_MU_S) / ranks.nodes), longest_s)
+        self.attempts = Attempts(directory, self.cadence)
+        self._grace_s = _seconds(environ, "TENANT_GRACE_S", DEFAULT_GRACE_S)
+        self._stop = StopFlag()
+
+    def begin(self, folders: Iterable[str], kept: Mapping[str, Any] | None = None) -> None:
+        if self.ranks.rank == 0:
+            self.attempts.begin(folders, kept)
+
+    def step_done(self, busy: bool = False, wanted: bool = False) -> tuple[bool, bool]:
+        """Whether to save now (``wanted`` by any rank, or due) and whether to stop."""
+        self.cadence.step_done(busy)
+        due = False
+        if self.ranks.rank == 0:
+            self.attempts.alive()
+            due = self.cadence.due
+        save, stop = self.ranks.any(wanted or due, self._stop.is_set)
+        return save, stop
+
+    @property
+    def grace_left_s(self) -> float:
+        """Seconds until SIGKILL must be expected."""
+        return self._grace_s - (time.monotonic() - self._stop.since) if self._stop.is_set else self._grace_s
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} is {text!r}, which is not a number of seconds") from error
+
+
+# ---------------------------------------------------------------------------------------------- sharded models
+
+
+def _unwrapped(thing: Any) -> Any:
+    """The module without DistributedDataParallel and torch.compile around it, whose prefixes fit nothing else."""
+    while isinstance(thing, torch.nn.Module):
+        if type(thing).__name__ == "DistributedDataParallel":
+            thing = thing.module
+        elif hasattr(thing, "_orig_mod"):
+            thing = thing._orig_mod
+        else:
+            break
+    return thing
+
+
+def _is_sharded(thing: Any) -> bool:
+    """True for a module of FSDP, old or new. By name: where these classes live differs between versions of torch."""
+    if not isinstance(thing, torch.nn.Module):
+        return False
+    return any(type(part).__name__ == "FullyShardedDataParallel" for part in thing.modules()) or any(
+        type(parameter).__name__ == "DTensor" for parameter in thing.parameters()
+    )
+
+
+class Shards:
+    """The modules and their optimizers whose state lies in pieces on all ranks, by way of
+    ``torch.distributed.checkpoint``: it writes the pieces, and puts them together for another number of ranks."""
+
+    def __init__(self, objects: Mapping[str, Any], ranks: Ranks):
+        import torch.distributed.checkpoint as dcp
+
+        if not hasattr(dcp, "async_save"):
+            raise CheckpointError(f"torch {torch.__version__} cannot save sharded models behind; 2.4 or newer can")
+        from torch.distributed.checkpoint import state_dict
+
+        self._dcp, self._of, self._ranks = dcp, state_dict, ranks
+        self._modules = {name: thing for name, thing in objects.items() if isinstance(thing, torch.nn.Module)}
+        self._optimizers = {
+            name: (thing, self._owner(name, thing))
+            for name, thing in objects.items()
+            if isinstance(thing, torch.optim.Optimizer)
+        }
+        self.names = frozenset([*self._modules, *self._optimizers])
+        self._stager: Any = None
+
+    def _owner(self, name: str, optimizer: Any) -> Any:
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for module in self._modules.values():
+            if trained & {id(parameter) for parameter in module.parameters()}:
+                return module
+        raise CheckpointError(f"{name!r} trains no module among the objects: name that module too")
+
+    def _state(self) -> dict[str, Any]:
+        state = {name: self._of.get_model_state_dict(module) for name, module in self._modules.items()}
+        for name, (optimizer, module) in self._optimizers.items():
+            state[name] = self._of.get_optimizer_state_dict(module, optimizer)
+        return state
+
+    def save(self, folder: str) -> Callable[[], object]:
+        """Copy every piece to host memory; returns what waits until the pieces are in ``folder``. All ranks."""
+        options = {"async_stager": self._own_stager()} if self._own_stager() is not None else {}
+        answer = self._dcp.async_save(self._state(), checkpoint_id=folder, process_group=self._ranks.behind, **options)
+        done: Callable[[], object] = getattr(answer, "upload_completion", answer).result
+        return done
+
+    def _own_stager(self) -> Any:
+        """Keeps its space for the next save, where this torch has such a thing."""
+        if self._stager is None:
+            with contextlib.suppress(ImportError):
+                from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+                self._stager = DefaultStager(StagingOptions(False, False, False, False))
+        return self._stager
+
+    def load(self, folder: str) -> None:
+        """Give every rank its pieces, however many ranks have written them. All ranks."""
+        state = self._state()
+        self._dcp.load(state, checkpoint_id=folder, process_group=self._ranks.now)
+        for name, module in self._modules.items():
+            self._of.set_model_state_dict(module, state[name])
+        for name, (optimizer, module) in self._optimizers.items():
+            self._of.set_optimizer_state_dict(module, optimizer, optim_state_dict=state[name])
+
+    def files_of(self, folder: str, rank: int) -> list[str]:
+        """The files in ``folder`` that ``rank`` has written."""
+        own = [name for name in _files_below(folder) if name.startswith(f"__{rank}_")]
+        return own + ([".metadata"] if rank == 0 else [])
 
 
 # ---------------------------------------------------------------------------------------------- all together
 
 
-class Checkpoints:
+class Checkpointer:
     """Saves and restores the whole state of a training run.
+
+    Under ``torch.distributed`` every rank makes the same calls. Replicated models (DDP) are written by rank 0 into one
+    file; models of FSDP by all ranks into one folder. Random numbers and ``per_rank`` objects are kept for each rank.
 
     :param objects: everything with ``state_dict``/``load_state_dict`` that training changes, by name: model, optimizer,
         scheduler, gradient scaler, EMA, … Random number generators are saved without being named.
     :param batches: the position in the data; moved by :meth:`after_step`.
     :param total_steps: for the metrics; None if unknown.
     :param config: plain values that must not change between start and resume, such as seed and learning rate.
-    :param directory: default ``TENANT_CHECKPOINT_DIR``, else ``checkpoints``.
+    :param directory: default ``TENANT_CHECKPOINT_DIR``, else ``checkpoints``. All ranks must see it, if sharded.
+    :param durable_dir: each checkpoint is copied there, behind the training, and read back; default
+        ``TENANT_DURABLE_CHECKPOINT_DIR``, else nowhere.
     :param keep_last: how many of the newest checkpoints stay; the one with the best metric stays too.
     :param best: ``max`` or ``min``, which end of the metric given to :meth:`after_step` is better.
     :param longest_interval_s: save at least this often, whatever Young and Daly say.
+    :param asynchronous: write behind the training; needs host memory for a second copy of the state.
+    :param sharded: one folder written by all ranks; None: if a module among the objects is sharded.
+    :param per_rank: names of objects whose state differs between ranks, such as a rank's own data loader.
     :param metrics: path; default ``TENANT_METRICS``, else none.
     :param metrics_every: write a metrics line at every so many steps.
     :param environ: where the ``TENANT_`` variables are read, default ``os.environ``.
@@ -493,9 +1243,13 @@ class Checkpoints:
         total_steps: int | None = None,
         config: Mapping[str, Any] | None = None,
         directory: str | None = None,
+        durable_dir: str | None = None,
         keep_last: int = 2,
         best: str = "max",
         longest_interval_s: float = 900.0,
+        asynchronous: bool = True,
+        sharded: bool | None = None,
+        per_rank: Iterable[str] = (),
         metrics: str | None = None,
         metrics_every: int = 1,
         environ: Mapping[str, str] | None = None,
@@ -506,22 +1260,48 @@ class Checkpoints:
             raise ValueError("keep_last and metrics_every are at least 1, best is 'max' or 'min'")
         self.batches, self.total_steps, self.config = batches, total_steps, dict(config or {})
         self.directory = os.path.abspath(directory or environ.get("TENANT_CHECKPOINT_DIR") or "checkpoints")
+        self.durable_dir = durable_dir or environ.get("TENANT_DURABLE_CHECKPOINT_DIR") or ""
         self.resume_dirs = [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
         self.step = 0
         self.resumed_from: int | None = None
         self.best: dict[str, Any] | None = None
+        self.durable_step: int | None = None
         self._keep_last, self._best_is, self._metrics_every = keep_last, best, metrics_every
-        self.cadence = Cadence(_mean_time_between_losses(environ), longest_interval_s)
-        self._metrics = Metrics(environ.get("TENANT_METRICS", "") if metrics is None else metrics)
-        self._stop = StopFlag()
-        self._saved_path = ""
-        self._saved_step: int | None = None
+        self._asynchronous = asynchronous
+        self._ranks = Ranks()
+        self._pace = Pace(self._ranks, self.directory, longest_interval_s, environ)
+        self._shards = self._find_shards(sharded)
+        self._per_rank = self._find_per_rank(per_rank)
+        path = environ.get("TENANT_METRICS", "") if metrics is None else metrics
+        self._metrics = Metrics(path if self._ranks.rank == 0 else "")
+        self._copy, self._behind = HostCopy(), Behind()
+        self._written: tuple[int, float] | None = None
+        self._safe_path, self._saved_step, self._stopped, self._new_numbers = "", -1, False, False
+        self._checked = False
         self._started, self._trained_before_s = time.monotonic(), 0.0
+
+    def _find_shards(self, sharded: bool | None) -> Shards | None:
+        if sharded is None:
+            sharded = any(map(_is_sharded, self._objects.values()))
+        return Shards(self._objects, self._ranks) if sharded else None
+
+    def _find_per_rank(self, names: Iterable[str]) -> frozenset[str]:
+        found = frozenset(names)
+        unknown = found - set(self._objects)
+        if unknown or (self._shards is not None and found & self._shards.names):
+            raise ValueError(f"per_rank names {sorted(found)}: they are objects, and no sharded ones")
+        return found
+
+    @property
+    def cadence(self) -> Cadence:
+        """When it saves, and why: ``checkpoints.cadence.numbers()``."""
+        return self._pace.cadence
 
     @property
     def should_stop(self) -> bool:
-        """True after SIGTERM. :meth:`after_step` has saved by then: leave with :data:`EXIT_STOPPED`."""
-        return self._stop.is_set
+        """True after SIGTERM. :meth:`after_step` has saved by then, if the grace allowed: leave with
+        :data:`EXIT_STOPPED`."""
+        return self._stopped
 
     @property
     def epoch(self) -> int:
@@ -532,38 +1312,114 @@ class Checkpoints:
         """Seconds spent on the work so far, over all attempts; work that was lost is not counted."""
         return self._trained_before_s + time.monotonic() - self._started
 
-    def resume(self) -> int:
+    # ------------------------------------------------------------------ resuming
+
+    def load_latest(self) -> int:
         """Go on from the newest valid checkpoint; returns its step, 0 for a new run. Call it last before the loop.
 
         :raises CheckpointError: the checkpoint belongs to another configuration, or none could be read though some are
             there: to start again at 0 would throw work away.
         """
-        _remove_leftovers(self.directory)
-        found = find_newest([self.directory, *self.resume_dirs])
-        for skipped in found.skipped:
-            place = "moved to quarantine/" if skipped.quarantined else "left where it is"
-            _log.warning("skipped a checkpoint, %s: %s", place, skipped.reason)
+        folders = [self.directory, *self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])]
+        if self._ranks.rank == 0:
+            _remove_leftovers(self.directory)
+        found = self._find_sharded(folders) if self._shards else self._find_whole(folders)
+        _tell_skipped(found)
+        failure = _nothing_readable(found) or self._other_kind(found, folders)
+        if failure is not None:
+            raise failure
         if found.state is not None:
             self._restore(found.state, found.path)
-        elif any(not skipped.damaged for skipped in found.skipped):
-            raise CheckpointError(
-                f"no checkpoint can be read now: {'; '.join(skipped.reason for skipped in found.skipped)}. "
-                "Nothing was changed. Make the folder readable, or move it away to start at step 0"
-            )
+        self._pace.begin(folders, found.state["losses"] if found.state is not None else None)
         self._report_resume(found)
         self._started = time.monotonic()
         return self.step
 
+    def _find_whole(self, folders: list[str]) -> Found:
+        """Rank 0 looks for it; the others read the same file, or are sent the state where they do not see it."""
+        own: list[Found] = []
+
+        def look() -> Found:
+            own.append(find_newest(folders))
+            return own[0]._replace(state=None)
+
+        found: Found = self._ranks.first_does(look)
+        if self._ranks.rank == 0:
+            found = own[0]
+        if not found.path or self._ranks.world == 1:
+            return found
+        if all(self._ranks.gather(os.path.isfile(found.path))):
+            return found if found.state is not None else found._replace(state=_load_tensors(found.path))
+        return found._replace(state=self._ranks.from_first(found.state))
+
+    def _find_sharded(self, folders: list[str]) -> Found:
+        """All ranks look at the same candidates, each at its share of the files: none is loaded to be judged."""
+        skipped: list[Skipped] = []
+        for path, step in self._ranks.first_does(lambda: _candidates(folders, _FOLDER, skipped)):
+            problem = next(filter(None, self._ranks.gather(self._share_problem(path, step))), None)
+            if problem is None:
+                common = _load_tensors(os.path.join(path, "common.pt"))
+                return Found(path, common, tuple(skipped))
+            reason, damaged = problem
+            moved = damaged and self._ranks.first_does(functools.partial(_quarantine, path))
+            skipped.append(Skipped(path, reason, moved, damaged))
+        return Found("", None, tuple(self._ranks.from_first(skipped)))
+
+    def _share_problem(self, path: str, step: int) -> tuple[str, bool] | None:
+        try:
+            manifest = folder_manifest(path, self._ranks.rank, self._ranks.world)
+            if manifest.get("step") != step:
+                raise CheckpointDamaged(f"{path}: its name says another step than its manifest")
+        except CheckpointDamaged as error:
+            return str(error), True
+        except OSError as error:
+            return f"{path}: cannot be read now by rank {self._ranks.rank} ({error})", False
+        return None
+
+    def _other_kind(self, found: Found, folders: list[str]) -> CheckpointError | None:
+        """Checkpoints of the other layout must not make it start at 0."""
+        if found.state is not None:
+            return None
+        pattern = _ARCHIVE if self._shards else _FOLDER
+        others = self._ranks.first_does(lambda: [path for path, _step in _candidates(folders, pattern, [])])
+        if not others:
+            return None
+        is_now, was = ("sharded", "in one file") if self._shards else ("in one file", "sharded")
+        return CheckpointError(
+            f"{others[0]} was saved {was}, this run saves {is_now}. Nothing was changed. "
+            f"Set sharded={not self._shards}, or give this run its own folder"
+        )
+
     def _restore(self, state: dict[str, Any], path: str) -> None:
         self._check_fits(state, path)
+        if self._shards is not None:
+            self._shards.load(path)
         for name, thing in self._objects.items():
-            thing.load_state_dict(state["objects"][name])
+            if name in state["objects"]:
+                thing.load_state_dict(state["objects"][name])
+        self._restore_rank(state, path)
         self.step, self.best = state["step"], state["best"]
         self._trained_before_s = state["trained_s"]
         self.resumed_from = self.step
+        self._safe_path = path
         if os.path.dirname(os.path.abspath(path)) == self.directory:
-            self._saved_path, self._saved_step = path, self.step
-        restore_random_state(state["rng"])
+            self._saved_step = self.step
+
+    def _restore_rank(self, state: dict[str, Any], path: str) -> None:
+        rank, world = self._ranks.rank, state["world"]
+        if world != self._ranks.world:
+            # No rank's random numbers can be gone on with; all ranks start new ones, the same at every such resume.
+            if self._per_rank:
+                raise CheckpointError(
+                    f"{path} was saved by {world} ranks, {self._ranks.world} are here, and {sorted(self._per_rank)} "
+                    "have a state for each rank. Nothing was changed. Start as many ranks"
+                )
+            _seed_all(f"{state['step']}/{rank}/{self._ranks.world}")
+            return
+        own = _load_tensors(os.path.join(path, f"rank-{rank}.pt")) if self._shards else state["ranks"][rank]
+        for name in sorted(self._per_rank):
+            self._objects[name].load_state_dict(own["objects"][name])
+        restore_random_state(own["rng"])
 
     def _check_fits(self, state: dict[str, Any], path: str) -> None:
         keys = set(state["config"]) | set(self.config)
@@ -571,9 +1427,11 @@ class Checkpoints:
         if changed:
             pairs = ", ".join(f"{key} was {state['config'].get(key)!r}, is {self.config.get(key)!r}" for key in changed)
             raise CheckpointError(f"{path} is of another run: {pairs}. It is as it was. Give this run its own folder")
-        if set(state["objects"]) != set(self._objects):
-            theirs, ours = sorted(state["objects"]), sorted(self._objects)
-            raise CheckpointError(f"{path} holds {theirs}, this script has {ours}. Nothing was changed. Name the same")
+        if state["names"] != sorted(self._objects):
+            raise CheckpointError(
+                f"{path} holds {state['names']}, this script has {sorted(self._objects)}. "
+                "Nothing was changed. Name the same"
+            )
 
     def _report_resume(self, found: Found) -> None:
         if found.state is None and not found.skipped:
@@ -583,21 +1441,30 @@ class Checkpoints:
             line["skipped"] = [dict(item._asdict()) for item in found.skipped]
         self._metrics.write(line)
 
+    # ------------------------------------------------------------------ training
+
     def after_step(self, loss: Any = None, metric: Any = None, batches: int = 1, **values: Any) -> None:
         """Count one finished step; save if it is time, if the metric is the best so far, or if asked to stop.
 
         :param metric: of the model as it is now, for instance a validation accuracy; None if not measured.
         :param batches: how many batches the step used (gradient accumulation).
         :param values: further numbers for the metrics line.
+        :raises CheckpointError: the save that was under way has failed.
         """
         self.step += 1
         if self.batches is not None:
             self.batches.advance(batches)
-        self.cadence.step_done()
+        busy = self._behind.busy
+        if not busy:
+            self._behind.raise_failure()
+        self._learn()
         better = self._note_metric(metric)
+        save, stop = self._pace.step_done(busy, better)
         if self.step % self._metrics_every == 0 or self.step == self.total_steps:
             self._write_metrics(loss, metric, values)
-        if better or self.should_stop or self.cadence.due:
+        if stop and not self._stopped:
+            self._flush()
+        elif save:
             self.save()
 
     def _note_metric(self, metric: Any) -> bool:
@@ -613,60 +1480,228 @@ class Checkpoints:
         line: dict[str, Any] = {"step": self.step, "steps": self.total_steps, "epoch": self.epoch}
         line.update({} if loss is None else {"loss": loss})
         line.update({} if metric is None else {"metric": metric})
+        if self._new_numbers:
+            line["checkpoint"] = dict(self.cadence.numbers(), path=self._safe_path, durable_step=self.durable_step)
+            self._new_numbers = False
         self._metrics.write(dict(line, trained_s=round(self.trained_s, 3), **values))
 
-    def save(self) -> str:
-        """Save now, unless this step is saved already; returns the path.
+    def _learn(self) -> None:
+        """Take what the last save has cost, once it is on the disk."""
+        written, self._written = self._written, None
+        if written is not None:
+            self._saved_step, seconds = max(self._saved_step, written[0]), written[1]
+            self.cadence.written(seconds)
+            self._new_numbers = True
 
-        :raises CheckpointError: it could not be saved. Earlier checkpoints are as they were.
+    def _flush(self) -> None:
+        """SIGTERM: save what there is if the grace allows it, else let the save under way come to its end."""
+        needed = (self.cadence.save_s or 0.0) + self.cadence.write_s
+        if self._ranks.from_first(needed <= self._pace.grace_left_s):
+            self.save()
+        else:
+            _log.warning("a save takes %.1f s, %.1f s of grace are left: not begun", needed, self._pace.grace_left_s)
+        if not self._behind.wait(max(0.0, self._pace.grace_left_s)):
+            _log.warning("the save of step %d is not done within the grace; safe is %s", self.step, self._safe_path)
+        self._stopped = True
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, wait: bool = False) -> str:
+        """Save this step, unless that is done already; returns its path.
+
+        The training may go on when it returns: the state is copied. The file is there when the write behind has ended.
+
+        :param wait: return only when it is there.
+        :raises CheckpointError: it, or the save before it, could not be written. Earlier checkpoints are as they were.
         """
-        if self._saved_step == self.step:
-            return self._saved_path
-        path = os.path.join(self.directory, checkpoint_name(self.step))
-        started = time.monotonic()
-        # The first save of a process is read back: a state that cannot be loaded must show now, not after a loss.
-        check = functools.partial(read_checkpoint, mmap=True) if self.cadence.save_s is None else None
-        try:
-            write_torch(path, self._state(), check)
-        except (OSError, RuntimeError, MemoryError, CheckpointDamaged) as error:
-            raise CheckpointError(self._save_failure(path, error)) from error
-        self.cadence.saved(time.monotonic() - started)
-        self._saved_path, self._saved_step = path, self.step
-        self._prune()
+        path = os.path.join(self.directory, checkpoint_name(self.step, self._shards is not None))
+        if self._saved_step != self.step:
+            begun = time.monotonic()
+            self.wait()
+            work = self._stage(path)
+            self._saved_step = self.step
+            if self._asynchronous:
+                self._behind.start(work)
+                self.cadence.held(time.monotonic() - begun)
+            else:
+                work()
+                self._hold_all(begun)
+        if wait:
+            self.wait()
+            self._insist_on_durable(path)
         return path
 
+    def wait(self) -> None:
+        """Wait until the save under way is on the disk. Raises what went wrong with it."""
+        self._behind.wait()
+        self._learn()
+
+    def _hold_all(self, begun: float) -> None:
+        self.cadence.held(time.monotonic() - begun)
+        if self._written is not None:
+            self._written = (self._written[0], 0.0)
+
+    def _stage(self, path: str) -> Callable[[], object]:
+        """Copy the state; returns what writes it."""
+        about = {"step": self.step, "epoch": self.epoch, "world": self._ranks.world}
+        best = self.best["step"] if self.best is not None else None
+        write = self._stage_sharded(path, about) if self._shards is not None else self._stage_whole(path, about)
+
+        def work() -> None:
+            begun = time.monotonic()
+            try:
+                write()
+                self._safe_path = path
+                if self._ranks.rank == 0:
+                    self._after_write(path, about["step"], best)
+            except (OSError, RuntimeError, MemoryError, CheckpointError) as error:
+                self._saved_step = -1
+                self._metrics.write({"checkpoint_failed": _first_line(error), "safe": self._safe_path})
+                raise CheckpointError(self._save_failure(path, error)) from error
+            self._written = (about["step"], time.monotonic() - begun)
+
+        return work
+
+    def _stage_whole(self, path: str, about: Mapping[str, Any]) -> Callable[[], object]:
+        ranks = self._ranks.gather(_storable(self._rank_state()))
+        if self._ranks.rank != 0:
+            return lambda: None
+        state = self._taken(dict(self._common_state(), ranks=ranks))
+        # The first save of a new run is read back: a state that cannot be loaded must show now, not after a loss.
+        check = None if self._checked or self.resumed_from is not None else _check_loads
+        self._checked = True
+
+        def fill(stream: Any) -> None:
+            torch.save(state, stream)
+            seal_archive(stream, about)
+
+        def write() -> None:
+            self._copy.ready()
+            _write(path, fill, check)
+
+        return write
+
+    def _stage_sharded(self, path: str, about: Mapping[str, Any]) -> Callable[[], object]:
+        assert self._shards is not None
+        rank, shards = self._ranks.rank, self._shards
+        temporary = os.path.join(self.directory, f".{os.path.basename(path)}.tmp")
+        self._ranks.first_does(lambda: _make_afresh(temporary))
+        files = {f"rank-{rank}.pt": self._taken(self._rank_state())}
+        if rank == 0:
+            files["common.pt"] = self._taken(self._common_state())
+        pieces_written = shards.save(temporary)
+
+        def write_own() -> list[dict[str, Any]]:
+            pieces_written()
+            for name, state in files.items():
+                write_torch(os.path.join(temporary, name), state)
+            return _entries(temporary, [*shards.files_of(temporary, rank), *files])
+
+        def write() -> None:
+            entries, problem = [], ""
+            try:
+                entries = write_own()
+            except Exception as error:
+                problem = f"rank {rank}: {_first_line(error)}"
+            answers = self._ranks.gather((entries, problem), behind=True)
+            problems = [said for _entries_of, said in answers if said]
+            # Every rank has said that its files are on the disk: only now the manifest, then the name.
+            if rank == 0 and not problems:
+                try:
+                    seal_folder(temporary, about, [entry for entries_of, _said in answers for entry in entries_of])
+                    os.replace(temporary, path)
+                    _sync_folder(self.directory)
+                except OSError as error:
+                    problems = [f"rank 0: {_first_line(error)}"]
+            problems = self._ranks.gather(problems, behind=True)[0]
+            if problems:
+                raise CheckpointError("; ".join(problems))
+
+        return write
+
+    def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
+        if not self._asynchronous or self._shards is not None:
+            return dict(_storable(state))
+        try:
+            return dict(self._copy.take(state))
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _MEMORY_FULL):
+                raise
+            _log.warning("no memory for a second copy of the state (%s): saves hold the training", _first_line(error))
+            self._asynchronous, self._copy = False, HostCopy()
+            return dict(_storable(state))
+
     def _save_failure(self, path: str, error: BaseException) -> str:
-        safe = f"{self._saved_path} is safe" if self._saved_path else "no checkpoint of this process exists yet"
+        safe = f"{self._safe_path} is safe" if self._safe_path else "no checkpoint of this run exists yet"
         fix = "Make room there, or make the folder writable, and run the same command again"
         if isinstance(error, CheckpointDamaged):
             fix = "Let every state_dict hold tensors, numbers, text, lists and dicts only"
         return f"cannot save {path}: {_first_line(error)}. {safe}. {fix}"
 
-    def _state(self) -> dict[str, Any]:
+    def _common_state(self) -> dict[str, Any]:
+        apart = self._per_rank | (self._shards.names if self._shards is not None else frozenset())
         return {
             "schema": SCHEMA,
             "step": self.step,
             "epoch": self.epoch,
-            "config": _storable(self.config),
-            "objects": {name: _storable(thing.state_dict()) for name, thing in self._objects.items()},
-            "rng": random_state(),
+            "world": self._ranks.world,
+            "config": self.config,
+            "names": sorted(self._objects),
+            "objects": {name: thing.state_dict() for name, thing in self._objects.items() if name not in apart},
             "best": self.best,
             "trained_s": self.trained_s,
+            "losses": self._pace.attempts.as_state(),
         }
 
-    def _prune(self) -> None:
-        """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge."""
-        steps = [step for step in map(step_of, os.listdir(self.directory)) if step is not None and step <= self.step]
-        kept = set(sorted(steps)[-self._keep_last :])
-        if self.best is not None:
-            kept.add(self.best["step"])
-        for step in set(steps) - kept:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.directory, checkpoint_name(step)))
+    def _rank_state(self) -> dict[str, Any]:
+        own = {name: self._objects[name].state_dict() for name in sorted(self._per_rank)}
+        return {"rng": random_state(), "objects": own}
+
+    def _after_write(self, path: str, step: int, best: int | None) -> None:
+        pattern = _FOLDER if self._shards is not None else _ARCHIVE
+        _prune(self.directory, pattern, self._keep_last, step, best)
+        self._pace.attempts.note_cost()
+        if self.durable_dir:
+            try:
+                copy_durably(path, os.path.abspath(self.durable_dir))
+                _prune(self.durable_dir, pattern, self._keep_last, step, best)
+            except OSError as error:
+                self._tell_not_durable(path, error)
+            else:
+                self.durable_step = step
+
+    def _tell_not_durable(self, path: str, error: OSError) -> None:
+        """A network disk that hiccups must not end the training: the next save tries again, the last one insists."""
+        _log.warning("%s is whole, but its copy to %s failed: %s", path, self.durable_dir, error)
+        self._metrics.write({"durable_copy_failed": str(error), "durable_step": self.durable_step})
+
+    def _insist_on_durable(self, path: str) -> None:
+        if self.durable_dir and self.durable_step != self.step and self._ranks.rank == 0:
+            try:
+                copy_durably(path, os.path.abspath(self.durable_dir))
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path} is whole, but it cannot be copied to {self.durable_dir} ({error}); there, step "
+                    f"{self.durable_step} is the last. Make room there or mount it, and run the same command again"
+                ) from error
+            self.durable_step = self.step
+
+
+def _check_loads(path: str) -> None:
+    read_checkpoint(path, mmap=True)
+
+
+def _seed_all(text: str) -> None:
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    random.seed(seed)
+    torch.manual_seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed & 0xFFFFFFFF)
 
 
 def _stateful(objects: Mapping[str, Any], batches: ShuffledBatches | None) -> dict[str, Any]:
-    whole = dict(objects)
+    whole = {name: _unwrapped(thing) for name, thing in objects.items()}
     if batches is not None:
         if "batches" in whole:
             raise ValueError("the name 'batches' is taken by the position in the data")
@@ -677,30 +1712,179 @@ def _stateful(objects: Mapping[str, Any], batches: ShuffledBatches | None) -> di
     return whole
 
 
-def _storable(value: Any) -> Any:
-    """``value`` with NumPy scalars and subclasses of numbers made plain, which a safe load would refuse."""
-    if isinstance(value, dict):
-        whole = copy.copy(value)  # keeps the class, and the version notes that a module's state_dict carries
-        for key in value:
-            whole[key] = _storable(value[key])
-        return whole
-    if type(value) in (list, tuple):
-        return type(value)(_storable(item) for item in value)
-    return _plain(value)
+# ---------------------------------------------------------------------------------------------- other people's loops
 
 
-def _mean_time_between_losses(environ: Mapping[str, str]) -> float:
-    text = environ.get("TENANT_MU_S", "").strip()
-    if not text:
-        return DEFAULT_MU_S
+class _Callback:
+    """What the callbacks for other loops share: they let the loop save as it always does, say when, and make what it
+    wrote whole: synced, with a manifest, old ones removed only then."""
+
+    pattern = _ARCHIVE
+
+    def __init__(
+        self,
+        directory: str,
+        keep_last: int = 2,
+        longest_interval_s: float = 900.0,
+        environ: Mapping[str, str] | None = None,
+    ):
+        super().__init__()
+        self.directory = os.path.abspath(directory)
+        self._keep_last, self._longest_s = keep_last, longest_interval_s
+        self._environ = os.environ if environ is None else environ
+        self._pace: Pace | None = None
+        self._asked_at = 0.0
+        self.should_stop = False
+
+    def load_latest(self) -> str | None:
+        """Path of the newest valid checkpoint, None for a new run. Those that are not valid go to quarantine/.
+
+        Validity is the manifest's word, over every byte; nothing is loaded.
+        """
+        found = find_newest([self.directory], self.pattern, manifest_of)
+        _tell_skipped(found)
+        failure = _nothing_readable(found)
+        if failure is not None:
+            raise failure
+        _remove_leftovers(self.directory)
+        return found.path or None
+
+    def _begin(self) -> None:
+        self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
+        self._pace.begin([self.directory])
+
+    def _after_step(self) -> bool:
+        """True if the loop shall save now."""
+        assert self._pace is not None
+        save, self.should_stop = self._pace.step_done()
+        self._asked_at = time.monotonic()
+        return save or self.should_stop
+
+    def _saved(self, step: int, best: int | None = None) -> None:
+        assert self._pace is not None
+        self._pace.cadence.held(time.monotonic() - self._asked_at)
+        self._pace.cadence.written(0.0)
+        if self._pace.ranks.rank == 0:
+            _prune(self.directory, self.pattern, self._keep_last, step, best)
+            self._pace.attempts.note_cost()
+
+
+class _TrainerHooks(_Callback):
+    pattern = _OF_TRAINER
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        # The Trainer would remove the older checkpoint before the newer one is known to be whole.
+        args.save_total_limit = None
+        self._begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        control.should_save = self._after_step() or control.should_save
+        control.should_training_stop = self.should_stop or control.should_training_stop
+
+    def on_save(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        assert self._pace is not None
+        path = os.path.join(self.directory, f"checkpoint-{state.global_step}")
+        self._pace.ranks.gather(None)  # every rank has written its files
+        self._pace.ranks.first_does(lambda: seal_folder(path, {"step": state.global_step}))
+        best = step_of(os.path.basename(state.best_model_checkpoint or ""), _OF_TRAINER)
+        self._saved(state.global_step, best)
+
+
+def trainer_callback(directory: str, **options: Any) -> Any:
+    """A callback for the Trainer of Hugging Face transformers, which is imported here and not before.
+
+    The Trainer saves into ``checkpoint-<step>`` as it always does; this says when, at Young and Daly's interval and at
+    SIGTERM, and gives each folder a manifest when it is whole::
+
+        callback = trainer_callback(arguments.output_dir)
+        trainer = Trainer(model, arguments, ..., callbacks=[callback])
+        trainer.train(resume_from_checkpoint=callback.load_latest())
+        sys.exit(EXIT_STOPPED if callback.should_stop else 0)
+
+    :param directory: ``output_dir`` of the Trainer's arguments; ``save_total_limit`` is replaced by ``keep_last``.
+    :param options: ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
+    """
     try:
-        return float(text)
-    except ValueError as error:
-        raise CheckpointError(f"TENANT_MU_S is {text!r}, which is not a number of seconds") from error
+        from transformers import TrainerCallback
+    except ImportError as error:
+        raise CheckpointError("trainer_callback needs the package transformers, which is not installed") from error
+    return type("TenantTrainerCallback", (_TrainerHooks, TrainerCallback), {})(directory, **options)
 
 
-def _remove_leftovers(folder: str) -> None:
-    """Remove the unfinished files that a process killed in mid-save left in its own folder."""
-    with contextlib.suppress(OSError):
-        for name in filter(_LEFTOVER.match, os.listdir(folder)):
-            os.unlink(os.path.join(folder, name))
+class _LightningHooks(_Callback):
+    pattern = _OF_LIGHTNING
+
+    def __init__(self, directory: str, batches: ShuffledBatches | None = None, **options: Any):
+        super().__init__(directory, **options)
+        self._batches = batches
+        self._rng: Any = None
+        self._step = -1
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._begin()
+        self._step = trainer.global_step
+        if self._rng is not None:
+            restore_random_state(self._rng)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._batches is not None:
+            self._batches.advance()
+        if trainer.global_step == self._step:
+            return  # gradients are being accumulated
+        self._step = trainer.global_step
+        if self._after_step():
+            self._save(trainer)
+        trainer.should_stop = self.should_stop or trainer.should_stop
+
+    def _save(self, trainer: Any) -> None:
+        assert self._pace is not None
+        path = os.path.join(self.directory, f"step-{self._step:010d}.ckpt")
+        temporary = os.path.join(self.directory, f".{os.path.basename(path)}.tmp")
+        self._pace.ranks.first_does(lambda: _make_afresh(temporary))
+        self._pace.ranks.first_does(lambda: _remove(temporary))
+        trainer.save_checkpoint(temporary)
+        self._pace.ranks.first_does(lambda: _take_over(temporary, path, {"step": self._step}))
+        self._saved(self._step)
+
+    def state_dict(self) -> dict[str, Any]:
+        position = self._batches.state_dict() if self._batches is not None else None
+        return {"rng": random_state(), "batches": position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._rng = state["rng"]
+        if self._batches is not None and state["batches"] is not None:
+            self._batches.load_state_dict(state["batches"])
+
+
+def _take_over(temporary: str, path: str, about: Mapping[str, Any]) -> None:
+    """Seal what another program has written under a temporary name, and give it its own."""
+    if os.path.isdir(temporary):
+        seal_folder(temporary, about)
+        _remove(path)
+    else:
+        with open(temporary, "r+b") as stream:
+            seal_archive(stream, about)
+            stream.flush()
+            os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    _sync_folder(os.path.dirname(path))
+
+
+def lightning_callback(directory: str, **options: Any) -> Any:
+    """A callback for Lightning's Trainer, which is imported here and not before.
+
+    The Trainer writes its own full state; this says when, at Young and Daly's interval and at SIGTERM, and makes the
+    file whole: synced, with a manifest, under its name only then. Random numbers go in too::
+
+        callback = lightning_callback("checkpoints", batches=batches)
+        trainer = Trainer(..., callbacks=[callback], enable_checkpointing=False)
+        trainer.fit(model, loader, ckpt_path=callback.load_latest())
+
+    :param options: ``batches``, the loader's ``batch_sampler`` if that is :class:`ShuffledBatches`: its position is
+        saved; ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
+    """
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        with contextlib.suppress(ImportError):
+            base = __import__(package, fromlist=["Callback"]).Callback
+            return type("TenantLightningCallback", (_LightningHooks, base), {})(directory, **options)
+    raise CheckpointError("lightning_callback needs the package lightning, which is not installed")

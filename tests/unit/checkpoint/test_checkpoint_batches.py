@@ -1,17 +1,16 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The shuffled batches whose position can be saved, and when a save is due."""
+"""The shuffled batches whose position can be saved."""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tenant_checkpoint import Cadence, CheckpointError, ShuffledBatches, young_daly
+from tenant_checkpoint import CheckpointError, ShuffledBatches
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -98,60 +97,21 @@ def test_a_loader_that_reads_ahead_does_not_move_the_position(workers: int) -> N
     assert [batch.tolist() for (batch,) in loader(second)] == calm[3:]
 
 
-# ------------------------------------------------------------------------------------------ cadence
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def saves(clock: Clock, cadence: Cadence, step_s: float, save_s: float, steps: int) -> list[int]:
-    """The steps after which a training with such steps and saves would save."""
-    done = []
-    for step in range(1, steps + 1):
-        clock.now += step_s
-        cadence.step_done()
-        if cadence.due:
-            clock.now += save_s
-            cadence.saved(save_s)
-            done.append(step)
-    return done
-
-
-def test_young_daly_of_the_known_example() -> None:
-    assert math.floor(young_daly(mu_s=3 * 3600, save_s=30)) == 804
-
-
-def test_the_first_step_is_saved_then_the_interval_rounded_down_to_a_step() -> None:
-    clock = Clock()
-    cadence = Cadence(mu_s=10800, longest_s=1e9, clock=clock)
-    assert saves(clock, cadence, step_s=100, save_s=30, steps=30) == [1, 9, 17, 25]
-    assert cadence.interval_s == pytest.approx(804.98, abs=0.01)
-
-
-@given(mu_s=st.floats(1, 1e6), longest_s=st.floats(0.1, 1e4), step_s=st.floats(0.01, 100), save_s=st.floats(0.001, 100))
-def test_never_longer_than_the_interval_or_the_cap(mu_s: float, longest_s: float, step_s: float, save_s: float) -> None:
-    clock = Clock()
-    done = saves(clock, Cadence(mu_s, longest_s, clock), step_s, save_s, 60)
-    limit = max(step_s, min(longest_s, young_daly(mu_s, save_s)))
-    assert done[0] == 1
-    assert all((after - before) * step_s <= limit + 1e-6 for before, after in itertools.pairwise(done))
-    assert (60 - done[-1]) * step_s <= limit + 1e-6
-
-
-def test_a_dearer_save_is_made_less_often() -> None:
-    counts = []
-    for save_s in (0.1, 1.0, 10.0):
-        clock = Clock()
-        counts.append(len(saves(clock, Cadence(3600, 1e9, clock), 1.0, save_s, 2000)))
-    assert counts[0] > counts[1] > counts[2]
-
-
-@pytest.mark.parametrize(("mu_s", "longest_s"), [(0, 1), (-1, 1), (1, 0), (float("nan"), 1)])
-def test_impossible_times_are_refused(mu_s: float, longest_s: float) -> None:
-    with pytest.raises(ValueError, match="seconds above 0"):
-        Cadence(mu_s, longest_s)
+@given(sizes[0], st.integers(1, 12), st.integers(0, 99), st.sampled_from([1, 2, 3, 4]), st.data())
+def test_ranks_share_every_batch_and_a_resume_may_have_another_number_of_them(
+    length: int, per_rank: int, seed: int, world: int, data: st.DataObject
+) -> None:
+    size = per_rank * world
+    whole = ShuffledBatches(length, size, seed)
+    if (length % size or size) < world:
+        with pytest.raises(ValueError, match="cannot be shared"):
+            ShuffledBatches(length, size, seed, world=world)
+        return
+    whole.advance(data.draw(st.integers(0, 2 * len(whole))))
+    shares = []
+    for rank in range(world):
+        share = ShuffledBatches(length, size, seed, rank=rank, world=world)
+        share.load_state_dict(whole.state_dict())
+        shares.append(list(share))
+    assert [sorted(itertools.chain(*parts)) for parts in zip(*shares, strict=True)] == [sorted(part) for part in whole]
+    assert all(part for share in shares for part in share)

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tenant_checkpoint import (
     CheckpointDamaged,
+    Checkpointer,
     CheckpointError,
-    Checkpoints,
     checkpoint_name,
     find_newest,
+    manifest_of,
     read_checkpoint,
+    seal_archive,
     step_of,
     write_json,
     write_torch,
@@ -35,9 +38,9 @@ def save_at(folder: Path, step: int, weight: float | None = None, **options: Any
     """A whole checkpoint of a one-number model whose weight is its step."""
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(model.weight, float(step) if weight is None else weight)
-    checkpoints = Checkpoints({"model": model}, directory=str(folder), keep_last=1000, environ={}, **options)
+    checkpoints = Checkpointer({"model": model}, directory=str(folder), keep_last=1000, environ={}, **options)
     checkpoints.step = step
-    return Path(checkpoints.save())
+    return Path(checkpoints.save(wait=True))
 
 
 def weight_of(state: dict[str, Any] | None) -> float:
@@ -47,14 +50,14 @@ def weight_of(state: dict[str, Any] | None) -> float:
 
 def unreadable(monkeypatch: pytest.MonkeyPatch, *broken: Path) -> None:
     """Reading one of ``broken`` fails as a bad disk does. (Permissions would not stop root.)"""
-    whole = tenant_checkpoint._archive_problem
+    whole = zipfile.ZipFile
 
-    def fail(path: str) -> str:
-        if Path(path) in broken:
+    def fail(path: Any, mode: Any = "r") -> zipfile.ZipFile:
+        if isinstance(path, str) and Path(path) in broken:
             raise OSError(errno.EIO, "Input/output error", path)
-        return whole(path)
+        return whole(path, mode)
 
-    monkeypatch.setattr(tenant_checkpoint, "_archive_problem", fail)
+    monkeypatch.setattr(tenant_checkpoint.zipfile, "ZipFile", fail)
 
 
 def test_the_helper_is_python_3_8() -> None:
@@ -79,7 +82,7 @@ def test_what_is_saved_loads_safely_and_mapped(tmp_path: Path) -> None:
     assert state["schema"] == "gpu-tenant/checkpoint/v1"
     assert state["step"] == 7
     assert weight_of(state) == 7.0
-    assert [entry.name for entry in tmp_path.iterdir()] == ["step-0000000007.pt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["attempts.json", "step-0000000007.pt"]
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,7 +104,7 @@ def test_a_flipped_bit_is_found_unless_it_changes_nothing(tmp_path: Path, at: fl
     assert {key: state[key] for key in ("step", "epoch", "config", "best")} == {
         key: whole[key] for key in ("step", "epoch", "config", "best")
     }
-    assert torch.equal(state["rng"]["torch"], whole["rng"]["torch"])
+    assert torch.equal(state["ranks"][0]["rng"]["torch"], whole["ranks"][0]["rng"]["torch"])
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -129,18 +132,59 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     if how == "pickle":
         path.write_bytes(pickle.dumps(Evil()))
     else:
-        torch.save({"schema": tenant_checkpoint.SCHEMA, "step": Evil()}, path)
+        with path.open("w+b") as stream:
+            torch.save({"step": 1, "evil": Evil()}, stream)
+            seal_archive(stream, {"step": 1})
     found = find_newest([str(tmp_path)])
     assert found.state is None
     assert found.skipped[0].quarantined
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("content", [{"schema": "gpu-tenant/checkpoint/v2"}, {"schema": tenant_checkpoint.SCHEMA}, [1]])
-def test_a_torch_file_that_is_no_checkpoint_of_this_version_is_refused(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "about", "said"),
+    [
+        ({"step": 1}, None, "it has no manifest"),
+        ({"step": 1}, {"schema": "gpu-tenant/checkpoint/v2"}, "not a gpu-tenant/checkpoint/v1"),
+        ({"step": 1}, {}, "missing"),
+        ([1], {}, "not a gpu-tenant/checkpoint/v1"),
+    ],
+)
+def test_a_torch_file_that_is_no_checkpoint_of_this_version_is_refused(
+    tmp_path: Path, content: Any, about: dict[str, Any] | None, said: str
+) -> None:
     torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(CheckpointDamaged, match=r"not a gpu-tenant/checkpoint/v1|missing"):
+    if about is not None:
+        with (tmp_path / "x.pt").open("r+b") as stream:
+            seal_archive(stream, about)
+    with pytest.raises(CheckpointDamaged, match=said):
         read_checkpoint(str(tmp_path / "x.pt"))
+
+
+def test_valid_is_decided_without_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_at(tmp_path, 5)
+
+    def load(*_arguments: object, **_options: object) -> None:
+        pytest.fail("it was loaded")
+
+    monkeypatch.setattr(torch, "load", load)
+    manifest = manifest_of(str(path))
+    assert (manifest["step"], manifest["world"]) == (5, 1)
+    assert all(len(entry) == 2 for entry in manifest["records"].values())
+
+
+def test_a_record_taken_out_or_put_in_is_noticed(tmp_path: Path) -> None:
+    """Each record agrees with its own checksum, but not with the manifest."""
+    path = save_at(tmp_path, 5)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    for change in ({"archive/data/9": b"more"}, {"archive/byteorder": None}, {"archive/version": b"4\n"}):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in {**records, **change}.items():
+                if content is not None:
+                    archive.writestr(name, content)
+        with pytest.raises(CheckpointDamaged, match="not those of its manifest"):
+            manifest_of(str(path))
 
 
 def test_the_highest_step_wins_over_all_folders_and_the_own_one_at_a_tie(tmp_path: Path) -> None:
@@ -185,8 +229,8 @@ def test_what_cannot_be_moved_is_skipped_and_reported(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(tenant_checkpoint.os, "makedirs", read_only)
     environ = {"TENANT_RESUME_DIRS": str(seed), "TENANT_METRICS": str(metrics)}
-    checkpoints = Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ=environ)
-    assert checkpoints.resume() == 1
+    checkpoints = Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ=environ)
+    assert checkpoints.load_latest() == 1
     assert newest.read_bytes() == b"torn"
     line = json.loads(metrics.read_text())
     assert (line["resumed_from"], line["path"]) == (1, str(seed / checkpoint_name(1)))
@@ -207,11 +251,11 @@ def test_with_nothing_but_unreadable_ones_it_refuses_to_start_at_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unreadable(monkeypatch, save_at(tmp_path, 2))
-    checkpoints = Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ={})
+    checkpoints = Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ={})
     with pytest.raises(
         CheckpointError, match=r"no checkpoint can be read now.*Input/output error.*Nothing was changed"
     ):
-        checkpoints.resume()
+        checkpoints.load_latest()
 
 
 def test_too_little_memory_does_not_condemn_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,14 +284,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 def test_a_save_on_a_full_disk_says_what_is_safe_and_what_to_do(tmp_path: Path) -> None:
     path = save_at(tmp_path, 1)
     model = torch.nn.Linear(1, 1, bias=False)
-    checkpoints = Checkpoints({"model": model}, directory=str(tmp_path), environ={})
-    checkpoints.resume()
+    checkpoints = Checkpointer({"model": model}, directory=str(tmp_path), environ={})
+    checkpoints.load_latest()
     checkpoints.step = 2
     (tmp_path / ".step-0000000002.pt.tmp").symlink_to("/dev/full")
     with pytest.raises(
         CheckpointError, match=r"cannot save .*step-0000000002.pt.*No space left.*step-0000000001.pt is safe.*Make room"
     ):
-        checkpoints.save()
+        checkpoints.save(wait=True)
     assert weight_of(read_checkpoint(str(path))) == 1.0
 
 
@@ -264,6 +308,6 @@ def test_leftovers_of_a_killed_save_are_removed_from_the_own_folder_only(tmp_pat
         (folder / ".step-0000000002.pt.tmp").write_bytes(b"half")
         (folder / "notes.tmp").write_bytes(b"not ours")
     environ = {"TENANT_CHECKPOINT_DIR": str(own), "TENANT_RESUME_DIRS": str(seed)}
-    Checkpoints({"model": torch.nn.Linear(1, 1, bias=False)}, environ=environ).resume()
-    assert sorted(path.name for path in own.iterdir()) == ["notes.tmp", "step-0000000001.pt"]
+    Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, environ=environ).load_latest()
+    assert sorted(path.name for path in own.iterdir()) == ["attempts.json", "notes.tmp", "step-0000000001.pt"]
     assert (seed / ".step-0000000002.pt.tmp").exists()

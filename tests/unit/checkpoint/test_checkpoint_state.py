@@ -17,7 +17,14 @@ import numpy
 import pytest
 import tenant_checkpoint
 import torch
-from tenant_checkpoint import CheckpointError, Checkpoints, Metrics, ShuffledBatches, random_state, restore_random_state
+from tenant_checkpoint import (
+    Checkpointer,
+    CheckpointError,
+    Metrics,
+    ShuffledBatches,
+    random_state,
+    restore_random_state,
+)
 
 
 class Box:
@@ -33,9 +40,9 @@ class Box:
         self.state = state
 
 
-def checkpoints(folder: Path, box: Box | None = None, **options: Any) -> Checkpoints:
+def checkpoints(folder: Path, box: Box | None = None, **options: Any) -> Checkpointer:
     options.setdefault("environ", {})
-    return Checkpoints({"box": box or Box()}, directory=str(folder), **options)
+    return Checkpointer({"box": box or Box()}, directory=str(folder), **options)
 
 
 def names(folder: Path) -> list[int]:
@@ -76,7 +83,7 @@ def test_every_named_object_comes_back(tmp_path: Path) -> None:
         }
 
     things = make()
-    saver = Checkpoints(things, ShuffledBatches(20, 4), directory=str(tmp_path), environ={})
+    saver = Checkpointer(things, ShuffledBatches(20, 4), directory=str(tmp_path), environ={})
     for _step in range(3):
         things["scaler"].scale(things["model"](torch.rand(4, 3)).square().mean()).backward()
         things["scaler"].step(things["optimizer"])
@@ -84,11 +91,11 @@ def test_every_named_object_comes_back(tmp_path: Path) -> None:
         things["scheduler"].step()
         things["average"].update_parameters(things["model"])
         saver.after_step()
-    saver.save()
+    saver.save(wait=True)
 
     others = make()
-    loader = Checkpoints(others, ShuffledBatches(20, 4), directory=str(tmp_path), environ={})
-    assert loader.resume() == loader.resumed_from == 3
+    loader = Checkpointer(others, ShuffledBatches(20, 4), directory=str(tmp_path), environ={})
+    assert loader.load_latest() == loader.resumed_from == 3
     assert loader.batches is not None
     assert loader.batches.batch == 3
     for name, thing in things.items():
@@ -97,46 +104,47 @@ def test_every_named_object_comes_back(tmp_path: Path) -> None:
 
 def test_numbers_of_numpy_are_stored_as_numbers(tmp_path: Path) -> None:
     box = Box(a=numpy.float64(1.5), b=[numpy.int64(3), (numpy.float32(0.5), numpy.bool_(True))], c=signal.SIGTERM)
-    checkpoints(tmp_path, box).save()
+    checkpoints(tmp_path, box).save(wait=True)
     other = Box()
-    checkpoints(tmp_path, other).resume()
+    checkpoints(tmp_path, other).load_latest()
     assert other.state == {"a": 1.5, "b": [3, (0.5, True)], "c": 15}
     assert [type(other.state["a"]), type(other.state["b"][0]), type(other.state["c"])] == [float, int, int]
 
 
 def test_containers_keep_their_class(tmp_path: Path) -> None:
     state = OrderedDict(a=Counter(x=2), b={"deep": [None, True, "text", b"bytes"]})
-    checkpoints(tmp_path, Box(**state)).save()
+    checkpoints(tmp_path, Box(**state)).save(wait=True)
     other = Box()
-    checkpoints(tmp_path, other).resume()
+    checkpoints(tmp_path, other).load_latest()
     assert other.state == state
     assert isinstance(other.state["a"], Counter)
 
 
 def test_a_state_that_could_not_be_loaded_is_refused_at_the_first_save(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"torch cannot load it safely.*Let every state_dict hold tensors"):
-        checkpoints(tmp_path, Box(a=numpy.zeros(2))).save()
+        checkpoints(tmp_path, Box(a=numpy.zeros(2))).save(wait=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_has_no_state_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"'model' \(int\) has no state_dict"):
-        Checkpoints({"model": 3}, environ={})
+        Checkpointer({"model": 3}, environ={})
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     saver = checkpoints(tmp_path, keep_last=2, longest_interval_s=1e9)
     for metric in (0.1, 0.9, 0.5, float("nan"), 0.3, None, 0.2):
         saver.after_step(metric=metric)
-        saver.save()
+        saver.save(wait=True)
     assert names(tmp_path) == [2, 6, 7]
     resumed = checkpoints(tmp_path, keep_last=2)
-    resumed.resume()
+    resumed.load_latest()
     assert resumed.best == {"step": 2, "metric": 0.9}
     resumed.after_step(metric=0.8)
-    resumed.save()
+    resumed.save(wait=True)
     assert names(tmp_path) == [2, 7, 8]
     resumed.after_step(metric=0.95)
+    resumed.wait()
     assert names(tmp_path) == [8, 9]
 
 
@@ -144,68 +152,74 @@ def test_the_lower_metric_can_be_the_better_one_and_is_saved_at_once(tmp_path: P
     saver = checkpoints(tmp_path, keep_last=1, best="min", longest_interval_s=1e9)
     for metric in (3.0, 1.0, 2.0):
         saver.after_step(metric=metric)
+    saver.wait()
     assert names(tmp_path) == [2]
 
 
 def test_later_steps_than_this_one_are_never_pruned(tmp_path: Path) -> None:
     later = checkpoints(tmp_path, keep_last=1)
     later.step = 50
-    later.save()
+    later.save(wait=True)
     earlier = checkpoints(tmp_path, keep_last=1)
     for earlier.step in (1, 2, 3):
-        earlier.save()
+        earlier.save(wait=True)
     assert names(tmp_path) == [3, 50]
 
 
 def test_a_step_is_saved_once(tmp_path: Path) -> None:
     saver = checkpoints(tmp_path)
     saver.step = 4
-    path = Path(saver.save())
+    path = Path(saver.save(wait=True))
     inode = path.stat().st_ino
-    assert saver.save() == str(path)
+    assert saver.save(wait=True) == str(path)
     assert path.stat().st_ino == inode
     resumed = checkpoints(tmp_path)
-    resumed.resume()
-    resumed.save()
+    resumed.load_latest()
+    resumed.save(wait=True)
     assert path.stat().st_ino == inode
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path: Path) -> None:
-    path = Path(checkpoints(tmp_path, config={"seed": 1, "lr": 0.1}).save())
+    path = Path(checkpoints(tmp_path, config={"seed": 1, "lr": 0.1}).save(wait=True))
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"another run: lr was 0.1, is None, seed was 1, is 2\. .*its own folder"):
-        checkpoints(tmp_path, config={"seed": 2}).resume()
+        checkpoints(tmp_path, config={"seed": 2}).load_latest()
     assert path.read_bytes() == before
 
 
 def test_a_checkpoint_of_other_objects_is_refused(tmp_path: Path) -> None:
-    checkpoints(tmp_path).save()
+    checkpoints(tmp_path).save(wait=True)
     with pytest.raises(CheckpointError, match=r"holds \['box'\], this script has \['model'\]"):
-        Checkpoints({"model": Box()}, directory=str(tmp_path), environ={}).resume()
+        Checkpointer({"model": Box()}, directory=str(tmp_path), environ={}).load_latest()
 
 
 def test_where_things_are_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Checkpoints({}, environ={}).directory == str(tmp_path / "checkpoints")
+    assert Checkpointer({}, environ={}).directory == str(tmp_path / "checkpoints")
     environ = {
         "TENANT_CHECKPOINT_DIR": str(tmp_path / "c"),
         "TENANT_RESUME_DIRS": os.pathsep.join(["/a", "", "/b"]),
         "TENANT_MU_S": "3600",
     }
-    told = Checkpoints({}, environ=environ)
-    assert (told.directory, told.resume_dirs, told.cadence.mu_s) == (str(tmp_path / "c"), ["/a", "/b"], 3600.0)
-    assert Checkpoints({}, directory="here", environ=environ).directory == str(tmp_path / "here")
-    assert Checkpoints({}, environ={}).cadence.mu_s == 3 * 3600
+    told = Checkpointer({}, environ=environ)
+    assert (told.directory, told.resume_dirs, told.cadence.losses.guess_s) == (
+        str(tmp_path / "c"),
+        ["/a", "/b"],
+        3600.0,
+    )
+    assert Checkpointer({}, directory="here", environ=environ).directory == str(tmp_path / "here")
+    assert Checkpointer({}, environ={}).cadence.losses.guess_s == 3 * 3600
     with pytest.raises(CheckpointError, match="TENANT_MU_S is 'soon'"):
-        Checkpoints({}, environ={"TENANT_MU_S": "soon"})
+        Checkpointer({}, environ={"TENANT_MU_S": "soon"})
 
 
 def test_a_new_run_says_nothing_and_a_resumed_one_says_from_where(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     saver = checkpoints(tmp_path, metrics=str(metrics), total_steps=9)
-    assert saver.resume() == 0
+    assert saver.load_latest() == 0
     saver.after_step(loss=torch.tensor(0.5), accuracy=numpy.float32(0.25))
-    checkpoints(tmp_path, metrics=str(metrics)).resume()
+    saver.wait()
+    checkpoints(tmp_path, metrics=str(metrics)).load_latest()
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert lines[0].pop("trained_s") >= 0
     assert lines == [
@@ -249,11 +263,12 @@ def test_sigterm_saves_at_the_next_step_and_asks_to_leave(tmp_path: Path) -> Non
     saver = checkpoints(tmp_path, longest_interval_s=1e9)
     saver.after_step()
     saver.after_step()
+    saver.wait()
     assert names(tmp_path) == [1]
-    assert not saver.should_stop
     os.kill(os.getpid(), signal.SIGTERM)
-    assert saver.should_stop
+    assert not saver.should_stop, "nothing is saved yet"
     saver.after_step()
+    assert saver.should_stop
     assert names(tmp_path) == [1, 3]
 
 
@@ -267,13 +282,16 @@ def test_sigterm_in_the_middle_of_a_save_does_not_disturb_it(tmp_path: Path, mon
 
     monkeypatch.setattr(tenant_checkpoint.os, "replace", interrupted)
     saver.step = 1
-    saver.save()
+    saver.save(wait=True)
+    assert checkpoints(tmp_path).load_latest() == 1
+    monkeypatch.undo()
+    saver.after_step()
     assert saver.should_stop
-    assert checkpoints(tmp_path).resume() == 1
+    assert names(tmp_path) == [1, 2]
 
 
 def test_in_a_thread_there_is_no_signal_handler_but_all_else_works(tmp_path: Path) -> None:
-    thread = threading.Thread(target=lambda: checkpoints(tmp_path).save())
+    thread = threading.Thread(target=lambda: checkpoints(tmp_path).save(wait=True))
     thread.start()
     thread.join(30)
     assert names(tmp_path) == [0]
@@ -283,11 +301,11 @@ def test_time_of_earlier_attempts_is_added_up(tmp_path: Path, monkeypatch: pytes
     now = [100.0]
     monkeypatch.setattr(tenant_checkpoint.time, "monotonic", lambda: now[0])
     first = checkpoints(tmp_path)
-    first.resume()
+    first.load_latest()
     now[0] += 40
-    first.save()
+    first.save(wait=True)
     now[0] += 1000  # work that was lost
     second = checkpoints(tmp_path)
-    second.resume()
+    second.load_latest()
     now[0] += 2
     assert second.trained_s == 42

@@ -1,0 +1,271 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How much of the time is work: the interval of tenant_checkpoint.py against the best fixed one, simulated.
+
+A run lives ten or more mean times between losses. Losses come independently; after one, a box is rented anew and the
+work since the last save is done again. Every interval meets the same losses, so that chance is the same for all.
+
+- *ours*: the very ``Cadence`` and ``Losses`` that a training uses, on the simulated clock, after a guess of the mean.
+- *best fixed*: found by search over fixed intervals, knowing the losses of all runs.
+- *static*: Young's sqrt(2 mu C) with the same guess, never changed.
+
+Seconds in the table are simulated ones for an hour of work, means over all runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import random
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "roles" / "deploy" / "files"))
+helper = importlib.import_module("tenant_checkpoint")
+
+TITLE = "Checkpoint interval: simulated goodput"
+PICTURE = ROOT / "docs" / "checkpoint-interval.svg"
+MU_S = 3600.0
+RESTART_S = 300.0
+LIFE = 10.0  # a run's work in mean times between losses: it lives longer than that
+COSTS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2)  # C / mu
+GUESSES = (1 / 3, 0.58, 1.0, 1.73, 3.0)  # guess / mu
+RUNS = int(os.environ.get("YOUNG_DALY_RUNS", "350"))  # for each of the 30 pairs: 10,500
+STEPS_IN_MU = 2000
+FIRST_SEED = 20_261_121
+
+
+class Run:
+    """One run: the same losses for whoever asks, as ages of the boxes at which they are lost."""
+
+    def __init__(self, seed: int, save_s: float) -> None:
+        self.save_s = save_s
+        self._chance = random.Random(seed)
+        self._ages: list[float] = []
+
+    def ages(self) -> Iterator[float]:
+        number = 0
+        while True:
+            if number == len(self._ages):
+                self._ages.append(self._chance.expovariate(1.0 / MU_S))
+            yield self._ages[number]
+            number += 1
+
+    def seconds(self, work_s: float, boxes: Callable[[float], Box]) -> float:
+        """Time until ``work_s`` of work are saved. ``boxes(clock)`` starts the policy on a new box."""
+        clock = done = 0.0
+        for age in self.ages():
+            box, end = boxes(clock), clock + age
+            while True:
+                stretch = min(box.stretch_s(), work_s - done)
+                if clock + stretch + self.save_s > end:
+                    break
+                clock += stretch + self.save_s
+                done += stretch
+                box.saved(clock)
+                if done >= work_s:
+                    return clock
+            box.lost(end)
+            clock = end + RESTART_S
+        raise AssertionError("losses never end")
+
+
+class Box:
+    """What a policy does on one box."""
+
+    def stretch_s(self) -> float:
+        """Seconds of work until the next save."""
+        raise NotImplementedError
+
+    def saved(self, clock: float) -> None: ...
+
+    def lost(self, clock: float) -> None: ...
+
+
+class Fixed(Box):
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+
+    def stretch_s(self) -> float:
+        return self._interval_s
+
+
+class Ours(Box):
+    """A training with tenant_checkpoint.py, from step to step on the simulated clock."""
+
+    STEP_S = MU_S / STEPS_IN_MU
+
+    def __init__(self, guess_s: float, save_s: float) -> None:
+        self._now, self._save_s = 0.0, save_s
+        self.losses = helper.Losses(guess_s)
+        self.cadence = helper.Cadence(self.losses, clock=lambda: self._now)
+        self._started = self._exposed_before = 0.0
+        self._cost: float | None = None
+
+    def start(self, clock: float) -> Ours:
+        self._now = self._started = clock
+        self._exposed_before = self.losses.exposed_s
+        self.cadence.begin(self._cost)
+        self.cadence.step_s = self.STEP_S
+        return self
+
+    def stretch_s(self) -> float:
+        """Steps until the cadence says that a save is due. It is asked where the answer may change, not at each."""
+        self._look(self._now)
+        steps = 1
+        while True:
+            begun = self.cadence._last_save
+            self._look(begun + steps * self.STEP_S)
+            if self.cadence.due:
+                return steps * self.STEP_S
+            # Time without a loss moves the interval on, by less than itself: this comes to its end.
+            steps = max(steps + 1, math.floor(self.cadence.interval_s / self.STEP_S))
+
+    def _look(self, clock: float) -> None:
+        self._now = clock
+        self.losses.exposed_s = self._exposed_before + clock - self._started
+
+    def saved(self, clock: float) -> None:
+        self._look(clock)
+        self.cadence.held(self._save_s)
+        self.cadence.written(0.0)
+        self._cost = self.cadence.save_s
+
+    def lost(self, clock: float) -> None:
+        self._look(clock)
+        self.losses.seen += 1
+
+
+@dataclass
+class Pair:
+    """Means over the runs at one cost and one guess, in seconds for an hour of work, and their paired differences."""
+
+    cost: float
+    guess: float
+    ours: float
+    static: float
+    fixed: float
+    fixed_interval_s: float
+    better_than_static_by: float
+    error_of_that: float
+
+    @property
+    def loss(self) -> float:
+        """Share of the best fixed interval's goodput that ours lacks."""
+        return 1.0 - self.fixed / self.ours
+
+
+def simulate(cost: float, guess: float, runs: list[Run], fixed: tuple[float, float]) -> Pair:
+    work_s, save_s = LIFE * MU_S, cost * MU_S
+    ours, static = [], []
+    for run in runs:
+        training = Ours(guess * MU_S, save_s)
+        ours.append(run.seconds(work_s, training.start))
+        box = Fixed(helper.young_daly(guess * MU_S, save_s))
+        static.append(run.seconds(work_s, lambda _clock, box=box: box))
+    gains = [other / own - 1.0 for own, other in zip(ours, static, strict=True)]
+    scale = 3600.0 / work_s
+    return Pair(
+        cost,
+        guess,
+        statistics.fmean(ours) * scale,
+        statistics.fmean(static) * scale,
+        fixed[0] * scale,
+        fixed[1],
+        statistics.fmean(static) / statistics.fmean(ours) - 1.0,
+        statistics.stdev(gains) / math.sqrt(len(gains)),
+    )
+
+
+def best_fixed(cost: float, runs: list[Run]) -> tuple[float, float]:
+    """Mean seconds and interval of the best fixed interval for these runs, by search around the theory's."""
+    work_s = LIFE * MU_S
+    tried = []
+    for number in range(-16, 17):
+        interval_s = helper.young_daly(MU_S, cost * MU_S) * 1.06**number
+        box = Fixed(interval_s)
+        tried.append((statistics.fmean(run.seconds(work_s, lambda _clock, box=box: box) for run in runs), interval_s))
+    return min(tried)
+
+
+def simulate_all(runs_each: int = RUNS) -> list[Pair]:
+    pairs = []
+    for number, cost in enumerate(COSTS):
+        runs = [Run(FIRST_SEED + 10_000 * number + seed, cost * MU_S) for seed in range(runs_each * len(GUESSES))]
+        for index, guess in enumerate(GUESSES):
+            own = runs[index * runs_each : (index + 1) * runs_each]
+            pairs.append(simulate(cost, guess, own, best_fixed(cost, own)))
+    return pairs
+
+
+def rows() -> list[Row]:
+    pairs = simulate_all()
+    PICTURE.write_text(picture(pairs), encoding="utf-8")
+    found = []
+    for cost in COSTS:
+        own = [pair for pair in pairs if pair.cost == cost]
+        bar = 1 / 0.98 if cost <= 0.05 else 1 / 0.95
+        mean = statistics.fmean(pair.ours for pair in own)
+        best = statistics.fmean(pair.fixed for pair in own)
+        found.append(Row(f"C/mu {cost:g}, all guesses: ours / best fixed interval", (mean,), (best,), round(bar, 3)))
+    for cost in COSTS:
+        true = next(pair for pair in pairs if pair.cost == cost and pair.guess == 1.0)
+        found.append(Row(f"C/mu {cost:g}, guess right: ours / static formula", (true.ours,), (true.static,), 1.01))
+    for guess in GUESSES:
+        own = [pair for pair in pairs if pair.guess == guess]
+        ours, static = statistics.fmean(p.ours for p in own), statistics.fmean(p.static for p in own)
+        limit = 1.01 if guess == 1.0 else 1.0
+        found.append(Row(f"guess {guess:.2f} mu, all costs: ours / static formula", (ours,), (static,), limit))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- the picture
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 330, 56, 34, 46
+COLOURS = {"static": "#c2410c", "ours": "#0f766e"}
+
+
+def picture(pairs: list[Pair]) -> str:
+    """Goodput lost against the best fixed interval, over C/mu: the span over the guesses, and their mean."""
+    highest = max(1.0 - pair.fixed / pair.static for pair in pairs)
+    top = math.ceil(highest * 50) / 50
+
+    def place(cost: float, lost: float) -> str:
+        x = LEFT + (math.log(cost / COSTS[0]) / math.log(COSTS[-1] / COSTS[0])) * (WIDTH - LEFT - 20)
+        y = TOP + (1.0 - max(0.0, lost) / top) * (HEIGHT - TOP - BOTTOM)
+        return f"{x:.1f},{y:.1f}"
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="12"><rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{LEFT}" y="18" fill="#222">Goodput lost against the best fixed interval: mean, and span over '
+        "guesses of mu from 1/3 to 3 times the truth</text>",
+    ]
+    for line in range(0, round(top * 100) + 1, 4):
+        x, y = place(COSTS[0], line / 100).split(",")
+        parts.append(f'<path d="M{x} {y}H{WIDTH - 20}" stroke="#ddd"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end" fill="#555">{line} %</text>')
+    for cost in COSTS:
+        x = place(cost, 0.0).split(",")[0]
+        parts.append(f'<text x="{x}" y="{HEIGHT - 26}" text-anchor="middle" fill="#555">{cost:g}</text>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle" fill="#222">C / mu</text>')
+    for name, colour in COLOURS.items():
+        lost = {c: [1 - p.fixed / getattr(p, name) for p in pairs if p.cost == c] for c in COSTS}
+        upper = [place(cost, max(lost[cost])) for cost in COSTS]
+        lower = [place(cost, min(lost[cost])) for cost in reversed(COSTS)]
+        middle = [place(cost, statistics.fmean(lost[cost])) for cost in COSTS]
+        parts.append(f'<polygon points="{" ".join(upper + lower)}" fill="{colour}" fill-opacity="0.15"/>')
+        parts.append(f'<polyline points="{" ".join(middle)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        words = {"static": "static: Young's formula with the guess", "ours": "tenant_checkpoint.py"}[name]
+        y = TOP + 18 + 18 * number
+        parts.append(f'<path d="M{LEFT + 14} {y - 4}h22" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{LEFT + 42}" y="{y}" fill="#222">{words}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

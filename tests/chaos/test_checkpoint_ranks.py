@@ -1,0 +1,66 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Ranks, really: gloo on the CPU, a replicated and a sharded model, one rank killed in the middle of a save, and the
+example saved by four processes and resumed by two. The whole matrix is ``checkpoint_matrix.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE.parents[1] / "examples" / "digits"
+HELPER = HERE.parents[1] / "roles" / "deploy" / "files"
+# 1 takes every event, in an hour; CI takes a few.
+STRIDE = os.environ.get("CHECKPOINT_RANK_STRIDE", "151")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the preloaded killer"),
+]
+
+
+def test_a_rank_killed_in_mid_save_costs_no_more_than_the_save_under_way(tmp_path: Path) -> None:
+    program = [sys.executable, HERE / "checkpoint_matrix.py", "replicated:2", "sharded:2", "--stride", STRIDE]
+    done = subprocess.run([*program, "--offset", "29"], capture_output=True, text=True, check=False, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    for line in map(json.loads, done.stdout.splitlines()):
+        assert line["kills"] >= 2, line
+        assert line["resumable"] == line["kills"], line
+        assert line["diverged"] == 0, line
+        assert line["lost"] <= 3, line
+
+
+def torchrun(processes: int, out: Path) -> str:
+    """The example as a user runs it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environ = {**os.environ, "PYTHONPATH": str(HELPER), "PYTHONDONTWRITEBYTECODE": "1", "TENANT_MU_S": "2"}
+    done = subprocess.run(
+        [*command, "train_torchrun.py", "--epochs", "1", "--sharded", "--out", str(out)],
+        cwd=EXAMPLE,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_saved_by_four_ranks_and_resumed_by_two(tmp_path: Path) -> None:
+    assert "accuracy" in torchrun(4, tmp_path)
+    newest = max((tmp_path / "checkpoints").glob("step-*.dcp"))
+    assert {f"rank-{rank}.pt" for rank in range(4)} <= {path.name for path in newest.iterdir()}
+    (newest / "__3_0.distcp").write_bytes(b"torn")  # by the fourth rank: the one before it is taken
+    assert "with 2 processes" in torchrun(2, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["world"], metrics["step"]) == (2, 22)
+    assert 0 < metrics["resumed_from"] < 22
+    assert (tmp_path / "checkpoints" / "quarantine" / newest.name).is_dir()

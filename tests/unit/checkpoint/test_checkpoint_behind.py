@@ -1,0 +1,285 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Saving behind the training: what the copy is, when the next save waits, where a failure shows, what SIGTERM does."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenant_checkpoint
+import torch
+from tenant_checkpoint import Checkpointer, CheckpointError, HostCopy, find_newest, read_checkpoint
+
+WAIT_S = 60
+
+
+class Disk:
+    """Holds every write of a checkpoint until it is let go, or fails it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+        self.failure: OSError | None = None
+        self.active = self.most_active = 0
+        self._replace = os.replace
+        monkeypatch.setattr(tenant_checkpoint.os, "replace", self.replace)
+
+    def replace(self, source: str, target: str) -> None:
+        if target.endswith(".pt"):
+            self.active += 1
+            self.most_active = max(self.active, self.most_active)
+            self.reached.set()
+            assert self.go.wait(WAIT_S)
+            self.active -= 1
+            if self.failure is not None:
+                raise self.failure
+        self._replace(source, target)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def model_of(value: float) -> torch.nn.Linear:
+    model = torch.nn.Linear(3, 1, bias=False)
+    torch.nn.init.constant_(model.weight, value)
+    return model
+
+
+def saver(folder: Path, model: Any, **options: Any) -> Checkpointer:
+    options.setdefault("environ", {})
+    return Checkpointer({"model": model}, directory=str(folder), longest_interval_s=1e9, **options)
+
+
+def weight_in(path: str) -> list[float]:
+    weights: list[float] = read_checkpoint(path)["objects"]["model"]["weight"].flatten().tolist()
+    return weights
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("step-*"))
+
+
+def test_what_is_saved_is_the_state_at_the_call_however_the_training_goes_on(tmp_path: Path, disk: Disk) -> None:
+    model = model_of(1.0)
+    checkpoints = saver(tmp_path, model)
+    path = checkpoints.save()
+    assert disk.reached.wait(WAIT_S)
+    torch.nn.init.constant_(model.weight, 2.0)
+    disk.go.set()
+    checkpoints.wait()
+    assert weight_in(path) == [1.0, 1.0, 1.0]
+
+
+def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> None:
+    checkpoints = saver(tmp_path, model_of(1.0))
+    checkpoints.save()
+    assert disk.reached.wait(WAIT_S)
+    checkpoints.step = 1
+    second = threading.Thread(target=checkpoints.save)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive(), "the second save did not wait for the first"
+    assert names(tmp_path) == []
+    disk.go.set()
+    second.join(WAIT_S)
+    checkpoints.wait()
+    assert disk.most_active == 1
+    assert names(tmp_path) == ["step-0000000000.pt", "step-0000000001.pt"]
+
+
+CALLS: dict[str, Callable[[Checkpointer], object]] = {
+    "after_step": lambda checkpoints: checkpoints.after_step(),
+    "save": lambda checkpoints: checkpoints.save(),
+    "wait": lambda checkpoints: checkpoints.wait(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_failed_write_shows_at_the_next_call_once_and_says_what_is_safe(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    checkpoints = saver(tmp_path, model_of(1.0), metrics=str(metrics))
+    disk.go.set()
+    safe = checkpoints.save(wait=True)
+    disk.failure = OSError(errno.ENOSPC, "No space left on device")
+    checkpoints.step = 5
+    checkpoints.save()
+    thread = checkpoints._behind._thread
+    assert thread is not None
+    thread.join(WAIT_S)
+    said = r"cannot save .*step-0000000005.pt: .*No space left.*step-0000000000.pt is safe"
+    with pytest.raises(CheckpointError, match=said):
+        CALLS[call](checkpoints)
+    checkpoints.wait()
+    assert "No space left" in caplog.text
+    assert "No space left" in json.loads(metrics.read_text().splitlines()[0])["checkpoint_failed"]
+    assert find_newest([str(tmp_path)]).path == safe
+    disk.failure = None
+    checkpoints.step = 6
+    checkpoints.save(wait=True)
+    assert names(tmp_path) == ["step-0000000000.pt", "step-0000000006.pt"]
+
+
+def test_a_process_that_ends_without_another_call_still_finishes_the_write(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        saver(tmp_path, model_of(4.0)).save()
+        threading._shutdown()  # as the interpreter does when it ends
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert weight_in(find_newest([str(tmp_path)]).path) == [4.0, 4.0, 4.0]
+
+
+def test_without_asynchronous_the_file_is_there_when_save_returns(tmp_path: Path) -> None:
+    checkpoints = saver(tmp_path, model_of(3.0), asynchronous=False)
+    path = checkpoints.save()
+    assert not checkpoints._behind.busy
+    assert weight_in(path) == [3.0, 3.0, 3.0]
+
+
+def test_too_little_memory_for_the_copy_makes_it_save_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(_size: int, _pinned: bool) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(tenant_checkpoint, "_host_space", no_memory)
+    path = saver(tmp_path, model_of(3.0)).save()
+    assert weight_in(path) == [3.0, 3.0, 3.0]
+    assert "saves hold the training" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ the copy
+
+
+def test_the_copy_is_equal_apart_and_keeps_what_is_shared() -> None:
+    whole = torch.arange(600_000, dtype=torch.float32)
+    state = {
+        "whole": whole,
+        "view": whole[5:500:3],
+        "turned": whole.reshape(600, 1000).t(),
+        "half": torch.ones(7, dtype=torch.bfloat16),
+        "none": torch.empty(0),
+        "scalar": torch.tensor(3),
+        "sparse": torch.eye(3).to_sparse(),
+        "complex": torch.ones(2, dtype=torch.complex64).conj(),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "list": [torch.zeros(2), {"deep": (torch.ones(1), "text")}],
+    }
+    copied = HostCopy().take(state)
+    for name in ("whole", "view", "turned", "half", "none", "scalar", "complex", "parameter"):
+        assert torch.equal(copied[name], state[name]), name
+        assert copied[name].dtype == state[name].dtype
+        assert copied[name].data_ptr() != state[name].data_ptr() or not state[name].numel()
+    assert torch.equal(copied["sparse"].to_dense(), torch.eye(3))
+    assert copied["whole"].untyped_storage().data_ptr() == copied["view"].untyped_storage().data_ptr()
+    assert copied["list"][1]["deep"][1] == "text"
+    whole.zero_()
+    assert copied["whole"][1] == 1.0
+
+
+def test_the_next_copy_uses_the_space_of_the_last() -> None:
+    host, state = HostCopy(), {"big": torch.ones(1 << 20), "small": torch.ones(3), "other": torch.zeros(1 << 20)}
+    first = host.take(state)
+    places = {tensor.data_ptr() for tensor in first.values()}
+    state["big"] += 1
+    second = host.take(state)
+    assert {tensor.data_ptr() for tensor in second.values()} == places
+    assert second["big"][0] == 2.0
+    del state["other"]
+    host.take(state)
+    assert sum(len(spaces) for spaces in host._used.values()) == 2
+
+
+# ------------------------------------------------------------------------------------------ being stopped
+
+
+def test_sigterm_waits_for_the_save_that_it_begins(tmp_path: Path) -> None:
+    checkpoints = saver(tmp_path, model_of(1.0))
+    checkpoints.after_step()
+    os.kill(os.getpid(), signal.SIGTERM)
+    checkpoints.after_step()
+    assert checkpoints.should_stop
+    assert names(tmp_path) == ["step-0000000001.pt", "step-0000000002.pt"]
+
+
+def test_with_too_little_grace_no_save_is_begun_and_the_one_under_way_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = saver(tmp_path, model_of(1.0), environ={"TENANT_GRACE_S": "20"})
+    checkpoints.after_step()
+    checkpoints.wait()
+    checkpoints.cadence.begin(save_s=15.0, write_s=10.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    checkpoints.after_step()
+    assert checkpoints.should_stop
+    assert names(tmp_path) == ["step-0000000001.pt"]
+    assert "a save takes 25.0 s" in caplog.text
+
+
+def test_a_write_that_outlasts_the_grace_leaves_the_save_before_it(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = saver(tmp_path, model_of(1.0), environ={"TENANT_GRACE_S": "0.3"})
+    disk.go.set()
+    safe = checkpoints.save(wait=True)
+    checkpoints.cadence.begin(save_s=0.0)
+    disk.go.clear()
+    os.kill(os.getpid(), signal.SIGTERM)
+    checkpoints.after_step()
+    assert checkpoints.should_stop
+    assert "not done within the grace" in caplog.text
+    assert find_newest([str(tmp_path)]).path == safe
+    disk.go.set()
+    checkpoints.wait()
+
+
+# ------------------------------------------------------------------------------------------ the durable copy
+
+
+def test_each_save_is_copied_durably_pruned_there_and_found_again(tmp_path: Path) -> None:
+    own, durable = tmp_path / "own", tmp_path / "durable"
+    checkpoints = saver(own, model_of(7.0), durable_dir=str(durable), keep_last=1)
+    for checkpoints.step in (1, 2, 3):
+        checkpoints.save(wait=True)
+    assert checkpoints.durable_step == 3
+    assert names(durable) == ["step-0000000003.pt"]
+    assert (durable / names(durable)[0]).read_bytes() == (own / names(own)[0]).read_bytes()
+    model = model_of(0.0)
+    elsewhere = saver(tmp_path / "new box", model, environ={"TENANT_DURABLE_CHECKPOINT_DIR": str(durable)})
+    assert elsewhere.load_latest() == 3
+    assert model.weight[0, 0].item() == 7.0
+
+
+def test_a_durable_disk_that_fails_does_not_end_the_training_but_the_last_save_insists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = saver(tmp_path / "own", model_of(7.0), durable_dir=str(tmp_path / "durable"))
+    whole = tenant_checkpoint._sha256
+
+    def torn(path: str, into: Any = None) -> tuple[str, int]:
+        digest, size = whole(path, into)
+        return (digest, size - 1) if "/durable/" in path else (digest, size)
+
+    monkeypatch.setattr(tenant_checkpoint, "_sha256", torn)
+    checkpoints.after_step()
+    checkpoints.wait()
+    assert checkpoints.durable_step is None
+    assert "reads back differently" in caplog.text
+    checkpoints.after_step()
+    with pytest.raises(CheckpointError, match=r"is whole, but it cannot be copied to .*durable.*run the same command"):
+        checkpoints.save(wait=True)
+    assert names(tmp_path / "durable") == []
+    monkeypatch.undo()
+    checkpoints.save(wait=True)
+    assert names(tmp_path / "durable") == ["step-0000000002.pt"]

@@ -1,0 +1,225 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""When a save is due: the interval, what it knows of losses and costs, and what it remembers between attempts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import tenant_checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+from tenant_checkpoint import Attempts, Cadence, Losses, best_interval, young_daly
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def saves(clock: Clock, cadence: Cadence, step_s: float, save_s: float, steps: int) -> list[int]:
+    """The steps after which a training with such steps and saves would save."""
+    done = []
+    for step in range(1, steps + 1):
+        clock.now += step_s
+        cadence.step_done()
+        if cadence.due:
+            clock.now += save_s
+            cadence.held(save_s)
+            cadence.written(0.0)
+            done.append(step)
+    return done
+
+
+def test_young_daly_of_the_known_example() -> None:
+    assert math.floor(young_daly(mu_s=3 * 3600, save_s=30)) == 804
+
+
+def seconds_per_work(interval_s: float, mu_s: float, save_s: float) -> float:
+    return math.expm1((interval_s + save_s) / mu_s) / (interval_s / mu_s)
+
+
+@given(mu_s=st.floats(1, 1e7), share=st.floats(1e-6, 3))
+def test_the_best_interval_is_the_minimum_of_the_expected_time(mu_s: float, share: float) -> None:
+    save_s = share * mu_s
+    best = best_interval(mu_s, save_s)
+    assert 0 < best <= min(mu_s, young_daly(mu_s, save_s)) * (1 + 1e-9)
+    least = seconds_per_work(best, mu_s, save_s)
+    assert all(seconds_per_work(best * factor, mu_s, save_s) >= least * (1 - 1e-9) for factor in (0.8, 0.97, 1.03, 1.3))
+
+
+def test_for_cheap_saves_it_is_young_s() -> None:
+    assert best_interval(1e6, 0.1) == pytest.approx(young_daly(1e6, 0.1), rel=1e-3)
+
+
+def test_the_first_step_is_saved_then_the_interval_rounded_down_to_a_step() -> None:
+    clock = Clock()
+    cadence = Cadence(Losses(10800), clock=clock)
+    assert saves(clock, cadence, step_s=100, save_s=30, steps=30) == [1, 8, 15, 22, 29]
+    assert cadence.interval_s == pytest.approx(best_interval(10800 / Losses.GUESS_RATE, 30))
+    assert cadence.numbers()["interval_steps"] == 7
+    assert cadence.numbers()["young_daly_s"] == pytest.approx(804.98 / math.sqrt(Losses.GUESS_RATE), abs=0.01)
+
+
+@given(mu_s=st.floats(1, 1e6), longest_s=st.floats(0.1, 1e4), step_s=st.floats(0.01, 100), save_s=st.floats(0.001, 100))
+def test_never_longer_than_the_interval_or_the_cap(mu_s: float, longest_s: float, step_s: float, save_s: float) -> None:
+    clock = Clock()
+    done = saves(clock, Cadence(Losses(mu_s), longest_s, clock), step_s, save_s, 60)
+    limit = max(step_s, min(longest_s, best_interval(mu_s, save_s)))
+    assert done[0] == 1
+    assert all((after - before) * step_s <= limit + 1e-6 for before, after in itertools.pairwise(done))
+    assert (60 - done[-1]) * step_s <= limit + 1e-6
+
+
+def test_a_dearer_save_is_made_less_often() -> None:
+    counts = []
+    for save_s in (0.1, 1.0, 10.0):
+        clock = Clock()
+        counts.append(len(saves(clock, Cadence(Losses(3600), clock=clock), 1.0, save_s, 2000)))
+    assert counts[0] > counts[1] > counts[2]
+
+
+@pytest.mark.parametrize("mu_s", [0, -1, math.nan, math.inf])
+def test_an_impossible_mean_is_refused(mu_s: float) -> None:
+    with pytest.raises(ValueError, match="seconds above 0"):
+        Losses(mu_s)
+
+
+@pytest.mark.parametrize("longest_s", [0, -1, math.nan])
+def test_an_impossible_longest_interval_is_refused(longest_s: float) -> None:
+    with pytest.raises(ValueError, match="seconds above 0"):
+        Cadence(Losses(1), longest_s)
+
+
+def test_what_is_seen_outweighs_a_wrong_guess() -> None:
+    for guess_s in (1000.0 / 3, 3000.0):
+        losses = Losses(guess_s)
+        assert losses.mu_s == pytest.approx(guess_s / 1.2137, rel=1e-3)
+        losses.seen, losses.exposed_s = 50, 50_000.0
+        assert losses.mu_s == pytest.approx(1000, rel=0.08)
+
+
+def test_time_without_a_loss_makes_the_interval_longer() -> None:
+    losses = Losses(1000.0)
+    cadence = Cadence(losses)
+    cadence.begin(save_s=1.0)
+    first = cadence.interval_s
+    losses.exposed_s = 5000.0
+    assert cadence.interval_s > 1.6 * first
+
+
+def test_the_cost_is_the_hold_and_what_steps_behind_take_longer() -> None:
+    clock = Clock()
+    cadence = Cadence(Losses(1e4), clock=clock)
+
+    def step(seconds: float, busy: bool = False) -> None:
+        clock.now += seconds
+        cadence.step_done(busy)
+
+    step(1.0)
+    for _save in range(3):
+        clock.now += 0.5
+        cadence.held(0.5)
+        for _step in range(4):
+            step(1.25, busy=True)
+        cadence.written(5.0)
+        step(1.0)
+    assert cadence.save_s == pytest.approx(0.5 + 4 * 0.25)
+    assert cadence.write_s == pytest.approx(5.0)
+
+
+def test_steps_that_were_faster_by_chance_do_not_make_a_save_cheaper_than_its_hold() -> None:
+    clock = Clock()
+    cadence = Cadence(Losses(1e4), clock=clock)
+    clock.now += 1.0
+    cadence.step_done()
+    cadence.held(0.5)
+    clock.now += 0.2
+    cadence.step_done(busy=True)
+    cadence.written(0.3)
+    assert cadence.save_s == 0.5
+
+
+def test_saves_never_come_closer_than_a_write_takes() -> None:
+    cadence = Cadence(Losses(10.0))
+    cadence.begin(save_s=0.001, write_s=60.0)
+    assert cadence.interval_s == 60.0
+
+
+def test_the_first_save_of_a_process_is_not_taken_for_what_later_ones_cost() -> None:
+    clock = Clock()
+    cadence = Cadence(Losses(1e4), clock=clock)
+    for held_s in (9.0, 1.0, 1.0):
+        cadence.held(held_s)
+        cadence.written(0.0)
+    assert cadence.save_s == 1.0
+
+
+# ------------------------------------------------------------------------------------------ between attempts
+
+
+def begin(folder: Path, *folders: Path, kept: dict[str, float] | None = None) -> Cadence:
+    folder.mkdir(exist_ok=True)
+    cadence = Cadence(Losses(1000.0))
+    Attempts(str(folder), cadence).begin([str(folder), *map(str, folders)], kept)
+    return cadence
+
+
+def lived(folder: Path, seconds: float) -> None:
+    path = folder / "attempts.json"
+    started = json.loads(path.read_text())["started_at"]
+    os.utime(path, (started + seconds, started + seconds))
+
+
+def test_each_attempt_adds_a_loss_and_its_time_even_if_it_never_saved(tmp_path: Path) -> None:
+    first, second = tmp_path / "a1", tmp_path / "a2"
+    assert begin(first).losses.seen == 0
+    lived(first, 70.0)
+    assert begin(first).losses.seen == 1
+    lived(first, 30.0)
+    cadence = begin(second, first)
+    assert cadence.losses.seen == 2
+    assert cadence.losses.exposed_s == pytest.approx(100.0, abs=0.01)
+    assert cadence.losses.mu_s == pytest.approx((2.5 * 1000 / 1.2137 + 100) / 4.5, rel=1e-3)
+
+
+def test_on_a_new_box_the_checkpoint_itself_says_what_was_seen(tmp_path: Path) -> None:
+    cadence = begin(tmp_path / "new", kept={"seen": 4, "exposed_s": 5000.0, "save_s": 2.0, "write_s": 3.0})
+    assert (cadence.losses.seen, cadence.losses.exposed_s) == (5, 5000.0)
+    assert (cadence.save_s, cadence.write_s) == (2.0, 3.0)
+    assert not cadence.due, "what a save costs is known: none is needed to measure it"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seen": "x"}', '{"started_at": null}'])
+def test_a_spoilt_record_is_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "attempts.json").write_text(content)
+    assert begin(tmp_path).losses.seen == 0
+
+
+def test_a_clock_set_back_takes_no_time_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path)
+    lived(tmp_path, -500.0)
+    cadence = begin(tmp_path)
+    assert cadence.losses.exposed_s == pytest.approx(0.0, abs=1.0)
+    attempts = Attempts(str(tmp_path), cadence)
+    attempts.begin([str(tmp_path)], None)
+    now = tenant_checkpoint.time.time()
+    monkeypatch.setattr(tenant_checkpoint.time, "time", lambda: now - 3600)
+    attempts.alive()
+    assert cadence.losses.exposed_s == pytest.approx(0.0, abs=1.0)
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "attempts.json").mkdir()
+    begin(tmp_path)
+    assert "the interval forgets this attempt" in caplog.text

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The simulation behind docs/checkpoint-interval.svg, with few runs: it can fail, and the interval does its work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+import young_daly as bench
+
+RUNS = 20
+
+
+@pytest.mark.parametrize("cost", [0.1])
+def test_with_a_guess_three_times_off_it_stays_near_the_best_interval_and_the_static_one_does_not(cost: float) -> None:
+    runs = [bench.Run(seed, cost * bench.MU_S) for seed in range(RUNS)]
+    fixed = bench.best_fixed(cost, runs)
+    for guess in (1 / 3, 3.0):
+        pair = bench.simulate(cost, guess, runs, fixed)
+        assert 0.0 <= pair.loss < 0.05
+        assert pair.better_than_static_by > 0.0
+
+
+def test_the_search_finds_the_interval_that_theory_gives() -> None:
+    runs = [bench.Run(seed, 0.02 * bench.MU_S) for seed in range(2 * RUNS)]
+    _seconds, interval_s = bench.best_fixed(0.02, runs)
+    assert interval_s == pytest.approx(bench.helper.best_interval(bench.MU_S, 0.02 * bench.MU_S), rel=0.4)
+
+
+def test_a_run_meets_the_same_losses_whatever_the_interval() -> None:
+    run = bench.Run(7, 10.0)
+    box = bench.Fixed(300.0)
+    assert run.seconds(20_000, lambda _clock: box) == run.seconds(20_000, lambda _clock: box)
+    assert run.seconds(20_000, lambda _clock: box) > 20_000
+
+
+def test_the_picture_is_small_and_light() -> None:
+    pairs = [
+        bench.Pair(cost, guess, 1.1, 1.2, 1.05, 100.0, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES
+    ]
+    text = bench.picture(pairs)
+    assert text.startswith("<svg")
+    assert 'fill="white"' in text
+    assert len(text) < 8000
