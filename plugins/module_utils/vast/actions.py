@@ -194,9 +194,8 @@ class Account:
     def stop(self, box: Box, wait_s: float) -> tuple[Box | None, Passed]:
         """Stop a box and wait until it rests. Goes through the gate with what a stop keeps."""
         passed = self.pass_gate(box, STOP)
-        with self._effect(STOP, box, rule=passed.rule):
+        with self._effect(STOP, box, rule=passed.rule), self._spending(passed):
             self.client.set_state(box.provider_id, "stopped")
-            self._spend(passed)
             self._note(box, parked_at=records.utc_now())
         return wait_for_rest(self.client, box, lambda: self.look(box), wait_s), passed
 
@@ -231,10 +230,10 @@ class Account:
         passed = self.pass_gate(seen, DESTROY)
         with self._effect(DESTROY, seen, rule=passed.rule, approval_id=passed.approval_id, why=why) as effect:
             self._recheck(seen)
-            effect.details["was_there"] = self.client.destroy_instance(seen.provider_id)
-            # Spent only now: a delete that never arrived must not cost the night's only approval. Until the box is
-            # gone the approval could not open anything else, because it names this very box.
-            self._spend(passed)
+            # Claimed before, used after: a delete that never arrived does not cost the night's only approval, because
+            # a destroy of this very machine may take the claim up again.
+            with self._spending(passed):
+                effect.details["was_there"] = self.client.destroy_instance(seen.provider_id)
         self.await_gone(seen, wait_s)
         return passed
 
@@ -269,9 +268,13 @@ class Account:
         path = self.store.approval_path(decision.approval_id)
         return str(records.read_record(path, "approval").get("approver", ""))
 
-    def _spend(self, passed: Passed) -> None:
-        if passed.approval_id is not None:
-            approvals.mark_used(self.store, passed.approval_id)
+    @contextlib.contextmanager
+    def _spending(self, passed: Passed) -> Iterator[None]:
+        if passed.approval_id is None:
+            yield
+            return
+        with approvals.spending(self.store, passed.approval_id):
+            yield
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ MARKET_INTERVALS = {
     "ssh": 1.0,
     "charges": 1.0,
     "search": 6.0,
+    "copy": 3.5,
+    "connections": 2.9,
 }
 
 
@@ -275,6 +277,10 @@ class VastClient:
             rows += page
         return rows
 
+    def connections(self) -> list[dict[str, Any]]:
+        """The account's cloud connections: rows with ``id``, ``name`` and ``cloud_type``."""
+        return self._rows(self._request("GET", "/api/v0/users/cloud_integrations/", SAFE, "connections"), "")
+
     # -- writes --------------------------------------------------------------------------------------------------
 
     def create_instance(self, offer_id: int, body: dict[str, Any]) -> str:
@@ -313,6 +319,26 @@ class VastClient:
         path = f"/api/v0/ssh/{_number(key_id)}/"
         reply = self._request("DELETE", path, IDEMPOTENT, "ssh", body={}, missing_ok=True)
         return reply.status < 400
+
+    def copy(self, source_id: str, source_path: str, dest_id: str, dest_path: str) -> None:
+        """Have the provider copy between two instances, which may be stopped; it answers before it begins.
+
+        Sent again after a lost answer: a second copy of the same finds nothing left to send.
+        """
+        ids = {"src_id": f"C.{_number(source_id)}", "dst_id": f"C.{_number(dest_id)}"}
+        body = dict(ids, client_id="me", src_path=source_path, dst_path=dest_path)
+        self._request("PUT", "/api/v0/commands/copy_direct/", IDEMPOTENT, "copy", body=body)
+
+    def cloud_copy(self, instance_id: str, connection_id: int, transfer: str, source: str, dest: str) -> None:
+        """Have the provider copy between an instance and a cloud connection. ``transfer`` is the API's word."""
+        ids = {"instance_id": _number(instance_id), "selected": _number(connection_id)}
+        body = dict(ids, src=source, dst=dest, transfer=transfer, flags=[])
+        self._request("POST", "/api/v0/commands/rclone/", IDEMPOTENT, "copy", body=body)
+
+    def cancel_copies(self, instance_id: str, cloud: bool) -> None:
+        """End every copy into the instance, or with ``cloud`` every one between it and a cloud."""
+        path = f"/api/v0/commands/{'rclone' if cloud else 'copy_direct'}/"
+        self._request("DELETE", path, IDEMPOTENT, "copy", body={"client_id": "me", "dst_id": _number(instance_id)})
 
     def back_off(self, first_s: float = 0.5, most_s: float = 10.0) -> Iterator[float]:
         """Waits that grow by half as much again, each jittered between half and the whole of it."""

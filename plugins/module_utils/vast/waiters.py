@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, TypeVar
+import re
+from typing import Callable, Iterable, Iterator, Mapping, TypeVar
 
 from ..failures import TenantFailure
 from .api import VastClient
@@ -16,6 +17,11 @@ Found = TypeVar("Found")
 SCHEDULING_GRACE_S = 30.0  # longer, and the GPU was rented to someone else (vast.ai's own advice)
 SETTLING_GRACE_S = 20.0  # a start or stop shows in the fields one after the other
 LOST_GRACE_S = 60.0  # a missed heartbeat is not a dead host
+COPY_HEARD_WITHIN_S = 120.0  # a copy shows in the status about half a minute late
+
+_OF_A_COPY = re.compile(r"\b(cop(?:y|ies|ied|ying)|r?sync(?:ing|ed)?|rclone|transferr?(?:ing|ed|s)?)\b", re.I)
+_COPY_FAILED = re.compile(r"\b(fail(?:ed|ure|s)?|errors?|denied|no space|no such|abort(?:ed)?|cancell?ed)\b", re.I)
+_COPY_FINISHED = re.compile(r"\b(finished|completed?|done|success(?:ful|fully)?)\b", re.I)
 
 
 class DeadlinePassed(Exception):
@@ -128,6 +134,65 @@ def wait_for_gone(client: VastClient, box: Box, gone: Callable[[], bool], wait_s
             f"the provider still lists it {wait_s:.0f} s after it was destroyed",
             fix="run again: destroying it again is safe, and it may still bill",
         ) from None
+
+
+class CopyWatch:
+    """Follows a copy of the provider's by the status messages of its instances, whose words no source fixes.
+
+    :param before: the messages from before the copy was asked for; an unchanged one may speak of an earlier copy.
+    :param stall_s: seconds that a message of a copy under way may stay the same.
+    """
+
+    def __init__(self, clock: Callable[[], float], before: Mapping[str, str], stall_s: float) -> None:
+        self._clock = clock
+        self._last = dict(before)
+        self._stall_s = stall_s
+        self._since = clock()
+        self._under_way = False
+        self.said = ""
+
+    def outcome(self, messages: Mapping[str, str]) -> str | None:
+        """``finished``, ``failed``, ``unsaid``, ``unchanged``, ``stalled`` or ``unheard``; None while it lasts."""
+        fresh = [text for name, text in messages.items() if text != self._last.get(name)]
+        if fresh:
+            self._last, self._since = dict(messages), self._clock()
+        ended = self._end_in(fresh)
+        if ended:
+            return ended
+        going = [text for text in fresh if copy_word(text) == "under_way"]
+        if going:
+            self._under_way, self.said = True, going[0]
+        held = self._clock() - self._since
+        if not self._under_way:
+            return self._old_end(messages) if held >= COPY_HEARD_WITHIN_S else None
+        if not any(copy_word(text) for text in messages.values()):
+            return "unsaid"
+        return "stalled" if held >= self._stall_s else None
+
+    def _end_in(self, messages: Iterable[str]) -> str | None:
+        """The end that the messages tell, failures first."""
+        texts = list(messages)
+        for word in ("failed", "finished"):
+            said = [text for text in texts if copy_word(text) == word]
+            if said:
+                self.said = said[0]
+                return word
+        return None
+
+    def _old_end(self, messages: Mapping[str, str]) -> str:
+        """What a message means that never changed: the end of an earlier copy may read as this one's does."""
+        ended = self._end_in(messages.values())
+        return {"failed": "failed", "finished": "unchanged"}.get(ended or "", "unheard")
+
+
+def copy_word(text: str) -> str:
+    """What a status message says of a copy: ``failed``, ``finished``, ``under_way``, or nothing."""
+    words = re.sub(r"\S*/\S*", " ", text)  # a path may be called anything
+    if not _OF_A_COPY.search(words):
+        return ""
+    if _COPY_FAILED.search(words):
+        return "failed"
+    return "finished" if _COPY_FINISHED.search(words) else "under_way"
 
 
 def stuck(box: Box, reason: str, fix: str = "") -> TenantFailure:

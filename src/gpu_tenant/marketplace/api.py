@@ -9,11 +9,12 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from . import billing
+from .calls import Call, Route
+from .copy_routes import CopyRoutes
 from .filters import BadFilter, in_order, matches
 from .instances import Phase
 from .market import Market, MarketError
@@ -38,33 +39,6 @@ SEARCH_LIMIT = 64
 KEPT_LOGS = 200
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request. ``base_url`` is how the client reached the server, ``body`` its JSON object or ``{}``."""
-
-    method: str
-    path: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] = field(default_factory=dict)
-    base_url: str = ""
-    token: str | None = None
-
-
-Handler = Callable[[Call], Any]
-
-
-@dataclass(frozen=True)
-class Route:
-    """``path`` without a trailing slash; both spellings are served, neither redirects."""
-
-    method: str
-    path: str
-    handler: Handler
-    public: bool = False
-    interval_s: float = 0.0
-
-
 class Api:
     """Everything the market answers; :meth:`answer` never raises."""
 
@@ -75,6 +49,7 @@ class Api:
         self._last_call: dict[str, float] = {}
         self._logs: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
+        self._copies = CopyRoutes(market)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -110,6 +85,7 @@ class Api:
             Route("GET", f"{v0}/charges", self.charges, interval_s=1.0),
             Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0),
             Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0),
+            *self._copies.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("GET", "/control/bill", lambda _call: self._market.bill()),

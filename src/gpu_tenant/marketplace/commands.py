@@ -14,7 +14,18 @@ from pathlib import Path
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from .config import ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+from .config import COPY_REPORTS, ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+
+
+def connections_in(given: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
+    """``NAME=FOLDER`` texts as pairs. click.BadParameter for a folder that is not there."""
+    pairs = []
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or not name or not Path(folder).is_dir():
+            raise click.BadParameter(f"{text!r} is not NAME=FOLDER with a folder that exists")
+        pairs.append((name, Path(folder).absolute()))
+    return tuple(pairs)
 
 
 @click.group(name="marketplace", help="A local market that speaks vast.ai's REST and lets real boxes.")
@@ -36,6 +47,15 @@ def marketplace_group() -> None:
 @click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
 @click.option("--stopped-as", type=click.Choice(STOPPED_AS), default="exited", show_default=True, help="Dialect.")
 @click.option("--rate-limits/--no-rate-limits", default=False, show_default=True, help="The market's own intervals.")
+@click.option("--copy-reports", type=click.Choice(COPY_REPORTS), default="both", show_default=True, help="Dialect.")
+@click.option(
+    "--connection",
+    "connections",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    callback=lambda _context, _option, given: connections_in(given),
+    help="A cloud connection whose bucket is a folder of this machine; may be repeated.",
+)
 @click.option("--image", default="", help="Image of the podman engine; built when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Announce the address as one line of JSON.")
 def serve_command(
@@ -48,6 +68,8 @@ def serve_command(
     boot_s: float,
     stopped_as: str,
     rate_limits: bool,
+    copy_reports: str,
+    connections: tuple[tuple[str, Path], ...],
     image: str,
     as_json: bool,
 ) -> None:
@@ -66,6 +88,8 @@ def serve_command(
         stopped_as=stopped_as,
         rate_limits=rate_limits,
         image=image,
+        copy_reports=copy_reports,
+        connections=connections,
     )
 
     def announce(served: Served) -> None:

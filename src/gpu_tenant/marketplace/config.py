@@ -10,6 +10,7 @@ from pathlib import Path
 
 ENGINES = ("process", "podman", "none")
 STOPPED_AS = ("exited", "stopped")
+COPY_REPORTS = ("both", "destination", "source")
 
 
 def default_state_directory() -> Path:
@@ -26,6 +27,8 @@ class MarketplaceConfig:
     :param stopped_as: ``actual_status`` of a stopped box; sources differ.
     :param rate_limits: answer 429 to requests that come faster than the market's published intervals.
     :param image: the podman engine's image.
+    :param copy_reports: which instance's status message tells how a copy goes; no source says.
+    :param connections: cloud connections of the account, each a name and the folder that stands in for its bucket.
     """
 
     port: int
@@ -41,3 +44,5 @@ class MarketplaceConfig:
     rate_limits: bool = False
     credit: float = 100.0
     image: str = ""
+    copy_reports: str = "both"
+    connections: tuple[tuple[str, Path], ...] = ()

@@ -16,12 +16,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from . import billing, instances, offers
 from .clock import MarketClock
 from .config import MarketplaceConfig
-from .engines.base import BoxSpec, Engine, EngineError, free_ports
+from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError, free_ports
 from .instances import HOLDING_A_CARD, Instance, Key, Phase
 from .offers import Machine
 from .rows import instance_row
@@ -301,6 +302,42 @@ class Market:
 
     def credit(self) -> float:
         return self._config.credit - billing.total(self.charges())
+
+    # --- what works on boxes beside their tenants ----------------------------------------------------------------
+
+    @property
+    def config(self) -> MarketplaceConfig:
+        return self._config
+
+    @property
+    def closing(self) -> threading.Event:
+        """Set once the market ends: whatever works for it must end too."""
+        return self._closing
+
+    def in_background(self, work: Callable[..., None], *arguments: Any) -> None:
+        if not self._closing.is_set():
+            self._work.submit(work, *arguments)
+
+    def say(self, instance_id: int, message: str) -> None:
+        """Show a status message on an instance, if it is still there."""
+        with self._lock:
+            instance = self._state.instances.get(instance_id)
+            if instance is not None and instance.live:
+                self._put(replace(instance, status_msg=message))
+
+    def machine_of(self, instance_id: int) -> Machine:
+        return self._machines[self.instance(instance_id).machine_id]
+
+    def disk(self, instance_id: int) -> contextlib.AbstractContextManager[Path]:
+        """The root of an instance's disk on this machine, for the length of the block. EngineError."""
+        return self._engine.disk(self._spec(self.instance(instance_id)))
+
+    def rsync_daemon(self, instance_id: int) -> tuple[str, int] | None:
+        """Where an rsync daemon answers over ssh for the instance; None where its engine has none."""
+        instance = self.instance(instance_id)
+        if not self._engine.has_rsync_daemon or instance.phase is not Phase.RUNNING:
+            return None
+        return LOOPBACK, instance.ports[0]
 
     # --- rehearsal ----------------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from .api import Api, Call, Route
+from .api import Api
+from .calls import Call, Route
 from .config import MarketplaceConfig
 from .engines.base import Engine
 from .engines.none import NoEngine

@@ -61,7 +61,12 @@ class World:
             self.store,
             identity,
             "destroy",
-            {"kind": "loss", "loss": "the run"},
+            {
+                "kind": "loss",
+                "loss": "the run",
+                "cells": {},
+                "unknown": ["which runs it holds: no look at it is recorded"],
+            },
             "ada",
             {"kind": "cli", "ref": ""},
             "test",

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class Engine(ABC):
     """Calls for one box never overlap; calls for different boxes may."""
 
     name: str
+    # Whether a running box answers rsync daemon requests over ssh, as the official client's local copies need it.
+    has_rsync_daemon = False
 
     @abstractmethod
     def check(self) -> None:
@@ -104,6 +107,12 @@ class Engine(ABC):
     @abstractmethod
     def log(self, spec: BoxSpec) -> str:
         """What the box's own onstart printed, over all starts."""
+
+    @contextlib.contextmanager
+    def disk(self, spec: BoxSpec) -> Iterator[Path]:
+        """The root of the box's disk on this machine, whether the box runs or not. EngineError without one."""
+        raise EngineError(f"instance {spec.box_id} has no disk")
+        yield spec.directory
 
     def set_keys(self, spec: BoxSpec) -> None:  # noqa: B027 - an engine without boxes has no doors
         """Let ``spec.keys`` in from now on."""

@@ -176,10 +176,11 @@ cd "$HOME" || exit
 """
 
 
-def render_session(control: PurePosixPath, sftp_server: str, own_terminals: bool) -> str:
+def render_session(control: PurePosixPath, sftp_server: str, own_terminals: bool, rsync_daemon: bool = False) -> str:
     """What a session does once it is in the box.
 
     :param own_terminals: the box has a /dev/pts of its own, but sshd, outside of it, made the session's terminal.
+    :param rsync_daemon: answer rsync's daemon protocol by the control directory's configuration.
     """
     text = f"""#!/bin/sh
 command=${{SSH_ORIGINAL_COMMAND-}}
@@ -188,7 +189,7 @@ unset SSH_ORIGINAL_COMMAND
 cd "$HOME" || exit 255
 case "$command" in
     internal-sftp|internal-sftp\\ *) exec {_quote(sftp_server)} ;;
-esac
+{_daemon_case(control) if rsync_daemon else ""}esac
 """
     if own_terminals:
         text += """if [ -n "${SSH_TTY-}" ]; then
@@ -204,6 +205,11 @@ fi
 exec "$SHELL" -c "$command"
 """
     )
+
+
+def _daemon_case(control: PurePosixPath) -> str:
+    serve = f"rsync --server --daemon --config={_quote(control)}/rsyncd.conf ."
+    return f"    'rsync --server --daemon .') exec {serve} ;;\n"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from .podman_image import build_image
 PACKAGES = {"podman": "podman", "catatonit": "catatonit", "ssh-keygen": "openssh-client", "rsync": "rsync"}
 COMMAND_DEADLINE_S = 120
 POLL_S = 0.05
+COPY_LOGIN = "vastai_kaalia"
 # Enough for a training loader, and within what a container engine inside a virtual machine may hand out.
 LIMITS = '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]\n'
 
@@ -33,6 +35,7 @@ class PodmanEngine(Engine):
     """:param state: the market's directory; containers of another market are left alone."""
 
     name = "podman"
+    has_rsync_daemon = True
 
     def __init__(self, image: str, state: Path) -> None:
         self._image = image
@@ -85,7 +88,8 @@ class PodmanEngine(Engine):
         control = box_root.CONTROL_IN_BOX
         scripts = {
             "init": render_container_init(),
-            "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False),
+            "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False, rsync_daemon=True),
+            "rsyncd.conf": render_rsyncd_conf(spec.box_id),
             "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
         }
         write_control(spec.directory / "control", spec, scripts)
@@ -137,6 +141,17 @@ class PodmanEngine(Engine):
             return self._podman("logs", self._container(spec.box_id))
         return ""
 
+    @contextlib.contextmanager
+    def disk(self, spec: BoxSpec) -> Iterator[Path]:
+        name = self._container(spec.box_id)
+        root = Path(self._podman("mount", name).strip())
+        try:
+            yield root
+        finally:
+            # A container that was removed meanwhile is not mounted any more.
+            with contextlib.suppress(EngineError):
+                self._podman("unmount", name)
+
     def set_keys(self, spec: BoxSpec) -> None:
         write_keys(spec.directory / "control" / "authorized_keys", spec.keys)
 
@@ -183,6 +198,8 @@ def render_container_init() -> str:
     control = box_root.CONTROL_IN_BOX
     return f"""#!/bin/sh
 mkdir -p /workspace /run/sshd /root
+# The market's own user, whom its client's local copies log in as.
+grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh' >>/etc/passwd
 printf '. {control}/environment\\n' >/etc/profile.d/box.sh
 . {control}/environment
 cd "$HOME" || exit 1
@@ -191,11 +208,17 @@ exec /usr/sbin/sshd -D -f {control}/sshd_config -E /var/log/sshd.log
 """
 
 
+def render_rsyncd_conf(box_id: int) -> str:
+    """Both names that the client may give an instance, each the box's whole disk."""
+    module = "path = /\nuse chroot = no\nread only = no\nuid = 0\ngid = 0\n"
+    return "".join(f"[{name}]\n{module}" for name in (f"C.{box_id}", str(box_id)))
+
+
 def _door(spec: BoxSpec) -> box_root.Door:
     control = box_root.CONTROL_IN_BOX
     return box_root.Door(
         ports=spec.ports,
-        login="root",
+        login=f"root {COPY_LOGIN}",
         host_key=control / "host_key",
         authorized_keys=control / "authorized_keys",
         home=PurePosixPath("/root"),

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -146,6 +147,13 @@ class ProcessEngine(Engine):
         with contextlib.suppress(FileNotFoundError):
             return Layout(spec.directory).log.read_text(encoding="utf-8", errors="replace")
         return ""
+
+    @contextlib.contextmanager
+    def disk(self, spec: BoxSpec) -> Iterator[Path]:
+        disk = Layout(spec.directory).disk
+        if not disk.is_dir():
+            raise EngineError(f"instance {spec.box_id} has no disk yet")
+        yield disk
 
     def set_keys(self, spec: BoxSpec) -> None:
         write_keys(Layout(spec.directory).authorized_keys, spec.keys)

@@ -1,0 +1,36 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""One request, and what answers which requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. ``base_url`` is how the client reached the server, ``body`` its JSON object or ``{}``."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str = ""
+    token: str | None = None
+
+
+Handler = Callable[[Call], Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """``path`` without a trailing slash; both spellings are served, neither redirects."""
+
+    method: str
+    path: str
+    handler: Handler
+    public: bool = False
+    interval_s: float = 0.0
