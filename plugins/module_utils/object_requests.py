@@ -1,0 +1,314 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Presigned requests to an object store, many at once, each tried again while that can help.
+
+Runs on the box and on the controller. Whoever holds a presigned URL may do the one thing it is signed for until it
+expires, so no URL ever stands in an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import os
+import re
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+CHUNK = 1024 * 1024
+_MAX_ERROR = 64 * 1024
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 20.0
+
+UNREACHABLE = "unreachable"
+BUSY = "busy"
+CORRUPTED = "corrupted"
+EXPIRED = "expired"
+MISSING = "missing"
+REFUSED = "refused"
+CHANGED = "changed"
+DEADLINE = "deadline"
+_AGAIN = (UNREACHABLE, BUSY, CORRUPTED)
+
+# S3 API reference, "Error responses"; what is not listed here goes by the HTTP status.
+_KINDS = {
+    "BadDigest": CORRUPTED,
+    "XAmzContentChecksumMismatch": CORRUPTED,
+    "XAmzContentSHA256Mismatch": CORRUPTED,
+    "IncompleteBody": CORRUPTED,
+    "RequestTimeout": BUSY,
+    "SlowDown": BUSY,
+    "ExpiredToken": EXPIRED,
+    "NoSuchKey": MISSING,
+    "NoSuchVersion": MISSING,
+    "NoSuchUpload": MISSING,
+    "NoSuchBucket": MISSING,
+}
+_CODE = re.compile(rb"<Code>([A-Za-z0-9._-]{1,80})</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<>]{1,300})</Message>")
+
+
+class StoreProblem(Exception):
+    """Why one request did not do what it was for. ``kind`` is one of the constants above."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Patience:
+    """``deadline`` is a moment of :func:`time.monotonic`; ``stall_timeout_s`` bounds each wait for the other side."""
+
+    deadline: float
+    stall_timeout_s: float = 60.0
+    tries: int = 5
+
+    def check(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise StoreProblem(DEADLINE, "the deadline passed")
+
+
+@dataclass(frozen=True)
+class Request:
+    """``body`` is called for every try, so that a second one starts from the first byte again.
+
+    ``resume`` gives further headers for every try, such as the range that is still missing.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Callable[[], Iterable[bytes]] | None = None
+    resume: Callable[[], Mapping[str, str]] | None = None
+
+
+@dataclass
+class Reply:
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Taker = Callable[[http.client.HTTPResponse], None]
+
+
+@functools.lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """This machine's trusted authorities, read once."""
+    return ssl.create_default_context()
+
+
+class Session:
+    """One worker's kept-alive connection."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
+        self._connection: http.client.HTTPConnection | None = None
+        self._origin = ("", "")
+        self._absolute = False
+        self._used = False
+
+    def send(self, request: Request, take: Taker | None = None) -> Reply:
+        """The reply to ``request``; what can end better is tried again.
+
+        :param take: reads a good reply's body instead of keeping it; called again for a second try.
+        """
+        wait = _FIRST_WAIT_S
+        for number in range(1, self.patience.tries + 1):
+            self.patience.check()
+            try:
+                return self._send(request, take)
+            except StoreProblem as problem:
+                if problem.kind not in _AGAIN or number == self.patience.tries:
+                    raise
+            time.sleep(max(0.0, min(wait, self.patience.deadline - time.monotonic())))
+            wait = min(wait * 2, _LONGEST_WAIT_S)
+        raise AssertionError("a patience has at least one try")
+
+    def _send(self, request: Request, take: Taker | None) -> Reply:
+        reused = self._connect(request.url)
+        try:
+            return self._exchange(request, take)
+        except StoreProblem:
+            raise
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            if reused and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
+                # The store closed a connection that rested for too long: that is no failure of this request.
+                return self._send(request, take)
+            raise StoreProblem(UNREACHABLE, _why_unreachable(error)) from error
+
+    def _connect(self, url: str) -> bool:
+        """Open a connection unless the open one serves; whether it had been used before."""
+        parts = urlsplit(url)
+        origin = (parts.scheme, parts.netloc)
+        if self._connection is not None and origin == self._origin:
+            return self._used
+        self.close()
+        self._connection, self._absolute = _connection(parts.scheme, parts.netloc, self.patience)
+        self._origin, self._used = origin, False
+        return False
+
+    def _exchange(self, request: Request, take: Taker | None) -> Reply:
+        connection = self._connection
+        assert connection is not None
+        parts = urlsplit(request.url)
+        target = request.url if self._absolute else f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        body = request.body() if request.body is not None else None
+        headers = dict(request.headers, **(request.resume() if request.resume is not None else {}))
+        try:
+            connection.request(request.method, target, body=body, headers=headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # A store may refuse before it has read everything; its word is better than a broken pipe.
+            if connection.sock is None:
+                raise
+        response = connection.getresponse()
+        self._used = True
+        told = {name.lower(): value for name, value in response.getheaders()}
+        if response.status // 100 != 2:
+            text = response.read(_MAX_ERROR)
+            self.close()
+            raise _problem(response.status, text)
+        if take is None:
+            return Reply(told, response.read())
+        try:
+            take(response)
+        finally:
+            if not response.isclosed():
+                self.close()
+        return Reply(told)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+def _connection(scheme: str, netloc: str, patience: Patience) -> tuple[http.client.HTTPConnection, bool]:
+    """A connection to ``netloc``, through the proxy that the environment names; whether it wants absolute targets."""
+    host = netloc.rpartition("@")[2]
+    proxy = "" if proxy_bypass(urlsplit(f"//{host}").hostname or "") else getproxies().get(scheme, "")
+    address = urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2] if proxy else host
+    timeout = patience.stall_timeout_s
+    if scheme == "https":
+        secure = http.client.HTTPSConnection(address, timeout=timeout, context=tls_context(), blocksize=CHUNK)
+        if proxy:
+            place = urlsplit(f"//{host}")
+            secure.set_tunnel(place.hostname or "", place.port or 443)
+        return secure, False
+    return http.client.HTTPConnection(address, timeout=timeout, blocksize=CHUNK), bool(proxy)
+
+
+def _why_unreachable(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its TLS certificate was not accepted ({error.verify_message}); is the package ca-certificates there?"
+    if isinstance(error, TimeoutError) or "timed out" in str(error):
+        return "it did not answer in time"
+    text = (error.strerror or "") if isinstance(error, OSError) else ""
+    return text or type(error).__name__
+
+
+def _problem(status: int, body: bytes) -> StoreProblem:
+    """What an answer that is not a success means. Only code and message are kept: the rest may repeat the request."""
+    found, said = _CODE.search(body), _MESSAGE.search(body)
+    code = found.group(1).decode("ascii") if found else ""
+    message = said.group(1).decode("utf-8", "replace") if said else ""
+    kind = _KINDS.get(code) or _kind_by_status(status)
+    if kind == REFUSED and "expired" in message.lower():
+        kind = EXPIRED
+    return StoreProblem(kind, " ".join(part for part in (f"HTTP {status}", code, message) if part))
+
+
+def _kind_by_status(status: int) -> str:
+    if status in (408, 425, 429) or status >= 500:
+        return BUSY
+    return MISSING if status == 404 else REFUSED
+
+
+# --- many at once -------------------------------------------------------------------------------------------------
+
+
+def run_all(
+    jobs: Sequence[Job],
+    work: Callable[[Session, Job], Result],
+    patience: Patience,
+    connections: int,
+) -> list[Result | StoreProblem]:
+    """``work`` on every job over ``connections`` connections; what each came to, in the jobs' order.
+
+    A store that nobody reaches is not asked ten thousand times: after one unreachable answer for each connection,
+    with no success between them, the other jobs are not tried.
+    """
+    if not jobs:
+        return []
+    return _Crew(jobs, work, patience, min(connections, len(jobs))).run()
+
+
+class _Crew:
+    def __init__(
+        self,
+        jobs: Sequence[Any],
+        work: Callable[[Session, Any], Any],
+        patience: Patience,
+        size: int,
+    ) -> None:
+        self.jobs, self.work, self.patience, self.size = jobs, work, patience, size
+        self.results: list[Any] = [None] * len(jobs)
+        self.numbers = iter(range(len(jobs)))
+        self.lock = threading.Lock()
+        self.unreached = 0
+        self.why = ""
+        self.fault: BaseException | None = None
+
+    def run(self) -> list[Any]:
+        threads = [threading.Thread(target=self._serve, daemon=True) for _number in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.fault is not None:
+            raise self.fault
+        return self.results
+
+    def _serve(self) -> None:
+        session = Session(self.patience)
+        try:
+            while self.fault is None:
+                with self.lock:
+                    number = next(self.numbers, None)
+                if number is None:
+                    return
+                self.results[number] = self._one(session, self.jobs[number])
+        except BaseException as error:  # to be raised where the results are waited for
+            self.fault = error
+        finally:
+            session.close()
+
+    def _one(self, session: Session, job: Any) -> Any:
+        if self.unreached >= self.size:
+            return StoreProblem(UNREACHABLE, self.why)
+        try:
+            result = self.work(session, job)
+        except StoreProblem as problem:
+            if problem.kind == UNREACHABLE:
+                with self.lock:
+                    self.unreached += 1
+                    self.why = str(problem)
+            return problem
+        self.unreached = 0
+        return result
+
+
+def cores() -> int:
+    """How many cores this process may use; a container's share may be smaller than the machine."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:
+        return os.cpu_count() or 1
