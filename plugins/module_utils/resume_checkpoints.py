@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from .box import records
-from .box.artifacts import check_structure
+from .box.structure import check_structure
 
 _CHECKPOINT = re.compile(r"(?P<cell>[^/]+)/a(?P<attempt>\d+)/out/checkpoints/step-(?P<step>\d+)\.pt\Z")
 

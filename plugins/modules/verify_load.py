@@ -13,7 +13,14 @@ description:
   - Opens each file with its loader at one of three levels, each including the one before.
   - V(structure) reads every CRC, header and offset with the standard library alone. V(load) reads the file with its
     library. V(expect) looks inside.
-  - Nothing in a file is executed. A checkpoint that needs code to load is refused and the code it wants is named.
+  - Nothing in a file is executed. A checkpoint that needs code to load is refused and the code it wants is named. What
+    a user trusts can be listed in O(expect.globals); what runs commands is refused even then.
+  - Sharded checkpoints, which are torch distributed checkpoints and the folders of Hugging Face, are complete as their
+    index tells it, or the missing file and rank are named. The check of the index (C(.metadata), C(*.index.json))
+    speaks for the whole folder.
+  - Single flipped bits in plain numbers carry no checksum in safetensors and JSON. Only the hashes of a manifest find
+    those, which the receipt of a harvest compares.
+  - Files are looked at in as many processes as there are cores, with bounded memory, however large the files are.
   - Runs wherever the files are, on the box or on the controller.
 options:
   root:
@@ -36,7 +43,10 @@ options:
         type: str
         required: true
       loader:
-        description: What reads the file. Files of the folder formats V(hf) and V(dcp) go by their ending.
+        description:
+          - What reads the file. Files of the folder formats V(hf) and V(dcp) go by their ending.
+          - In a folder of V(hf), the C(training_args.bin) of a trainer is checked for structure only, because it needs
+            code to load and nobody needs it to have the weights.
         type: str
         choices: [torch, safetensors, npz, json, hf, dcp, none]
         default: none
@@ -67,11 +77,32 @@ EXAMPLES = r"""
     expect:
       min_step: 400
       resume_state: true
+
+- name: Prove that every rank's file of a distributed checkpoint is there and belongs to it
+  tenant.gpu.verify_load:
+    root: /workspace/gpu-tenant/runs/run1
+    files:
+      - {path: c0/a1/out/step-400/.metadata, loader: dcp}
+      - {path: c0/a1/out/step-400/__0_0.distcp, loader: dcp}
+      - {path: c0/a1/out/step-400/__1_0.distcp, loader: dcp}
+    level: expect
+    expect:
+      shapes:
+        model.embedding.weight: [32000, 4096]
+
+- name: Load checkpoints that hold an object of a class that is known to be harmless
+  tenant.gpu.verify_load:
+    root: results
+    files:
+      - {path: last.pt, loader: torch}
+    expect:
+      globals:
+        - fractions.Fraction
 """
 
 RETURN = r"""
 checks:
-  description: One check per file.
+  description: One check per file. That of an index speaks for its folder.
   returned: always
   type: list
   elements: dict

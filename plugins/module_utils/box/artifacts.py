@@ -1,156 +1,26 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Artifacts of a cell: found by glob, checked by structure, hashed. Nothing is unpickled or executed."""
+"""Artifacts of a cell: found by glob, checked by structure, hashed. Nothing is executed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
-import struct
-import zipfile
 from typing import Any, Iterator
 
+from . import sharded
 from .names import UnsafeName, check_relative_path
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
+from .structure import SHARDED_LOADERS, check_structure
 
 _CHUNK = 1024 * 1024
-_MAX_HEADER = 100 * 1024 * 1024
-_MAX_JSON = 256 * 1024 * 1024
 _STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
-_DTYPES_BY_BITS = {
-    64: ("F64", "I64", "U64", "C64"),
-    32: ("F32", "I32", "U32"),
-    16: ("F16", "BF16", "I16", "U16"),
-    8: ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"),
-    4: ("F4",),
-}
-_DTYPE_BITS = {name: bits for bits, names in _DTYPES_BY_BITS.items() for name in names}
 
 
 class FileChanged(Exception):
     """The file changed while it was read."""
-
-
-# --- structure ------------------------------------------------------------------------------------------------
-
-
-def check_structure(path: str, loader: str) -> str:
-    """What is wrong with the file at ``path`` as ``loader`` would see it; empty when nothing is.
-
-    Every byte of zip-based formats is read against its CRC-32. OSError when the file cannot be read at all.
-    """
-    checks = {
-        "torch": _torch_problem,
-        "safetensors": _safetensors_problem,
-        "npz": _npz_problem,
-        "json": _json_problem,
-    }
-    name = loader_for(path, loader)
-    if name != "none" and os.path.getsize(path) == 0:
-        return "it is empty"
-    return checks[name](path) if name in checks else ""
-
-
-def loader_for(path: str, loader: str) -> str:
-    """The loader of one file: sharded folders (``hf``, ``dcp``) go by the file's ending."""
-    if loader not in ("hf", "dcp"):
-        return loader
-    endings = {".safetensors": "safetensors", ".json": "json", ".bin": "torch", ".pt": "torch"}
-    return endings.get(os.path.splitext(path)[1], "none")
-
-
-def _zip_problem(path: str) -> tuple[str, list[str]]:
-    """What is wrong with a zip archive, and the names in it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, NotImplementedError, struct.error) as error:
-        return f"it is cut short or damaged ({error})", []
-    except OSError as error:
-        # A damaged directory can send a seek to before the start of the file.
-        return f"it is damaged ({error})", []
-    return (f"its part {bad} has changed since it was written" if bad else ""), names
-
-
-def _torch_problem(path: str) -> str:
-    problem, names = _zip_problem(path)
-    if not problem and not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
-        return "it is a zip file, but not one that torch.save wrote"
-    return problem
-
-
-def _npz_problem(path: str) -> str:
-    problem, names = _zip_problem(path)
-    if problem:
-        return problem
-    if not names or not all(name.endswith(".npy") for name in names):
-        return "it is a zip file, but not one that numpy.savez wrote"
-    with zipfile.ZipFile(path) as archive:
-        for name in names:
-            with archive.open(name) as member:
-                if member.read(6) != b"\x93NUMPY":
-                    return f"its part {name} is not a NumPy array"
-    return ""
-
-
-def _safetensors_problem(path: str) -> str:
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
-        prefix = stream.read(8)
-        if len(prefix) < 8:
-            return "it is cut short before its header"
-        length = struct.unpack("<Q", prefix)[0]
-        if length > min(_MAX_HEADER, size - 8):
-            return f"its header says {length} bytes, the file has {size}"
-        data = stream.read(length)
-    try:
-        header = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        return f"its header is not JSON ({error})"
-    return _tensors_problem(header, size - 8 - length)
-
-
-def _tensors_problem(header: Any, data_bytes: int) -> str:
-    """Tensors must fill the data exactly, without gap or overlap, each as long as its shape says."""
-    if not isinstance(header, dict):
-        return "its header is not a mapping"
-    spans = []
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            begin, end = tensor["data_offsets"]
-            bits = _DTYPE_BITS.get(tensor["dtype"])
-            count = 1
-            for dimension in tensor["shape"]:
-                count *= int(dimension)
-            begin, end = int(begin), int(end)
-        except (KeyError, TypeError, ValueError):
-            return f"the header of tensor {name!r} is malformed"
-        if begin < 0 or end < begin or (bits is not None and count * bits != (end - begin) * 8):
-            return f"tensor {name!r} has {end - begin} bytes, not what its shape says"
-        spans.append((begin, end, name))
-    position = 0
-    for begin, end, name in sorted(spans):
-        if begin != position:
-            return f"there is a gap or an overlap before tensor {name!r}"
-        position = end
-    return "" if position == data_bytes else f"its tensors need {position} bytes, {data_bytes} are there"
-
-
-def _json_problem(path: str) -> str:
-    if os.path.getsize(path) > _MAX_JSON:
-        return f"it is larger than {_MAX_JSON} bytes: declare it with loader none"
-    try:
-        with open(path, "rb") as stream:
-            json.loads(stream.read().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        return f"it is not JSON ({error})"
-    return ""
 
 
 # --- hashing --------------------------------------------------------------------------------------------------
@@ -297,20 +167,25 @@ def matches(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str,
     return found, skipped
 
 
-def collect(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def collect(
+    folder: str, declared: list[dict[str, Any]], share: bool = False
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The artifacts below ``folder``: ``[{path, bytes, sha256, role, loader}]`` and what was left out.
 
     A damaged checkpoint is left out while a sound one matches the same glob; any other damage refuses.
 
+    :param share: other boxes hold the rest of the sharded checkpoints, so that none is complete here.
     :raises Refused: ARTIFACT_MISSING or ARTIFACT_INVALID, naming glob or file.
     """
     try:
         found, skipped = matches(folder, declared)
     except UnsafeName as error:
         raise Refused(ARTIFACT_INVALID, str(error)) from error
+    examined = [examine(folder, entry) for entry in found]
+    incomplete = _sharded_problems(folder, examined, share)
     sound = []
-    for entry in found:
-        problem, artifact = examine(folder, entry)
+    for entry, (problem, artifact) in zip(found, examined):
+        problem = problem or incomplete.get(_sharded_folder(entry), "")
         if not problem:
             sound.append(artifact)
         elif entry["role"] == "checkpoint":
@@ -321,10 +196,36 @@ def collect(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str,
         if not any(artifact["glob"] == wanted["glob"] for artifact in sound):
             damaged = [entry["path"] for entry in found if entry["glob"] == wanted["glob"]]
             if damaged:
-                raise Refused(ARTIFACT_INVALID, f"every file that {wanted['glob']!r} names is damaged: {damaged[:3]}")
+                why = next((line["why"] for line in skipped if line["path"] in damaged), "")
+                what = f"every file that {wanted['glob']!r} names is damaged: {damaged[:3]} ({why})"
+                raise Refused(ARTIFACT_INVALID, what)
             if not _covered(wanted, sound):
                 raise Refused(ARTIFACT_MISSING, f"no artifact matches {wanted['glob']!r}")
     return [{key: value for key, value in artifact.items() if key != "glob"} for artifact in sound], skipped
+
+
+def _sharded_problems(folder: str, examined: list[tuple[str, dict[str, Any]]], share: bool) -> dict[str, str]:
+    """By folder of a sharded format, what makes it no checkpoint: a file that is damaged or missing spoils all."""
+    members: dict[str, list[tuple[str, str]]] = {}
+    for problem, line in examined:
+        unit = _sharded_folder(line)
+        if unit:
+            members.setdefault(unit, []).append((os.path.relpath(line["path"], unit), problem))
+    problems = {}
+    for unit, files in members.items():
+        damaged = next((f"{name}: {problem}" for name, problem in files if problem), "")
+        if not damaged and not share:
+            damaged = sharded.folder_problem(os.path.join(folder, unit), [name for name, _problem in files])
+        problems[unit] = damaged
+    return problems
+
+
+def _sharded_folder(entry: dict[str, Any]) -> str:
+    """The folder that a file of a sharded format belongs to; empty for a file that stands alone."""
+    if entry["loader"] not in SHARDED_LOADERS:
+        return ""
+    unit = _unit_of(entry["path"])
+    return (os.path.dirname(unit) or ".") if unit == entry["path"] else unit
 
 
 def _covered(wanted: dict[str, Any], sound: list[dict[str, Any]]) -> bool:
@@ -387,11 +288,12 @@ def _unit_of(path: str) -> str:
     return path
 
 
-def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The newest checkpoint whose files are all sound, with hashed ``artifacts``; None when there is none."""
+def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]], share: bool = False) -> dict[str, Any] | None:
+    """The newest checkpoint whose files are all sound and there, with hashed ``artifacts``; None when there is none."""
     for unit in checkpoint_units(output, declared):
         examined = [examine(output, entry) for entry in unit["files"]]
-        if all(not problem for problem, _line in examined):
-            files = [{key: value for key, value in line.items() if key != "glob"} for _problem, line in examined]
-            return dict(unit, artifacts=files)
+        if any(problem for problem, _line in examined) or any(_sharded_problems(output, examined, share).values()):
+            continue
+        files = [{key: value for key, value in line.items() if key != "glob"} for _problem, line in examined]
+        return dict(unit, artifacts=files)
     return None

@@ -7,14 +7,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import artifacts, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import artifacts, records, structure, zip_archive
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ from hypothesis import strategies as st
 def torch_zip(step: int = 1) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("archive/data.pkl", json.dumps({"step": step}))
+        archive.writestr("archive/data.pkl", pickle.dumps({"step": step}, 2))
         archive.writestr("archive/data/0", bytes(range(256)) * 8)
     return buffer.getvalue()
 
@@ -32,7 +34,8 @@ def torch_zip(step: int = 1) -> bytes:
 def npz() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("weights.npy", b"\x93NUMPY\x01\x00" + bytes(64))
+        head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (8,), }\n"
+        archive.writestr("weights.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(64))
     return buffer.getvalue()
 
 
@@ -58,7 +61,7 @@ WHOLE: dict[str, Callable[[], bytes]] = {
 def test_a_whole_file_is_sound(tmp_path: Path, loader: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(WHOLE.get(loader, lambda: b"anything")())
-    assert artifacts.check_structure(str(path), loader) == ""
+    assert structure.check_structure(str(path), loader) == ""
 
 
 @pytest.mark.parametrize("loader", list(WHOLE))
@@ -70,7 +73,7 @@ def test_a_file_cut_short_anywhere_is_refused(
     whole = WHOLE[loader]()
     path = tmp_path_factory.mktemp("cut") / "file"
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    assert artifacts.check_structure(str(path), loader) != ""
+    assert structure.check_structure(str(path), loader) != ""
 
 
 @pytest.mark.parametrize("loader", ["torch", "npz"])
@@ -79,15 +82,15 @@ def test_a_flipped_bit_in_the_data_is_refused(tmp_path: Path, loader: str) -> No
     whole[len(whole) // 2 - 20] ^= 1
     path = tmp_path / "file"
     path.write_bytes(whole)
-    assert artifacts.check_structure(str(path), loader) != ""
+    assert structure.check_structure(str(path), loader) != ""
 
 
 def test_zip_files_of_others_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(npz())
-    assert "torch.save" in artifacts.check_structure(str(path), "torch")
+    assert "torch.save" in structure.check_structure(str(path), "torch")
     path.write_bytes(torch_zip())
-    assert "numpy.savez" in artifacts.check_structure(str(path), "npz")
+    assert "numpy.savez" in structure.check_structure(str(path), "npz")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_zip_files_of_others_are_told_apart(tmp_path: Path) -> None:
 def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
-    assert artifacts.check_structure(str(path), "safetensors") != ""
+    assert structure.check_structure(str(path), "safetensors") != ""
 
 
 def test_the_files_of_real_libraries_are_sound(tmp_path: Path) -> None:
@@ -121,8 +124,8 @@ def test_the_files_of_real_libraries_are_sound(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "m.safetensors", metadata={"k": "v"})
     numpy.savez_compressed(tmp_path / "m.npz", x=numpy.arange(5))
     for name, loader in (("m.pt", "torch"), ("m.safetensors", "safetensors"), ("m.npz", "npz")):
-        assert artifacts.check_structure(str(tmp_path / name), loader) == ""
-        assert artifacts.check_structure(str(tmp_path / name), "hf") == ""
+        assert structure.check_structure(str(tmp_path / name), loader) == ""
+        assert structure.check_structure(str(tmp_path / name), "hf") == ""
 
 
 # --- hashing --------------------------------------------------------------------------------------------------
@@ -336,6 +339,81 @@ def test_a_sharded_checkpoint_is_whole_or_not_there(output: Path) -> None:
     found = artifacts.newest_sound_checkpoint(str(output), declared)
     assert found is not None
     assert (found["step"], len(found["artifacts"])) == (10, 2)
+
+
+INDEX = {"weight_map": {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}}
+
+
+def sharded(output: Path, step: int) -> Path:
+    folder = output / "checkpoints" / f"step-{step}"
+    folder.mkdir()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(INDEX))
+    for number in (1, 2):
+        (folder / f"model-0000{number}.safetensors").write_bytes(safetensors())
+    return folder
+
+
+def test_a_sharded_checkpoint_that_lacks_a_shard_loses_to_an_older_whole_one(output: Path) -> None:
+    declared = [{"glob": "checkpoints/step-*/**", "role": "checkpoint", "loader": "hf"}]
+    sharded(output, 10)
+    (sharded(output, 20) / "model-00002.safetensors").unlink()
+    found = artifacts.newest_sound_checkpoint(str(output), declared)
+    assert found is not None
+    assert (found["step"], len(found["artifacts"])) == (10, 3)
+    lines, skipped = artifacts.collect(str(output), declared)
+    assert {os.path.dirname(line["path"]) for line in lines} == {"checkpoints/step-10"}
+    assert {line["path"] for line in skipped} == {
+        "checkpoints/step-20/model-00001.safetensors",
+        "checkpoints/step-20/model.safetensors.index.json",
+    }
+    assert all("model-00002.safetensors of 2 files missing" in line["why"] for line in skipped)
+
+
+def test_a_final_model_in_shards_is_whole_or_refused(output: Path) -> None:
+    declared = [{"glob": "checkpoints/step-10/*", "role": "other", "loader": "hf"}]
+    folder = sharded(output, 10)
+    assert len(artifacts.collect(str(output), declared)[0]) == 3
+    (folder / "model-00001.safetensors").unlink()
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), declared)
+    assert refused.value.code == 22
+    assert "incomplete" in refused.value.what
+
+
+def test_a_glob_that_forgets_the_metadata_of_ranks_is_told_how_to_name_it(output: Path) -> None:
+    (output / "dist").mkdir()
+    (output / "dist" / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(Refused) as refused:
+        artifacts.collect(str(output), [{"glob": "dist/*", "role": "other", "loader": "dcp"}])
+    assert "no .metadata" in refused.value.what
+    assert "'**'" in refused.value.what
+
+
+def test_lines_of_json_are_sound_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n\n{"step": 2}\n')
+    assert structure.check_structure(str(tmp_path / "m.jsonl"), "json") == ""
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"st')
+    assert "not JSON" in structure.check_structure(str(tmp_path / "m.jsonl"), "json")
+
+
+@settings(max_examples=50)
+@given(first=st.binary(max_size=300), second=st.binary(max_size=300))
+def test_checksums_of_pieces_combine_to_that_of_the_whole(first: bytes, second: bytes) -> None:
+    combined = zip_archive.combine(zlib.crc32(first), zlib.crc32(second), len(second))
+    assert combined == zlib.crc32(first + second)
+
+
+@pytest.mark.parametrize("flip", [0, 5_000_000, 20_000_000])
+def test_a_large_part_is_read_in_pieces_by_several_threads(tmp_path: Path, flip: int) -> None:
+    path = tmp_path / "m.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("a/data/0", bytes(range(256)) * 160_000)
+    assert structure.check_structure(str(path), "torch", threads=3) == ""
+    with open(path, "r+b") as stream:
+        stream.seek(1000 + flip)
+        stream.write(b"!")
+    assert "a/data/0 has changed" in structure.check_structure(str(path), "torch", threads=3)
 
 
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_file_that_kills_its_loader_fails_alone(tmp_path: Path, monkeypatch: p
             os.kill(os.getpid(), signal.SIGKILL)
         return {}
 
-    monkeypatch.setitem(load_checks._LEVELS_BEYOND, "json", die)
+    monkeypatch.setitem(load_checks.LOADERS_BEYOND, "json", die)
     files = [{"path": "a.json", "loader": "json"}, {"path": "b.json", "loader": "json"}]
     first, second = load_checks.check_roster(str(tmp_path), files)
     assert not first["ok"]
@@ -160,7 +160,7 @@ def test_the_child_undoes_what_ansible_patched_into_python(tmp_path: Path, monke
         return {"tensors": int(sys.intern is original)}
 
     monkeypatch.setattr(sys, "intern", Patched())
-    monkeypatch.setitem(load_checks._LEVELS_BEYOND, "json", look)
+    monkeypatch.setitem(load_checks.LOADERS_BEYOND, "json", look)
     assert check(tmp_path, "a.json", "json")["tensors"] == 1
     assert sys.intern is not original, "this process keeps Ansible's"
 
@@ -227,6 +227,80 @@ def test_expect_wants_optimizer_and_random_state_of_a_resume_anchor(tmp_path: Pa
     for missing in ("optimizer", "rng"):
         torch.save({key: value for key, value in resume_state().items() if key != missing}, tmp_path / STEP)
         assert "resumed" in check(tmp_path, STEP, "torch", "expect", resume_state=True)["error"]
+
+
+def test_the_checkpoints_of_our_helper_hold_a_resume_state_below_objects(tmp_path: Path) -> None:
+    state = resume_state()
+    objects = {"model": state["model"], "optimizer": state["optimizer"]}
+    torch.save({"step": 400, "objects": objects, "rng": state["rng"]}, tmp_path / STEP)
+    shapes = {"objects.model.weight": [4, 8]}
+    found = check(tmp_path, STEP, "torch", "expect", resume_state=True, shapes=shapes)
+    assert found["ok"], found["error"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "word"),
+    [
+        ({"model.weight": [4, 8], "model.bias": [4]}, ""),
+        ({"model.weight": [8, 4]}, "has the tensor model.weight in shape [4, 8], [8, 4] was expected"),
+        ({"model.head": [1]}, "lacks the tensor model.head"),
+        ({"optimizer.state.0.step": []}, ""),
+    ],
+)
+def test_expect_compares_shapes(checkpoint: Path, shapes: dict[str, Any], word: str) -> None:
+    found = check(checkpoint.parent, STEP, "torch", "expect", shapes=shapes)
+    assert found["ok"] == (not word)
+    assert word in found["error"]
+
+
+@pytest.mark.parametrize("shapes", [["model.weight"], {"w": 4}, {"w": ["x"]}, {"w": [-1]}])
+def test_a_shape_that_is_none_is_refused_before_anything_is_read(shapes: Any) -> None:
+    with pytest.raises(load_checks.BadExpectation, match="shapes"):
+        load_checks.validate_request("expect", {"shapes": shapes})
+
+
+def strange_tensors() -> dict[str, torch.Tensor]:
+    """Layouts in which the numbers do not lie one after the other."""
+    plain = torch.arange(24.0).reshape(4, 6)
+    return {
+        "transposed": plain.t(),
+        "every second": plain[:, ::2],
+        "expanded": torch.ones(1).expand(1000, 1000),
+        "windows": torch.arange(10.0).as_strided((7, 4), (1, 1)),
+        "sparse": torch.eye(5).to_sparse(),
+        "rows": torch.eye(5).to_sparse_csr(),
+        "complex": torch.view_as_complex(torch.ones(3, 2)),
+        "small floats": torch.ones(5).to(torch.float8_e4m3fn),
+        "empty": torch.empty(0, 3),
+        "one": torch.tensor(1.0),
+        "whole numbers": torch.arange(3),
+    }
+
+
+LAYOUTS = ("transposed", "every second", "expanded", "windows", "sparse", "rows", "complex", "small floats", "one")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+@pytest.mark.parametrize("name", [*LAYOUTS, "empty", "whole numbers"])
+def test_every_layout_is_looked_through(tmp_path: Path, name: str) -> None:
+    good = strange_tensors()[name]
+    torch.save({"w": good}, tmp_path / "m.pt")
+    found = check(tmp_path, "m.pt", "torch", "expect")
+    assert found["ok"], found["error"]
+    if name in ("empty", "whole numbers"):
+        return
+    bad = good.clone()
+    values = bad.values() if name == "rows" else bad._values() if name == "sparse" else bad
+    last = tuple(size - 1 for size in values.shape)
+    values[last] = float("nan")
+    torch.save({"w": bad}, tmp_path / "m.pt")
+    assert "NaN or infinity in 1 of 1 tensors (w)" in check(tmp_path, "m.pt", "torch", "expect")["error"]
+
+
+def test_a_tensor_that_shows_its_numbers_for_ever_is_looked_through_once(tmp_path: Path) -> None:
+    endless = torch.ones(2_000_000).as_strided((1_000_000, 1_000_000), (1, 1))
+    torch.save({"w": endless}, tmp_path / "m.pt")
+    assert check(tmp_path, "m.pt", "torch", "expect")["ok"]
 
 
 def test_expect_binds_the_newest_checkpoint_of_each_cell(tmp_path: Path) -> None:
