@@ -4,15 +4,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, transfer
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    carrier,
+    delivery,
+    destination,
+    object_client,
+    roster,
+    transfer,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 PEER = "tenant.gpu.checked_sync_peer"
+# Where the runner says that it reads how far transfers are.
+PROGRESS_FILE = "TENANT_PROGRESS_FILE"
+UPLOADER = "tenant.gpu.object_upload"
+SSH_FAILED = 255
 # What a code tree never needs on the box.
 DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible"]
 
@@ -20,7 +34,7 @@ DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansib
 class ActionModule(ControllerAction):
     TRANSFERS_FILES = True
     ARGUMENT_SPEC = {
-        "direction": {"type": "str", "required": True, "choices": ["pull", "push"]},
+        "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},
         "dest": {"type": "str", "required": True},
         "dest_root": {"type": "str", "default": ""},
@@ -30,8 +44,22 @@ class ActionModule(ControllerAction):
         "extra": {"type": "str", "choices": ["report", "quarantine", "refuse"]},
         "transport": {"type": "str", "choices": ["auto", "rsync", "stream"], "default": "auto"},
         "endpoint": {"type": "str", "choices": ["auto", "direct", "proxy"], "default": "auto"},
+        "object_store": {
+            "type": "dict",
+            "apply_defaults": True,
+            "options": {
+                "endpoint_url": {"type": "str", "default": ""},
+                "region": {"type": "str", "default": ""},
+                "profile": {"type": "str", "default": ""},
+                "addressing": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+                "verify": {"type": "str", "choices": ["reread", "provider_checksum"], "default": "reread"},
+                "connections": {"type": "int", "default": 32},
+            },
+        },
+        "via": {"type": "str", "default": ""},
         "proxy_limit_bytes": {"type": "int", "default": 64 * 1024 * 1024},
         "reserve_bytes": {"type": "int", "default": 64 * 1024 * 1024},
+        "inode_cap": {"type": "int", "default": 0},
         "bandwidth_limit_kib": {"type": "int", "default": 0},
         "stall_timeout_s": {"type": "int", "default": 60},
         "deadline_s": {"type": "int", "default": 6 * 3600},
@@ -39,14 +67,22 @@ class ActionModule(ControllerAction):
         "resends": {"type": "int", "default": 2},
         "first_wait_s": {"type": "float", "default": 2.0},
     }
-    VALIDATION = {"required_if": [("direction", "pull", ("manifest",))]}
+    VALIDATION = {"required_if": [("direction", "pull", ("manifest",)), ("direction", "store", ("manifest",))]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         self.box = str(task_vars.get("inventory_hostname", ""))
+        if params["direction"] in ("store", "fetch"):
+            return self._through_objects(params, task_vars)
+        if params["via"] and params["direction"] == "pull" and self._is_proxied(params["endpoint"], task_vars):
+            order = self._object_order(params, params["via"])
+            missing = object_transfer.missing_here(order)
+            if destination.proxy_problem(missing, params["proxy_limit_bytes"]):
+                source = self._on_box(params["src"])
+                return object_transfer.through_store(order, source, self._sender(task_vars), self._report())
         order = self._order(params)
         proxied = self._is_proxied(params["endpoint"], task_vars)
         far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxied)
-        return checked_transfer.run(order, far)
+        return checked_transfer.run(order, far, self._report())
 
     # --- the order ------------------------------------------------------------------------------------------------
 
@@ -54,8 +90,7 @@ class ActionModule(ControllerAction):
         pull = params["direction"] == "pull"
         near = os.path.abspath(os.path.expanduser(params["dest" if pull else "src"]))
         far = params["src" if pull else "dest"]
-        if not os.path.isabs(far) or "\0" in far or "\n" in far:
-            raise self._refusal(f"{far!r} is not an absolute path on the box", "Give the full path")
+        self._on_box(far)
         manifest = self._manifest(params["manifest"]) if pull else None
         return checked_transfer.Order(
             pull=pull,
@@ -67,12 +102,80 @@ class ActionModule(ControllerAction):
             extra=params["extra"] or ("quarantine" if pull else "report"),
             transport=params["transport"],
             reserve_bytes=params["reserve_bytes"],
+            inode_cap=params["inode_cap"],
             proxy_limit_bytes=params["proxy_limit_bytes"],
             deadline_s=params["deadline_s"],
             wishes=transfer.RsyncWishes(params["stall_timeout_s"], params["bandwidth_limit_kib"]),
             patience=carrier.Patience(params["retries"], params["resends"], params["first_wait_s"]),
             check_mode=self.check_mode,
         )
+
+    def _on_box(self, path: str) -> str:
+        if not os.path.isabs(path) or "\0" in path or "\n" in path:
+            raise self._refusal(f"{path!r} is not an absolute path on the box", "Give the full path")
+        return path
+
+    # --- an object store ------------------------------------------------------------------------------------------
+
+    def _through_objects(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if params["direction"] == "fetch":
+            return object_transfer.fetch(self._object_order(params, params["src"]), self._report())
+        if params["extra"] == "quarantine":
+            raise self._refusal("nothing is moved aside in an object store", "Set extra to report or to refuse")
+        order = self._object_order(params, params["dest"])
+        return object_transfer.store(order, self._sender(task_vars), self._report())
+
+    def _object_order(self, params: dict[str, Any], uri: str) -> object_transfer.Order:
+        """The order of any route through an object store; its folder is on the box with direction store."""
+        store = params["direction"] == "store"
+        settings = params["object_store"]
+        if not 1 <= settings["connections"] <= 256:
+            raise self._refusal("object_store.connections is not a number from 1 to 256", "Choose 32, or leave it out")
+        here = "" if store else os.path.abspath(os.path.expanduser(params["dest"]))
+        return object_transfer.Order(
+            location=object_client.locate(uri, settings),
+            folder=self._on_box(params["src"]) if store else here,
+            manifest=self._manifest(params["manifest"]) if params["manifest"] else None,
+            box=self.box,
+            verify=settings["verify"],
+            folder_root="" if store else os.path.expanduser(params["dest_root"]),
+            extra=params["extra"] or ("report" if store else "quarantine"),
+            reserve_bytes=params["reserve_bytes"],
+            connections=settings["connections"],
+            deadline_s=params["deadline_s"],
+            stall_timeout_s=params["stall_timeout_s"],
+            retries=params["retries"],
+            resends=params["resends"],
+            first_wait_s=params["first_wait_s"],
+            check_mode=self.check_mode,
+        )
+
+    def _sender(self, task_vars: dict[str, Any]) -> Any:
+        """Asks the box to hash and send. What it is asked holds presigned URLs, so nothing of it is shown."""
+
+        def ask(order: dict[str, Any]) -> dict[str, Any]:
+            arguments = {"order": json.dumps(order)}
+            try:
+                answer = self._execute_module(module_name=UPLOADER, module_args=arguments, task_vars=task_vars)
+            except AnsibleConnectionFailure as error:
+                raise self._lost() from error
+            ended = answer.get("rc")
+            if answer.get("unreachable") or (isinstance(ended, int) and (ended < 0 or ended == SSH_FAILED)):
+                # The ssh client failed or was killed; the box's own program ends with another status.
+                raise self._lost()
+            if answer.get("failed"):
+                what = f"the box could not send: {str(answer.get('msg', 'no reason given'))[:300]}"
+                raise TenantFailure(
+                    "config", what, box=self.box, safe="What arrived in the store is kept", fix="See what it names"
+                )
+            return dict(answer)
+
+        return ask
+
+    def _lost(self) -> TenantFailure:
+        what = "the connection to the box was lost"
+        fix = "Run the same task again, it continues"
+        return TenantFailure("unreachable", what, box=self.box, safe="What arrived in the store is kept", fix=fix)
 
     def _manifest(self, record: dict[str, Any]) -> roster.Manifest:
         try:
@@ -99,6 +202,24 @@ class ActionModule(ControllerAction):
             return endpoint == "proxy"
         located = (task_vars.get("ansible_facts") or {}).get("box_endpoint") or {}
         return located.get("proxy") is True
+
+    def _report(self) -> Any:
+        """Appends each report as a line to the file that the runner watches, where there is one."""
+        path = os.environ.get(PROGRESS_FILE)
+        if not path:
+            return None
+
+        def report(counts: dict[str, Any]) -> None:
+            line = json.dumps({"box": self.box, **counts}) + "\n"
+            with contextlib.suppress(OSError):  # nobody watching is no reason to stop
+                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    # One write for one line: several boxes append to one file.
+                    os.write(descriptor, line.encode("utf-8"))
+                finally:
+                    os.close(descriptor)
+
+        return report
 
     # --- the box --------------------------------------------------------------------------------------------------
 

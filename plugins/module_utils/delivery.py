@@ -8,28 +8,44 @@ outside that folder was right when it was put there.
 
 from __future__ import annotations
 
+import ctypes
 import fnmatch
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import time
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
-from .box.records import fsync_directory
+from .destination import confine, room
 from .roster import (
-    INCOMING,
     QUARANTINE,
     RESERVED,
+    BadManifest,
     Mismatch,
     RosterFile,
-    check_file,
-    check_files,
     check_path,
     extra_files,
-    hash_regular_file,
+    not_regular,
+    parse_files,
+)
+from .settling import (
+    EVIDENCE,
+    LEADS_OUT,
+    MISSING,
+    TEMPORARY,
+    Evidence,
+    as_dicts,
+    by_folder,
+    check_files,
+    hash_tree_files,
+    name_of,
+    open_folder,
+    settle,
+    staging,
 )
 from .transfer import modern_rsync
 
@@ -45,7 +61,7 @@ def scan_tree(root: str, excludes: Sequence[str] = ()) -> tuple[RosterFile, ...]
     """
     if not os.path.isdir(root):
         raise UnsafeTree(f"{root} is not a folder")
-    found = []
+    found: list[str] = []
     for folder, folders, names in os.walk(root, onerror=_raise):
         prefix = "" if folder == root else os.path.relpath(folder, root) + "/"
         folders[:] = sorted(name for name in folders if not _excluded(prefix + name, excludes))
@@ -55,8 +71,9 @@ def scan_tree(root: str, excludes: Sequence[str] = ()) -> tuple[RosterFile, ...]
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         if links:
             raise UnsafeTree(f"{prefix}{links[0]} is a symlink: links are never sent; replace it or exclude it")
-        found += [_scan_file(root, prefix + name) for name in sorted(names) if not _excluded(prefix + name, excludes)]
-    return tuple(sorted(found, key=lambda file: file.path))
+        found += [_sendable(prefix + name) for name in sorted(names) if not _excluded(prefix + name, excludes)]
+    found.sort()
+    return tuple(_scanned(path, *facts) for path, facts in zip(found, hash_tree_files(root, found)))
 
 
 def _raise(error: OSError) -> None:
@@ -68,26 +85,17 @@ def _excluded(path: str, excludes: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(path, pattern) for pattern in excludes)
 
 
-def _scan_file(root: str, path: str) -> RosterFile:
+def _sendable(path: str) -> str:
     try:
-        whole = os.path.join(root, check_path(path))
-        size, sha256 = hash_regular_file(whole)
-        executable = bool(os.stat(whole).st_mode & stat.S_IXUSR)
+        return check_path(path)
     except UnsafeName as error:
         raise UnsafeTree(str(error)) from error
-    except ValueError as error:
-        raise UnsafeTree(f"{path} {error}: only regular files that stand still are sent") from error
+
+
+def _scanned(path: str, what: str, size: int, sha256: str, executable: bool) -> RosterFile:
+    if what:
+        raise UnsafeTree(f"{path} {what}: only regular files that stand still are sent")
     return RosterFile(path, size, sha256, executable=executable)
-
-
-def room(root: str) -> dict[str, Any]:
-    """Free bytes and inodes where ``root`` is or will be; free_inodes is -1 where they are not counted."""
-    existing = os.path.abspath(root)
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
-    numbers = os.statvfs(existing)
-    inodes = numbers.f_favail if numbers.f_files else -1
-    return {"path": existing, "free_bytes": numbers.f_bavail * numbers.f_frsize, "free_inodes": inodes}
 
 
 def survey(root: str, files: Sequence[RosterFile]) -> tuple[list[str], list[str]]:
@@ -100,27 +108,32 @@ def survey(root: str, files: Sequence[RosterFile]) -> tuple[list[str], list[str]
 
 def offered(root: str, files: Sequence[RosterFile]) -> list[Mismatch]:
     """What keeps ``files`` from being fetched from ``root``, by type and size alone: the hashes come later."""
-    return [mismatch for mismatch in (_offered(root, file) for file in files) if mismatch is not None]
+    found = []
+    for parent, group in by_folder(files):
+        try:
+            folder = open_folder(root, parent)
+        except UnsafeName:
+            found += [Mismatch(file.path, LEADS_OUT) for file in group]
+            continue
+        except OSError:
+            found += [Mismatch(file.path, MISSING) for file in group]
+            continue
+        try:
+            problems = [(file, _offer_problem(folder, file)) for file in group]
+        finally:
+            os.close(folder)
+        found += [Mismatch(file.path, what) for file, what in problems if what]
+    return found
 
 
-def _offered(root: str, file: RosterFile) -> Mismatch | None:
+def _offer_problem(folder: int, file: RosterFile) -> str:
     try:
-        facts = os.lstat(inside(root, file.path))
-    except UnsafeName:
-        return Mismatch(file.path, "leads out of its folder through a symlink")
+        facts = os.stat(name_of(file), dir_fd=folder, follow_symlinks=False)
     except OSError:
-        return Mismatch(file.path, "is missing")
-    if stat.S_ISLNK(facts.st_mode):
-        return Mismatch(file.path, "is a symlink")
-    if not stat.S_ISREG(facts.st_mode):
-        return Mismatch(file.path, "is not a regular file")
-    if facts.st_size != file.bytes:
-        return Mismatch(file.path, f"has {facts.st_size} bytes, the manifest says {file.bytes}")
-    return None
-
-
-def staging(root: str) -> str:
-    return os.path.join(root, INCOMING)
+        return MISSING
+    if facts.st_size != file.bytes and stat.S_ISREG(facts.st_mode):
+        return f"has {facts.st_size} bytes, the manifest says {file.bytes}"
+    return not_regular(facts.st_mode)
 
 
 def open_staging(root: str, files: Iterable[RosterFile]) -> str:
@@ -129,76 +142,54 @@ def open_staging(root: str, files: Iterable[RosterFile]) -> str:
     if os.path.islink(folder):
         raise UnsafeTree(f"{folder} is a symlink: remove it")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    for parent in sorted({os.path.dirname(file.path) for file in files}):
+    os.makedirs(os.path.join(folder, TEMPORARY), mode=0o700, exist_ok=True)
+    for parent in sorted({file.path.rpartition("/")[0] for file in files}):
         if parent:
             os.makedirs(inside(folder, parent), exist_ok=True)
     return folder
 
 
-def settle(root: str, files: Sequence[RosterFile]) -> tuple[list[str], list[Mismatch]]:
-    """Move every staged file whose bytes are right to its place; (paths moved, what is wrong with the others).
-
-    A wrong file is removed from the staging folder, so that it is not taken for a good beginning.
-    """
-    folder = staging(root)
-    settled: list[str] = []
-    mismatches: list[Mismatch] = []
-    for file in files:
-        mismatch = check_file(folder, file) or _move(folder, root, file)
-        if mismatch is None:
-            settled.append(file.path)
-        else:
-            mismatches.append(mismatch)
-            _discard(folder, file)
-    for parent in sorted({os.path.dirname(path) for path in settled}):
-        fsync_directory(os.path.join(root, parent))
-    return settled, mismatches
-
-
-def _move(folder: str, root: str, file: RosterFile) -> Mismatch | None:
+def read_evidence(root: str) -> Evidence:
+    """What the receiving end of a stream noted while it hashed; nothing when there is no such note, or a broken one."""
     try:
-        source, target = inside(folder, file.path), inside(root, file.path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        _make_durable(source, file.executable)
-        os.replace(source, target)
-    except UnsafeName:
-        return Mismatch(file.path, "leads out of its folder through a symlink")
-    except OSError as error:
-        return Mismatch(file.path, f"cannot be put in its place ({error.strerror})")
-    return None
-
-
-def _make_durable(path: str, executable: bool) -> None:
-    """Bytes on disk before the name says that they are; permissions are ours, never the sender's."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, (0o777 if executable else 0o666) & ~_umask())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
-
-
-def _discard(folder: str, file: RosterFile) -> None:
-    try:
-        path = inside(folder, file.path)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
-    except UnsafeName:
-        # A planted symlink leads out: the whole staging folder is suspect, and removing it follows no link.
-        shutil.rmtree(folder, ignore_errors=True)
+        with open(os.path.join(staging(root), EVIDENCE), "rb") as stream:
+            notes = json.loads(stream.read().decode("ascii"))
+        return {(int(dev), int(ino), int(size), int(time_ns)): str(sha) for (dev, ino, size, time_ns), sha in notes}
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def close_staging(root: str) -> None:
     """Remove the staging folder and what is left in it; symlinks are removed, not followed."""
     shutil.rmtree(staging(root), ignore_errors=True)
+
+
+def flush(root: str) -> None:
+    """Every byte under ``root`` on its disk before this returns, so that a record may say that it is there."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is not None:
+            # One call for the whole filesystem: thousands of files cost one wait, not thousands.
+            if syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), root)
+            return
+    finally:
+        os.close(descriptor)
+    _flush_each(root)
+
+
+def _flush_each(root: str) -> None:
+    for folder, _folders, names in os.walk(root):
+        for path in [os.path.join(folder, name) for name in names] + [folder]:
+            if os.path.islink(path):
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def quarantine(root: str, paths: Sequence[str]) -> str:
@@ -238,33 +229,26 @@ def rsync_problem() -> str:
     return "" if modern_rsync(answer.stdout) else "the rsync here is not version 3 (package rsync)"
 
 
-def confine(root: str, within: str) -> None:
-    """UnsafeTree unless ``root``, symlinks followed, lies in ``within``. An empty ``within`` confines nothing."""
-    if not os.path.isabs(root):
-        raise UnsafeTree(f"{root} is not an absolute path")
-    real, outer = os.path.realpath(root), os.path.realpath(within) if within else "/"
-    if real != outer and not real.startswith(outer.rstrip("/") + "/"):
-        raise UnsafeTree(f"{root} is not inside {within}")
-
-
 def answer_offer(root: str, files: Sequence[RosterFile]) -> dict[str, Any]:
     """For a sender: what keeps it from sending ``files``, and by which means it could."""
     mismatches = offered(root, files)
     return {"mismatches": as_dicts(mismatches), "rsync_problem": rsync_problem(), "python": sys.executable}
 
 
-def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool) -> dict[str, Any]:
+def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool, inode_cap: int = 0) -> dict[str, Any]:
     """For a receiver: what is right already, what is extra, what room there is. Opens the staging folder unless dry."""
     confine(root, within)
     good, extra = survey(root, files)
-    wanted = [file for file in files if file.path not in set(good)]
-    if wanted and not dry:
+    right = set(good)
+    wanted = [file for file in files if file.path not in right]
+    found = room(root, wanted, dry, inode_cap)
+    if wanted and not dry and not found["problem"]:
         os.makedirs(root, exist_ok=True)
         open_staging(root, wanted)
     return {
         "good": good,
         "extra": extra,
-        "room": room(root),
+        "room": found,
         "staging": staging(root),
         "rsync_problem": rsync_problem(),
         "python": sys.executable,
@@ -274,7 +258,7 @@ def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool
 def answer_settle(root: str, files: Sequence[RosterFile], within: str, aside: Sequence[str]) -> dict[str, Any]:
     """For a receiver: settle, and once nothing is missing set ``aside`` extra files and close the staging folder."""
     confine(root, within)
-    settled, mismatches = settle(root, files)
+    settled, mismatches = settle(root, files, read_evidence(root))
     moved_to = ""
     if not mismatches:
         extra = set(extra_files(root, files)) if aside else set()
@@ -283,5 +267,23 @@ def answer_settle(root: str, files: Sequence[RosterFile], within: str, aside: Se
     return {"settled": settled, "mismatches": as_dicts(mismatches), "quarantine": moved_to}
 
 
-def as_dicts(mismatches: Iterable[Mismatch]) -> list[dict[str, str]]:
-    return [{"path": mismatch.path, "what": mismatch.what} for mismatch in mismatches]
+def _named(entry: Mapping[str, Any]) -> RosterFile:
+    path, size = entry.get("path"), entry.get("bytes")
+    if not isinstance(path, str) or not isinstance(size, int):
+        raise BadManifest("a file entry has no path or no size")
+    return RosterFile(path, size, "")
+
+
+def answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What the module ``checked_sync_peer`` answers. UnsafeTree, BadDestination, BadManifest, OSError."""
+    root = params["root"]
+    if params["op"] == "offer":
+        # Only looked at, so that what the controller has checked already need not be checked again.
+        return dict(answer_offer(root, [_named(entry) for entry in params["files"]]), changed=False)
+    files = parse_files(params["files"])
+    if params["op"] == "survey":
+        return dict(answer_survey(root, files, params["within"], check_mode, params["inode_cap"]), changed=False)
+    if check_mode:
+        return {"changed": bool(files), "settled": [], "mismatches": [], "quarantine": ""}
+    found = answer_settle(root, files, params["within"], params["aside"])
+    return dict(found, changed=bool(found["settled"] or found["quarantine"]))

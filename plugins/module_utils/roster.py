@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
@@ -17,9 +19,17 @@ from .box.artifacts import FileChanged, hash_stable
 from .box.names import UnsafeName, check_name, check_relative_path, inside
 
 MANIFEST_NAME = "manifest.json"
+# What begins so belongs to the transfer, in whatever folder and however a filesystem folds it.
+RESERVED_PREFIX = ".tenant-"
 INCOMING = ".tenant-incoming"
 QUARANTINE = ".tenant-quarantine"
-RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE])
+LOCK = ".tenant-lock"
+RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE, LOCK])
+# More files than any run has, few enough to be held in memory many times over.
+MAX_FILES = 1_000_000
+# The largest offset that any filesystem takes.
+MAX_BYTES = 2**63 - 1
+_KINDS = {stat.S_IFLNK: "a symlink", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -106,22 +116,33 @@ def parse_manifest(record: object, where: str = "the manifest") -> Manifest:
 
 
 def parse_files(entries: object, where: str = "the roster") -> tuple[RosterFile, ...]:
-    """The files of a roster. BadManifest for unsafe, reserved or colliding paths, or a malformed entry."""
+    """The files of a roster. BadManifest for paths that are unsafe or collide, absurd sizes, bad entries."""
     if not isinstance(entries, list):
         raise BadManifest(f"{where}: files is not a list")
+    if len(entries) > MAX_FILES:
+        raise BadManifest(f"{where} lists {len(entries)} files, more than {MAX_FILES}: pack them into archives")
     files = tuple(_parse_file(entry, where) for entry in entries)
+    total = sum(file.bytes for file in files)
+    if total > MAX_BYTES:
+        raise BadManifest(f"{where} claims {total} bytes in all, more than any filesystem holds")
     _refuse_collisions(files, where)
     return files
 
 
 def check_path(path: object) -> str:
-    """``path`` if it is safe and is text that every side spells alike; else UnsafeName."""
+    """``path`` if it is safe and not one that the transfer itself uses; else UnsafeName."""
     checked = check_relative_path(path)
-    try:
-        checked.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UnsafeName(f"path {checked!a} is not UTF-8") from error
+    parts = checked.split("/")
+    if parts[0] in RESERVED or any(fold(part).startswith(RESERVED_PREFIX) for part in parts):
+        raise UnsafeName(f"the path {checked!a} has a reserved name")
     return checked
+
+
+def fold(name: str) -> str:
+    """One text for all spellings that a filesystem without case, or without Unicode normalisation, takes for one."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def _parse_file(entry: object, where: str) -> RosterFile:
@@ -131,17 +152,25 @@ def _parse_file(entry: object, where: str) -> RosterFile:
         path = check_path(entry.get("path"))
     except UnsafeName as error:
         raise BadManifest(f"{where}: {error}") from error
-    if path.split("/")[0] in RESERVED:
-        raise BadManifest(f"{where}: {path!r} is a reserved name")
     size, sha256 = _count(entry.get("bytes")), entry.get("sha256")
     if size is None:
-        raise BadManifest(f"{where}: {path!r} has no usable size: {entry.get('bytes')!r}")
+        raise BadManifest(f"{where}: {path!r} has no usable size: {_shown(entry.get('bytes'))}")
+    if size > MAX_BYTES:
+        raise BadManifest(f"{where}: {path!r} claims {_shown(size)} bytes, more than any filesystem holds")
     if not isinstance(sha256, str) or not is_sha256(sha256):
-        raise BadManifest(f"{where}: {path!r} has no usable sha256: {sha256!r}")
+        raise BadManifest(f"{where}: {path!r} has no usable sha256: {_shown(sha256)}")
     role, loader = entry.get("role", "other"), entry.get("loader", "none")
     if not isinstance(role, str) or not isinstance(loader, str):
         raise BadManifest(f"{where}: role and loader of {path!r} must be text")
     return RosterFile(path, size, sha256, role, loader, entry.get("executable") is True)
+
+
+def _shown(value: object) -> str:
+    """A stranger's value, bounded."""
+    try:
+        return ascii(value)[:80]
+    except ValueError:  # more digits than Python turns into text
+        return "a number without end"
 
 
 def _refuse_collisions(files: Sequence[RosterFile], where: str) -> None:
@@ -151,11 +180,32 @@ def _refuse_collisions(files: Sequence[RosterFile], where: str) -> None:
         if file.path in paths:
             raise BadManifest(f"{where}: {file.path!r} is listed twice")
         paths.add(file.path)
+    both = sorted(paths & folders_of(files))
+    if both:
+        raise BadManifest(f"{where}: {both[0]!r} is both a file and a folder")
+
+
+def folders_of(files: Iterable[RosterFile]) -> set[str]:
+    """Every folder, at every depth, that the paths of ``files`` lead through."""
+    folders: set[str] = set()
     for file in files:
-        parts = file.path.split("/")
-        for depth in range(1, len(parts)):
-            if "/".join(parts[:depth]) in paths:
-                raise BadManifest(f"{where}: {'/'.join(parts[:depth])!r} is both a file and a folder")
+        folder = file.path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def folded_twins(files: Sequence[RosterFile]) -> list[tuple[str, str]]:
+    """Pairs of paths in one folder that are one path where names are folded; our own names count too."""
+    spelled: dict[tuple[str, str], str] = {("", fold(name)): name for name in RESERVED}
+    twins = []
+    for path in sorted(folders_of(files) | {file.path for file in files}):
+        folder, _slash, name = path.rpartition("/")
+        first = spelled.setdefault((folder, fold(name)), path)
+        if first != path:
+            twins.append((first, path))
+    return twins
 
 
 def _count(value: object) -> int | None:
@@ -172,16 +222,29 @@ def read_manifest(root: str) -> Manifest:
         raise BadManifest(str(error)) from error
 
 
+def not_regular(mode: int) -> str:
+    """What a thing of this ``st_mode`` is, completing "<path> …"; empty for a regular file."""
+    return "" if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'a device')}"
+
+
 def hash_regular_file(path: str) -> tuple[int, str]:
-    """(bytes, SHA-256) of a regular file. ValueError, completing "<path> …", for whatever is not one or changes."""
+    """(bytes, SHA-256) of a regular file. ValueError, completing "<path> …", for whatever is not one or changes.
+
+    How many names a file has does not matter: checkpoint writers link ``latest`` to a step, and caches link everything.
+    A link leads to bytes of the machine it lies on, which the machine could send anyway, and what arrives is a copy.
+    """
     try:
+        # Looked at before it is opened: opening alone can start something, if it is a device.
+        problem = not_regular(os.lstat(path).st_mode)
+        if problem:
+            raise ValueError(problem)
         return hash_stable(path)
     except FileNotFoundError as error:
         raise ValueError("is missing") from error
     except FileChanged as error:
         raise ValueError("changed while it was read") from error
     except UnsafeName as error:
-        raise ValueError("is a symlink" if os.path.islink(path) else "is not a regular file") from error
+        raise ValueError("was replaced by something else while it was read") from error
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Planning a transfer: argument vectors, room, and what a failed attempt means. Pure; nothing here touches a disk.
+"""Planning a transfer: argument vectors, and what a failed attempt means. Pure; nothing here touches a disk.
 
 The far end is hostile: it gets a fixed argument vector, only paths of a validated roster are asked for, and neither
 links, devices, owners nor permissions are taken from it.
@@ -8,19 +8,25 @@ links, devices, owners nor permissions are taken from it.
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from .failures import TenantFailure
 from .roster import RosterFile
+from .settling import TEMPORARY
 
 PARTIAL_DIR = ".tenant-partial"
 # Below this, riding on the play's open connection is cheaper than a handshake; above it, its compression costs more.
 BULK_BYTES = 32 * 1024 * 1024
 _HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.:\[\]-]{0,252}\Z")
 _STATISTIC = re.compile(rb"^Literal data: ([0-9,.]+) bytes", re.MULTILINE)
+_TEXT_ENDINGS = (".txt", ".log", ".out", ".err", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".xml")
+_TEXT_ROLES = ("log", "metrics")
+# Less text than this crosses the wire sooner than it is worth a connection of its own.
+_WORTH_COMPRESSING = 4 * 1024 * 1024
 _KEY_PROBLEM = re.compile(
     r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known"
 )
@@ -49,6 +55,7 @@ _FINAL = {
     22: "not enough memory",
 }
 NO_RSYNC_THERE = 127
+_BY_SIGNAL = 128
 
 
 @dataclass(frozen=True)
@@ -147,20 +154,31 @@ def far_argv(link: Link, command: Sequence[str], own_connection: bool = False) -
 
 @dataclass(frozen=True)
 class RsyncWishes:
-    """``stall_timeout_s``: seconds without data; ``limit_kib``: KiB/s, 0 for no limit."""
+    """``stall_timeout_s``: seconds without data; ``limit_kib``: KiB/s, 0 for no limit; ``compress``: on the wire."""
 
     stall_timeout_s: int
     limit_kib: int = 0
+    compress: bool = False
 
 
-def rsync_argv(link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool) -> list[str]:
-    """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o, -g nor -z.
+def rsync_argv(
+    link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool, followed: bool = False
+) -> list[str]:
+    """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o nor -g.
 
     ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept.
+    The receiver's umask does the rest of the permissions.
+
+    :param followed: write in one folder, where the file that grows is found; small files are not worth it.
     """
     argv = ["rsync", "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-times", "--secluded-args", "--stats"]
     argv += [f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
-    argv += ["--chmod=Du=rwx,Fu=rw"]
+    argv += [f"--temp-dir={TEMPORARY}"] if followed else []
+    argv += ["--chmod=Du=rwx,F0666", "--no-human-readable"]
+    # Names come in blocks: each write of rsync's would wake this process up.
+    argv += ["--out-format=%n", "--8-bit-output", "--outbuf=B"] if pull else ["--info=progress2"]
+    if wishes.compress:
+        argv.append("--compress")
     if wishes.limit_kib:
         argv.append(f"--bwlimit={wishes.limit_kib}")
     if not link.is_local:
@@ -184,6 +202,15 @@ def files_from(files: Iterable[RosterFile]) -> bytes:
     return b"\0".join(file.path.encode("utf-8") for file in files) + b"\0"
 
 
+def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[RosterFile]]:
+    """(text that is worth compressing on its way, the rest). Checkpoints and archives only lose time by it."""
+    text = [file for file in files if file.role in _TEXT_ROLES or file.path.lower().endswith(_TEXT_ENDINGS)]
+    if sum(file.bytes for file in text) < _WORTH_COMPRESSING:
+        return [], list(files)
+    chosen = {file.path for file in text if file.role != "checkpoint"}
+    return [file for file in files if file.path in chosen], [file for file in files if file.path not in chosen]
+
+
 def literal_bytes(stdout: bytes) -> int | None:
     """Bytes of file data that crossed the wire, from ``--stats``; None when it does not say."""
     match = _STATISTIC.search(stdout)
@@ -204,6 +231,24 @@ class Attempt:
     reason: str = ""
     again: bool = False
     wire_bytes: int | None = None
+    kind: str = "unreachable"
+
+
+def _full(transport: str, status: int) -> Attempt:
+    """Waiting makes no room, and the connection is not to blame."""
+    return Attempt(transport, status, "the destination is full", kind="config")
+
+
+def judge_error(transport: str, error: OSError) -> Attempt:
+    """What an error of this machine's own disk means."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _full(transport, 1)
+    where = f"{error.filename}: " if error.filename else ""
+    return Attempt(transport, 1, f"{where}{error.strerror}", kind="config")
+
+
+def _says_full(stderr: bytes) -> bool:
+    return b"No space left on device" in stderr or b"Disk quota exceeded" in stderr
 
 
 def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
@@ -213,10 +258,13 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
         return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
     if _KEY_PROBLEM.search(tail):
         return Attempt("rsync", status, f"the box's host key is not the pinned one ({tail})")
-    if status == 11 and "No space left" in tail:
-        return Attempt("rsync", status, "the destination is full")
+    if _says_full(stderr):
+        return _full("rsync", status)
     if status < 0:
         return Attempt("rsync", status, f"rsync was killed by signal {-status}", again=True)
+    if _BY_SIGNAL < status < 255:
+        # How a shell says it; a box that runs out of memory ends programs so.
+        return Attempt("rsync", status, f"the box's rsync was killed by signal {status - _BY_SIGNAL}", again=True)
     reason = _TRANSIENT.get(status) or _FINAL.get(status) or f"rsync ended with {status}"
     return Attempt("rsync", status, f"{reason} ({tail})" if tail else reason, again=status in _TRANSIENT)
 
@@ -231,6 +279,8 @@ def judge_ssh(status: int, stderr: bytes, reason: str) -> Attempt:
     tail = _tail(stderr)
     if _KEY_PROBLEM.search(tail):
         return Attempt("stream", status, f"the box's host key is not the pinned one ({tail})")
+    if _says_full(stderr):
+        return _full("stream", status)
     return Attempt("stream", status, f"{reason} ({tail})" if tail else reason, again=True)
 
 
@@ -240,32 +290,6 @@ def back_off(first_s: float, cap_s: float = 60.0) -> Iterator[float]:
     while True:
         yield min(wait, cap_s)
         wait *= 2
-
-
-def room_problem(files: Sequence[RosterFile], room: Mapping[str, int], reserve_bytes: int) -> str:
-    """Why ``files`` do not fit where ``room`` was measured; empty when they do.
-
-    ``room``: free_bytes, and free_inodes or -1 where the filesystem does not count them.
-    """
-    wanted = sum(file.bytes for file in files)
-    if wanted + reserve_bytes > room["free_bytes"]:
-        return (
-            f"{wanted} bytes are to come and {reserve_bytes} to stay free, but only {room['free_bytes']} are free "
-            f"at {room.get('path', 'the destination')}"
-        )
-    folders = {file.path.rsplit("/", 1)[0] for file in files if "/" in file.path}
-    inodes = len(files) + len(folders) + 16
-    if 0 <= room["free_inodes"] < inodes:
-        return f"{inodes} inodes are needed, but only {room['free_inodes']} are free at {room.get('path', '')}"
-    return ""
-
-
-def proxy_problem(files: Sequence[RosterFile], limit_bytes: int) -> str:
-    """Why these files should not go through a proxied connection; empty when they may."""
-    wanted = sum(file.bytes for file in files)
-    if wanted <= limit_bytes:
-        return ""
-    return f"{wanted} bytes would go through the platform's ssh proxy, which is meant for {limit_bytes} at most"
 
 
 def lacks_far_rsync(attempt: Attempt) -> bool:

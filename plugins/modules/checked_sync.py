@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: checked_sync
-short_description: Bring files home from a box, or send them there, proven by hash
+short_description: Bring files home from a box, send them there or to an object store, proven by hash
 version_added: 0.1.0
 description:
   - Pulls the files of a manifest from a box, or pushes a folder to it, over the play's own ssh connection settings.
@@ -16,20 +16,37 @@ description:
   - A cut transfer is continued where it was cut, by this task while its patience lasts, and by the next run of it.
   - Only paths of a validated roster are asked for. Symlinks, devices, owners and permissions are never taken from the
     other side, and no path leads out of the destination.
+  - Hashes are computed while bytes arrive, on every core, and a file is in its place as soon as it is proven.
+  - Where the transfer has a connection of its own, which it has from 32 MiB on, checkpoints and archives cross it
+    uncompressed, and text (logs, metrics, and files with a text ending) compressed if there are 4 MiB of it or more.
   - Uses rsync 3 where both sides have it, else a stream over ssh that needs nothing but Python on the box.
   - The host key is always checked, whatever the connection variables say.
+  - With O(direction=store) the box sends the files of a manifest to an object store that speaks S3, over many
+    connections at once, and continues after a cut. The keys of the store stay on the controller; the box gets presigned
+    URLs. Each of them admits one request for one object until the deadline of the task, names the id of the key that
+    signed it but not its secret, and lets whoever reads it send that request, so it is kept out of arguments and logs.
+  - In the store the files lie under their paths below the prefix, C(.tenant-objects.json) pins their versions and
+    checksums, and C(manifest.json) is written last. Where it is, every file came.
+  - With O(direction=fetch) the files of such a copy come to the controller, hashed as any pull is. No box is needed.
 options:
   direction:
-    description: Whether files come from the box or go to it.
+    description:
+      - V(pull) brings files from the box, V(push) sends them to it, V(store) sends them from the box to an object
+        store, V(fetch) brings them from there to the controller.
     type: str
     required: true
-    choices: [pull, push]
+    choices: [pull, push, store, fetch]
   src:
-    description: Folder that the files are in, on the box with O(direction=pull), here with O(direction=push).
+    description:
+      - Folder that the files are in, on the box with O(direction=pull) and O(direction=store), here with
+        O(direction=push).
+      - With O(direction=fetch), C(s3://bucket/prefix).
     type: str
     required: true
   dest:
-    description: Folder that the files go to. Made when absent.
+    description:
+      - Folder that the files go to. Made when absent.
+      - With O(direction=store), C(s3://bucket/prefix). The bucket must be there; the prefix is for this run alone.
     type: str
     required: true
   dest_root:
@@ -40,7 +57,8 @@ options:
     description:
       - The manifest that says what to pull, as P(tenant.gpu.manifest#module) returns it.
       - It is saved as C(manifest.json) in O(dest) once every file is there.
-      - Required with O(direction=pull). With O(direction=push) the roster is made from O(src).
+      - Required with O(direction=pull) and O(direction=store). With O(direction=push) the roster is made from O(src).
+      - With O(direction=fetch) the manifest in the store is taken, and must be this one where it is given.
     type: dict
   exclude:
     description: Shell patterns of names and relative paths that O(direction=push) leaves out.
@@ -56,7 +74,8 @@ options:
     description:
       - What to do with files at O(dest) that are not in the roster. V(quarantine) moves them into
         C(.tenant-quarantine) there, V(refuse) fails before anything moves, V(report) lists them.
-      - If not set, V(quarantine) with O(direction=pull) and V(report) with O(direction=push).
+      - If not set, V(quarantine) with O(direction=pull) and O(direction=fetch), V(report) with O(direction=push) and
+        O(direction=store). Nothing is moved aside in an object store.
     type: str
     choices: [report, quarantine, refuse]
   transport:
@@ -71,10 +90,60 @@ options:
     type: str
     choices: [auto, direct, proxy]
     default: auto
+  via:
+    description:
+      - C(s3://bucket/prefix) that O(direction=pull) goes through when the connection is proxied and what is missing
+        here is larger than O(proxy_limit_bytes). The box sends there, and the controller brings it from there.
+      - The objects stay there. Use O(direction=store) to have them proven as a copy of their own.
+    type: str
+    default: ""
+  object_store:
+    description: How the store of an C(s3://) address is reached, with the credentials that boto3 finds here.
+    type: dict
+    suboptions:
+      endpoint_url:
+        description: Address of a store other than Amazon S3. The controller and the box must both reach it.
+        type: str
+        default: ""
+      region:
+        description: Region of the bucket. Found out where it can be.
+        type: str
+        default: ""
+      profile:
+        description: Profile of the AWS configuration of the controller.
+        type: str
+        default: ""
+      addressing:
+        description:
+          - Whether the bucket stands in the path or in the host name. V(auto) takes the path where
+            O(object_store.endpoint_url) is set.
+        type: str
+        choices: [auto, path, virtual]
+        default: auto
+      verify:
+        description:
+          - What proves the objects with O(direction=store). V(reread) streams every one through SHA-256 here.
+          - V(provider_checksum) compares the SHA-256 that the store computed when it took the object. Of a file that
+            went in one request that is the hash of the manifest. Of a larger one it is a hash over the hashes of its
+            parts, so the store vouches for what the box sent, and only the box says that this is what the manifest
+            means.
+        type: str
+        choices: [reread, provider_checksum]
+        default: reread
+      connections:
+        description: Requests at the same time. Thousands of small files want many.
+        type: int
+        default: 32
   proxy_limit_bytes:
     description: The most bytes to send through a proxied connection.
     type: int
     default: 67108864
+  inode_cap:
+    description:
+      - The most files and folders that the mount of O(dest) may hold, where it does not say so itself, such as
+        C(platform_inode_cap) on a durable mount. What is there is counted before anything moves. V(0) knows no cap.
+    type: int
+    default: 0
   reserve_bytes:
     description: Bytes that must stay free at the destination.
     type: int
@@ -125,6 +194,16 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Keep the results of a run in a bucket
+  tenant.gpu.checked_sync:
+    direction: store
+    src: "{{ platform_data_dir }}/gpu-tenant/runs/{{ harvest_run_id }}"
+    dest: "s3://results/{{ tenant_project }}/{{ harvest_run_id }}/{{ inventory_hostname }}/g1"
+    manifest: "{{ __harvest_manifest.manifest }}"
+    object_store:
+      endpoint_url: https://account.r2.cloudflarestorage.com
+      profile: results
+
 - name: Bring the results of a run home
   tenant.gpu.checked_sync:
     direction: pull
@@ -164,7 +243,7 @@ transferred:
   type: list
   elements: str
 transport:
-  description: V(rsync), V(stream), or V(none) when nothing had to move.
+  description: V(rsync), V(stream), V(object_store), or V(none) when nothing had to move.
   returned: always
   type: str
 attempts:
@@ -204,5 +283,23 @@ manifest_digest:
 roster_sha256:
   description: Hash of the roster's paths, sizes, hashes and executable bits.
   returned: always
+  type: str
+copies:
+  description:
+    - The copy that was proven, as a receipt records it, with what is needed to look at these very objects again.
+    - Empty when the task failed, or in check mode.
+  returned: with O(direction=store) and O(direction=fetch)
+  type: list
+  elements: dict
+unfinished_uploads:
+  description:
+    - Paths below the prefix where somebody began a multipart upload, which is billed, and never ended it. Those that
+      this module began are continued or aborted; these are not its own. A lifecycle rule of the bucket can end them.
+  returned: with O(direction=store)
+  type: list
+  elements: str
+via:
+  description: The address in an object store that the files came through.
+  returned: when they did
   type: str
 """

@@ -24,31 +24,19 @@ options:
     type: path
     required: true
   files:
-    description: The roster.
+    description:
+      - The roster. Each file has C(path), relative to O(root), C(bytes), C(sha256), and C(executable).
     type: list
     elements: dict
     required: true
-    suboptions:
-      path:
-        description: Path relative to O(root).
-        type: str
-        required: true
-      bytes:
-        description: Size.
-        type: int
-        required: true
-      sha256:
-        description: SHA-256 in hexadecimal digits.
-        type: str
-        required: true
-      executable:
-        description: Whether the file may be executed.
-        type: bool
-        default: false
   within:
     description: Folder that O(root) must lie in, symlinks followed. Empty confines nothing.
     type: path
     default: ""
+  inode_cap:
+    description: The most files and folders that the mount of O(root) may hold, with O(op=survey). V(0) knows no cap.
+    type: int
+    default: 0
   aside:
     description: Extra files to move to the quarantine folder once nothing is missing, with O(op=settle).
     type: list
@@ -123,40 +111,25 @@ python:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tenant.gpu.plugins.module_utils import delivery, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import delivery, destination, roster
+from ansible_collections.tenant.gpu.plugins.module_utils.delivery import answer
 
-FILE_SPEC = {
-    "path": {"type": "str", "required": True},
-    "bytes": {"type": "int", "required": True},
-    "sha256": {"type": "str", "required": True},
-    "executable": {"type": "bool", "default": False},
-}
 ARGUMENT_SPEC = {
     "op": {"type": "str", "required": True, "choices": ["offer", "survey", "settle"]},
     "root": {"type": "path", "required": True},
-    "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_SPEC},
+    # Not described further: thousands of files are parsed in one go, not option by option.
+    "files": {"type": "list", "elements": "dict", "required": True},
     "within": {"type": "path", "default": ""},
+    "inode_cap": {"type": "int", "default": 0},
     "aside": {"type": "list", "elements": "str", "default": []},
 }
-
-
-def answer(params: dict, check_mode: bool) -> dict:
-    files = roster.parse_files(params["files"])
-    if params["op"] == "offer":
-        return dict(delivery.answer_offer(params["root"], files), changed=False)
-    if params["op"] == "survey":
-        return dict(delivery.answer_survey(params["root"], files, params["within"], check_mode), changed=False)
-    if check_mode:
-        return {"changed": bool(files), "settled": [], "mismatches": [], "quarantine": ""}
-    found = delivery.answer_settle(params["root"], files, params["within"], params["aside"])
-    return dict(found, changed=bool(found["settled"] or found["quarantine"]))
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         result = answer(module.params, module.check_mode)
-    except (delivery.UnsafeTree, roster.BadManifest, OSError) as error:
+    except (destination.BadDestination, delivery.UnsafeTree, roster.BadManifest, OSError) as error:
         module.fail_json(msg=f"{module.params['root']}: {error}. Nothing was put in its place.")
     module.exit_json(**result)
 

@@ -5,14 +5,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    carrier,
+    delivery,
+    destination,
+    landing,
+    progress,
+    roster,
+    rsync_carrier,
+    settling,
+    stream_carrier,
+    transfer,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -20,6 +32,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 _SHOWN = 10
 _LISTED = 1000
 _DIFFED = 200
+_Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class Order:
     extra: str = "report"
     transport: str = "auto"
     reserve_bytes: int = 0
+    inode_cap: int = 0
     proxy_limit_bytes: int = 0
     deadline_s: int = 3600
     wishes: transfer.RsyncWishes = field(default_factory=lambda: transfer.RsyncWishes(60))
@@ -52,23 +66,30 @@ class Order:
     check_mode: bool = False
 
 
-def run(order: Order, far: Far) -> dict[str, Any]:
-    """Carry out ``order``; returns the task's result. TenantFailure when the preflight refuses."""
+def run(order: Order, far: Far, report: progress.Report | None = None) -> dict[str, Any]:
+    """Carry out ``order``; returns the task's result. TenantFailure when the preflight refuses.
+
+    :param report: is told how far the transfer is, at most once a second and at its end: ``files_done``, ``files``,
+        ``bytes_done``, ``bytes``, ``rate_bps`` and ``eta_s``, the last two None while unknown.
+    """
     begun = time.monotonic()
-    result = _Transfer(order, far).run()
+    result = _Transfer(order, far, report).run()
     result["seconds"] = round(time.monotonic() - begun, 3)
     return result
 
 
 class _Transfer:
-    def __init__(self, order: Order, far: Far) -> None:
-        self.order, self.far = order, far
+    def __init__(self, order: Order, far: Far, report: progress.Report | None) -> None:
+        self.order, self.far, self.report = order, far, report
         self.deadline = carrier.Deadline(order.deadline_s)
         self.transport = order.transport
         self.own_connection = False
 
     def run(self) -> dict[str, Any]:
         order = self.order
+        if order.pull and not order.check_mode:
+            # Before the destination is hashed, which takes its time.
+            destination.refuse_if_held(order.dest)
         survey = self._survey()
         good = set(survey["good"])
         wanted = [file for file in order.files if file.path not in good]
@@ -78,13 +99,15 @@ class _Transfer:
         result = self._result(wanted, extra, difference)
         if not difference.changed:
             return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
-        self._refuse_room(wanted, survey["room"])
+        self._refuse_room(wanted, survey)
         self._refuse_proxy(wanted)
-        python = self._preflight(wanted, survey)
         if order.check_mode:
+            self._preflight(wanted, survey)
             return dict(result, transport=self.transport if wanted else "none", attempts=0, wire_bytes=0)
         quarantined = extra if order.extra == "quarantine" else []
-        delivered, moved_to = self._carry(wanted, quarantined, python)
+        with self._held():
+            python = self._preflight(wanted, survey)
+            delivered, moved_to = self._carry(wanted, quarantined, python)
         if delivered.missing:
             return dict(result, **self._failed(delivered))
         self._save_manifest()
@@ -103,11 +126,14 @@ class _Transfer:
     def _survey(self) -> dict[str, Any]:
         order = self.order
         if not order.pull:
-            return self.far.ask("survey", order.files, root=order.dest, within=order.dest_root)
+            wishes = {"within": order.dest_root, "inode_cap": order.inode_cap}
+            return self.far.ask("survey", order.files, root=order.dest, **wishes)
         try:
-            return delivery.answer_survey(order.dest, order.files, order.dest_root, dry=True)
-        except (delivery.UnsafeTree, OSError) as error:
+            destination.confine(order.dest, order.dest_root)
+            good, extra = delivery.survey(order.dest, order.files)
+        except (destination.BadDestination, delivery.UnsafeTree, OSError) as error:
             raise self._refusal("config", str(error), "Choose a destination inside dest_root") from error
+        return {"good": good, "extra": extra}
 
     def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
         """What changes at the destination: the one source of ``changed`` and ``diff``."""
@@ -165,15 +191,22 @@ class _Transfer:
             what = f"{self.order.dest} holds {len(extra)} files that are not in the roster: {shown}"
             raise self._refusal("evidence_missing", what, "Move them away, or set extra to quarantine")
 
-    def _refuse_room(self, wanted: Sequence[roster.RosterFile], room: dict[str, Any]) -> None:
-        problem = transfer.room_problem(wanted, room, self.order.reserve_bytes) if wanted else ""
+    def _refuse_room(self, wanted: Sequence[roster.RosterFile], survey: dict[str, Any]) -> None:
+        order = self.order
+        if "room" not in survey:
+            survey["room"] = destination.room(order.dest, wanted, order.check_mode, order.inode_cap)
+        in_place = self.transport != "rsync"
+        problem = destination.room_problem(wanted, survey["room"], order.reserve_bytes, in_place)
         if problem:
             raise self._refusal("config", problem, "Free space there, or choose another destination")
 
     def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
-        problem = transfer.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
+        problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
         if problem:
-            fix = "Rent the box with a direct port, or raise proxy_limit_bytes if the proxy can carry it"
+            fix = (
+                "Name an object store in via, rent the box with a direct port, "
+                "or raise proxy_limit_bytes if the proxy can carry it"
+            )
             raise self._refusal("config", problem, fix)
 
     def _preflight(self, wanted: Sequence[roster.RosterFile], survey: dict[str, Any]) -> str:
@@ -189,6 +222,8 @@ class _Transfer:
         if not self.far.link.is_local and shutil.which(ssh) is None:
             raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
         self._choose_transport(str(answer["rsync_problem"]))
+        # Once more, because rsync needs room for what arrived before a second time.
+        self._refuse_room(wanted, survey)
         self.own_connection = carrier.wants_own_connection(wanted)
         return str(answer["python"])
 
@@ -208,49 +243,90 @@ class _Transfer:
             raise self._refusal("config", problem, "Install it, or set transport to auto")
         self.transport = "stream" if problem else "rsync"
 
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Alone at a destination here; a folder that was made for it and stays empty goes again."""
+        if not self.order.pull:
+            yield
+            return
+        made, folder = [], self.order.dest
+        while not os.path.isdir(folder):
+            made.append(folder)
+            folder = os.path.dirname(folder)
+        try:
+            with destination.held(self.order.dest):
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                for folder in made:
+                    os.rmdir(folder)
+
     # --- moving ---------------------------------------------------------------------------------------------------
 
     def _carry(
         self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
     ) -> tuple[carrier.Delivery, str]:
         """Move and settle; (what came of it, where extra files were moved to)."""
+        self.progress = progress.Progress(self.report, len(wanted), sum(file.bytes for file in wanted))
+        delivered, moved_to = (self._pull if self.order.pull else self._push)(wanted, aside, python)
+        self.progress.end()
+        return delivered, moved_to
+
+    def _pull(
+        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
+    ) -> tuple[carrier.Delivery, str]:
+        order = self.order
+        staged = delivery.staging(order.dest)
+        incoming = landing.Landing(order.dest, self.progress)
+        route = self._route(far_root=order.src, near_root=staged, python=python, landing=incoming)
+
+        def move(files: Sequence[roster.RosterFile]) -> transfer.Attempt:
+            try:
+                delivery.open_staging(order.dest, files)
+            except OSError as error:
+                return transfer.judge_error(self.transport, error)
+            return self._move(route, files)
+
+        delivered = self._deliver(wanted, move, incoming.settle, lambda: carrier.bytes_under(staged))
+        if delivered.missing:
+            return delivered, ""
+        delivery.close_staging(order.dest)
+        return delivered, delivery.quarantine(order.dest, aside) if aside else ""
+
+    def _push(
+        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
+    ) -> tuple[carrier.Delivery, str]:
         order = self.order
         moved_to = [""]
 
         def settle(files: Sequence[roster.RosterFile]) -> tuple[list[str], list[roster.Mismatch]]:
-            if order.pull:
-                return delivery.settle(order.dest, files)
             answer = self.far.ask("settle", files, root=order.dest, within=order.dest_root, aside=list(aside))
             moved_to[0] = answer["quarantine"] or moved_to[0]
+            self.progress.landed(len(answer["settled"]))
             return answer["settled"], [roster.Mismatch(**entry) for entry in answer["mismatches"]]
 
-        if not wanted and not order.pull:
+        if not wanted:
             settle([])
-        if order.pull:
-            os.makedirs(order.dest, mode=0o700, exist_ok=True)
-            delivery.open_staging(order.dest, wanted)
-        near, far = (order.dest, order.src) if order.pull else (order.src, order.dest)
-        staged = delivery.staging(order.dest)
-        route = carrier.Route(
-            self.far.link,
-            order.pull,
-            far_root=far if order.pull else staged,
-            near_root=staged if order.pull else near,
-            python=python,
-            wishes=order.wishes,
+        route = self._route(far_root=delivery.staging(order.dest), near_root=order.src, python=python)
+        delivered = self._deliver(
+            wanted, lambda files: self._move(route, files), settle, lambda: self.progress.beyond_buffers
         )
-        delivered = carrier.deliver(
-            wanted,
-            move=lambda files: self._move(route, files),
-            settle=settle,
-            progress=lambda: carrier.bytes_under(staged) if order.pull else 0,
-            patience=order.patience,
-            deadline=self.deadline,
-        )
-        if order.pull and not delivered.missing:
-            moved_to[0] = delivery.quarantine(order.dest, aside) if aside else ""
-            delivery.close_staging(order.dest)
         return delivered, moved_to[0]
+
+    def _route(self, **more: Any) -> carrier.Route:
+        order = self.order
+        return carrier.Route(self.far.link, order.pull, wishes=order.wishes, progress=self.progress, **more)
+
+    def _deliver(
+        self, wanted: Sequence[roster.RosterFile], move: _Move, settle: Any, growing: Callable[[], int]
+    ) -> carrier.Delivery:
+        whole = sum(file.bytes for file in wanted)
+
+        def begin_and_move(files: Sequence[roster.RosterFile]) -> transfer.Attempt:
+            self.progress.begin(len(wanted) - len(files), whole - sum(file.bytes for file in files))
+            return move(files)
+
+        return carrier.deliver(wanted, begin_and_move, settle, growing, self.order.patience, self.deadline)
 
     def _move(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
         attempt = self._attempt(route, files)
@@ -263,24 +339,32 @@ class _Transfer:
         return attempt
 
     def _attempt(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
-        move = carrier.move_by_stream if self.transport == "stream" else carrier.move_by_rsync
-        return move(route, files, self.deadline, self.own_connection)
+        """Text that is worth it is compressed on its way, the rest is not; the play's own connection compresses all."""
+        move = stream_carrier.move_by_stream if self.transport == "stream" else rsync_carrier.move_by_rsync
+        text, rest = transfer.split_text(files) if self.own_connection and not route.link.is_local else ([], files)
+        carried = 0
+        if text:
+            compressed = replace(route, wishes=replace(route.wishes, compress=True))
+            attempt = move(compressed, text, self.deadline, self.own_connection)
+            if attempt.status != 0 or not rest:
+                return attempt
+            carried = attempt.wire_bytes or 0
+        attempt = move(route, rest, self.deadline, self.own_connection)
+        return attempt if attempt.wire_bytes is None else replace(attempt, wire_bytes=attempt.wire_bytes + carried)
 
     def _failed(self, delivered: carrier.Delivery) -> dict[str, Any]:
         """The result of a transfer that did not bring everything. What did arrive stays, to be continued."""
         shown = "; ".join(str(mismatch) for mismatch in delivered.missing[:_SHOWN])
         count = len(delivered.missing)
         what = f"{count} of {len(self.order.files)} files did not arrive whole after {delivered.attempts} attempts"
-        kind = "unreachable" if delivered.reason else "evidence_missing"
+        kind = delivered.kind if delivered.reason else "evidence_missing"
         reason = f"; the last one ended because {delivered.reason}" if delivered.reason else ""
         failure = TenantFailure(
             kind,
             f"{what}{reason}: {shown}",
             box=self.far.name,
             safe="Nothing was removed at the source, and what arrived is kept",
-            fix="Run the same task again, it continues"
-            if delivered.reason
-            else "The source changes or its manifest is old: make the manifest again, then run this task again",
+            fix=_fix(delivered),
         )
         return {
             **failure.as_result(),
@@ -289,13 +373,22 @@ class _Transfer:
             "transport": self.transport,
             "attempts": delivered.attempts,
             "wire_bytes": delivered.wire_bytes,
-            "mismatches": delivery.as_dicts(delivered.missing),
+            "mismatches": settling.as_dicts(delivered.missing),
         }
 
     def _save_manifest(self) -> None:
         if self.order.manifest is not None:
-            path = os.path.join(self.order.dest, roster.MANIFEST_NAME)
-            records.write_record(path, "manifest", dict(self.order.manifest.record))
+            # One line: json indents in Python, which takes longer for thousands of files than to move them.
+            data = records.canonical_json(dict(self.order.manifest.record)) + b"\n"
+            records.write_bytes(os.path.join(self.order.dest, roster.MANIFEST_NAME), data)
+
+
+def _fix(delivered: carrier.Delivery) -> str:
+    if not delivered.reason:
+        return "The source changes or its manifest is old: make the manifest again, then run this task again"
+    if delivered.kind == "config":
+        return "Put that right, then run the same task again: it continues"
+    return "Run the same task again, it continues"
 
 
 def _good_word(order: Order) -> str:

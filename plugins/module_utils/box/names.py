@@ -8,7 +8,14 @@ import os
 import re
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
-_UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters forge lines in logs, bidirectional ones make a name read as another.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_DECEPTIVE = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+MAX_NAME_BYTES = 255
+# Room is left below PATH_MAX for the folder that a path is joined to, and for the folders of a transfer in it.
+MAX_PATH_BYTES = 1024
+MAX_DEPTH = 64
+_SHOWN = 120
 
 
 class UnsafeName(ValueError):
@@ -29,16 +36,54 @@ def check_name(kind: str, value: object) -> str:
 
 
 def check_relative_path(path: object) -> str:
-    """``path`` if it stays inside the folder it is joined to; else :class:`UnsafeName`.
+    """``path`` if it stays inside the folder it is joined to and means the same everywhere; else :class:`UnsafeName`.
 
-    Refused: empty, absolute, ``..`` or ``.`` parts, backslashes, control characters, a part that begins with ``-``.
+    Refused: empty, absolute, ``..`` or ``.`` parts, backslashes, control and bidirectional characters, what is not
+    UTF-8, a part that begins with ``-``, and what is too long or too deep for some filesystem.
     """
-    if not isinstance(path, str) or not path or path.startswith("/") or "\\" in path or _UNSAFE_CHARACTERS.search(path):
-        raise UnsafeName(f"unsafe path {path!r}")
-    for part in path.split("/"):
-        if part in ("", ".", "..") or part.startswith("-") or len(part.encode("utf-8", "replace")) > 255:
-            raise UnsafeName(f"unsafe path {path!r}")
+    if not isinstance(path, str):
+        raise UnsafeName(f"the path {_shown(ascii(path))} is not text")
+    problem = _path_problem(path)
+    if problem:
+        raise UnsafeName(f"the path {_shown(ascii(path))} {problem}")
     return path
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def _path_problem(path: str) -> str:
+    if not path:
+        return "is empty"
+    if path.startswith("/"):
+        return "is absolute"
+    if "\\" in path:
+        return "has a backslash, which parts folders on some systems"
+    if _CONTROL.search(path):
+        return "has a control character"
+    if _DECEPTIVE.search(path):
+        return "has a character that changes how a name reads"
+    try:
+        encoded = path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    parts = path.split("/")
+    if len(encoded) > MAX_PATH_BYTES or len(parts) > MAX_DEPTH:
+        return f"is too long or too deep: at most {MAX_PATH_BYTES} bytes and {MAX_DEPTH} levels"
+    return next((problem for problem in map(_part_problem, parts) if problem), "")
+
+
+def _part_problem(part: str) -> str:
+    if part in ("", "."):
+        return "has an empty part"
+    if part == "..":
+        return "leads out of its folder by '..'"
+    if part.startswith("-"):
+        return "has a part that begins with '-', which a program would take for an option"
+    if len(part.encode("utf-8")) > MAX_NAME_BYTES:
+        return f"has a name of more than {MAX_NAME_BYTES} bytes"
+    return ""
 
 
 def inside(root: str, path: str) -> str:

@@ -108,18 +108,6 @@ def test_law_9_a_dry_survey_makes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "new" / ".tenant-incoming" / "d").is_dir()
 
 
-@pytest.mark.parametrize("escape", ["..", "link"])
-def test_law_8_a_destination_outside_its_root_is_refused(tmp_path: Path, escape: str) -> None:
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (inside / "link").symlink_to(tmp_path)
-    with pytest.raises(delivery.UnsafeTree):
-        delivery.answer_survey(str(inside / escape / "x"), FILES, str(inside), dry=False)
-    delivery.answer_survey(str(inside / "fine"), FILES, str(inside), dry=False)
-    with pytest.raises(delivery.UnsafeTree):
-        delivery.confine("relative", "")
-
-
 def test_quarantine_moves_and_deletes_nothing(tmp_path: Path) -> None:
     for path in ("d/x", "d/y", "z"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
@@ -163,12 +151,6 @@ def test_law_8_what_cannot_be_sent_is_refused_by_name(tmp_path: Path, kind: str)
         (tmp_path / "-odd").write_text("x")
     with pytest.raises(delivery.UnsafeTree, match="odd"):
         delivery.scan_tree(str(tmp_path))
-
-
-def test_room_is_measured_where_the_folder_will_be(tmp_path: Path) -> None:
-    found = delivery.room(str(tmp_path / "not" / "yet"))
-    assert found["path"] == str(tmp_path)
-    assert found["free_bytes"] > 0
 
 
 def test_law_8_offers_are_judged_before_anything_moves(tmp_path: Path) -> None:

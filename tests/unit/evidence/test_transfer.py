@@ -112,6 +112,7 @@ def test_a_plain_host_passes(host: str) -> None:
         (11, b"rsync: write failed: No space left on device (28)", False, "full"),
         (1, b"", False, "options"),
         (-9, b"", True, "signal 9"),
+        (137, b"", True, "the box's rsync was killed by signal 9"),
         (99, b"", False, "99"),
     ],
 )
@@ -139,23 +140,6 @@ def test_statistics_are_read_with_and_without_separators() -> None:
 )
 def test_old_rsyncs_are_recognised(text: str, modern: bool) -> None:
     assert transfer.modern_rsync(text) == modern
-
-
-def files(*sizes: int) -> tuple[roster.RosterFile, ...]:
-    return tuple(roster.RosterFile(f"d{n}/f", size, "0" * 64) for n, size in enumerate(sizes))
-
-
-def test_room_is_asked_for_bytes_and_inodes_before_anything_moves() -> None:
-    room = {"free_bytes": 1000, "free_inodes": 100, "path": "/data"}
-    assert transfer.room_problem(files(400, 500), room, 100) == ""
-    assert "900 bytes" in transfer.room_problem(files(400, 500), room, 101)
-    assert "inodes" in transfer.room_problem(files(*[1] * 50), room, 0)
-    assert transfer.room_problem(files(*[1] * 50), {**room, "free_inodes": -1}, 0) == ""
-
-
-def test_a_proxy_carries_small_files_only() -> None:
-    assert transfer.proxy_problem(files(60), 64) == ""
-    assert "proxy" in transfer.proxy_problem(files(60, 5), 64)
 
 
 def test_waits_double_up_to_a_cap() -> None:

@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Files on their way in: each is moved to its place as soon as it is proven, while others still arrive."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from . import settling
+from .progress import Progress
+from .roster import Mismatch, RosterFile
+
+
+class Landing:
+    """What one pull has brought so far. Used by one thread at a time."""
+
+    def __init__(self, root: str, progress: Progress) -> None:
+        self.root, self.staging, self.progress = root, settling.staging(root), progress
+        self.settler = settling.Settler(root)
+        # Why files did not come, as far as it was learned on the way.
+        self.refused: dict[str, str] = {}
+        self._settled: set[str] = set()
+
+    def settle_one(self, file: RosterFile) -> str:
+        """Empty when the staged file was right and now is in its place, else what is wrong with it."""
+        return self._note(file, self.settler.settle(file))
+
+    def move(self, file: RosterFile, mode: int, source_name: str = "") -> str:
+        """The same for a file whose bytes are known to be right."""
+        return self._note(file, self.settler.move(file, mode, source_name))
+
+    def _note(self, file: RosterFile, what: str) -> str:
+        if not what:
+            self._settled.add(file.path)
+            self.refused.pop(file.path, None)
+            self.progress.landed()
+        return what
+
+    def settle(self, files: Sequence[RosterFile]) -> tuple[list[str], list[Mismatch]]:
+        """Settle the rest of ``files``, once nothing moves any more: (paths in place, what is wrong with others)."""
+        self.settler.close()
+        left = [file for file in files if file.path not in self._settled]
+        more, mismatches = settling.settle(self.root, left, self.settler.evidence)
+        self._settled.update(more)
+        self.progress.landed(len(more))
+        wrong = [Mismatch(each.path, self._why(each)) for each in mismatches]
+        self.refused.clear()
+        return [file.path for file in files if file.path in self._settled], wrong
+
+    def _why(self, mismatch: Mismatch) -> str:
+        learned = self.refused.get(mismatch.path, "")
+        return learned if learned and mismatch.what == settling.MISSING else mismatch.what
+
+    def refuse(self, file: RosterFile, what: str) -> None:
+        self.refused[file.path] = what

@@ -1,0 +1,99 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""One attempt to move bytes by rsync; what is pulled is hashed while it arrives."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import tempfile
+from typing import IO, Callable, Sequence
+
+from .carrier import Deadline, Route, end_process
+from .follower import LARGE, Follower
+from .roster import RosterFile
+from .transfer import Attempt, files_from, judge_rsync, rsync_argv
+
+_CHUNK = 64 * 1024
+_TAIL = 4096
+_OVERALL = re.compile(rb"\s*(\d+)\s+\d+%")
+# What both ends have is agreed on between them; zstd and lz4 keep up with fast links.
+_ENVIRONMENT = {"LC_ALL": "C", "RSYNC_COMPRESS_LIST": "zstd lz4 zlibx zlib"}
+
+
+def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
+    """One run of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver."""
+    source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
+    followed = route.pull and any(file.bytes >= LARGE for file in files)
+    argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
+    # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
+        argv, stdin=_list(files, wanted), stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_ENVIRONMENT}
+    ) as process:
+        stdout = _watch(process, route, files, deadline)
+        errors.seek(0)
+        stderr = errors.read()[-_TAIL:]
+    if stdout is None:
+        return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
+    return judge_rsync(process.returncode, stdout, stderr)
+
+
+def _list(files: Sequence[RosterFile], stream: IO[bytes]) -> IO[bytes]:
+    stream.write(files_from(files))
+    stream.seek(0)
+    return stream
+
+
+def _watch(
+    process: subprocess.Popen[bytes], route: Route, files: Sequence[RosterFile], deadline: Deadline
+) -> bytes | None:
+    """The end of what rsync printed, once it has ended; None when it was ended at the deadline."""
+    follower = Follower(route.incoming, files, route.temporary) if route.pull else None
+    overall = _Overall(route.progress.moved)
+    stdout = None
+    if follower:
+        follower.start()
+    try:
+        stdout = _lines(process, deadline, follower.line if follower else overall.line)
+    finally:
+        if stdout is None:
+            end_process(process)
+        process.wait()
+        if follower:
+            follower.end()
+    return stdout
+
+
+def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[[bytes], None]) -> bytes | None:
+    if process.stdout is None:
+        raise ValueError("the process has no pipes")
+    descriptor = process.stdout.fileno()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    begun, tail = b"", b""
+    while True:
+        if not poll.poll(deadline.left_s * 1000):
+            return None
+        data = os.read(descriptor, _CHUNK)
+        if not data:
+            return tail
+        tail = (tail + data)[-_TAIL:]
+        *lines, begun = (begun + data).replace(b"\r", b"\n").split(b"\n")
+        begun = begun[-_CHUNK:]
+        for line in lines:
+            take(line)
+
+
+class _Overall:
+    """The count of bytes that ``--info=progress2`` prints again and again."""
+
+    def __init__(self, moved: Callable[[int], None]) -> None:
+        self._moved, self._seen = moved, 0
+
+    def line(self, line: bytes) -> None:
+        match = _OVERALL.match(line)
+        if match and int(match.group(1)) > self._seen:
+            self._moved(int(match.group(1)) - self._seen)
+            self._seen = int(match.group(1))
