@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.parts import finished_receipt
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
@@ -30,7 +31,7 @@ class ActionModule(ControllerAction):
             )
         spec = load_run_spec(_existing(params["path"].strip(), task_vars))
         store = StateStore(params["state_dir"])
-        receipt = store.finished_receipt(params["project"], spec["id"], spec["spec_sha256"])
+        receipt = finished_receipt(store, params["project"], spec)
         return {"changed": False, "ansible_facts": {"run_spec": dict(spec, finished=receipt)}}
 
 

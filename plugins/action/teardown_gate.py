@@ -7,7 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.tenant.gpu.plugins.module_utils import gate, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    artifact_tiers,
+    gate,
+    last_contact,
+    losses,
+    seal_reading,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
@@ -38,6 +44,8 @@ class ActionModule(ControllerAction):
         "tenant_root": {"type": "str", "required": True},
         "verb": {"type": "str", "required": True},
         "verb_keeps": {"type": "list", "elements": "str", "required": True},
+        "storage": {"type": "list", "elements": "dict", "default": []},
+        "artifact_paths": {"type": "list", "elements": "str", "default": []},
         "provider_state": {"type": "str", "choices": PROVIDER_STATES},
         "provider_started_at": {"type": "str"},
         "provider_observed_at": {"type": "str"},
@@ -50,8 +58,11 @@ class ActionModule(ControllerAction):
         view = self._provider_view(params, task_vars)
         reading, note = self._read_seal(identity, params["tenant_root"], view, task_vars)
         if reading is not None and not self.check_mode:
-            seal_reading.save(store, identity, reading)
-        evidence = gate.gather(store, identity, params["verb"], params["verb_keeps"], view, reading=reading)
+            self._keep(store, identity, reading)
+        tiers = artifact_tiers.holding_artifacts(params["storage"], params["artifact_paths"])
+        evidence = gate.gather(
+            store, identity, params["verb"], params["verb_keeps"], view, reading=reading, gated_tiers=tiers
+        )
         decision = gate.decide(evidence)
         result = {
             "changed": False,
@@ -60,11 +71,18 @@ class ActionModule(ControllerAction):
             "missing": list(decision.missing),
             "approval_id": decision.approval_id or "",
             "evidence": evidence.summary(),
+            "loss": losses.of(evidence).words(),
             "note": note,
         }
         if decision.allowed or not params["fail_on_refusal"]:
             return result
         return {**result, **self._refusal(identity, params["verb"], decision, note).as_result(), "failed": True}
+
+    @staticmethod
+    def _keep(store: StateStore, identity: BoxIdentity, reading: dict[str, Any]) -> None:
+        """The reading, and how far the runs are: if the box is lost from here on, that much is known of it."""
+        seal_reading.save(store, identity, reading)
+        last_contact.note(store, identity, last_contact.parse(reading["checkpoints"]) or {})
 
     @staticmethod
     def _provider_view(params: dict[str, Any], task_vars: dict[str, Any]) -> gate.ProviderView:

@@ -3,6 +3,10 @@
 """Approvals: a named person's consent to one verb on one box generation, bound to evidence, expiring, single-use.
 
 An approval's hash goes into the journal when it is given, so an edit shows as long as the journal is there.
+
+It is spent intent first: claimed before the verb is sent, marked used when the provider has accepted it. What a crash
+leaves claimed may be taken up again by a verb whose repetition changes nothing (a destroy of that very machine), and by
+no other, because nobody knows whether the verb had its effect.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import contextlib
 import datetime
 import fcntl
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping
@@ -24,9 +29,13 @@ from .state_store import BoxIdentity, StateStore
 
 KINDS = ("digest", "complete_receipt", "loss")
 DEFAULT_TTL_S = 24 * 3600
+# Verbs that name one machine and end it: sending one twice does what sending it once does.
+REPEATABLE_VERBS = ("destroy", "terminate", "release", "delete")
+_VERB = re.compile(r"[^\W_][\w .-]{0,62}\Z")
 _GIVEN = "approval"
+_CLAIMED = "approval-claimed"
 _USED = "approval-used"
-_UNBOUND = ("used_at",)
+_UNBOUND = ("claimed_at", "used_at")
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class LoadedApproval:
     problem: str = ""
     journalled_sha256: str = ""
     journalled_used: bool = False
+    journalled_claimed: bool = False
 
     @property
     def approval_id(self) -> str:
@@ -45,7 +55,7 @@ class LoadedApproval:
 
 
 def fingerprint(record: Mapping[str, Any]) -> str:
-    """The hash of everything that a person consented to; only ``used_at`` may change later."""
+    """The hash of everything that a person consented to; only when it was claimed and used may change later."""
     return records.digest({key: value for key, value in record.items() if key not in _UNBOUND})
 
 
@@ -63,7 +73,7 @@ def give(
     """Write an approval and journal its hash; returns the record.
 
     :param binds: ``{kind: digest, digests: {run_id: digest}}``, ``{kind: complete_receipt}`` or
-        ``{kind: loss, loss: what will be lost, in words}``.
+        ``{kind: loss, loss: what will be lost, in words, cells, unknown}`` as ``losses.Loss.as_binds`` says it.
     :param source: where consent came from: ``{kind: cli|awx, ref: …}``.
     :param ttl_s: seconds until it expires.
     :param now: UTC text; the present when None.
@@ -84,6 +94,7 @@ def give(
         reason=reason,
         created_at=created,
         expires_at=records.utc_text(expires),
+        claimed_at=None,
         used_at=None,
     )
     # The hash first: an approval without its journal line would be one whose edits never show.
@@ -99,7 +110,7 @@ def _check_consent(
     try:
         check_name("project", identity.project)
         check_name("box", identity.box)
-        check_name("verb", verb)
+        check_verb(verb)
     except UnsafeName as error:
         raise _refused(identity, str(error), "name an existing box and one of its platform's verbs") from error
     if not identity.provider_id or identity.generation < 1:
@@ -113,6 +124,13 @@ def _check_consent(
         raise _refused(identity, "an approval needs a reason", "say why, in a sentence")
     if ttl_s <= 0:
         raise _refused(identity, f"an approval cannot live {ttl_s} s", "give it a lifetime above 0 s")
+
+
+def check_verb(verb: object) -> str:
+    """``verb`` if it can be a platform's own word for an operation, in whatever script; else UnsafeName."""
+    if not isinstance(verb, str) or not _VERB.match(verb):
+        raise UnsafeName(f"verb {verb!r} is not a usable verb: letters, digits, blanks, '_', '.' and '-', at most 63")
+    return verb
 
 
 def _refused(identity: BoxIdentity, what: str, fix: str) -> TenantFailure:
@@ -133,41 +151,36 @@ def binds_problem(binds: object) -> str:
         loss = binds.get("loss")
         if not isinstance(loss, str) or not loss.strip():
             return "an approval of kind loss must name what will be lost"
+        if not isinstance(binds.get("cells"), Mapping) or not isinstance(binds.get("unknown"), list):
+            return "an approval of kind loss must name what will be lost, by cell, and what is unknown"
     return ""
 
 
 def load_all(store: StateStore) -> tuple[LoadedApproval, ...]:
     """Every approval file beside what the journal says of it. Damaged files are returned with their problem."""
     given: dict[str, str] = {}
-    used = set()
+    marks: dict[str, set[str]] = {_CLAIMED: set(), _USED: set()}
     for line in Journal(store).lines():
-        approval_id = line.get("approval_id")
-        if not isinstance(approval_id, str):
-            continue
-        if line.get("kind") == _GIVEN:
+        approval_id, kind = line.get("approval_id"), line.get("kind")
+        if isinstance(approval_id, str) and kind == _GIVEN:
             given.setdefault(approval_id, str(line.get("sha256")))
-        elif line.get("kind") == _USED:
-            used.add(approval_id)
-    return tuple(_load(path, given, used) for path in store.approvals())
+        elif isinstance(approval_id, str) and kind in marks:
+            marks[kind].add(approval_id)
+    return tuple(_load(path, given, marks) for path in store.approvals())
 
 
-def _load(path: str, given: Mapping[str, str], used: set[str]) -> LoadedApproval:
+def _load(path: str, given: Mapping[str, str], marks: Mapping[str, set[str]]) -> LoadedApproval:
     name = os.path.basename(path)[: -len(".json")]
     try:
         record = records.read_record(path, "approval")
     except records.RecordError as error:
         return LoadedApproval(path, None, str(error))
-    return LoadedApproval(path, record, "", given.get(name, ""), name in used)
+    return LoadedApproval(path, record, "", given.get(name, ""), name in marks[_USED], name in marks[_CLAIMED])
 
 
-def concerns(approval: LoadedApproval, identity: BoxIdentity, verb: str) -> bool:
+def concerns(record: Mapping[str, Any], identity: BoxIdentity, verb: str) -> bool:
     """Whether the approval was given for this verb on this box, of whatever generation."""
-    record = approval.record
-    return record is not None and (record.get("project"), record.get("box"), record.get("verb")) == (
-        identity.project,
-        identity.box,
-        verb,
-    )
+    return (record.get("project"), record.get("box"), record.get("verb")) == (identity.project, identity.box, verb)
 
 
 def why_unusable(approval: LoadedApproval, identity: BoxIdentity, verb: str, now: str) -> str:
@@ -187,6 +200,9 @@ def why_unusable(approval: LoadedApproval, identity: BoxIdentity, verb: str, now
             return f"{name} is for {field} {record.get(field)!r}, not {wanted!r}"
     if record.get("used_at") is not None or approval.journalled_used:
         return f"{name} was used already"
+    claimed = record.get("claimed_at") is not None or approval.journalled_claimed
+    if claimed and verb not in REPEATABLE_VERBS:
+        return f"{name} may have been used: whoever claimed it did not say how {verb} ended"
     return _why_out_of_time(name, record, now) or _prefixed(name, binds_problem(record.get("binds")))
 
 
@@ -225,39 +241,55 @@ def find(store: StateStore, identity: BoxIdentity, verb: str, now: str | None = 
     return sorted(usable, key=lambda record: (record["created_at"], record["id"]))
 
 
-def mark_used(store: StateStore, approval_id: str, now: str | None = None) -> dict[str, Any]:
-    """Spend an approval; returns the record as written. Call it when the provider has accepted the verb.
+@contextlib.contextmanager
+def spending(store: StateStore, approval_id: str, now: str | None = None) -> Iterator[None]:
+    """Claim an approval, run the body (which sends the verb), mark the approval used.
 
-    :raises TenantFailure: when it is absent, damaged or spent already.
+    When the body raises, the claim stays: see :data:`REPEATABLE_VERBS`.
+
+    :raises TenantFailure: ``gate_refused`` when it is absent, damaged, spent, or being spent by another process.
     """
     path = store.approval_path(approval_id)
-    with _locked(store):
-        try:
-            record = records.read_record(path, "approval")
-        except records.RecordError as error:
-            raise TenantFailure(
-                "gate_refused", str(error), fix="Give a new approval with gpu-tenant approve"
-            ) from error
-        if record.get("used_at") is not None:
-            raise TenantFailure(
-                "gate_refused",
-                f"approval {approval_id} was used already, at {record['used_at']}",
-                box=str(record.get("box", "")),
-                fix="Give a new approval with gpu-tenant approve",
-            )
+    with _held(store, approval_id):
+        record = _read_unspent(path, approval_id)
         identity = {key: record.get(key) for key in ("project", "box", "generation", "provider_id")}
+        if record.get("claimed_at") is None:
+            Journal(store).append(_CLAIMED, str(record.get("verb")), approval_id=approval_id, **identity)
+            record = records.write_record(path, "approval", dict(record, claimed_at=now or records.utc_now()))
+        yield
         Journal(store).append(_USED, str(record.get("verb")), approval_id=approval_id, **identity)
-        return records.write_record(path, "approval", dict(record, used_at=now or records.utc_now()))
+        records.write_record(path, "approval", dict(record, used_at=now or records.utc_now()))
+
+
+def _read_unspent(path: str, approval_id: str) -> dict[str, Any]:
+    try:
+        record = records.read_record(path, "approval")
+    except records.RecordError as error:
+        raise _unspendable(str(error)) from error
+    box = str(record.get("box", ""))
+    if record.get("used_at") is not None:
+        raise _unspendable(f"approval {approval_id} was used already, at {record['used_at']}", box)
+    if record.get("claimed_at") is not None and record.get("verb") not in REPEATABLE_VERBS:
+        raise _unspendable(f"approval {approval_id} was claimed at {record['claimed_at']} and may have been used", box)
+    return record
+
+
+def _unspendable(what: str, box: str = "") -> TenantFailure:
+    fix = "Give a new approval with gpu-tenant approve"
+    return TenantFailure("gate_refused", what, box=box, safe="The verb was not sent", fix=fix)
 
 
 @contextlib.contextmanager
-def _locked(store: StateStore) -> Iterator[None]:
-    """One process at a time spends approvals, so that one consent never pays for two verbs."""
+def _held(store: StateStore, approval_id: str) -> Iterator[None]:
+    """One process at a time spends an approval, for as long as its verb takes; a crash lets go of it."""
     folder = store.path("approvals")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(os.path.join(folder, f".{approval_id}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _unspendable(f"approval {approval_id} is being used by another process") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,35 +1,59 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What the module ``manifest`` does: build a manifest of a run or a folder, compare it, keep it."""
+"""What the modules ``manifest`` and ``harvest_policy`` do: say what is to come home, build its manifest, compare it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any
+from typing import Any, Iterator
 
-from .box import manifest, records, refusal
+from . import provenance
+from .box import control, left_behind, manifest, policy, records, refusal
 from .box.layout import Layout
 from .box.names import UnsafeName
 from .difference import DifferenceTracker
 from .failures import TenantFailure
 
 _SAFE = "nothing was deleted and nothing was started"
+_KINDS = {refusal.USAGE: "config", refusal.SEALED: "gate_refused", refusal.HELD: "lease_held"}
 
 
 def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """The module's result. :raises TenantFailure: kind ``evidence_missing`` or ``config``."""
+    with _speaking():
+        result: dict[str, Any] = {"manifest": _build(params, check)}
+        built = result["manifest"]
+        if params["tenant_root"]:
+            layout = Layout(params["tenant_root"])
+            result["not_pulled"] = left_behind.listing(layout, params["run_id"], built)
+            result["provenance"] = provenance.told_by_box(layout, params["run_id"], params["versions"])
+    if params["compare"] is not None:
+        result["comparison"] = manifest.compare(_usable(params["compare"]), built["files"])
+    return dict(result, **_keep(params["dest"], built, check))
+
+
+def choose_policy(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    """The result of ``harvest_policy``. :raises TenantFailure: the choice cannot be used, or the box is sealed."""
+    with _speaking():
+        wanted = policy.of(params["roles"], params["exclude"])
+        caller = control.Caller((), check=check)
+        answer = policy.choose(Layout(params["tenant_root"]), caller, params["run_id"], wanted)
+    diff = {"before": answer["before"], "after": answer["after"]}
+    return {"changed": answer["changed"], "diff": diff, "policy": wanted.as_dict()}
+
+
+@contextlib.contextmanager
+def _speaking() -> Iterator[None]:
+    """What refuses or is damaged, as a failure that says what to do."""
     try:
-        built = _build(params, check)
+        yield
     except refusal.Refused as refused:
-        kind = "config" if refused.code == refusal.USAGE else "evidence_missing"
+        kind = _KINDS.get(refused.code, "evidence_missing")
         raise TenantFailure(kind, refused.what, safe=_SAFE, fix=refused.fix) from refused
     except (records.RecordError, UnsafeName, OSError, KeyError) as error:
         fix = "look at the file on the box; a damaged record needs a person"
         raise TenantFailure("evidence_missing", str(error), safe=_SAFE, fix=fix) from error
-    result: dict[str, Any] = {"manifest": built}
-    if params["compare"] is not None:
-        result["comparison"] = manifest.compare(_usable(params["compare"]), built["files"])
-    return dict(result, **_keep(params["dest"], built, check))
 
 
 def _build(params: dict[str, Any], check: bool) -> dict[str, Any]:

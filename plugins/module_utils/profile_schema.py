@@ -18,6 +18,8 @@ import os
 import re
 from typing import Any, Callable, NamedTuple
 
+from . import artifact_tiers
+
 KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
 DETACH = ("onstart", "tmux", "setsid", "systemd", "sbatch", "k8s-job")
@@ -425,7 +427,7 @@ def _tier_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) ->
         found.append(Problem("platform_storage", f"tier {twice!r} stands there twice", "name each tier once"))
     data_dir = profile["platform_data_dir"]
     if data_dir and not undecided(data_dir) and not any(undecided(tier["path"]) for tier in storage):
-        holder = _tier_of(data_dir, storage)
+        holder = artifact_tiers.tier_of(data_dir, storage)
         if holder != "disk":
             what = f"{data_dir} lies on tier {holder or 'none'!r}, not on tier 'disk'"
             found.append(Problem("platform_data_dir", what, "call the tier that holds the data folder disk"))
@@ -435,17 +437,6 @@ def _tier_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) ->
                 what = f"{tier!r} is not a tier of platform_storage"
                 found.append(Problem(f"{key}.keeps", what, f"use one of {', '.join(tiers) or '(none declared)'}"))
     return found
-
-
-def _tier_of(path: str, storage: list[dict[str, Any]]) -> str:
-    """The tier with the longest path that is ``path`` or a parent of it; '' for none."""
-    best, best_length = "", -1
-    for tier in storage:
-        root = tier["path"].rstrip("/")
-        holds = tier["path"].startswith("/") and (path == root or path.startswith(root + "/"))
-        if holds and len(root) > best_length:
-            best, best_length = tier["tier"], len(root)
-    return best
 
 
 def _operations(profile: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

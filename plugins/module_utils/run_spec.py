@@ -17,7 +17,7 @@ from .box.names import UnsafeName, check_name, check_relative_path
 from .failures import TenantFailure
 
 ROLES = ("checkpoint", "metrics", "log", "other")
-LOADERS = ("torch", "safetensors", "npz", "json", "none")
+LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
@@ -32,6 +32,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "cells": ((list,), [{"id": "main", "args": [], "seed": 0}]),
     "resources": ((dict,), {}),
     "candidates": ((list,), []),
+    "parts": ((list,), []),
     "inputs": ((list,), []),
     "requirements": ((str,), ""),
     "secrets": ((list,), []),
@@ -75,6 +76,7 @@ class _Reader:
         whole["cells"] = self._cells(whole["cells"])
         whole["artifacts"] = self._artifacts(whole["artifacts"])
         whole["inputs"] = [self._input(index, entry) for index, entry in enumerate(whole["inputs"])]
+        whole["parts"] = self._parts(whole["parts"])
         whole["workdir"] = self._workdir(whole["workdir"])
         if whole["tracker"] not in TRACKERS:
             self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
@@ -144,6 +146,14 @@ class _Reader:
         if not entry["uri"].startswith(("https://", "http://")) or len(entry["sha256"]) != 64:
             self.refuse(where, f"inputs[{index}]: uri is http(s) and sha256 has 64 hexadecimal digits")
         return {key: entry[key] for key in ("uri", "sha256", "dest")}
+
+    def _parts(self, parts: list[Any]) -> list[str]:
+        """The boxes that work on this run together; each of them holds a part of the results."""
+        for index, name in enumerate(parts):
+            self._checked(("parts", index), lambda name=name: check_name("box", name))
+            if name in parts[:index]:
+                self.refuse(("parts", index), f"{name!r} is listed twice among the parts")
+        return list(parts)
 
     def _workdir(self, workdir: str) -> str:
         if workdir in ("", "."):
@@ -228,6 +238,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "env_file": box.get("env_file") or "",
         "cells": spec["cells"],
         "artifacts": spec["artifacts"],
+        "parts": spec["parts"],
         "checkpoint": spec["checkpoint"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},

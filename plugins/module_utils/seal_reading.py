@@ -1,26 +1,35 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Reading a box's seal: what it promises, which runs it knows, and what lives on it right now. Changes nothing.
+"""Reading a box's seal: what it promises, which runs it knows, how far they got, and what lives on it right now.
 
 The box is a stranger's, so its answer is a claim. The gate believes what it can re-read at home: the claim only says
-which digests must be found there.
+which digests must be found there. A reading changes nothing on the box.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
-from .box import attempt, index, records
-from .box.layout import Layout
-from .box.names import UnsafeName, check_name
+from .box import artifacts, attempt, index, process, records, run_record
+from .box.artifacts import FileChanged, hash_stable
+from .box.layout import AttemptPaths, Layout
+from .box.names import UnsafeName, check_name, check_relative_path
+from .journal import Journal
+from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
+_ANSWERS = ("seal", "index", "live_cells", "unlisted_runs", "checkpoints", "durable", "boot_id", "problems")
 _MOST_NAMES = 1000
+_MOST_PROBLEMS = 20
 
 
 def read_box(tenant_root: str) -> dict[str, Any]:
-    """On the box: ``{seal, index, live_cells, unlisted_runs, problems}``. A damaged record is a problem, not None."""
+    """On the box: ``{seal, index, live_cells, unlisted_runs, checkpoints, durable, boot_id, problems}``.
+
+    A damaged record is a problem, not None. ``checkpoints`` is ``{run: {cell: {step, done}}}``.
+    """
     layout, problems = Layout(tenant_root), []
     found: dict[str, Any] = {"seal": None, "index": None}
     for name, read in (("seal", _read_seal), ("index", index.read)):
@@ -30,11 +39,15 @@ def read_box(tenant_root: str) -> dict[str, Any]:
             problems.append(str(error))
     listed = set(index.run_ids(found["index"]))
     present = _folders(layout.path("runs"))
+    runs = _run_records(layout, [run_id for run_id in present if run_id in listed], problems)
     return dict(
         found,
         live_cells=_live_cells(layout, present),
         unlisted_runs=[run_id for run_id in present if run_id not in listed],
-        problems=problems,
+        checkpoints={run_id: _reached(layout, run) for run_id, run in runs.items()},
+        durable=_durable_devices(runs),
+        boot_id=process.current_boot().boot_id,
+        problems=problems + _broken_promises(layout, found["seal"]),
     )
 
 
@@ -49,15 +62,31 @@ def _folders(path: str) -> list[str]:
         return []
 
 
-def _live_cells(layout: Layout, run_ids: list[str]) -> list[str]:
-    """``run/cell/aN`` of every attempt whose shim or trainer lives, whatever the index says of it."""
-    live = []
+def _run_records(layout: Layout, run_ids: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:
+    found = {}
     for run_id in filter(_is_name, run_ids):
-        for cell in filter(_is_name, _folders(layout.run_dir(run_id))):
-            for number in layout.attempt_numbers(run_id, cell):
-                if attempt.is_alive(layout.attempt(run_id, cell, number)):
-                    live.append(f"{run_id}/{cell}/a{number}")
-    return live
+        try:
+            found[run_id] = run_record.read_run(layout, run_id)
+        except (records.RecordError, ValueError) as error:
+            problems.append(str(error))
+    return found
+
+
+def _attempts(layout: Layout, run_id: str) -> Iterator[tuple[str, AttemptPaths]]:
+    """(cell, attempt) of every attempt on the disk, whatever the index says of it."""
+    for cell in filter(_is_name, _folders(layout.run_dir(run_id))):
+        for number in layout.attempt_numbers(run_id, cell):
+            yield cell, layout.attempt(run_id, cell, number)
+
+
+def _live_cells(layout: Layout, run_ids: list[str]) -> list[str]:
+    """``run/cell/aN`` of every attempt whose shim or trainer lives."""
+    return [
+        f"{run_id}/{cell}/a{paths.number}"
+        for run_id in filter(_is_name, run_ids)
+        for cell, paths in _attempts(layout, run_id)
+        if attempt.is_alive(paths)
+    ]
 
 
 def _is_name(text: str) -> bool:
@@ -68,24 +97,128 @@ def _is_name(text: str) -> bool:
     return True
 
 
+# --- how far the runs got -----------------------------------------------------------------------------------------
+
+
+def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By cell: the highest step that a checkpoint's name says, and whether the cell is done. No file is opened."""
+    reached: dict[str, dict[str, Any]] = {}
+    for cell, paths in _attempts(layout, run["run_id"]):
+        units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
+        # A checkpoint whose name says no step counts as step 0: it is something that can be lost.
+        steps = [unit["step"] or 0 for unit in units]
+        known = reached.setdefault(cell, {"step": None, "done": False})
+        known["step"] = max([*steps, *([] if known["step"] is None else [known["step"]])], default=None)
+        known["done"] = known["done"] or os.path.lexists(paths.done)
+    return reached
+
+
+def _durable_devices(runs: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The devices of the durable mounts as this box sees them: what it wrote there may be in its page cache only."""
+    devices = set()
+    for run in runs.values():
+        with contextlib.suppress(OSError):
+            if run["durable"]["kind"] == "mount":
+                devices.add(os.stat(run["durable"]["path"]).st_dev)
+    return sorted(devices)
+
+
+# --- is the seal still true ---------------------------------------------------------------------------------------
+
+
+def _broken_promises(layout: Layout, seal: Mapping[str, Any] | None) -> list[str]:
+    """Artifacts that changed, vanished or appeared since the box was sealed.
+
+    A file's change time cannot be set back by a program, so only files that changed after the seal are hashed.
+    """
+    listed = (seal or {}).get("runs")
+    if not isinstance(listed, list):
+        return []
+    try:
+        sealed_ns = os.lstat(layout.seal).st_ctime_ns
+    except OSError:
+        return [f"the seal {layout.seal} vanished while it was read"]
+    broken = []
+    for run in listed:
+        run_id = run.get("run_id") if isinstance(run, dict) else None
+        if isinstance(run_id, str) and _is_name(run_id):
+            broken += list(_changed_since(layout, run_id, run.get("manifest_digest"), sealed_ns))
+    return [f"{what} since the box was sealed" for what in broken[:_MOST_PROBLEMS]]
+
+
+def _changed_since(layout: Layout, run_id: str, digest: object, sealed_ns: int) -> Iterator[str]:
+    promised = _promised(layout, run_id, digest)
+    if promised is None:
+        yield f"the manifest {layout.run_manifest(run_id)} changed"
+        return
+    folder = layout.run_dir(run_id)
+    for path, line in sorted(promised.items()):
+        change = _change(os.path.join(folder, path), line, sealed_ns)
+        if change:
+            yield f"{run_id}/{path} {change}"
+    for _cell, paths in _attempts(layout, run_id):
+        for path in _files(paths.output):
+            relative = os.path.relpath(path, folder)
+            if relative not in promised and _is_newer(path, sealed_ns):
+                yield f"{run_id}/{relative} was written"
+
+
+def _promised(layout: Layout, run_id: str, digest: object) -> dict[str, Mapping[str, Any]] | None:
+    """The sealed roster by path; None when the manifest beside the files is not the sealed one."""
+    try:
+        manifest = records.read_record(layout.run_manifest(run_id), "manifest")
+        covered = {key: manifest[key] for key in ("project", "run_id", "generation", "files")}
+        if manifest.get("digest") != digest or records.digest(covered) != digest:
+            return None
+        return {check_relative_path(line["path"]): line for line in manifest["files"]}
+    except (records.RecordError, UnsafeName, KeyError, TypeError, ValueError):
+        return None
+
+
+def _change(path: str, line: Mapping[str, Any], sealed_ns: int) -> str:
+    try:
+        if not os.path.islink(path) and os.path.getsize(path) == line["bytes"] and not _is_newer(path, sealed_ns):
+            return ""
+        same = hash_stable(path) == (line["bytes"], line["sha256"])
+    except FileNotFoundError:
+        return "vanished"
+    except (OSError, FileChanged, UnsafeName):
+        return "was replaced or is being written"
+    return "" if same else "was changed"
+
+
+def _files(folder: str) -> Iterator[str]:
+    for parent, _folders_here, names in os.walk(folder):
+        for name in names:
+            yield os.path.join(parent, name)
+
+
+def _is_newer(path: str, moment_ns: int) -> bool:
+    return os.lstat(path).st_ctime_ns > moment_ns
+
+
+# --- what the controller keeps ------------------------------------------------------------------------------------
+
+
 def as_record(identity: BoxIdentity, read_at: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     """The seal reading that the store keeps. ``read_at`` is when the question was sent, by the controller's clock."""
-    return {
-        "schema": records.schema("seal-reading"),
-        "read_at": read_at,
-        "reachable": True,
-        "project": identity.project,
-        "box": identity.box,
-        "generation": identity.generation,
-        "provider_id": identity.provider_id,
-        "seal": answer.get("seal"),
-        "index": answer.get("index"),
-        "live_cells": answer.get("live_cells"),
-        "unlisted_runs": answer.get("unlisted_runs"),
-        "problems": answer.get("problems"),
-    }
+    record = dict(
+        {name: answer.get(name) for name in _ANSWERS},
+        schema=records.schema("seal-reading"),
+        read_at=read_at,
+        reachable=True,
+        **identity.as_dict(),
+    )
+    try:
+        records.digest(record)
+    except (ValueError, TypeError, RecursionError):
+        return dict(record, **dict.fromkeys(_ANSWERS), problems=["its answer holds a value that no record can hold"])
+    return record
 
 
 def save(store: StateStore, identity: BoxIdentity, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a reading, its hash in the journal first, so that a later edit or an older reading put back shows."""
+    whole = dict(reading, schema=records.schema("seal-reading"))
+    Journal(store).append("effect", SEAL_READING, sha256=records.digest(whole), **identity.as_dict())
     path = store.seal_path(identity.project, identity.box, identity.generation)
-    return records.write_record(path, "seal-reading", dict(reading))
+    return records.write_record(path, "seal-reading", whole)

@@ -5,7 +5,9 @@
 journal.jsonl                                    intents and effects, appended by the process that acts
 boxes/<project>/<box>/g<generation>.json         box record: what we rented, admitted, deployed
 seals/<project>/<box>/g<generation>.json         the last seal read from the box
+contacts/<project>/<box>/g<generation>.json      how far its runs were last known to be
 receipts/<project>/<run>/<box>.g<generation>.json
+copy-readings/<project>/<sha256 of the URI>.json a durable mount, as another box read it
 approvals/<id>.json
 smoke/<spec_sha256>.json                         the CPU smoke of a run spec passed here
 known_hosts/<box>                                pinned host keys, one file per box
@@ -15,6 +17,7 @@ cache/                                           provider lists, shared under a 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +64,13 @@ class StateStore:
 
     def seal_path(self, project: str, box: str, generation: int) -> str:
         return self.path("seals", check_name("project", project), check_name("box", box), f"g{generation}.json")
+
+    def contact_path(self, project: str, box: str, generation: int) -> str:
+        return self.path("contacts", check_name("project", project), check_name("box", box), f"g{generation}.json")
+
+    def copy_reading_path(self, project: str, uri: str) -> str:
+        name = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".json"
+        return self.path("copy-readings", check_name("project", project), name)
 
     def receipt_path(self, project: str, run_id: str, box: str, generation: int) -> str:
         name = f"{check_name('box', box)}.g{generation}.json"

@@ -28,6 +28,12 @@ options:
       - A snapshot never leads to a complete receipt.
     type: bool
     default: false
+  versions:
+    description:
+      - With O(tenant_root), whether the Python that trains is started to ask it for its version and that of torch.
+      - Say V(false) for a folder that was copied from another box, because nothing from there may be executed.
+    type: bool
+    default: true
   path:
     description: A folder to list instead of a run.
     type: path
@@ -77,6 +83,7 @@ attributes:
     support: full
     description: O(dest) is left alone while the digest is the same.
 seealso:
+  - module: tenant.gpu.harvest_policy
   - module: tenant.gpu.checked_sync
   - module: tenant.gpu.verify_load
 author:
@@ -122,6 +129,35 @@ manifest:
     state:
       description: State of the run.
       type: str
+    policy:
+      description: The roles and globs that it was made under, see M(tenant.gpu.harvest_policy).
+      type: dict
+not_pulled:
+  description:
+    - What lies in the run's folders on the box and is not in the manifest, so that leaving it is a decision. The
+      supervisor's own records are not counted.
+  returned: with O(tenant_root)
+  type: dict
+  contains:
+    files:
+      description: How many files.
+      type: int
+    bytes:
+      description: How many bytes they have together.
+      type: int
+    listed:
+      description: The largest of them, each with C(path), C(bytes) and C(why) it is not in the manifest.
+      type: list
+      elements: dict
+    summary:
+      description: All of it in one sentence, empty when nothing stays.
+      type: str
+provenance:
+  description:
+    - What the box says of how the run was made, C(code_sha256), C(spec_sha256), C(seeds) of the cells, C(python) and
+      C(torch) that train, and C(supervisor_sha256). Empty values are unknown.
+  returned: with O(tenant_root)
+  type: dict
 comparison:
   description: How the files differ from O(compare).
   returned: with O(compare)
@@ -168,6 +204,7 @@ def define_module() -> AnsibleModule:
             "tenant_root": {"type": "path"},
             "run_id": {"type": "str"},
             "snapshot": {"type": "bool", "default": False},
+            "versions": {"type": "bool", "default": True},
             "path": {"type": "path"},
             "globs": {"type": "list", "elements": "dict", "options": glob},
             "project": {"type": "str", "default": ""},

@@ -15,6 +15,10 @@ description:
   - A standing receipt for the same manifest, level and run state is kept when every file still hashes right.
   - The gate asks for a complete receipt of every run before anything irreversible. A receipt is complete when the
     run is done, the manifest is not a snapshot and lists files, and its files were loaded, not only looked at.
+  - A run over several boxes (O(parts)) has a receipt for each. Where it has sharded files (loader V(dcp) or V(hf)),
+    none of them is complete before all parts are home and were loaded as one in O(whole_root).
+  - What is not given of O(copies), O(parts), O(provenance) and O(not_pulled) stays as a receipt for the same files
+    says it.
   - Nothing in the files is executed.
 options:
   project:
@@ -61,15 +65,31 @@ options:
     type: str
     choices: [pulled, reread]
     default: pulled
-  provenance:
-    description: What made the results, such as code, config, seed, platform, driver, torch and cost. Never a secret.
-    type: dict
-    default: {}
-  not_pulled:
-    description: What was left behind, in words, so that nobody has to guess.
+  copies:
+    description:
+      - Further copies of the same files, such as the C(copy) that M(tenant.gpu.checked_sync) returns for an object
+        store. Each is read again where it lies before the receipt names it.
+    type: list
+    elements: dict
+  parts:
+    description: Names of all boxes that hold a part of the run, this one among them.
     type: list
     elements: str
-    default: []
+  whole_root:
+    description:
+      - Folder on the controller where the sharded files of all parts are put together, by reflink or hard link.
+      - C(whole) two folders above O(root) when not given.
+    type: path
+  provenance:
+    description:
+      - What is known of how the results were made, usually what M(tenant.gpu.manifest) returns. It is completed from
+        the record of the box. What nobody knows is recorded as V(unknown). Never a secret.
+    type: dict
+  not_pulled:
+    description:
+      - What was left on the box, with C(files), C(bytes) and the list C(listed) of C(path), C(bytes) and C(why), as
+        M(tenant.gpu.manifest) returns it.
+    type: dict
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.action_plugin
@@ -102,6 +122,8 @@ EXAMPLES = r"""
     state_dir: "{{ tenant_state_dir }}"
     root: "{{ tenant_results_dir }}/{{ tenant_project }}/digits-1/{{ inventory_hostname }}/g1"
     run_state: done
+    provenance: "{{ digits_manifest.provenance }}"
+    not_pulled: "{{ digits_manifest.not_pulled }}"
 """
 
 RETURN = r"""
@@ -109,4 +131,42 @@ receipt:
   description: The receipt in force, or in check mode the one that would be written.
   returned: success
   type: dict
+  contains:
+    home:
+      description: Whether everything of this box is home and verified.
+      type: bool
+    complete:
+      description: Whether the gate may rely on it; for a part of a sharded run, whether the whole is home and loads.
+      type: bool
+    incomplete_because:
+      description: What it lacks, in words.
+      type: list
+      elements: str
+    waits_for:
+      description: Parts of a sharded run that are not home yet.
+      type: list
+      elements: str
+    whole:
+      description: Where the sharded whole lies, its digest, files, bytes and checks; none before all parts are home.
+      type: dict
+    copies:
+      description: Where the files are, each with C(uri), C(version_id), C(sha256), C(how) and C(at).
+      type: list
+      elements: dict
+    checks:
+      description: How each file with a loader loaded.
+      type: list
+      elements: dict
+    not_pulled:
+      description: The largest files that stayed on the box, each with C(path), C(bytes) and C(why).
+      type: list
+      elements: dict
+    not_pulled_totals:
+      description: How many files, and bytes, stayed on the box in all.
+      type: dict
+    provenance:
+      description:
+        - C(code_sha256), C(spec_sha256), C(seeds), C(platform), C(machine_id), C(gpus), C(driver), C(cuda), C(torch),
+          C(python), C(supervisor_sha256) and C(cost); V(unknown) where nobody knows.
+      type: dict
 """

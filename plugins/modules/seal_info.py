@@ -10,7 +10,8 @@ module: seal_info
 short_description: Read a box's seal, its index of runs, and what lives on it
 version_added: 0.1.0
 description:
-  - Reads on the box whether its supervisor sealed it, which runs it knows and which cells live. Changes nothing.
+  - Reads on the box whether its supervisor sealed it, whether anything was written since, which runs it knows, how far
+    they got and which cells live. Changes nothing.
   - P(tenant.gpu.teardown_gate#module) asks it. A box without a supervisor has neither seal nor index.
 options:
   tenant_root:
@@ -49,8 +50,21 @@ unlisted_runs:
   returned: success
   type: list
   elements: str
+checkpoints:
+  description: How far each cell of each run got, per run, per cell, C(step) and C(done), by the names of its checkpoints.
+  returned: success
+  type: dict
+durable:
+  description: Device numbers of the durable mounts that the box writes to.
+  returned: success
+  type: list
+  elements: int
+boot_id:
+  description: The running kernel's own id.
+  returned: success
+  type: str
 problems:
-  description: Records that are there and cannot be trusted.
+  description: Records that are there and cannot be trusted, and artifacts that changed after the box was sealed.
   returned: success
   type: list
   elements: str

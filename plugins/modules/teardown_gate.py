@@ -45,10 +45,24 @@ options:
     type: str
     required: true
   verb_keeps:
-    description: The tiers that survive the verb, from C(platform_verbs). Without V(disk) the verb is gated.
+    description:
+      - The tiers that survive the verb, from C(platform_verbs). Without V(disk), or without another tier that may hold
+        artifacts (see O(artifact_paths)), the verb is gated.
     type: list
     elements: str
     required: true
+  storage:
+    description: The storage tiers of the platform, its C(platform_storage).
+    type: list
+    elements: dict
+    default: []
+  artifact_paths:
+    description:
+      - Folders of the box that may hold artifacts, usually C(platform_data_dir) and C(platform_durable_path). A verb
+        that loses the tier of one of them is gated. The tier V(disk) always counts, so that this can only add to it.
+    type: list
+    elements: str
+    default: []
   provider_state:
     description: The state that the provider shows. If not set, the fact C(box_endpoint) is believed.
     type: str
@@ -92,6 +106,8 @@ EXAMPLES = r"""
     tenant_root: "{{ platform_data_dir }}/gpu-tenant"
     verb: destroy
     verb_keeps: []
+    storage: "{{ platform_storage }}"
+    artifact_paths: ["{{ platform_data_dir }}", "{{ platform_durable_path }}"]
     fail_on_refusal: false
   register: __teardown_gate
 """
@@ -119,6 +135,13 @@ evidence:
   description: What was looked at.
   returned: always
   type: dict
+loss:
+  description:
+    - What would be lost if the box went now, and the last durable copy of each cell by name.
+  returned: always
+  type: list
+  elements: str
+  sample: ["digits/c1: steps 400 to 900; last durable copy: step 400, of b1 g1, verified 2026-11-21T03:38:06Z, in file:///r"]
 note:
   description: Whether the seal was read from the box now, or why the last reading was used.
   returned: always

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import gate, receipts, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import copies, parts, receipts, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import resolve_argv
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import charges_by_box
 from rich.console import Console, Group, RenderableType
@@ -99,7 +99,7 @@ def draw_up(
         account.unverified.append(f"run {account.run_id} has no complete receipt: its results are not home")
     else:
         account.receipt = dict(receipt)
-        _verify_copies(account)
+        _verify_copies(account, store)
         _read_training(account)
         _evaluate(account, spec)
     if client is not None:
@@ -171,18 +171,23 @@ def _approver(store: StateStore, approval_id: Any) -> str:
 # --- evidence at home -----------------------------------------------------------------------------------------------
 
 
-def _verify_copies(account: Account) -> None:
-    """Hash every byte of every copy again, and load what has a loader from the first good one."""
-    for copy in account.receipt.get("copies") or []:
-        evidence = gate.reread_copy(copy.get("uri"))
+def _verify_copies(account: Account, store: StateStore) -> None:
+    """Re-read every copy where it lies, and load what has a loader from the first good one on this machine."""
+    receipt = account.receipt
+    place = (str(receipt["box"]), int(receipt["generation"]), str(receipt["provider_id"]))
+    identity = BoxIdentity(account.project, *place)
+    for copy in receipt.get("copies") or []:
+        evidence = copies.reread(store, copy, identity, records.utc_now())
         if evidence.problems:
             account.unverified += [f"copy {copy.get('uri')}: {problem}" for problem in evidence.problems]
             continue
-        folder = gate.copy_folder(str(copy.get("uri")))
-        manifest = roster.read_manifest(folder)
-        if manifest.digest != account.receipt.get("manifest_digest"):
-            account.unverified.append(f"copy {folder}: it is not what the receipt speaks of")
+        if evidence.digest != receipt.get("manifest_digest"):
+            account.unverified.append(f"copy {evidence.uri}: it is not what the receipt speaks of")
             continue
+        folder = copies.folder_of(evidence.uri)
+        if not folder:
+            continue
+        manifest = roster.read_manifest(folder)
         account.where = account.where or folder
         account.files_verified, account.bytes_verified = len(manifest.files), manifest.total_bytes
     if not account.where:
@@ -192,9 +197,12 @@ def _verify_copies(account: Account) -> None:
 
 
 def _load(account: Account, manifest: roster.Manifest) -> None:
-    verification = receipts.verify(account.where, manifest, "load", {})
-    account.loaded = [dict(check) for check in verification.checks]
-    account.unverified += verification.problems
+    # A share of sharded files is loaded with the shares of the other boxes, in the whole.
+    spans = account.receipt.get("whole") is not None
+    verification = receipts.verify(account.where, manifest, "load", {}, spans=spans)
+    checks, problems = parts.reread_whole(account.receipt)
+    account.loaded = [dict(check) for check in [*verification.checks, *checks]]
+    account.unverified += [*verification.problems, *problems]
     if not any(check.get("tensors") for check in account.loaded):
         account.unverified.append("no checkpoint with tensors was loaded")
 

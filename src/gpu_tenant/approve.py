@@ -9,31 +9,41 @@ import glob
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, losses
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 
-VERBS = ("destroy", "stop", "recycle")
+from gpu_tenant.awx import Approved, Controller
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observer
+
 # What people call a verb, and what the gate calls it.
 ALIASES = {"teardown": "destroy"}
 _LIFETIME = re.compile(r"([1-9][0-9]{0,6})([smhd])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# An answer in AWX is meant for the box as it was when the question was asked; an old one is not.
+AWX_ANSWER_HOLDS_S = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Consent:
-    """Who consents, why, and for how long. ``loss`` names in words what will be lost, for breaking glass."""
+    """Who consents, why, and for how long. ``loss`` is what was shown to be lost, for breaking glass.
+
+    ``awx`` is where AWX says that the approver consented; without it the consent was given on this machine.
+    """
 
     approver: str
     reason: str
     ttl_s: int = approvals.DEFAULT_TTL_S
     standing: bool = False
-    loss: str = ""
+    loss: losses.Loss | None = None
+    awx: Approved | None = None
 
 
 def give(
@@ -48,19 +58,164 @@ def give(
     :param receipts_by_run: receipts whose digests the approval binds to, when it is neither standing nor a loss.
     """
     source = {"kind": "cli", "ref": f"{getpass.getuser()}@{socket.gethostname()}"}
+    if consent.awx is not None:
+        source = {"kind": "awx", "ref": consent.awx.ref}
+        _refuse_used_answer(store, identity, consent.awx)
     return approvals.give(
         store, identity, verb, binds(consent, receipts_by_run), consent.approver, source, consent.reason, consent.ttl_s
     )
 
 
+def _refuse_used_answer(store: StateStore, identity: BoxIdentity, awx: Approved) -> None:
+    """One answer in AWX is one consent, to the generation that there was when the question was asked."""
+    for approval in approvals.load_all(store):
+        source = (approval.record or {}).get("source") or {}
+        if source.get("ref") == awx.ref:
+            raise _config(
+                identity, f"{awx.ref} was taken for approval {approval.approval_id} already", "ask in AWX again"
+            )
+    record = store.read_box(identity.project, identity.box, identity.generation) or {}
+    rented, now = str(record.get("created_at") or ""), records.utc_now()
+    # AWX writes fractions of a second.
+    asked = re.sub(r"\.[0-9]+Z\Z", "Z", awx.asked_at)
+    try:
+        age = (records.parse_utc(now) - records.parse_utc(asked)).total_seconds()
+    except ValueError:
+        raise _config(identity, f"AWX does not say when {awx.ref} was asked", "ask in AWX again") from None
+    if age > AWX_ANSWER_HOLDS_S or (rented and asked < rented):
+        what = f"{awx.ref} was asked at {asked}, which is too long ago or before g{identity.generation} was rented"
+        raise _config(identity, what, "ask in AWX again")
+
+
+def _config(identity: BoxIdentity, what: str, fix: str) -> TenantFailure:
+    return TenantFailure("config", what, box=identity.box, safe="no approval was written", fix=fix)
+
+
 def binds(consent: Consent, receipts_by_run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What an approval binds itself to."""
-    if consent.loss:
-        return {"kind": "loss", "loss": consent.loss}
+    if consent.loss is not None:
+        return consent.loss.as_binds()
     if consent.standing:
         return {"kind": "complete_receipt"}
     digests = {run_id: str(receipt["manifest_digest"]) for run_id, receipt in receipts_by_run.items()}
     return {"kind": "digest", "digests": digests}
+
+
+# --- breaking glass -------------------------------------------------------------------------------------------------
+
+
+def loss_of(
+    store: StateStore, identity: BoxIdentity, verb: str, keeps: Sequence[str], view: gate.ProviderView
+) -> losses.Loss:
+    """What the verb would lose by the records as they are now, copies re-read."""
+    return losses.of(gate.gather(store, identity, verb, keeps, view))
+
+
+def loss_id(loss: losses.Loss) -> str:
+    """A short name for exactly this loss: it changes when the loss does."""
+    bound = loss.as_binds()
+    return records.digest({key: bound[key] for key in ("cells", "unknown")})[:12]
+
+
+def agree_to_loss(
+    identity: BoxIdentity, verb: str, loss: losses.Loss, named: str, ask: Callable[[str], str] | None
+) -> None:
+    """Go on only when the loss that was shown is the one consented to.
+
+    :param named: the id that a person gives back, from an earlier look; empty to ask.
+    :param ask: puts a question to the person at the terminal; None where there is none.
+    :raises TenantFailure: kind ``config`` when nobody agreed, or the loss is not the one that was looked at.
+    """
+    current = loss_id(loss)
+    told = "; ".join(loss.words())
+    subject = f"{verb} of {identity.box} g{identity.generation} would lose: {told}"
+    if named:
+        if named != current:
+            raise _config(identity, f"loss {named} is not what would be lost now. {subject}", f"--loss-id {current}")
+        return
+    if ask is None:
+        raise _config(identity, f"nobody agreed to the loss yet. {subject}", f"repeat with --loss-id {current}")
+    if ask(f"{subject}\nType {identity.box} to consent to this loss") != identity.box:
+        raise _config(identity, "the loss was not consented to", f"to consent, type {identity.box}")
+
+
+def verbs_of(platform_verbs: object) -> dict[str, list[str]]:
+    """{verb: tiers that it keeps} of a platform's profile; of two opinions the one that keeps less."""
+    found: dict[str, list[str]] = {}
+    plans = platform_verbs.values() if isinstance(platform_verbs, Mapping) else ()
+    for operation in [one for plan in plans if isinstance(plan, list) for one in plan]:
+        name, keeps = str(operation.get("verb")), [str(tier) for tier in operation.get("keeps") or []]
+        found[name] = [tier for tier in keeps if tier in found.get(name, keeps)]
+    return found
+
+
+def verb_of(word: str, platform_verbs: object, box: str) -> str:
+    """The platform's own verb that a person means. TenantFailure that lists the verbs for anything else."""
+    known = verbs_of(platform_verbs)
+    if word in known:
+        return word
+    full_stop = platform_verbs.get("full_stop") if isinstance(platform_verbs, Mapping) else None
+    last = [str(one.get("verb")) for one in full_stop] if isinstance(full_stop, list) else []
+    if word in (*ALIASES, *ALIASES.values()) and len(last) <= 1:
+        return last[0] if last else ALIASES.get(word, word)
+    raise TenantFailure(
+        "config",
+        f"{word!r} is no verb of the platform of {box}",
+        box=box,
+        safe="no approval was written",
+        fix=f"name one of: {', '.join(sorted(known)) or ALIASES['teardown']}",
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """An approval as it is asked for on the command line. ``awx_node`` 0 means that AWX is not asked."""
+
+    verb: str
+    approver: str
+    reason: str
+    expires: str = "1h"
+    standing: bool = False
+    loss: bool = False
+    loss_id: str = ""
+    awx_node: int = 0
+    generation: int = 0
+
+
+def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) -> dict[str, Any]:
+    """Give the approval that was asked for; the loss is composed, and shown before it is consented to."""
+    store = StateStore(host.required("tenant_state_dir"))
+    identity = identity_of(store, host.required("tenant_project"), host.name, request.generation)
+    platform_verbs = host.variables.get("platform_verbs")
+    verb, ttl_s = verb_of(request.verb, platform_verbs, host.name), seconds(request.expires)
+    loss = None
+    if request.loss:
+        keeps = verbs_of(platform_verbs).get(verb, [])
+        loss = loss_of(store, identity, verb, keeps, provider_view(host, store, identity))
+        agree_to_loss(identity, verb, loss, request.loss_id, ask)
+    awx = Controller.of_environment().approved(request.awx_node, host.name) if request.awx_node else None
+    approver = awx.approver if awx else request.approver
+    consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
+    return consent_to(store, identity, verb, consent)
+
+
+def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> gate.ProviderView:
+    """What the provider says of the box now; ``unknown`` when it cannot be asked."""
+    now = records.utc_now()
+    if host.text("platform_driver") != "vast":
+        return gate.ProviderView("running", None, now)
+    try:
+        account = Account(Observer([host], "").client(host.name), store, read_only=True)
+        boxes = account.locate(identity.project, identity.box).all
+        view = next((account.provider_view(box) for box in boxes if box.provider_id == identity.provider_id), None)
+    except TenantFailure as failure:
+        if failure.kind == "config":
+            raise
+        return gate.ProviderView("unknown", None, now)
+    return view or gate.ProviderView("absent", None, now)
+
+
+# --- what there is to consent to ------------------------------------------------------------------------------------
 
 
 def receipts_of(store: StateStore, identity: BoxIdentity) -> dict[str, dict[str, Any]]:
@@ -112,16 +267,17 @@ def consent_to(store: StateStore, identity: BoxIdentity, verb: str, consent: Con
 
     :raises TenantFailure: kind ``evidence_missing`` when there is nothing at home yet that it could bind to.
     """
-    found = {} if consent.standing or consent.loss else receipts_of(store, identity)
-    if not (found or consent.standing or consent.loss):
+    bound = consent.standing or consent.loss is not None
+    found = {} if bound else receipts_of(store, identity)
+    if not (found or bound):
         raise TenantFailure(
             "evidence_missing",
             f"no run of g{identity.generation} is home, so there is nothing to bind an approval to",
             box=identity.box,
             safe="no approval was written",
-            fix="harvest first; or consent beforehand with --standing; or name what will be lost with --loss",
+            fix="harvest first; or consent beforehand with --standing; or see what would be lost with --loss",
         )
-    return give(store, identity, ALIASES.get(verb, verb), consent, found)
+    return give(store, identity, verb, consent, found)
 
 
 def describe(approval: Mapping[str, Any]) -> str:

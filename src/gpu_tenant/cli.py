@@ -231,13 +231,15 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
 
 
 @cli.command(name="approve")
-@click.argument("verb", type=click.Choice([*approve.VERBS, *approve.ALIASES]))
+@click.argument("verb")
 @click.argument("box")
-@click.option("--approver", required=True, help="Who consents.")
+@click.option("--approver", default="", help="Who consents.")
 @click.option("--reason", required=True, help="Why, in a sentence.")
 @click.option("--expires", default="1h", show_default=True, help="15m, 1h, 2d.")
 @click.option("--standing", is_flag=True, help="For results that are not home yet: fires on complete receipts only.")
-@click.option("--loss", default="", help="Break glass: what will be lost, in words.")
+@click.option("--loss", is_flag=True, help="Break glass: shows what would be lost, and asks.")
+@click.option("--loss-id", default="", help="The loss that was shown, where nobody can be asked.")
+@click.option("--awx-approval", default=0, help="An approved workflow approval in AWX, by its number: it names who.")
 @click.option("--generation", default=0, help="[default: the newest]")
 @click.option("-i", "--inventory", "inventories", multiple=True, help="Inventory source; may be repeated.")
 @click.option("-e", "--extra-vars", multiple=True, help="As for ansible-playbook.")
@@ -249,22 +251,28 @@ def approve_command(
     reason: str,
     expires: str,
     standing: bool,
-    loss: str,
+    loss: bool,
+    loss_id: str,
+    awx_approval: int,
     generation: int,
     inventories: tuple[str, ...],
     extra_vars: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Consent to one VERB on one BOX; it is used once, expires, and is bound to the evidence."""
+    """Consent to one VERB on one BOX; it is used once, expires, and is bound to the evidence.
+
+    VERB is the platform's own word, or teardown for the one that ends the rental.
+    """
     if standing and loss:
         raise click.UsageError("--standing and --loss exclude each other")
+    if bool(approver) == bool(awx_approval):
+        raise click.UsageError("name who consents: --approver, or --awx-approval where AWX knows")
     from gpu_tenant import hosts
 
     host = hosts.resolve(box, inventories, extra_vars).boxes[0]
-    store = StateStore(host.required("tenant_state_dir"))
-    identity = approve.identity_of(store, host.required("tenant_project"), host.name, generation)
-    consent = approve.Consent(approver, reason, approve.seconds(expires), standing, loss)
-    given = approve.consent_to(store, identity, verb, consent)
+    request = approve.Request(verb, approver, reason, expires, standing, loss, loss_id, awx_approval, generation)
+    ask = click.prompt if sys.stdin.isatty() and not as_json else None
+    given = approve.answer(host, request, ask)
     if as_json:
         click.echo(json.dumps({"event": "approval", **given}, sort_keys=True))
     else:

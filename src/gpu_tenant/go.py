@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
@@ -120,6 +120,7 @@ class Go:
 
         :raises TenantFailure: with the exit code of DESIGN's table; ``training_failed`` after its logs came home.
         """
+        self._refuse_parts()
         receipt = self.home()
         if receipt is not None:
             self._progress.emit("result", f"run {self.run_id} is home already: nothing is trained again", self.box.name)
@@ -128,6 +129,17 @@ class Go:
             self._choose_candidate()
             receipt = self._drive()
         return self._end(receipt)
+
+    def _refuse_parts(self) -> None:
+        """One box cannot bring a run home whose results lie on several: it would wait for the others for ever."""
+        parts = [str(name) for name in self._spec.get("parts") or []]
+        if len(parts) > 1:
+            raise TenantFailure(
+                "config",
+                f"run {self.run_id} works on several boxes at once ({', '.join(parts)}), and go drives one",
+                safe="nothing was rented",
+                fix=f"run the playbooks train and then harvest on all of them (-l {','.join(parts)})",
+            )
 
     def home(self) -> Mapping[str, Any] | None:
         """The complete receipt of this very spec, or None."""
@@ -173,6 +185,7 @@ class Go:
         if seen.run_state in ("running", "queued") and not memory.brought_up:
             memory.brought_up = True
         self._note_resumed(seen)
+        self._note_reached(seen)
         self.on_look(seen)
         return seen
 
@@ -193,7 +206,7 @@ class Go:
         elif action.kind == decide.BRING_UP:
             self._bring_up(action, seen)
         elif action.kind == decide.HARVEST:
-            self._playbook("harvest", "harvest", {}, retry=True)
+            self._harvest()
         elif action.kind == decide.HARVEST_FAILED:
             self._fail(seen)
 
@@ -291,16 +304,40 @@ class Go:
         self._history.append("resumed", box=seen.box, step=step, generation=seen.generation)
         self._progress.emit("note", f"training goes on from step {step}", seen.box)
 
+    def _note_reached(self, seen: Observation) -> None:
+        """How far the run is: if the box is lost after this look, that much is known of it."""
+        if seen.item is not None and seen.run is not None:
+            identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+            last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
+
+    def _harvest(self) -> None:
+        """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
+        outcome = self._playbook("harvest", "harvest", {}, retry=True)
+        told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
+        receipt = told[-1] if told else None
+        if isinstance(receipt, Mapping) and receipt.get("run_state") == "done" and receipt.get("complete") is False:
+            lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["nobody knows why"]))
+            raise TenantFailure(
+                "evidence_missing",
+                f"run {self.run_id} is done and was harvested, but its receipt is not complete: {lacks}",
+                box=self.box.name,
+                safe="the box and all that came home are kept",
+                fix="mend what is named (for instance harvest_level), then run the same command again",
+            )
+
     def _play(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         variables = {"tenant_run": self._spec["source"], **extra_vars}
         return self._runner.run(playbook, [self.box.name], variables, deadline_s=min(max(self._left_s(), 60.0), 7200.0))
 
-    def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> None:
-        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row."""
+    def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> Outcome | None:
+        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
+
+        :returns: how it ended when it ended well, else None.
+        """
         outcome = self._play(playbook, extra_vars)
         if outcome.ok:
             self._memory.failures = 0
-            return
+            return outcome
         failure = outcome.failure(self.box.name)
         self._memory.failures += 1
         passing = failure is not None and failure.kind in PASSING
@@ -310,6 +347,7 @@ class Go:
         why = failure.what if failure else ""
         self._progress.emit("wait", f"{what} did not succeed ({why}); again in {duration(pause)}", self.box.name)
         self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+        return None
 
     def _fail(self, seen: Observation) -> None:
         """The run failed: bring home what there is, park the box, and say so."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart, one_line
 from gpu_tenant.progress import Progress, size
+from gpu_tenant.transfers import Transfer
 from gpu_tenant.workspace import History
 
 
@@ -20,7 +21,10 @@ class Narrator:
         self._history = history
         self._roles: dict[str, str] = {}
 
-    def __call__(self, event: TaskStart | TaskResult) -> None:
+    def __call__(self, event: TaskStart | TaskResult | Transfer) -> None:
+        if isinstance(event, Transfer):
+            self._progress.emit("transfer", event.text, event.box, **event.as_data())
+            return
         if event.role and event.role != "box" and self._roles.get(event.box) != event.role:
             self._roles[event.box] = event.role
             self._progress.emit("phase", event.role, event.box)
@@ -122,8 +126,11 @@ def _receipt(res: Mapping[str, Any], changed: bool) -> str:
     if not isinstance(receipt, Mapping):
         return ""
     loaded = [check for check in receipt.get("checks") or [] if check.get("ok") is True]
-    whole = "complete" if receipt.get("complete") else "partial, of a run that is not done"
-    return f"receipt ({whole}): {receipt.get('files')} files verified, {len(loaded)} of them loaded"
+    lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["of a run that is not done"]))
+    kind = "complete" if receipt.get("complete") else f"not complete: {lacks}"
+    whole = receipt.get("whole")
+    together = f"; {whole.get('files')} sharded files loaded as one" if isinstance(whole, Mapping) else ""
+    return f"receipt ({kind}): {receipt.get('files')} files verified, {len(loaded)} of them loaded{together}"
 
 
 def _gate(res: Mapping[str, Any], changed: bool) -> str:

@@ -22,11 +22,13 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import exit_codes, hosts, playbook_process, workspace
+from gpu_tenant import exit_codes, hosts, playbook_process, transfers, workspace
 from gpu_tenant.interrupts import Interrupts
+from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
 ACCOUNT_KEY = "VAST_API_KEY"
+PROGRESS_NAME = "progress.jsonl"
 POLL_S = 0.2
 DEFAULT_DEADLINE_S = 3600.0
 # Settings that our roles rely on, for a caller whose folder has no ansible.cfg.
@@ -68,7 +70,7 @@ class TaskStart:
     task: str
 
 
-Watcher = Callable[[TaskStart | TaskResult], None]
+Watcher = Callable[[TaskStart | TaskResult | Transfer], None]
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,13 @@ class PlaybookRunner:
         playbook = Path(playbook).stem
         folder = self.workspace.new_play(playbook, self.project, boxes)
         collector = _Collector(self.watch)
+        reports = transfers.Reports(folder / PROGRESS_NAME)
+
+        def look() -> bool:
+            # ansible-runner asks this several times a second anyway, so the reports need no thread and no wait.
+            self._pass_on(reports)
+            return self.interrupts.must_abort()
+
         try:
             runner = ansible_runner.interface.init_runner(
                 **self._settings(folder, boxes, check, deadline_s),
@@ -174,13 +183,18 @@ class PlaybookRunner:
                 extravars=self._extra_vars(folder, extra_vars or {}),
                 event_handler=collector.handle,
                 status_handler=_forget_environment(folder),
-                cancel_callback=self.interrupts.must_abort,
+                cancel_callback=look,
             )
             self._prepare(runner.config, folder)
             runner.run()
         finally:
             workspace.remove_secrets(folder)
+        self._pass_on(reports)
         return self._outcome(playbook, folder, runner, collector, tuple(boxes))
+
+    def _pass_on(self, reports: transfers.Reports) -> None:
+        for report in reports.new():
+            self.watch(report)
 
     def _settings(self, folder: Path, boxes: Sequence[str], check: bool, deadline_s: float) -> dict[str, Any]:
         arguments = [argument for value in self.extra_args for argument in ("-e", value)]
@@ -216,6 +230,7 @@ class PlaybookRunner:
             for name, value in _WITHOUT_CONFIG.items():
                 environment.setdefault(name, value)
         environment.update(_ALWAYS)
+        environment[transfers.VARIABLE] = str(folder / PROGRESS_NAME)
         environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(self._collection_paths())
         if self.control_dir:
             environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = self.control_dir

@@ -18,14 +18,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-# A plain log repeats an unchanged wait or a training line at most this often.
-QUIET_S = 15.0
+# A plain log repeats a line of these kinds at most this often for one box, in seconds.
+QUIET_S = {"training": 15.0, "wait": 15.0, "transfer": 10.0}
 UNWATCHED_WIDTH = 140
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing to say. ``kind``: phase, task, note, warning, training, wait, result, failure."""
+    """One thing to say. ``kind``: phase, task, note, warning, training, transfer, wait, result, failure."""
 
     kind: str
     text: str
@@ -84,19 +84,16 @@ class JsonView:
 
 
 class PlainView:
-    """One line per event, for logs. Training and waiting lines come at most every ``quiet_s`` seconds per box."""
+    """One line per event, for logs. Lines of the kinds in ``QUIET_S`` come only so often per box."""
 
-    def __init__(
-        self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic, quiet_s: float = QUIET_S
-    ) -> None:
+    def __init__(self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._quiet_s = quiet_s
         self._started = clock()
         self._said: dict[tuple[str, str], float] = {}
 
     def show(self, event: Event) -> None:
-        if event.kind == "task" or (event.kind in ("training", "wait") and self._too_soon(event)):
+        if event.kind == "task" or (event.kind in QUIET_S and self._too_soon(event)):
             return
         elapsed = self._clock() - self._started
         subject = f"{event.box}: " if event.box else ""
@@ -106,7 +103,7 @@ class PlainView:
     def _too_soon(self, event: Event) -> bool:
         key = (event.kind, event.box)
         now = self._clock()
-        if now - self._said.get(key, float("-inf")) < self._quiet_s:
+        if now - self._said.get(key, float("-inf")) < QUIET_S[event.kind]:
             return True
         self._said[key] = now
         return False
@@ -123,7 +120,9 @@ def _mark(event: Event) -> str:
 class _Row:
     phase: str = ""
     doing: str = ""
+    # Of the training, or of the transfer that goes on: both end in one bar.
     training: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LiveView:
@@ -138,12 +137,14 @@ class LiveView:
     def show(self, event: Event) -> None:
         row = self._rows.setdefault(event.box, _Row()) if event.box else _Row()
         if event.kind == "phase":
-            row.phase, row.doing = event.text, ""
+            row.phase, row.doing, row.transfer = event.text, "", {}
         elif event.kind in ("task", "wait"):
-            row.doing = event.text
+            row.doing, row.transfer = event.text, {}
         elif event.kind == "training":
-            row.phase, row.training, row.doing = "training", event.data, ""
-        if event.kind not in ("task", "wait", "training"):
+            row.phase, row.training, row.doing, row.transfer = "training", event.data, "", {}
+        elif event.kind == "transfer":
+            row.doing, row.transfer = event.text, event.data
+        if event.kind not in ("task", *QUIET_S):
             self._live.console.print(_styled(event))
 
     def close(self) -> None:
@@ -158,7 +159,9 @@ class LiveView:
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         for name, row in sorted(self._rows.items()):
             training = row.training if row.phase == "training" else {}
-            table.add_row(name, row.phase, progress_bar(training), row.doing or training_text(training))
+            done = row.transfer.get("bytes_done"), row.transfer.get("bytes")
+            bar = progress_bar(*done) or progress_bar(training.get("step"), training.get("steps"))
+            table.add_row(name, row.phase, bar, row.doing or training_text(training))
         return table
 
 
@@ -173,12 +176,11 @@ def console_for(stream: TextIO) -> Console:
     return Console(file=stream, width=None if stream.isatty() else UNWATCHED_WIDTH)
 
 
-def progress_bar(training: Mapping[str, Any], width: int = 20) -> str:
-    """A progress bar of text; empty when the number of steps is unknown."""
-    step, steps = training.get("step"), training.get("steps")
-    if not isinstance(step, (int, float)) or not isinstance(steps, (int, float)) or steps <= 0:
+def progress_bar(reached: object, whole: object, width: int = 20) -> str:
+    """A progress bar of text; empty when it is unknown how much there is to do."""
+    if not isinstance(reached, (int, float)) or not isinstance(whole, (int, float)) or whole <= 0:
         return ""
-    done = min(max(step / steps, 0.0), 1.0)
+    done = min(max(reached / whole, 0.0), 1.0)
     full = int(done * width)
     return f"{'#' * full}{'.' * (width - full)} {done:4.0%}"
 

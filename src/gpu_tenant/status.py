@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import glob
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError, read_record
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.table import Table
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
-from gpu_tenant.progress import duration
+from gpu_tenant.progress import duration, size
 
 # Which of a profile's clocks tick in which provider state.
 _TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "running")}
@@ -20,6 +25,7 @@ _TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "
 def row(host: BoxHost, seen: Observation) -> dict[str, Any]:
     """One box as plain values; None means unknown."""
     run, item = seen.run, seen.item
+    known = receipts(host, seen)
     return {
         "box": host.name,
         "platform": host.text("platform_name"),
@@ -34,10 +40,32 @@ def row(host: BoxHost, seen: Observation) -> dict[str, Any]:
         "eta_s": run.eta_s if run else None,
         "price_per_hour": item.dph_total if item else None,
         "superseded": [box.provider_id for box in seen.superseded],
+        "not_pulled": not_pulled(known),
+        "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
         "clocks": clocks(host, seen.provider),
         "problem": seen.problem,
         "at": seen.at,
     }
+
+
+def receipts(host: BoxHost, seen: Observation) -> list[dict[str, Any]]:
+    """The receipts of the machine that is there now; a damaged one tells nothing here, and the gate refuses it."""
+    store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
+    generation = seen.generation
+    if not host.text("platform_driver"):
+        # No provider numbers the machines of the inventory.
+        generation = max(1, store.last_generation(project, host.name))
+    found = []
+    for path in sorted(Path(store.path("receipts", project)).glob(f"*/{glob.escape(host.name)}.g{generation}.json")):
+        with contextlib.suppress(RecordError):
+            found.append(read_record(str(path), "receipt"))
+    return found
+
+
+def not_pulled(known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What its harvests left on the box, over all runs: it dies with it."""
+    totals = [receipt.get("not_pulled_totals") or {} for receipt in known]
+    return {name: sum(int(each.get(name) or 0) for each in totals) for name in ("files", "bytes")}
 
 
 def clocks(host: BoxHost, provider: str) -> list[str]:
@@ -62,6 +90,11 @@ def line(values: Mapping[str, Any]) -> dict[str, str]:
     notes = [values["problem"], *values["clocks"]]
     if values["superseded"]:
         notes.insert(0, f"superseded and billing: {', '.join(values['superseded'])}")
+    left, waits_for = values["not_pulled"], values["waits_for"]
+    if left["files"]:
+        notes.append(f"{left['files']} files ({size(left['bytes'])}) were not pulled, see its receipt")
+    if waits_for:
+        notes.append(f"its sharded results wait for {', '.join(waits_for)}")
     generation = f" g{values['generation']}" if values["generation"] else ""
     instance = f"{values['provider_id']}{generation}" if values["provider_id"] else ""
     return {

@@ -8,6 +8,7 @@ import argparse
 import glob
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -19,7 +20,7 @@ def save(path: str, step: int) -> None:
     """A zip archive shaped like one of torch.save, renamed into place."""
     temporary = f"{path}.tmp"
     with zipfile.ZipFile(temporary, "w") as archive:
-        archive.writestr("archive/data.pkl", json.dumps({"step": step}))
+        archive.writestr("archive/data.pkl", pickle.dumps({"step": step}, 2))
         archive.writestr("archive/data/0", bytes(range(256)) * 16)
     os.replace(temporary, path)
 

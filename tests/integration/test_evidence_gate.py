@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,30 @@ def test_law_2_the_gate_opens_step_by_step_and_shuts_again(home: Home) -> None:
     assert stored["allowed"] is True
     assert "cannot be reached" in stored["note"] or "did not answer" in stored["note"]
 
+    # A checkpoint written after the harvest breaks the seal, however its times are set; a change of mode does not.
+    paths = home.box.paths()
+    model = Path(paths.output) / "model.pt"
+    before, facts = model.read_bytes(), model.stat()
+    model.chmod(0o600)
+    assert home.gate()["allowed"] is True
+    late = Path(paths.checkpoints) / "step-000009.pt"
+    late.parent.mkdir(exist_ok=True)
+    shutil.copy(model, late)
+    model.write_bytes(before[:-1] + b"?")
+    for path in (late, model):
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    broken = home.gate(fail_on_refusal=False)
+    assert broken["allowed"] is False
+    told = " ".join(broken["missing"])
+    assert "digits/c1/a1/out/checkpoints/step-000009.pt was written since the box was sealed" in told
+    assert "digits/c1/a1/out/model.pt was changed since the box was sealed" in told
+    assert home.store.contact_path("vision", "b1", 1)
+    assert "digits/c1: steps 3 to 9" in " ".join(broken["loss"])
+    late.unlink()
+    model.write_bytes(before)
+    # What was seen once is not forgotten: the checkpoint of step 9 was there, and is nowhere.
+    assert home.gate()["allowed"] is True, "the sealed files are as they were"
+
     (model_path,) = home.dest.rglob("model.pt")
     data = bytearray(model_path.read_bytes())
     data[-1] ^= 1
@@ -154,6 +180,38 @@ def test_law_2_the_gate_opens_step_by_step_and_shuts_again(home: Home) -> None:
     shut = home.gate()
     assert shut["failed"]
     assert "model.pt" in shut["msg"]
+
+
+def test_law_2_a_mount_is_believed_by_another_kernel_only(home: Home, tmp_path: Path) -> None:
+    """The reading is real, and made on the very kernel that wrote the copy: it is kept, and opens nothing."""
+    home.box.verb("seal")
+    home.pull()
+    mount = tmp_path / "mount"
+    shutil.copytree(home.dest, mount)
+    uri = "mount://ssh.fs/vision/digits/g1"
+    arguments = {
+        **BoxIdentity("vision", "b2", 1, "78").as_dict(),
+        "uri": uri,
+        "root": str(mount),
+        "manifest": str(home.dest / "manifest.json"),
+        "state_dir": str(home.state_dir),
+    }
+    checked = home.ssh.ad_hoc("tenant.gpu.copy_reading", arguments, "--check")
+    assert checked["whole"] is True, checked
+    assert not Path(home.store.copy_reading_path("vision", uri)).exists()
+    read = home.ssh.ad_hoc("tenant.gpu.copy_reading", arguments)
+    assert (read["failed"], read["changed"], read["whole"]) == (False, False, True)
+    assert read["reading"]["reader"]["box"] == "b2"
+    home.receipt(copies=[{"uri": uri}])
+    refused = home.gate(fail_on_refusal=False)
+    assert any("page cache of the kernel that wrote it" in gap for gap in refused["missing"]), refused["missing"]
+
+    (mount / "c1/a1/done.json").write_text("{}")
+    torn = home.ssh.ad_hoc("tenant.gpu.copy_reading", arguments)
+    assert (torn["whole"], torn["reading"]["problems"][0].split()[0]) == (False, "c1/a1/done.json")
+    wrong = home.ssh.ad_hoc("tenant.gpu.copy_reading", {**arguments, "uri": f"file://{mount}"})
+    assert wrong["failed"]
+    assert "mount://<platform>.<tier>/<path>" in wrong["msg"]
 
 
 def test_law_2_a_cell_that_lives_under_a_seal_is_seen(home: Home) -> None:

@@ -34,7 +34,7 @@ PLANTED_SECRET = "planted-tracker-secret-0815"
 # Trains on until the file that the test makes is there, so that "while it trains" is a condition and not a guess.
 TRAINER = """\
 import json, os, sys, torch
-from tenant_checkpoint import EXIT_STOPPED, Checkpoints
+from tenant_checkpoint import EXIT_STOPPED, Checkpointer
 
 out = os.environ["TENANT_OUTPUT_DIR"]
 release = os.path.join(os.environ["HOME"], "let-it-finish")
@@ -43,8 +43,8 @@ torch.manual_seed(int(os.environ["TENANT_SEED"]))
 torch.set_num_threads(1)
 model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-checkpoints = Checkpoints({"model": model, "optimizer": optimizer}, longest_interval_s=0.5, metrics_every=200)
-checkpoints.resume()
+checkpoints = Checkpointer({"model": model, "optimizer": optimizer}, longest_interval_s=0.5, metrics_every=200)
+checkpoints.load_latest()
 while not os.path.exists(release):
     optimizer.zero_grad()
     loss = (model(torch.randn(4096, 8)) ** 2).mean()
@@ -53,7 +53,7 @@ while not os.path.exists(release):
     checkpoints.after_step(loss=loss.item())
     if checkpoints.should_stop:
         sys.exit(EXIT_STOPPED)
-checkpoints.save()
+checkpoints.save(wait=True)
 torch.save(model.state_dict(), os.path.join(out, "model.pt"))
 with open(os.path.join(out, "metrics.json"), "w") as stream:
     json.dump({"loss": loss.item(), "steps": checkpoints.step}, stream)
@@ -246,6 +246,15 @@ def test_what_was_harvested_is_home_and_the_box_is_parked(team: Team) -> None:
     record = json.loads(receipt.read_text())
     assert record["complete"] is True
     assert {check["path"].split("/")[-1] for check in record["checks"]} >= {"model.pt", "metrics.json"}
+    left = {entry["path"]: entry["why"] for entry in record["not_pulled"]}
+    assert left["main/a1/metrics.jsonl"] == "of an attempt that another one replaced"
+    assert record["not_pulled_totals"]["files"] == len(left)
+    assert not any(path.endswith(".json") for path in left), "records of ours are no results"
+    provenance = record["provenance"]
+    assert (provenance["platform"], provenance["seeds"]) == ("vast", {"main": 0})
+    assert provenance["cost"]["estimate"] > 0
+    assert "unknown" not in (provenance["torch"], provenance["driver"], provenance["supervisor_sha256"])
+    assert "RTX 4090" in provenance["gpus"][0]["name"]
     assert team.instances()[0]["phase"] != "running", "a box whose results are home still bills for its GPU"
     assert team.changes("harvest") == []
 

@@ -20,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant import hosts, playbook_process
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.playbooks import Outcome, PlaybookRunner, TaskResult
+from gpu_tenant.transfers import Transfer
 from gpu_tenant.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -158,6 +159,28 @@ def test_the_deadline_ends_it(run: Callable[..., Outcome], folder: Path) -> None
     assert time.monotonic() - started < WAIT_S
     assert outcome.exit_code == 12
     assert "did not end in time" in outcome.failures[0].what
+
+
+def test_reports_of_a_transfer_come_while_it_goes_on(run: Callable[..., Outcome], folder: Path) -> None:
+    seen: list[Transfer] = []
+
+    def watch(event: object) -> None:
+        if isinstance(event, Transfer):
+            seen.append(event)
+            (folder / "seen").touch()
+
+    (folder / "reports").write_text(
+        '{"box": "b1", "files_done": 1, "files": 9, "bytes_done": 5, "bytes": 50, "rate_bps": 2.5, "eta_s": 18}\n'
+        '{"box": "b1", "files_done": 2, "files": 9, "bytes_done": 9, "bytes": 50}\n'
+    )
+    tell = f"    - ansible.builtin.shell: %s -n 1 {folder}/reports >> $TENANT_PROGRESS_FILE\n"
+    # The playbook goes on only when its first report was passed on.
+    wait = f"    - ansible.builtin.wait_for: {{path: '{folder}/seen', timeout: 60}}\n"
+    outcome = run(tell % "head" + wait + tell % "tail", watch=watch)
+    assert outcome.ok, outcome.failures
+    assert [report.files_done for report in seen] == [1, 2]
+    assert (seen[0].box, seen[0].rate_bps, seen[0].eta_s) == ("b1", 2.5, 18.0)
+    assert "TENANT_PROGRESS_FILE" not in os.environ
 
 
 def files_with(folder: Path, text: str) -> list[str]:

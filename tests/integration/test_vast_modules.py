@@ -180,7 +180,8 @@ def test_the_gate_stands_in_the_module_and_an_approval_opens_it(play: Play) -> N
         assert box["provider_id"] in result["msg"]
     assert play.market.row(int(box["provider_id"])) is not None
     identity = BoxIdentity("digits", "vast-a", 1, box["provider_id"])
-    loss = {"kind": "loss", "loss": "a rehearsal"}
+    unknown = ["which runs it holds: no look at it is recorded"]
+    loss = {"kind": "loss", "loss": "a rehearsal", "cells": {}, "unknown": unknown}
     approvals.give(play.store, identity, "destroy", loss, "ada", {"kind": "cli", "ref": "test"}, "rehearsal")
     (gone,) = play.run(play.instance("absent"))
     assert gone["gate"][0]["approver"] == "ada"

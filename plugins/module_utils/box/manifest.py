@@ -8,7 +8,7 @@ import hashlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, index, records, run_record, survey
+from . import artifacts, attempt, index, policy, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .names import UnsafeName, check_relative_path
 from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
@@ -44,6 +44,7 @@ def of_run(
 
     Final: every done cell in full, and of other cells the newest sound checkpoint with metrics and log.
     Snapshot: the same while cells live, with a frozen copy of the metrics and without logs.
+    What people chose to leave on the box is in neither.
 
     :param keep: False leaves no frozen metrics on the disk (check mode).
     :raises Refused: LIVE when a cell lives and no snapshot was asked for; ARTIFACT_INVALID when evidence changed.
@@ -56,15 +57,18 @@ def of_run(
         raise Refused(
             LIVE, f"run {run_id} has live cells: {', '.join(sorted(live))}", "wait, stop it, or take a snapshot"
         )
+    chosen = policy.read(layout, run_id)
     files: list[dict[str, Any]] = []
     for cell in layout.cells_on_disk(run_id):
-        files += _files_of_cell(layout, run, cell, cell in live, snapshot and keep)
-    state = found.state_of(run_id)
+        files += _files_of_cell(layout, run, chosen, cell, cell in live, snapshot and keep)
+    more = {"snapshot": snapshot, "state": found.state_of(run_id), "policy": chosen.as_dict()}
     identity = {key: (found.index or run)[key] for key in run_record.IDENTITY}
-    return dict(build(identity, run_id, run["spec_sha256"], files, snapshot=snapshot, state=state))
+    return dict(build(identity, run_id, run["spec_sha256"], files, **more))
 
 
-def _files_of_cell(layout: Layout, run: dict[str, Any], cell: str, live: bool, freeze: bool) -> list[dict[str, Any]]:
+def _files_of_cell(
+    layout: Layout, run: dict[str, Any], chosen: policy.Policy, cell: str, live: bool, freeze: bool
+) -> list[dict[str, Any]]:
     """Files of every spec that this cell was worked on under: what a changed spec left behind is evidence too."""
     by_spec: dict[str, list[AttemptPaths]] = {}
     for number in layout.attempt_numbers(run["run_id"], cell):
@@ -73,17 +77,23 @@ def _files_of_cell(layout: Layout, run: dict[str, Any], cell: str, live: bool, f
     files: list[dict[str, Any]] = []
     for spec, attempts in by_spec.items():
         done = next((paths for paths in attempts if attempt.read(paths.done, "done")), None)
-        files += (
-            _of_done(paths=done) if done else _of_unfinished(run, attempts, live and spec == run["spec_sha256"], freeze)
-        )
+        lives = live and spec == run["spec_sha256"]
+        files += _of_done(done, chosen) if done else _of_unfinished(run, attempts, chosen, lives, freeze)
     return files
 
 
-def _of_done(paths: AttemptPaths) -> list[dict[str, Any]]:
+def _comes_home(chosen: policy.Policy, inner: str, role: str) -> bool:
+    """``inner`` is relative to the attempt; a policy speaks of what lies below its ``out``."""
+    return not chosen.why_left(inner[len("out/") :] if inner.startswith("out/") else inner, role)
+
+
+def _of_done(paths: AttemptPaths, chosen: policy.Policy) -> list[dict[str, Any]]:
     """What done.json promised, read again, and done.json itself."""
     files = []
     for line in attempt.read(paths.done, "done")["artifacts"]:
         inner = os.path.relpath(check_relative_path(line["path"]), paths.relative)
+        if not _comes_home(chosen, inner, line["role"]):
+            continue
         found = _line(paths, inner, line["role"], line["loader"])
         if (found["bytes"], found["sha256"]) != (line["bytes"], line["sha256"]):
             raise Refused(
@@ -95,23 +105,26 @@ def _of_done(paths: AttemptPaths) -> list[dict[str, Any]]:
     return [*files, _line(paths, "done.json", "other", "json")]
 
 
-def _of_unfinished(run: dict[str, Any], attempts: list[AttemptPaths], live: bool, freeze: bool) -> list[dict[str, Any]]:
+def _of_unfinished(
+    run: dict[str, Any], attempts: list[AttemptPaths], chosen: policy.Policy, live: bool, freeze: bool
+) -> list[dict[str, Any]]:
     """The newest sound checkpoint of any attempt; metrics of the last one, and its log when nothing writes to it."""
     files: list[dict[str, Any]] = []
     best: tuple[int, AttemptPaths, dict[str, Any]] | None = None
     for paths in attempts:
-        found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"])
+        found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"], run_record.is_part(run))
         if found is not None and (best is None or (found["step"] or 0) >= best[0]):
             best = (found["step"] or 0, paths, found)
     if best is not None:
         prefix = f"{best[1].relative}/out"
-        files += [dict(line, path=f"{prefix}/{line['path']}") for line in best[2]["artifacts"]]
+        wanted = [line for line in best[2]["artifacts"] if _comes_home(chosen, line["path"], line["role"])]
+        files += [dict(line, path=f"{prefix}/{line['path']}") for line in wanted]
     last = attempts[-1]
     if live:
-        frozen = freeze_metrics(last, freeze)
+        frozen = freeze_metrics(last, freeze) if "metrics" in chosen.roles else None
         return files + ([frozen] if frozen else [])
     for name, role in (("metrics.jsonl", "metrics"), ("run.log", "log")):
-        if os.path.isfile(os.path.join(last.folder, name)):
+        if os.path.isfile(os.path.join(last.folder, name)) and _comes_home(chosen, name, role):
             files.append(_line(last, name, role, "none"))
     return files
 

@@ -49,6 +49,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["env_file"] = run.get("env_file") or ""
     _demand(not run["env_file"] or os.path.isabs(run["env_file"]), "env_file", "an absolute path or empty")
     run["cells"] = _cells(run.get("cells"))
+    run["parts"] = [check_name("box", name) for name in _list("parts", run.get("parts") or [])]
     run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
@@ -143,6 +144,11 @@ def _demand(condition: object, key: str, wanted: str) -> None:
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """Project, box, generation and provider id."""
     return {key: run[key] for key in IDENTITY}
+
+
+def is_part(run: dict[str, Any]) -> bool:
+    """Whether other boxes work on the run too, so that sharded artifacts are complete only together with theirs."""
+    return len(run["parts"]) > 1
 
 
 def cell_of(run: dict[str, Any], cell_id: str) -> dict[str, Any]:

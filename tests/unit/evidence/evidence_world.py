@@ -10,12 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, receipts, roster, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, losses, receipts, roster, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 IDENTITY = BoxIdentity("demo", "box1", 2, "4711")
 DESTROY = "destroy"
+BOOT = "0b7e2a52-0000-4000-8000-000000000001"
 
 
 def later(text: str, seconds: float) -> str:
@@ -110,6 +111,9 @@ class World:
             "index": self.promise("index", index),
             "live_cells": [],
             "unlisted_runs": [],
+            "checkpoints": {run: {"c0": {"step": None, "done": True}} for run in self.digests},
+            "durable": [],
+            "boot_id": BOOT,
             "problems": [],
         }
         return {**seal_reading.as_record(self.identity, self.now, answer), **changes}
@@ -131,6 +135,10 @@ class World:
             **changes,
         }
         return str(approvals.give(self.store, **values)["id"])
+
+    def approve_loss(self, **changes: Any) -> str:
+        """Consent to just what would be lost by the evidence as it is."""
+        return self.approve(losses.of(self.evidence(**changes)).as_binds())
 
     def view(self, state: str = "running", started_at: str | None = None) -> gate.ProviderView:
         return gate.ProviderView(state, started_at, self.now)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -64,7 +67,8 @@ def test_find_returns_what_holds_now_oldest_first(world: World) -> None:
     found = approvals.find(world.store, IDENTITY, DESTROY, world.now)
     assert [record["id"] for record in found] == [older, newer]
     edit_json(world.store.approval_path(older), reason="because I say so")
-    approvals.mark_used(world.store, newer)
+    with approvals.spending(world.store, newer):
+        pass
     assert approvals.find(world.store, IDENTITY, DESTROY, world.now) == []
 
 
@@ -74,8 +78,8 @@ def test_spending_what_is_not_there_names_it_and_the_fix(world: World, damage: s
     path.parent.mkdir(parents=True)
     if damage is not None:
         path.write_text(damage)
-    with pytest.raises(TenantFailure, match="ap-x") as caught:
-        approvals.mark_used(world.store, "ap-x")
+    with pytest.raises(TenantFailure, match="ap-x") as caught, approvals.spending(world.store, "ap-x"):
+        pytest.fail("nothing was there to be spent")
     assert "gpu-tenant approve" in caught.value.fix
 
 
@@ -87,8 +91,8 @@ def test_law_2_two_processes_cannot_spend_one_approval(world: World) -> None:
     def spend() -> None:
         barrier.wait(timeout=20)
         try:
-            approvals.mark_used(world.store, approval_id)
-            outcomes.append("spent")
+            with approvals.spending(world.store, approval_id):
+                outcomes.append("spent")
         except TenantFailure:
             outcomes.append("refused")
 
@@ -98,3 +102,64 @@ def test_law_2_two_processes_cannot_spend_one_approval(world: World) -> None:
     for thread in threads:
         thread.join(timeout=20)
     assert sorted(outcomes) == ["refused", "refused", "refused", "spent"]
+
+
+def test_law_2_a_crash_between_verb_and_mark_leaves_a_claim(world: World) -> None:
+    """A destroy of that very machine may take it up again; a verb whose repetition would do harm may not."""
+    for verb, usable in (("destroy", True), ("recycle", False)):
+        approval_id = world.approve(verb=verb)
+        with pytest.raises(KeyboardInterrupt), approvals.spending(world.store, approval_id):
+            raise KeyboardInterrupt
+        (loaded,) = [found for found in approvals.load_all(world.store) if found.approval_id == approval_id]
+        why = approvals.why_unusable(loaded, IDENTITY, verb, world.now)
+        assert (why == "") is usable, why
+    with approvals.spending(world.store, world_claimed(world, "destroy")):
+        pass
+    with (
+        pytest.raises(TenantFailure, match="may have been used"),
+        approvals.spending(world.store, world_claimed(world, "recycle")),
+    ):
+        pytest.fail("it may have been used")
+
+
+def world_claimed(world: World, verb: str) -> str:
+    return next(
+        found.approval_id
+        for found in approvals.load_all(world.store)
+        if found.record is not None and found.record["verb"] == verb
+    )
+
+
+def test_law_2_a_claim_taken_out_of_the_file_stays_in_the_journal(world: World) -> None:
+    approval_id = world.approve(verb="recycle")
+    with pytest.raises(KeyboardInterrupt), approvals.spending(world.store, approval_id):
+        raise KeyboardInterrupt
+    edit_json(world.store.approval_path(approval_id), claimed_at=None)
+    assert approvals.find(world.store, IDENTITY, "recycle", world.now) == []
+
+
+def test_law_2_while_one_process_sends_the_verb_another_cannot(world: World) -> None:
+    """The claim is held as long as the verb takes, and a kill lets go of it."""
+    approval_id = world.approve()
+    code = (
+        "import sys; from ansible_collections.tenant.gpu.plugins.module_utils import approvals, state_store\n"
+        "with approvals.spending(state_store.StateStore(sys.argv[1]), sys.argv[2]):\n"
+        "    print('sending', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, world.store.root, approval_id]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as sender:
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == b"sending\n"
+        with pytest.raises(TenantFailure, match="another process"), approvals.spending(world.store, approval_id):
+            pytest.fail("two verbs for one consent")
+        sender.kill()
+        sender.wait(timeout=20)
+    with approvals.spending(world.store, approval_id):
+        pass
+
+
+@pytest.mark.parametrize("verb", ["destroy", "释放", "end the rental by hand"])
+def test_a_verb_is_the_platforms_own_word(world: World, verb: str) -> None:
+    world.approve(verb=verb)
+    assert [found["verb"] for found in approvals.find(world.store, IDENTITY, verb, world.now)] == [verb]

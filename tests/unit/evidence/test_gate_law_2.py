@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, receipts, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    approvals,
+    gate,
+    last_contact,
+    receipts,
+    roster,
+    standstill,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -102,9 +109,9 @@ def test_law_2_a_seal_of_another_box_or_version_keeps_the_gate_shut(complete: Wo
 
 @pytest.mark.parametrize("state", ["running", "loading", "scheduling", "offline", "unknown", "absent"])
 def test_law_2_a_seal_grows_stale_while_the_box_may_run(complete: World, state: str) -> None:
-    now = later(complete.now, gate.FRESH_SEAL_S + 1)
+    now = later(complete.now, standstill.FRESH_SEAL_S + 1)
     refused(complete.decide(provider=gate.ProviderView(state, None, now), now=now), "seal was read")
-    just = later(complete.now, gate.FRESH_SEAL_S)
+    just = later(complete.now, standstill.FRESH_SEAL_S)
     assert complete.decide(provider=gate.ProviderView(state, None, just), now=just).allowed
 
 
@@ -131,7 +138,7 @@ def test_law_2_an_old_look_at_the_provider_is_no_look(complete: World) -> None:
 
 
 def test_law_2_a_reading_from_the_future_is_refused(complete: World) -> None:
-    now = later(complete.now, -gate.CLOCK_SLACK_S - 1)
+    now = later(complete.now, -standstill.CLOCK_SLACK_S - 1)
     refused(complete.decide(provider=gate.ProviderView("running", None, now), now=now), "future")
 
 
@@ -178,7 +185,7 @@ def test_law_2_a_run_in_the_seal_that_the_index_forgot_needs_a_receipt_too(compl
         ({"manifest_digest": "0" * 64}, "other files"),
         ({"copies": []}, "names no copy"),
         ({"copies": "file:///tmp"}, "names no copy"),
-        ({"copies": [{"uri": "s3://bucket/key"}]}, "cannot be re-read"),
+        ({"copies": [{"uri": "ftp://host/key"}]}, "cannot be re-read"),
         ({"checks": None}, "no readable checks"),
         ({"checks": [{"path": "m.pt", "ok": False}]}, "did not load"),
         ({"schema": "gpu-tenant/receipt/v2"}, "known version"),
@@ -314,15 +321,17 @@ def test_law_2_all_approval_rules_hold_with_the_journal_deleted(
 
 def test_law_2_an_approval_works_once(complete: World) -> None:
     decision = complete.decide()
-    approvals.mark_used(complete.store, str(decision.approval_id))
+    with approvals.spending(complete.store, str(decision.approval_id)):
+        pass
     refused(complete.decide(), "used already")
-    with pytest.raises(TenantFailure, match="used already"):
-        approvals.mark_used(complete.store, str(decision.approval_id))
+    with pytest.raises(TenantFailure, match="used already"), approvals.spending(complete.store, decision.approval_id):
+        pytest.fail("it was spent twice")
 
 
 def test_law_2_a_spent_approval_cannot_be_refilled_by_an_edit(complete: World) -> None:
     decision = complete.decide()
-    approvals.mark_used(complete.store, str(decision.approval_id))
+    with approvals.spending(complete.store, str(decision.approval_id)):
+        pass
     edit_json(complete.store.approval_path(str(decision.approval_id)), used_at=None)
     refused(complete.decide(), "used already")
 
@@ -350,20 +359,102 @@ def test_law_2_a_standing_approval_fires_on_complete_receipts_only(world: World)
 
 
 def test_law_2_breaking_glass_names_the_loss_and_skips_the_rest(world: World) -> None:
-    approval = world.approve({"kind": "loss", "loss": "run r1 after step 400"})
-    Path(world.store.seal_path("demo", "box1", 2)).parent.mkdir(parents=True, exist_ok=True)
-    Path(world.store.seal_path("demo", "box1", 2)).write_text("{")
+    seal = Path(world.store.seal_path("demo", "box1", 2))
+    seal.parent.mkdir(parents=True, exist_ok=True)
+    seal.write_text("{")
+    approval = world.approve_loss()
     assert world.decide() == gate.Decision(True, gate.RULE_LOSS, (), approval)
     refused(world.decide(now=later(world.now, 25 * 3600)), "expired")
+    refused(world.decide(identity=dataclasses.replace(world.identity, generation=3)))
+    refused(world.decide(verb="recycle"), "nobody approved recycle")
+
+
+def test_law_2_a_loss_in_mere_words_is_no_consent(world: World) -> None:
+    with pytest.raises(TenantFailure, match="by cell"):
+        world.approve({"kind": "loss", "loss": "run r1 after step 400"})
 
 
 def test_law_2_a_loss_that_was_approved_is_called_a_loss_even_when_all_is_home(world: World) -> None:
     world.give_receipt("r1")
     world.save_reading()
-    world.approve({"kind": "loss", "loss": "run r1 after step 400"})
+    world.approve_loss()
     assert world.decide().rule == gate.RULE_LOSS
     standing = world.approve({"kind": "complete_receipt"})
     assert world.decide() == gate.Decision(True, gate.RULE_STANDING, (), standing)
+
+
+def test_law_2_an_edited_receipt_shows_even_where_it_contradicts_nothing_else(world: World) -> None:
+    """A receipt of a failed run, made complete by hand, with every reason taken out."""
+    world.give_receipt("r1", run_state="failed")
+    world.save_reading()
+    world.approve()
+    refused(world.decide(), "not complete", "failed")
+    path = world.store.receipt_path("demo", "r1", "box1", 2)
+    edit_json(path, complete=True, incomplete_because=[])
+    refused(world.decide(), "edited")
+
+
+def test_law_2_a_withdrawn_receipt_put_back_is_no_receipt(complete: World) -> None:
+    path = complete.store.receipt_path("demo", "r1", "box1", 2)
+    withdrawn = receipts.withdraw(complete.store, complete.identity, "r1")
+    os.rename(withdrawn, path)
+    refused(complete.decide(), "withdrawn", "put back")
+
+
+def test_law_2_a_crash_after_the_receipt_and_before_its_line_costs_nothing(complete: World) -> None:
+    """The receipt is whole on the disk; its journal ends with the intent."""
+    receipts.withdraw(complete.store, complete.identity, "r1")
+    path = complete.store.receipt_path("demo", "r1", "box1", 2)
+    effect = Journal(complete.store).effect("receipt", run_id="r1", **complete.identity.as_dict())
+    effect.__enter__()
+    os.rename(path + ".withdrawn", path)
+    assert complete.decide().allowed
+
+
+def test_law_2_an_edited_or_older_seal_reading_is_refused(complete: World) -> None:
+    path = Path(complete.store.seal_path("demo", "box1", 2))
+    older = path.read_bytes()
+    complete.save_reading(live_cells=["r1/c0/a2"])
+    refused(complete.decide(), "live")
+    path.write_bytes(older)
+    refused(complete.decide(), str(path), "put back")
+    complete.save_reading()
+    assert complete.decide().allowed
+    edit_json(str(path), read_at=later(complete.now, 30))
+    refused(complete.decide(), str(path), "edited")
+    os.unlink(complete.store.journal_path)
+    assert complete.decide().allowed, "without a journal the records stand alone"
+
+
+def test_law_2_a_share_of_a_sharded_run_waits_for_the_others(complete: World) -> None:
+    os.unlink(complete.store.journal_path)
+    path = complete.store.receipt_path("demo", "r1", "box1", 2)
+    edit_json(path, parts=["box1", "box2"], waits_for=["box2"], complete=False, incomplete_because=["waits for box2"])
+    refused(complete.decide(), "waits for other parts", "box2")
+    edit_json(path, waits_for=[], complete=True, incomplete_because=[])
+    assert complete.decide().allowed
+    edit_json(path, parts=["box2", "box3"])
+    refused(complete.decide(), "does not name this box")
+
+
+def test_law_2_a_verb_that_loses_the_durable_tier_is_gated_too(world: World) -> None:
+    """Deleting the file system that holds the copies keeps the disk, and is gated all the same."""
+    refused(world.decide(keeps=["disk"], gated_tiers=["disk", "fs"]))
+    assert world.decide(keeps=["disk", "fs"], gated_tiers=["fs"]).rule == gate.RULE_KEEPS_DISK
+    assert world.decide(keeps=["fs"], gated_tiers=[]).rule == gate.RULE_REFUSED, "the disk always counts"
+
+
+def test_law_2_a_run_that_was_seen_on_the_box_is_not_forgotten(complete: World) -> None:
+    """The index was rewritten without the run; what was seen of it before keeps the gate shut."""
+    last_contact.note(complete.store, complete.identity, {"r3": {"c0": last_contact.Reached(40)}})
+    refused(complete.decide(), "run r3")
+
+
+def test_law_2_a_box_out_of_reach_is_told_what_is_home_and_the_only_way_on(complete: World) -> None:
+    last_contact.note(complete.store, complete.identity, {"r1": {"c0": last_contact.Reached(40)}})
+    now = later(complete.now, 9000)
+    decision = complete.decide(provider=gate.ProviderView("offline", None, now), now=now)
+    refused(decision, "box1 g2", "offline", "last durable copy", "step 40", "--generation 2 --loss")
 
 
 def test_law_2_a_damaged_approval_of_someone_else_does_not_block(complete: World) -> None:
@@ -507,6 +598,7 @@ FREE = {
     "source",
     "expires_at",
     "created_at",
+    "claimed_at",
     "read_at",
     "loader",
     "tensors",
@@ -517,6 +609,13 @@ FREE = {
     "checks",
     "unlisted_runs",
     "problems",
+    "home",
+    "whole",
+    "policy",
+    "not_pulled_totals",
+    "durable",
+    "boot_id",
+    "checkpoints",
 }
 
 

@@ -107,8 +107,8 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    def verify(root: str, manifest: Any, level: str, expect: Any) -> receipts.Verification:
-        assert level == "load"
+    def verify(root: str, manifest: Any, level: str, expect: Any, spans: bool) -> receipts.Verification:
+        assert (level, spans) == ("load", False)
         return receipts.Verification((), CHECKS, ())
 
     monkeypatch.setattr(receipts, "verify", verify)

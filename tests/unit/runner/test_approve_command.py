@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import http.server
 import json
+import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact, losses
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
@@ -62,12 +66,12 @@ def test_without_results_at_home_there_is_nothing_to_bind_to(store: StateStore, 
     [
         (Consent("Ada", "done"), "digest"),
         (Consent("Ada", "tonight", standing=True), "complete_receipt"),
-        (Consent("Ada", "it burns", loss="run digits after step 400"), "loss"),
+        (Consent("Ada", "it burns", loss=losses.Loss({}, {}, ("which runs it holds",), "")), "loss"),
     ],
 )
 def test_what_an_approval_is_bound_to(store: StateStore, identity: BoxIdentity, consent: Consent, kind: str) -> None:
     write_receipt(store, identity)
-    given = approve.consent_to(store, identity, "teardown", consent)
+    given = approve.consent_to(store, identity, "destroy", consent)
     assert (given["verb"], given["binds"]["kind"], given["approver"]) == ("destroy", kind, "Ada")
     assert [found["id"] for found in approvals.find(store, identity, "destroy")] == [given["id"]]
     assert given["id"] in approve.describe(given)
@@ -91,25 +95,35 @@ def test_lifetimes_that_are_none(text: str) -> None:
 
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, store: StateStore) -> CliRunner:
-    box = hosts.BoxHost("digits-1", {"tenant_project": "demo", "tenant_state_dir": store.root})
+    keeps = {"transport": "none", "stops_compute": True, "stops_storage": True, "reversible": False}
+    verbs = {
+        "compute_stop": [],
+        "park": [{**keeps, "verb": "关机", "keeps": ["disk", "fs"]}],
+        "full_stop": [{**keeps, "verb": "释放", "keeps": ["fs"]}],
+    }
+    known = {"tenant_project": "demo", "tenant_state_dir": store.root, "platform_verbs": verbs}
+    box = hosts.BoxHost("digits-1", known)
     monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((box,), "", (), ()))
     return CliRunner()
 
 
 def test_command_line(command_line: CliRunner, store: StateStore, identity: BoxIdentity) -> None:
     write_receipt(store, identity)
-    words = ["approve", "destroy", "digits-1", "--approver", "Ada", "--reason", "it is home", "--json"]
+    words = ["approve", "teardown", "digits-1", "--approver", "Ada", "--reason", "it is home", "--json"]
     done = command_line.invoke(cli, words)
     assert done.exit_code == 0, done.output
     given = json.loads(done.stdout)
     assert given["binds"] == {"kind": "digest", "digests": {"digits": DIGEST}}
+    assert given["verb"] == "释放", "the platform's own word for it"
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (["--approver", "Ada"], 2),
-        (["--approver", "Ada", "--reason", "r", "--standing", "--loss", "all"], 2),
+        (["--approver", "Ada", "--reason", "r", "--standing", "--loss"], 2),
+        (["--reason", "r"], 2),
+        (["--approver", "Ada", "--awx-approval", "6", "--reason", "r"], 2),
         (["--approver", " ", "--reason", "r", "--standing"], 10),
         (["--approver", "Ada", "--reason", "r", "--standing", "--expires", "soon"], 10),
         (["--approver", "Ada", "--reason", "r", "--generation", "1", "--standing"], 10),
@@ -119,7 +133,175 @@ def test_command_line(command_line: CliRunner, store: StateStore, identity: BoxI
 def test_refusals_have_an_exit_code_and_no_traceback(
     command_line: CliRunner, store: StateStore, words: list[str], code: int
 ) -> None:
-    done = command_line.invoke(cli, ["approve", "destroy", "digits-1", *words])
+    done = command_line.invoke(cli, ["approve", "释放", "digits-1", *words])
     assert done.exit_code == code
     assert "Traceback" not in done.output
     assert store.approvals() == []
+
+
+@pytest.mark.parametrize("word", ["recycle", "teardwon"])
+def test_a_verb_that_the_platform_does_not_know_is_named(command_line: CliRunner, word: str) -> None:
+    done = command_line.invoke(cli, ["approve", word, "digits-1", "--approver", "Ada", "--reason", "r"])
+    assert done.exit_code == 10
+    assert "释放" in done.output
+
+
+def test_platforms_without_a_profile_have_destroy() -> None:
+    assert approve.verb_of("teardown", None, "b") == approve.verb_of("destroy", {}, "b") == "destroy"
+    assert approve.verbs_of({"a": [{"verb": "x", "keeps": ["d"]}], "b": [{"verb": "x", "keeps": []}]}) == {"x": []}
+
+
+# --- breaking glass ---
+
+
+def break_glass(command_line: CliRunner, *words: str) -> Any:
+    known = ["approve", "释放", "digits-1", "--approver", "Ada", "--reason", "it burns", "--loss"]
+    return command_line.invoke(cli, [*known, *words])
+
+
+def shown_id(output: str) -> str:
+    (found,) = set(re.findall(r"--loss-id ([0-9a-f]{12})", output))
+    return str(found)
+
+
+def test_law_2_a_loss_is_composed_from_the_records_and_shown_first(
+    command_line: CliRunner, store: StateStore, identity: BoxIdentity
+) -> None:
+    last_contact.note(store, identity, {"digits": {"c0": last_contact.Reached(40)}})
+    shown = break_glass(command_line)
+    assert (shown.exit_code, store.approvals()) == (10, [])
+    assert "digits/c0: everything up to step 40; last durable copy: none" in shown.output
+    given = break_glass(command_line, "--loss-id", shown_id(shown.output), "--json")
+    assert given.exit_code == 0, given.output
+    binds = json.loads(given.stdout)["binds"]
+    assert binds["cells"]["digits/c0"]["known"] == {"step": 40, "done": False}
+
+
+def test_law_2_a_loss_that_grew_since_it_was_shown_is_not_consented_to(
+    command_line: CliRunner, store: StateStore, identity: BoxIdentity
+) -> None:
+    last_contact.note(store, identity, {"digits": {"c0": last_contact.Reached(40)}})
+    seen = shown_id(break_glass(command_line).output)
+    last_contact.note(store, identity, {"digits": {"c0": last_contact.Reached(41)}})
+    refused = break_glass(command_line, "--loss-id", seen)
+    assert (refused.exit_code, store.approvals()) == (10, [])
+    assert "step 41" in refused.output
+
+
+def test_at_a_terminal_the_name_of_the_box_is_the_consent(identity: BoxIdentity) -> None:
+    loss, asked = losses.Loss({"digits/c0": last_contact.Reached(4)}, {}, (), ""), []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return answers.pop()
+
+    answers = ["yes", "digits-1"]
+    approve.agree_to_loss(identity, "destroy", loss, "", ask)
+    assert "everything up to step 4" in asked[0]
+    with pytest.raises(TenantFailure, match="not consented"):
+        approve.agree_to_loss(identity, "destroy", loss, "", ask)
+
+
+# --- AWX ---
+
+
+class FakeAwx(http.server.BaseHTTPRequestHandler):
+    """An AWX with the workflow approvals of ``answers``; its token is "token"."""
+
+    answers: ClassVar[dict[str, Any]] = {}
+
+    def do_GET(self) -> None:
+        found = self.answers.get(self.path) if self.headers["Authorization"] == "Bearer token" else None
+        self.send_response(200 if found is not None else 404)
+        self.end_headers()
+        self.wfile.write(found if isinstance(found, bytes) else json.dumps(found).encode())
+
+    def log_message(self, *unused: Any) -> None:
+        return
+
+
+def node(**changes: Any) -> dict[str, Any]:
+    return {
+        "status": "successful",
+        "timed_out": False,
+        "created": records.utc_now()[:-1] + ".123456Z",
+        "related": {"source_workflow_job": "/api/v2/workflow_jobs/5/"},
+        "summary_fields": {"approved_or_denied_by": {"id": 1, "username": "grace"}},
+        **changes,
+    }
+
+
+@pytest.fixture
+def awx(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    answers: dict[str, Any] = {"/api/v2/workflow_jobs/5/": {"limit": "digits-1"}}
+    handler = type("Handler", (FakeAwx,), {"answers": answers})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("CONTROLLER_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("CONTROLLER_OAUTH_TOKEN", "token")
+        yield answers
+        server.shutdown()
+        thread.join(timeout=20)
+
+
+def by_awx(command_line: CliRunner) -> Any:
+    words = ["approve", "释放", "digits-1", "--awx-approval", "6", "--reason", "r", "--standing", "--json"]
+    return command_line.invoke(cli, words)
+
+
+def test_under_awx_the_approver_is_whom_the_api_names_once(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any]
+) -> None:
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    given = by_awx(command_line)
+    assert given.exit_code == 0, given.output
+    approval = json.loads(given.stdout)
+    assert (approval["approver"], approval["source"]["kind"]) == ("grace", "awx")
+    assert approval["source"]["ref"].endswith("/api/v2/workflow_approvals/6/")
+    again = by_awx(command_line)
+    assert (again.exit_code, len(store.approvals())) == (10, 1)
+    assert "already" in again.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "word"),
+    [
+        (node(status="pending"), 22, "pending"),
+        (node(status="failed"), 22, "failed"),
+        (node(timed_out=True), 22, "timed out"),
+        (node(summary_fields={}), 22, "who"),
+        (node(related={}), 22, "workflow"),
+        (node(related={"source_workflow_job": "http://elsewhere/"}), 22, "workflow"),
+        (node(related={"source_workflow_job": "/api/v2/workflow_jobs/6/"}), 10, "404"),
+        (node(created="2001-01-01T00:00:00Z"), 10, "too long ago"),
+        (node(created="yesterday"), 10, "when"),
+        (b"<html>", 10, "usable"),
+        ([], 10, "usable"),
+        (None, 10, "404"),
+    ],
+)
+def test_awx_that_does_not_say_yes_gives_no_approval(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any], answer: Any, code: int, word: str
+) -> None:
+    awx["/api/v2/workflow_approvals/6/"] = answer
+    done = by_awx(command_line)
+    assert (done.exit_code, store.approvals()) == (code, [])
+    assert word in done.output
+
+
+def test_a_workflow_for_another_box_is_no_consent(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any]
+) -> None:
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    awx["/api/v2/workflow_jobs/5/"] = {"limit": "digits-2"}
+    assert (by_awx(command_line).exit_code, store.approvals()) == (22, [])
+
+
+def test_without_an_awx_to_ask_nothing_is_given(
+    command_line: CliRunner, store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROLLER_HOST", raising=False)
+    done = by_awx(command_line)
+    assert (done.exit_code, store.approvals()) == (10, [])
+    assert "CONTROLLER_HOST" in done.output

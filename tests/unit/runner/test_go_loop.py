@@ -18,7 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations im
 
 from gpu_tenant import go, hosts
 from gpu_tenant.observe import Observation, RunView
-from gpu_tenant.playbooks import BoxFailure, Outcome
+from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
 from gpu_tenant.progress import Progress
 from gpu_tenant.workspace import History
 
@@ -42,6 +42,7 @@ class World:
         self.api_up = True
         self.played: list[tuple[str, str, dict[str, Any]]] = []
         self.trouble: list[BoxFailure] = []
+        self.results: list[TaskResult] = []
         self.on_look: Callable[[str], None] = lambda name: None
         self.steps_per_look = 10
         self.resumed_from: int | None = None
@@ -93,6 +94,7 @@ class World:
             outcome.failures, outcome.rc = [replace(self.trouble.pop(0), box=name)], 2
             return outcome
         getattr(self, f"_{playbook}")(name, extra)
+        outcome.results = list(self.results)
         return outcome
 
     def _train(self, name: str, extra: Mapping[str, Any]) -> None:
@@ -150,7 +152,7 @@ def said() -> Said:
 
 @pytest.fixture
 def drive(world: World, said: Said, tmp_path: Path) -> Callable[..., go.GoResult]:
-    def start(names: Sequence[str] = ("b1",), **options: Any) -> go.GoResult:
+    def start(names: Sequence[str] = ("b1",), spec: Mapping[str, Any] | None = None, **options: Any) -> go.GoResult:
         variables = {
             "tenant_project": "demo", "tenant_state_dir": world.store.root, "tenant_results_dir": "/results",
             "platform_driver": "vast",
@@ -164,7 +166,7 @@ def drive(world: World, said: Said, tmp_path: Path) -> Callable[..., go.GoResult
 
         settings = go.GoOptions(**{"pull_every_s": 0.0, **options})
         history = History(tmp_path / "history" / "demo.digits.jsonl")
-        driver = go.Go(Runner(), world, SPEC, settings, Progress(said), history, world.clock)  # type: ignore[arg-type]  # the world plays all parts
+        driver = go.Go(Runner(), world, spec or SPEC, settings, Progress(said), history, world.clock)  # type: ignore[arg-type]  # the world plays all parts
         return driver.run()
 
     return start
@@ -372,6 +374,26 @@ def test_a_standing_approval_is_written_before_the_results_are_home(
     assert seen[:4] == [0, 0, 0, 1]  # both candidates, the first look, then after it was brought up
     assert len(world.store.approvals()) == 1
     assert records.read_record(world.store.approvals()[0], "approval")["binds"] == {"kind": "complete_receipt"}
+
+
+def test_a_receipt_that_never_becomes_complete_ends_the_loop(
+    world: World, drive: Callable[..., go.GoResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = {"run_state": "done", "complete": False, "incomplete_because": ["the files were not loaded"]}
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.results = [TaskResult("b1", "harvest", "Load", "tenant.gpu.receipt", "ok", {"receipt": receipt})]
+    monkeypatch.setattr(world, "_harvest", lambda name, extra: None)
+    with pytest.raises(TenantFailure, match="the files were not loaded") as caught:
+        drive()
+    assert caught.value.kind == "evidence_missing"
+    assert world.names == ["harvest"]
+
+
+def test_a_run_over_several_boxes_is_left_to_the_playbooks(world: World, drive: Callable[..., go.GoResult]) -> None:
+    with pytest.raises(TenantFailure, match="several boxes at once") as caught:
+        drive(("b1", "b2"), spec={**SPEC, "parts": ["b1", "b2"]})
+    assert "-l b1,b2" in caught.value.fix
+    assert world.played == []
 
 
 def test_an_approval_given_elsewhere_is_used(world: World, drive: Callable[..., go.GoResult]) -> None:

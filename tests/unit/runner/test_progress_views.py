@@ -40,11 +40,22 @@ def test_plain_lines_say_box_and_time() -> None:
 
 def test_plain_view_repeats_training_only_after_a_while() -> None:
     stream, clock = io.StringIO(), Clock()
-    view = PlainView(stream, clock, quiet_s=10)
-    for second in range(25):
+    view = PlainView(stream, clock)
+    for second in range(35):
         clock.now = float(second)
         view.show(Event("training", f"step {second}", "b1"))
-    assert [line.split("b1: ")[1] for line in stream.getvalue().splitlines()] == ["step 0", "step 10", "step 20"]
+    assert [line.split("b1: ")[1] for line in stream.getvalue().splitlines()] == ["step 0", "step 15", "step 30"]
+
+
+def test_plain_view_tells_of_a_transfer_every_ten_seconds_for_each_box() -> None:
+    stream, clock = io.StringIO(), Clock()
+    view = PlainView(stream, clock)
+    for second in range(21):
+        clock.now = float(second)
+        for box in ("b1", "b2"):
+            view.show(Event("transfer", f"{second} of 20 files", box))
+    told = [line.split("s  ")[1].strip() for line in stream.getvalue().splitlines()]
+    assert told == [f"{box}: {second} of 20 files" for second in (0, 10, 20) for box in ("b1", "b2")]
 
 
 def test_plain_view_keeps_task_names_to_itself() -> None:
@@ -76,6 +87,26 @@ def test_live_view_shows_a_bar_and_prints_what_matters() -> None:
     assert "lost" in stream.getvalue()
 
 
+def test_live_view_shows_the_transfers_of_several_boxes_until_their_next_task() -> None:
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True, width=160))
+    console = Console(width=160)
+    for box, done in (("b1", 25), ("b2", 75)):
+        view.show(Event("phase", "harvest", box))
+        view.show(Event("transfer", f"{done} of 100 files", box, {"bytes_done": done, "bytes": 100}))
+    with console.capture() as shown:
+        console.print(view.table())
+    rows = [line.split() for line in shown.get().splitlines()]
+    assert ["b1", "harvest", "#####...............", "25%", "25", "of", "100", "files"] in rows
+    assert ["b2", "harvest", "###############.....", "75%", "75", "of", "100", "files"] in rows
+    view.show(Event("task", "Load what came home", "b1"))
+    with console.capture() as later:
+        console.print(view.table())
+    view.close()
+    rows = [line.split() for line in later.get().splitlines()]
+    assert ["b1", "harvest", "Load", "what", "came", "home"] in rows
+    assert any("75%" in row for row in rows)
+
+
 def test_a_pipe_gets_plain_lines_and_machines_get_json() -> None:
     assert isinstance(view_for(io.StringIO(), as_json=False), PlainView)
     assert isinstance(view_for(io.StringIO(), as_json=True), JsonView)
@@ -95,16 +126,16 @@ def test_training_text_says_only_what_is_known(training: dict[str, float], text:
 
 
 @pytest.mark.parametrize(
-    ("training", "shown"),
+    ("reached", "whole", "shown"),
     [
-        ({}, ""),
-        ({"step": 1, "steps": 0}, ""),
-        ({"step": 0, "steps": 10}, "....................   0%"),
-        ({"step": 30, "steps": 10}, "#################### 100%"),
+        (None, None, ""),
+        (1, 0, ""),
+        (0, 10, "....................   0%"),
+        (30, 10, "#################### 100%"),
     ],
 )
-def test_bar(training: dict[str, float], shown: str) -> None:
-    assert progress_bar(training) == shown
+def test_bar(reached: float | None, whole: float | None, shown: str) -> None:
+    assert progress_bar(reached, whole) == shown
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

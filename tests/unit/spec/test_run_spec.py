@@ -50,6 +50,13 @@ def test_the_hash_covers_spec_and_code(write, tmp_path) -> None:
     assert load_run_spec(write(GOOD.replace("3]", "4]")))["spec_sha256"] not in (first, changed_code)
 
 
+def test_boxes_that_work_together_and_sharded_artifacts_are_read(write) -> None:
+    assert load_run_spec(write(GOOD))["parts"] == []
+    spec = load_run_spec(write(GOOD.replace("loader: torch", "loader: dcp") + "parts: [node-a, node-b]\n"))
+    assert spec["parts"] == ["node-a", "node-b"]
+    assert spec["artifacts"][0]["loader"] == "dcp"
+
+
 def test_caches_are_not_code(write, tmp_path) -> None:
     path = write(GOOD)
     first = load_run_spec(path)["code_sha256"]
@@ -74,6 +81,9 @@ def test_caches_are_not_code(write, tmp_path) -> None:
         (GOOD + "code: {path: nowhere}\n", "line 8"),
         (GOOD + "inputs: [{uri: 'ftp://x', sha256: a, dest: d}]\n", "line 8"),
         (GOOD + "tracker: excel\n", "line 8: tracker"),
+        (GOOD + "parts: [node-a, ../b]\n", "line 8: box '../b'"),
+        (GOOD + "parts: [node-a, 7]\n", "line 8: box 7"),
+        (GOOD + "parts: [node-a, node-b, node-a]\n", "line 8: 'node-a' is listed twice"),
     ],
 )
 def test_bad_specs_name_file_line_and_fix(write, text: str, says: str) -> None:

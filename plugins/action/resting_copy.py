@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils import gate, last_contact, resting_copy, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils.box.records import read_record_or_none, utc_now
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+
+MODULE = "tenant.gpu.resting_copy"
+
+
+class ActionModule(ControllerAction):
+    ARGUMENT_SPEC = {
+        "project": {"type": "str", "required": True},
+        "box": {"type": "str", "required": True},
+        "generation": {"type": "int", "required": True},
+        "provider_id": {"type": "str", "required": True},
+        "tenant_root": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["read", "absent"], "default": "read"},
+        "state_dir": {"type": "path", "required": True},
+    }
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._identity = BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
+        self._store = StateStore(params["state_dir"])
+        self._params, self._vars = params, task_vars
+        return self._read() if params["state"] == "read" else self._discard()
+
+    def _read(self) -> dict[str, Any]:
+        record = resting_copy.read_record(self._store, self._identity, self._params["tenant_root"])
+        answer = self._ask()
+        if answer.get("failed"):
+            return answer
+        reading = resting_copy.reading_of(self._identity, record, answer)
+        if not self.check_mode:
+            seal_reading.save(self._store, self._identity, reading)
+            last_contact.note(self._store, self._identity, last_contact.parse(reading["checkpoints"]) or {})
+        return {
+            "changed": False,
+            "runs": reading["seal"].get("runs"),
+            "sealed_by": reading["at_rest"]["sealed_by"],
+            "problems": reading["problems"],
+        }
+
+    def _discard(self) -> dict[str, Any]:
+        missing = self._not_home()
+        if missing:
+            return {"changed": False, "not_home": missing, "files": 0, "bytes": 0, "listed": []}
+        fields = dict(self._identity.as_dict(), path=self._params["tenant_root"])
+        if self.check_mode:
+            return self._deleted(self._ask())
+        with Journal(self._store).effect("discard-copy", **fields) as effect:
+            answer = self._ask()
+            if answer.get("failed"):
+                raise TenantFailure("evidence_missing", str(answer.get("msg", "no reason given")), box=fields["box"])
+            effect.details.update({name: answer[name] for name in ("files", "bytes", "listed")})
+        return self._deleted(answer)
+
+    @staticmethod
+    def _deleted(answer: dict[str, Any]) -> dict[str, Any]:
+        lines = [f"{line['path']} ({line['bytes']} bytes)\n" for line in answer.get("listed", [])]
+        return {**answer, "not_home": [], "diff": {"before": "".join(lines), "after": ""}}
+
+    def _not_home(self) -> list[str]:
+        """What the records say that are re-read now, whatever the play believes."""
+        identity, store = self._identity, self._store
+        reading = read_record_or_none(
+            store.seal_path(identity.project, identity.box, identity.generation), "seal-reading"
+        )
+        at_rest = (reading or {}).get("at_rest") or {}
+        if at_rest.get("dest_path") != self._params["tenant_root"].rstrip("/"):
+            return [f"{self._params['tenant_root']} was not read as the copy of {identity.box} g{identity.generation}"]
+        view = gate.ProviderView("stopped", None, utc_now())
+        return resting_copy.runs_not_home(gate.gather(store, identity, "discard-copy", [], view, reading=reading))
+
+    def _ask(self) -> dict[str, Any]:
+        return dict(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))

@@ -1,0 +1,116 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How far the runs of a box were last known to be: what would be missed if the box never came back.
+
+``{run: {cell: {step, done}}}``. Every look at a box adds to it and none takes away, so that a box that is lost after a
+look is lost with its progress known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping
+
+from .box import records
+from .box.names import UnsafeName, check_name
+from .state_store import BoxIdentity, StateStore
+
+
+@dataclass(frozen=True)
+class Reached:
+    """``step`` is the newest checkpoint's, None without any; ``done`` is a finished cell."""
+
+    step: int | None = None
+    done: bool = False
+
+    def at_least(self, other: Reached) -> bool:
+        """Whether nothing of ``other`` is beyond this."""
+        return (self.done or not other.done) and _number(self.step) >= _number(other.step)
+
+    def furthest(self, other: Reached) -> Reached:
+        steps = [step for step in (self.step, other.step) if step is not None]
+        return Reached(max(steps, default=None), self.done or other.done)
+
+    def __str__(self) -> str:
+        if self.done:
+            return "finished"
+        return "no checkpoint" if self.step is None else f"step {self.step}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+Progress = Mapping[str, Mapping[str, Reached]]
+
+
+def _number(step: int | None) -> int:
+    return -1 if step is None else step
+
+
+def parse(runs: object) -> dict[str, dict[str, Reached]] | None:
+    """``{run: {cell: Reached}}`` from a record; None when it cannot be read whole."""
+    if not isinstance(runs, Mapping):
+        return None
+    found: dict[str, dict[str, Reached]] = {}
+    try:
+        for run_id, cells in runs.items():
+            found[check_name("run", run_id)] = {
+                check_name("cell", cell): _parse_cell(value) for cell, value in cells.items()
+            }
+    except (UnsafeName, AttributeError, TypeError, ValueError):
+        return None
+    return found
+
+
+def _parse_cell(value: Mapping[str, Any]) -> Reached:
+    step, done = value.get("step"), value.get("done")
+    if not isinstance(done, bool) or not (step is None or (type(step) is int and step >= 0)):
+        raise ValueError(f"{value!r} is not what a cell reached")
+    return Reached(step, done)
+
+
+def merged(one: Progress, other: Progress) -> dict[str, dict[str, Reached]]:
+    """The furthest of both, cell by cell."""
+    result = {run_id: dict(cells) for run_id, cells in one.items()}
+    for run_id, cells in other.items():
+        known = result.setdefault(run_id, {})
+        for cell, reached in cells.items():
+            known[cell] = known.get(cell, Reached()).furthest(reached)
+    return result
+
+
+def of_status(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Reached]]:
+    """From the ``runs`` of a supervisor's status, a stranger's word: what cannot be read is left out."""
+    found: dict[str, dict[str, Reached]] = {}
+    for run in runs:
+        with contextlib.suppress(AttributeError, TypeError):
+            found = merged(found, parse({run.get("run_id"): _cells_of(run)}) or {})
+    return found
+
+
+def _cells_of(run: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+    return {
+        cell.get("cell"): {
+            "step": (cell.get("last_checkpoint") or {}).get("step"),
+            "done": cell.get("state") == "done",
+        }
+        for cell in run.get("cells") or []
+    }
+
+
+def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
+    """Add to what is known of a box. A damaged record is replaced: then only this look is known."""
+    path = store.contact_path(identity.project, identity.box, identity.generation)
+    try:
+        known = records.read_record_or_none(path, "contact") or {}
+    except records.RecordError:
+        known = {}
+    same = known.get("provider_id") == identity.provider_id
+    before = (parse(known.get("runs")) or {}) if same else {}
+    after = merged(before, progress)
+    if same and after == before:
+        return
+    runs = {run_id: {cell: reached.as_dict() for cell, reached in cells.items()} for run_id, cells in after.items()}
+    records.write_record(path, "contact", dict(identity.as_dict(), at=records.utc_now(), runs=runs))

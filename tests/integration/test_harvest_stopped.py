@@ -1,0 +1,205 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""A box that was outbid before its harvest: its provider copies it to another box of ours, and it is verified there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import gate
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+
+from gpu_tenant.marketplace.testing import Handle, running_marketplace
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="boxes with a root of their own need root"),
+]
+
+ROOT = Path(__file__).parents[2]
+STOPPED, HELPER = "left-behind", "helper"
+PLAY_S = 240.0
+SECRET = "planted-tracker-secret-2718"
+TRAINER = """\
+import json, os, torch
+
+out = os.environ["TENANT_OUTPUT_DIR"]
+torch.save(torch.nn.Linear(64, 64).state_dict(), os.path.join(out, "model.pt"))
+with open(os.path.join(out, "metrics.json"), "w") as stream:
+    json.dump({"loss": 0.5}, stream)
+"""
+
+
+class Team:
+    def __init__(self, folder: Path, market: Handle) -> None:
+        self.folder, self.market = folder, market
+        self.state_dir = folder / "state"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
+        self._write("job/train.py", TRAINER)
+        self._write("job/run.yml", yaml.safe_dump(self._spec()))
+        self._write("key", market.api_key)
+        self._write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {STOPPED: {}, HELPER: {}}}}))
+        self._write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
+        self._write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    @staticmethod
+    def _spec() -> dict[str, Any]:
+        return {
+            "id": "lost",
+            "command": ["python", "train.py"],
+            "secrets": ["TRACKER_KEY"],
+            "artifacts": [
+                {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
+                {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+            ],
+            "resources": {"gpu_count": 1, "disk_gb": 10},
+        }
+
+    def _variables(self) -> dict[str, Any]:
+        return {
+            "tenant_project": "plain",
+            "tenant_run": str(self.folder / "job/run.yml"),
+            "tenant_state_dir": str(self.state_dir),
+            "tenant_results_dir": str(self.state_dir / "results"),
+            "vast_api_url": self.market.url,
+            "vast_api_key_file": str(self.folder / "key"),
+            "ansible_ssh_private_key_file": str(self.folder / "id"),
+            "provision_ssh_public_key_file": str(self.folder / "id.pub"),
+            "provision_price_cap": 0.6,
+            "provision_require_cuda": False,
+            "platform_python": "/.box/bin/python3",
+        }
+
+    @property
+    def sources(self) -> list[str]:
+        return ["-i", str(self.folder / "profiles/profiles.yml"), "-i", str(self.folder / "inventory/hosts.yml")]
+
+    def play(self, name: str, box: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", box]
+        return subprocess.run(
+            [*command, *self.sources, *words],
+            cwd=ROOT,
+            env={**os.environ, "TRACKER_KEY": SECRET, "ANSIBLE_FORCE_COLOR": "0", "VAST_API_KEY": ""},
+            capture_output=True,
+            text=True,
+            timeout=PLAY_S,
+            check=False,
+        )
+
+    def played(self, name: str, box: str, *words: str) -> str:
+        done = self.play(name, box, *words)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+        return done.stdout
+
+    def harvest(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.play("harvest", STOPPED, "-e", f"harvest_via={HELPER}", *words)
+
+    def instance(self, box: str) -> dict[str, Any]:
+        rows = self.market.state()["instances"]
+        found: dict[str, Any] = next(row for row in rows if row["label"].split("/")[2] == box)
+        return found
+
+    def disk(self, box: str) -> Path:
+        """The box's disk, which the process engine keeps as a plain folder."""
+        return self.market.state_dir / "boxes" / str(self.instance(box)["id"]) / "disk/workspace"
+
+    def journal(self, verb: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (self.state_dir / "journal.jsonl").read_text().splitlines()]
+        return [line for line in lines if line["verb"] == verb]
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """One box that was outbid when its run had just ended, and one that runs."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with running_marketplace("process", speed=60.0, state_dir=folder / "market") as market:
+        made = Team(folder, market)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(made.played, ("train", "provision"), (STOPPED, HELPER)))
+        attempt = made.disk(STOPPED) / "gpu-tenant/runs/lost/main/a1"
+        deadline = time.monotonic() + 60
+        while not (attempt / "done.json").exists():
+            assert time.monotonic() < deadline, (attempt / "run.log").read_text()
+            time.sleep(0.05)
+        market.preempt(made.instance(STOPPED)["id"])
+        yield made
+
+
+# The tests of this file are one story and run in this order.
+
+
+def test_a_partial_copy_is_found_and_named(team: Team) -> None:
+    team.market.request("POST", "/control/copy_fault", {"kind": "copy_partial", "path": "*/out/model.pt"})
+    done = team.harvest()
+    assert done.returncode != 0
+    assert '"kind": "evidence_missing"' in done.stdout
+    assert "model.pt is not what was verified" in done.stdout
+    assert not list(team.state_dir.glob("receipts/**/*.json"))
+    assert team.instance(STOPPED)["phase"] == "stopped", "a box that is copied must not revive meanwhile"
+    assert not list((team.disk(HELPER) / "gpu-tenant-harvest").rglob("secrets.env"))
+
+
+def test_the_stopped_box_is_harvested_through_the_other_one(team: Team) -> None:
+    done = team.harvest()
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    (path,) = (team.state_dir / "receipts/plain/lost").glob("*.json")
+    receipt = json.loads(path.read_text())
+    assert receipt["complete"] is True, receipt["incomplete_because"]
+    assert (receipt["box"], receipt["provider_id"]) == (STOPPED, str(team.instance(STOPPED)["id"]))
+    home = team.state_dir / f"results/plain/lost/{STOPPED}/g1/main/a1/out/model.pt"
+    assert home.read_bytes() == (team.disk(STOPPED) / "gpu-tenant/runs/lost/main/a1/out/model.pt").read_bytes()
+
+
+def test_the_reading_says_what_it_was_read_from(team: Team) -> None:
+    (path,) = (team.state_dir / "seals").rglob("*.json")
+    reading = json.loads(path.read_text())
+    assert reading["at_rest"]["dest"] == HELPER
+    assert reading["at_rest"]["sealed_by"] == "controller"
+    assert reading["problems"] == []
+
+
+def test_the_copy_is_deleted_by_name_once_it_is_home(team: Team) -> None:
+    assert not (team.disk(HELPER) / "gpu-tenant-harvest").exists()
+    effect = team.journal("discard-copy")[-1]
+    assert effect["kind"] == "effect"
+    listed = {line["path"]: line["bytes"] for line in effect["listed"]}
+    assert listed["runs/lost/main/a1/out/model.pt"] > 0
+    assert (effect["files"], effect["bytes"]) == (len(listed), sum(listed.values()))
+
+
+def test_a_second_harvest_copies_nothing(team: Team) -> None:
+    copies = len(team.journal("copy"))
+    done = team.harvest()
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "changed=0" in done.stdout
+    assert len(team.journal("copy")) == copies
+
+
+def test_teardown_of_the_stopped_box_needs_an_approval_and_no_more(team: Team) -> None:
+    store = StateStore(str(team.state_dir))
+    identity = BoxIdentity("plain", STOPPED, 1, str(team.instance(STOPPED)["id"]))
+    view = gate.ProviderView("stopped", None, records.utc_now())
+    refused = gate.decide(gate.gather(store, identity, "destroy", ["volume"], view))
+    assert not refused.allowed
+    assert ["nobody approved destroy" in gap for gap in refused.missing] == [True]
+    words = ["approve", "destroy", STOPPED, "--approver", "Ada", "--reason", "results are home", *team.sources]
+    given = subprocess.run([sys.executable, "-m", "gpu_tenant", *words], capture_output=True, text=True, check=False)
+    assert given.returncode == 0, given.stdout + given.stderr
+    team.played("teardown", STOPPED)
+    assert [row["label"].split("/")[2] for row in team.market.state()["instances"]] == [HELPER]

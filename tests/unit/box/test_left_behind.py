@@ -1,0 +1,177 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What comes home of a run and what stays on the box: chosen before the seal, listed afterwards, never silent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import control, left_behind, manifest, policy, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
+
+CALLER = control.Caller(())
+ARTIFACTS = [
+    {"glob": "model.bin", "role": "checkpoint", "loader": "none"},
+    {"glob": "shards/**", "role": "checkpoint", "loader": "none"},
+    {"glob": "best.json", "role": "metrics", "loader": "json"},
+]
+OUTPUT = {"model.bin": b"weights", "shards/rank0/optim.bin": b"o" * 50, "shards/rank0/model.bin": b"m" * 40}
+
+
+class Box:
+    """A box with one finished run, as the supervisor leaves it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = Layout(str(folder))
+        run = {
+            "project": "p", "box": "b1", "generation": 1, "provider_id": "7", "run_id": "r",
+            "spec_sha256": "a" * 64, "code_sha256": "b" * 64, "python": "/usr/bin/python3", "command": ["python"],
+            "workdir": "/", "cells": [{"id": "c1", "args": [], "seed": 5}], "artifacts": ARTIFACTS,
+        }  # fmt: skip
+        control.register(self.layout, CALLER, run)
+        self.paths = self.layout.attempt("r", "c1", 2)
+        self.write("out", OUTPUT)
+        self.write("out", {"best.json": b"{}"})
+        self.write("", {"metrics.jsonl": b"{}\n", "run.log": b"log\n", "shim.lock": b"", "reserve-1": b"0" * 99})
+        self.write("out/checkpoints", {"attempts.json": b"{}"})
+        lines = [
+            self.line(f"out/{name}", next(entry["role"] for entry in ARTIFACTS if entry["glob"][:6] == name[:6]))
+            for name in [*OUTPUT, "best.json"]
+        ]
+        lines += [self.line("metrics.jsonl", "metrics"), self.line("run.log", "log")]
+        keys = {"project": "p", "run_id": "r", "cell": "c1", "spec_sha256": "a" * 64}
+        skipped = [{"path": "torn.bin", "why": "it is cut short"}]
+        records.write_record(self.paths.done, "done", dict(keys, artifacts=lines, skipped=skipped))
+
+    def write(self, folder: str, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            path = Path(self.paths.folder, folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def line(self, inner: str, role: str) -> dict[str, Any]:
+        return manifest._line(self.paths, inner, role, "none")
+
+    def manifest(self) -> dict[str, Any]:
+        return manifest.current(self.layout, "r")
+
+    def left(self, **options: Any) -> dict[str, Any]:
+        return left_behind.listing(self.layout, "r", self.manifest(), **options)
+
+    def choose(self, roles: list[str] | None = None, exclude: list[str] | None = None) -> dict[str, Any]:
+        wanted = policy.of(roles or list(policy.ROLES), exclude or [])
+        return policy.choose(self.layout, CALLER, "r", wanted)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def home(box: Box) -> set[str]:
+    return {line["path"].split("/", 2)[2] for line in box.manifest()["files"]}
+
+
+def reasons(box: Box) -> dict[str, str]:
+    return {each["path"].split("/", 2)[2]: each["why"] for each in box.left()["listed"]}
+
+
+EVERYTHING = {"done.json", "metrics.jsonl", "run.log", "out/best.json", *[f"out/{name}" for name in OUTPUT]}
+
+
+def test_without_a_choice_everything_comes_home_and_nothing_is_left(box: Box) -> None:
+    assert home(box) == EVERYTHING
+    assert box.left() == {"files": 0, "bytes": 0, "listed": [], "summary": ""}
+
+
+def test_what_nobody_declared_is_listed_with_its_size_and_the_reason(box: Box) -> None:
+    box.write("out", {"cache.bin": b"x" * 9, "model.bin.tmp": b"x" * 8, "torn.bin": b"x", "shards/a.part": b"x" * 7})
+    os.symlink("/etc/hostname", os.path.join(box.paths.output, "link"))
+    first = box.layout.attempt("r", "c1", 1)
+    os.makedirs(os.path.join(first.output, "shards"))
+    Path(first.output, "shards", "step-1.bin").write_bytes(b"x" * 6)
+    Path(first.folder, "run.log").write_bytes(b"x" * 5)
+    os.makedirs(os.path.join(box.layout.cell_dir("r", "c1"), "resume"))
+    Path(box.layout.cell_dir("r", "c1"), "resume", "step-1.pt").write_bytes(b"from home")
+    assert reasons(box) == {
+        "out/cache.bin": "no artifact glob names it",
+        "out/model.bin.tmp": "its name is a temporary one",
+        "out/shards/a.part": "its name is a temporary one",
+        "out/torn.bin": "it is cut short",
+        "out/link": "it is a symlink",
+        "out/shards/step-1.bin": "an older checkpoint, or one that is not sound",
+        "run.log": "of an attempt that another one replaced",
+    }
+    left = box.left()
+    assert (left["files"], left["listed"][1]["bytes"]) == (7, 9)
+    assert left["summary"].startswith("7 files (")
+    assert left["summary"].endswith(" and 4 more")
+
+
+def test_the_list_is_bounded_and_the_totals_are_not(box: Box) -> None:
+    box.write("out", {f"cache-{number:04}": b"x" * number for number in range(500)})
+    left = box.left(most=3)
+    assert [each["bytes"] for each in left["listed"]] == [499, 498, 497]
+    assert (left["files"], left["bytes"]) == (500, sum(range(500)))
+
+
+def test_a_hostile_name_can_be_recorded_and_printed(box: Box) -> None:
+    name = b"a\xff\n\x1b[2J"
+    with open(os.path.join(os.fsencode(box.paths.output), name), "wb") as stream:
+        stream.write(b"x")
+    (each,) = box.left()["listed"]
+    assert each["path"].isprintable()
+    records.canonical_json(box.left())
+
+
+def test_roles_and_globs_stay_on_the_box_when_people_choose_so(box: Box) -> None:
+    before = box.manifest()["digest"]
+    answer = box.choose(["checkpoint", "other"], ["**/optim.bin"])
+    assert answer["changed"]
+    assert home(box) == {"done.json", "out/model.bin", "out/shards/rank0/model.bin"}
+    assert box.manifest()["digest"] != before
+    assert box.manifest()["policy"] == {"roles": ["checkpoint", "other"], "exclude": ["**/optim.bin"]}
+    assert reasons(box) == {
+        "out/best.json": "harvest_roles leaves metrics files on the box",
+        "metrics.jsonl": "harvest_roles leaves metrics files on the box",
+        "run.log": "harvest_roles leaves log files on the box",
+        "out/shards/rank0/optim.bin": "harvest_exclude names it (**/optim.bin)",
+    }
+    assert not box.choose(["checkpoint", "other"], ["**/optim.bin"])["changed"]
+    assert box.choose()["changed"]
+    assert home(box) == EVERYTHING
+
+
+def test_the_seal_settles_the_choice(box: Box) -> None:
+    box.choose(["checkpoint"])
+    Path(box.layout.seal).write_text("{}")
+    assert not box.choose(["checkpoint"])["changed"]
+    with pytest.raises(Refused, match="sealed under") as refused:
+        box.choose(["checkpoint", "metrics"])
+    assert "unseal" in refused.value.fix
+
+
+@pytest.mark.parametrize(("roles", "exclude"), [(["weights"], []), ([], []), (["log"], ["../x"]), (["log"], ["/x"])])
+def test_an_unusable_choice_is_refused(roles: list[str], exclude: list[str]) -> None:
+    with pytest.raises(Refused, match="harvest policy"):
+        policy.of(roles, exclude)
+
+
+def test_a_damaged_choice_is_never_guessed_and_can_be_made_anew(box: Box) -> None:
+    box.choose(["checkpoint"])
+    path = Path(box.layout.root, "policies", "r.json")
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(records.RecordError):
+        box.manifest()
+    assert box.choose(["checkpoint"])["changed"]
+    assert home(box) == {"done.json", *[f"out/{name}" for name in OUTPUT]}
+
+
+def test_check_mode_chooses_nothing(box: Box) -> None:
+    wanted = policy.of(["checkpoint"], [])
+    assert policy.choose(box.layout, control.Caller((), check=True), "r", wanted)["changed"]
+    assert home(box) == EVERYTHING
