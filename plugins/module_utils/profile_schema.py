@@ -19,6 +19,7 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from . import artifact_tiers
+from .box.preemption import SOURCES
 
 KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
@@ -141,11 +142,12 @@ SCHEMA: dict[str, Any] = {
             "required": ["available", "grace_s", "signal"],
             "additionalProperties": False,
             "description": "can it be taken away, after how long a warning, told by which signal",
-            "x-fix": "write {available: bool, grace_s: seconds or null, signal: name or ''}",
+            "x-fix": "write {available: bool, grace_s: seconds or null, signal: SIGTERM, a metadata service or ''}",
             "properties": {
                 "available": {"type": "boolean"},
                 "grace_s": {"type": ["number", "null"], "minimum": 0},
-                "signal": {"type": "string"},
+                # SIGTERM: the platform signals the job itself. A metadata service: the supervisor watches it.
+                "signal": {"enum": ["", "SIGTERM", *SOURCES]},
             },
         },
         "platform_shared_fs": _yes_no_unknown("several boxes see one file system"),

@@ -14,6 +14,7 @@ from typing import Any
 from . import delivery
 from .box import records
 from .box.names import UnsafeName, check_name, check_relative_path
+from .box.preemption import SOURCES
 from .failures import TenantFailure
 
 ROLES = ("checkpoint", "metrics", "log", "other")
@@ -215,7 +216,8 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
     """What the supervisor on the box is given (``run.json``).
 
     :param endpoint: the fact ``box_endpoint``.
-    :param box: ``name``, ``tenant_root``, ``python``, ``env`` (mirrors), ``python_path``, ``env_file``, ``durable``.
+    :param box: ``name``, ``tenant_root``, ``python``, ``env`` (mirrors), ``python_path``, ``env_file``, ``durable``,
+        ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor).
     """
     root = str(box["tenant_root"]).rstrip("/")
     code = f"{root}/code/{spec['code_sha256']}"
@@ -242,6 +244,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "checkpoint": spec["checkpoint"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},
+        "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},
         "grace_s": spec["grace_s"],
         "limits": spec["resources"].get("limits") or {},
     }

@@ -11,6 +11,7 @@ from typing import Any
 from . import records
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
+from .preemption import SOURCES
 from .refusal import ENVIRONMENT, USAGE, Refused
 
 IDENTITY = ("project", "box", "generation", "provider_id")
@@ -55,6 +56,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))
     run["limits"] = _limits(_mapping("limits", run.get("limits")))
+    run["preemption"] = _preemption(_mapping("preemption", run.get("preemption")))
     run["grace_s"] = _seconds("grace_s", run.get("grace_s", DEFAULT_GRACE_S))
     run["stall_s"] = _seconds("stall_s", run.get("stall_s", DEFAULT_STALL_S))
     return run
@@ -90,6 +92,13 @@ def _durable(value: dict[str, Any]) -> dict[str, Any]:
     _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
     _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
     return {"kind": kind, "path": path}
+
+
+def _preemption(value: dict[str, Any]) -> dict[str, Any]:
+    source, url = value.get("source") or "", value.get("url") or ""
+    _demand(source in ("", *SOURCES), "preemption", f"of a source among {', '.join(SOURCES)}, or none")
+    _demand(not url or str(url).startswith("http://"), "preemption", "with an http url, or none")
+    return {"source": source, "url": url}
 
 
 def _retries(value: dict[str, Any]) -> dict[str, Any]:

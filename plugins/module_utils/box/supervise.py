@@ -16,7 +16,21 @@ import subprocess
 import time
 from typing import Any, Callable, Iterator
 
-from . import attempt, diary, finish, gates, judge, locks, process, records, run_record, shim, stopping, survey
+from . import (
+    attempt,
+    diary,
+    finish,
+    gates,
+    judge,
+    locks,
+    preemption,
+    process,
+    records,
+    run_record,
+    shim,
+    stopping,
+    survey,
+)
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INTERPRETER, PREEMPTED
 
@@ -25,6 +39,9 @@ HEARTBEAT_S = 30.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
 SELF_PREEMPTIONS = 3
+# What a trainer must leave of a notice, in seconds, for the exit record and the end of the machine itself.
+NOTICE_MARGIN_S = 2.0
+_WITHHELD = judge.Step("withheld")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 
 
@@ -45,6 +62,7 @@ class Supervisor:
         self._lock: int | None = None
         self._beat_at = 0.0
         self._record: dict[str, Any] = {}
+        self._watchers: dict[tuple[str, str], preemption.Watcher] = {}
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -80,6 +98,8 @@ class Supervisor:
                 self._watch(step)
             elif step.kind == judge.FINISH:
                 self._finish(step)
+            elif step is _WITHHELD:
+                self._pause()
         return self._stop_everything()
 
     # --- decide -----------------------------------------------------------------------------------------------
@@ -88,9 +108,12 @@ class Supervisor:
         """Survey, and launch if that comes next, under the box lock. A step of None means the end."""
         with self._box_lock():
             found = survey.survey(self.layout)
+            self._watch_for_preemption(found.runs)
             step = found.next_step()
             if step.kind == judge.NOTHING:
                 return self._leave("nothing may go on", 0)
+            if step.kind == judge.RUN and self._ending() is not None:
+                return _WITHHELD, 0
             if step.kind == judge.RUN:
                 run = found.runs[step.run_id]
                 refusals = gates.refusals(self.layout.root, run)
@@ -181,8 +204,13 @@ class Supervisor:
         if key not in self._watched:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
+        told = False
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
+            notice = self._ending()
+            if notice is not None and not told:
+                told = True
+                self._stop_for(notice, step, paths)
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
@@ -206,6 +234,32 @@ class Supervisor:
         self._leave("asked to stop", 0)
         return 0
 
+    # --- preemption -------------------------------------------------------------------------------------------
+
+    def _watch_for_preemption(self, runs: dict[str, dict[str, Any]]) -> None:
+        """One watcher for each source that a run names; a source that no run names any more is left alone."""
+        for run in runs.values():
+            source, url = run["preemption"]["source"], run["preemption"]["url"]
+            if source and (source, url) not in self._watchers:
+                watcher = self._watchers[source, url] = preemption.Watcher(source, url)
+                watcher.start()
+                self._say(f"watches {source} for the end of this machine")
+
+    def _ending(self) -> preemption.Notice | None:
+        """The notice that this machine is going to end; None while nobody says so."""
+        notices = [watcher.notice for watcher in self._watchers.values()]
+        return next((notice for notice in notices if notice is not None and notice.kind == preemption.STOP), None)
+
+    def _stop_for(self, notice: preemption.Notice, step: judge.Step, paths: AttemptPaths) -> None:
+        """SIGTERM for a last save, within the shorter of the run's grace and the time that is left."""
+        grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
+        if notice.at:
+            left = records.parse_utc(notice.at).timestamp() - time.time() - NOTICE_MARGIN_S
+            grace = max(0.0, min(grace, left))
+        why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
+        self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
+        stopping.ask(paths, grace, why)
+
     # --- housekeeping -----------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
@@ -214,14 +268,16 @@ class Supervisor:
         if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
         self._shims = [each for each in self._shims if each.poll() is None]
-        if time.monotonic() - self._beat_at >= HEARTBEAT_S:
+        noticed = [watcher.as_dict() for watcher in self._watchers.values()]
+        if time.monotonic() - self._beat_at >= HEARTBEAT_S or noticed != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
         shim.rotate(self.layout.log, LOG_CAP)
 
     def _beat(self, **changes: Any) -> None:
         self._beat_at = time.monotonic()
-        self._record = dict(self._record, heartbeat_at=records.utc_now(), **changes)
+        noticed = [watcher.as_dict() for watcher in self._watchers.values()]
+        self._record = dict(self._record, heartbeat_at=records.utc_now(), preemption=noticed, **changes)
         records.write_record(self.layout.daemon, "daemon", self._record)
 
     def _say(self, text: str) -> None:

@@ -73,7 +73,7 @@ def read_daemon(layout: Layout) -> dict[str, Any]:
     if identity is None:
         return {"alive": locks.is_held(layout.daemon_lock), "pid": None}
     alive = process.observe(identity) == process.ALIVE and not record.get("stopped_at")
-    keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program")
+    keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program", "preemption")
     return {"alive": alive, "pid": identity.pid, **{key: record.get(key) for key in keys}}
 
 

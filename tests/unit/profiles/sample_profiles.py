@@ -199,7 +199,7 @@ SAMPLES = [
         detach="systemd",
         durable_kind="object",
         durable_path="s3://bucket/prefix",
-        spot={"available": True, "grace_s": 120, "signal": "instance metadata"},
+        spot={"available": True, "grace_s": 120, "signal": "aws_imds"},
         free_egress=False,
     ),
     profile(
@@ -207,8 +207,10 @@ SAMPLES = [
         kind="cloud-api",
         durable_kind="object",
         durable_path="gs://bucket",
-        spot={"available": True, "grace_s": 30, "signal": "ACPI G2 soft off"},
+        spot={"available": True, "grace_s": 30, "signal": "gcp_metadata"},
         clocks=[{"after": "24h", "effect": "a preemptible machine ends", "starts_at": "created"}],
     ),
-    profile("azure_spot", kind="cloud-api", spot={"available": True, "grace_s": 30, "signal": "Preempt"}),
+    profile(
+        "azure_spot", kind="cloud-api", spot={"available": True, "grace_s": 30, "signal": "azure_scheduled_events"}
+    ),
 ]

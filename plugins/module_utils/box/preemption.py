@@ -1,0 +1,243 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Preemption notices: what a provider's metadata service says about the end of this machine.
+
+A notice buys a few seconds for one more save. Nothing relies on it: it may come late or never, and most markets have
+none. Paths, headers and payloads as the providers document them:
+
+* ``aws_imds``: EC2 instance metadata, version 2 (a session token), ``spot/instance-action`` and ``rebalance``.
+* ``gcp_metadata``: ``instance/preempted``, awaited with ``wait_for_change``, and ``instance/maintenance-event``.
+* ``azure_scheduled_events``: ``scheduledevents``, of which only events that name this machine count.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator
+from urllib.parse import urlsplit
+
+from . import records
+
+METADATA_URL = "http://169.254.169.254"
+# AWS asks for a look every 5 s at least, Azure for one a second; GCP is awaited instead.
+POLL_S = 1.0
+# Of a metadata service that does not answer, in seconds; it may come up later than we do.
+BACK_OFF_MOST_S = 60.0
+_ANSWER_WITHIN_S = 5.0
+# The first answer of Azure's scheduled events may take two minutes, while the service is being switched on.
+_AZURE_WITHIN_S = 130.0
+_GCP_HELD_S = 60
+_AWS_TOKEN_S = 21600
+_LARGEST_ANSWER = 256 * 1024
+_AZURE_ENDS = ("Preempt", "Terminate", "Redeploy", "Reboot")
+
+STOP, ADVICE = "stop", "advice"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """``kind``: ``stop`` when the machine is going to end, ``advice`` when it may. ``at``: when, UTC text if told."""
+
+    kind: str
+    event: str
+    at: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return {"kind": self.kind, "event": self.event, "at": self.at}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: str
+    etag: str = ""
+
+
+class Unavailable(Exception):
+    """The metadata service cannot be asked; the text says why."""
+
+
+class MetadataService:
+    """Plain HTTP to the link-local address, never through a proxy: it answers only on this machine."""
+
+    def __init__(self, url: str = METADATA_URL) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str], within_s: float = _ANSWER_WITHIN_S, body: str = ""
+    ) -> Answer:
+        """:raises Unavailable: no answer, or none that could be one."""
+        import http.client  # only on platforms that have such a service: it costs megabytes
+
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=within_s)
+        try:
+            connection.request(method, path, body=body or None, headers=headers)
+            response = connection.getresponse()
+            text = response.read(_LARGEST_ANSWER).decode("utf-8", "replace")
+            return Answer(response.status, text, response.getheader("ETag") or "")
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{self._host}:{self._port}{path} does not answer ({error})") from error
+        finally:
+            connection.close()
+
+
+# Each source is an endless series of looks: a notice, or None when there is none.
+Look = Iterator["Notice | None"]
+
+
+def aws_imds(service: MetadataService) -> Look:
+    token = ""
+    while True:
+        if not token:
+            token = _aws_token(service)
+        action = service.ask("GET", "/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
+        if action.status == 401:
+            token = ""
+            continue
+        if action.status == 200:
+            told = _mapping(action.body)
+            yield Notice(STOP, f"spot {told.get('action', 'interruption')}", _utc(told.get("time")))
+            continue
+        _expect(action, 404)
+        path = "/latest/meta-data/events/recommendations/rebalance"
+        advice = service.ask("GET", path, {"X-aws-ec2-metadata-token": token})
+        if advice.status == 200:
+            yield Notice(ADVICE, "rebalance recommendation", _utc(_mapping(advice.body).get("noticeTime")))
+            continue
+        yield None
+
+
+def _aws_token(service: MetadataService) -> str:
+    answer = service.ask("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(_AWS_TOKEN_S)})
+    if answer.status != 200 or not answer.body.strip():
+        # A container one network hop away needs a hop limit of 2; 403 means that the owner switched the service off.
+        raise Unavailable(f"the metadata service gives no session token (status {answer.status})")
+    return answer.body.strip()
+
+
+def gcp_metadata(service: MetadataService) -> Look:
+    headers, root = {"Metadata-Flavor": "Google"}, "/computeMetadata/v1/instance"
+    etag = ""
+    while True:
+        held = f"?wait_for_change=true&timeout_sec={_GCP_HELD_S}&last_etag={etag}" if etag else ""
+        answer = service.ask("GET", f"{root}/preempted{held}", headers, _GCP_HELD_S + _ANSWER_WITHIN_S)
+        _expect(answer, 200)
+        etag = answer.etag
+        if answer.body.strip() == "TRUE":
+            yield Notice(STOP, "preempted")
+            continue
+        maintenance = service.ask("GET", f"{root}/maintenance-event", headers).body.strip()
+        yield Notice(ADVICE, maintenance) if maintenance.startswith("TERMINATE") else None
+
+
+def azure_scheduled_events(service: MetadataService) -> Look:
+    headers = {"Metadata": "true"}
+    named = service.ask("GET", "/metadata/instance/compute/name?api-version=2021-02-01&format=text", headers)
+    _expect(named, 200)
+    within_s = _AZURE_WITHIN_S
+    while True:
+        answer = service.ask("GET", "/metadata/scheduledevents?api-version=2020-07-01", headers, within_s)
+        _expect(answer, 200)
+        within_s = _ANSWER_WITHIN_S
+        yield azure_notice(_mapping(answer.body), named.body.strip())
+
+
+def azure_notice(document: dict[str, Any], machine: str) -> Notice | None:
+    """The gravest event for ``machine``: a scale set's document lists those of its neighbours too."""
+    events = document.get("Events")
+    mine = [
+        event
+        for event in (events if isinstance(events, list) else [])
+        if isinstance(event, dict) and machine in (event.get("Resources") or [])
+    ]
+    notices = [Notice(_kind(event), str(event.get("EventType")), _not_before(event)) for event in mine]
+    return min(notices, key=lambda notice: (notice.kind != STOP, notice.at), default=None)
+
+
+def _kind(event: dict[str, Any]) -> str:
+    return STOP if event.get("EventType") in _AZURE_ENDS else ADVICE
+
+
+def _not_before(event: dict[str, Any]) -> str:
+    """``NotBefore`` is an HTTP date; empty once the event has begun."""
+    try:
+        return records.utc_text(email.utils.parsedate_to_datetime(str(event.get("NotBefore"))))
+    except (TypeError, ValueError, IndexError):
+        return ""
+
+
+def _expect(answer: Answer, status: int) -> None:
+    if answer.status != status:
+        raise Unavailable(f"the metadata service answers with status {answer.status}")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _utc(value: object) -> str:
+    try:
+        return records.utc_text(records.parse_utc(str(value)))
+    except ValueError:
+        return ""
+
+
+SOURCES: dict[str, Callable[[MetadataService], Look]] = {
+    "aws_imds": aws_imds,
+    "gcp_metadata": gcp_metadata,
+    "azure_scheduled_events": azure_scheduled_events,
+}
+
+
+class Watcher:
+    """Looks at one source from a thread of its own. ``notice`` and ``problem`` are what the last look said."""
+
+    def __init__(self, source: str, url: str = "", poll_s: float = POLL_S) -> None:
+        self.source = source
+        self.url = url
+        self.notice: Notice | None = None
+        self.problem = ""
+        self._service = MetadataService(url or METADATA_URL)
+        self._poll_s = poll_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=source, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; one that waits for a held answer ends with the process."""
+        self._stopped.set()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "notice": self.notice.as_dict() if self.notice else None,
+            "problem": self.problem,
+        }
+
+    def _run(self) -> None:
+        back_off = self._poll_s
+        while not self._stopped.is_set():
+            asked = time.monotonic()
+            try:
+                for notice in SOURCES[self.source](self._service):
+                    # A source that cannot be asked any more keeps its last word: machines end without taking it back.
+                    self.notice, self.problem, back_off = notice, "", self._poll_s
+                    # A look that the service held back until something changed needs no pause after it.
+                    if self._stopped.wait(max(0.0, self._poll_s - (time.monotonic() - asked))):
+                        return
+                    asked = time.monotonic()
+            except Unavailable as error:
+                self.problem = str(error)
+                self._stopped.wait(back_off)
+                back_off = min(2 * back_off, BACK_OFF_MOST_S)

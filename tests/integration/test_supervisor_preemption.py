@@ -1,0 +1,179 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Preemption notices, from the providers' own metadata paths to a trainer that saved and a supervisor that waits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, preemption, records
+from metadata_server import Metadata, azure_event, metadata_service
+from supervised_box import SupervisedBox, python38, supervised_box, wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def service() -> Iterator[Metadata]:
+    with metadata_service() as state:
+        yield state
+
+
+def first_look(source: str, service: Metadata) -> preemption.Notice | None:
+    return next(preemption.SOURCES[source](preemption.MetadataService(service.url)))
+
+
+def in_future(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+@pytest.mark.parametrize("source", sorted(preemption.SOURCES))
+def test_a_machine_that_stays_has_no_notice(source: str, service: Metadata) -> None:
+    assert first_look(source, service) is None
+
+
+def test_aws_tells_of_an_interruption_with_its_time(service: Metadata) -> None:
+    service.aws_action = {"action": "terminate", "time": "2026-11-21T08:22:00Z"}
+    assert first_look("aws_imds", service) == preemption.Notice("stop", "spot terminate", "2026-11-21T08:22:00Z")
+
+
+def test_aws_recommends_long_before(service: Metadata) -> None:
+    service.aws_rebalance = {"noticeTime": "2026-11-21T08:00:00Z"}
+    found = first_look("aws_imds", service)
+    assert found is not None
+    assert (found.kind, found.event) == ("advice", "rebalance recommendation")
+
+
+def test_aws_asks_for_a_new_token_when_the_old_one_is_refused(service: Metadata) -> None:
+    service.aws_tokens_refused = 1
+    assert first_look("aws_imds", service) is None
+    assert [line for line in service.asked if line.startswith("PUT")] == ["PUT /latest/api/token"] * 2
+
+
+def test_gcp_is_awaited_and_answers_at_once(service: Metadata) -> None:
+    looks = preemption.gcp_metadata(preemption.MetadataService(service.url))
+    assert next(looks) is None
+    service.preempt_gcp()
+    assert next(looks) == preemption.Notice("stop", "preempted")
+    assert any("wait_for_change=true" in line and "last_etag=false" in line for line in service.asked)
+
+
+def test_gcp_maintenance_that_ends_the_machine_is_advice(service: Metadata) -> None:
+    service.gcp_maintenance = "TERMINATE_ON_HOST_MAINTENANCE"
+    found = first_look("gcp_metadata", service)
+    assert found is not None
+    assert found.kind == "advice"
+
+
+def test_azure_counts_only_events_of_this_machine(service: Metadata) -> None:
+    service.azure_events = [azure_event("Preempt", "neighbour")]
+    assert first_look("azure_scheduled_events", service) is None
+    service.azure_events += [azure_event("Freeze", "box-1"), azure_event("Preempt", "neighbour", "box-1", in_s=30)]
+    found = first_look("azure_scheduled_events", service)
+    assert found is not None
+    assert (found.kind, found.event) == ("stop", "Preempt")
+    assert 0 < records.parse_utc(found.at).timestamp() - time.time() <= 31
+
+
+@pytest.mark.parametrize("source", sorted(preemption.SOURCES))
+def test_a_broken_service_is_told_and_is_no_notice(source: str, service: Metadata) -> None:
+    service.down = True
+    with pytest.raises(preemption.Unavailable, match="metadata service"):
+        first_look(source, service)
+
+
+def test_a_service_that_nobody_runs_is_told() -> None:
+    with pytest.raises(preemption.Unavailable, match="does not answer"):
+        next(preemption.aws_imds(preemption.MetadataService("http://127.0.0.1:9")))
+
+
+def test_a_source_that_falls_silent_keeps_its_last_word(service: Metadata) -> None:
+    service.aws_action = {"action": "stop", "time": in_future(60)}
+    watcher = preemption.Watcher("aws_imds", service.url, poll_s=0.01)
+    watcher.start()
+    wait_for("the notice", lambda: watcher.notice)
+    service.down = True
+    wait_for("the problem", lambda: watcher.problem)
+    assert watcher.notice is not None
+    watcher.stop()
+
+
+# --- the supervisor -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[SupervisedBox]:
+    with supervised_box(tmp_path, python38()) as made:
+        yield made
+
+
+def preempt(source: str, service: Metadata) -> None:
+    if source == "aws_imds":
+        service.aws_action = {"action": "terminate", "time": in_future(100)}
+    elif source == "gcp_metadata":
+        service.preempt_gcp()
+    else:
+        service.azure_events = [azure_event("Preempt", "box-1", in_s=40)]
+
+
+@pytest.mark.parametrize("source", sorted(preemption.SOURCES))
+def test_a_notice_becomes_a_last_save_and_nothing_is_started_on_a_dying_machine(
+    source: str, box: SupervisedBox, service: Metadata
+) -> None:
+    box.register_held(preemption={"source": source, "url": service.url})
+    box.verb("start")
+    trainer = box.await_trainer()
+    preempt(source, service)
+    run = box.await_state("preempted")
+    assert "this machine ends" in run["cells"][0]["why"]
+    # What the trainer saves on SIGTERM, under its last step's name.
+    assert (Path(box.paths().checkpoints) / "step-0000000002.pt").exists()
+    assert attempt.read(box.paths().exit, "exit")["stop_asked"] is True
+    told = wait_for("the supervisor to tell", lambda: box.verb("status")["daemon"]["preemption"])
+    assert (told[0]["source"], told[0]["notice"]["kind"]) == (source, "stop")
+    assert box.verb("status")["daemon"]["alive"]
+    assert box.layout.attempt_numbers("digits", "c1") == [1], box.log()
+    assert trainer.pid
+
+
+def test_a_notice_that_is_taken_back_lets_the_run_go_on(box: SupervisedBox, service: Metadata) -> None:
+    box.register_held(preemption={"source": "azure_scheduled_events", "url": service.url})
+    box.verb("start")
+    box.await_trainer()
+    service.azure_events = [azure_event("Reboot", "box-1")]
+    box.await_state("preempted")
+    service.azure_events = []
+    box.await_state("done")
+    metrics = Path(box.paths(2).metrics).read_text().splitlines()
+    assert json.loads(metrics[0]) == {"resumed_from": 2}
+
+
+def test_advice_is_told_and_stops_nothing(box: SupervisedBox, service: Metadata) -> None:
+    service.aws_rebalance = {"noticeTime": in_future(-5)}
+    box.register_held(preemption={"source": "aws_imds", "url": service.url})
+    box.verb("start")
+    box.await_trainer()
+    told = wait_for(
+        "the advice", lambda: [each["notice"] for each in box.verb("status")["daemon"]["preemption"] if each["notice"]]
+    )
+    assert told[0]["kind"] == "advice"
+    box.release()
+    box.await_state("done")
+
+
+def test_a_metadata_service_that_is_not_there_stops_nothing(box: SupervisedBox) -> None:
+    box.register(preemption={"source": "aws_imds", "url": "http://127.0.0.1:9"})
+    box.verb("start")
+    box.await_state("done")
+    assert "does not answer" in attempt.read(box.layout.daemon, "daemon")["preemption"][0]["problem"]
+
+
+def test_an_unknown_source_is_refused(box: SupervisedBox) -> None:
+    record = box.run_record(preemption={"source": "crystal_ball"})
+    code, answer = box.ask("register", "--run-file", "-", stdin=json.dumps(record))
+    assert code == 10
+    assert "aws_imds" in answer["error"]
