@@ -14,21 +14,17 @@ import os
 import platform
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from .box import records
+from .box import gpu, records
+from .box.bounded import run_bounded, search_path
 
-GPU_FIELDS = ("index", "name", "memory.total", "memory.used", "driver_version", "uuid")
 TOOLS = ("rsync", "tmux", "git", "curl", "sftp-server")
-_EXTRA_PATH = "/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only measured; data loaders need it large
-_MAX_OUTPUT = 256 * 1024
-_KILL_WAIT_S = 2.0
+_MAX_PROC_FILE = 256 * 1024
 _MARK = "tenant-torch-report:"
 
 TORCH_CHECK = r"""
@@ -54,14 +50,6 @@ except Exception as error:
     report["error"] = (type(error).__name__ + ": " + str(error)).splitlines()[0][:300]
 print("MARK" + json.dumps(report))
 """.replace("MARK", _MARK)
-
-
-class Outcome(NamedTuple):
-    """How a bounded command ended: ``rc`` is None when it did not start or did not end; ``why`` says so."""
-
-    rc: int | None
-    out: str
-    why: str
 
 
 def gather(
@@ -100,93 +88,24 @@ def gather(
     }
 
 
-# --- bounded commands -------------------------------------------------------------------------------------------
-
-
-def search_path() -> str:
-    """PATH of a non-login shell often lacks the driver's tools."""
-    return os.environ.get("PATH", "") + ":" + _EXTRA_PATH
-
-
-def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
-    """Run a command with stdin closed; it is killed with all its children when the time is over.
-
-    Output goes to a file: a grandchild that holds a pipe open would outlive the limit. A process that even SIGKILL
-    does not end is left behind.
-    """
-    with tempfile.TemporaryFile() as output:
-        try:
-            # run_command waits for ever for a process that the kernel does not let die.
-            child = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env=dict(os.environ, PATH=search_path(), LC_ALL="C"),
-                start_new_session=True,
-            )
-        except OSError as error:
-            return Outcome(None, "", f"{argv[0]} does not start: {error.strerror}")
-        try:
-            rc: int | None = child.wait(timeout=timeout_s)
-            why = ""
-        except subprocess.TimeoutExpired:
-            rc, why = None, f"no answer within {timeout_s:g} s"
-            _kill(child)
-        output.seek(0)
-        return Outcome(rc, output.read(_MAX_OUTPUT).decode("utf-8", "replace"), why)
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=_KILL_WAIT_S)
-    if child.returncode is None:
-        child.returncode = -signal.SIGKILL  # left behind in the kernel; nothing more can be done about it
-
-
 # --- GPU and torch ----------------------------------------------------------------------------------------------
 
 
 def read_gpus(timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The GPUs that nvidia-smi reports, and whether it works at all."""
-    tool = shutil.which("nvidia-smi", path=search_path())
-    if tool is None:
-        return [], {"ok": False, "why": "nvidia-smi is not installed"}
-    query = "--query-gpu=" + ",".join(GPU_FIELDS)
-    outcome = run_bounded([tool, query, "--format=csv,noheader,nounits"], timeout_s)
-    if outcome.why:
-        return [], {"ok": False, "why": f"nvidia-smi: {outcome.why}"}
-    if outcome.rc != 0:
-        return [], {"ok": False, "why": f"nvidia-smi failed with {outcome.rc}: {first_line(outcome.out)}"}
-    try:
-        return parse_gpus(outcome.out), {"ok": True, "why": ""}
-    except ValueError as error:
-        return [], {"ok": False, "why": f"nvidia-smi gave an answer that is none: {error}"}
-
-
-def parse_gpus(text: str) -> list[dict[str, Any]]:
-    """One GPU per line of nvidia-smi's CSV. ValueError names a line that is not one."""
-    gpus = []
-    for line in text.splitlines():
-        if not line.strip() or line.strip() == "No devices were found":
-            continue
-        values = [value.strip() for value in line.split(",")]
-        if len(values) != len(GPU_FIELDS) or not values[0].isdigit():
-            raise ValueError(repr(line[:120]))
-        gpus.append(
-            {
-                "index": int(values[0]),
-                "name": values[1],
-                "memory_mb": whole(values[2]),
-                "memory_used_mb": whole(values[3]),
-                "driver": values[4],
-                "uuid": values[5],
-            }
-        )
-    return gpus
+    reading = gpu.read(timeout_s)
+    gpus = [
+        {
+            "index": card.index,
+            "name": card.name,
+            "memory_mb": card.memory_mib,
+            "memory_used_mb": card.used_mib,
+            "driver": card.driver,
+            "uuid": card.uuid,
+        }
+        for card in reading.gpus
+    ]
+    return gpus, {"ok": not reading.problem, "why": reading.problem}
 
 
 def read_driver_cuda(timeout_s: float) -> str | None:
@@ -456,7 +375,7 @@ def read_text(path: str) -> str:
     """The text of a small file of the kernel or the supervisor; empty when it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read(_MAX_OUTPUT)
+            return stream.read(_MAX_PROC_FILE)
     except OSError:
         return ""
 
@@ -466,12 +385,6 @@ def _names(folder: str, prefix: str) -> list[str]:
         return [name for name in os.listdir(folder) if name.startswith(prefix)]
     except OSError:
         return []
-
-
-def whole(text: str) -> int | None:
-    """A whole number, or None for ``[N/A]`` and the like."""
-    match = re.match(r"([0-9]+)(\.[0-9]+)?( MiB)?\Z", text.strip())
-    return int(match.group(1)) if match else None
 
 
 def first_line(text: str) -> str:

@@ -27,7 +27,7 @@ pytestmark = [
 
 GOOD_SMI = """#!/bin/sh
 case "$*" in
-*--query-gpu*) echo "0, NVIDIA GeForce RTX 4090, 24564, 3, 550.54, GPU-1" ;;
+*--query-gpu*) echo "0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 3, 550.54" ;;
 *) echo "| NVIDIA-SMI 550.54   Driver Version: 550.54   CUDA Version: 12.4 |" ;;
 esac
 """

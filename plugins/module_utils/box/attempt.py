@@ -93,7 +93,14 @@ def exit_facts(record: dict[str, Any]) -> judge.ExitFacts | None:
     wrapper, child = record.get("wrapper"), record.get("child")
     if not isinstance(wrapper, int) or not (child is None or isinstance(child, int)):
         return None
-    return judge.ExitFacts(wrapper, child, str(record.get("cause", "exit")), bool(record.get("stop_asked")))
+    failure = record.get("failure")
+    return judge.ExitFacts(
+        wrapper,
+        child,
+        str(record.get("cause", "exit")),
+        bool(record.get("stop_asked")),
+        str(failure.get("class", "")) if isinstance(failure, dict) else "",
+    )
 
 
 def is_done(paths: AttemptPaths, keys: dict[str, Any]) -> bool:

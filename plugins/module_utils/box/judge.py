@@ -3,14 +3,15 @@
 """Judgements: what state a cell and a run are in, and what comes next. Pure; nothing here reads a disk or a clock.
 
 Attempts of another spec are no part of a judgement, except that their numbers are taken. The retry rule: a code error
-is never retried by itself; a death by signal is, up to ``retries``; a stop on request and the death of a whole box
-are no failures and are always continued.
+is never retried by itself; what chance has made (a death by signal, a connection that broke) is, up to ``retries``; a
+stop on request and the death of a whole box are no failures and are always continued.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from . import failure_class
 from .refusal import (
     ARTIFACT_INVALID,
     ARTIFACT_MISSING,
@@ -34,18 +35,19 @@ class ExitFacts:
     """How a trainer ended. ``child`` is its exit code, negative for a signal, None when nobody saw it.
 
     ``cause``: ``exit`` (seen by the shim), ``lost`` (trainer and shim died under a living supervisor),
-    ``interrupted`` (everything died at once: the box stopped).
+    ``interrupted`` (everything died at once: the box stopped). ``failure`` is its failure class.
     """
 
     wrapper: int
     child: int | None
     cause: str = "exit"
     stop_asked: bool = False
+    failure: str = ""
 
     @property
-    def killed(self) -> bool:
-        """Died without being asked, and not by its own fault as far as anyone can tell."""
-        return not self.stop_asked and (self.cause == "lost" or (self.child is not None and self.child < 0))
+    def by_chance(self) -> bool:
+        """Ended without being asked, and the very same try may end better."""
+        return not self.stop_asked and (self.cause == "lost" or self.failure in failure_class.AGAIN)
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ def _judge_artifacts(cell: CellFacts, last: AttemptFacts, wrapper: int) -> Verdi
 def _judge_failure(cell: CellFacts, last: AttemptFacts, ended: ExitFacts) -> Verdict:
     if last.number <= cell.forgiven:
         return Verdict(QUEUED, RUN, cell.highest + 1)
-    kills = sum(1 for each in cell.attempts if each.number > cell.forgiven and each.exit and each.exit.killed)
-    if ended.killed and kills <= cell.retries:
+    chances = sum(1 for each in cell.attempts if each.number > cell.forgiven and each.exit and each.exit.by_chance)
+    if ended.by_chance and chances <= cell.retries:
         return Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, f"{last.why}; it is tried again")
     return Verdict(FAILED, NOTHING, last.number, last.why)
 

@@ -56,6 +56,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))
     run["limits"] = _limits(_mapping("limits", run.get("limits")))
+    run["gpu"] = _gpu(_mapping("gpu", run.get("gpu")))
     run["preemption"] = _preemption(_mapping("preemption", run.get("preemption")))
     run["grace_s"] = _seconds("grace_s", run.get("grace_s", DEFAULT_GRACE_S))
     run["stall_s"] = _seconds("stall_s", run.get("stall_s", DEFAULT_STALL_S))
@@ -92,6 +93,12 @@ def _durable(value: dict[str, Any]) -> dict[str, Any]:
     _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
     _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
     return {"kind": kind, "path": path}
+
+
+def _gpu(value: dict[str, Any]) -> dict[str, Any]:
+    count = value.get("count", 1)
+    _demand(_is_count(count) and 1 <= count <= 64, "gpu", "with a count from 1 to 64")
+    return {"required": value.get("required") is True, "count": count}
 
 
 def _preemption(value: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, gates, judge, locks, process, records, run_record
+from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -26,6 +26,7 @@ TICK_S = 1.0
 LEFTOVER_GRACE_S = 5.0
 EXIT_WRITE_LIMIT_S = 120.0
 RESERVE_BYTES = 32 * 1024
+LOG_TAIL = 64 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -93,6 +94,7 @@ class Shim:
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
+        self._started_uptime_s = gpu.uptime_s()
         self._root = layout.root
         self._oom_before = cgroup.oom_kills()
 
@@ -261,11 +263,23 @@ class Shim:
         self._end_leftovers(LEFTOVER_GRACE_S if clean else 0.0)
         _pid, status = os.waitpid(self._pid, 0)
         child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        full = gates.shortages(gates.disk_of(self._root), self.run["limits"])
-        wrapper = wrapper_exit(child, self._stop_asked, bool(full))
-        why = f"the disk was full: {'; '.join(full)}; " if wrapper == DISK else ""
-        self._record_exit(wrapper, child, why + self._why(child, wrapper))
+        failure = None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
+        wrapper = wrapper_exit(child, self._stop_asked, failure)
+        self._record_exit(wrapper, child, self._why(child, wrapper, failure), failure)
         return wrapper
+
+    def _evidence(self, child: int) -> failure_class.Evidence:
+        """What the kernel, the disk and the trainer's own words say of its end."""
+        if child == 0:
+            return failure_class.Evidence(0)
+        return failure_class.Evidence(
+            child,
+            shortages=tuple(gates.shortages(gates.disk_of(self._root), self.run["limits"])),
+            oom_kills=self._oom_kills(),
+            xids=tuple(xid.code for xid in gpu.xids(self._started_uptime_s) or ()),
+            log_tail=_tail(self.paths.log),
+            fatal_xids=gpu.FATAL_XIDS,
+        )
 
     def _end_leftovers(self, grace_s: float) -> None:
         """Workers and loggers that outlived the trainer get ``grace_s`` to leave, then SIGKILL."""
@@ -275,31 +289,28 @@ class Shim:
             self._reap_orphans()
         process.kill_all(attempt.members(self.paths))
 
-    def _why(self, child: int, wrapper: int) -> str:
+    def _why(self, child: int, wrapper: int, failure: failure_class.Failure | None) -> str:
         if wrapper == PREEMPTED:
             return f"stopped on request: {self._stop_why}" if self._stop_asked else "the trainer says it was preempted"
-        if child == 0:
+        if failure is None:
             return ""
-        return (
-            f"killed by signal {-child}{self._memory_hint()}"
-            if child < 0
-            else f"the trainer left with exit code {child}"
-        )
+        how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
+        return how if failure.name in (failure_class.KILLED, failure_class.CODE) else f"{how}: {failure.evidence}"
 
-    def _memory_hint(self) -> str:
-        return " (the container ran out of memory)" if self._oom_killed() else ""
-
-    def _oom_killed(self) -> bool:
+    def _oom_kills(self) -> int | None:
+        """Processes that the kernel killed for memory since the trainer started."""
         now = cgroup.oom_kills()
-        return now is not None and self._oom_before is not None and now > self._oom_before
+        return None if now is None or self._oom_before is None else now - self._oom_before
 
-    def _record_exit(self, wrapper: int, child: int | None, why: str) -> None:
+    def _record_exit(
+        self, wrapper: int, child: int | None, why: str, failure: failure_class.Failure | None = None
+    ) -> None:
         facts: dict[str, Any] = {
             "wrapper": wrapper,
             "child": child,
             "cause": "exit",
             "stop_asked": self._stop_asked,
-            "oom_kill": self._oom_killed(),
+            "failure": failure.as_dict() if failure else None,
             "seconds": round(time.monotonic() - self._started, 3),
             "why": why,
         }
@@ -320,13 +331,23 @@ def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def wrapper_exit(child: int, stop_asked: bool, disk_full: bool = False) -> int:
-    """The exit code of the attempt, from the trainer's (negative: signal), and what may have caused it."""
+def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | None = None) -> int:
+    """The exit code of the attempt, from the trainer's (negative: signal), and what caused it."""
     if stop_asked or child == PREEMPTED:
         return PREEMPTED
-    if child > 0 and disk_full:
+    if child > 0 and failure is not None and failure.name == failure_class.DISK_FULL:
         return DISK
     return 0 if child == 0 else TRAINER_FAILED
+
+
+def _tail(path: str) -> str:
+    """The end of a log; a log that cannot be read says nothing."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - LOG_TAIL))
+            return stream.read(LOG_TAIL).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _zombie_children() -> list[int]:

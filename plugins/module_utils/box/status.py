@@ -88,7 +88,7 @@ def _attempt(
     reached = progress.read_progress(paths.metrics, running_s)
     checkpoint = _last_checkpoint(paths, run)
     idle_s = _idle_s(paths)
-    exit_shown = record.get("exit") or _exit_of(facts)
+    exit_shown = _exit_of_done(paths) if facts.done else record.get("exit") or _exit_of(facts)
     word = judge.liveness_word(facts.alive, facts.done, facts.begun, facts.rebooted, idle_s, run["stall_s"])
     state = verdict.state
     if state == judge.VERIFYING and facts.phase == judge.COPYING:
@@ -117,6 +117,12 @@ def _attempt(
         or (run["durable"]["kind"] if run["durable"]["kind"] != "mount" else "not yet"),
         "log_bytes": os.path.getsize(paths.log) if os.path.exists(paths.log) else 0,
     }
+
+
+def _exit_of_done(paths: AttemptPaths) -> dict[str, Any]:
+    """From the done record, which is written first: the status follows a moment later."""
+    done = attempt.read(paths.done, "done")
+    return {"wrapper": done.get("wrapper_exit"), "child": done.get("child_exit")}
 
 
 def _exit_of(facts: judge.AttemptFacts) -> dict[str, Any] | None:

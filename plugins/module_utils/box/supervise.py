@@ -21,6 +21,7 @@ from . import (
     diary,
     finish,
     gates,
+    gpu,
     judge,
     locks,
     preemption,
@@ -119,6 +120,9 @@ class Supervisor:
                 refusals = gates.refusals(self.layout.root, run)
                 if refusals:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
+                unfit = gpu.refusals(run["gpu"], gpu.read()) if run["gpu"]["required"] else []
+                if unfit:
+                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unfit)}", INTERPRETER)
                 if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
                     return self._leave(f"{step.run_id}/{step.cell} keeps saying that it was preempted", 0)
                 if self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:

@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 
 CLEAN = ExitFacts(0, 0)
 ERROR = ExitFacts(40, 1)
-KILLED = ExitFacts(40, -9)
+KILLED = ExitFacts(40, -9, failure="killed")
+TRANSIENT = ExitFacts(40, 1, failure="transient")
+OUT_OF_MEMORY = ExitFacts(40, -9, failure="host_memory")
 LOST = ExitFacts(40, None, cause="lost")
 BOX_DIED = ExitFacts(30, None, cause="interrupted")
 STOPPED = ExitFacts(30, 30, stop_asked=True)
@@ -64,6 +66,10 @@ def cell(*attempts: AttemptFacts, retries: int = 1, forgiven: int = 0, highest: 
         (cell(ended(1, KILLED), ended(2, KILLED)), "failed", "nothing", 2),
         (cell(ended(1, KILLED), ended(2, KILLED), retries=2), "preempted", "run", 3),
         (cell(ended(1, LOST), ended(2, KILLED)), "failed", "nothing", 2),
+        (cell(ended(1, TRANSIENT)), "preempted", "run", 2),
+        (cell(ended(1, TRANSIENT), ended(2, KILLED)), "failed", "nothing", 2),
+        # The kernel kills for memory again, however often the same work is tried.
+        (cell(ended(1, OUT_OF_MEMORY), retries=9), "failed", "nothing", 1),
         # Neither a stop on request nor the death of the box counts as a failure.
         (cell(ended(1, STOPPED), retries=0), "preempted", "run", 2),
         (cell(ended(1, STOPPED_HARD), retries=0), "preempted", "run", 2),

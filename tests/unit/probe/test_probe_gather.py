@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import probe_gather
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import bounded, records
 
 COLLECTIONS = Path(__file__).resolve().parents[3] / "collections"
 
@@ -40,14 +40,14 @@ def program(folder: Path, name: str, text: str) -> Path:
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(probe_gather, "_EXTRA_PATH", str(tmp_path))
+    monkeypatch.setattr(bounded, "_EXTRA_PATH", str(tmp_path))
     return tmp_path
 
 
 def test_a_command_that_never_ends_is_left_in_time(tmp_path: Path) -> None:
     started = time.monotonic()
     # The grandchild keeps the output open; waiting for it would take ten minutes.
-    outcome = probe_gather.run_bounded(["/bin/sh", "-c", "sleep 600 & echo begun; sleep 600"], 0.5)
+    outcome = bounded.run_bounded(["/bin/sh", "-c", "sleep 600 & echo begun; sleep 600"], 0.5)
     assert time.monotonic() - started < 30
     assert outcome.rc is None
     assert outcome.why == "no answer within 0.5 s"
@@ -55,13 +55,13 @@ def test_a_command_that_never_ends_is_left_in_time(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    outcome = probe_gather.run_bounded([str(tmp_path / "none")], 1)
+    outcome = bounded.run_bounded([str(tmp_path / "none")], 1)
     assert outcome.rc is None
     assert "does not start" in outcome.why
 
 
 def test_gpus_are_read(tools: Path) -> None:
-    program(tools, "nvidia-smi", "#!/bin/sh\necho '0, NVIDIA A100-SXM4-80GB, 81920, [N/A], 535.1, GPU-1'\n")
+    program(tools, "nvidia-smi", "#!/bin/sh\necho '0, GPU-1, NVIDIA A100-SXM4-80GB, 81920, [N/A], 535.1'\n")
     gpus, health = probe_gather.read_gpus(20)
     assert health == {"ok": True, "why": ""}
     assert gpus[0]["name"] == "NVIDIA A100-SXM4-80GB"

@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Failure classes: why a trainer ended, by evidence, and whether the very same try may end better. Pure.
+
+Hard evidence (the kernel's counters, the disk, the driver) goes before the trainer's words. Words are anchored to the
+forms in which Python and CUDA write errors: a metric may well be called ``val_L1Error``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+DISK_FULL = "disk_full"
+HOST_MEMORY = "host_memory"
+GPU_MEMORY = "gpu_memory"
+GPU_FAULT = "gpu_fault"
+TRANSIENT = "transient"
+KILLED = "killed"
+CODE = "code"
+CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, CODE)
+# Chance made these, so chance may unmake them. The others need another disk, another box or another program.
+AGAIN = (TRANSIENT, KILLED)
+ADVICE = {
+    DISK_FULL: "free space or rent a larger disk, then start again: it resumes",
+    HOST_MEMORY: "fewer data loader workers or smaller buffers; the batch size does not change host memory much",
+    GPU_MEMORY: "a smaller batch or a larger card; look for memory that another process holds",
+    GPU_FAULT: "the card or its host is broken: go on with another box",
+    TRANSIENT: "tried again",
+    KILLED: "tried again",
+    CODE: "mend the program or its configuration, then deploy and start again",
+}
+
+_EXCEPTION = r"^(?:\[[^\]]*\]:? *)?(?:[\w.]+\.)?"
+_DISK_WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|basic_ios::clear: iostream error|unexpected pos \d+ vs \d+"
+)
+_GPU_MEMORY_WORDS = re.compile(
+    _EXCEPTION + r"OutOfMemoryError\b|CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.MULTILINE
+)
+_GPU_FAULT_WORDS = re.compile(
+    r"CUDA error: (?:uncorrectable ECC error|unspecified launch failure|.*hardware|device.*unavailable)"
+    r"|GPU has fallen off the bus|uncorrectable NVLink error"
+)
+# A tracker that is down for a moment, a connection that broke, a rendezvous that did not meet.
+_TRANSIENT_WORDS = re.compile(
+    _EXCEPTION + r"(?:CommError|DistNetworkError|DistStoreError|ConnectionResetError|ConnectionRefusedError"
+    r"|ConnectionError|ReadTimeout|ConnectTimeout|RemoteDisconnected|IncompleteRead)\b"
+    r"|Temporary failure in name resolution|HTTP Error 50[234]|50[234] Server Error"
+    r"|NCCL (?:timeout|error: unhandled system error)|Watchdog caught collective operation timeout",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``child``: exit code of the trainer, negative for a signal. ``shortages``: what the disk lacks now.
+
+    ``oom_kills``: how many processes the kernel killed for memory meanwhile; None where it does not say.
+    ``xids``: codes that the driver logged meanwhile. ``log_tail``: the end of the trainer's output.
+    """
+
+    child: int
+    shortages: tuple[str, ...] = ()
+    oom_kills: int | None = None
+    xids: tuple[int, ...] = ()
+    log_tail: str = ""
+    fatal_xids: frozenset[int] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Failure:
+    name: str
+    evidence: str
+
+    @property
+    def again(self) -> bool:
+        return self.name in AGAIN
+
+    def as_dict(self) -> dict[str, object]:
+        return {"class": self.name, "evidence": self.evidence, "again": self.again, "advice": ADVICE[self.name]}
+
+
+def classify(seen: Evidence) -> Failure | None:
+    """The class of a failed trainer; None when it did not fail."""
+    if seen.child == 0:
+        return None
+    return _by_counters(seen) or _by_words(seen.log_tail) or _by_exit(seen.child)
+
+
+def _by_counters(seen: Evidence) -> Failure | None:
+    broken = sorted(seen.fatal_xids.intersection(seen.xids))
+    if broken:
+        return Failure(GPU_FAULT, f"the driver logged Xid {', '.join(map(str, broken))}")
+    if seen.oom_kills:
+        return Failure(HOST_MEMORY, f"the kernel killed {seen.oom_kills} processes of this container for memory")
+    if seen.shortages and seen.child > 0:
+        return Failure(DISK_FULL, "; ".join(seen.shortages))
+    return None
+
+
+def _by_words(log_tail: str) -> Failure | None:
+    for name, words in (
+        (DISK_FULL, _DISK_WORDS),
+        (GPU_MEMORY, _GPU_MEMORY_WORDS),
+        (GPU_FAULT, _GPU_FAULT_WORDS),
+        (TRANSIENT, _TRANSIENT_WORDS),
+    ):
+        hits = [line.strip() for line in log_tail.splitlines() if words.search(line)]
+        if hits:
+            return Failure(name, f"its output says: {hits[-1][:200]}")
+    return None
+
+
+def _by_exit(child: int) -> Failure:
+    if child < 0:
+        return Failure(KILLED, f"killed by signal {-child}, nobody says why")
+    return Failure(CODE, f"it left with exit code {child}")

@@ -1,0 +1,167 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""GPUs as the box sees them: there, healthy, and free of what others left in their memory.
+
+Reports only, and kills nothing: in a container nvidia-smi lists processes of the host or none at all, so a pid says
+nothing about whose memory it is. Memory that is held while none of our attempts lives is foreign, whoever holds it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from .bounded import run_bounded, search_path
+
+TIMEOUT_S = 20.0
+# A driver's own context and a display take some hundred MiB; a forgotten trainer takes gigabytes.
+FOREIGN_MIB = 1024
+# NVIDIA, "Xid Errors": double-bit ECC, page retirement failed, NVLink, fallen off the bus, contained and uncontained
+# ECC, GSP timeout. The card or its host is at fault, and the same work on it fails again.
+FATAL_XIDS = frozenset([48, 63, 64, 74, 79, 94, 95, 119])
+_CORE = ("index", "uuid", "name", "memory.total", "memory.used", "driver_version")
+# Cards and drivers that do not know a field refuse the whole query, so these are asked apart.
+_ECC = ("ecc.errors.uncorrected.volatile.total",)
+_ROWS = ("remapped_rows.pending", "remapped_rows.failure")
+_THERMAL = (
+    ("clocks_event_reasons.hw_thermal_slowdown", "clocks_event_reasons.sw_thermal_slowdown"),
+    ("clocks_throttle_reasons.hw_thermal_slowdown", "clocks_throttle_reasons.sw_thermal_slowdown"),
+)
+_XID = re.compile(r"^\[\s*(?P<at>[0-9]+\.[0-9]+)\].*NVRM: Xid \((?P<card>[^)]*)\): (?P<code>[0-9]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Memory in MiB, None where the driver does not say."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_mib: int | None
+    used_mib: int | None
+    driver: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``problem``: why nvidia-smi could not be asked; empty when it could."""
+
+    gpus: tuple[Gpu, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Xid:
+    """One line of the kernel's log: ``at`` in seconds since boot."""
+
+    at: float
+    card: str
+    code: int
+
+
+def read(timeout_s: float = TIMEOUT_S) -> Reading:
+    rows, problem = _query(_CORE, timeout_s)
+    if problem:
+        return Reading(problem=problem)
+    try:
+        gpus = tuple(Gpu(int(row[0]), row[1], row[2], _whole(row[3]), _whole(row[4]), row[5]) for row in rows)
+    except ValueError:
+        return Reading(problem=f"nvidia-smi gave an answer that is none: {rows[0][0][:80]!r}")
+    return Reading(gpus)
+
+
+def _query(fields: tuple[str, ...], timeout_s: float) -> tuple[list[list[str]], str]:
+    tool = shutil.which("nvidia-smi", path=search_path())
+    if tool is None:
+        return [], "nvidia-smi is not installed"
+    outcome = run_bounded([tool, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"], timeout_s)
+    if outcome.why:
+        return [], f"nvidia-smi: {outcome.why}"
+    if outcome.rc != 0:
+        first = next((line.strip() for line in outcome.out.splitlines() if line.strip()), "")
+        return [], f"nvidia-smi failed with {outcome.rc}: {first[:200]}"
+    lines = [line for line in outcome.out.splitlines() if line.strip() and line.strip() != "No devices were found"]
+    rows = [[value.strip() for value in line.split(",")] for line in lines]
+    if any(len(row) != len(fields) for row in rows):
+        return [], f"nvidia-smi gave an answer that is none: {lines[0][:80]!r}"
+    return rows, ""
+
+
+def _whole(text: str) -> int | None:
+    """A whole number, or None for ``[N/A]`` and the like."""
+    match = re.match(r"([0-9]+)(\.[0-9]+)?( MiB)?\Z", text)
+    return int(match.group(1)) if match else None
+
+
+def refusals(wanted: dict[str, Any], reading: Reading) -> list[str]:
+    """Why a cell that needs GPUs must not start now. ``wanted``: ``{required, count}``; nothing required, no words."""
+    if not wanted.get("required"):
+        return []
+    if reading.problem:
+        return [f"the run needs a GPU: {reading.problem}"]
+    count = int(wanted.get("count") or 1)
+    found = []
+    if len(reading.gpus) < count:
+        found.append(f"the run needs {count} GPUs, nvidia-smi reports {len(reading.gpus)}")
+    return found + foreign_memory(reading)
+
+
+def foreign_memory(reading: Reading) -> list[str]:
+    """Cards whose memory somebody holds. Only true words while none of our own attempts lives."""
+    return [
+        f"GPU {gpu.index} ({gpu.name}) has {gpu.used_mib} MiB in use, and none of it by us: a leftover process holds it"
+        for gpu in reading.gpus
+        if gpu.used_mib is not None and gpu.used_mib > FOREIGN_MIB
+    ]
+
+
+def faults(timeout_s: float = TIMEOUT_S) -> list[str]:
+    """What the driver itself calls broken. Fields that a card or driver does not know say nothing."""
+    found = []
+    for index, row in enumerate(_query(_ECC, timeout_s)[0]):
+        if row[0].isdigit() and int(row[0]) > 0:
+            found.append(f"GPU {index} has {row[0]} uncorrectable memory errors since its driver was loaded")
+    for index, row in enumerate(_query(_ROWS, timeout_s)[0]):
+        if row[1].lower() in ("yes", "1"):
+            found.append(f"GPU {index} could not replace a broken row of its memory")
+        elif row[0].lower() in ("yes", "1"):
+            found.append(f"GPU {index} waits for a reset to replace a broken row of its memory")
+    return found
+
+
+def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
+    """Cards that slow down for heat now. Only meaningful under load: an idle card's low clocks are no fault."""
+    for fields in _THERMAL:
+        rows, problem = _query(fields, timeout_s)
+        if not problem:
+            return [f"GPU {index} slows down for heat" for index, row in enumerate(rows) if "Active" in row]
+    return []
+
+
+def parse_xids(log: str, since_s: float = 0.0) -> list[Xid]:
+    """Xid lines of a kernel log at or after ``since_s``: older ones may be a previous tenant's.
+
+    Bus ids hold hexadecimal letters (``PCI:0000:af:00``), and the code is what follows the bracket.
+    """
+    found = [Xid(float(hit["at"]), hit["card"], int(hit["code"])) for hit in _XID.finditer(log)]
+    return [xid for xid in found if xid.at >= since_s]
+
+
+def xids(since_s: float = 0.0, timeout_s: float = 5.0) -> list[Xid] | None:
+    """Xids since ``since_s`` seconds after boot; None where the kernel's log is not for us, as in most containers."""
+    tool = shutil.which("dmesg", path=search_path())
+    if tool is None:
+        return None
+    outcome = run_bounded([tool], timeout_s)
+    return parse_xids(outcome.out, since_s) if outcome.rc == 0 else None
+
+
+def uptime_s() -> float:
+    """Seconds since the kernel booted, the clock of its log."""
+    try:
+        with open("/proc/uptime", encoding="ascii") as stream:
+            return float(stream.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,122 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""GPUs through the eyes of nvidia-smi and the kernel's log: whole, absent, broken, hanging, old."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu
+
+KERNEL_LOG = """\
+[    5.100000] NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.86
+[   10.250000] NVRM: Xid (PCI:0000:3b:00): 48, pid='<unknown>', name=<unknown>, An uncorrectable double bit error
+[ 9000.000001] NVRM: Xid (PCI:0000:af:00): 79, GPU has fallen off the bus.
+[ 9001.000000] NVRM: Xid (PCI:0000:AF:00): 13, Graphics Exception
+[ 9002.000000] usb 1-1: new device Xid (none): 99
+"""
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a stand-in for nvidia-smi can be put; nothing else is found on the way."""
+    monkeypatch.setattr(gpu, "search_path", lambda: f"{tmp_path}")
+    return tmp_path / "nvidia-smi"
+
+
+def install(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+ONE_CARD = "echo '0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 512, 570.86'"
+
+
+def test_a_card_is_read(smi: Path) -> None:
+    install(smi, ONE_CARD)
+    assert gpu.read() == gpu.Reading((gpu.Gpu(0, "GPU-1", "NVIDIA GeForce RTX 4090", 24564, 512, "570.86"),))
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("", ""),
+        ("echo 'No devices were found'", ""),
+        ('echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18', "failed with 18: Failed"),
+        ("echo nonsense", "an answer that is none"),
+        ("echo 'x, GPU-1, RTX, 1, 2, 3'", "an answer that is none"),
+        ("sleep 60 & sleep 60", "no answer within 0.3 s"),
+    ],
+)
+def test_no_card_is_no_reading(smi: Path, script: str, problem: str) -> None:
+    install(smi, script)
+    found = gpu.read(timeout_s=0.3)
+    assert found.gpus == ()
+    assert problem in found.problem
+    assert bool(found.problem) is bool(problem)
+
+
+def test_a_missing_tool_is_told(smi: Path) -> None:
+    assert gpu.read().problem == "nvidia-smi is not installed"
+
+
+def test_only_a_run_that_needs_gpus_is_refused(smi: Path) -> None:
+    nothing = gpu.read()
+    assert gpu.refusals({"required": False}, nothing) == []
+    assert gpu.refusals({"required": True, "count": 1}, nothing) == ["the run needs a GPU: nvidia-smi is not installed"]
+    install(smi, ONE_CARD)
+    assert gpu.refusals({"required": True, "count": 1}, gpu.read()) == []
+    assert gpu.refusals({"required": True, "count": 2}, gpu.read()) == ["the run needs 2 GPUs, nvidia-smi reports 1"]
+
+
+def test_memory_that_somebody_left_behind_is_named(smi: Path) -> None:
+    install(smi, ONE_CARD.replace("512", "9000"))
+    found = gpu.refusals({"required": True, "count": 1}, gpu.read())
+    assert found == [
+        "GPU 0 (NVIDIA GeForce RTX 4090) has 9000 MiB in use, and none of it by us: a leftover process holds it"
+    ]
+
+
+def test_an_unknown_amount_in_use_is_no_accusation(smi: Path) -> None:
+    install(smi, ONE_CARD.replace("512", "[N/A]"))
+    assert gpu.refusals({"required": True, "count": 1}, gpu.read()) == []
+
+
+def test_faults_are_asked_apart_because_old_drivers_refuse_unknown_fields(smi: Path) -> None:
+    refuse = "echo 'Field is not a valid field to query.'; exit 2"
+    install(smi, f'case "$1" in *remapped*) echo "No, Yes" ;; *) {refuse} ;; esac')
+    assert gpu.faults() == ["GPU 0 could not replace a broken row of its memory"]
+    install(smi, 'case "$1" in *ecc*) echo 3; echo 0 ;; *) echo "No, No"; echo "Yes, No" ;; esac')
+    assert gpu.faults() == [
+        "GPU 0 has 3 uncorrectable memory errors since its driver was loaded",
+        "GPU 1 waits for a reset to replace a broken row of its memory",
+    ]
+    install(smi, "echo '[N/A], [N/A]'")
+    assert gpu.faults() == []
+
+
+def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:
+    install(smi, 'case "$1" in *throttle*) echo "Not Active, Active" ;; *) exit 2 ;; esac')
+    assert gpu.throttling() == ["GPU 0 slows down for heat"]
+    install(smi, 'echo "Not Active, Not Active"')
+    assert gpu.throttling() == []
+
+
+def test_xids_have_hexadecimal_buses_and_a_time() -> None:
+    assert [(xid.code, xid.card) for xid in gpu.parse_xids(KERNEL_LOG)] == [
+        (48, "PCI:0000:3b:00"),
+        (79, "PCI:0000:af:00"),
+        (13, "PCI:0000:AF:00"),
+    ]
+    # The first may be a previous tenant's: the ring buffer outlives rentals.
+    assert [xid.code for xid in gpu.parse_xids(KERNEL_LOG, since_s=60.0)] == [79, 13]
+
+
+def test_a_kernel_log_that_is_not_for_us_says_nothing(smi: Path) -> None:
+    assert gpu.xids() is None
+    tool = smi.with_name("dmesg")
+    install(tool, "echo 'dmesg: read kernel buffer failed: Operation not permitted' >&2; exit 1")
+    assert gpu.xids() is None
+    install(tool, f"cat <<'EOF'\n{KERNEL_LOG}EOF")
+    assert [xid.code for xid in gpu.xids(60.0) or []] == [79, 13]
