@@ -66,7 +66,7 @@ def parse(runs: object) -> dict[str, dict[str, Reached]] | None:
 
 def _parse_cell(value: Mapping[str, Any]) -> Reached:
     step, done = value.get("step"), value.get("done")
-    if not isinstance(done, bool) or not (step is None or (type(step) is int and step >= 0)):
+    if not isinstance(done, bool) or not (step is None or records.is_count(step)):
         raise ValueError(f"{value!r} is not what a cell reached")
     return Reached(step, done)
 

@@ -220,7 +220,7 @@ def _reached(checks: Iterable[Mapping[str, Any]]) -> dict[str, Reached]:
 def _step_of(check: Mapping[str, Any], name: str) -> int:
     """The step that the file itself holds; else the one in its name; 0 for a checkpoint that says none."""
     step = check.get("step")
-    return step if type(step) is int and step >= 0 else step_in(name) or 0
+    return step if records.is_count(step) else step_in(name) or 0
 
 
 # --- has it grown -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
@@ -314,9 +315,6 @@ def _shared_loader() -> Any:
 
 
 def _require_boto3(location: Location) -> None:
-    try:
-        import boto3
-    except ImportError as error:
+    if importlib.util.find_spec("boto3") is None:
         what = "boto3 is not installed on the controller"
-        raise _failure(location, "config", what, "Install it where Ansible runs: pip install boto3") from error
-    assert boto3
+        raise _failure(location, "config", what, "Install it where Ansible runs: pip install boto3")

@@ -158,7 +158,8 @@ class Session:
 
     def _exchange(self, request: Request, take: Taker | None) -> Reply:
         connection = self._connection
-        assert connection is not None
+        if connection is None:
+            raise ValueError("no connection is open")
         parts = urlsplit(request.url)
         target = request.url if self._absolute else f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         body = request.body() if request.body is not None else None

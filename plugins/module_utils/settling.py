@@ -158,7 +158,7 @@ def hash_tree_files(root: str, paths: Sequence[str]) -> list[tuple[str, int, str
     """For each path: (what keeps it from being read, bytes, SHA-256, whether its owner may execute it)."""
     costs = [_size(os.path.join(root, path)) + FILE_COST for path in paths]
     found = spread(paths, costs, lambda share: [_hash_one(os.path.join(root, path)) for path in share])
-    return [(what, size, sha256, executable) for what, size, sha256, executable in found]
+    return list(found)
 
 
 def _size(path: str) -> int:

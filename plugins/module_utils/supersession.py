@@ -44,7 +44,7 @@ def superseded_at(evidence: Evidence) -> datetime.datetime | None:
     if newer is None or (newer.get("project"), newer.get("box")) != (identity.project, identity.box):
         return None
     generation = newer.get("generation")
-    if type(generation) is not int or generation <= identity.generation or not newer.get("provider_id"):
+    if not records.is_count(generation) or generation <= identity.generation or not newer.get("provider_id"):
         return None
     return standstill.moment(newer.get("admitted_at"))
 

@@ -51,7 +51,7 @@ unlisted_runs:
   type: list
   elements: str
 checkpoints:
-  description: How far each cell of each run got, per run, per cell, C(step) and C(done), by the names of its checkpoints.
+  description: How far each cell got, C(step) and C(done) per run and cell, by the names of its checkpoints.
   returned: success
   type: dict
 durable:

@@ -216,7 +216,8 @@ class Sender:
         operation = "put_object"
         if unit.is_part:
             upload = self.parts[unit.file.path].upload
-            assert upload is not None
+            if upload is None:
+                raise ValueError(f"{unit.file.path} is in parts and has no upload")
             operation = "upload_part"
             more |= {"PartNumber": unit.number, "UploadId": upload.id}
         expires = int(self.means.deadline - time.monotonic()) + _EXPIRY_MARGIN_S

@@ -84,9 +84,15 @@ def through_store(order: Order, source: str, ask: Ask, report: progress.Report |
 
 def missing_here(order: Order) -> list[RosterFile]:
     """The files of ``order.manifest`` that are not right in ``order.folder`` yet, by re-reading it."""
-    assert order.manifest is not None
-    good = set(_survey_folder(order, order.manifest.files)["good"])
-    return [file for file in order.manifest.files if file.path not in good]
+    files = _manifest_of(order).files
+    good = set(_survey_folder(order, files)["good"])
+    return [file for file in files if file.path not in good]
+
+
+def _manifest_of(order: Order) -> Manifest:
+    if order.manifest is None:
+        raise ValueError("a transfer that needs a manifest has none")
+    return order.manifest
 
 
 def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -96,9 +102,8 @@ def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _through_store(order: Order, source: str, ask: Ask, report: progress.Report | None) -> dict[str, Any]:
-    assert order.manifest is not None
     fetching = _Fetch(order, report)
-    plan = fetching.plan(order.manifest)
+    plan = fetching.plan(_manifest_of(order))
     uri = order.location.uri
     if not plan.result["changed"]:
         return fetching.nothing_to_do(plan)
@@ -218,8 +223,7 @@ class _Store(_Route):
         self, order: Order, ask: Ask, report: progress.Report | None, distrusted: frozenset[str] = frozenset()
     ) -> None:
         super().__init__(order, report)
-        assert order.manifest is not None
-        self.manifest, self.ask = order.manifest, ask
+        self.manifest, self.ask = _manifest_of(order), ask
         self.distrusted = set(distrusted)
         self.standing = Standing()
         self.unproven: list[StoredFile] = []

@@ -160,8 +160,8 @@ class LiveView:
         for name, row in sorted(self._rows.items()):
             training = row.training if row.phase == "training" else {}
             done = row.transfer.get("bytes_done"), row.transfer.get("bytes")
-            bar = progress_bar(*done) or progress_bar(training.get("step"), training.get("steps"))
-            table.add_row(name, row.phase, bar, row.doing or training_text(training))
+            drawn = progress_bar(*done) or progress_bar(training.get("step"), training.get("steps"))
+            table.add_row(name, row.phase, drawn, row.doing or training_text(training))
         return table
 
 

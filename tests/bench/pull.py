@@ -13,6 +13,7 @@ The cipher is OpenSSH's default.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -165,16 +166,16 @@ def rows() -> list[Row]:
 
 
 def _compared(
-    copies: Copies, name: str, ours: Callable[[], object], theirs: Callable[[], object], bar: float | None = None
+    copies: Copies, name: str, ours: Callable[[], object], theirs: Callable[[], object], limit: float | None = None
 ) -> Iterator[Row]:
     if ONLY in name:
-        yield compare(name, ours, theirs, bar, ROUNDS, copies.clear)
+        yield compare(name, ours, theirs, limit, ROUNDS, copies.clear)
 
 
 def _plain(copies: Copies, what: str) -> Iterator[Row]:
-    for transport, bar in TRANSPORTS.items():
+    for transport, limit in TRANSPORTS.items():
         name = f"{what}: verified pull by {transport}, to rsync -aW"
-        yield from _compared(copies, name, lambda by=transport: copies.proven(by), lambda: copies.rsync("-aW"), bar)
+        yield from _compared(copies, name, lambda by=transport: copies.proven(by), lambda: copies.rsync("-aW"), limit)
 
 
 def _shaped(copies: Copies, what: str) -> Iterator[Row]:
@@ -190,12 +191,12 @@ def _shaped(copies: Copies, what: str) -> Iterator[Row]:
 def _proven(copies: Copies, what: str) -> Iterator[Row]:
     for transport in TRANSPORTS:
         name = f"{what}: manifest and verified pull by {transport}, to rsync -a and SHA-256 of both ends on all cores"
-        ours = lambda by=transport: copies.promised_and_proven(by)  # noqa: E731
+        ours = functools.partial(copies.promised_and_proven, transport)
         yield from _compared(copies, name, ours, copies.rsync_and_hashes, 1.0)
 
 
 def _others(copies: Copies, what: str) -> Iterator[Row]:
-    ours = lambda: copies.promised_and_proven("auto")  # noqa: E731
+    ours = functools.partial(copies.promised_and_proven, "auto")
     yield from _compared(copies, f"{what}: manifest and verified pull, to rclone copy and check", ours, copies.rclone)
     yield from _compared(copies, f"{what}: manifest and verified pull, to scp -r", ours, copies.scp)
 

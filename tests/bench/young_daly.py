@@ -211,10 +211,10 @@ def rows() -> list[Row]:
     found = []
     for cost in COSTS:
         own = [pair for pair in pairs if pair.cost == cost]
-        bar = 1 / 0.98 if cost <= 0.05 else 1 / 0.95
+        limit = 1 / 0.98 if cost <= 0.05 else 1 / 0.95
         mean = statistics.fmean(pair.ours for pair in own)
         best = statistics.fmean(pair.fixed for pair in own)
-        found.append(Row(f"C/mu {cost:g}, all guesses: ours / best fixed interval", (mean,), (best,), round(bar, 3)))
+        found.append(Row(f"C/mu {cost:g}, all guesses: ours / best fixed interval", (mean,), (best,), round(limit, 3)))
     for cost in COSTS:
         true = next(pair for pair in pairs if pair.cost == cost and pair.guess == 1.0)
         found.append(Row(f"C/mu {cost:g}, guess right: ours / static formula", (true.ours,), (true.static,), 1.01))

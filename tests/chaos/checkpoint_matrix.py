@@ -313,7 +313,7 @@ def matrix(way: str, world: int, stride: int, scratch: Path, offset: int = 0) ->
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("ways", nargs="+", help="whole, torch.save, replicated:2, sharded:4, trainer, …")
     parser.add_argument("--stride", type=int, default=1, help="take every n-th event")
     parser.add_argument("--offset", type=int, default=0, help="begin with this event")

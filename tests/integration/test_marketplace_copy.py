@@ -71,11 +71,13 @@ def world_of(engine: str, folder: Path) -> Iterator[World]:
     options = ("--connection", f"backups={folder / 'bucket'}")
     with running_marketplace(engine, speed=60.0, options=options) as market:
         made = World(market, folder)
-        yield made
-        # Containers outlive their market, instances that were destroyed leave none.
-        for number in (made.stopped, made.running):
-            market.request("DELETE", f"/api/v0/instances/{number}/", {})
-            market.wait_for(number, lambda row: row is None)
+        try:
+            yield made
+        finally:
+            # Containers outlive their market, instances that were destroyed leave none.
+            for number in (made.stopped, made.running):
+                market.request("DELETE", f"/api/v0/instances/{number}/", {})
+                market.wait_for(number, lambda row: row is None)
 
 
 @pytest.fixture(scope="module")

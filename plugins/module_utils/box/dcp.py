@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 from . import inert_pickle
 from .inert_pickle import Inert
 from .names import UnsafeName, check_relative_path
+from .records import is_count
 from .structure import check_torch
 from .zip_archive import Damaged, Window
 
@@ -138,7 +139,7 @@ def _place(index: dict[str, Any]) -> _Place:
 
 def _item(place: _Place, info: dict[str, Any], sizes: tuple[int, ...] | None, dtype: str) -> Item:
     begin, length = info["offset"], info["length"]
-    if type(begin) is not int or type(length) is not int or begin < 0 or length < 1:
+    if not (is_count(begin) and is_count(length) and length):
         raise Damaged(f"it says that {place[0]!r} lies at {begin!r}, {length!r} bytes long")
     file = check_relative_path(info["relative_path"])
     return Item(place[0], file, begin, length, sizes, dtype, bool(info.get("transform_descriptors")))
@@ -169,7 +170,7 @@ def _kind(entry: Any) -> str:
 def _size(value: Any) -> tuple[int, ...]:
     """A torch.Size, which pickles as a call with one tuple."""
     numbers = tuple(value.args[0]) if isinstance(value, Inert) else tuple(value)
-    if any(type(number) is not int or number < 0 for number in numbers):
+    if not all(is_count(number) for number in numbers):
         raise Damaged("it holds a shape that is none")
     return numbers
 

@@ -13,7 +13,10 @@ import hashlib
 import json
 import os
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 SCHEMA_MAJOR = 1
 _CHUNK = 1024 * 1024
@@ -64,6 +67,11 @@ def utc_text(moment: datetime.datetime) -> str:
 def parse_utc(text: str) -> datetime.datetime:
     """The moment that ``utc_now`` wrote. ValueError for anything else."""
     return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is a whole number from 0 up. True and False are none, though Python takes them for numbers."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def fsync_directory(path: str) -> None:

@@ -25,8 +25,10 @@ _WORTH_A_FORK = 8 * 1024 * 1024
 
 def cores() -> int:
     """Cores that this process may use."""
-    available = getattr(os, "sched_getaffinity", None)
-    return min(_MOST_PROCESSES, len(available(0)) if available else os.cpu_count() or 1)
+    try:
+        return min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    except AttributeError:  # macOS, where controllers may run
+        return min(_MOST_PROCESSES, os.cpu_count() or 1)
 
 
 def spread(items: Sequence[_Item], costs: Sequence[int], work: Work[_Item]) -> list[Any]:

@@ -12,6 +12,7 @@ import struct
 from typing import Any, Callable
 
 from . import inert_pickle, zip_archive
+from .records import is_count
 from .zip_archive import Damaged, Member, Window
 
 SHARDED_LOADERS = ("hf", "dcp")
@@ -240,7 +241,7 @@ def _span(name: str, tensor: Any) -> tuple[int, int]:
         numbers = [begin, end, *tensor["shape"]]
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"the header of tensor {name!r} is malformed") from error
-    if any(type(number) is not int or number < 0 for number in numbers):
+    if not all(is_count(number) for number in numbers):
         raise Damaged(f"the header of tensor {name!r} is malformed")
     count = 1
     for dimension in numbers[2:]:

@@ -78,10 +78,12 @@ def carry_out(account: Account, wish: Wish, check_mode: bool = False) -> dict[st
     with _alone(account, [end.box for end in (source, dest) if end.box], wish.wait_s):
         # Before anything is asked: what is copied cannot be older than this.
         asked_at = records.utc_now()
-        subject = source if source.box else dest
-        assert subject.box is not None  # One side always is a box, see _ends.
+        # One side always is a box, see _ends.
+        subject = source.box or dest.box
+        if subject is None:
+            raise ValueError("a copy without a box")
         with account.journal.effect(
-            "copy", platform=PLATFORM, source=str(source), dest=str(dest), **identity_of(subject.box).as_dict()
+            "copy", platform=PLATFORM, source=str(source), dest=str(dest), **identity_of(subject).as_dict()
         ) as effect:
             verdict = _Copy(account, source, dest, wish).run()
             effect.details.update(outcome=verdict.outcome, said=verdict.said)
@@ -270,8 +272,10 @@ class _Copy:
 
     def _stuck(self, why: str, said: str) -> TenantFailure:
         """The failure of a copy that was cancelled because it would not end."""
+        # One side always is a box, see _ends.
         subject = self._dest.box or self._source.box
-        assert subject is not None  # One side always is a box, see _ends.
+        if subject is None:
+            raise ValueError("a copy without a box")
         cloud = not (self._source.box and self._dest.box)
         cancelled = "it was cancelled"
         try:

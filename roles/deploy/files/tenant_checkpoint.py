@@ -854,7 +854,7 @@ class Cadence:
     """
 
     def __init__(self, losses: Losses, longest_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
-        if not longest_s > 0:
+        if math.isnan(longest_s) or longest_s <= 0:
             raise ValueError(f"the longest interval ({longest_s}) is seconds above 0")
         self.losses, self.longest_s = losses, longest_s
         self.save_s: float | None = None

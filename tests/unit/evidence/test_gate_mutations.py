@@ -98,7 +98,7 @@ def _edits(node: ast.AST) -> Iterator[Callable[[ast.AST], None]]:
         yield lambda found: setattr(
             found,
             "value",
-            not found.value if type(found.value) is bool else found.value + 1,  # type: ignore[attr-defined]
+            not found.value if isinstance(found.value, bool) else found.value + 1,  # type: ignore[attr-defined]
         )
     if isinstance(node, (ast.AugAssign, ast.Expr)) and not isinstance(getattr(node, "value", None), ast.Constant):
         yield _drop
@@ -154,7 +154,7 @@ def _mutant(
 ) -> Mutant:
     whole = copy.deepcopy(node)
     target = list(ast.walk(whole))[place]
-    shown = ast.unparse(target.iter if isinstance(target, ast.comprehension) else target).split("\n")[0][:100]
+    shown = ast.unparse(target.iter if isinstance(target, ast.comprehension) else target).partition("\n")[0][:100]
     list(_edits(target))[number](target)
     whole.decorator_list = []
     made = ast.fix_missing_locations(ast.Module([_Dropper().visit(whole)], []))

@@ -90,7 +90,7 @@ SOUND = gate_cases.SOUND_RECEIPTS
 
 def _from(good: tuple[Any, ...], **changes: Any) -> Break:
     """Set a field of the case, where it is whole: one fault in place of another would be no loss."""
-    (name,) = changes
+    name = next(iter(changes))
     return lambda case: dataclasses.replace(case, **changes) if getattr(case, name) in good else case
 
 

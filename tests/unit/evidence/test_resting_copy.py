@@ -116,7 +116,7 @@ def test_an_earlier_look_at_less_does_not_last(copy: Copy) -> None:
         (lambda root: (root / "index.json").unlink(), "index.json did not arrive"),
         (lambda root: os.truncate(root / "index.json", 20), "half-written"),
         (lambda root: (root / "runs/r/run.json").unlink(), "run.json"),
-        (lambda root: shutil.rmtree(root), "nothing arrived"),
+        (shutil.rmtree, "nothing arrived"),
     ],
 )
 def test_a_copy_that_is_not_whole_is_refused_by_name(copy: Copy, damage: Any, word: str) -> None:

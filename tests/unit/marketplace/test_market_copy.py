@@ -214,7 +214,7 @@ def test_a_fault_damages_what_arrives(world: World, boxes: tuple[int, int], kind
     assert arrived != sent
     assert len(arrived) == (len(sent) if kind == "copy_corrupt" else len(sent) // 2)
     world.copy(stopped, "/workspace/run", running, "/workspace/again/")
-    world.await_(lambda: (world.disk(running) / "workspace/again/run/model.pt").exists())
+    world.await_((world.disk(running) / "workspace/again/run/model.pt").exists)
     world.said(running, "/workspace/again/, ")
     assert (world.disk(running) / "workspace/again/run/model.pt").read_bytes() == sent, "one fault, one copy"
 

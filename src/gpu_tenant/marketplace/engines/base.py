@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,9 @@ class Engine(ABC):
     def log(self, spec: BoxSpec) -> str:
         """What the box's own onstart printed, over all starts."""
 
-    @contextlib.contextmanager
-    def disk(self, spec: BoxSpec) -> Iterator[Path]:
+    def disk(self, spec: BoxSpec) -> contextlib.AbstractContextManager[Path]:
         """The root of the box's disk on this machine, whether the box runs or not. EngineError without one."""
         raise EngineError(f"instance {spec.box_id} has no disk")
-        yield spec.directory
 
     def set_keys(self, spec: BoxSpec) -> None:  # noqa: B027 - an engine without boxes has no doors
         """Let ``spec.keys`` in from now on."""
