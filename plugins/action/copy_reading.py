@@ -9,24 +9,24 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils import copy_reading, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
+    BOX_IDENTITY_SPEC,
+    ControllerAction,
+    box_identity_of,
+)
 
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
+        **BOX_IDENTITY_SPEC,
         "uri": {"type": "str", "required": True},
         "root": {"type": "str", "required": True},
         "manifest": {"type": "path", "required": True},
-        "project": {"type": "str", "required": True},
-        "box": {"type": "str", "required": True},
-        "generation": {"type": "int", "required": True},
-        "provider_id": {"type": "str", "required": True},
-        "state_dir": {"type": "path", "required": True},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        reader = BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
+        reader = box_identity_of(params)
         manifest = self._manifest(params)
         # Before the question: what is read cannot be older than this.
         read_at = records.utc_now()

@@ -18,19 +18,19 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
+    BOX_IDENTITY_SPEC,
+    ControllerAction,
+    box_identity_of,
+)
 
 _LONGEST = 1024
 
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
-        "project": {"type": "str", "required": True},
+        **BOX_IDENTITY_SPEC,
         "run_id": {"type": "str", "required": True},
-        "box": {"type": "str", "required": True},
-        "generation": {"type": "int", "required": True},
-        "provider_id": {"type": "str", "required": True},
-        "state_dir": {"type": "path", "required": True},
         "root": {"type": "path", "required": True},
         "manifest": {"type": "path"},
         "run_state": {"type": "str", "default": "unknown"},
@@ -46,7 +46,7 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        identity = BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
+        identity = box_identity_of(params)
         store = StateStore(params["state_dir"])
         claim = self._claim(params, identity, store)
         whole_root = os.path.abspath(params["whole_root"] or os.path.join(claim.root, "..", "..", parts.WHOLE))

@@ -10,25 +10,25 @@ from ansible_collections.tenant.gpu.plugins.module_utils import gate, last_conta
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import read_record_or_none, utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
+    BOX_IDENTITY_SPEC,
+    ControllerAction,
+    box_identity_of,
+)
 
 MODULE = "tenant.gpu.resting_copy"
 
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
-        "project": {"type": "str", "required": True},
-        "box": {"type": "str", "required": True},
-        "generation": {"type": "int", "required": True},
-        "provider_id": {"type": "str", "required": True},
+        **BOX_IDENTITY_SPEC,
         "tenant_root": {"type": "path", "required": True},
         "state": {"type": "str", "choices": ["read", "absent"], "default": "read"},
-        "state_dir": {"type": "path", "required": True},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        self._identity = BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
+        self._identity = box_identity_of(params)
         self._store = StateStore(params["state_dir"])
         self._params, self._vars = params, task_vars
         return self._read() if params["state"] == "read" else self._discard()

@@ -17,7 +17,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
+    BOX_IDENTITY_SPEC,
+    ControllerAction,
+    box_identity_of,
+)
 
 PROVIDER_STATES = [
     "absent",
@@ -36,11 +40,7 @@ SILENT_STATES = ("absent", *gate.STOPPED_STATES)
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
-        "project": {"type": "str", "required": True},
-        "box": {"type": "str", "required": True},
-        "generation": {"type": "int", "required": True},
-        "provider_id": {"type": "str", "required": True},
-        "state_dir": {"type": "path", "required": True},
+        **BOX_IDENTITY_SPEC,
         "tenant_root": {"type": "str", "required": True},
         "verb": {"type": "str", "required": True},
         "verb_keeps": {"type": "list", "elements": "str", "required": True},
@@ -53,7 +53,7 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        identity = BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
+        identity = box_identity_of(params)
         store = StateStore(params["state_dir"])
         view = self._provider_view(params, task_vars)
         reading, note = self._read_seal(identity, params["tenant_root"], view, task_vars)

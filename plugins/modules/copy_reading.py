@@ -28,28 +28,9 @@ options:
     description: Path on the controller of the manifest that the box sealed.
     type: path
     required: true
-  project:
-    description: The project, usually V(tenant_project).
-    type: str
-    required: true
-  box:
-    description: The reading box, usually V(inventory_hostname).
-    type: str
-    required: true
-  generation:
-    description: The generation of the reading box.
-    type: int
-    required: true
-  provider_id:
-    description: The provider's own id of the reading box.
-    type: str
-    required: true
-  state_dir:
-    description: The state store, usually V(tenant_state_dir).
-    type: path
-    required: true
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.box_identity
   - tenant.gpu.attributes.action_plugin
 attributes:
   check_mode:

@@ -21,29 +21,9 @@ description:
     says it.
   - Nothing in the files is executed.
 options:
-  project:
-    description: The project, usually V(tenant_project).
-    type: str
-    required: true
   run_id:
     description: The run.
     type: str
-    required: true
-  box:
-    description: The box, usually V(inventory_hostname).
-    type: str
-    required: true
-  generation:
-    description: The generation of the box.
-    type: int
-    required: true
-  provider_id:
-    description: The provider's own id of the machine.
-    type: str
-    required: true
-  state_dir:
-    description: The state store, usually V(tenant_state_dir).
-    type: path
     required: true
   root:
     description: Folder on the controller that the manifest's files lie in.
@@ -92,6 +72,7 @@ options:
     type: dict
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.box_identity
   - tenant.gpu.attributes.action_plugin
   - tenant.gpu.load_checks
 attributes:

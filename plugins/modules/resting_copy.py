@@ -21,22 +21,6 @@ description:
   - With O(state=absent) the copy is deleted, once a receipt for every run that it holds was re-read together with its
     copies, and the paths and sizes are journalled. The original stays on the box at rest until its own teardown.
 options:
-  project:
-    description: The project of the box at rest.
-    type: str
-    required: true
-  box:
-    description: The box at rest.
-    type: str
-    required: true
-  generation:
-    description: Its generation.
-    type: int
-    required: true
-  provider_id:
-    description: The provider's own id of it.
-    type: str
-    required: true
   tenant_root:
     description: The folder on this box that its supervisor's folder was copied to.
     type: path
@@ -46,12 +30,9 @@ options:
     type: str
     choices: [read, absent]
     default: read
-  state_dir:
-    description: The state store, usually V(tenant_state_dir).
-    type: path
-    required: true
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.box_identity
   - tenant.gpu.attributes.action_plugin
 attributes:
   check_mode:

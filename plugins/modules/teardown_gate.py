@@ -16,26 +16,6 @@ description:
     of this module, forged or real, changes no decision.
   - It stops mistakes. It does not stop a person who holds the provider's key.
 options:
-  project:
-    description: The project, usually V(tenant_project).
-    type: str
-    required: true
-  box:
-    description: The box, usually V(inventory_hostname).
-    type: str
-    required: true
-  generation:
-    description: The generation of the box.
-    type: int
-    required: true
-  provider_id:
-    description: The provider's own id of the machine.
-    type: str
-    required: true
-  state_dir:
-    description: The state store, usually V(tenant_state_dir).
-    type: path
-    required: true
   tenant_root:
     description: The supervisor's folder on the box.
     type: str
@@ -79,6 +59,7 @@ options:
     default: true
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.box_identity
   - tenant.gpu.attributes.action_plugin
 attributes:
   check_mode:

@@ -11,6 +11,20 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+
+# Documented in the fragment tenant.gpu.box_identity.
+BOX_IDENTITY_SPEC: dict[str, dict[str, Any]] = {
+    "project": {"type": "str", "required": True},
+    "box": {"type": "str", "required": True},
+    "generation": {"type": "int", "required": True},
+    "provider_id": {"type": "str", "required": True},
+    "state_dir": {"type": "path", "required": True},
+}
+
+
+def box_identity_of(params: dict[str, Any]) -> BoxIdentity:
+    return BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
 
 
 class ControllerAction(ActionBase):
