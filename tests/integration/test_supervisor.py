@@ -542,6 +542,7 @@ def test_the_durable_copy_is_read_back_before_the_word_synced(box: SupervisedBox
     assert done["durable"] == {"kind": "mount", "state": "synced", "path": str(copy)}
     for line in done["artifacts"]:
         assert records.sha256_file(str(copy / Path(line["path"]).relative_to("c1/a1"))) == line["sha256"]
+    assert (copy / "done.json").read_bytes() == Path(box.paths().done).read_bytes()
     assert not list(other_disk.rglob("*.part"))
 
 

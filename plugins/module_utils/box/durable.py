@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -41,6 +42,30 @@ def copy_artifacts(
         inner = os.path.relpath(artifact["path"], paths.relative)
         _copy_one(os.path.join(paths.folder, inner), os.path.join(target, inner), artifact)
     return {"kind": kind, "state": "synced", "path": target}
+
+
+def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
+    """Put the done record beside the copied artifacts, because the manifest promises it too.
+
+    Before it is written on the box itself: a record there says that everything is on the mount.
+
+    :raises Refused: DURABLE_FAILED.
+    """
+    if copied["state"] != "synced":
+        return
+    target, data = os.path.join(copied["path"], "done.json"), records.record_bytes("done", done)
+    temporary = f"{target}.{os.getpid()}.part"
+    try:
+        with open(temporary, "wb") as writer:
+            writer.write(data)
+            writer.flush()
+            os.fsync(writer.fileno())
+        if records.sha256_file(temporary) != hashlib.sha256(data).hexdigest():
+            raise Refused(DURABLE_FAILED, f"{temporary} reads back with another hash")
+        os.replace(temporary, target)
+        _sync_folder(copied["path"])
+    except OSError as error:
+        raise Refused(DURABLE_FAILED, f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _copy_one(source: str, target: str, artifact: dict[str, Any]) -> None:

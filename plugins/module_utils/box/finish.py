@@ -35,11 +35,13 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
         roster = [dict(each, path=f"{paths.relative}/out/{each['path']}") for each in found] + _records_of(paths)
         attempt.write_status(paths, keys, state=judge.COPYING)
         copied = durable.copy_artifacts(layout, run, paths, roster)
+        done = _done_record(keys, ended, roster, skipped, copied)
+        durable.copy_done(copied, done)
     except Refused as refused:
         if proven:
             return _fail(paths, keys, refused)
         return _give_up(paths, keys, ended, watched, refused)
-    _write_done(paths, keys, ended, roster, skipped, copied)
+    _write_done(paths, keys, done)
     return judge.DONE
 
 
@@ -91,18 +93,19 @@ def _give_up(
     return judge.PREEMPTED_STATE
 
 
-def _write_done(
-    paths: AttemptPaths,
+def _done_record(
     keys: dict[str, Any],
     ended: judge.ExitFacts | None,
     roster: list[dict[str, Any]],
     skipped: list[dict[str, str]],
     copied: dict[str, Any],
-) -> None:
+) -> dict[str, Any]:
     child = ended.child if ended else None
     done = dict(keys, finished_at=records.utc_now(), wrapper_exit=0, child_exit=child, durable=copied)
-    records.write_record(paths.done, "done", dict(done, artifacts=roster, skipped=skipped))
-    outcome = {"wrapper": 0, "child": child}
-    attempt.write_status(
-        paths, keys, state=judge.DONE, exit=outcome, durable=copied["state"], why="", ended_at=records.utc_now()
-    )
+    return dict(done, artifacts=roster, skipped=skipped)
+
+
+def _write_done(paths: AttemptPaths, keys: dict[str, Any], done: dict[str, Any]) -> None:
+    records.write_record(paths.done, "done", done)
+    outcome, state = {"wrapper": 0, "child": done["child_exit"]}, done["durable"]["state"]
+    attempt.write_status(paths, keys, state=judge.DONE, exit=outcome, durable=state, why="", ended_at=records.utc_now())

@@ -103,9 +103,14 @@ def write_bytes(path: str, data: bytes, mode: int = 0o600) -> None:
 
 def write_record(path: str, name: str, record: dict[str, Any], mode: int = 0o600) -> dict[str, Any]:
     """Write ``record`` with its schema line; returns what was written."""
+    write_bytes(path, record_bytes(name, record), mode)
+    return dict(record, schema=schema(name))
+
+
+def record_bytes(name: str, record: dict[str, Any]) -> bytes:
+    """What :func:`write_record` writes: the same record always gives the same bytes."""
     whole = dict(record, schema=schema(name))
-    write_bytes(path, json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n", mode)
-    return whole
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def read_record(path: str, name: str) -> dict[str, Any]:
