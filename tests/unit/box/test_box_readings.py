@@ -13,6 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     cgroup,
     desired,
     detach,
+    failure_class,
     fence,
     gates,
     locks,
@@ -213,7 +214,8 @@ def test_wrapper_exit_codes(child: int, stop_asked: bool, wrapper: int) -> None:
 
 @pytest.mark.parametrize(("child", "wrapper"), [(1, 13), (0, 0), (-9, 40), (30, 30)])
 def test_a_trainer_that_fails_on_a_full_disk_is_not_blamed(child: int, wrapper: int) -> None:
-    assert shim.wrapper_exit(child, stop_asked=False, disk_full=True) == wrapper
+    failure = failure_class.classify(failure_class.Evidence(child, shortages=("0 bytes are free",)))
+    assert shim.wrapper_exit(child, stop_asked=False, failure=failure) == wrapper
 
 
 def test_a_log_is_capped_without_losing_its_writer(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_copy_of_other_files_does_not_count(home: Home) -> None:
 
 def test_a_checkpoint_that_does_not_load_shows(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = ({"path": "a/a2/out/model.pt", "ok": False, "error": "is cut short", "tensors": None},)
-    monkeypatch.setattr(receipts, "verify", lambda *unused: receipts.Verification((), failed, ()))
+    monkeypatch.setattr(receipts, "verify", lambda *unused, spans: receipts.Verification((), failed, ()))
     unverified = " ".join(home.draw_up().unverified)
     assert "is cut short" in unverified
     assert "no checkpoint with tensors" in unverified
