@@ -9,10 +9,13 @@ started them was killed. The file says which process that is.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import sys
+import time
 from typing import Any
 
 
@@ -42,6 +45,40 @@ def holder(lock_file: str) -> dict[str, Any] | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def end(lock_file: str, grace_s: float = 10.0) -> None:
+    """SIGINT, then SIGKILL, to every process that holds ``lock_file``, until none does.
+
+    ansible-playbook's workers are sessions of their own, so no signal to a group reaches them when it was killed; the
+    open lock file tells them from everybody else's processes.
+    """
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for pid in _members(lock_file):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        until = time.monotonic() + grace_s
+        while holder(lock_file) is not None:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _members(lock_file: str) -> list[int]:
+    """Processes that have ``lock_file`` open; without /proc only the one that its text names."""
+    wanted = os.path.realpath(lock_file)
+    if not os.path.isdir("/proc/self/fd"):
+        pid = (holder(lock_file) or {}).get("pid")
+        return [pid] if isinstance(pid, int) and pid > 1 else []
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            opened = (os.readlink(f"/proc/{name}/fd/{number}") for number in os.listdir(f"/proc/{name}/fd"))
+            if int(name) != os.getpid() and wanted in opened:
+                found.append(int(name))
+    return found
 
 
 def _written(descriptor: int) -> dict[str, Any]:

@@ -188,6 +188,8 @@ class PlaybookRunner:
             self._prepare(runner.config, folder)
             runner.run()
         finally:
+            # Killed at its deadline, ansible-playbook leaves its workers alive.
+            playbook_process.end(str(folder / "playbook.lock"))
             workspace.remove_secrets(folder)
         self._pass_on(reports)
         return self._outcome(playbook, folder, runner, collector, tuple(boxes))

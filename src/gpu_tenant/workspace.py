@@ -16,7 +16,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -31,7 +30,6 @@ from gpu_tenant import playbook_process
 
 DEFAULT_FOLDER = ".tenant/runner"
 KEPT_PLAYS = 50
-_END_GRACE_S = 10.0
 _SESSION_PREFIX = "gpu-tenant-"
 _LOCK = "lock"
 _SETTLED_S = 60.0
@@ -146,7 +144,7 @@ class Workspace:
                 said = True
             if time.monotonic() > deadline:
                 say(f"ending the left-over playbook (process {owner.get('pid')}) after {deadline_s:.0f} s")
-                _end_process_group(owner, lock_file)
+                playbook_process.end(lock_file)
                 return
             wait(pause)
             pause = min(pause * 1.5, 5.0)
@@ -236,18 +234,3 @@ def _ssh_exit(socket: Path) -> None:
     command = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "none"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
-
-
-def _end_process_group(owner: dict[str, Any], lock_file: str) -> None:
-    """SIGINT, then SIGKILL, to the session that pexpect made for the playbook, while it still holds its lock."""
-    pid = owner.get("pid")
-    if not isinstance(pid, int) or pid <= 1 or owner.get("session") != pid:
-        return
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, number)
-        deadline = time.monotonic() + _END_GRACE_S
-        while time.monotonic() < deadline:
-            if playbook_process.holder(lock_file) is None:
-                return
-            time.sleep(0.1)

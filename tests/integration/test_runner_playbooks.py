@@ -159,6 +159,8 @@ def test_the_deadline_ends_it(run: Callable[..., Outcome], folder: Path) -> None
     assert time.monotonic() - started < WAIT_S
     assert outcome.exit_code == 12
     assert "did not end in time" in outcome.failures[0].what
+    left = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in left if str(folder).encode() in line and b"ansible-playbook" in line]
 
 
 def test_reports_of_a_transfer_come_while_it_goes_on(run: Callable[..., Outcome], folder: Path) -> None:
