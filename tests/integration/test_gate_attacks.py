@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,4 +152,5 @@ def test_law_2_no_order_of_tasks_and_no_forged_result_opens_the_driver(team: Tea
     )
     assert len(team.boxes()) == 1, said
     assert said.count('"kind": "gate_refused"') == 5, said
-    assert "no seal of vast-a" in said
+    # The attempts before this one may have read the box, which has no seal.
+    assert re.search(r"no seal of vast-a|vast-a g1 [^:]*is not sealed", said), said
