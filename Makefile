@@ -54,7 +54,7 @@ unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit-2.21 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore-glob='tests/unit/evidence/test_load_*' -n 2
 
 integration: .venv/ready-dev .venv-2.21/ready
-	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile
+	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 chaos: .venv/ready-dev
 	$(LAYER) chaos $(BIN)/pytest tests/chaos
