@@ -88,7 +88,9 @@ def _attempt(
     reached = progress.read_progress(paths.metrics, running_s)
     checkpoint = _last_checkpoint(paths, run)
     idle_s = _idle_s(paths)
-    exit_shown = _exit_of_done(paths) if facts.done else record.get("exit") or _exit_of(facts)
+    # The done record is written first: the status follows a moment later.
+    done = attempt.read(paths.done, "done") if facts.done else {}
+    exit_shown = _exit_of_done(done) if facts.done else record.get("exit") or _exit_of(facts)
     word = judge.liveness_word(facts.alive, facts.done, facts.begun, facts.rebooted, idle_s, run["stall_s"])
     state = verdict.state
     if state == judge.VERIFYING and facts.phase == judge.COPYING:
@@ -113,16 +115,20 @@ def _attempt(
         "heartbeat_at": record.get("heartbeat_at"),
         "process": record.get("process"),
         "config_sha256": record.get("config_sha256"),
-        "durable": record.get("durable")
-        or (run["durable"]["kind"] if run["durable"]["kind"] != "mount" else "not yet"),
+        "durable": _durable_of(run, record, done),
         "log_bytes": os.path.getsize(paths.log) if os.path.exists(paths.log) else 0,
     }
 
 
-def _exit_of_done(paths: AttemptPaths) -> dict[str, Any]:
-    """From the done record, which is written first: the status follows a moment later."""
-    done = attempt.read(paths.done, "done")
+def _exit_of_done(done: dict[str, Any]) -> dict[str, Any]:
     return {"wrapper": done.get("wrapper_exit"), "child": done.get("child_exit")}
+
+
+def _durable_of(run: dict[str, Any], record: dict[str, Any], done: dict[str, Any]) -> str:
+    """``synced`` only behind a copy that was read back; else the run's kind, or ``not yet`` where there is a mount."""
+    kind = run["durable"]["kind"]
+    told = (done.get("durable") or {}).get("state") or record.get("durable")
+    return str(told or ("not yet" if kind == "mount" else kind))
 
 
 def _exit_of(facts: judge.AttemptFacts) -> dict[str, Any] | None:
