@@ -56,17 +56,27 @@ def kill_points(events: list[str]) -> list[int]:
     return sorted(rest + writes[::WRITE_STRIDE])
 
 
+def count_of(events: list[str]) -> int:
+    return sum(not line.startswith("#") for line in events)
+
+
 def test_killed_at_file_events_it_resumes_and_ends_the_same(machine: Crasher, calm: Attempt, tmp_path: Path) -> None:
     """Each kill is a real SIGKILL. Nothing is lost but what came after the last save that had returned."""
     points = kill_points(calm.events())
     assert len(points) > 60
+    killed = 0
     for event in points:
         first, second = Attempt(tmp_path / str(event), 1), Attempt(tmp_path / str(event), 2)
-        assert machine.run(first, "tiny", STEPS, kill=event)["signal"] == 9, event
+        if machine.run(first, "tiny", STEPS, kill=event)["signal"] == 0:
+            # What is noted by the clock makes a run a few events shorter than the calm one was.
+            assert count_of(first.events()) <= event
+            continue
+        killed += 1
         assert machine.run(second, "tiny", STEPS) == {"signal": 0, "exit": 0}, event
         assert second.resumed_from() >= max(first.saved_steps(), default=0), event
         assert_same_training(calm, [first, second])
         shutil.rmtree(tmp_path / str(event))
+    assert killed >= 0.95 * len(points)
 
 
 def test_killed_again_and_again_in_one_folder_it_ends_the_same(machine: Crasher, calm: Attempt, tmp_path: Path) -> None:
