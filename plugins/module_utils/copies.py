@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from . import object_store, roster
+from . import object_store, roster, settling
 from .box import records
 from .failures import TenantFailure
 from .journal import Journal
@@ -72,7 +72,7 @@ def _reread_folder(uri: str) -> CopyEvidence:
         manifest = roster.read_manifest(root)
     except roster.BadManifest as error:
         return CopyEvidence(uri, "", (f"the copy in {root}: {error}",))
-    broken = roster.check_files(root, manifest.files)
+    broken = settling.check_files(root, manifest.files)
     return CopyEvidence(uri, manifest.digest, tuple(f"{os.path.join(root, item.path)} {item.what}" for item in broken))
 
 

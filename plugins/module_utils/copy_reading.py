@@ -11,7 +11,7 @@ import os
 import re
 from typing import Any, Mapping, Sequence
 
-from . import copies, roster
+from . import copies, roster, settling
 from .box import process, records
 from .journal import Journal
 from .ledger import COPY_READING
@@ -37,7 +37,7 @@ def read_here(root: str, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     except OSError as error:
         return {"problems": [f"{root} cannot be read: {error.strerror}"], "boot_id": "", "device": None}
     return {
-        "problems": [str(mismatch) for mismatch in roster.check_files(root, wanted)[:_MOST_PROBLEMS]],
+        "problems": [str(mismatch) for mismatch in settling.check_files(root, wanted)[:_MOST_PROBLEMS]],
         "boot_id": process.current_boot().boot_id,
         "device": device,
     }

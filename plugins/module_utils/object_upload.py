@@ -20,7 +20,8 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
 from .object_requests import CHANGED, CHUNK, Patience, Request, Session, StoreProblem, cores, run_all
-from .roster import RosterFile, check_file, check_path, is_sha256
+from .roster import RosterFile, check_path, is_sha256
+from .settling import check_file
 
 HASHES = ("sha256", "md5")
 
@@ -149,7 +150,7 @@ def carry_out(order: Order) -> dict[str, Any]:
                 files = [pool.submit(check_file, order.root, file) for file in order.whole]
                 hashed.extend(future.result() for future in ranges)
                 found = [future.result() for future in files]
-            whole.extend({"path": wrong.path, "what": wrong.what} for wrong in found if wrong is not None)
+            whole.extend({"path": file.path, "what": what} for file, what in zip(order.whole, found) if what)
         except BaseException as error:
             failures.append(error)
 

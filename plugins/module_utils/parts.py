@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
-from . import copies, delivery, load_checks, receipts, roster
+from . import copies, delivery, load_checks, receipts, roster, settling
 from .box import locks, records
 from .box.names import inside
 from .box.refusal import Refused
@@ -115,7 +115,7 @@ def reread_whole(receipt: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list
         return [], [f"the whole in {folder}: {error}"]
     if digest != whole.get("sha256"):
         return [], [f"the whole in {folder} is not what the receipt speaks of"]
-    broken = [str(mismatch) for mismatch in roster.check_files(folder, files)]
+    broken = [str(mismatch) for mismatch in settling.check_files(folder, files)]
     if broken:
         return [], [f"the whole in {folder}: {problem}" for problem in broken]
     checks = load_checks.check_roster(folder, [{"path": file.path, "loader": file.loader} for file in files])
@@ -258,7 +258,7 @@ def _assemble(claim: Claim, sharing: Sequence[Part], whole_root: str) -> dict[st
         known = records.read_record_or_none(os.path.join(whole_root, roster.MANIFEST_NAME), "run-manifest") or {}
         same = all(known.get(name) == record[name] for name in ("digest", "level", "expect"))
         own = [shard.file for shard in shards if shard.box == claim.identity.box]
-        if same and not roster.check_files(whole_root, own):
+        if same and not settling.check_files(whole_root, own):
             return _said_of(known, whole_root)
     return _said_of(_build(claim, shards, record, whole_root), whole_root)
 
@@ -351,7 +351,7 @@ def _build(claim: Claim, shards: Sequence[Shard], record: dict[str, Any], whole_
 
 def _verified(claim: Claim, root: str, shards: Sequence[Shard]) -> list[dict[str, Any]]:
     """Hashes and loads of the whole in ``root``. NotWhole, naming the files, when something is wrong."""
-    broken = [str(mismatch) for mismatch in roster.check_files(root, [shard.file for shard in shards])]
+    broken = [str(mismatch) for mismatch in settling.check_files(root, [shard.file for shard in shards])]
     checks: list[dict[str, Any]] = []
     if not broken:
         loadable = [{"path": shard.file.path, "loader": shard.file.loader} for shard in shards]

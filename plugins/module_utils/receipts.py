@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping, Sequence
 from urllib.parse import quote
 
-from . import copies, delivery, load_checks, roster
+from . import copies, delivery, load_checks, roster, settling
 from .box import records
 from .difference import DifferenceTracker
 from .failures import TenantFailure
@@ -147,7 +147,7 @@ def verify(
 
     :param spans: leave sharded files to be loaded together with the shares of other boxes.
     """
-    mismatches = tuple(roster.check_files(root, manifest.files))
+    mismatches = tuple(settling.check_files(root, manifest.files))
     extra = tuple(roster.extra_files(root, manifest.files))
     if mismatches:
         return Verification(mismatches, (), extra)
@@ -269,7 +269,7 @@ def _standing_receipt(store: StateStore, claim: Claim) -> dict[str, Any] | None:
     receipt = read(store, claim.identity, claim.run_id)
     if receipt is None or not _says_the_same(receipt, claim):
         return None
-    if roster.check_files(claim.root, claim.manifest.files):
+    if settling.check_files(claim.root, claim.manifest.files):
         return None
     # A mount is read by another box at its own time, and the gate asks for a fresh reading of it.
     near = [copy for copy in claim.copies if not copies.tier_of_mount(str(copy.get("uri")))]

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A roster of files: what a manifest promises, and whether a folder keeps the promise.
+"""A roster of files: what a manifest promises, and what lies in a folder beyond the promise.
 
 Everything that leaves a box passes through here as text written by a stranger, so a manifest is read whole or refused.
 """
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from .box import records
-from .box.artifacts import FileChanged, hash_stable
-from .box.names import UnsafeName, check_name, check_relative_path, inside
+from .box.names import UnsafeName, check_name, check_relative_path
 
 MANIFEST_NAME = "manifest.json"
 # What begins so belongs to the transfer, in whatever folder and however a filesystem folds it.
@@ -225,50 +224,6 @@ def read_manifest(root: str) -> Manifest:
 def not_regular(mode: int) -> str:
     """What a thing of this ``st_mode`` is, completing "<path> …"; empty for a regular file."""
     return "" if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'a device')}"
-
-
-def hash_regular_file(path: str) -> tuple[int, str]:
-    """(bytes, SHA-256) of a regular file. ValueError, completing "<path> …", for whatever is not one or changes.
-
-    How many names a file has does not matter: checkpoint writers link ``latest`` to a step, and caches link everything.
-    A link leads to bytes of the machine it lies on, which the machine could send anyway, and what arrives is a copy.
-    """
-    try:
-        # Looked at before it is opened: opening alone can start something, if it is a device.
-        problem = not_regular(os.lstat(path).st_mode)
-        if problem:
-            raise ValueError(problem)
-        return hash_stable(path)
-    except FileNotFoundError as error:
-        raise ValueError("is missing") from error
-    except FileChanged as error:
-        raise ValueError("changed while it was read") from error
-    except UnsafeName as error:
-        raise ValueError("was replaced by something else while it was read") from error
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-
-
-def check_file(root: str, file: RosterFile) -> Mismatch | None:
-    """None when ``root/file.path`` has the promised size and hash, read from its bytes now."""
-    try:
-        path = inside(root, file.path)
-        if not os.path.islink(path) and os.path.isfile(path) and os.path.getsize(path) != file.bytes:
-            return Mismatch(file.path, f"has {os.path.getsize(path)} bytes, {file.bytes} were promised")
-        size, sha256 = hash_regular_file(path)
-    except UnsafeName:
-        return Mismatch(file.path, "leads out of its folder through a symlink")
-    except ValueError as error:
-        return Mismatch(file.path, str(error))
-    if (size, sha256) != (file.bytes, file.sha256):
-        return Mismatch(file.path, "has other bytes than promised (its SHA-256 differs)")
-    return None
-
-
-def check_files(root: str, files: Iterable[RosterFile]) -> list[Mismatch]:
-    """Every promise of ``files`` that ``root`` does not keep, by re-reading every byte."""
-    found = [check_file(root, file) for file in files]
-    return [mismatch for mismatch in found if mismatch is not None]
 
 
 def extra_files(root: str, files: Iterable[RosterFile]) -> list[str]:

@@ -217,7 +217,8 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
 
     :param endpoint: the fact ``box_endpoint``.
     :param box: ``name``, ``tenant_root``, ``python``, ``env`` (mirrors), ``python_path``, ``env_file``, ``durable``,
-        ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor).
+        ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor), ``gpu``
+        ``{required, count}`` (what the supervisor looks at before each cell).
     """
     root = str(box["tenant_root"]).rstrip("/")
     code = f"{root}/code/{spec['code_sha256']}"
@@ -245,6 +246,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},
         "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},
+        "gpu": box.get("gpu") or {"required": False, "count": 1},
         "grace_s": spec["grace_s"],
         "limits": spec["resources"].get("limits") or {},
     }

@@ -127,6 +127,15 @@ def _hash_stream(descriptor: int) -> tuple[int, str]:
             count += got
 
 
+def check_file(root: str, file: RosterFile) -> str:
+    """What is wrong with ``root/file.path``, completing "<path> …"; empty when it has the promised size and hash.
+
+    How many names a file has does not matter: checkpoint writers link ``latest`` to a step, and caches link everything.
+    A link leads to bytes of the machine it lies on, which the machine could send anyway, and what arrives is a copy.
+    """
+    return next(_check_share(root, [file]))
+
+
 def check_files(root: str, files: Sequence[RosterFile]) -> list[Mismatch]:
     """Every promise of ``files`` that ``root`` does not keep, by re-reading every byte, on every core."""
     found = spread(files, _costs(files), lambda share: list(_check_share(root, share)))

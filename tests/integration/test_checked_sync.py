@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, destination, roster, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    carrier,
+    delivery,
+    destination,
+    roster,
+    settling,
+    transfer,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
@@ -260,7 +267,7 @@ def test_law_3_rsync_killed_in_mid_file_is_continued_by_the_same_task(run: Run) 
     assert result["verified"] is True, result
     assert result["attempts"] == 2
     assert result["wire_bytes"] < BIG, "what had arrived was not sent again"
-    assert roster.check_files(str(run.dest), roster.parse_manifest(run.manifest()).files) == []
+    assert settling.check_files(str(run.dest), roster.parse_manifest(run.manifest()).files) == []
     assert not (run.dest / ".tenant-incoming").exists()
 
 

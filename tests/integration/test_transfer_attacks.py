@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
@@ -140,7 +140,7 @@ class Attack:
     def assert_home(self, result: dict[str, Any], manifest: dict[str, Any] | None = None) -> None:
         files = roster.parse_manifest(manifest or self.manifest()).files
         assert result["verified"] is True, result
-        assert roster.check_files(str(self.dest), files) == []
+        assert settling.check_files(str(self.dest), files) == []
         assert self.at_home() == sorted(["manifest.json", *(file.path for file in files)])
 
     def assert_refused(self, result: dict[str, Any], *said: str) -> None:

@@ -95,6 +95,13 @@ def _whole(text: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def unfit(wanted: dict[str, Any]) -> list[str]:
+    """Why a cell of a run with the ``gpu`` record ``{required, count}`` must not start on this box now."""
+    if not wanted["required"]:
+        return []
+    return refusals(wanted, read()) or faults()
+
+
 def refusals(wanted: dict[str, Any], reading: Reading) -> list[str]:
     """Why a cell that needs GPUs must not start now. ``wanted``: ``{required, count}``; nothing required, no words."""
     if not wanted.get("required"):

@@ -120,7 +120,7 @@ class Supervisor:
                 refusals = gates.refusals(self.layout.root, run)
                 if refusals:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
-                unfit = gpu.refusals(run["gpu"], gpu.read()) if run["gpu"]["required"] else []
+                unfit = gpu.unfit(run["gpu"])
                 if unfit:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unfit)}", INTERPRETER)
                 if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
@@ -254,6 +254,9 @@ class Supervisor:
         notices = [watcher.notice for watcher in self._watchers.values()]
         return next((notice for notice in notices if notice is not None and notice.kind == preemption.STOP), None)
 
+    def _noticed(self) -> list[dict[str, Any]]:
+        return [watcher.as_dict() for watcher in self._watchers.values()]
+
     def _stop_for(self, notice: preemption.Notice, step: judge.Step, paths: AttemptPaths) -> None:
         """SIGTERM for a last save, within the shorter of the run's grace and the time that is left."""
         grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
@@ -272,16 +275,15 @@ class Supervisor:
         if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
         self._shims = [each for each in self._shims if each.poll() is None]
-        noticed = [watcher.as_dict() for watcher in self._watchers.values()]
-        if time.monotonic() - self._beat_at >= HEARTBEAT_S or noticed != self._record.get("preemption", []):
+        if time.monotonic() - self._beat_at >= HEARTBEAT_S or self._noticed() != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
         shim.rotate(self.layout.log, LOG_CAP)
 
     def _beat(self, **changes: Any) -> None:
         self._beat_at = time.monotonic()
-        noticed = [watcher.as_dict() for watcher in self._watchers.values()]
-        self._record = dict(self._record, heartbeat_at=records.utc_now(), preemption=noticed, **changes)
+        now = records.utc_now()
+        self._record = dict(self._record, heartbeat_at=now, preemption=self._noticed(), **changes)
         records.write_record(self.layout.daemon, "daemon", self._record)
 
     def _say(self, text: str) -> None:

@@ -96,6 +96,17 @@ def test_faults_are_asked_apart_because_old_drivers_refuse_unknown_fields(smi: P
     assert gpu.faults() == []
 
 
+def test_law_1_a_broken_card_starts_no_cell_of_a_run_that_needs_it(smi: Path) -> None:
+    broken = f'case "$1" in *ecc*) echo 3 ;; *remapped*) exit 2 ;; *) {ONE_CARD} ;; esac'
+    install(smi, broken)
+    assert gpu.unfit({"required": False, "count": 1}) == []
+    assert gpu.unfit({"required": True, "count": 1}) == [
+        "GPU 0 has 3 uncorrectable memory errors since its driver was loaded"
+    ]
+    install(smi, ONE_CARD)
+    assert gpu.unfit({"required": True, "count": 2}) == ["the run needs 2 GPUs, nvidia-smi reports 1"]
+
+
 def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:
     install(smi, 'case "$1" in *throttle*) echo "Not Active, Active" ;; *) exit 2 ;; esac')
     assert gpu.throttling() == ["GPU 0 slows down for heat"]

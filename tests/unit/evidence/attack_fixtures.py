@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, roster, settling
 from safetensors.torch import load_file, save
 
 
@@ -257,6 +257,6 @@ def found_by_manifest(whole: Specimen, variants: Iterable[Specimen], folder: Pat
         for name, data in whole.files.items()
     ]
     return [
-        bool(roster.check_files(str(variant.written(folder / f"m{number}")), files))
+        bool(settling.check_files(str(variant.written(folder / f"m{number}")), files))
         for number, variant in enumerate(variants)
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import roster
+from ansible_collections.tenant.gpu.plugins.module_utils import roster, settling
 from evidence_world import entry, make_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,7 +144,7 @@ def test_an_odd_but_honest_name_is_carried(path: str, tmp_path: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"x")
     assert file.path == path
-    assert roster.check_files(str(tmp_path), [file]) == []
+    assert settling.check_files(str(tmp_path), [file]) == []
     assert roster.extra_files(str(tmp_path), [file]) == []
 
 
@@ -273,7 +273,7 @@ def test_law_1_every_kind_of_broken_promise_is_named(tmp_path: Path) -> None:
         os.replace(tmp_path / "node", tmp_path / "device")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(tmp_path / "socket"))
-        found = {mismatch.path: mismatch.what for mismatch in roster.check_files(str(tmp_path), files)}
+        found = {mismatch.path: mismatch.what for mismatch in settling.check_files(str(tmp_path), files)}
     assert set(found) == set(contents) - {"right"}
     assert "1 bytes, 2 were promised" in found["short"]
     assert "SHA-256" in found["other"]
@@ -288,7 +288,7 @@ def test_law_8_a_linked_folder_inside_a_copy_is_not_followed(tmp_path: Path) -> 
     (tmp_path / "outside" / "f").write_bytes(b"x")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "d").symlink_to(tmp_path / "outside")
-    (mismatch,) = roster.check_files(str(tmp_path / "root"), roster.parse_files([entry("d/f", b"x")]))
+    (mismatch,) = settling.check_files(str(tmp_path / "root"), roster.parse_files([entry("d/f", b"x")]))
     assert "symlink" in mismatch.what
 
 
@@ -359,13 +359,13 @@ CHANGES: dict[str, Any] = {
 def test_law_1_any_single_change_of_a_tree_is_found_and_only_it(contents: dict[str, bytes], data: Any) -> None:
     files = roster.parse_files([entry(path, found) for path, found in contents.items()])
     with tree(contents) as root:
-        assert roster.check_files(str(root), files) == []
+        assert settling.check_files(str(root), files) == []
         assert roster.extra_files(str(root), files) == []
         path = data.draw(st.sampled_from(sorted(contents)))
         names = sorted(CHANGES) if contents[path] else ["append", "remove", "rename", "link"]
         change = data.draw(st.sampled_from(names))
         CHANGES[change](root / path, contents[path])
-        assert [mismatch.path for mismatch in roster.check_files(str(root), files)] == [path]
+        assert [mismatch.path for mismatch in settling.check_files(str(root), files)] == [path]
         added = [each for each in roster.extra_files(str(root), files) if not each.rpartition("/")[2].startswith("0 ")]
         assert added == []
         assert bool(roster.extra_files(str(root), files)) == (change in ("rename", "link"))
@@ -393,7 +393,7 @@ def test_law_1_any_single_change_of_a_manifest_is_found(contents: dict[str, byte
             files = roster.parse_manifest(edited).files
         except roster.BadManifest:
             return
-        assert [mismatch.path for mismatch in roster.check_files(str(root), files)] == [line["path"]]
+        assert [mismatch.path for mismatch in settling.check_files(str(root), files)] == [line["path"]]
         assert bool(roster.extra_files(str(root), files)) == (key == "path")
 
 

@@ -16,7 +16,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     delivery,
     landing,
     progress,
-    roster,
     settling,
     stream_carrier,
     stream_peer,
@@ -69,7 +68,7 @@ def world(tmp_path: Path) -> World:
 def test_a_pull_is_in_its_place_when_the_stream_ends(world: World, compress: bool) -> None:
     attempt, incoming = world.pull(compress)
     assert (attempt.status, attempt.wire_bytes) == (0, sum(SIZES.values()))
-    assert roster.check_files(str(world.near), world.files) == []
+    assert settling.check_files(str(world.near), world.files) == []
     assert incoming.settle(world.files) == ([file.path for file in world.files], [])
 
 
@@ -82,7 +81,7 @@ def test_a_push_is_hashed_while_it_arrives(world: World, compress: bool, monkeyp
     found = delivery.answer_settle(str(world.near), world.files, "", [])
     assert found["mismatches"] == []
     monkeypatch.undo()
-    assert roster.check_files(str(world.near), world.files) == []
+    assert settling.check_files(str(world.near), world.files) == []
 
 
 @compressed

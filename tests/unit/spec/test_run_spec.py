@@ -125,3 +125,6 @@ def test_the_run_record_names_this_box_and_this_code(write) -> None:
     assert (record["generation"], record["provider_id"], record["box"]) == (2, "77", "b")
     assert record["command"][0] == "/opt/py"
     assert record["env"] == {"A": "1", "PYTHONPATH": "/w/lib"}
+    assert record["gpu"]["required"] is False
+    wanted = {"required": True, "count": 2}
+    assert run_record(spec, endpoint, "demo", dict(box, gpu=wanted))["gpu"] == wanted
