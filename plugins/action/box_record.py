@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import BOX_IDENTITY_SPEC, ControllerAction
 
 TIME_OF = {"admitted": "admitted_at", "rejected": "rejected_at", "deploy_started": "deploy_started_at"}
 DETAIL_OF = {"admitted": "admission", "rejected": "rejection"}
@@ -17,19 +17,15 @@ DETAIL_OF = {"admitted": "admission", "rejected": "rejection"}
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
-        "project": {"type": "str", "required": True},
-        "name": {"type": "str", "required": True},
-        "generation": {"type": "int", "required": True},
-        "provider_id": {"type": "str", "required": True},
+        **BOX_IDENTITY_SPEC,
         "platform": {"type": "str", "required": True},
-        "state_dir": {"type": "path", "required": True},
         "event": {"type": "str", "choices": sorted(TIME_OF)},
         "detail": {"type": "dict", "default": {}},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         store = StateStore(params["state_dir"])
-        place = (params["project"], params["name"], params["generation"])
+        place = (params["project"], params["box"], params["generation"])
         before = store.read_box(*place) or {}
         event = params["event"]
         same_machine = before.get("provider_id") == params["provider_id"]

@@ -22,11 +22,6 @@ class DifferenceTracker:
         self._after[name] = after
         return True
 
-    def merge(self, other: DifferenceTracker, prefix: str = "") -> None:
-        """Take over what another comparison found, its names led by ``prefix``."""
-        self._before.update({prefix + name: value for name, value in other._before.items()})
-        self._after.update({prefix + name: value for name, value in other._after.items()})
-
     @property
     def changed(self) -> bool:
         return bool(self._before or self._after)

@@ -13,7 +13,6 @@ from typing import Any
 
 # A card reports up to 6.25 % less than it is sold with where ECC takes its share (a "16 GB" T4 reports 15,360 MiB).
 ECC_SHARE = 0.07
-REQUIREMENTS = ("gpu_name", "num_gpus", "min_gpu_ram_gb", "cuda", "min_free_gb", "min_free_inodes")
 
 _VENDOR_WORDS = {"NVIDIA", "GEFORCE", "TESLA", "QUADRO", "GRAPHICS", "DEVICE", "GENERATION", "TENSOR", "CORE"}
 _FORM_WORDS = {"SXM", "SXM2", "SXM3", "SXM4", "SXM5", "SXM6", "PCIE", "NVL", "HBM2", "HBM2E", "HBM3", "HBM3E", "PG506"}
@@ -51,7 +50,8 @@ def _why_no_cuda(torch: dict[str, Any], driver_cuda: Any) -> str:
 def refusals(probe: Any, require: dict[str, Any]) -> list[str]:
     """A sentence for each wish that the box does not meet; empty when it may be admitted.
 
-    :param require: any of :data:`REQUIREMENTS`; a missing or None value asks for nothing.
+    :param require: any of gpu_name, num_gpus, min_gpu_ram_gb, cuda, min_free_gb, min_free_inodes; a missing or None
+        value asks for nothing.
     """
     wish = {name: value for name, value in require.items() if value is not None}
     found = _python_refusals(probe) + _gpu_refusals(probe, wish)

@@ -245,7 +245,6 @@ SCHEMA: dict[str, Any] = {
 SCHEMA["required"] = list(SCHEMA["properties"])
 PLATFORM_GROUPS_VARIABLE = "tenant_platform_groups"
 PLATFORM_KEYS = tuple(SCHEMA["properties"])
-NESTED_KEYS = ("platform_verbs", "platform_clocks", "platform_storage", "platform_spot")
 
 
 class Problem(NamedTuple):

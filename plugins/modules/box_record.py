@@ -15,29 +15,9 @@ description:
     destroyed without approval.
   - Works on the controller and touches no box.
 options:
-  project:
-    description: The project, usually V(tenant_project).
-    type: str
-    required: true
-  name:
-    description: The box, usually V(inventory_hostname).
-    type: str
-    required: true
-  generation:
-    description: The generation of the box, from the fact C(box_endpoint).
-    type: int
-    required: true
-  provider_id:
-    description: The provider's own id of the machine, from the fact C(box_endpoint).
-    type: str
-    required: true
   platform:
     description: The platform, usually V(platform_name).
     type: str
-    required: true
-  state_dir:
-    description: The state store, usually V(tenant_state_dir).
-    type: path
     required: true
   event:
     description: What happened. Without it the record is only read.
@@ -49,6 +29,7 @@ options:
     default: {}
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.box_identity
 attributes:
   check_mode:
     support: full
@@ -67,7 +48,7 @@ EXAMPLES = r"""
 - name: Record that a deploy begins
   tenant.gpu.box_record:
     project: "{{ tenant_project }}"
-    name: "{{ inventory_hostname }}"
+    box: "{{ inventory_hostname }}"
     generation: "{{ ansible_facts['box_endpoint']['generation'] }}"
     provider_id: "{{ ansible_facts['box_endpoint']['provider_id'] }}"
     platform: "{{ platform_name }}"

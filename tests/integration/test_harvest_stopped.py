@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import gate
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from team_folder import TeamFolder
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
@@ -27,9 +27,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="boxes with a root of their own need root"),
 ]
 
-ROOT = Path(__file__).parents[2]
 STOPPED, HELPER = "left-behind", "helper"
-PLAY_S = 240.0
 SECRET = "planted-tracker-secret-2718"
 TRAINER = """\
 import json, os, torch
@@ -39,76 +37,29 @@ torch.save(torch.nn.Linear(64, 64).state_dict(), os.path.join(out, "model.pt"))
 with open(os.path.join(out, "metrics.json"), "w") as stream:
     json.dump({"loss": 0.5}, stream)
 """
+SPEC = {
+    "id": "lost",
+    "command": ["python", "train.py"],
+    "secrets": ["TRACKER_KEY"],
+    "artifacts": [
+        {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
+        {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+    ],
+    "resources": {"gpu_count": 1, "disk_gb": 10},
+}
 
 
-class Team:
+class Team(TeamFolder):
     def __init__(self, folder: Path, market: Handle) -> None:
-        self.folder, self.market = folder, market
-        self.state_dir = folder / "state"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
-        self._write("job/train.py", TRAINER)
-        self._write("job/run.yml", yaml.safe_dump(self._spec()))
-        self._write("key", market.api_key)
-        self._write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {STOPPED: {}, HELPER: {}}}}))
-        self._write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
-        self._write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
-
-    def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    @staticmethod
-    def _spec() -> dict[str, Any]:
-        return {
-            "id": "lost",
-            "command": ["python", "train.py"],
-            "secrets": ["TRACKER_KEY"],
-            "artifacts": [
-                {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
-                {"glob": "metrics.json", "role": "metrics", "loader": "json"},
-            ],
-            "resources": {"gpu_count": 1, "disk_gb": 10},
-        }
-
-    def _variables(self) -> dict[str, Any]:
-        return {
-            "tenant_project": "plain",
-            "tenant_run": str(self.folder / "job/run.yml"),
-            "tenant_state_dir": str(self.state_dir),
-            "tenant_results_dir": str(self.state_dir / "results"),
-            "vast_api_url": self.market.url,
-            "vast_api_key_file": str(self.folder / "key"),
-            "ansible_ssh_private_key_file": str(self.folder / "id"),
-            "provision_ssh_public_key_file": str(self.folder / "id.pub"),
-            "provision_price_cap": 0.6,
-            "provision_require_cuda": False,
-            "platform_python": "/.box/bin/python3",
-        }
-
-    @property
-    def sources(self) -> list[str]:
-        return ["-i", str(self.folder / "profiles/profiles.yml"), "-i", str(self.folder / "inventory/hosts.yml")]
-
-    def play(self, name: str, box: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", box]
-        return subprocess.run(
-            [*command, *self.sources, *words],
-            cwd=ROOT,
-            env={**os.environ, "TRACKER_KEY": SECRET, "ANSIBLE_FORCE_COLOR": "0", "VAST_API_KEY": ""},
-            capture_output=True,
-            text=True,
-            timeout=PLAY_S,
-            check=False,
-        )
+        super().__init__(folder, market, [STOPPED, HELPER], SPEC, TRAINER, SECRET)
 
     def played(self, name: str, box: str, *words: str) -> str:
-        done = self.play(name, box, *words)
+        done = self.play_on(box, name, *words)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         return done.stdout
 
     def harvest(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.play("harvest", STOPPED, "-e", f"harvest_via={HELPER}", *words)
+        return self.play_on(STOPPED, "harvest", "-e", f"harvest_via={HELPER}", *words)
 
     def instance(self, box: str) -> dict[str, Any]:
         rows = self.market.state()["instances"]
@@ -198,7 +149,7 @@ def test_teardown_of_the_stopped_box_needs_an_approval_and_no_more(team: Team) -
     refused = gate.decide(gate.gather(store, identity, "destroy", ["volume"], view))
     assert not refused.allowed
     assert ["nobody approved destroy" in gap for gap in refused.missing] == [True]
-    words = ["approve", "destroy", STOPPED, "--approver", "Ada", "--reason", "results are home", *team.sources]
+    words = ["approve", "destroy", STOPPED, "--approver", "Ada", "--reason", "results are home", *team.sources()]
     given = subprocess.run([sys.executable, "-m", "gpu_tenant", *words], capture_output=True, text=True, check=False)
     assert given.returncode == 0, given.stdout + given.stderr
     team.played("teardown", STOPPED)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from team_folder import PLAY_S, ROOT, TeamFolder
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
@@ -25,9 +26,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="boxes with a root of their own need root"),
 ]
 
-ROOT = Path(__file__).parents[2]
 BOX = "train-me"
-PLAY_S = 300.0
 PLANTED_KEY = "planted-account-key-4711"
 PLANTED_SECRET = "planted-tracker-secret-0815"
 
@@ -58,71 +57,25 @@ torch.save(model.state_dict(), os.path.join(out, "model.pt"))
 with open(os.path.join(out, "metrics.json"), "w") as stream:
     json.dump({"loss": loss.item(), "steps": checkpoints.step}, stream)
 """
+SPEC = {
+    "id": "gated",
+    "command": ["python", "train.py"],
+    "secrets": ["TRACKER_KEY"],
+    "artifacts": [
+        {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
+        {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
+        {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+    ],
+    "resources": {"gpu_name": "RTX 4090", "gpu_count": 1, "min_gpu_ram_gb": 20, "disk_gb": 10},
+}
 
 
-class Team:
+class Team(TeamFolder):
     def __init__(self, folder: Path, market: Handle) -> None:
-        self.folder = folder
-        self.market = market
-        self.state_dir = folder / "state"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
-        self._write("job/train.py", TRAINER)
-        self._write("job/run.yml", yaml.safe_dump(self._spec()))
-        self._write("key", market.api_key)
-        self._write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {BOX: {}}}}))
-        self._write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
-        self._write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
-
-    def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    @staticmethod
-    def _spec() -> dict[str, Any]:
-        return {
-            "id": "gated",
-            "command": ["python", "train.py"],
-            "secrets": ["TRACKER_KEY"],
-            "artifacts": [
-                {"glob": "model.pt", "role": "checkpoint", "loader": "torch"},
-                {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
-                {"glob": "metrics.json", "role": "metrics", "loader": "json"},
-            ],
-            "resources": {"gpu_name": "RTX 4090", "gpu_count": 1, "min_gpu_ram_gb": 20, "disk_gb": 10},
-        }
-
-    def _variables(self) -> dict[str, Any]:
-        return {
-            "tenant_project": "plain",
-            "tenant_run": str(self.folder / "job/run.yml"),
-            "tenant_state_dir": str(self.state_dir),
-            "tenant_results_dir": str(self.state_dir / "results"),
-            "vast_api_url": self.market.url,
-            "vast_api_key_file": str(self.folder / "key"),
-            "ansible_ssh_private_key_file": str(self.folder / "id"),
-            "provision_ssh_public_key_file": str(self.folder / "id.pub"),
-            "provision_price_cap": 0.6,
-            "provision_require_cuda": False,
-            "platform_python": "/.box/bin/python3",
-        }
-
-    def sources(self, profiles_first: bool = True) -> list[str]:
-        sources = [self.folder / "profiles/profiles.yml", self.folder / "inventory/hosts.yml"]
-        return [word for source in sources[:: 1 if profiles_first else -1] for word in ("-i", str(source))]
+        super().__init__(folder, market, [BOX], SPEC, TRAINER, PLANTED_SECRET)
 
     def play(self, name: str, *words: str, profiles_first: bool = True) -> subprocess.CompletedProcess[str]:
-        inventories = self.sources(profiles_first)
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", "vast"]
-        return subprocess.run(
-            [*command, *inventories, *words],
-            cwd=ROOT,
-            env={**os.environ, "TRACKER_KEY": PLANTED_SECRET, "ANSIBLE_FORCE_COLOR": "0", "VAST_API_KEY": ""},
-            capture_output=True,
-            text=True,
-            timeout=PLAY_S,
-            check=False,
-        )
+        return self.play_on("vast", name, *words, profiles_first=profiles_first)
 
     def changes(self, name: str, *words: str, **how: Any) -> list[str]:
         """The tasks that changed something; a failed play fails the test."""

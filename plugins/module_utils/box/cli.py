@@ -16,8 +16,6 @@ from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
 
-VERBS_THAT_CHANGE = ("register", "start", "resume-all", "stop", "hold", "seal", "unseal")
-
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -65,6 +65,8 @@ class _Whole(io.BytesIO):
         return data
 
 
+# The interpreter in Python, because only its opcodes can be overridden; typeshed does not list it, and where it does
+# on a newer Python the remark is unused.
 class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ignore]
     def __init__(self, stream: _Whole):
         super().__init__(stream, encoding="latin-1")

@@ -33,10 +33,8 @@ POLL_S = 0.05
 FIRST_CONNECTION_ID = 1001
 FAULTS = ("copy_fails", "copy_partial", "copy_corrupt", "copy_stuck")
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
-_COUNTS = {
-    "files": re.compile(rb"^Number of regular files transferred: (\d+)", re.MULTILINE),
-    "bytes": re.compile(rb"^Total transferred file size: (\d+)", re.MULTILINE),
-}
+_FILES = re.compile(rb"^Number of regular files transferred: (\d+)", re.MULTILINE)
+_BYTES = re.compile(rb"^Total transferred file size: (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -206,8 +204,8 @@ class Copies:
                 (line for line in lines if line.startswith("rsync")), f"rsync ended with {process.returncode}"
             )
             raise CopyFailed(re.sub(r"/proc/self/fd/\d+", "", reason))
-        found = {name: pattern.search(said) for name, pattern in _COUNTS.items()}
-        return tuple(int(match[1]) if match else 0 for match in found.values())  # type: ignore[return-value]
+        files, size = _FILES.search(said), _BYTES.search(said)
+        return (int(files[1]) if files else 0, int(size[1]) if size else 0)
 
     def _pace(self, job: Job) -> list[str]:
         """rsync's limit for the links of the machines concerned, in KiB a second of this machine's time."""

@@ -29,7 +29,6 @@ HOLDING_A_CARD = frozenset(
     {Phase.PROVISIONING, Phase.LOADING, Phase.RUNNING, Phase.REBOOTING, Phase.RECYCLING, Phase.EXITED}
 )
 LOST = frozenset({Phase.UNLOADED, Phase.GONE})
-STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING, Phase.REBOOTING, Phase.RECYCLING})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""A team's folder beside a marketplace: a run, an inventory of vast boxes, keys and a state store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpu_tenant.marketplace.testing import Handle
+
+ROOT = Path(__file__).parents[2]
+PLAY_S = 300.0
+
+
+class TeamFolder:
+    """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret."""
+
+    def __init__(
+        self, folder: Path, market: Handle, boxes: list[str], spec: dict[str, Any], trainer: str, secret: str
+    ) -> None:
+        self.folder, self.market, self.secret = folder, market, secret
+        self.state_dir = folder / "state"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
+        self.write("job/train.py", trainer)
+        self.write("job/run.yml", yaml.safe_dump(spec))
+        self.write("key", market.api_key)
+        self.write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {box: {} for box in boxes}}}))
+        self.write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
+        self.write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def _variables(self) -> dict[str, Any]:
+        return {
+            "tenant_project": "plain",
+            "tenant_run": str(self.folder / "job/run.yml"),
+            "tenant_state_dir": str(self.state_dir),
+            "tenant_results_dir": str(self.state_dir / "results"),
+            "vast_api_url": self.market.url,
+            "vast_api_key_file": str(self.folder / "key"),
+            "ansible_ssh_private_key_file": str(self.folder / "id"),
+            "provision_ssh_public_key_file": str(self.folder / "id.pub"),
+            "provision_price_cap": 0.6,
+            "provision_require_cuda": False,
+            "platform_python": "/.box/bin/python3",
+        }
+
+    def sources(self, profiles_first: bool = True) -> list[str]:
+        """The inventories as options, in either order."""
+        sources = [self.folder / "profiles/profiles.yml", self.folder / "inventory/hosts.yml"]
+        return [word for source in sources[:: 1 if profiles_first else -1] for word in ("-i", str(source))]
+
+    def play_on(
+        self, limit: str, name: str, *words: str, profiles_first: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """One playbook of ours under plain ansible-playbook."""
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml", "-l", limit]
+        return subprocess.run(
+            [*command, *self.sources(profiles_first), *words],
+            cwd=ROOT,
+            env={**os.environ, "TRACKER_KEY": self.secret, "ANSIBLE_FORCE_COLOR": "0", "VAST_API_KEY": ""},
+            capture_output=True,
+            text=True,
+            timeout=PLAY_S,
+            check=False,
+        )
