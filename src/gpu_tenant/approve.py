@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, losses
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
@@ -182,21 +182,27 @@ class Request:
     generation: int = 0
 
 
-def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) -> dict[str, Any]:
-    """Give the approval that was asked for; the loss is composed, and shown before it is consented to."""
+def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) -> tuple[dict[str, Any], list[str]]:
+    """Give the approval that was asked for; also what stays on the box by the receipts that it is bound to.
+
+    A loss is composed here, and shown before it is consented to.
+    """
     store = StateStore(host.required("tenant_state_dir"))
     identity = identity_of(store, host.required("tenant_project"), host.name, request.generation)
     platform_verbs = host.variables.get("platform_verbs")
     verb, ttl_s = verb_of(request.verb, platform_verbs, host.name), seconds(request.expires)
-    loss = None
+    loss, left = None, []
     if request.loss:
         keeps = verbs_of(platform_verbs).get(verb, [])
         loss = loss_of(store, identity, verb, keeps, provider_view(host, store, identity))
         agree_to_loss(identity, verb, loss, request.loss_id, ask)
+    elif not request.standing:
+        left = left_on_box(receipts_of(store, identity))
+        agree_to_leave(identity, verb, left, ask)
     awx = Controller.of_environment().approved(request.awx_node, host.name) if request.awx_node else None
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
-    return consent_to(store, identity, verb, consent)
+    return consent_to(store, identity, verb, consent), left
 
 
 def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> gate.ProviderView:
@@ -213,6 +219,31 @@ def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> ga
             raise
         return gate.ProviderView("unknown", None, now)
     return view or gate.ProviderView("absent", None, now)
+
+
+# --- what stays behind ----------------------------------------------------------------------------------------------
+
+
+def left_on_box(receipts_by_run: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each run of which files were not pulled: they die with the box."""
+    found = []
+    for run_id, receipt in sorted(receipts_by_run.items()):
+        totals = receipt.get("not_pulled_totals") or {}
+        said = left_behind.summary(totals.get("files", 0), totals.get("bytes", 0), receipt.get("not_pulled") or [])
+        found += [f"{run_id}: {said}"] if said else []
+    return found
+
+
+def agree_to_leave(identity: BoxIdentity, verb: str, left: Sequence[str], ask: Callable[[str], str] | None) -> None:
+    """Show what was not pulled before the consent; at a terminal it is consented to by name.
+
+    :raises TenantFailure: kind ``config`` when the person at the terminal did not consent.
+    """
+    if not left or ask is None:
+        return
+    subject = f"{verb} of {identity.box} g{identity.generation}. {'; '.join(left)}"
+    if ask(f"{subject}\nType {identity.box} to consent") != identity.box:
+        raise _config(identity, "it was not consented to", f"pull what is missed, or type {identity.box}")
 
 
 # --- what there is to consent to ------------------------------------------------------------------------------------

@@ -272,11 +272,13 @@ def approve_command(
     host = hosts.resolve(box, inventories, extra_vars).boxes[0]
     request = approve.Request(verb, approver, reason, expires, standing, loss, loss_id, awx_approval, generation)
     ask = click.prompt if sys.stdin.isatty() and not as_json else None
-    given = approve.answer(host, request, ask)
+    given, left = approve.answer(host, request, ask)
     if as_json:
-        click.echo(json.dumps({"event": "approval", **given}, sort_keys=True))
-    else:
-        click.echo(approve.describe(given))
+        click.echo(json.dumps({"event": "approval", "not_pulled": left, **given}, sort_keys=True))
+        return
+    click.echo(approve.describe(given))
+    for sentence in left:
+        click.echo(sentence)
 
 
 @cli.command()

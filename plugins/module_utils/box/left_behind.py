@@ -37,7 +37,7 @@ def listing(layout: Layout, run_id: str, manifest: dict[str, Any], most: int = M
             found.append({"path": printable(path), "bytes": info.st_size, "why": printable(why)})
     largest = heapq.nsmallest(most, found, key=lambda each: (-int(each["bytes"]), each["path"]))
     total = sum(int(each["bytes"]) for each in found)
-    return {"files": len(found), "bytes": total, "listed": largest, "summary": _summary(len(found), total, largest)}
+    return {"files": len(found), "bytes": total, "listed": largest, "summary": summary(len(found), total, largest)}
 
 
 def printable(text: str) -> str:
@@ -45,8 +45,8 @@ def printable(text: str) -> str:
     return text if text.isprintable() and text.isascii() else ascii(text)[1:-1]
 
 
-def _summary(count: int, total: int, largest: list[dict[str, Any]]) -> str:
-    """One sentence for people; empty when nothing stays behind."""
+def summary(count: int, total: int, largest: list[dict[str, Any]]) -> str:
+    """One sentence for people; empty when nothing stays behind. ``largest`` as in :func:`listing`."""
     if not count:
         return ""
     named = ", ".join(f"{each['path']} ({each['why']})" for each in largest[:_SHOWN])

@@ -202,6 +202,29 @@ def test_at_a_terminal_the_name_of_the_box_is_the_consent(identity: BoxIdentity)
         approve.agree_to_loss(identity, "destroy", loss, "", ask)
 
 
+def test_what_was_not_pulled_is_shown_before_the_consent(
+    command_line: CliRunner, store: StateStore, identity: BoxIdentity
+) -> None:
+    left = [{"path": "main/a1/out/cache.bin", "bytes": 9, "why": "no artifact glob names it"}]
+    write_receipt(store, identity, not_pulled=left, not_pulled_totals={"files": 1, "bytes": 9})
+    sentences = approve.left_on_box(approve.receipts_of(store, identity))
+    assert ["cache.bin (no artifact glob names it)" in sentence for sentence in sentences] == [True]
+    questions: list[str] = []
+
+    def refuse(question: str) -> str:
+        questions.append(question)
+        return "yes"
+
+    with pytest.raises(TenantFailure, match="not consented"):
+        approve.agree_to_leave(identity, "destroy", sentences, refuse)
+    assert "cache.bin" in questions[0]
+    approve.agree_to_leave(identity, "destroy", sentences, lambda question: identity.box)
+    approve.agree_to_leave(identity, "destroy", [], lambda question: pytest.fail("nothing stays behind"))
+    words = ["approve", "teardown", "digits-1", "--approver", "Ada", "--reason", "it is home", "--json"]
+    done = command_line.invoke(cli, words)
+    assert (done.exit_code, json.loads(done.stdout)["not_pulled"]) == (0, sentences), done.output
+
+
 # --- AWX ---
 
 
