@@ -10,7 +10,7 @@ CORE_OLD := ansible-core>=2.19,<2.20
 CORE_NEW := ansible-core>=2.21,<2.22
 LAYER := .ci/layer.sh
 
-.PHONY: demo test test-layers lint sanity unit integration chaos molecule bench setup setup-dev clean
+.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -20,7 +20,13 @@ test: .venv/ready-dev .venv-2.21/ready
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
 	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
 
-test-layers: lint unit integration chaos sanity molecule
+# What mostly waits (containers) runs beside what mostly computes (sanity).
+test-layers: lint unit integration
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity containers-and-chaos
+
+containers-and-chaos:
+	@$(MAKE) --no-print-directory chaos
+	@$(MAKE) --no-print-directory molecule
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev .venv-2.21/ready
