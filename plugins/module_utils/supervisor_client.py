@@ -236,9 +236,13 @@ class Task:
             self._note({"before": {"supervisor": "absent"}, "after": {"supervisor": "running"}})
             return None
         options = [*self._run_option(), "--detach", self._params["detach"]]
+        for word in self._params["detach_options"]:
+            # One word, because argparse takes a leading dash for an option of its own.
+            options.append(f"--detach-option={word}")
         options += ["--retry-failed"] if self._params["retry_failed"] else []
         self._note(self._client.call("start", *options, check=check))
-        if check or self._params["detach"] == "none" or not self._params["live_within_s"]:
+        waits = self._after.get("supervisor") == "pending"
+        if check or waits or self._params["detach"] == "none" or not self._params["live_within_s"]:
             return None
         found = self._client.prove_live(self._run_id, self._params["live_within_s"])
         return dict(found, runs=[run for run in found["runs"] if self._run_id in ("", run["run_id"])])

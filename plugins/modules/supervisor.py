@@ -70,9 +70,18 @@ options:
       - How the supervisor outlives the SSH session.
       - V(onstart) is V(setsid) on a platform whose start script calls C(bin/resume-all).
       - V(none) starts nothing, for platforms whose own job runs C(bin/resume-all).
+      - V(sbatch) makes the supervisor a Slurm job. One that waits for its turn is C(pending), which is no failure, and
+        a second start submits no second one. It is queued again when Slurm ends it with work left.
     type: str
-    choices: [setsid, tmux, onstart, systemd, none]
+    choices: [setsid, tmux, onstart, systemd, sbatch, none]
     default: setsid
+  detach_options:
+    description:
+      - Words for the tool that detaches, for instance C(--partition=gpu) for V(sbatch) or C(-p MemoryMax=16G) for
+        V(systemd).
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - tenant.gpu.attributes
 attributes:
@@ -199,9 +208,10 @@ def define_module() -> AnsibleModule:
             "live_within_s": {"type": "float", "default": 60},
             "detach": {
                 "type": "str",
-                "choices": ["setsid", "tmux", "onstart", "systemd", "none"],
+                "choices": ["setsid", "tmux", "onstart", "systemd", "sbatch", "none"],
                 "default": "setsid",
             },
+            "detach_options": {"type": "list", "elements": "str", "default": []},
         },
         required_if=[("state", "registered", ["run"])],
         supports_check_mode=True,

@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
+    start.add_argument(
+        "--detach-option", action="append", default=[], metavar="WORD", help="for tmux, systemd-run or sbatch"
+    )
     start.add_argument("--retry-failed", action="store_true", help="try failed cells again")
     _add(verbs, "resume-all", "what the box runs at each start: obeys seal, hold and stops")
     _add(verbs, "status", "everything, computed now").add_argument("--run")
@@ -111,7 +114,7 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
     if options.verb == "register":
         return control.register(layout, caller, _read_json(options.run_file))
     if options.verb == "start":
-        wanted = control.StartOptions(options.run, options.detach, options.retry_failed)
+        wanted = control.StartOptions(options.run, options.detach, options.retry_failed, tuple(options.detach_option))
         return control.start(layout, caller, wanted)
     if options.verb == "resume-all":
         return control.resume_all(layout, caller)

@@ -147,6 +147,7 @@ class StartOptions:
     run_id: str | None = None
     method: str = "setsid"
     retry_failed: bool = False
+    detach_options: tuple[str, ...] = ()
 
 
 def start(layout: Layout, caller: Caller, options: StartOptions) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def start(layout: Layout, caller: Caller, options: StartOptions) -> dict[str, An
         if options.run_id is not None and options.run_id not in found.runs:
             raise Refused(USAGE, f"run {options.run_id!r} is not registered on this box", "deploy it first")
         wanted = _wanted_by_start(found, options)
-        return _go_on(layout, caller, found, wanted, options.method)
+        return _go_on(layout, caller, found, wanted, options)
 
 
 def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
         found = survey.survey(layout)
         if found.orders.desired == desired.HOLD:
             return {"changed": False, "reason": "the box is on hold"}
-        return _go_on(layout, caller, found, found.wanted, "setsid")
+        return _go_on(layout, caller, found, found.wanted, StartOptions())
 
 
 def _wanted_by_start(found: survey.Survey, options: StartOptions) -> dict[str, Any]:
@@ -193,24 +194,30 @@ def _wanted_by_start(found: survey.Survey, options: StartOptions) -> dict[str, A
     return dict(found.wanted, desired=desired.RUN, stopped=stopped, forgiven=forgiven)
 
 
-def _go_on(layout: Layout, caller: Caller, found: survey.Survey, wanted: dict[str, Any], method: str) -> dict[str, Any]:
-    """Write what is wanted, and start the supervisor if there is something to do and none lives."""
+def _go_on(
+    layout: Layout, caller: Caller, found: survey.Survey, wanted: dict[str, Any], options: StartOptions
+) -> dict[str, Any]:
+    """Write what is wanted, and start the supervisor if there is something to do and none lives or waits to."""
     daemon = _daemon_lives(layout, caller)
+    waits = options.method == "sbatch" and not daemon and bool(detach.pending_job(layout.root))
     before = survey.posture(found, daemon)
+    if waits:
+        before["supervisor"] = detach.PENDING
     if wanted != found.wanted and not caller.check:
         desired.write(layout, wanted)
     planned = survey.survey(layout, wanted)
     step = planned.next_step()
-    starts = step.kind != judge.NOTHING and not daemon and method != "none"
+    starts = step.kind != judge.NOTHING and not daemon and not waits and options.method != "none"
     if starts and step.kind == judge.RUN:
         refusals = gates.refusals(layout.root, planned.runs[step.run_id])
         if refusals:
             raise Refused(
                 DISK, f"{step.run_id}/{step.cell} may not start: {'; '.join(refusals)}", "free space on the box"
             )
+    came = detach.RUNNING if starts else before["supervisor"]
     if starts and not caller.check:
-        _start_daemon(layout, caller, method)
-    after = dict(survey.posture(planned, daemon or starts), live=before["live"])
+        came = _start_daemon(layout, caller, options)
+    after = dict(survey.posture(planned, daemon), live=before["live"], supervisor=came)
     after["forgiven"], before["forgiven"] = wanted["forgiven"], found.wanted["forgiven"]
     states = {run_id: planned.state_of(run_id) for run_id in planned.runs}
     return outcome(before, after, adopted=daemon, states=states)
@@ -231,9 +238,13 @@ def _daemon_lives(layout: Layout, caller: Caller) -> bool:
     return False
 
 
-def _start_daemon(layout: Layout, caller: Caller, method: str) -> None:
+def _start_daemon(layout: Layout, caller: Caller, options: StartOptions) -> str:
     argv = [*caller.program, "--root", layout.root, "daemon"]
-    detach.start_daemon(argv, layout.root, layout.log, method, lambda: bool(survey.read_daemon(layout)["alive"]))
+
+    def is_ready() -> bool:
+        return bool(survey.read_daemon(layout)["alive"])
+
+    return detach.start_daemon(argv, layout.root, layout.log, options.method, is_ready, options.detach_options)
 
 
 # --- stop, hold -----------------------------------------------------------------------------------------------

@@ -7,52 +7,106 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import time
-from typing import Callable
+from typing import Callable, Sequence
 
 from .refusal import DEADLINE, SYSTEM, USAGE, Refused
 
-METHODS = ("setsid", "onstart", "tmux", "systemd", "none")
+METHODS = ("setsid", "onstart", "tmux", "systemd", "sbatch", "none")
 READY_WITHIN_S = 30.0
+RUNNING, PENDING, ABSENT = "running", "pending", "absent"
+# Set for a supervisor that is a Slurm job of ours, so that it may put itself back into the queue.
+REQUEUES = "TENANT_SLURM_REQUEUES"
+# Slurm's notice before a time limit or a preemption ends the job.
+SLURM_NOTICE_S = 120
 
 
-def command(method: str, argv: list[str], root: str, is_root: bool) -> list[str]:
-    """The command that starts ``argv`` under ``method``; used for tmux and systemd, which detach by themselves."""
-    name = f"gpu-tenant-{hashlib.sha256(root.encode()).hexdigest()[:8]}"
+def command(
+    method: str, argv: list[str], root: str, is_root: bool, log: str = "", options: Sequence[str] = ()
+) -> list[str]:
+    """The command that starts ``argv`` under ``method``, for those that detach by themselves.
+
+    :param options: words for the tool, for instance ``--partition=gpu`` for sbatch.
+    """
+    name = unit_name(root)
     if method == "tmux":
         # A server of our own: one that is already running has the environment of whoever started it.
-        return ["tmux", "-L", name, "new-session", "-d", "-s", "supervisor", "--", *argv]
+        return ["tmux", "-L", name, "new-session", *options, "-d", "-s", "supervisor", "--", *argv]
     if method == "systemd":
         scope = [] if is_root else ["--user"]
         # KillMode=process: ending the unit must leave the shims and their trainers alone.
-        return ["systemd-run", *scope, "--quiet", "--collect", f"--unit={name}", "-p", "KillMode=process", "--", *argv]
+        unit = ["--quiet", "--collect", f"--unit={name}", "-p", "KillMode=process"]
+        return ["systemd-run", *scope, *unit, *options, "--", *argv]
+    if method == "sbatch":
+        notice = f"--signal=B:TERM@{SLURM_NOTICE_S}"
+        job = ["--parsable", f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue", notice]
+        return ["sbatch", *job, "--chdir=/", *options, "--wrap", f"exec env {REQUEUES}=1 {shlex.join(argv)}"]
     raise Refused(USAGE, f"unknown way to detach: {method!r}")
 
 
-def start_daemon(argv: list[str], root: str, log: str, method: str, is_ready: Callable[[], bool]) -> None:
-    """Start ``argv`` detached and return once it says, or ``is_ready`` finds, that it holds its lock.
+def unit_name(root: str) -> str:
+    """The name of the session, unit or job of a tenant root: two roots on one machine have two."""
+    return f"gpu-tenant-{hashlib.sha256(root.encode()).hexdigest()[:8]}"
+
+
+def start_daemon(
+    argv: list[str], root: str, log: str, method: str, is_ready: Callable[[], bool], options: Sequence[str] = ()
+) -> str:
+    """Start ``argv`` detached and return RUNNING once it says, or ``is_ready`` finds, that it holds its lock.
+
+    PENDING when a batch system has taken it and has no room for it yet.
 
     :raises Refused: SYSTEM when the tool is missing or the start failed, DEADLINE when it is not ready in time.
     """
     if method in ("setsid", "onstart"):
         _start_by_fork(argv, log)
-        return
-    wrapped = command(method, argv, root, os.geteuid() == 0)
-    if shutil.which(wrapped[0]) is None:
-        raise Refused(SYSTEM, f"{wrapped[0]} is not on this box", "choose another way to detach, for instance setsid")
-    # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    done = subprocess.run(  # pylint: disable=ansible-bad-function
-        wrapped, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_WITHIN_S, check=False
-    )
-    if done.returncode != 0:
-        raise Refused(SYSTEM, f"{wrapped[0]} could not start the supervisor: {done.stderr.strip()[:300]}")
+        return RUNNING
+    _run_tool(command(method, argv, root, os.geteuid() == 0, log, options), "start the supervisor")
     until = time.monotonic() + READY_WITHIN_S
     while not is_ready():
+        if method == "sbatch" and pending_job(root):
+            return PENDING
         if time.monotonic() >= until:
             raise Refused(DEADLINE, f"the supervisor was not ready within {READY_WITHIN_S:g} s", f"read {log}")
         time.sleep(0.1)
+    return RUNNING
+
+
+def pending_job(root: str) -> str:
+    """The id of the Slurm job of this root that waits for its turn; empty when none does."""
+    states = "--states=PENDING,CONFIGURING,REQUEUED,REQUEUE_HOLD,SUSPENDED"
+    words = ["squeue", "--noheader", "--me", states, f"--name={unit_name(root)}", "--format=%A"]
+    return next(iter(_run_tool(words, "say what waits").split()), "")
+
+
+def requeue() -> str:
+    """Put the Slurm job that this supervisor is back into the queue; why not, empty when it is done."""
+    if REQUEUES not in os.environ:
+        return "it is no batch job of ours"
+    try:
+        _run_tool(["scontrol", "requeue", os.environ.get("SLURM_JOB_ID", "")], "queue the job again")
+    except Refused as refused:
+        return refused.what
+    return ""
+
+
+def _run_tool(words: list[str], purpose: str) -> str:
+    """What the tool printed. Refused(SYSTEM) when it is missing, failed or hung."""
+    if shutil.which(words[0]) is None:
+        raise Refused(SYSTEM, f"{words[0]} is not on this box", "choose another way to detach, for instance setsid")
+    try:
+        # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused(SYSTEM, f"{words[0]} gave no answer within {READY_WITHIN_S:g} s") from error
+    if done.returncode != 0:
+        raise Refused(SYSTEM, f"{words[0]} could not {purpose}: {done.stderr.strip()[:300]}")
+    return done.stdout
 
 
 def _start_by_fork(argv: list[str], log: str) -> None:

@@ -18,6 +18,7 @@ from .refusal import (
     DISK,
     DURABLE_FAILED,
     ENVIRONMENT,
+    HELD,
     INTERPRETER,
     PREEMPTED,
     TRAINER_FAILED,
@@ -193,7 +194,7 @@ def failed_wrapper(attempt: AttemptFacts) -> int:
 
 def heals_by_itself(attempt: AttemptFacts) -> bool:
     """Whether a plain ``start`` may try it again: its world failed (files, interpreter, disk, copy), not its work."""
-    return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DISK, DURABLE_FAILED)
+    return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DISK, HELD, DURABLE_FAILED)
 
 
 def next_step(cells: list[CellFacts], orders: Orders) -> Step:

@@ -21,15 +21,26 @@ def try_lock(path: str) -> int | None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if flock_now(descriptor):
+            return descriptor
     except OSError as error:
         os.close(descriptor)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return None
         raise Refused(
             SYSTEM, f"{path} cannot be locked: {error.strerror}", "put the tenant root on a local disk"
         ) from error
-    return descriptor
+    os.close(descriptor)
+    return None
+
+
+def flock_now(descriptor: int) -> bool:
+    """Whether the file is locked by us now; False when another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def is_held(path: str) -> bool:

@@ -16,7 +16,20 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, locks, process, records, run_record
+from . import (
+    attempt,
+    cgroup,
+    diary,
+    failure_class,
+    gates,
+    gpu,
+    gpu_locks,
+    judge,
+    locks,
+    process,
+    records,
+    run_record,
+)
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -24,6 +37,8 @@ LOG_CAP = 64 * 1024 * 1024
 HEARTBEAT_S = 30.0
 TICK_S = 1.0
 LEFTOVER_GRACE_S = 5.0
+# The supervisor found them free a moment ago; only another root may have been faster.
+GPUS_WITHIN_S = 3.0
 EXIT_WRITE_LIMIT_S = 120.0
 RESERVE_BYTES = 32 * 1024
 LOG_TAIL = 64 * 1024
@@ -97,6 +112,7 @@ class Shim:
         self._started_uptime_s = gpu.uptime_s()
         self._root = layout.root
         self._oom_before = cgroup.oom_kills()
+        self._gpus: list[int] = []
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run the trainer to its end. ``ready`` is called once the attempt can be found by others."""
@@ -105,6 +121,7 @@ class Shim:
         try:
             return self._run(ready)
         finally:
+            gpu_locks.release(self._gpus)
             os.close(lock)
 
     def _run(self, ready: Callable[[], None]) -> int:
@@ -136,6 +153,7 @@ class Shim:
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
+        self._take_gpus()
         self._make_reserve()
         gate_read, gate_write = os.pipe()
         fault_read, fault_write = os.pipe()
@@ -153,6 +171,10 @@ class Shim:
             # Without the byte, the child sees the end of the pipe and leaves before it becomes the trainer.
             os.close(gate_write)
         self._check_started(fault_read, argv)
+
+    def _take_gpus(self) -> None:
+        if self.run["gpu"]["required"]:
+            self._gpus = gpu_locks.acquire(gpu_locks.cards(self.run, gpu.read()), GPUS_WITHIN_S)
 
     def _make_reserve(self) -> None:
         """Blocks and inodes kept back for the exit record: a trainer that fills the disk is just what must be told."""

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Iterator
 
-from . import artifacts, attempt, fence, gates, judge, process, progress, records, run_record, survey
+from . import artifacts, attempt, fence, gates, judge, process, progress, queue, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .refusal import DISK
 
@@ -53,6 +53,7 @@ def _telling(problems: list[str]) -> Iterator[None]:
 def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) -> dict[str, Any]:
     run = found.runs[run_id]
     cells = [_cell(layout, run, cell) for cell in found.cells if cell.run_id == run_id]
+    ended = queue.of(found.verdicts(run_id), supervised)
     state = judge.run_state([cell["state"] for cell in cells])
     blocked_by: list[str] = []
     if state in (judge.QUEUED, judge.PREEMPTED_STATE) and not supervised and found.orders.may_run(run_id):
@@ -64,6 +65,7 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
         "state": judge.BLOCKED if blocked_by else state,
         "blocked_by": blocked_by,
         "exit": DISK if blocked_by else None,
+        "queue": ended.as_dict(),
         "stopped": run_id in found.orders.stopped,
         "cells": cells,
     }

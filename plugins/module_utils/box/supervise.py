@@ -18,14 +18,17 @@ from typing import Any, Callable, Iterator
 
 from . import (
     attempt,
+    detach,
     diary,
     finish,
     gates,
     gpu,
+    gpu_locks,
     judge,
     locks,
     preemption,
     process,
+    queue,
     records,
     run_record,
     shim,
@@ -123,21 +126,40 @@ class Supervisor:
                 unfit = gpu.unfit(run["gpu"])
                 if unfit:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unfit)}", INTERPRETER)
+                if self._waits_for_gpus(run):
+                    return _WITHHELD, 0
                 if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
                     return self._leave(f"{step.run_id}/{step.cell} keeps saying that it was preempted", 0)
                 if self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:
                     return self._leave(f"{step.run_id}/{step.cell} could not be started: the disk is full", DISK)
             return step, 0
 
+    def _waits_for_gpus(self, run: dict[str, Any]) -> bool:
+        """Whether another root on this machine uses a card that the run needs; said once, and shown meanwhile."""
+        taken = gpu_locks.held(gpu_locks.cards(run, gpu.read())) if run["gpu"]["required"] else []
+        why = f"{run['run_id']} waits: another run on this machine uses GPU {', '.join(taken)}" if taken else ""
+        if why != self._record.get("why", ""):
+            self._beat(why=why)
+            self._say(why or f"{run['run_id']} has its GPUs")
+        return bool(taken)
+
     def _leave(self, why: str, code: int) -> tuple[None, int]:
         """Give the lock back while the box lock is held: a start right after this finds it free and all runs listed."""
         self._say(f"ends: {why}")
+        self._say_queues()
         with contextlib.suppress(OSError):
             self._beat(stopped_at=records.utc_now(), why=why)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         return None, code
+
+    def _say_queues(self) -> None:
+        """The last line of each run in the log: whoever reads it finds how its queue ended."""
+        with contextlib.suppress(records.RecordError):
+            found = survey.survey(self.layout)
+            for run_id in found.runs:
+                self._say(f"{run_id}: {queue.of(found.verdicts(run_id), supervised=False).words()}")
 
     @contextlib.contextmanager
     def _box_lock(self) -> Iterator[None]:
@@ -236,7 +258,17 @@ class Supervisor:
         grace = max([found.runs[cell.run_id]["grace_s"] for cell in live], default=0.0)
         stopping.stop_all([survey.paths_of(self.layout, cell) for cell in live], grace, "the supervisor was stopped")
         self._leave("asked to stop", 0)
+        self._queue_again()
         return 0
+
+    def _queue_again(self) -> None:
+        """A batch system that ends the job of a supervisor with work left takes it back, and runs it again."""
+        found = survey.survey(self.layout)
+        waiting = [run_id for run_id in found.runs if queue.of(found.verdicts(run_id), supervised=False).waiting]
+        if not any(found.orders.may_run(run_id) for run_id in waiting):
+            return
+        why_not = detach.requeue()
+        self._say(f"not queued again: {why_not}" if why_not else "the batch system has taken the job back")
 
     # --- preemption -------------------------------------------------------------------------------------------
 

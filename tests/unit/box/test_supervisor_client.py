@@ -111,7 +111,15 @@ def test_the_program_of_the_box_itself_is_preferred(tmp_path: Path) -> None:
 
 def params(**changes: Any) -> dict[str, Any]:
     known = {"tenant_root": "/nonexistent", "pyz": None, "run": None, "run_id": "r", "epoch": None, "state": "status"}
-    return {**known, "grace_s": None, "stop_live": False, "retry_failed": False, "detach": "setsid", **changes}
+    return {
+        **known,
+        "grace_s": None,
+        "stop_live": False,
+        "retry_failed": False,
+        "detach": "setsid",
+        "detach_options": [],
+        **changes,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How a queue ends, and two projects on one machine that want the same GPU."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu_locks
+from supervised_box import SupervisedBox, supervised_box, wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[SupervisedBox]:
+    with supervised_box(tmp_path) as made:
+        yield made
+
+
+CELLS = [{"id": "c1", "args": [], "seed": 1}, {"id": "c2", "args": ["--exit-code", "2"], "seed": 2}]
+
+
+def test_a_queue_with_a_failed_cell_has_failed_and_says_which(box: SupervisedBox) -> None:
+    box.register(cells=CELLS)
+    box.verb("start")
+    box.await_no_daemon()
+    queue = box.run()["queue"]
+    assert queue == {"end": "QUEUE_FAILED", "done": ["c1"], "failed": ["c2"], "waiting": []}
+    assert "digits: QUEUE_FAILED 1 of 2 done, 1 failed, 0 waiting; failed: c2" in box.log()
+
+
+def test_a_queue_that_was_stopped_is_aborted_and_goes_on_later(box: SupervisedBox) -> None:
+    box.register_held(cells=[{"id": name, "args": [], "seed": 1} for name in ("c1", "c2")])
+    box.verb("start")
+    box.await_trainer()
+    assert box.run()["queue"]["end"] == ""
+    box.verb("stop")
+    box.await_no_daemon()
+    assert box.run()["queue"] == {"end": "QUEUE_ABORTED", "done": [], "failed": [], "waiting": ["c1", "c2"]}
+    assert "QUEUE_ABORTED 0 of 2 done" in box.log()
+    box.verb("start")
+    box.release()
+    box.release()
+    box.await_state("done")
+    assert box.run()["queue"]["end"] == "QUEUE_OK"
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The UUID of the one card that nvidia-smi reports."""
+    name = f"GPU-{uuid.uuid4()}"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    query = f"echo '0, {name}, NVIDIA GeForce RTX 4090, 24564, 5, 570.86'"
+    script = f'#!/bin/sh\ncase "$*" in *memory.used*) {query} ;; *) exit 2 ;; esac\n'
+    (folder / "nvidia-smi").write_text(script)
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return name
+
+
+def test_two_projects_on_one_machine_take_turns_on_a_card(box: SupervisedBox, card: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with supervised_box(other) as second:
+        wanted = {"gpu": {"required": True, "count": 1}}
+        box.register_held(**wanted)
+        box.verb("start")
+        box.await_trainer()
+        assert gpu_locks.held([card]) == [card]
+        second.register(**wanted)
+        second.verb("start")
+        wait_for("the second one to wait", lambda: f"another run on this machine uses GPU {card}" in second.log())
+        assert second.layout.attempt_numbers("digits", "c1") == []
+        box.release()
+        box.await_state("done")
+        second.await_state("done")
+        assert gpu_locks.held([card]) == []
+    assert second.log().count("waits: another run") == 1, "said once"
