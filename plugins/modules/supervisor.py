@@ -155,6 +155,8 @@ supervisor:
           V(failed), V(preempted) or V(blocked)) and its cells.
         - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) or
           V(none)), C(step), C(steps), C(loss), C(rate), C(eta_s), C(resumed_from_step), C(last_checkpoint), C(exit).
+        - Its C(queue) names every cell once under C(done), C(failed) or C(waiting). C(end) is C(QUEUE_OK),
+          C(QUEUE_FAILED), C(QUEUE_ABORTED) when cells wait and nobody works on them, or empty while it goes on.
       type: list
       elements: dict
     disk:
