@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
     start.add_argument("--retry-failed", action="store_true", help="try failed cells again")
+    start.add_argument("--launch-file", help="the launch of a run of several boxes, - for stdin")
     _add(verbs, "resume-all", "what the box runs at each start: obeys seal, hold and stops")
     _add(verbs, "status", "everything, computed now").add_argument("--run")
     stop = _add(verbs, "stop", "stop a run, or all, until a start or a reboot")
@@ -113,7 +114,8 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
     if options.verb == "register":
         return control.register(layout, caller, _read_json(options.run_file))
     if options.verb == "start":
-        wanted = control.StartOptions(options.run, options.detach, options.retry_failed)
+        brought = _read_json(options.launch_file) if options.launch_file else None
+        wanted = control.StartOptions(options.run, options.detach, options.retry_failed, brought)
         return control.start(layout, caller, wanted)
     if options.verb == "resume-all":
         return control.resume_all(layout, caller)
@@ -153,9 +155,9 @@ def _read_json(path: str) -> object:
         with open(path, "rb") as stream:
             return json.loads(stream.read().decode("utf-8"))
     except OSError as error:
-        raise Refused(USAGE, f"cannot read the run record {path}: {error.strerror}") from error
+        raise Refused(USAGE, f"cannot read the record {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise Refused(USAGE, f"the run record {path} is not JSON ({error})") from error
+        raise Refused(USAGE, f"the record {path} is not JSON ({error})") from error
 
 
 def _print(answer: dict[str, Any], code: int) -> int:

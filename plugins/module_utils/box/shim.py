@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, locks, process, records, run_record
+from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, launch, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -95,7 +95,7 @@ class Shim:
         self._pid = 0
         self._started = time.monotonic()
         self._started_uptime_s = gpu.uptime_s()
-        self._root = layout.root
+        self._root, self._layout = layout.root, layout
         self._oom_before = cgroup.oom_kills()
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -130,10 +130,11 @@ class Shim:
     # --- start ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        argv = run_record.trainer_argv(self.run, self.cell)
+        argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
+        environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
         self._make_reserve()
@@ -279,6 +280,7 @@ class Shim:
             xids=tuple(xid.code for xid in gpu.xids(self._started_uptime_s) or ()),
             log_tail=_tail(self.paths.log),
             fatal_xids=gpu.FATAL_XIDS,
+            together=bool(self.run["nodes"]),
         )
 
     def _end_leftovers(self, grace_s: float) -> None:
