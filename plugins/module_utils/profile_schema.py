@@ -151,6 +151,7 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "platform_shared_fs": _yes_no_unknown("several boxes see one file system"),
+        "platform_private_network": _yes_no_unknown("boxes reach each other on every port, without a NAT between them"),
         "platform_inode_cap": {
             "type": ["integer", "null"],
             "minimum": 1,

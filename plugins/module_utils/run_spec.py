@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import delivery
+from . import delivery, rendezvous
 from .box import records
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
@@ -34,6 +34,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "resources": ((dict,), {}),
     "candidates": ((list,), []),
     "parts": ((list,), []),
+    "nodes": ((dict,), {}),
     "inputs": ((list,), []),
     "requirements": ((str,), ""),
     "secrets": ((list,), []),
@@ -78,6 +79,7 @@ class _Reader:
         whole["artifacts"] = self._artifacts(whole["artifacts"])
         whole["inputs"] = [self._input(index, entry) for index, entry in enumerate(whole["inputs"])]
         whole["parts"] = self._parts(whole["parts"])
+        whole["nodes"] = self._nodes(whole)
         whole["workdir"] = self._workdir(whole["workdir"])
         if whole["tracker"] not in TRACKERS:
             self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
@@ -155,6 +157,14 @@ class _Reader:
             if name in parts[:index]:
                 self.refuse(("parts", index), f"{name!r} is listed twice among the parts")
         return list(parts)
+
+    def _nodes(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """How the parts train as one; empty for boxes that share a run and nothing else."""
+        try:
+            return dict(rendezvous.normalise(spec["nodes"], spec["parts"], spec["cells"], spec["command"]))
+        except rendezvous.BadNodes as error:
+            self.refuse(error.where, str(error))
+            raise
 
     def _workdir(self, workdir: str) -> str:
         if workdir in ("", "."):
@@ -242,6 +252,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "cells": spec["cells"],
         "artifacts": spec["artifacts"],
         "parts": spec["parts"],
+        "nodes": spec["nodes"],
         "checkpoint": spec["checkpoint"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},

@@ -240,7 +240,9 @@ class Task:
             # One word, because argparse takes a leading dash for an option of its own.
             options.append(f"--detach-option={word}")
         options += ["--retry-failed"] if self._params["retry_failed"] else []
-        self._note(self._client.call("start", *options, check=check))
+        launch = self._params.get("launch")
+        options += ["--launch-file", "-"] if launch else []
+        self._note(self._client.call("start", *options, check=check, stdin=json.dumps(launch) if launch else ""))
         waits = self._after.get("supervisor") == "pending"
         if check or waits or self._params["detach"] == "none" or not self._params["live_within_s"]:
             return None

@@ -45,6 +45,11 @@ options:
   run_id:
     description: The run that is meant, by default the one in O(run), else all runs.
     type: str
+  launch:
+    description:
+      - With O(state=started), the word that a run of several boxes may start, as M(tenant.gpu.node_group) renders it.
+      - Without one such a run is not started, also not by a reboot. O(state=stopped) takes it back.
+    type: dict
   epoch:
     description: Epoch of the lease that is held. The box refuses an epoch lower than the highest one it has seen.
     type: int
@@ -153,6 +158,8 @@ supervisor:
       description:
         - Every run, or O(run_id) alone, with its C(state) (V(queued), V(running), V(verifying), V(copying), V(done),
           V(failed), V(preempted) or V(blocked)) and its cells.
+        - A run of several boxes that may not start before M(tenant.gpu.node_group) has judged all of them has
+          C(awaits_launch).
         - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) or
           V(none)), C(step), C(steps), C(loss), C(rate), C(eta_s), C(resumed_from_step), C(last_checkpoint), C(exit).
         - Its C(queue) names every cell once under C(done), C(failed) or C(waiting). C(end) is C(QUEUE_OK),
@@ -203,6 +210,7 @@ def define_module() -> AnsibleModule:
             "state": {"type": "str", "choices": list(STATES), "default": "status"},
             "run": {"type": "dict"},
             "run_id": {"type": "str"},
+            "launch": {"type": "dict"},
             "epoch": {"type": "int"},
             "grace_s": {"type": "float"},
             "stop_live": {"type": "bool", "default": False},

@@ -93,13 +93,14 @@ def exit_facts(record: dict[str, Any]) -> judge.ExitFacts | None:
     wrapper, child = record.get("wrapper"), record.get("child")
     if not isinstance(wrapper, int) or not (child is None or isinstance(child, int)):
         return None
-    failure = record.get("failure")
+    failure, seconds = record.get("failure"), record.get("seconds")
     return judge.ExitFacts(
         wrapper,
         child,
         str(record.get("cause", "exit")),
         bool(record.get("stop_asked")),
         str(failure.get("class", "")) if isinstance(failure, dict) else "",
+        float(seconds) if isinstance(seconds, (int, float)) else 0.0,
     )
 
 
@@ -157,6 +158,7 @@ def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forg
         highest=max(numbers, default=0),
         retries=run["retries"]["max"],
         forgiven=forgiven,
+        wait_s=float(run["nodes"].get("wait_s", 0)),
     )
 
 

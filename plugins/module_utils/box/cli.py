@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
         "--detach-option", action="append", default=[], metavar="WORD", help="for tmux, systemd-run or sbatch"
     )
     start.add_argument("--retry-failed", action="store_true", help="try failed cells again")
+    start.add_argument("--launch-file", help="the launch of a run of several boxes, - for stdin")
     _add(verbs, "resume-all", "what the box runs at each start: obeys seal, hold and stops")
     _add(verbs, "status", "everything, computed now").add_argument("--run")
     stop = _add(verbs, "stop", "stop a run, or all, until a start or a reboot")
@@ -114,7 +115,9 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
     if options.verb == "register":
         return control.register(layout, caller, _read_json(options.run_file))
     if options.verb == "start":
-        wanted = control.StartOptions(options.run, options.detach, options.retry_failed, tuple(options.detach_option))
+        brought = _read_json(options.launch_file) if options.launch_file else None
+        words = tuple(options.detach_option)
+        wanted = control.StartOptions(options.run, options.detach, options.retry_failed, words, brought)
         return control.start(layout, caller, wanted)
     if options.verb == "resume-all":
         return control.resume_all(layout, caller)
@@ -154,9 +157,9 @@ def _read_json(path: str) -> object:
         with open(path, "rb") as stream:
             return json.loads(stream.read().decode("utf-8"))
     except OSError as error:
-        raise Refused(USAGE, f"cannot read the run record {path}: {error.strerror}") from error
+        raise Refused(USAGE, f"cannot read the record {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise Refused(USAGE, f"the run record {path} is not JSON ({error})") from error
+        raise Refused(USAGE, f"the record {path} is not JSON ({error})") from error
 
 
 def _print(answer: dict[str, Any], code: int) -> int:

@@ -21,6 +21,7 @@ from . import (
     gates,
     index,
     judge,
+    launch,
     locks,
     process,
     records,
@@ -148,6 +149,7 @@ class StartOptions:
     method: str = "setsid"
     retry_failed: bool = False
     detach_options: tuple[str, ...] = ()
+    launch: object = None
 
 
 def start(layout: Layout, caller: Caller, options: StartOptions) -> dict[str, Any]:
@@ -163,7 +165,26 @@ def start(layout: Layout, caller: Caller, options: StartOptions) -> dict[str, An
         if options.run_id is not None and options.run_id not in found.runs:
             raise Refused(USAGE, f"run {options.run_id!r} is not registered on this box", "deploy it first")
         wanted = _wanted_by_start(found, options)
-        return _go_on(layout, caller, found, wanted, options)
+        launches = _launched_by_start(layout, caller, found, options)
+        return _go_on(layout, caller, found, wanted, options, launches)
+
+
+def _launched_by_start(
+    layout: Layout, caller: Caller, found: survey.Survey, options: StartOptions
+) -> dict[str, dict[str, Any] | None]:
+    """The launch that this start brings, written before anything is started by it."""
+    run_id = options.run_id or ""
+    if options.launch is None:
+        if run_id and found.runs[run_id]["nodes"] and run_id not in found.launches:
+            raise Refused(USAGE, f"run {run_id} works on several boxes and was not launched", launch.ASK_TRAIN)
+        return {}
+    if not run_id:
+        raise Refused(USAGE, "a launch is for one run: name it")
+    wanted = launch.check(options.launch, found.runs[run_id])
+    launch.refuse_while_live(found.launches.get(run_id), wanted, bool(found.live(run_id)))
+    if found.launches.get(run_id) != wanted and not caller.check:
+        launch.write(layout, wanted)
+    return {run_id: wanted}
 
 
 def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
@@ -195,7 +216,12 @@ def _wanted_by_start(found: survey.Survey, options: StartOptions) -> dict[str, A
 
 
 def _go_on(
-    layout: Layout, caller: Caller, found: survey.Survey, wanted: dict[str, Any], options: StartOptions
+    layout: Layout,
+    caller: Caller,
+    found: survey.Survey,
+    wanted: dict[str, Any],
+    options: StartOptions,
+    launches: dict[str, dict[str, Any] | None] | None = None,
 ) -> dict[str, Any]:
     """Write what is wanted, and start the supervisor if there is something to do and none lives or waits to."""
     daemon = _daemon_lives(layout, caller)
@@ -205,7 +231,7 @@ def _go_on(
         before["supervisor"] = detach.PENDING
     if wanted != found.wanted and not caller.check:
         desired.write(layout, wanted)
-    planned = survey.survey(layout, wanted)
+    planned = survey.survey(layout, wanted, launches)
     step = planned.next_step()
     starts = step.kind != judge.NOTHING and not daemon and not waits and options.method != "none"
     if starts and step.kind == judge.RUN:
@@ -268,6 +294,7 @@ def _halt(
         if run_id is not None and run_id not in found.runs:
             raise Refused(USAGE, f"run {run_id!r} is not registered on this box")
         wanted = _wanted_by_halt(found, run_id, hold, stop_live)
+        withdrawn = _withdrawn_by_halt(layout, caller, found, run_id, stop_live)
         before = survey.posture(found, survey.read_daemon(layout)["alive"])
         if wanted != found.wanted and not caller.check:
             desired.write(layout, wanted)
@@ -276,10 +303,21 @@ def _halt(
     if live and not caller.check:
         _stop_live(layout, found, live, grace_s)
         _settle_if_unsupervised(layout, caller)
-    planned = survey.posture(survey.survey(layout, wanted), before["supervisor"] == "running")
+    planned = survey.posture(survey.survey(layout, wanted, withdrawn), before["supervisor"] == "running")
     still = [name for name in before["live"] if not stop_live or (run_id and not name.startswith(f"{run_id}/"))]
     after = dict(planned, live=still, supervisor=before["supervisor"])
     return outcome(before, after, stopped_cells=[f"{cell.run_id}/{cell.cell}" for cell in live])
+
+
+def _withdrawn_by_halt(
+    layout: Layout, caller: Caller, found: survey.Survey, run_id: str | None, stop_live: bool
+) -> dict[str, dict[str, Any] | None]:
+    """A stop takes the launch back: the boxes of a run start together, which only the train playbook can see to."""
+    chosen = [name for name in found.launches if run_id in (None, name)] if stop_live else []
+    for name in chosen:
+        if not caller.check:
+            launch.write(layout, found.launches[name], withdrawn=True)
+    return dict.fromkeys(chosen)
 
 
 def _wanted_by_halt(found: survey.Survey, run_id: str | None, hold: bool, stop_live: bool) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from . import peers
+
 DISK_FULL = "disk_full"
 HOST_MEMORY = "host_memory"
 GPU_MEMORY = "gpu_memory"
@@ -18,7 +20,12 @@ GPU_FAULT = "gpu_fault"
 TRANSIENT = "transient"
 KILLED = "killed"
 CODE = "code"
-CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, CODE)
+# Of a run over several boxes: another box went away, or did not come. No failure of this one, so gone on with like
+# after a reboot, within limits that :mod:`judge` knows.
+PEER_LOST = "peer_lost"
+PEERS_ABSENT = "peers_absent"
+OF_PEERS = (PEER_LOST, PEERS_ABSENT)
+CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, CODE, *OF_PEERS)
 # Chance made these, so chance may unmake them. The others need another disk, another box or another program.
 AGAIN = (TRANSIENT, KILLED)
 ADVICE = {
@@ -28,6 +35,8 @@ ADVICE = {
     GPU_FAULT: "the card or its host is broken: go on with another box",
     TRANSIENT: "tried again",
     KILLED: "tried again",
+    PEER_LOST: "another box of the run went away; this one waits for it and goes on with it",
+    PEERS_ABSENT: "the other boxes did not come: look at them, then train on all of them again",
     CODE: "mend the program or its configuration, then deploy and start again",
 }
 
@@ -58,6 +67,7 @@ class Evidence:
 
     ``oom_kills``: how many processes the kernel killed for memory meanwhile; None where it does not say.
     ``xids``: codes that the driver logged meanwhile. ``log_tail``: the end of the trainer's output.
+    ``together``: other boxes train with this one.
     """
 
     child: int
@@ -66,6 +76,7 @@ class Evidence:
     xids: tuple[int, ...] = ()
     log_tail: str = ""
     fatal_xids: frozenset[int] = field(default_factory=frozenset)
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class Failure:
 
     @property
     def again(self) -> bool:
-        return self.name in AGAIN
+        return self.name in AGAIN or self.name in OF_PEERS
 
     def as_dict(self) -> dict[str, object]:
         return {"class": self.name, "evidence": self.evidence, "again": self.again, "advice": ADVICE[self.name]}
@@ -85,7 +96,11 @@ def classify(seen: Evidence) -> Failure | None:
     """The class of a failed trainer; None when it did not fail."""
     if seen.child == 0:
         return None
-    return _by_counters(seen) or _by_words(seen.log_tail) or _by_exit(seen.child)
+    words = _by_words(seen.log_tail)
+    if words is None or words.name == TRANSIENT:
+        # A connection that broke has a better name where it led to another box of the run.
+        words = (_by_peers(seen) if seen.together else None) or words
+    return _by_counters(seen) or words or _by_exit(_ended_with(seen))
 
 
 def _by_counters(seen: Evidence) -> Failure | None:
@@ -110,6 +125,19 @@ def _by_words(log_tail: str) -> Failure | None:
         if hits:
             return Failure(name, f"its output says: {hits[-1][:200]}")
     return None
+
+
+def _by_peers(seen: Evidence) -> Failure | None:
+    lost, absent = peers.lost(seen.log_tail), peers.absent(seen.log_tail)
+    if lost:
+        return Failure(PEER_LOST, f"another box went away: {lost[:200]}")
+    return Failure(PEERS_ABSENT, f"the other boxes did not come: {absent[:200]}") if absent else None
+
+
+def _ended_with(seen: Evidence) -> int:
+    """torchrun hides the signal that ended its worker behind an exit code of its own."""
+    reported = peers.reported_exit(seen.log_tail) if seen.child > 0 else None
+    return reported if reported is not None and reported < 0 else seen.child
 
 
 def _by_exit(child: int) -> Failure:

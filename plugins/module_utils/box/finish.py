@@ -8,7 +8,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, process, progress, records, run_record
+from . import artifacts, attempt, durable, judge, launch, process, progress, records, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -31,7 +31,8 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     try:
         if not proven:
             _demand_completeness(paths)
-        found, skipped = artifacts.collect(paths.output, run["artifacts"], run_record.is_part(run))
+        lax = launch.may_lack_artifacts(layout, run)
+        found, skipped = artifacts.collect(paths.output, run["artifacts"], run_record.is_part(run), lax)
         roster = [dict(each, path=f"{paths.relative}/out/{each['path']}") for each in found] + _records_of(paths)
         attempt.write_status(paths, keys, state=judge.COPYING)
         copied = durable.copy_artifacts(layout, run, paths, roster)

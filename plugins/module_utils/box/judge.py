@@ -4,7 +4,8 @@
 
 Attempts of another spec are no part of a judgement, except that their numbers are taken. The retry rule: a code error
 is never retried by itself; what chance has made (a death by signal, a connection that broke) is, up to ``retries``; a
-stop on request and the death of a whole box are no failures and are always continued.
+stop on request and the death of a whole box are no failures and are always continued. So is the death of another box of
+the same run, but a box waits no longer than ``wait_s`` in all for the others to come back.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ QUEUED, RUNNING, VERIFYING, COPYING = "queued", "running", "verifying", "copying
 DONE, FAILED, PREEMPTED_STATE, BLOCKED = "done", "failed", "preempted", "blocked"
 STATES = (QUEUED, RUNNING, VERIFYING, COPYING, DONE, FAILED, PREEMPTED_STATE, BLOCKED)
 FRUITLESS_LIMIT = 5
+# An attempt that worked this long with the other boxes was worth it, also where another box keeps the checkpoints.
+WORTH_IT_S = 600.0
+# torch's store tries again to connect when its time is over, so a wait may last some times as long as it should.
+MOST_OF_A_WAIT = 4.0
 RUN, FINISH, WATCH, NOTHING = "run", "finish", "watch", "nothing"
 
 
@@ -36,7 +41,8 @@ class ExitFacts:
     """How a trainer ended. ``child`` is its exit code, negative for a signal, None when nobody saw it.
 
     ``cause``: ``exit`` (seen by the shim), ``lost`` (trainer and shim died under a living supervisor),
-    ``interrupted`` (everything died at once: the box stopped). ``failure`` is its failure class.
+    ``interrupted`` (everything died at once: the box stopped). ``failure`` is its failure class, ``seconds`` how long
+    it lasted.
     """
 
     wrapper: int
@@ -44,6 +50,12 @@ class ExitFacts:
     cause: str = "exit"
     stop_asked: bool = False
     failure: str = ""
+    seconds: float = 0.0
+
+    @property
+    def by_peers(self) -> bool:
+        """Ended because another box of the run did."""
+        return not self.stop_asked and self.failure in failure_class.OF_PEERS
 
     @property
     def by_chance(self) -> bool:
@@ -72,7 +84,10 @@ class AttemptFacts:
 
 @dataclass(frozen=True)
 class CellFacts:
-    """All attempts of a cell for its current spec, ascending; ``highest`` counts those of other specs too."""
+    """All attempts of a cell for its current spec, ascending; ``highest`` counts those of other specs too.
+
+    ``wait_s``: how long it may wait for the other boxes of its run.
+    """
 
     run_id: str
     cell: str
@@ -80,6 +95,7 @@ class CellFacts:
     highest: int = 0
     retries: int = 1
     forgiven: int = 0
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -179,10 +195,35 @@ def _judge_artifacts(cell: CellFacts, last: AttemptFacts, wrapper: int) -> Verdi
 def _judge_failure(cell: CellFacts, last: AttemptFacts, ended: ExitFacts) -> Verdict:
     if last.number <= cell.forgiven:
         return Verdict(QUEUED, RUN, cell.highest + 1)
+    if ended.by_peers:
+        patience = _out_of_patience(cell)
+        return Verdict(FAILED, NOTHING, last.number, patience) if patience else _with_peers(cell, last)
     chances = sum(1 for each in cell.attempts if each.number > cell.forgiven and each.exit and each.exit.by_chance)
     if ended.by_chance and chances <= cell.retries:
         return Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, f"{last.why}; it is tried again")
     return Verdict(FAILED, NOTHING, last.number, last.why)
+
+
+def _with_peers(cell: CellFacts, last: AttemptFacts) -> Verdict:
+    return Verdict(PREEMPTED_STATE, RUN, cell.highest + 1, f"{last.why}; it waits for the others")
+
+
+def _out_of_patience(cell: CellFacts) -> str:
+    """Why a box stops waiting for the others; empty while it goes on."""
+    waited, short = 0.0, 0
+    for each in reversed(cell.attempts):
+        if each.number <= cell.forgiven or each.exit is None or not each.exit.by_peers:
+            break
+        absent = each.exit.failure == failure_class.PEERS_ABSENT
+        # Whoever lasted longer than anybody waits has met the others, whatever its last words are.
+        longest = cell.wait_s * MOST_OF_A_WAIT if absent else max(WORTH_IT_S, cell.wait_s)
+        if each.saved or each.exit.seconds > longest:
+            break
+        waited += each.exit.seconds if absent else 0.0
+        short += 0 if absent else 1
+    if waited >= cell.wait_s:
+        return f"the other boxes of the run did not come within {cell.wait_s:.0f} s"
+    return f"{short} times in a row the boxes met and parted at once" if short >= FRUITLESS_LIMIT else ""
 
 
 def failed_wrapper(attempt: AttemptFacts) -> int:
@@ -193,7 +234,9 @@ def failed_wrapper(attempt: AttemptFacts) -> int:
 
 
 def heals_by_itself(attempt: AttemptFacts) -> bool:
-    """Whether a plain ``start`` may try it again: its world failed (files, interpreter, disk, copy), not its work."""
+    """Whether a plain ``start`` may try it again: its world failed (files, disk, copy, other boxes), not its work."""
+    if attempt.exit is not None and attempt.exit.by_peers:
+        return True
     return failed_wrapper(attempt) in (ENVIRONMENT, INTERPRETER, DISK, HELD, DURABLE_FAILED)
 
 

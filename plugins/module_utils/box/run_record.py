@@ -21,7 +21,7 @@ DURABLE_KINDS = ("mount", "object", "pull", "none")
 DEFAULT_GRACE_S = 30.0
 DEFAULT_RETRIES = 1
 DEFAULT_STALL_S = 1800.0
-_RESERVED_CELLS = ("manifest.json", "run.json", "secrets.env", "requirements.txt")
+_RESERVED_CELLS = ("manifest.json", "run.json", "launch.json", "secrets.env", "requirements.txt")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -45,12 +45,13 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
         _demand(isinstance(run.get(key), str) and _SHA256.match(run[key]), key, "64 hexadecimal digits")
     for key in ("python", "workdir"):
         _demand(isinstance(run.get(key), str) and os.path.isabs(run[key]), key, "an absolute path")
-    _demand(_is_argv(run.get("command")) and run["command"], "command", "a list of texts, the program first")
+    _demand(is_argv(run.get("command")) and run["command"], "command", "a list of texts, the program first")
     run["env"] = _environment(run.get("env") or {})
     run["env_file"] = run.get("env_file") or ""
     _demand(not run["env_file"] or os.path.isabs(run["env_file"]), "env_file", "an absolute path or empty")
     run["cells"] = _cells(run.get("cells"))
     run["parts"] = [check_name("box", name) for name in _list("parts", run.get("parts") or [])]
+    run["nodes"] = _nodes(_mapping("nodes", run.get("nodes")), run)
     run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
@@ -69,12 +70,20 @@ def _cells(value: object) -> list[dict[str, Any]]:
     known: set[str] = set()
     whole = []
     for cell in cells:
-        _demand(isinstance(cell, dict) and _is_argv(cell.get("args") or []), "cells", "a list of {id, args, seed}")
+        _demand(isinstance(cell, dict) and is_argv(cell.get("args") or []), "cells", "a list of {id, args, seed}")
         name = check_name("cell", cell.get("id"))
         _demand(name not in known and name not in _RESERVED_CELLS, "cells", f"a list without {name!r} (twice or taken)")
         known.add(name)
         whole.append({"id": name, "args": list(cell.get("args") or []), "seed": cell.get("seed") or 0})
     return whole
+
+
+def _nodes(value: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """Empty, or how many boxes train as one; the launch says the rest."""
+    if value:
+        _demand(_is_count(value.get("count")) and value["count"] >= 2, "nodes", "with a count from 2")
+        _demand(value["count"] == len(run["parts"]) and len(run["cells"]) == 1, "nodes", "for its parts and one cell")
+    return value
 
 
 def _artifact(entry: object) -> dict[str, Any]:
@@ -148,7 +157,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_argv(value: object) -> bool:
+def is_argv(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) and "\0" not in item for item in value)
 
 

@@ -25,6 +25,7 @@ from . import (
     gpu,
     gpu_locks,
     judge,
+    launch,
     locks,
     process,
     records,
@@ -110,7 +111,7 @@ class Shim:
         self._pid = 0
         self._started = time.monotonic()
         self._started_uptime_s = gpu.uptime_s()
-        self._root = layout.root
+        self._root, self._layout = layout.root, layout
         self._oom_before = cgroup.oom_kills()
         self._gpus: list[int] = []
 
@@ -147,10 +148,11 @@ class Shim:
     # --- start ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        argv = run_record.trainer_argv(self.run, self.cell)
+        argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
+        environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
         self._take_gpus()
@@ -301,6 +303,7 @@ class Shim:
             xids=tuple(xid.code for xid in gpu.xids(self._started_uptime_s) or ()),
             log_tail=_tail(self.paths.log),
             fatal_xids=gpu.FATAL_XIDS,
+            together=bool(self.run["nodes"]),
         )
 
     def _end_leftovers(self, grace_s: float) -> None:

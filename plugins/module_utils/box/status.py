@@ -67,6 +67,7 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
         "exit": DISK if blocked_by else None,
         "queue": ended.as_dict(),
         "stopped": run_id in found.orders.stopped,
+        "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import attempt, desired, index, judge, locks, process, records, run_record
+from . import attempt, desired, index, judge, launch, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 
 
@@ -21,6 +21,7 @@ class Survey:
     wanted: dict[str, Any]
     orders: judge.Orders
     problems: tuple[str, ...]
+    launches: dict[str, dict[str, Any]]
 
     def next_step(self) -> judge.Step:
         return judge.next_step(list(self.cells), self.orders)
@@ -38,10 +39,12 @@ class Survey:
         ]
 
 
-def survey(layout: Layout, wanted: dict[str, Any] | None = None) -> Survey:
+def survey(
+    layout: Layout, wanted: dict[str, Any] | None = None, launches: dict[str, dict[str, Any] | None] | None = None
+) -> Survey:
     """Look at everything below the root. A run whose record is damaged is a problem, not an end.
 
-    :param wanted: judge as if people had asked for this instead.
+    :param wanted: judge as if people had asked for this instead. :param launches: likewise, for the runs named in it.
     :raises RecordError: the index itself cannot be trusted.
     """
     known = index.read(layout)
@@ -58,7 +61,14 @@ def survey(layout: Layout, wanted: dict[str, Any] | None = None) -> Survey:
         for run_id, run in runs.items()
         for cell in run["cells"]
     ]
-    return Survey(known, runs, tuple(cells), wanted, desired.orders(layout, wanted), tuple(problems))
+    found = {run_id: launch.read(layout, run) for run_id, run in runs.items() if run["nodes"]}
+    found.update({run_id: one for run_id, one in (launches or {}).items() if run_id in found})
+    orders = desired.orders(layout, wanted)
+    # What several boxes do together waits for the word that all of them may start.
+    waiting = frozenset(run_id for run_id, one in found.items() if one is None)
+    orders = judge.Orders(orders.desired, orders.sealed, orders.stopped | waiting)
+    known_launches = {run_id: one for run_id, one in found.items() if one is not None}
+    return Survey(known, runs, tuple(cells), wanted, orders, tuple(problems), known_launches)
 
 
 def paths_of(layout: Layout, cell: judge.CellFacts) -> AttemptPaths:
@@ -79,7 +89,10 @@ def read_daemon(layout: Layout) -> dict[str, Any]:
 
 def posture(found: Survey, daemon_alive: bool) -> dict[str, Any]:
     """What a command may change, small enough for a diff."""
+    together = any(run["nodes"] for run in found.runs.values())
+    launched = {run_id: records.digest(one)[:12] for run_id, one in found.launches.items()}
     return {
+        **({"launched": launched} if together else {}),
         "desired": found.orders.desired,
         "sealed": found.orders.sealed,
         "stopped": sorted(found.orders.stopped),

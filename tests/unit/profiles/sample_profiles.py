@@ -50,6 +50,7 @@ BASE: dict[str, Any] = {
     "platform_tensorboard_logdir": "",
     "platform_spot": {"available": False, "grace_s": None, "signal": ""},
     "platform_shared_fs": False,
+    "platform_private_network": None,
     "platform_inode_cap": None,
     "platform_free_egress": True,
     "platform_china_mirrors": False,
@@ -75,6 +76,7 @@ SAMPLES = [
     profile(
         "runpod",
         driver="runpod",
+        private_network=False,
         data_dir="/workspace",
         spot={"available": True, "grace_s": 5, "signal": "SIGTERM"},
         endpoint_stable=False,
@@ -132,6 +134,7 @@ SAMPLES = [
     profile(
         "slurm",
         kind="slurm",
+        private_network=True,
         ssh_user="",
         detach="sbatch",
         data_dir="/scratch/kim/project",
@@ -145,6 +148,7 @@ SAMPLES = [
     profile(
         "kubernetes",
         kind="kubernetes",
+        private_network=True,
         ssh_user="",
         detach="k8s-job",
         data_dir="/checkpoints/work",
@@ -160,6 +164,7 @@ SAMPLES = [
     profile(
         "matpool",
         data_dir="/root",
+        private_network=False,
         durable_kind="mount",
         durable_path="/mnt",
         china_mirrors=True,
@@ -173,6 +178,7 @@ SAMPLES = [
     profile(
         "gpushare",
         data_dir="/hy-tmp",
+        private_network=False,
         durable_kind="mount",
         durable_path="/hy-netdisk",
         proxy_hook="http://turbo.gpushare.com:30000",
