@@ -3,10 +3,10 @@
 """What the supervisor and its shim take from a box whose trainer waits, and how fast one cell follows another.
 
 The real program in its own processes: processor time from /proc/<pid>/stat over a watch (``SUPERVISOR_WATCH_S``),
-memory from smaps_rollup after a cell has been finished, when all that a supervisor ever loads is loaded; *divided* means
-that a page which several processes map counts in parts. The trainers of the second part are /bin/sh, which writes the
-time when it starts and when it ends: between the two lie the exit record, verification, done record, survey, gates and a
-new shim.
+memory from smaps_rollup after a cell has been finished, when all that a supervisor ever loads is loaded; *divided*
+means that a page which several processes map counts in parts. The trainers of the second part are /bin/sh, which writes
+the time when it starts and when it ends: between the two lie the exit record, verification, done record, survey, gates
+and a new shim.
 """
 
 from __future__ import annotations

@@ -96,6 +96,30 @@ def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> N
     assert names(tmp_path) == ["step-0000000000.pt", "step-0000000001.pt"]
 
 
+def test_a_write_that_takes_too_long_holds_the_training_at_the_end_of_the_interval(tmp_path: Path, disk: Disk) -> None:
+    """On a clock of steps, three of them an interval: the save begins after two, and may cost no more than these three."""
+    checkpoints = Checkpointer({"model": model_of(1.0)}, directory=str(tmp_path), longest_interval_s=3.0, environ={})
+    checkpoints.cadence._clock = lambda: float(checkpoints.step)
+    checkpoints.cadence.begin(save_s=1.0, write_s=0.1)
+
+    def train() -> None:
+        while checkpoints.step < 9:
+            checkpoints.after_step()
+
+    training = threading.Thread(target=train)
+    training.start()
+    assert disk.reached.wait(WAIT_S)
+    training.join(0.3)
+    assert training.is_alive()
+    assert names(tmp_path) == []
+    assert checkpoints.step == 3, "it went on, with more than an interval at risk"
+    disk.go.set()
+    training.join(WAIT_S)
+    checkpoints.wait()
+    assert checkpoints.step == 9
+    assert names(tmp_path)[-1] in ("step-0000000008.pt", "step-0000000009.pt")
+
+
 CALLS: dict[str, Callable[[Checkpointer], object]] = {
     "after_step": lambda checkpoints: checkpoints.after_step(),
     "save": lambda checkpoints: checkpoints.save(),
