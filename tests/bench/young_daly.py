@@ -5,8 +5,8 @@
 A run lives ten or more mean times between losses. Losses come independently; after one, a box is rented anew and the
 work since the last save is done again. Every interval meets the same losses, so that chance is the same for all.
 
-- *ours*: the very ``Cadence`` and ``Losses`` that a training uses, on the simulated clock, after a guess of the mean, and
-  one of the cost until the first save has shown it (off by up to three either way).
+- *ours*: the very ``Cadence`` and ``Losses`` that a training uses, on the simulated clock, after a guess of the mean,
+  and one of the cost until the first save has shown it (off by up to three either way).
 - *best fixed*: found by search over fixed intervals, knowing the losses of all runs.
 - *static*: Young's sqrt(2 mu C) with the same guess, never changed, and with the cost known from the start.
 
@@ -216,8 +216,8 @@ _simulated: list[Pair] = []
 def details() -> str:
     """Every pair, with the standard error of the paired difference: what is chance and what is not."""
     lines = [
-        "Every pair of a cost and a guess: time of ours over the best fixed interval's; and how much more time than ours",
-        "the static formula takes, with the standard error of the paired difference.",
+        "Every pair of a cost and a guess: time of ours over the best fixed interval's; and how much more time than",
+        "ours the static formula takes, with the standard error of the paired difference.",
         "",
         "| C/mu | " + " | ".join(f"guess {guess:.2f} mu" for guess in GUESSES) + " |",
         "|---|" + "---|" * len(GUESSES),

@@ -957,7 +957,7 @@ class Cadence:
 
     @property
     def _lead_s(self) -> float:
-        """How long before the end of the interval a save has to begin: the write, in whole steps behind which it goes."""
+        """How long before the end of the interval a save has to begin: the write, in whole steps it goes behind."""
         if not self.step_s:
             return self.LEAD * self.write_s
         return math.ceil(self.LEAD * self.write_s / self.step_s) * self.step_s

@@ -97,7 +97,7 @@ def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> N
 
 
 def test_a_write_that_takes_too_long_holds_the_training_at_the_end_of_the_interval(tmp_path: Path, disk: Disk) -> None:
-    """On a clock of steps, three of them an interval: the save begins after two, and may cost no more than these three."""
+    """On a clock of steps, three of them an interval: the save begins after two, and may cost no more than three."""
     checkpoints = Checkpointer({"model": model_of(1.0)}, directory=str(tmp_path), longest_interval_s=3.0, environ={})
     checkpoints.cadence._clock = lambda: float(checkpoints.step)
     checkpoints.cadence.begin(save_s=1.0, write_s=0.1)
