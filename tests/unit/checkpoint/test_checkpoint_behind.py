@@ -96,6 +96,26 @@ def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> N
     assert names(tmp_path) == ["step-0000000000.pt", "step-0000000001.pt"]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_copy_is_whole_however_many_threads_make_it(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(tenant_checkpoint, "_MOVED_AT_ONCE", 1000)
+    monkeypatch.setattr(tenant_checkpoint, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    movers: set[str] = set()
+    began = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (movers.add(self.name), began(self))[1])
+    state = {f"t{number}": torch.randn(number * 777 + 1) for number in range(8)}
+    copier = HostCopy()
+    for _again in range(2):
+        copied = copier.take(state)
+        copier.ready()
+        assert all(torch.equal(copied[name], state[name]) for name in state)
+        assert all(copied[name].data_ptr() != state[name].data_ptr() for name in state)
+        for tensor in state.values():
+            tensor.add_(1.0)
+    assert bool(movers) == (threads > 1)
+
+
 def test_a_write_that_takes_too_long_holds_the_training_at_the_end_of_the_interval(tmp_path: Path, disk: Disk) -> None:
     """On a clock of steps, three of them an interval: the save begins after two, and may cost no more than three."""
     checkpoints = Checkpointer({"model": model_of(1.0)}, directory=str(tmp_path), longest_interval_s=3.0, environ={})
