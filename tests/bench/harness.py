@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 Action = Callable[[], object]
 
@@ -20,6 +21,8 @@ Action = Callable[[], object]
 @dataclass(frozen=True)
 class Row:
     """``ours`` and ``theirs`` are seconds of each round, in order; ``limit`` is the ratio that must not be passed."""
+
+    HEAD: ClassVar = "| what | ratio, median of rounds | bar | median seconds, ours / theirs |\n|---|---|---|---|\n"
 
     name: str
     ours: tuple[float, ...]
@@ -39,6 +42,26 @@ class Row:
         wanted = "-" if self.limit is None else f"≤ {self.limit:g}{'' if self.met else ' (**not met**)'}"
         seconds = f"{statistics.median(self.ours):.2f} s / {statistics.median(self.theirs):.2f} s"
         return f"| {self.name} | {self.ratio:.2f} × | {wanted} | {seconds} |"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value whose bar is a value too, where there is nothing to compare with."""
+
+    HEAD: ClassVar = "| what | figure | bar |\n|---|---|---|\n"
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.limit is None or self.value <= self.limit
+
+    def markdown(self) -> str:
+        wanted = "-" if self.limit is None else f"≤ {self.limit:g} {self.unit}{'' if self.met else ' (**not met**)'}"
+        return f"| {self.name} | {self.value:.3g} {self.unit} | {wanted} |"
 
 
 def compare(
@@ -73,6 +96,6 @@ def machine() -> str:
     return f"{os.cpu_count()} {platform.machine()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def table(rows: list[Row]) -> str:
-    head = "| what | ratio, median of rounds | bar | median seconds, ours / theirs |\n|---|---|---|---|\n"
-    return head + "\n".join(row.markdown() for row in rows) + "\n"
+def table(rows: list[Row] | list[Figure]) -> str:
+    """Rows of one kind as a table."""
+    return rows[0].HEAD + "\n".join(row.markdown() for row in rows) + "\n"

@@ -45,6 +45,7 @@ def main(wanted: list[str]) -> int:
         rows = bench.rows()
         head = f"## {bench.TITLE} (`make bench BENCH={topic}`)\n\n{machine()}, {time.strftime('%B %Y')}.\n\n"
         text = head + (table(rows) if rows else bench.text())
+        text += "\n" + bench.details() if hasattr(bench, "details") else ""
         print(text, flush=True)
         PAGE.write_text(put_section(PAGE.read_text(encoding="utf-8"), topic, text), encoding="utf-8")
         missed += sum(not row.met for row in rows)

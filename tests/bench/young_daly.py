@@ -5,9 +5,10 @@
 A run lives ten or more mean times between losses. Losses come independently; after one, a box is rented anew and the
 work since the last save is done again. Every interval meets the same losses, so that chance is the same for all.
 
-- *ours*: the very ``Cadence`` and ``Losses`` that a training uses, on the simulated clock, after a guess of the mean.
+- *ours*: the very ``Cadence`` and ``Losses`` that a training uses, on the simulated clock, after a guess of the mean,
+  and one of the cost until the first save has shown it (off by up to three either way).
 - *best fixed*: found by search over fixed intervals, knowing the losses of all runs.
-- *static*: Young's sqrt(2 mu C) with the same guess, never changed.
+- *static*: Young's sqrt(2 mu C) with the same guess, never changed, and with the cost known from the start.
 
 Seconds in the table are simulated ones for an hour of work, means over all runs.
 """
@@ -37,7 +38,7 @@ RESTART_S = 300.0
 LIFE = 10.0  # a run's work in mean times between losses: it lives longer than that
 COSTS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2)  # C / mu
 GUESSES = (1 / 3, 0.58, 1.0, 1.73, 3.0)  # guess / mu
-RUNS = int(os.environ.get("YOUNG_DALY_RUNS", "350"))  # for each of the 30 pairs: 10,500
+RUNS = int(os.environ.get("YOUNG_DALY_RUNS", "1000"))  # for each of the 30 pairs: 30,000
 STEPS_IN_MU = 2000
 FIRST_SEED = 20_261_121
 
@@ -48,6 +49,7 @@ class Run:
     def __init__(self, seed: int, save_s: float) -> None:
         self.save_s = save_s
         self._chance = random.Random(seed)
+        self.expected_s = save_s * 3.0 ** self._chance.uniform(-1.0, 1.0)
         self._ages: list[float] = []
 
     def ages(self) -> Iterator[float]:
@@ -64,7 +66,7 @@ class Run:
         for age in self.ages():
             box, end = boxes(clock), clock + age
             while True:
-                stretch = min(box.stretch_s(), work_s - done)
+                stretch = min(box.stretch_s(work_s - done), work_s - done)
                 if clock + stretch + self.save_s > end:
                     break
                 clock += stretch + self.save_s
@@ -80,8 +82,8 @@ class Run:
 class Box:
     """What a policy does on one box."""
 
-    def stretch_s(self) -> float:
-        """Seconds of work until the next save."""
+    def stretch_s(self, left_s: float) -> float:
+        """Seconds of work until the next save, with ``left_s`` to do."""
         raise NotImplementedError
 
     def saved(self, clock: float) -> None: ...
@@ -93,7 +95,7 @@ class Fixed(Box):
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
 
-    def stretch_s(self) -> float:
+    def stretch_s(self, left_s: float) -> float:
         return self._interval_s
 
 
@@ -102,10 +104,11 @@ class Ours(Box):
 
     STEP_S = MU_S / STEPS_IN_MU
 
-    def __init__(self, guess_s: float, save_s: float) -> None:
+    def __init__(self, guess_s: float, save_s: float, expected_s: float) -> None:
         self._now, self._save_s = 0.0, save_s
         self.losses = helper.Losses(guess_s)
         self.cadence = helper.Cadence(self.losses, clock=lambda: self._now)
+        self.cadence.expected_s = expected_s
         self._started = self._exposed_before = 0.0
         self._cost: float | None = None
 
@@ -116,17 +119,18 @@ class Ours(Box):
         self.cadence.step_s = self.STEP_S
         return self
 
-    def stretch_s(self) -> float:
+    def stretch_s(self, left_s: float) -> float:
         """Steps until the cadence says that a save is due. It is asked where the answer may change, not at each."""
+        left = round(left_s / self.STEP_S)
         self._look(self._now)
-        steps = 1
+        steps, begun = 1, self.cadence._last_save
         while True:
-            begun = self.cadence._last_save
+            self.cadence.left_steps = left - steps
             self._look(begun + steps * self.STEP_S)
-            if self.cadence.due:
+            if self.cadence.due or steps >= left:
                 return steps * self.STEP_S
             # Time without a loss moves the interval on, by less than itself: this comes to its end.
-            steps = max(steps + 1, math.floor(self.cadence.interval_s / self.STEP_S))
+            steps = min(left, max(steps + 1, math.floor(self.cadence.interval_s / self.STEP_S)))
 
     def _look(self, clock: float) -> None:
         self._now = clock
@@ -166,20 +170,21 @@ def simulate(cost: float, guess: float, runs: list[Run], fixed: tuple[float, flo
     work_s, save_s = LIFE * MU_S, cost * MU_S
     ours, static = [], []
     for run in runs:
-        training = Ours(guess * MU_S, save_s)
+        training = Ours(guess * MU_S, save_s, run.expected_s)
         ours.append(run.seconds(work_s, training.start))
         box = Fixed(helper.young_daly(guess * MU_S, save_s))
         static.append(run.seconds(work_s, lambda _clock, box=box: box))
-    gains = [other / own - 1.0 for own, other in zip(ours, static, strict=True)]
+    mean = statistics.fmean(ours)
+    gains = [(other - own) / mean for own, other in zip(ours, static, strict=True)]
     scale = 3600.0 / work_s
     return Pair(
         cost,
         guess,
-        statistics.fmean(ours) * scale,
+        mean * scale,
         statistics.fmean(static) * scale,
         fixed[0] * scale,
         fixed[1],
-        statistics.fmean(static) / statistics.fmean(ours) - 1.0,
+        statistics.fmean(gains),
         statistics.stdev(gains) / math.sqrt(len(gains)),
     )
 
@@ -198,15 +203,37 @@ def best_fixed(cost: float, runs: list[Run]) -> tuple[float, float]:
 def simulate_all(runs_each: int = RUNS) -> list[Pair]:
     pairs = []
     for number, cost in enumerate(COSTS):
-        runs = [Run(FIRST_SEED + 10_000 * number + seed, cost * MU_S) for seed in range(runs_each * len(GUESSES))]
-        for index, guess in enumerate(GUESSES):
-            own = runs[index * runs_each : (index + 1) * runs_each]
-            pairs.append(simulate(cost, guess, own, best_fixed(cost, own)))
+        # The same losses for every guess: what differs between two of them is the guess.
+        runs = [Run(FIRST_SEED + 10_000 * number + seed, cost * MU_S) for seed in range(runs_each)]
+        fixed = best_fixed(cost, runs)
+        pairs += [simulate(cost, guess, runs, fixed) for guess in GUESSES]
     return pairs
 
 
+_simulated: list[Pair] = []
+
+
+def details() -> str:
+    """Every pair, with the standard error of the paired difference: what is chance and what is not."""
+    lines = [
+        "Every pair of a cost and a guess: time of ours over the best fixed interval's; and how much more time than",
+        "ours the static formula takes, with the standard error of the paired difference.",
+        "",
+        "| C/mu | " + " | ".join(f"guess {guess:.2f} mu" for guess in GUESSES) + " |",
+        "|---|" + "---|" * len(GUESSES),
+    ]
+    for cost in COSTS:
+        own = [pair for pair in _simulated if pair.cost == cost]
+        cells = [
+            f"{pair.ours / pair.fixed:.4f}; {100 * pair.better_than_static_by:+.2f} ± {100 * pair.error_of_that:.2f} %"
+            for pair in own
+        ]
+        lines.append(f"| {cost:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def rows() -> list[Row]:
-    pairs = simulate_all()
+    pairs = _simulated[:] = simulate_all()
     PICTURE.write_text(picture(pairs), encoding="utf-8")
     found = []
     for cost in COSTS:

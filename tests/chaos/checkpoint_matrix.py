@@ -9,7 +9,9 @@ others are killed by the same rule as ours. Every training is forked from one pr
 ranks one of them is killed, each in turn, and the rest after it, as torchrun does. Said of each way to save:
 
 - *resumable*: started again with the same command it ends, and it goes on from the save before the last at worst
-- *lost*: the most steps that had to be done again; a save is made at every second
+- *lost*: the most steps that had to be done again
+- *interval*: the most that may be: for ours what the cadence says, whose clock counts steps here, so that a save begins
+  at every second; for the others, which hold the training while they save, these two steps
 - *diverged*: ended without an error and with other weights
 """
 
@@ -32,7 +34,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 HELPER = HERE.parents[1] / "roles" / "deploy" / "files"
-STEPS, EVERY = 7, 2
+STEPS, EVERY, INTERVAL = 7, 2, 3.0
 LIMIT_S = 120
 
 
@@ -85,19 +87,22 @@ def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool 
         model = wrap(model, sharded)
     torch.manual_seed(10 + rank)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    checkpoints = Checkpointer(
-        {"model": model, "optimizer": optimizer}, directory=str(folder), environ={"TENANT_MU_S": "1e12"}
-    )
-    checkpoints.cadence.begin(1.0)
+
+    class Telling(Checkpointer):
+        def save(self, wait: bool = False) -> str:
+            path: str = super().save(wait)
+            tell(saved=self.step)
+            return path
+
+    objects = {"model": model, "optimizer": optimizer}
+    checkpoints = Telling(objects, directory=str(folder), environ={"TENANT_MU_S": "1e12"}, longest_interval_s=INTERVAL)
+    checkpoints.cadence._clock = lambda: float(checkpoints.step)
     tell(resumed=checkpoints.load_latest())
-    checkpoints.cadence.begin(1.0)
+    checkpoints.cadence.begin(save_s=1.0, write_s=0.1)
     while checkpoints.step < STEPS:
         train_step(model, optimizer)
         checkpoints.after_step()
-        if checkpoints.step % EVERY == 0:
-            checkpoints.save()
-            tell(saved=checkpoints.step)
-        tell(step=checkpoints.step)
+        tell(step=checkpoints.step, interval=checkpoints.cadence.interval_s)
     checkpoints.save(wait=True)
     tell(weights=local_weights(model))
 
@@ -272,10 +277,12 @@ def judge(cell: Path, calm: Path, world: int, ended: bool) -> dict[str, Any]:
     resumed = (second.get("resumed") or [0])[0]
     # A save that has returned may still be on its way to the disk; the one before it must be there.
     promised = saved[-2] if len(saved) > 1 else 0
+    interval = max(first.get("interval", [float(EVERY)]))
     same = all(told(cell, 2, rank).get("weights") == told(calm, 1, rank).get("weights") for rank in range(world))
     return {
         "resumable": ended and resumed >= promised,
         "lost": max(0, done - resumed),
+        "interval": interval,
         "diverged": ended and not same,
         "why": "" if ended else (cell / "err2").read_text().strip().splitlines()[-1:],
     }
@@ -307,6 +314,8 @@ def matrix(way: str, world: int, stride: int, scratch: Path, offset: int = 0) ->
         "kills": len(verdicts),
         "resumable": sum(verdict["resumable"] for verdict in verdicts),
         "lost": max((verdict["lost"] for verdict in verdicts), default=0),
+        "interval": max((verdict["interval"] for verdict in verdicts), default=0),
+        "lost_more": sum(verdict["lost"] > verdict["interval"] for verdict in verdicts),
         "diverged": sum(verdict["diverged"] for verdict in verdicts),
         "whys": sorted(whys)[:6],
     }

@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-def test_a_rank_killed_in_mid_save_costs_no_more_than_the_save_under_way(tmp_path: Path) -> None:
+def test_a_rank_killed_in_mid_save_costs_no_more_than_an_interval(tmp_path: Path) -> None:
     program = [sys.executable, HERE / "checkpoint_matrix.py", "replicated:2", "sharded:2", "--stride", STRIDE]
     done = subprocess.run([*program, "--offset", "29"], capture_output=True, text=True, check=False, timeout=3600)
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def test_a_rank_killed_in_mid_save_costs_no_more_than_the_save_under_way(tmp_pat
         assert line["kills"] >= 1, line
         assert line["resumable"] == line["kills"], line
         assert line["diverged"] == 0, line
-        assert line["lost"] <= 3, line
+        assert line["lost_more"] == 0, line
 
 
 def torchrun(processes: int, out: Path) -> str:

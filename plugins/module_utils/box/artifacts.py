@@ -11,7 +11,7 @@ import stat
 from typing import Any, Iterator
 
 from . import sharded
-from .names import UnsafeName, check_relative_path
+from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
 from .structure import SHARDED_LOADERS, check_structure
 
@@ -138,11 +138,6 @@ def _literal_start(pattern: str) -> str:
 def _is_linked(folder: str, start: str) -> bool:
     parts = start.split("/") if start else []
     return any(os.path.islink(os.path.join(folder, *parts[: number + 1])) for number in range(len(parts)))
-
-
-def is_temporary(path: str) -> bool:
-    """Names that savers use until a file is whole."""
-    return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))
 
 
 def matches(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:

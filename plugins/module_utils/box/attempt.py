@@ -8,8 +8,9 @@ import contextlib
 import os
 from typing import Any
 
-from . import artifacts, judge, locks, process, records, run_record
+from . import judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
+from .names import is_temporary
 
 ATTEMPT_VARIABLE = "TENANT_ATTEMPT"
 
@@ -137,7 +138,7 @@ def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
 def _has_checkpoint(paths: AttemptPaths) -> bool:
     """Whether anything whole lies in the checkpoint folder; savers rename whole files into place."""
     try:
-        return any(not artifacts.is_temporary(name) for name in os.listdir(paths.checkpoints))
+        return any(not is_temporary(name) for name in os.listdir(paths.checkpoints))
     except OSError:
         return False
 

@@ -1,17 +1,20 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The command line of the supervisor: ``python supervisor.pyz --root ROOT VERB``. JSON on stdout, whatever happens."""
+"""The command line of the supervisor: ``python supervisor.pyz --root ROOT VERB``. JSON on stdout, whatever happens.
+
+Each verb loads only what it needs: a zip holds no compiled code, so every start compiles what it loads, and what a shim
+loads stays in memory as long as its trainer lives.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
 import sys
 from typing import Any, NoReturn
 
-from . import control, detach, diary, manifest, process, records, seal, shim, status, supervise
+from . import detach, diary, process, records
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
@@ -92,8 +95,12 @@ def main(argv: list[str], program: list[str]) -> int:
             raise Refused(USAGE, f"--root must be an absolute path, not {options.root!r}")
         layout = Layout(options.root)
         if options.verb == "daemon":
+            from . import supervise
+
             return supervise.main(layout, program, options.ready_fd)
         if options.verb == "shim":
+            from . import shim
+
             return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd)
         answer = _answer(layout, options, program)
     except Refused as refused:
@@ -111,6 +118,24 @@ def main(argv: list[str], program: list[str]) -> int:
 
 
 def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
+    if options.verb == "version":
+        return version(program)
+    if options.verb in ("status", "log"):
+        return _look(layout, options)
+    return _act(layout, options, program)
+
+
+def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
+    from . import status
+
+    if options.verb == "log":
+        return status.log_tail(layout, options.run, options.cell, options.tail)
+    return status.status(layout, options.run)
+
+
+def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
+    from . import control, manifest, seal
+
     caller = control.Caller(tuple(program), options.epoch, options.check)
     if options.verb == "register":
         return control.register(layout, caller, _read_json(options.run_file))
@@ -129,17 +154,13 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
         return seal.seal(layout, caller, options.stop, options.grace_s)
     if options.verb == "unseal":
         return seal.unseal(layout, caller)
-    if options.verb == "manifest":
-        return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
-    if options.verb == "log":
-        return status.log_tail(layout, options.run, options.cell, options.tail)
-    if options.verb == "status":
-        return status.status(layout, options.run)
-    return version(program)
+    return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
 
 
 def version(program: list[str]) -> dict[str, Any]:
     """Hash of the program file, the Python it runs on, and the schema major it speaks."""
+    import platform
+
     path = program[-1]
     return {
         "program": path,

@@ -17,7 +17,6 @@ from . import (
     desired,
     detach,
     fence,
-    finish,
     gates,
     index,
     judge,
@@ -363,6 +362,8 @@ def settled(layout: Layout, caller: Caller, within_s: float = SETTLE_WITHIN_S) -
                 if step.kind != judge.FINISH:
                     break
                 run = found.runs[step.run_id]
+                from . import finish  # as in supervise
+
                 finish.finish(layout, run, run_record.cell_of(run, step.cell), step.number)
             if found.live():
                 raise Refused(LIVE, "a cell came to life meanwhile", "repeat the command")

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import artifacts, attempt, policy, records, run_record
 from .layout import Layout
+from .names import is_temporary
 
 # The largest ones are named, the totals cover all.
 MOST_LISTED = 200
@@ -86,7 +87,7 @@ class _Judge:
         chosen = self._policy.why_left(inner, role or "other")
         if chosen and (role or chosen.startswith("harvest_exclude")):
             return chosen
-        if artifacts.is_temporary(inner):
+        if is_temporary(inner):
             return "its name is a temporary one"
         if not role:
             return "no artifact glob names it"

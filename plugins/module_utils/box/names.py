@@ -86,6 +86,11 @@ def _part_problem(part: str) -> str:
     return ""
 
 
+def is_temporary(path: str) -> bool:
+    """Names that savers use until a file is whole."""
+    return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))
+
+
 def inside(root: str, path: str) -> str:
     """The absolute path of ``root/path``; :class:`UnsafeName` if symlinks lead it out of ``root``."""
     check_relative_path(path)

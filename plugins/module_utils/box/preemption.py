@@ -12,13 +12,11 @@ none. Paths, headers and payloads as the providers document them:
 
 from __future__ import annotations
 
-import email.utils
 import json
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator
-from urllib.parse import urlsplit
 
 from . import records
 
@@ -65,6 +63,8 @@ class MetadataService:
     """Plain HTTP to the link-local address, never through a proxy: it answers only on this machine."""
 
     def __init__(self, url: str = METADATA_URL) -> None:
+        from urllib.parse import urlsplit  # as http.client below
+
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
 
@@ -165,6 +165,8 @@ def _kind(event: dict[str, Any]) -> str:
 
 def _not_before(event: dict[str, Any]) -> str:
     """``NotBefore`` is an HTTP date; empty once the event has begun."""
+    import email.utils  # as http.client above
+
     try:
         return records.utc_text(email.utils.parsedate_to_datetime(str(event.get("NotBefore"))))
     except (TypeError, ValueError, IndexError):

@@ -240,14 +240,13 @@ class Shim:
     def _watch(self) -> int:
         beat = time.monotonic()
         while True:
-            if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            if self._trainer_ended():
                 return self._end()
             received = signal.sigtimedwait(_SIGNALS, TICK_S)
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 self._ask_to_stop()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill_everything()
-            self._reap_orphans()
             rotate(self.paths.log)
             if time.monotonic() - beat >= HEARTBEAT_S:
                 beat = time.monotonic()
@@ -271,12 +270,16 @@ class Shim:
             os.killpg(self._pid, signal.SIGKILL)
         process.kill_all(attempt.members(self.paths))
 
-    def _reap_orphans(self) -> None:
-        """Collect descendants that became ours; the trainer itself is left for :meth:`_end`."""
-        for pid in _zombie_children():
-            if pid != self._pid:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+    def _trainer_ended(self) -> bool:
+        """Collect descendants that became ours and ended; the trainer itself is left for :meth:`_end`.
+
+        The kernel is asked, not /proc: a look at every process of the box each second is what a busy host cannot spare.
+        """
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if ended is None or ended.si_pid == self._pid:
+                return ended is not None
+            os.waitpid(ended.si_pid, 0)
 
     # --- end --------------------------------------------------------------------------------------------------
 
@@ -286,6 +289,7 @@ class Shim:
         clean = ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
         self._end_leftovers(LEFTOVER_GRACE_S if clean else 0.0)
         _pid, status = os.waitpid(self._pid, 0)
+        _collect_orphans()
         child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         failure = None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
         wrapper = wrapper_exit(child, self._stop_asked, failure)
@@ -311,7 +315,6 @@ class Shim:
         until = time.monotonic() + grace_s
         while attempt.members(self.paths) and time.monotonic() < until:
             signal.sigtimedwait({signal.SIGCHLD}, 0.2)
-            self._reap_orphans()
         process.kill_all(attempt.members(self.paths))
 
     def _why(self, child: int, wrapper: int, failure: failure_class.Failure | None) -> str:
@@ -375,17 +378,11 @@ def _tail(path: str) -> str:
         return ""
 
 
-def _zombie_children() -> list[int]:
-    """Children that have ended, seen without collecting them."""
-    found = []
-    for pid in process.pids():
-        with contextlib.suppress(OSError), open(
-            f"{process.PROC}/{pid}/stat", encoding="utf-8", errors="replace"
-        ) as stream:
-            stat = process.parse_stat(stream.read())
-            if stat is not None and stat.parent == os.getpid() and stat.state == "Z":
-                found.append(pid)
-    return found
+def _collect_orphans() -> None:
+    """Collect whatever has ended, so that a container whose first process collects nothing does not fill up."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _insist(write: Callable[[], object]) -> None:

@@ -20,7 +20,6 @@ from . import (
     attempt,
     detach,
     diary,
-    finish,
     gates,
     gpu,
     gpu_locks,
@@ -39,6 +38,8 @@ from .layout import AttemptPaths, Layout
 from .refusal import DISK, INTERPRETER, PREEMPTED
 
 TICK_S = 0.5
+# The end of a shim of our own is a signal; that of one which an earlier supervisor started is seen at the next tick.
+ADOPTED_TICK_S = 0.2
 HEARTBEAT_S = 30.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
@@ -245,6 +246,8 @@ class Supervisor:
         self._say(f"{step.run_id}/{paths.relative} ended: {ended if ended else 'nobody saw how'}")
 
     def _finish(self, step: judge.Step) -> None:
+        from . import finish  # with all that judges artifacts: megabytes that a watch does not need
+
         run = run_record.read_run(self.layout, step.run_id)
         watched = (step.run_id, step.cell, step.number) in self._watched
         outcome = finish.finish(self.layout, run, run_record.cell_of(run, step.cell), step.number, watched)
@@ -303,7 +306,7 @@ class Supervisor:
 
     def _pause(self) -> None:
         """Wait for a signal or one tick, then keep house."""
-        received = signal.sigtimedwait(_SIGNALS, TICK_S)
+        received = signal.sigtimedwait(_SIGNALS, TICK_S if self._shims else ADOPTED_TICK_S)
         if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
             self._stopping = True
         self._shims = [each for each in self._shims if each.poll() is None]

@@ -13,7 +13,6 @@ import functools
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Iterable, Iterator, NamedTuple
 
 STORED, DEFLATED = 0, 8
@@ -243,6 +242,8 @@ def check_members(window: Window, members: Iterable[Member], threads: int | None
     if wanted < 2 or total < _WORTH_THREADS:
         _compare(pieces, (_crc_of(window, *piece) for piece in pieces))
         return
+    from concurrent.futures import ThreadPoolExecutor  # only for large files: it brings logging along
+
     with ThreadPoolExecutor(wanted) as pool:
         _compare(pieces, pool.map(lambda piece: _crc_of(window, *piece), pieces))
 

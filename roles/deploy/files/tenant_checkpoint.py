@@ -57,6 +57,8 @@ DEFAULT_MU_S = 3 * 3600.0
 """Mean time between losses of a box that is assumed when nobody says better, in seconds."""
 DEFAULT_GRACE_S = 30.0
 """Seconds between SIGTERM and SIGKILL that are assumed when nobody says better."""
+COPY_BYTES_S, WRITE_BYTES_S = 2e9, 5e8
+"""How fast a state is copied to host memory, and written, as long as no save has been measured."""
 
 MANIFEST = "manifest.json"
 _ARCHIVE = re.compile(r"step-(?P<step>\d{10})\.pt\Z")
@@ -65,6 +67,7 @@ _OF_TRAINER = re.compile(r"checkpoint-(?P<step>\d+)\Z")
 _OF_LIGHTNING = re.compile(r"step-(?P<step>\d{10})\.ckpt\Z")
 _LEFTOVER = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json)\.tmp\Z")
 _PIECE = 1 << 20
+_MOVED_AT_ONCE, _WORTH_THREADS, _MOST_MOVERS = 16 << 20, 32 << 20, 8
 _MEMORY_FULL = ("allocate memory", "not enough memory", "out of memory")
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _log = logging.getLogger("tenant_checkpoint")
@@ -482,12 +485,15 @@ class HostCopy:
         self._free: dict[tuple[int, bool], list[Any]] = {}
         self._seen: dict[Any, tuple[Any, Any]] = {}
         self._streams: dict[Any, Any] = {}
+        self._moves: list[tuple[int, int, int]] = []
 
     def take(self, state: Any) -> Any:
         """``state`` with every tensor replaced by its copy."""
         self._free, self._used, self._seen, self._streams = self._used, {}, {}, {}
+        self._moves = []
         copied = _storable(state, self._tensor)
         self._free = {}
+        _move(self._moves, torch.get_num_threads())
         for device, side in self._streams.items():
             torch.cuda.current_stream(device).wait_stream(side)
         return copied
@@ -515,8 +521,7 @@ class HostCopy:
         if kind[1]:
             self._copy_from_device(space, storage)
         elif kind[0]:
-            # Several times as fast as Tensor.copy_, which reads every line of the target before it writes it.
-            ctypes.memmove(target.data_ptr(), storage.data_ptr(), kind[0])
+            self._moves += _pieces(target.data_ptr(), storage.data_ptr(), kind[0])
         return target
 
     def _copy_from_device(self, space: Any, storage: Any) -> None:
@@ -527,6 +532,38 @@ class HostCopy:
         with torch.cuda.stream(self._streams[device]):
             source = torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
             space.copy_(source, non_blocking=True)
+
+
+def _pieces(target: int, source: int, size: int) -> Iterator[tuple[int, int, int]]:
+    for start in range(0, size, _MOVED_AT_ONCE):
+        yield target + start, source + start, min(_MOVED_AT_ONCE, size - start)
+
+
+def _move(moves: list[tuple[int, int, int]], threads: int) -> None:
+    """Copy bytes between addresses, ``(target, source, size)``, on several threads where that is worth it.
+
+    memmove without Python's lock is several times as fast as Tensor.copy_, which reads every line of the target before
+    it writes it.
+    """
+    total = sum(size for _target, _source, size in moves)
+    threads = min(threads, _MOST_MOVERS, total // _WORTH_THREADS)
+    waiting = iter(moves)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                piece = next(waiting, None)
+            if piece is None:
+                return
+            ctypes.memmove(*piece)
+
+    others = [threading.Thread(target=work, name="tenant-checkpoint-copy") for _other in range(1, threads)]
+    for other in others:
+        other.start()
+    work()
+    for other in others:
+        other.join()
 
 
 def _is_plain(tensor: Any) -> bool:
@@ -819,17 +856,37 @@ def best_interval(mu_s: float, save_s: float) -> float:
     return share * mu_s
 
 
+def mean_behind_young(guess_s: float, save_s: float) -> float:
+    """The mean seconds between losses for which :func:`best_interval` is what Young's formula makes of ``guess_s``.
+
+    The root of ``1 - W * x = exp(-(W + C) * x)`` in ``x``, one over that mean, for Young's ``W``.
+    """
+    interval_s = young_daly(guess_s, save_s)
+    rate = min(1.0 / guess_s, 1.0 / interval_s) if save_s else 1.0 / guess_s
+    for _round in range(50 if save_s else 0):  # Newton, from the right, on a convex function
+        decay = math.exp(-(interval_s + save_s) * rate)
+        better = rate - (math.expm1(-(interval_s + save_s) * rate) + interval_s * rate) / (
+            interval_s - (interval_s + save_s) * decay
+        )
+        if not 0.0 < better < rate * (1.0 - 1e-12):
+            break
+        rate = better
+    return 1.0 / rate
+
+
 class Losses:
     """How often a box is lost: a guess, which is corrected by what has been seen.
 
     Losses come independently of each other, so the number seen in a time is Poisson and the rate has a gamma
     distribution. A guess of the mean time is off by a factor, up to three say, either way: of a rate with such an
-    error the mean is 1.21 over the guess and the variance of the logarithm 0.4, as of a gamma of shape 2.5. So the
-    guess weighs as much as 2.5 losses seen. Time without a loss counts too: the mean grows while the run lives.
+    error the mean is 1.21 over the guess and the variance of the logarithm 0.4, as of a gamma of shape 2.5. In use are
+    1.1 and 3, which lose least where the guess is nearly right and hardly more where it is not (make bench
+    BENCH=young_daly). So the guess weighs as much as three losses seen. Time without a loss counts too: the mean grows
+    while the run lives.
     """
 
-    GUESS_WEIGHT = 2.5
-    GUESS_RATE = (3.0 - 1.0 / 3.0) / (2.0 * math.log(3.0))
+    GUESS_WEIGHT = 3.0
+    GUESS_RATE = 1.1
 
     def __init__(self, guess_s: float):
         if not 0 < guess_s < math.inf:
@@ -841,44 +898,114 @@ class Losses:
     @property
     def mu_s(self) -> float:
         """Mean seconds between losses, as far as is known now: one over the expected rate."""
-        guessed_s = self.GUESS_WEIGHT * self.guess_s / self.GUESS_RATE
+        return self._corrected(self.guess_s)
+
+    def mean_s(self, save_s: float) -> float:
+        """The mean to choose an interval by. The guess is taken as Young's formula would take it, which for dear saves
+        gives longer intervals than the exact theory: so nothing is lost against that formula before there is evidence,
+        and with evidence the exact one takes over."""
+        return self._corrected(mean_behind_young(self.guess_s, save_s))
+
+    def _corrected(self, guess_s: float) -> float:
+        guessed_s = self.GUESS_WEIGHT * guess_s / self.GUESS_RATE
         return (guessed_s + self.exposed_s) / (self.GUESS_WEIGHT + self.seen)
 
 
 class Cadence:
-    """When to save next: after the best interval for the losses and for the cost of a save, as both are known by now.
+    """When to save next, so that least time is lost, for the losses and the cost of a save as both are known by now.
+
+    An interval is the most work that a loss may cost: it runs from the moment that one checkpoint holds to the moment
+    at which the next one is on the disk. So a save begins early enough for its write to end within the interval, and
+    where a write takes longer the training waits for it. It is rounded down to a whole step, never so short that
+    writes come without a pause, and what is left of a run is cut into equal ones, so that no save comes just before
+    the last.
 
     The cost is what a save takes from the training: the time for which the loop is held, and what the steps during the
-    write behind it take longer. The interval is rounded down to a whole step; it is never shorter than a write takes.
-    The first save is due after the first step: it measures the cost, and shows early whether saving works at all.
+    write behind it take longer. The first save is due after the first step: it measures the cost, and shows early
+    whether saving works at all. Only where the state is so large that this would be dear does it come later.
     """
+
+    LEAD = 1.25  # of what a write has taken so far: the next may take longer
+    FIRST_SHARE = 0.05  # of an interval: what a first save may cost that is made to measure
 
     def __init__(self, losses: Losses, longest_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
         if math.isnan(longest_s) or longest_s <= 0:
             raise ValueError(f"the longest interval ({longest_s}) is seconds above 0")
         self.losses, self.longest_s = losses, longest_s
         self.save_s: float | None = None
+        self.expected_s = 0.0
+        """What the first save will take, judged by the size of the state."""
+        self.left_steps: int | None = None
+        """Steps until the end of the run, if that is known."""
         self.write_s = 0.0
         self.step_s = 0.0
         self._clock = clock
         self._costs_seen = 0
         self._held_s = self._slower_s = 0.0
+        self._unwritten_s = 0.0
         self._last_save = self._last_step = clock()
 
     @property
     def interval_s(self) -> float:
-        if self.save_s is None:
+        cost_s = self.expected_s if self.save_s is None else self.save_s
+        mean_s = self.losses.mean_s(cost_s)
+        best_s = best_interval(mean_s, cost_s)
+        if self.save_s is None and cost_s <= self.FIRST_SHARE * best_s:
             return 0.0
-        return max(self.write_s, min(self.longest_s, best_interval(self.losses.mu_s, self.save_s)))
+        # Below twice the write, one would begin before the other has ended.
+        return max(2.0 * self._lead_s, self._evened(min(self.longest_s, best_s), mean_s, cost_s))
+
+    @property
+    def _lead_s(self) -> float:
+        """How long before the end of the interval a save has to begin: the write, in whole steps it goes behind."""
+        if not self.step_s:
+            return self.LEAD * self.write_s
+        return math.ceil(self.LEAD * self.write_s / self.step_s) * self.step_s
+
+    def _evened(self, interval_s: float, mean_s: float, cost_s: float) -> float:
+        """What is left of the run since the last save, in as many equal parts as lose least time."""
+        left_s = self._left_s()
+        if left_s is None or interval_s <= 0.0:
+            return interval_s
+        fewer = max(1, int(left_s / interval_s))
+        # Where a part of the longer kind is as good as lost, its expected time is more than a float can hold.
+        expected = [parts * math.expm1(min(500.0, (left_s / parts + cost_s) / mean_s)) for parts in (fewer, fewer + 1)]
+        parts = fewer if expected[0] <= expected[1] and left_s / fewer <= self.longest_s else fewer + 1
+        return left_s / parts
+
+    def _left_s(self) -> float | None:
+        if self.left_steps is None or self.left_steps < 0 or self.step_s <= 0.0:
+            return None
+        return self.left_steps * self.step_s + (self._clock() - self._last_save)
+
+    @property
+    def at_risk_s(self) -> float:
+        """Seconds of work that would have to be done again now: all since the newest checkpoint that is on the disk."""
+        return self._clock() - self._last_save + self._unwritten_s
 
     @property
     def due(self) -> bool:
-        """True if the interval would be over before the next step is done."""
-        return self.save_s is None or self._clock() - self._last_save + self.step_s > self.interval_s
+        """True if a save must begin now: after one more step its write might not end within the interval."""
+        interval_s = self.interval_s
+        if interval_s == 0.0:
+            return True
+        left_s = self._left_s()
+        # The end of the run is saved anyway, and nothing is trained while that is written.
+        lead_s = 0.0 if left_s is not None and left_s <= interval_s else self._lead_s
+        return self.at_risk_s + self.step_s + lead_s > interval_s
+
+    @property
+    def overdue(self) -> bool:
+        """True if a save is under way and one more step would put more than the interval at risk.
+
+        Steps vary a little: a tenth of one is no reason to hold the training.
+        """
+        return self._unwritten_s > 0.0 and self.at_risk_s + 0.9 * self.step_s > self.interval_s
 
     def begin(self, save_s: float | None = None, write_s: float = 0.0) -> None:
         """Start the clock, with what an earlier attempt has measured."""
         self.save_s, self.write_s = save_s, write_s
+        self._unwritten_s = 0.0
         self._last_save = self._last_step = self._clock()
 
     def step_done(self, busy: bool = False) -> None:
@@ -892,11 +1019,19 @@ class Cadence:
         self._last_step = now
 
     def held(self, seconds: float) -> None:
-        """Say that the loop has been held for ``seconds`` to save; the interval runs from now."""
+        """Say that the loop has been held for ``seconds`` to copy the state; the next interval runs from now."""
+        now = self._clock()
         self._held_s, self._slower_s = seconds, 0.0
-        self._last_save = self._clock()
+        self._unwritten_s += max(0.0, now - seconds - self._last_save)
+        self._last_save = now
         if self.save_s is None:
             self.save_s = seconds  # until it is known what the write has cost
+
+    def waited(self, seconds: float) -> None:
+        """Say that the loop has waited for the write to end: no work was put at risk meanwhile."""
+        self._held_s += seconds
+        self._last_save += seconds
+        self._last_step = self._clock()
 
     def written(self, seconds: float) -> None:
         """Say that the save is on the disk, ``seconds`` after the loop was let go."""
@@ -906,6 +1041,7 @@ class Cadence:
         self.save_s = cost if fresh else ((self.save_s or 0.0) + cost) / 2
         self.write_s = seconds if fresh else (self.write_s + seconds) / 2
         self._costs_seen += 1
+        self._unwritten_s = 0.0
 
     def numbers(self) -> dict[str, Any]:
         """The theory and the values in use, for people to look at."""
@@ -1099,7 +1235,7 @@ class Pace:
         due = False
         if self.ranks.rank == 0:
             self.attempts.alive()
-            due = self.cadence.due
+            due = not busy and self.cadence.due
         save, stop = self.ranks.any(wanted or due, self._stop.is_set)
         return save, stop
 
@@ -1458,14 +1594,25 @@ class Checkpointer:
         if not busy:
             self._behind.raise_failure()
         self._learn()
+        self._look_ahead()
         better = self._note_metric(metric)
         save, stop = self._pace.step_done(busy, better)
         if self.step % self._metrics_every == 0 or self.step == self.total_steps:
             self._write_metrics(loss, metric, values)
         if stop and not self._stopped:
             self._flush()
-        elif save:
+            return
+        if save:
             self.save()
+        if self._behind.busy and self._ranks.rank == 0 and self.cadence.overdue:
+            self._hold()
+
+    def _hold(self) -> None:
+        """Let the training wait for a write that takes too long: no loss shall cost more than an interval."""
+        begun = time.monotonic()
+        self._behind.wait()
+        self.cadence.waited(time.monotonic() - begun)
+        self._learn()
 
     def _note_metric(self, metric: Any) -> bool:
         if metric is None or not math.isfinite(metric):
@@ -1484,6 +1631,14 @@ class Checkpointer:
             line["checkpoint"] = dict(self.cadence.numbers(), path=self._safe_path, durable_step=self.durable_step)
             self._new_numbers = False
         self._metrics.write(dict(line, trained_s=round(self.trained_s, 3), **values))
+
+    def _look_ahead(self) -> None:
+        """Tell the cadence what is left of the run, and what the first save may take while none has been made."""
+        cadence = self.cadence
+        cadence.left_steps = None if self.total_steps is None else self.total_steps - self.step
+        if cadence.save_s is None and not cadence.expected_s:
+            speed = COPY_BYTES_S if self._asynchronous else WRITE_BYTES_S
+            cadence.expected_s = sum(map(_bytes_of, self._objects.values())) / speed
 
     def _learn(self) -> None:
         """Take what the last save has cost, once it is on the disk."""
@@ -1685,6 +1840,20 @@ class Checkpointer:
                     f"{self.durable_step} is the last. Make room there or mount it, and run the same command again"
                 ) from error
             self.durable_step = self.step
+
+
+def _bytes_of(thing: Any) -> int:
+    """Bytes of the tensors here that ``thing`` would put into a checkpoint, without asking other ranks for theirs."""
+    if isinstance(thing, torch.nn.Module):
+        return sum(map(_bytes_of, [*thing.parameters(), *thing.buffers()]))
+    if isinstance(thing, torch.optim.Optimizer):
+        return _bytes_of(list(thing.state.values()))
+    if isinstance(thing, torch.Tensor):
+        local = getattr(thing, "_local_tensor", thing)
+        return int(local.numel() * local.element_size())
+    if isinstance(thing, Mapping):
+        return sum(map(_bytes_of, thing.values()))
+    return sum(map(_bytes_of, thing)) if isinstance(thing, (list, tuple)) else 0
 
 
 def _check_loads(path: str) -> None:

@@ -96,6 +96,50 @@ def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> N
     assert names(tmp_path) == ["step-0000000000.pt", "step-0000000001.pt"]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_copy_is_whole_however_many_threads_make_it(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(tenant_checkpoint, "_MOVED_AT_ONCE", 1000)
+    monkeypatch.setattr(tenant_checkpoint, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    movers: set[str] = set()
+    began = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (movers.add(self.name), began(self))[1])
+    state = {f"t{number}": torch.randn(number * 777 + 1) for number in range(8)}
+    copier = HostCopy()
+    for _again in range(2):
+        copied = copier.take(state)
+        copier.ready()
+        assert all(torch.equal(copied[name], state[name]) for name in state)
+        assert all(copied[name].data_ptr() != state[name].data_ptr() for name in state)
+        for tensor in state.values():
+            tensor.add_(1.0)
+    assert bool(movers) == (threads > 1)
+
+
+def test_a_write_that_takes_too_long_holds_the_training_at_the_end_of_the_interval(tmp_path: Path, disk: Disk) -> None:
+    """On a clock of steps, three of them an interval: the save begins after two, and may cost no more than three."""
+    checkpoints = Checkpointer({"model": model_of(1.0)}, directory=str(tmp_path), longest_interval_s=3.0, environ={})
+    checkpoints.cadence._clock = lambda: float(checkpoints.step)
+    checkpoints.cadence.begin(save_s=1.0, write_s=0.1)
+
+    def train() -> None:
+        while checkpoints.step < 9:
+            checkpoints.after_step()
+
+    training = threading.Thread(target=train)
+    training.start()
+    assert disk.reached.wait(WAIT_S)
+    training.join(0.3)
+    assert training.is_alive()
+    assert names(tmp_path) == []
+    assert checkpoints.step == 3, "it went on, with more than an interval at risk"
+    disk.go.set()
+    training.join(WAIT_S)
+    checkpoints.wait()
+    assert checkpoints.step == 9
+    assert names(tmp_path)[-1] in ("step-0000000008.pt", "step-0000000009.pt")
+
+
 CALLS: dict[str, Callable[[Checkpointer], object]] = {
     "after_step": lambda checkpoints: checkpoints.after_step(),
     "save": lambda checkpoints: checkpoints.save(),
