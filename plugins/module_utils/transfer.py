@@ -27,6 +27,8 @@ _TEXT_ENDINGS = (".txt", ".log", ".out", ".err", ".json", ".jsonl", ".csv", ".ts
 _TEXT_ROLES = ("log", "metrics")
 # Less text than this crosses the wire sooner than it is worth a connection of its own.
 _WORTH_COMPRESSING = 4 * 1024 * 1024
+_MANY = 1000
+_SMALL_ON_AVERAGE = 256 * 1024
 _KEY_PROBLEM = re.compile(
     r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known"
 )
@@ -214,6 +216,11 @@ def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[Rost
         return [], list(files)
     chosen = {file.path for file in text if file.role != "checkpoint"}
     return [file for file in files if file.path in chosen], [file for file in files if file.path not in chosen]
+
+
+def many_small(files: Sequence[RosterFile]) -> bool:
+    """Whether these are so many files, and so small, that a stream carries them with less work than rsync."""
+    return len(files) >= _MANY and sum(file.bytes for file in files) < len(files) * _SMALL_ON_AVERAGE
 
 
 def literal_bytes(stdout: bytes) -> int | None:

@@ -221,7 +221,7 @@ class _Transfer:
         ssh = self.far.link.ssh
         if not self.far.link.is_local and shutil.which(ssh) is None:
             raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
-        self._choose_transport(str(answer["rsync_problem"]))
+        self._choose_transport(wanted, str(answer["rsync_problem"]))
         # Once more, because rsync needs room for what arrived before a second time.
         self._refuse_room(wanted, survey)
         self.own_connection = carrier.wants_own_connection(wanted)
@@ -232,8 +232,11 @@ class _Transfer:
         what = f"the box does not have what its manifest says: {shown}"
         return self._refusal("evidence_missing", what, "Make the manifest again; symlinks and devices are never pulled")
 
-    def _choose_transport(self, far_problem: str) -> None:
+    def _choose_transport(self, wanted: Sequence[roster.RosterFile], far_problem: str) -> None:
         if self.order.transport == "stream":
+            return
+        if self.order.transport == "auto" and transfer.many_small(wanted):
+            self.transport = "stream"
             return
         near_problem = delivery.rsync_problem()
         problem = f"on this controller {near_problem}" if near_problem else ""

@@ -105,13 +105,14 @@ def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        relative = os.path.relpath(parent, folder)
+        prefix = "" if relative == "." else f"{relative}/"
         for name in sorted(names + linked):
-            path = os.path.join(parent, name)
             try:
-                found = os.lstat(path)
+                found = os.lstat(os.path.join(parent, name))
             except FileNotFoundError:
                 continue  # a trainer prunes while we look
-            yield os.path.relpath(path, folder), found
+            yield prefix + name, found
 
 
 def _candidates(folder: str, globs: list[str]) -> Iterator[tuple[str, os.stat_result]]:
@@ -237,7 +238,7 @@ def examine(folder: str, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     path = os.path.join(folder, entry["path"])
     line: dict[str, Any] = {key: entry[key] for key in ("path", "role", "loader", "glob") if key in entry}
     try:
-        if os.path.getsize(path) == 0 and entry["role"] not in ("log", "other"):
+        if entry["role"] not in ("log", "other") and os.path.getsize(path) == 0:
             return "it is empty", line
         size, sha256 = hash_stable(path)
         problem = check_structure(path, entry["loader"])

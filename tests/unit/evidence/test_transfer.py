@@ -81,6 +81,14 @@ def test_small_files_are_written_under_their_own_names() -> None:
     assert not [word for word in argv if word.startswith(("--partial-dir", "--temp-dir"))]
 
 
+@pytest.mark.parametrize(
+    ("count", "size", "many"), [(1000, 10, True), (999, 10, False), (1000, 1 << 20, False), (0, 0, False)]
+)
+def test_a_stream_carries_many_small_files(count: int, size: int, many: bool) -> None:
+    files = [roster.RosterFile(f"f{number}", size, "a" * 64) for number in range(count)]
+    assert transfer.many_small(files) is many
+
+
 def test_rsync_pushes_to_an_ipv6_box() -> None:
     link = transfer.Link(host="2001:db8::1", become=("sudo", "-n", "-u", "root"))
     argv = transfer.rsync_argv(link, False, "/here", "/there", transfer.RsyncWishes(9, 100), False)
