@@ -134,7 +134,7 @@ class Run:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
 
         def ask(op: str, wanted: Any, **options: Any) -> dict[str, Any]:
-            parameters = {"within": "", "aside": [], **options, "op": op, "files": [each.as_dict() for each in wanted]}
+            parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
             try:
                 answer = checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode)
             except (destination.BadDestination, delivery.UnsafeTree, roster.BadManifest) as error:

@@ -97,7 +97,7 @@ class Attack:
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
-        parameters = {"within": "", "aside": [], **options, "op": op, "files": [each.as_dict() for each in wanted]}
+        parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
         answer: dict[str, Any] = json.loads(
             json.dumps(checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode=False))
         )
