@@ -3,7 +3,8 @@
 """Small files that rsync pulls: each is hashed and moved to its place while the next ones arrive.
 
 rsync names a file when it begins with it and works on one after the other, so each name says that the file named before
-it is whole. Whatever is not recognised here is read when it settles.
+it is there. A box can have names printed too early. But rsync writes a file under another name and renames it once it
+is whole, so what is found has no writer any more. Whatever is not found is read when it settles.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _ENVIRONMENT = {"LC_ALL": "C", "RSYNC_COMPRESS_LIST": "zstd lz4 zlibx zlib"}
 
 
 def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
-    """Runs of rsync for ``files``. What arrived of a large file that was cut stays in the receiver's partial folder."""
+    """Runs of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver."""
     failed, carried = None, 0
     for run in _runs(files):
         attempt = _one_run(route, run, deadline, own_connection)
@@ -40,7 +40,7 @@ def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline,
 
 
 def _runs(files: Sequence[RosterFile]) -> Iterator[Sequence[RosterFile]]:
-    """Small files first: logs and metrics are soon home. Large ones are written and followed in another way."""
+    """Small files first: logs and metrics are soon home. Large ones are followed while they grow."""
     small = [file for file in files if file.bytes < LARGE]
     for begin in range(0, len(small), _MOST_NAMES):
         yield small[begin : begin + _MOST_NAMES]
@@ -51,7 +51,8 @@ def _runs(files: Sequence[RosterFile]) -> Iterator[Sequence[RosterFile]]:
 
 def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
-    argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, files[0].bytes < LARGE)
+    followed = route.pull and files[0].bytes >= LARGE
+    argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv, stdin=_list(files, wanted), stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_ENVIRONMENT}

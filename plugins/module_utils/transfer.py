@@ -166,7 +166,7 @@ class RsyncWishes:
 
 
 def rsync_argv(
-    link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool, small: bool = False
+    link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool, followed: bool = False
 ) -> list[str]:
     """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o nor -g.
 
@@ -174,13 +174,11 @@ def rsync_argv(
     ``--no-dirs``: folders are never asked for, and every name that is sent is compared with each pattern asked for.
     The receiver's umask does the rest of the permissions.
 
-    :param small: files that begin anew when they are cut are written under their own names, which takes rsync half the
-        time of a temporary file each; large ones are written in one folder, where the file that grows is found.
+    :param followed: write in one folder, where the file that grows is found; small files are not worth it.
     """
     argv = ["rsync", "--files-from=-", "--from0", "--no-dirs", "--no-implied-dirs", "--ignore-times"]
-    argv += ["--secluded-args", "--stats", f"--timeout={wishes.stall_timeout_s}"]
-    argv += ["--inplace"] if small else [f"--partial-dir={PARTIAL_DIR}"]
-    argv += [f"--temp-dir={TEMPORARY}"] if pull and not small else []
+    argv += ["--secluded-args", "--stats", f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
+    argv += [f"--temp-dir={TEMPORARY}"] if followed else []
     argv += ["--chmod=Du=rwx,F0666", "--no-human-readable"]
     # Names come in blocks: each write of rsync's would wake this process up.
     argv += ["--out-format=%n", "--8-bit-output", "--outbuf=B"] if pull else ["--info=progress2"]

@@ -67,7 +67,6 @@ def test_rsync_takes_nothing_but_bytes_from_the_far_side() -> None:
     assert "--secluded-args" in flags
     assert "--files-from=-" in flags
     assert "--partial-dir=.tenant-partial" in flags
-    assert "--temp-dir=.tenant-temporary" in flags
     assert "--no-dirs" in flags
     assert "--timeout=60" in flags
     for taken in ("-a", "-z", "--links", "-l", "--devices", "-D", "-r", "--owner", "--perms", "--delete", "--compress"):
@@ -75,10 +74,12 @@ def test_rsync_takes_nothing_but_bytes_from_the_far_side() -> None:
     assert argv[-3:] == ["--", "203.0.113.7:/box/runs/r 1/", "/home/in coming/"]
 
 
-def test_small_files_are_written_under_their_own_names() -> None:
-    argv = transfer.rsync_argv(PLAY, True, "/box", "/here", transfer.RsyncWishes(60), True, small=True)
-    assert "--inplace" in argv
-    assert not [word for word in argv if word.startswith(("--partial-dir", "--temp-dir"))]
+def test_law_1_rsync_never_writes_a_file_under_its_own_name() -> None:
+    """What is hashed while others arrive must have no writer any more."""
+    for followed in (True, False):
+        argv = transfer.rsync_argv(PLAY, True, "/box", "/here", transfer.RsyncWishes(60), True, followed)
+        assert "--inplace" not in argv
+        assert ("--temp-dir=.tenant-temporary" in argv) is followed
 
 
 @pytest.mark.parametrize(
