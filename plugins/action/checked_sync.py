@@ -267,8 +267,8 @@ class ActionModule(ControllerAction):
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
     def _asker(self, task_vars: dict[str, Any]) -> Any:
-        def ask(op: str, files: Any, **options: Any) -> dict[str, Any]:
-            arguments = {"op": op, "files": [file.as_dict() for file in files], **options}
+        def ask(op: str, files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+            arguments = {"op": op, "files": files, **options}
             answer = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
             if answer.get("failed"):
                 raise TenantFailure(

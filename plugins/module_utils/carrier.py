@@ -8,6 +8,7 @@ An attempt reports how it ended. Whether a file arrived is said by ``settling``,
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import time
@@ -21,6 +22,7 @@ from .settling import TEMPORARY
 from .transfer import BULK_BYTES, Attempt, Link, RsyncWishes, back_off
 
 END_GRACE_S = 10
+_PIPE_BYTES = 1024 * 1024
 
 
 class Deadline:
@@ -74,6 +76,12 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def widen_pipe(descriptor: int) -> None:
+    """A courtesy: in a bigger pipe neither end waits for the other, and the processor changes between them less."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
 
 
 # --- the loop of attempts -----------------------------------------------------------------------------------------

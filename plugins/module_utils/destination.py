@@ -155,8 +155,9 @@ def _write_named(folder: str) -> None:
 
 def _twins_problem(folder: str, wanted: Sequence[RosterFile], dry: bool) -> str:
     """The first two paths of ``wanted`` that would be one here, because the filesystem folds their names."""
-    twins = folded_twins(wanted)
-    if not twins or dry:
+    # What only a probe can tell is not even looked for where none may be made.
+    twins = [] if dry else folded_twins(wanted)
+    if not twins:
         return ""
     with tempfile.TemporaryDirectory(prefix=_PROBE_PREFIX, dir=folder) as probe:
         for first, second in twins:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Hashing what rsync writes, while it writes it.
+"""Hashing the large files that rsync writes, while it writes them.
 
 rsync writes every file from beginning to end into a new inode in its temporary folder, never goes back in it, and
 renames it when it is whole. So the bytes of such an inode are final as soon as they are there, and their hash holds for
@@ -23,7 +23,7 @@ from .landing import Landing
 from .roster import RosterFile
 from .settling import MISSING, identity, name_of
 
-# From this size on a file is hashed as it grows, below it when it is whole.
+# From this size on a file is hashed as it grows, and continued where it was cut.
 LARGE = 1024 * 1024
 _CHUNK = 256 * 1024
 _TURN = 64 * 1024 * 1024
@@ -48,7 +48,6 @@ class Follower(threading.Thread):
         super().__init__(name="follower", daemon=True)
         self._landing, self._temporary = landing, temporary
         self._files = {file.path: file for file in files}
-        self._any_large = any(file.bytes >= LARGE for file in files)
         self._named: collections.deque[tuple[str, int]] = collections.deque()
         self._growing: dict[int, _Growing] = {}
         self._buffer = bytearray(_CHUNK)
@@ -78,7 +77,7 @@ class Follower(threading.Thread):
 
     def _turn(self) -> bool:
         """Do some of what can be done; whether there was anything."""
-        grew = self._any_large and self._hash_growing()
+        grew = self._hash_growing()
         return self._take_named() or grew
 
     # --- large files ----------------------------------------------------------------------------------------------
@@ -149,11 +148,6 @@ class Follower(threading.Thread):
         return settled
 
     def _settle(self, file: RosterFile) -> str:
-        if file.bytes < LARGE:
-            what = self._landing.settle_one(file)
-            if not what:
-                self._landing.progress.moved(file.bytes)
-            return what
         try:
             folder = self._landing.settler.enter(file)
             facts = os.stat(name_of(file), dir_fd=folder, follow_symlinks=False)

@@ -9,24 +9,49 @@ import re
 import select
 import subprocess
 import tempfile
-from typing import IO, Callable, Sequence
+from typing import IO, Callable, Iterator, Protocol, Sequence
 
-from .carrier import Deadline, Route, end_process
+from .arrivals import Arrivals
+from .carrier import Deadline, Route, end_process, widen_pipe
 from .follower import LARGE, Follower
 from .roster import RosterFile
-from .transfer import Attempt, files_from, judge_rsync, rsync_argv
+from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv
 
 _CHUNK = 64 * 1024
 _TAIL = 4096
+# rsync compares each name that comes with all names that were asked for, so a run's time grows with their square.
+_MOST_NAMES = 10_000
 _OVERALL = re.compile(rb"\s*(\d+)\s+\d+%")
 # What both ends have is agreed on between them; zstd and lz4 keep up with fast links.
 _ENVIRONMENT = {"LC_ALL": "C", "RSYNC_COMPRESS_LIST": "zstd lz4 zlibx zlib"}
 
 
 def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
-    """One run of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver."""
+    """Runs of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver."""
+    failed, carried = None, 0
+    for run in _runs(files):
+        attempt = _one_run(route, run, deadline, own_connection)
+        carried += attempt.wire_bytes or 0
+        if attempt.status:
+            failed = failed or attempt
+            if attempt.status not in SOME_NOT_SENT:
+                break
+    return failed or Attempt("rsync", 0, wire_bytes=carried)
+
+
+def _runs(files: Sequence[RosterFile]) -> Iterator[Sequence[RosterFile]]:
+    """Small files first: logs and metrics are soon home. Large ones are followed while they grow."""
+    small = [file for file in files if file.bytes < LARGE]
+    for begin in range(0, len(small), _MOST_NAMES):
+        yield small[begin : begin + _MOST_NAMES]
+    large = [file for file in files if file.bytes >= LARGE]
+    if large:
+        yield large
+
+
+def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
-    followed = route.pull and any(file.bytes >= LARGE for file in files)
+    followed = route.pull and files[0].bytes >= LARGE
     argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
@@ -50,26 +75,32 @@ def _watch(
     process: subprocess.Popen[bytes], route: Route, files: Sequence[RosterFile], deadline: Deadline
 ) -> bytes | None:
     """The end of what rsync printed, once it has ended; None when it was ended at the deadline."""
-    follower = Follower(route.incoming, files, route.temporary) if route.pull else None
-    overall = _Overall(route.progress.moved)
+    reader = _reader(route, files)
     stdout = None
-    if follower:
-        follower.start()
+    reader.start()
     try:
-        stdout = _lines(process, deadline, follower.line if follower else overall.line)
+        stdout = _lines(process, deadline, reader.line)
     finally:
         if stdout is None:
             end_process(process)
         process.wait()
-        if follower:
-            follower.end()
+        reader.end()
     return stdout
+
+
+def _reader(route: Route, files: Sequence[RosterFile]) -> _Reader:
+    if not route.pull:
+        return _Overall(route.progress.moved)
+    if files[0].bytes < LARGE:
+        return Arrivals(route.incoming, files)
+    return Follower(route.incoming, files, route.temporary)
 
 
 def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[[bytes], None]) -> bytes | None:
     if process.stdout is None:
         raise ValueError("the process has no pipes")
     descriptor = process.stdout.fileno()
+    widen_pipe(descriptor)
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     begun, tail = b"", b""
@@ -86,8 +117,27 @@ def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[
             take(line)
 
 
+class _Reader(Protocol):
+    """Reads what rsync prints."""
+
+    def start(self) -> None:
+        """rsync runs."""
+
+    def line(self, line: bytes) -> None:
+        """rsync printed a line."""
+
+    def end(self) -> None:
+        """rsync has ended."""
+
+
 class _Overall:
     """The count of bytes that ``--info=progress2`` prints again and again."""
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def end(self) -> None:
+        """Nothing to do."""
 
     def __init__(self, moved: Callable[[int], None]) -> None:
         self._moved, self._seen = moved, 0

@@ -9,17 +9,16 @@ what is looked at is what is moved.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
 from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
 
+from .box.hashing import hash_open
 from .box.names import UnsafeName, inside
 from .box.spread import FILE_COST, spread
 from .roster import INCOMING, RESERVED_PREFIX, Mismatch, RosterFile, not_regular
 
-_CHUNK = 256 * 1024
 MISSING = "is missing"
 LEADS_OUT = "leads out of its folder through a symlink"
 OTHER_BYTES = "has other bytes than promised (its SHA-256 differs)"
@@ -101,30 +100,12 @@ def _hash(folder: int, name: str, expected: os.stat_result) -> str:
     """SHA-256 of a file that stood still and is the one that was looked at; empty when it did not or is not."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
-        if expected.st_size <= _CHUNK:
-            data = os.read(descriptor, _CHUNK + 1)
-            count, sha256 = len(data), hashlib.sha256(data).hexdigest()
-        else:
-            count, sha256 = _hash_stream(descriptor)
+        count, sha256 = hash_open(descriptor, expected.st_size)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     stood_still = identity(after) == identity(expected) and count == after.st_size
     return sha256 if stood_still else ""
-
-
-def _hash_stream(descriptor: int) -> tuple[int, str]:
-    """(bytes, SHA-256); one small buffer, so that what is hashed is still in the processor's cache."""
-    hasher, count = hashlib.sha256(), 0
-    buffer = bytearray(_CHUNK)
-    view = memoryview(buffer)
-    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
-        while True:
-            got = stream.readinto(buffer)
-            if not got:
-                return count, hasher.hexdigest()
-            hasher.update(view[:got])
-            count += got
 
 
 def check_file(root: str, file: RosterFile) -> str:

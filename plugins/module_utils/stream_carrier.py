@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import inspect
 import io
@@ -20,7 +19,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 from . import stream_peer
 from .box.names import UnsafeName
-from .carrier import END_GRACE_S, Deadline, Route
+from .carrier import END_GRACE_S, Deadline, Route, widen_pipe
 from .landing import Landing
 from .progress import Progress
 from .roster import RosterFile
@@ -32,7 +31,6 @@ _CHUNK = 256 * 1024
 _LIMITED_CHUNK = 32 * 1024
 _MAX_LINE = 64 * 1024 * 1024
 _MAX_REASON = 200
-_PIPE_BYTES = 1024 * 1024
 # A broken stream has nothing left to say; its ssh may wait for a silent box for ever.
 _BROKEN_GRACE_S = 1
 _NONSENSE = "the box answered with something else than expected"
@@ -96,8 +94,7 @@ class _Pipes(io.RawIOBase):
         self.close_input: Callable[[], None] = process.stdin.close
         os.set_blocking(self._in, False)
         for descriptor in (self._in, self._out):
-            with contextlib.suppress(OSError):  # a courtesy: bigger pipes, fewer changes between processes
-                fcntl.fcntl(descriptor, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
+            widen_pipe(descriptor)
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(self._out, select.POLLIN)
         self._writable.register(self._in, select.POLLOUT)

@@ -27,6 +27,8 @@ _TEXT_ENDINGS = (".txt", ".log", ".out", ".err", ".json", ".jsonl", ".csv", ".ts
 _TEXT_ROLES = ("log", "metrics")
 # Less text than this crosses the wire sooner than it is worth a connection of its own.
 _WORTH_COMPRESSING = 4 * 1024 * 1024
+_MANY = 1000
+_SMALL_ON_AVERAGE = 256 * 1024
 _KEY_PROBLEM = re.compile(
     r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known"
 )
@@ -54,6 +56,8 @@ _FINAL = {
     14: "rsync could not fork",
     22: "not enough memory",
 }
+# The rest of the files of such a run arrived.
+SOME_NOT_SENT = (23, 24)
 NO_RSYNC_THERE = 127
 _BY_SIGNAL = 128
 
@@ -167,12 +171,13 @@ def rsync_argv(
     """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o nor -g.
 
     ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept.
+    ``--no-dirs``: folders are never asked for, and every name that is sent is compared with each pattern asked for.
     The receiver's umask does the rest of the permissions.
 
     :param followed: write in one folder, where the file that grows is found; small files are not worth it.
     """
-    argv = ["rsync", "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-times", "--secluded-args", "--stats"]
-    argv += [f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
+    argv = ["rsync", "--files-from=-", "--from0", "--no-dirs", "--no-implied-dirs", "--ignore-times"]
+    argv += ["--secluded-args", "--stats", f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
     argv += [f"--temp-dir={TEMPORARY}"] if followed else []
     argv += ["--chmod=Du=rwx,F0666", "--no-human-readable"]
     # Names come in blocks: each write of rsync's would wake this process up.
@@ -209,6 +214,11 @@ def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[Rost
         return [], list(files)
     chosen = {file.path for file in text if file.role != "checkpoint"}
     return [file for file in files if file.path in chosen], [file for file in files if file.path not in chosen]
+
+
+def many_small(files: Sequence[RosterFile]) -> bool:
+    """Whether these are so many files, and so small, that a stream carries them with less work than rsync."""
+    return len(files) >= _MANY and sum(file.bytes for file in files) < len(files) * _SMALL_ON_AVERAGE
 
 
 def literal_bytes(stdout: bytes) -> int | None:

@@ -79,7 +79,9 @@ options:
     type: str
     choices: [report, quarantine, refuse]
   transport:
-    description: How to move bytes. V(auto) takes rsync where both sides have it.
+    description:
+      - How to move bytes. V(auto) takes rsync where both sides have it, and the stream where they do not, or where
+        there are a thousand files or more that are small on average.
     type: str
     choices: [auto, rsync, stream]
     default: auto

@@ -25,7 +25,8 @@ options:
     required: true
   files:
     description:
-      - The roster. Each file has C(path), relative to O(root), C(bytes), C(sha256), and C(executable).
+      - The roster. Each file has C(path), relative to O(root), C(bytes), C(sha256), and C(executable); with
+        O(op=offer) the first two are enough.
     type: list
     elements: dict
     required: true
@@ -64,7 +65,6 @@ EXAMPLES = r"""
     files:
       - path: c0/a1/out/model.pt
         bytes: 4821
-        sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 """
 
 RETURN = r"""

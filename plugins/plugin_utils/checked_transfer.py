@@ -37,7 +37,10 @@ _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 
 @dataclass(frozen=True)
 class Far:
-    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``."""
+    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``.
+
+    ``files`` are mappings, as that module takes them.
+    """
 
     name: str
     link: transfer.Link
@@ -127,7 +130,7 @@ class _Transfer:
         order = self.order
         if not order.pull:
             wishes = {"within": order.dest_root, "inode_cap": order.inode_cap}
-            return self.far.ask("survey", order.files, root=order.dest, **wishes)
+            return self.far.ask("survey", _entries(order.files), root=order.dest, **wishes)
         try:
             destination.confine(order.dest, order.dest_root)
             good, extra = delivery.survey(order.dest, order.files)
@@ -172,7 +175,7 @@ class _Transfer:
             "transferred_files": len(wanted),
             "transferred_bytes": sum(file.bytes for file in wanted),
             "transferred": [file.path for file in wanted[:_LISTED]],
-            "roster_sha256": records.digest([file.as_dict() for file in order.files]),
+            "roster_sha256": records.digest(_entries(order.files)),
             "manifest_digest": order.manifest.digest if order.manifest else "",
             "extra": list(extra),
             "quarantine": "",
@@ -215,13 +218,15 @@ class _Transfer:
             return ""
         answer = survey
         if self.order.pull:
-            answer = self.far.ask("offer", wanted, root=self.order.src)
+            answer = self.far.ask(
+                "offer", [{"path": file.path, "bytes": file.bytes} for file in wanted], root=self.order.src
+            )
             if answer["mismatches"]:
                 raise self._not_offered(answer["mismatches"])
         ssh = self.far.link.ssh
         if not self.far.link.is_local and shutil.which(ssh) is None:
             raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
-        self._choose_transport(str(answer["rsync_problem"]))
+        self._choose_transport(wanted, str(answer["rsync_problem"]))
         # Once more, because rsync needs room for what arrived before a second time.
         self._refuse_room(wanted, survey)
         self.own_connection = carrier.wants_own_connection(wanted)
@@ -232,8 +237,11 @@ class _Transfer:
         what = f"the box does not have what its manifest says: {shown}"
         return self._refusal("evidence_missing", what, "Make the manifest again; symlinks and devices are never pulled")
 
-    def _choose_transport(self, far_problem: str) -> None:
+    def _choose_transport(self, wanted: Sequence[roster.RosterFile], far_problem: str) -> None:
         if self.order.transport == "stream":
+            return
+        if self.order.transport == "auto" and transfer.many_small(wanted):
+            self.transport = "stream"
             return
         near_problem = delivery.rsync_problem()
         problem = f"on this controller {near_problem}" if near_problem else ""
@@ -300,7 +308,7 @@ class _Transfer:
         moved_to = [""]
 
         def settle(files: Sequence[roster.RosterFile]) -> tuple[list[str], list[roster.Mismatch]]:
-            answer = self.far.ask("settle", files, root=order.dest, within=order.dest_root, aside=list(aside))
+            answer = self.far.ask("settle", _entries(files), root=order.dest, within=order.dest_root, aside=list(aside))
             moved_to[0] = answer["quarantine"] or moved_to[0]
             self.progress.landed(len(answer["settled"]))
             return answer["settled"], [roster.Mismatch(**entry) for entry in answer["mismatches"]]
@@ -381,6 +389,10 @@ class _Transfer:
             # One line: json indents in Python, which takes longer for thousands of files than to move them.
             data = records.canonical_json(dict(self.order.manifest.record)) + b"\n"
             records.write_bytes(os.path.join(self.order.dest, roster.MANIFEST_NAME), data)
+
+
+def _entries(files: Sequence[roster.RosterFile]) -> list[dict[str, Any]]:
+    return [file.as_dict() for file in files]
 
 
 def _fix(delivered: carrier.Delivery) -> str:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -15,16 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import folder_manifest
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
     destination,
     roster,
+    rsync_carrier,
     settling,
     transfer,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
@@ -76,29 +76,7 @@ class Run:
         place.write_bytes(data)
 
     def manifest(self, **changes: Any) -> dict[str, Any]:
-        files = [
-            {
-                "path": str(path.relative_to(self.folder)),
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "role": "other",
-                "loader": "none",
-            }
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
-        record = {
-            "schema": records.schema("manifest"),
-            "project": "demo",
-            "run_id": "r1",
-            "spec_sha256": "5" * 64,
-            "box": "box1",
-            "generation": 1,
-            "created_at": "2026-11-21T03:00:00Z",
-            "files": files,
-            **changes,
-        }
-        return dict(record, digest=roster.manifest_digest(record))
+        return folder_manifest.of_folder(self.folder, **changes)
 
     def pull_arguments(self, **changes: Any) -> dict[str, Any]:
         return {
@@ -156,7 +134,7 @@ class Run:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
 
         def ask(op: str, wanted: Any, **options: Any) -> dict[str, Any]:
-            parameters = {"within": "", "aside": [], **options, "op": op, "files": [each.as_dict() for each in wanted]}
+            parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
             try:
                 answer = checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode)
             except (destination.BadDestination, delivery.UnsafeTree, roster.BadManifest) as error:
@@ -350,6 +328,32 @@ def test_law_1_a_file_tampered_on_the_box_never_comes_home(run: Run, transport: 
     assert "verified by" not in result["msg"]
     assert not (run.dest / "c0/a1/out/model.bin").exists()
     assert not (run.dest / "manifest.json").exists()
+
+
+def test_law_1_one_file_that_is_gone_holds_up_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many runs of rsync the files are parted into."""
+    monkeypatch.setattr(rsync_carrier, "_MOST_NAMES", 2)
+    run.write("c0/a1/out/large.bin", os.urandom(BIG))
+    for number in range(5):
+        run.write(f"c0/a1/out/small-{number}", os.urandom(1000))
+    manifest = run.manifest()
+    (run.folder / "c0/a1/out/model.bin").unlink()
+    run.lies = True
+    result = run.pull(manifest=manifest, transport="rsync", retries=1)
+    assert result["failed"]
+    assert [entry["path"] for entry in result["mismatches"]] == ["c0/a1/out/model.bin"]
+    home = {path for path in run.at_home() if not path.startswith(".tenant-")}
+    assert home == {line["path"] for line in manifest["files"]} - {"c0/a1/out/model.bin"}
+
+
+def test_many_small_files_come_by_stream_when_nobody_asks_for_rsync(run: Run) -> None:
+    for number in range(1000):
+        run.write(f"c0/a1/out/many/{number}", b"%d" % number)
+    assert run.pull(check_mode=True)["transport"] == "stream"
+    pulled = run.pull()
+    assert (pulled["transport"], pulled["verified"]) == ("stream", True)
+    again = run.pull(transport="rsync")
+    assert (again["transport"], again["changed"], again["verified"]) == ("none", False, True)
 
 
 def test_law_8_a_hostile_manifest_is_refused_before_the_box_is_asked(run: Run) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import folder_manifest
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -65,33 +65,7 @@ class Attack:
         return place
 
     def manifest(self, **more: Any) -> dict[str, Any]:
-        files = [
-            {
-                "path": str(path.relative_to(self.folder)),
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "role": "other",
-                "loader": "none",
-            }
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
-        return self.signed(files, **more)
-
-    @staticmethod
-    def signed(files: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        record = {
-            "schema": records.schema("manifest"),
-            "project": "demo",
-            "run_id": "r1",
-            "spec_sha256": "5" * 64,
-            "box": "box1",
-            "generation": 1,
-            "created_at": "2026-11-21T03:00:00Z",
-            "files": files,
-            **more,
-        }
-        return dict(record, digest=roster.manifest_digest(record))
+        return folder_manifest.of_folder(self.folder, **more)
 
     def pull(
         self, transport: str, manifest: dict[str, Any] | None = None, check_mode: bool = False, **more: Any
@@ -123,7 +97,7 @@ class Attack:
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
-        parameters = {"within": "", "aside": [], **options, "op": op, "files": [each.as_dict() for each in wanted]}
+        parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
         answer: dict[str, Any] = json.loads(
             json.dumps(checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode=False))
         )
@@ -306,7 +280,7 @@ def test_sparse_files_come_whole_or_are_refused_for_their_size(attack: Attack, t
         stream.truncate(3 * MIB)
     attack.assert_home(attack.pull(transport))
     os.truncate(attack.folder / BIG, 1 << 42)
-    absurd = attack.signed([{"path": BIG, "bytes": 1 << 42, "sha256": "0" * 64}])
+    absurd = folder_manifest.of_lines([{"path": BIG, "bytes": 1 << 42, "sha256": "0" * 64}])
     (attack.dest / "manifest.json").unlink()
     attack.assert_refused(attack.pull(transport, absurd), "4398046511104 bytes are to come", "are free at")
     assert not (attack.dest / ".tenant-incoming").exists()

@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from typing import Any, Iterator
 
 from . import sharded
+from .hashing import hash_open
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
 from .structure import SHARDED_LOADERS, check_structure
 
-_CHUNK = 1024 * 1024
 _STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
 
 
@@ -38,18 +37,17 @@ def hash_stable(path: str) -> tuple[int, str]:
         if os.path.islink(path):
             raise UnsafeName(f"{path} is a symlink") from error
         raise
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise UnsafeName(f"{path} is not a plain file")
-        hasher, size = hashlib.sha256(), 0
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
-            size += len(chunk)
+        size, sha256 = hash_open(descriptor, before.st_size)
         after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     if _signature(before) != _signature(after) or size != after.st_size or not _still_named(path, after):
         raise FileChanged(f"{path} changed while it was read")
-    return size, hasher.hexdigest()
+    return size, sha256
 
 
 def _signature(found: os.stat_result) -> tuple[int, int]:
@@ -107,13 +105,14 @@ def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        relative = os.path.relpath(parent, folder)
+        prefix = "" if relative == "." else f"{relative}/"
         for name in sorted(names + linked):
-            path = os.path.join(parent, name)
             try:
-                found = os.lstat(path)
+                found = os.lstat(os.path.join(parent, name))
             except FileNotFoundError:
                 continue  # a trainer prunes while we look
-            yield os.path.relpath(path, folder), found
+            yield prefix + name, found
 
 
 def _candidates(folder: str, globs: list[str]) -> Iterator[tuple[str, os.stat_result]]:
@@ -235,7 +234,7 @@ def examine(folder: str, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     path = os.path.join(folder, entry["path"])
     line: dict[str, Any] = {key: entry[key] for key in ("path", "role", "loader", "glob") if key in entry}
     try:
-        if os.path.getsize(path) == 0 and entry["role"] not in ("log", "other"):
+        if entry["role"] not in ("log", "other") and os.path.getsize(path) == 0:
             return "it is empty", line
         size, sha256 = hash_stable(path)
         problem = check_structure(path, entry["loader"])

@@ -12,6 +12,7 @@ from . import artifacts, attempt, index, policy, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .names import UnsafeName, check_relative_path
 from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
+from .spread import FILE_COST, spread
 
 _LINE_KEYS = ("path", "bytes", "sha256", "role", "loader")
 
@@ -89,20 +90,29 @@ def _comes_home(chosen: policy.Policy, inner: str, role: str) -> bool:
 
 def _of_done(paths: AttemptPaths, chosen: policy.Policy) -> list[dict[str, Any]]:
     """What done.json promised, read again, and done.json itself."""
-    files = []
-    for line in attempt.read(paths.done, "done")["artifacts"]:
-        inner = os.path.relpath(check_relative_path(line["path"]), paths.relative)
-        if not _comes_home(chosen, inner, line["role"]):
-            continue
-        found = _line(paths, inner, line["role"], line["loader"])
-        if (found["bytes"], found["sha256"]) != (line["bytes"], line["sha256"]):
-            raise Refused(
-                ARTIFACT_INVALID,
-                f"{line['path']} is not what was verified when the cell finished",
-                "something wrote to a finished attempt: find out what before anything is destroyed",
-            )
-        files.append(found)
+    promised = [
+        line
+        for line in attempt.read(paths.done, "done")["artifacts"]
+        if _comes_home(chosen, _inner(paths, line), line["role"])
+    ]
+    costs = [line["bytes"] + FILE_COST for line in promised]
+    files = spread(promised, costs, lambda share: [_reread(paths, line) for line in share])
     return [*files, _line(paths, "done.json", "other", "json")]
+
+
+def _inner(paths: AttemptPaths, line: dict[str, Any]) -> str:
+    return os.path.relpath(check_relative_path(line["path"]), paths.relative)
+
+
+def _reread(paths: AttemptPaths, line: dict[str, Any]) -> dict[str, Any]:
+    found = _line(paths, _inner(paths, line), line["role"], line["loader"])
+    if (found["bytes"], found["sha256"]) != (line["bytes"], line["sha256"]):
+        raise Refused(
+            ARTIFACT_INVALID,
+            f"{line['path']} is not what was verified when the cell finished",
+            "something wrote to a finished attempt: find out what before anything is destroyed",
+        )
+    return found
 
 
 def _of_unfinished(
@@ -193,19 +203,18 @@ def of_folder(path: str, globs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     if not os.path.isdir(path):
         raise Refused(USAGE, f"{path} is not a folder")
-    lines = []
     try:
         found, skipped = artifacts.matches(path, globs)
         if skipped:
             raise UnsafeName(f"{skipped[0]['path']} is {skipped[0]['why']}")
     except UnsafeName as error:
         raise Refused(ARTIFACT_INVALID, str(error)) from error
-    for entry in found:
-        problem, line = artifacts.examine(path, entry)
+    costs = [entry["bytes"] + FILE_COST for entry in found]
+    examined = spread(found, costs, lambda share: [artifacts.examine(path, entry) for entry in share])
+    for entry, (problem, _line_of_it) in zip(found, examined):
         if problem:
             raise Refused(ARTIFACT_INVALID, f"{entry['path']} cannot be listed: {problem}")
-        lines.append(line)
-    return lines
+    return [line for _problem, line in examined]
 
 
 def compare(known: dict[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import os
 import re
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+# What most paths look like: nothing that is refused below can be in them, which is seen at one look.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*\Z")
 # Control characters forge lines in logs, bidirectional ones make a name read as another.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DECEPTIVE = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -54,6 +56,8 @@ def _shown(text: str) -> str:
 
 
 def _path_problem(path: str) -> str:
+    if len(path) <= MAX_NAME_BYTES and path.count("/") < MAX_DEPTH and _PLAIN_PATH.match(path):
+        return ""
     if not path:
         return "is empty"
     if path.startswith("/"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from typing import Any, Callable, List, Sequence, TypeVar
 
 _Item = TypeVar("_Item")
@@ -37,7 +38,9 @@ def spread(items: Sequence[_Item], costs: Sequence[int], work: Work[_Item]) -> l
     :param work: gets some of the items, in their order, and returns as many results, which JSON must be able to carry.
         It may run in another process, so what else it changes in memory is lost.
     """
-    shares = _shares(costs, cores() if sum(costs) > _WORTH_A_FORK else 1)
+    # Beside other threads nothing is forked: the child would never see the locks released that they hold just then.
+    worth_it = sum(costs) > _WORTH_A_FORK and threading.active_count() == 1
+    shares = _shares(costs, cores() if worth_it else 1)
     children = [_Child([items[index] for index in share], work) for share in shares[1:]]
     results: list[Any] = [None] * len(items)
     try:

@@ -73,6 +73,8 @@ def check_structure(path: str, loader: str, threads: int | None = None) -> str:
     :param threads: how many compute checksums; as many as there are processors when not given.
     """
     name = loader_for(path, loader)
+    if name == "none":
+        return ""
     checks: dict[str, Callable[[Window], None]] = {
         "torch": lambda window: check_torch(window, threads),
         "safetensors": check_safetensors,

@@ -85,7 +85,7 @@ class SshBox:
     def python(self, code: str, *arguments: str, data: bytes = b"") -> bytes:
         return self.run("env", f"PYTHONPATH={LIBRARY_IN_BOX}", "python3", "-c", code, *arguments, data=data)
 
-    def ask(self, op: str, files: Any, **options: Any) -> dict[str, Any]:
+    def ask(self, op: str, files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
         """What the action asks of the module ``checked_sync_peer``."""
         request = {
             "within": "",
@@ -93,7 +93,7 @@ class SshBox:
             "inode_cap": 0,
             **options,
             "op": op,
-            "files": [file.as_dict() for file in files],
+            "files": files,
         }
         answer: dict[str, Any] = json.loads(self.python(_PEER, data=json.dumps(request).encode()))
         return answer
@@ -115,6 +115,15 @@ class SshBox:
     def _in_its_network(self, *words: str) -> None:
         pid = _podman("inspect", "--format", "{{.State.Pid}}", self.container)
         subprocess.run(["nsenter", "--target", pid, "--net", *words], check=True)
+
+    def work(self) -> float:
+        """Processor seconds of everything that ever ran in the box."""
+        pid = _podman("inspect", "--format", "{{.State.Pid}}", self.container)
+        groups = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+        for _number, controllers, path in groups:
+            if "cpuacct" in controllers.split(","):
+                return int(Path(f"/sys/fs/cgroup/{controllers}{path}/cpuacct.usage").read_text()) / 1e9
+        return int(Path(f"/sys/fs/cgroup{groups[0][2]}/cpu.stat").read_text().split()[1]) / 1e6
 
     def sent_bytes(self) -> int:
         """Bytes that left the box, with everything that ssh and TCP add."""

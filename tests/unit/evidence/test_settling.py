@@ -6,12 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import delivery, follower, landing, progress, roster, settling
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    arrivals,
+    delivery,
+    follower,
+    landing,
+    progress,
+    roster,
+    settling,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import spread
 from evidence_world import entry
 
@@ -33,6 +42,19 @@ def test_results_keep_their_order_whoever_worked_on_them(monkeypatch: pytest.Mon
     assert [item for item, _pid in found] == items
     assert len({pid for _item, pid in found}) == 3
     assert os.getpid() in {pid for _item, pid in found}
+
+
+def test_nothing_is_forked_beside_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "cores", lambda: 3)
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        found = spread.spread(list(range(9)), [1 << 24] * 9, lambda share: [os.getpid()] * len(share))
+    finally:
+        over.set()
+        other.join()
+    assert set(found) == {os.getpid()}
 
 
 def test_a_worker_that_dies_is_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +162,9 @@ def test_a_large_file_is_hashed_while_it_grows_and_not_read_again(
         pass
     assert (tmp_path / "d/large.pt").read_bytes() == LARGE
     assert read == []
-    (rsync.staged / "d/small").write_bytes(b"small")
-    rsync.follower.line(b"d/small")
-    rsync.follower._turn()
-    assert (tmp_path / "d/small").read_bytes() == b"small"
     settled, mismatches = rsync.landing.settle(FILES)
-    assert settled == ["d/large.pt", "d/small"]
-    assert [str(mismatch) for mismatch in mismatches] == ["top is missing"]
+    assert settled == ["d/large.pt"]
+    assert [str(mismatch) for mismatch in mismatches] == ["d/small is missing", "top is missing"]
 
 
 @pytest.mark.parametrize("how", ["replaced", "rewritten"])
@@ -182,6 +200,27 @@ def test_what_the_follower_missed_is_settled_in_the_end(tmp_path: Path) -> None:
     rsync.follower.line(b"d/small")
     rsync.follower.end()
     assert rsync.landing.settle(FILES)[0] == ["d/large.pt", "top"]
+
+
+def test_a_small_file_is_settled_once_rsync_has_gone_on_to_the_next(tmp_path: Path) -> None:
+    incoming = landing.Landing(str(tmp_path), quiet())
+    staged = Path(delivery.open_staging(str(tmp_path), FILES))
+    reader = arrivals.Arrivals(incoming, FILES[1:])
+    reader.start()
+    reader.line(b"d/small")
+    (staged / "d/small").write_bytes(b"smal")
+    reader.line(b"receiving incremental file list")
+    assert not (tmp_path / "d/small").exists()
+    (staged / "d/small").write_bytes(b"small")
+    reader.line(b"top")
+    assert (tmp_path / "d/small").read_bytes() == b"small"
+    (staged / "top").write_bytes(b"tip")
+    reader.end()
+    settled, mismatches = incoming.settle(FILES[1:])
+    assert settled == ["d/small"]
+    assert "SHA-256" in str(mismatches[0])
+    assert not (tmp_path / "top").exists()
+    assert not (staged / "top").exists()
 
 
 def test_a_file_is_right_only_at_its_place(tmp_path: Path) -> None:

@@ -67,10 +67,27 @@ def test_rsync_takes_nothing_but_bytes_from_the_far_side() -> None:
     assert "--secluded-args" in flags
     assert "--files-from=-" in flags
     assert "--partial-dir=.tenant-partial" in flags
+    assert "--no-dirs" in flags
     assert "--timeout=60" in flags
     for taken in ("-a", "-z", "--links", "-l", "--devices", "-D", "-r", "--owner", "--perms", "--delete", "--compress"):
         assert taken not in flags
     assert argv[-3:] == ["--", "203.0.113.7:/box/runs/r 1/", "/home/in coming/"]
+
+
+def test_law_1_rsync_never_writes_a_file_under_its_own_name() -> None:
+    """What is hashed while others arrive must have no writer any more."""
+    for followed in (True, False):
+        argv = transfer.rsync_argv(PLAY, True, "/box", "/here", transfer.RsyncWishes(60), True, followed)
+        assert "--inplace" not in argv
+        assert ("--temp-dir=.tenant-temporary" in argv) is followed
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "many"), [(1000, 10, True), (999, 10, False), (1000, 1 << 20, False), (0, 0, False)]
+)
+def test_a_stream_carries_many_small_files(count: int, size: int, many: bool) -> None:
+    files = [roster.RosterFile(f"f{number}", size, "a" * 64) for number in range(count)]
+    assert transfer.many_small(files) is many
 
 
 def test_rsync_pushes_to_an_ipv6_box() -> None:

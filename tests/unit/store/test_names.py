@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import names
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import (
     UnsafeName,
     check_name,
@@ -42,6 +44,14 @@ def test_a_path_that_passes_stays_inside(path: str) -> None:
     except UnsafeName:
         return
     assert os.path.normpath(os.path.join("/root", path)).startswith("/root/")
+
+
+@given(st.text(alphabet="ab./-_= 0"))
+def test_a_path_that_passes_at_one_look_would_pass_all_others(path: str) -> None:
+    told = names._path_problem(path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(names, "_PLAIN_PATH", re.compile(r"(?!)"))
+        assert names._path_problem(path) == told
 
 
 def test_inside_follows_symlinks(tmp_path) -> None:
