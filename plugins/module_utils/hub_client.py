@@ -67,6 +67,7 @@ class HubClient:
         self._token = hub_location.token_of(location)
         self._sessions = threading.local()
         self._head = ""
+        self.is_public = False
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class HubClient:
             return f"the Hub does not accept the token ({problem})", "Log in again (hf auth login), or renew HF_TOKEN"
         what = f"there is no {self.location.kind} repository {repository}, or this token may not see it ({problem})"
         kind = "" if self.location.kind == "model" else f" --repo-type {self.location.kind}"
-        return what, f"Make it (hf repo create {repository}{kind} --private), or give a token that may see it"
+        return what, f"Make it (hf repos create {repository}{kind} --private), or give a token that may see it"
 
     # --- what is there --------------------------------------------------------------------------------------------
 
@@ -188,39 +189,48 @@ class HubClient:
         commit = record.get("sha") if isinstance(record, dict) else None
         if not isinstance(commit, str) or not COMMIT.match(commit):
             raise self._senseless(doing)
+        self.is_public = record.get("private") is False
         self._head = commit
         return commit
 
     def list_objects(self, commit: str = "") -> dict[str, Listed]:
         """Every file below the prefix at ``commit``, by its path there; the ETag is the SHA-256 of an LFS object."""
-        doing, found = "list the files", {}
-        url = self._api("tree", commit or self.head, self.location.prefix) + "?recursive=true&expand=false"
+        found = {}
+        for path, entry in self._tree(commit or self.head, "?recursive=true&expand=false"):
+            try:
+                found[path] = Listed(int(entry["size"]), str((entry.get("lfs") or {}).get("oid", "")))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise self._senseless("list the files") from None
+        return found
+
+    def last_commit_of(self, path: str) -> str:
+        """The commit in which a file right below the prefix came as it is now; the head where the Hub does not say."""
+        for found, entry in self._tree(self.head, "?recursive=false&expand=true"):
+            commit = (entry.get("lastCommit") or {}).get("id")
+            if found == path and isinstance(commit, str) and COMMIT.match(commit):
+                return commit
+        return self.head
+
+    def _tree(self, commit: str, query: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(path below the prefix, what the Hub says of it) of every file that the tree shows, page by page."""
+        doing, before = "list the files", self.location.prefix + "/"
+        url = self._api("tree", commit, self.location.prefix) + query
         for _page in range(_MOST_PAGES):
             try:
                 reply = self._ask("GET", url, doing)
             except NoObject:
-                return {}
-            found.update(self._listed(self._parsed(reply, doing), doing))
+                return
+            page = self._parsed(reply, doing)
+            for entry in page if isinstance(page, list) else (None,):
+                if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
+                    raise self._senseless(doing)
+                if entry.get("type") == "file" and entry["path"].startswith(before):
+                    yield entry["path"][len(before) :], entry
             following = _NEXT.search(reply.headers.get("link", ""))
             if following is None:
-                return found
+                return
             url = urljoin(url, following.group(1))
         raise self._senseless(doing)
-
-    def _listed(self, page: Any, doing: str) -> dict[str, Listed]:
-        if not isinstance(page, list):
-            raise self._senseless(doing)
-        found = {}
-        before = self.location.prefix + "/"
-        for entry in page:
-            try:
-                if entry["type"] != "file" or not entry["path"].startswith(before):
-                    continue
-                lfs = entry.get("lfs") or {}
-                found[entry["path"][len(before) :]] = Listed(int(entry["size"]), str(lfs.get("oid", "")))
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise self._senseless(doing) from None
-        return found
 
     def read(self, path: str, version_id: str = "", most: int = 1 << 30) -> tuple[bytes, str]:
         """(bytes of a file, the commit it was read at). NoObject when it is not there."""

@@ -26,8 +26,13 @@ KINDS = {"dataset": "datasets/", "model": ""}
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?\Z")
 _REVISION = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|\Z)))[A-Za-z0-9_][A-Za-z0-9._/-]{0,200}(?<![/.])\Z")
+_OTHERS = {
+    "spaces": "a Space, which runs what is committed to it",
+    "kernels": "a repository of kernels, which are run",
+    "buckets": "a bucket of the Hub, which keeps no versions and no git-LFS objects",
+}
 # A pull request's ref is the only one with a slash that the library takes unquoted.
-_PULL_REQUEST = re.compile(r"refs/(?:pr|convert)/[A-Za-z0-9]+")
+_PULL_REQUEST = re.compile(r"refs/(?:pr/[0-9]+|convert/[A-Za-z0-9_.-]+)")
 # The prefix stands in .gitattributes, where other characters would be patterns.
 _PREFIX = re.compile(r"[A-Za-z0-9._+=@/-]+\Z")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}\Z")
@@ -89,9 +94,11 @@ def locate(uri: object, settings: Mapping[str, Any] | None = None) -> HubLocatio
         if options.get(name) not in (None, "", "auto"):
             raise unusable(f"object_store.{name} is of S3, and {str(uri)[:200]!a} is on the Hub", "Leave it out")
     rest = uri[len(SCHEME) :] if isinstance(uri, str) and is_uri(uri) else ""
-    kind, rest = ("dataset", rest[len("datasets/") :]) if rest.startswith("datasets/") else ("model", rest)
-    if kind == "model" and rest.startswith("spaces/"):
-        raise unusable(f"{str(uri)[:200]!a} is a Space, which runs what is committed to it", _WRITE_IT)
+    first = rest.partition("/")[0]
+    if first in _OTHERS:
+        raise unusable(f"{str(uri)[:200]!a} names {_OTHERS[first]}", _WRITE_IT)
+    kind = "dataset" if first == "datasets" else "model"
+    rest = rest[len(first) + 1 :] if first in ("datasets", "models") else rest
     try:
         repository, revision, prefix = _parts(rest)
     except UnsafeName as error:

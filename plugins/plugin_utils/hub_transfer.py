@@ -62,13 +62,21 @@ class HubStore(StoringRoute):
         difference = self._difference(self.wanted, [], (saved, self.manifest.digest))
         ends = {"src": self.order.folder, "dest": self.order.location.uri, "direction": "store"}
         result = {**ends, **self._result(self.manifest, self.wanted, extra, difference), "unfinished_uploads": []}
+        if self.client.is_public:
+            what = f"{self.client.location.repository} is public: everybody can read what is stored there"
+            result["warnings"] = [what]
         if self.order.check_mode:
             return result
         if difference.changed:
             failed = self._deliver()
             if failed:
                 return {**result, **failed}
-        return {**result, **self._proven()}
+        return {**result, **self._proven(self._own_commit())}
+
+    def _own_commit(self) -> str:
+        """The commit that brought what is there, so that every run names the same one whatever others committed."""
+        commit: str = self.client.last_commit_of(roster.MANIFEST_NAME)
+        return self.client.head if self._not_there(self.client.list_objects(commit)) else commit
 
     def _not_there(self, listed: Mapping[str, Listed]) -> list[RosterFile]:
         """The files that the branch does not name; the commit is to bring them.
@@ -193,12 +201,11 @@ class HubStore(StoringRoute):
 
     # --- the proof ------------------------------------------------------------------------------------------------
 
-    def _proven(self) -> dict[str, Any]:
+    def _proven(self, commit: str) -> dict[str, Any]:
         order, files, uri = self.order, self.manifest, self.order.location.uri
         good = {"attempts": self.attempts, "wire_bytes": self.standing.sent_bytes}
         if not order.verify:
             return dict(good, msg=f"{len(files.files)} files ({files.total_bytes} bytes) sent to {uri}")
-        commit = self.client.head
         broken = hub_store.check(self.client, files.files, commit, order.verify, self.patience, order.connections)
         if broken:
             fix = (

@@ -53,13 +53,20 @@ class Repository:
     private: bool = False
     commits: dict[str, dict[str, Entry]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
 
     def add(self, branch: str, tree: dict[str, Entry], note: str) -> str:
         said = json.dumps(
             [self.branches.get(branch), sorted((p, e.blob) for p, e in tree.items()), note, len(self.commits)]
         )
         commit = hashlib.sha1(said.encode(), usedforsecurity=False).hexdigest()
+        self.parents[commit] = self.branches.get(branch, "")
         self.commits[commit], self.branches[branch] = tree, commit
+        return commit
+
+    def last_change(self, commit: str, path: str) -> str:
+        while self.commits.get(self.parents[commit], {}).get(path) == self.commits[commit][path]:
+            commit = self.parents[commit]
         return commit
 
     def at(self, revision: str) -> str:
@@ -206,10 +213,10 @@ class HubServer:
             repository = self._may(call, self.repositories.get((kind, name)), writes)
             at = unquote(revision or "main")
             if verb == "commit":
-                return self._commit(repository, at, body)
+                return self._commit(repository, at, body, f"{self.url}/{'datasets/' * (kind == 'datasets')}{name}")
             commit = repository.at(at)
             if verb == "tree":
-                return self._tree(call, repository.commits[commit], unquote(rest[1:]), query)
+                return self._tree(call, repository, commit, unquote(rest[1:]), query)
             if verb == "preupload":
                 return _json(self._preupload(repository.commits[commit], json.loads(body)))
             if verb == "paths-info":
@@ -241,19 +248,28 @@ class HubServer:
             raise Refusal(403, "Forbidden: you must use a write token to upload to a repository.")
         return repository
 
-    def _tree(self, call: Call, tree: dict[str, Entry], folder: str, query: dict[str, str]) -> Any:
+    def _tree(self, call: Call, repository: Repository, commit: str, folder: str, query: dict[str, str]) -> Any:
+        tree = repository.commits[commit]
         below = sorted(path for path in tree if path.startswith(f"{folder}/") or not folder)
         if not below:
             raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
-        entries = [_told(path, tree[path]) for path in below]
-        if query.get("recursive") in ("true", "True"):
-            folders = sorted({path.rsplit("/", 1)[0] for path in below if "/" in path})
-            entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders] + entries
+        folders = sorted({path.rsplit("/", 1)[0] for path in below if "/" in path} - {folder})
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
+        entries += [_told(path, tree[path]) for path in below]
+        if query.get("recursive") != "true":
+            direct = len(folder.split("/")) + 1 if folder else 1
+            entries = [entry for entry in entries if len(entry["path"].split("/")) == direct]
+        if query.get("expand") == "true":
+            for entry in entries:
+                if entry["type"] == "file":
+                    last = repository.last_change(commit, entry["path"])
+                    entry["lastCommit"] = {"id": last, "title": "a commit", "date": "2026-01-01T00:00:00.000Z"}
         start = int(query.get("cursor", "0"))
         page, following = entries[start : start + self.page_files], start + self.page_files
         status, headers, body = _json(page)
         if following < len(entries):
-            more = f"{self.url}{quote(call.path, safe='/%')}?recursive={query.get('recursive')}&cursor={following}"
+            asked = f"recursive={query.get('recursive')}&expand={query.get('expand')}"
+            more = f"{self.url}{quote(call.path, safe='/%')}?{asked}&cursor={following}"
             headers["Link"] = f'<{self.rename(more)}>; rel="next"'
         return status, headers, body
 
@@ -321,7 +337,7 @@ class HubServer:
         self.objects[oid] = data
         return _json({})
 
-    def _commit(self, repository: Repository, branch: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _commit(self, repository: Repository, branch: str, body: bytes, page: str) -> tuple[int, dict[str, str], bytes]:
         lines = [json.loads(line) for line in body.splitlines()]
         assert lines[0]["key"] == "header"
         if branch not in repository.branches:
@@ -333,9 +349,7 @@ class HubServer:
         for line in lines[1:]:
             self._apply(tree, line["key"], line["value"])
         commit = repository.add(branch, tree, lines[0]["value"]["summary"])
-        return _json(
-            {"success": True, "commitOid": commit, "commitUrl": f"{self.url}/commit/{commit}", "hookOutput": ""}
-        )
+        return _json({"success": True, "commitOid": commit, "commitUrl": f"{page}/commit/{commit}", "hookOutput": ""})
 
     def _apply(self, tree: dict[str, Entry], key: str, value: dict[str, Any]) -> None:
         path = value["path"]
@@ -400,6 +414,7 @@ def _xml(status: int, code: str, message: str) -> tuple[int, dict[str, str], byt
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     hub: HubServer
     site = "hub"
 

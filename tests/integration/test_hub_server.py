@@ -57,7 +57,7 @@ adds = [CommitOperationAdd("in/" + name, name) for name in ("small.pt", "large.p
 adds.append(CommitOperationAdd("in/note.txt", b"a note"))
 done = api.create_commit("{REPOSITORY}", adds, commit_message="three files", repo_type="dataset")
 listed = api.list_repo_tree("{REPOSITORY}", "in", repo_type="dataset", recursive=True)
-sizes = {{each.path: each.size for each in listed if isinstance(each, hf_api.RepoFile)}}
+sizes = {{each.path: each.size for each in listed if hasattr(each, "size")}}
 there = [open(hf_hub_download("{REPOSITORY}", "in/" + name, repo_type="dataset"), "rb").read().hex()
          for name in ("small.pt", "large.pt", "note.txt")]
 result = [done.oid, sizes, there]

@@ -137,6 +137,21 @@ def test_a_second_run_sends_and_commits_nothing(run: Run, tmp_path: Path) -> Non
     assert (run.server.puts(), run.server.commits_made()) == ([], 0)
 
 
+def test_a_second_run_names_its_own_commit_whatever_others_committed(run: Run) -> None:
+    first = run.store()["copies"][0]["version_id"]
+    run.server.commit_of_another()
+    again = run.store()
+    assert (again["changed"], again["copies"][0]["version_id"]) == (False, first)
+    # What somebody broke is brought back, and the commit that it came with still says the same.
+    path = f"{PREFIX}/{SMALL}"
+    entry = run.server.tree()[path]
+    run.server.commit_of_another(path)
+    restored = run.store()
+    assert (restored["changed"], restored["copies"][0]["version_id"]) == (True, first)
+    assert run.server.tree()[path] == entry
+    assert run.store()["copies"][0]["version_id"] == first
+
+
 def test_check_mode_lists_and_touches_nothing(run: Run, tmp_path: Path) -> None:
     planned = run.store(check_mode=True)
     assert (planned["changed"], planned["transferred_files"], planned["verified"]) == (True, 3, False)
@@ -187,6 +202,14 @@ def test_another_branch_and_a_model_repository(run: Run, tmp_path: Path) -> None
     assert object_transfer.fetch(order)["verified"]
     with pytest.raises(TenantFailure, match="names a commit"):
         run.store(uri=f"hf://ada/bert@{stored['copies'][0]['version_id']}/{PREFIX}")
+
+
+def test_a_public_repository_is_warned_of_before_and_after(run: Run) -> None:
+    run.server.make("models", "ada/open")
+    uri = f"hf://ada/open/{PREFIX}"
+    assert "everybody can read" in run.store(uri=uri, check_mode=True)["warnings"][0]
+    assert run.store(uri=uri)["warnings"]
+    assert "warnings" not in run.store()
 
 
 def test_files_that_nobody_promised_are_reported_or_refused(run: Run) -> None:
@@ -550,7 +573,7 @@ def test_a_hub_that_wants_xet_is_refused(run: Run) -> None:
         ("", REPOSITORY, "no token", "hf auth login"),
         ("hf_unknown", REPOSITORY, "does not accept the token", "HF_TOKEN"),
         (READ_TOKEN, REPOSITORY, "may not upload", "write access"),
-        (WRITE_TOKEN, "ada/nothing", "there is no dataset repository ada/nothing", "hf repo create"),
+        (WRITE_TOKEN, "ada/nothing", "there is no dataset repository ada/nothing", "hf repos create"),
     ],
 )
 def test_what_the_hub_refuses_is_told_with_the_fix(
