@@ -95,19 +95,19 @@ class HubClient:
         )
         return self._session.send(request)
 
-    def _ask(self, method: str, url: str, doing: str, body: Any = None, headers: Mapping[str, str] = _JSON) -> Reply:
+    def _ask(self, method: str, url: str, doing: str, body: Any = None, lfs: bool = False) -> Reply:
         """As :meth:`_send`, through redirects that stay on the Hub (a repository that was renamed)."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode("utf-8")
+        data = None if body is None else json.dumps(body).encode("utf-8")
         with self.speaking(doing):
             for _hop in range(_HOPS):
-                reply = self._send(method, url, data, headers)
+                reply = self._send(method, url, data, _LFS if lfs else _JSON)
                 if reply.status == 200 or reply.status // 100 != 3:
                     return reply
                 url = hub_location.own_address(self.location, urljoin(url, reply.headers.get("location", "")))
         raise self._failure("provider", f"it answers {doing} with one redirect after another", "Run the task again")
 
-    def _json(self, method: str, url: str, doing: str, body: Any = None, headers: Mapping[str, str] = _JSON) -> Any:
-        return self._parsed(self._ask(method, url, doing, body, headers), doing)
+    def _json(self, method: str, url: str, doing: str, body: Any = None, lfs: bool = False) -> Any:
+        return self._parsed(self._ask(method, url, doing, body, lfs), doing)
 
     def _parsed(self, reply: Reply, doing: str) -> Any:
         try:
@@ -308,7 +308,7 @@ class HubClient:
         if not COMMIT.match(self.location.revision):
             body["ref"] = {"name": self.location.revision}
         try:
-            answer = self._json("POST", f"{self._git()}.git/info/lfs/objects/batch", doing, body, _LFS)
+            answer = self._json("POST", f"{self._git()}.git/info/lfs/objects/batch", doing, body, lfs=True)
         except NoObject as error:
             raise self._failure("config", *self._no_repository(StoreProblem("missing", str(error)))) from None
         transfer = answer.get("transfer") if isinstance(answer, dict) else None
@@ -356,7 +356,7 @@ class HubClient:
 
     def _prove(self, doing: str, url: str, body: Mapping[str, Any]) -> None:
         try:
-            self._ask("POST", url, doing, dict(body), _LFS)
+            self._ask("POST", url, doing, dict(body), lfs=True)
         except NoObject as error:
             raise NotThere(str(error)) from None
         except TenantFailure as failure:

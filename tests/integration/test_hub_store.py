@@ -557,6 +557,23 @@ def test_the_token_follows_no_page_of_a_list_to_another_host(run: Run) -> None:
         run.store()
 
 
+def test_a_redirect_is_followed_on_the_hub_and_the_token_goes_no_further(run: Run) -> None:
+    def about_the_branch(call: Call) -> bool:
+        return call.path.endswith("/revision/main")
+
+    moved = {"Location": f"/api/datasets/{REPOSITORY}/revision/main?moved=1"}
+    run.server.fault = failing(about_the_branch, Refusal(307, "moved", headers=moved), 1)
+    assert run.store()["verified"]
+    elsewhere = {"Location": "http://192.0.2.7/api"}
+    run.server.fault = failing(about_the_branch, Refusal(307, "moved", headers=elsewhere), 1)
+    with pytest.raises(TenantFailure, match=r"192\.0\.2\.7"):
+        run.store()
+    for_ever = {"Location": f"/api/datasets/{REPOSITORY}/revision/main"}
+    run.server.fault = failing(about_the_branch, Refusal(307, "moved", headers=for_ever), 10**6)
+    with pytest.raises(TenantFailure, match="one redirect after another"):
+        run.store()
+
+
 def test_a_hub_that_wants_xet_is_refused(run: Run) -> None:
     run.server.transfer = "xet"
     with pytest.raises(TenantFailure, match="'xet'"):

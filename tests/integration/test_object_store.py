@@ -557,7 +557,9 @@ def test_a_killed_ssh_is_another_attempt_of_the_same_task(box: LoopbackBox, serv
         command, cwd=REPOSITORY, env=box.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as playing:
         assert begun.wait(timeout=90)
-        end_pids(descendants_named(playing.pid, "ssh"), signal.SIGKILL)
+        clients = descendants_named(playing.pid, "ssh")
+        assert clients, "the play is waiting for the box, over ssh"
+        end_pids(clients, signal.SIGKILL)
         killed.set()
         out, errors = playing.communicate(timeout=120)
     stored = parse_ad_hoc(out, errors)
