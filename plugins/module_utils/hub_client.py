@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import re
 import threading
@@ -248,14 +249,24 @@ class HubClient:
             raise self._failure("config", what, "Correct that file, then run the same task again") from None
 
     def _read(self, path: str, commit: str, most: int) -> bytes:
-        doing = f"read {path}"
-        with self.speaking(doing):
+        with self.speaking(f"read {path}"):
             url, reply = self._resolve(path, commit)
-            if url:
-                reply = self._session.send(Request("GET", url, {"Accept-Encoding": "identity"}))
-        if len(reply.body) > most:
+            data = self._take(url, most) if url else reply.body
+        if len(data) > most:
             raise self._failure("evidence_missing", f"{path} is absurdly large", "See who writes there")
-        return reply.body
+        return data
+
+    def _take(self, url: str, most: int) -> bytes:
+        """The bytes at a signed address, no more than one beyond ``most``."""
+        taken: list[bytes] = []
+
+        def take(response: http.client.HTTPResponse) -> None:
+            taken[:] = [response.read(most + 1)]
+            if response.length and len(taken[0]) <= most:
+                raise StoreProblem(BUSY, "the answer was cut short")
+
+        self._session.send(Request("GET", url, {"Accept-Encoding": "identity"}), take)
+        return taken[0]
 
     def presigned(self, operation: str, path: str, expires_s: int, **more: Any) -> str:
         """A URL that gives one file's bytes to whoever has it. How long, the Hub decides.

@@ -30,8 +30,8 @@ description:
     checksums, and C(manifest.json) is written last. Where it is, every file came.
   - In a repository of the Hub likewise, each file a git-LFS object named by its SHA-256, whatever its size (one line of
     C(.gitattributes) sees to that). What the Hub holds already is not sent again. One commit brings all files and
-    C(manifest.json), and the copy names that commit. A branch that others commit to meanwhile is committed to anew
-    once. More than 20,000 files take several commits, of which the last brings C(manifest.json).
+    C(manifest.json), and the copy names that commit. A branch that others commit to meanwhile is committed to anew,
+    O(retries) times. More than 20,000 files take several commits, of which the last brings C(manifest.json).
   - With O(direction=fetch) the files of such a copy come to the controller, hashed as any pull is. No box is needed.
 options:
   direction:

@@ -29,9 +29,6 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.hub_storing import HubS
 from ansible_collections.tenant.gpu.plugins.plugin_utils.object_route import Order, StoringRoute
 from ansible_collections.tenant.gpu.plugins.plugin_utils.object_storing import Ask, Cut, Means
 
-# A branch that others commit to moves: a commit is made anew this often upon what it has become.
-_CONFLICTS = 1
-
 
 class HubStore(StoringRoute):
     def __init__(
@@ -145,18 +142,18 @@ class HubStore(StoringRoute):
     # --- the commit -----------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        """Name everything in the branch; upon what it has become, where somebody else was quicker."""
+        """Name everything in the branch; anew, upon what it has become, where somebody else was quicker."""
         beside = self._send_manifest()
-        for left in range(_CONFLICTS, -1, -1):
+        conflicts = 0
+        while True:
             try:
-                self._commit_upon(self.client.head, beside)
+                return self._commit_upon(self.client.head, beside)
             except Conflict as error:
-                if not left:
+                conflicts += 1
+                if not self._again(conflicts):
                     raise self._moved_on(error) from None
-                self.client.refresh()
-                self._saved_manifest()
-            else:
-                return
+            self.client.refresh()
+            self._saved_manifest()
 
     def _moved_on(self, error: Conflict) -> TenantFailure:
         location = self.order.location

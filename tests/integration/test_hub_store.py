@@ -417,7 +417,7 @@ def test_a_hub_that_asks_to_wait_past_the_deadline_is_told(run: Run) -> None:
 # --- commits ------------------------------------------------------------------------------------------------------
 
 
-def test_a_commit_upon_a_branch_that_moved_is_made_anew_once(run: Run) -> None:
+def test_a_commit_upon_a_branch_that_moved_is_made_anew(run: Run) -> None:
     moved: list[str] = []
 
     def somebody_is_quicker(call: Call) -> bytes:
@@ -443,7 +443,7 @@ def test_a_branch_that_moves_all_the_time_stops_with_the_fix_named(run: Run) -> 
     with pytest.raises(TenantFailure, match="others commit") as caught:
         run.store()
     assert "branch of their own" in caught.value.fix
-    assert run.server.commits_made() == 2
+    assert run.server.commits_made() == 3, "as many as the task has patience for"
 
 
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +513,15 @@ def test_a_copy_without_a_commit_is_no_evidence(run: Run) -> None:
     )
 
 
+def test_a_manifest_that_is_absurdly_large_is_not_read(run: Run) -> None:
+    copy = run.store()["copies"][0]
+    client = hub_client.HubClient(run.order().location)
+    data, _commit = client.read("manifest.json", copy["version_id"])
+    assert json.loads(data)["digest"] == copy["sha256"]
+    with pytest.raises(TenantFailure, match="absurdly large"):
+        client.read("manifest.json", copy["version_id"], most=len(data) - 1)
+
+
 def test_a_file_that_a_branch_lost_is_named_by_fetch(run: Run, tmp_path: Path) -> None:
     run.store()
     tree = {path: entry for path, entry in run.server.tree().items() if not path.endswith(SMALL)}
@@ -540,13 +549,23 @@ def test_the_token_reaches_neither_the_box_nor_the_storage_nor_the_result(big_ru
 @pytest.mark.parametrize(
     "url", ["http://192.0.2.7/x", "ftp://127.0.0.1/x", "http://127.0.0.1@192.0.2.7/x", "file:///x"]
 )
-def test_a_foreign_host_in_an_answer_is_told_nothing(run: Run, url: str) -> None:
-    run.server.rename = lambda _real: url
+@pytest.mark.parametrize("which", ["/object/", "/part/", "/api/complete", "/verify"])
+def test_a_foreign_host_in_an_answer_is_told_nothing(big_run: Run, url: str, which: str) -> None:
+    big_run.server.rename = lambda real: url if which in real else real
     with pytest.raises(TenantFailure, match="not to be trusted") as caught:
-        run.store()
+        big_run.store()
     assert caught.value.kind == "provider"
-    assert run.orders == []
+    assert big_run.orders == []
     assert "/x" not in str(caught.value), "only the host is named, for an address may be a secret"
+
+
+@pytest.mark.parametrize("which", ["/api/complete", "/verify"])
+def test_what_needs_the_token_is_asked_of_the_hub_alone_even_where_bytes_may_go(big_run: Run, which: str) -> None:
+    server = big_run.server
+    server.rename = lambda real: real.replace(server.url, server.storage_url) if which in real else real
+    with pytest.raises(TenantFailure, match="sends the controller to"):
+        big_run.store()
+    assert big_run.orders == []
 
 
 def test_the_token_follows_no_page_of_a_list_to_another_host(run: Run) -> None:
