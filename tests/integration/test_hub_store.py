@@ -559,6 +559,14 @@ def test_a_foreign_host_in_an_answer_is_told_nothing(big_run: Run, url: str, whi
     assert "/x" not in str(caught.value), "only the host is named, for an address may be a secret"
 
 
+def test_bytes_are_taken_from_no_host_that_cannot_be_trusted(run: Run, tmp_path: Path) -> None:
+    copy = run.store()["copies"][0]
+    run.server.rename = lambda _real: "http://192.0.2.7/x"
+    with pytest.raises(TenantFailure, match="not to be trusted"):
+        run.fetch(tmp_path / "home")
+    assert "not to be trusted" in copies._reread_objects(copy["uri"], copy).problems[0]
+
+
 @pytest.mark.parametrize("which", ["/api/complete", "/verify"])
 def test_what_needs_the_token_is_asked_of_the_hub_alone_even_where_bytes_may_go(big_run: Run, which: str) -> None:
     server = big_run.server
