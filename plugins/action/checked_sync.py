@@ -14,8 +14,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
     destination,
-    object_client,
     roster,
+    stores,
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -133,7 +133,7 @@ class ActionModule(ControllerAction):
             raise self._refusal("object_store.connections is not a number from 1 to 256", "Choose 32, or leave it out")
         here = "" if store else os.path.abspath(os.path.expanduser(params["dest"]))
         return object_transfer.Order(
-            location=object_client.locate(uri, settings),
+            location=stores.locate(uri, settings),
             folder=self._on_box(params["src"]) if store else here,
             manifest=self._manifest(params["manifest"]) if params["manifest"] else None,
             box=self.box,

@@ -4,6 +4,7 @@
 
 ``file:///folder``      on the controller: every byte is hashed.
 ``s3://bucket/prefix``  every object by its version: re-read, or by the checksum that the provider computed.
+``hf://datasets/owner/repository/prefix``  every file at the commit that the copy names: likewise.
 ``mount://platform.tier/path``  a durable mount: as another kernel than the one that wrote it read it a moment ago
                         (see ``copy_reading``), because the writer's page cache would answer for a disk that lost it.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from . import object_store, roster, settling
+from . import roster, settling, stores
 from .box import records
 from .failures import TenantFailure
 from .journal import Journal
@@ -25,7 +26,7 @@ from .state_store import BoxIdentity, StateStore
 # A mount may be written again by whoever has it, so what was read there holds no longer than a seal.
 FRESH_READING_S = 300
 CLOCK_SLACK_S = 60
-SCHEMES = ("file", "s3", "mount")
+SCHEMES = ("file", *stores.SCHEMES, "mount")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def reread(store: StateStore, copy: Mapping[str, Any], identity: BoxIdentity, no
     scheme = uri.partition("://")[0]
     if scheme == "file":
         return _reread_folder(uri)
-    if scheme == "s3":
+    if scheme in stores.SCHEMES:
         return _reread_objects(uri, copy)
     if scheme == "mount":
         return _look_up_reading(store, uri, identity, now)
@@ -91,7 +92,7 @@ def folder_of(uri: str) -> str:
 
 def _reread_objects(uri: str, copy: Mapping[str, Any]) -> CopyEvidence:
     try:
-        digest, problems = object_store.reread(copy)
+        digest, problems = stores.reread(copy)
     except TenantFailure as failure:
         return CopyEvidence(uri, "", (str(failure),))
     return CopyEvidence(uri, digest, tuple(problems))

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import re
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Protocol, Sequence
 
 from .box.names import UnsafeName, check_relative_path
 from .failures import TenantFailure
@@ -33,6 +33,32 @@ class NoObject(Exception):
     """There is no such object, version or upload."""
 
 
+class Place(Protocol):
+    """What every location tells of itself."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def where(self) -> str: ...
+
+    @property
+    def reading_fix(self) -> str: ...
+
+    def as_copy(self) -> dict[str, str]: ...
+
+
+class Readable(Protocol):
+    """What every kind of store is read by; :class:`Client` is that of S3."""
+
+    @property
+    def location(self) -> Place: ...
+
+    def read(self, path: str, version_id: str = "", most: int = 1 << 30) -> tuple[bytes, str]: ...
+
+    def presigned(self, operation: str, path: str, expires_s: int, **more: Any) -> str: ...
+
+
 @dataclass(frozen=True)
 class Location:
     """A folder in a bucket, and how its store is reached. ``endpoint_url`` is empty for Amazon's own S3."""
@@ -52,6 +78,10 @@ class Location:
     def where(self) -> str:
         """The store's name for people."""
         return self.endpoint_url or "Amazon S3"
+
+    @property
+    def reading_fix(self) -> str:
+        return "Allow these keys s3:GetObject and s3:GetObjectVersion there"
 
     def key(self, path: str) -> str:
         return f"{self.prefix}/{path}"

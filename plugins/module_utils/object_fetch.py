@@ -18,7 +18,7 @@ from typing import Iterable, Iterator, Sequence
 
 from .box.names import UnsafeName, inside
 from .failures import TenantFailure
-from .object_client import Client, version_of
+from .object_client import Readable, version_of
 from .object_parts import MIB
 from .object_requests import BUSY, CHUNK, MISSING, REFUSED, Patience, Request, Session, StoreProblem, run_all
 from .object_store import StoredFile, presigned
@@ -46,7 +46,7 @@ class Download:
 
 
 def download(
-    client: Client,
+    client: Readable,
     entries: Sequence[StoredFile],
     folder: str,
     patience: Patience,
@@ -78,7 +78,7 @@ def forget(folder: str, paths: Iterable[str]) -> None:
             os.unlink(_note_path(folder, path))
 
 
-def _judge(client: Client, results: Sequence[tuple[StoredFile, StoreProblem | None]]) -> tuple[list[Mismatch], str]:
+def _judge(client: Readable, results: Sequence[tuple[StoredFile, StoreProblem | None]]) -> tuple[list[Mismatch], str]:
     missing: dict[str, Mismatch] = {}
     reason = ""
     for entry, problem in results:
@@ -89,7 +89,7 @@ def _judge(client: Client, results: Sequence[tuple[StoredFile, StoreProblem | No
                 "config",
                 f"{client.location.uri}/{entry.path} at {client.location.where} cannot be fetched: {problem}",
                 safe="Nothing was removed anywhere, and what arrived is kept",
-                fix="Allow these keys s3:GetObject and s3:GetObjectVersion there",
+                fix=client.location.reading_fix,
             )
         if problem.kind == MISSING:
             missing[entry.path] = Mismatch(entry.path, f"is missing from {client.location.uri}")
@@ -238,7 +238,7 @@ def _append(path: str, data: bytes, how: int) -> None:
         os.close(descriptor)
 
 
-def _bring(client: Client, session: Session, staged: _Staged, number: int, counter: _Counter) -> None:
+def _bring(client: Readable, session: Session, staged: _Staged, number: int, counter: _Counter) -> None:
     entry = staged.entry
     start = number * SEGMENT_BYTES
     length = min(SEGMENT_BYTES, entry.bytes - start)

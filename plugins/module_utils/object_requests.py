@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Presigned requests to an object store, many at once, each tried again while that can help.
+"""Requests to an object store, most of them presigned, many at once, each tried again while that can help.
 
 Runs on the box and on the controller. Whoever holds a presigned URL may do the one thing it is signed for until it
 expires, so no URL ever stands in an error.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import json
 import os
 import re
 import ssl
@@ -34,6 +35,7 @@ REFUSED = "refused"
 CHANGED = "changed"
 DEADLINE = "deadline"
 _AGAIN = (UNREACHABLE, BUSY, CORRUPTED)
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 # S3 API reference, "Error responses"; what is not listed here goes by the HTTP status.
 _KINDS = {
@@ -51,14 +53,22 @@ _KINDS = {
 }
 _CODE = re.compile(rb"<Code>([A-Za-z0-9._-]{1,80})</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<>]{1,300})</Message>")
+_URL = re.compile(r"[A-Za-z]+://\S+")
+_WAIT = re.compile(r"[0-9]{1,6}\Z")
+_RATE = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*([0-9]{1,6})(?![0-9])")
 
 
 class StoreProblem(Exception):
-    """Why one request did not do what it was for. ``kind`` is one of the constants above."""
+    """Why one request did not do what it was for. ``kind`` is one of the constants above.
 
-    def __init__(self, kind: str, text: str) -> None:
+    ``status`` is the HTTP status, 0 where there was no answer; ``code`` the store's own word for what is wrong;
+    ``wait_s`` how long it asks to be left alone.
+    """
+
+    def __init__(self, kind: str, text: str, status: int = 0, code: str = "", wait_s: float = 0.0) -> None:
         super().__init__(text)
         self.kind = kind
+        self.status, self.code, self.wait_s = status, code, wait_s
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ class Patience:
 class Request:
     """``body`` is called for every try, so that a second one starts from the first byte again.
 
-    ``resume`` gives further headers for every try, such as the range that is still missing.
+    ``resume`` gives further headers for every try, such as the range that is still missing. A redirect is never
+    followed: it is a refusal, or with ``redirects`` an answer like any other.
     """
 
     method: str
@@ -86,12 +97,14 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Callable[[], Iterable[bytes]] | None = None
     resume: Callable[[], Mapping[str, str]] | None = None
+    redirects: bool = False
 
 
 @dataclass
 class Reply:
     headers: dict[str, str]
     body: bytes = b""
+    status: int = 200
 
 
 Job = TypeVar("Job")
@@ -128,7 +141,11 @@ class Session:
             except StoreProblem as problem:
                 if problem.kind not in _AGAIN or number == self.patience.tries:
                     raise
-            time.sleep(max(0.0, min(wait, self.patience.deadline - time.monotonic())))
+                pause = max(wait, problem.wait_s)
+                if time.monotonic() + pause > self.patience.deadline:
+                    # The reason says more than a deadline that passes while nothing is done.
+                    raise
+            time.sleep(pause)
             wait = min(wait * 2, _LONGEST_WAIT_S)
         raise AssertionError("a patience has at least one try")
 
@@ -137,6 +154,8 @@ class Session:
         try:
             return self._exchange(request, take)
         except StoreProblem:
+            # A body that was broken off leaves a request half said: nothing more can be said on that connection.
+            self.close()
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
@@ -173,18 +192,18 @@ class Session:
         response = connection.getresponse()
         self._used = True
         told = {name.lower(): value for name, value in response.getheaders()}
-        if response.status // 100 != 2:
+        if response.status // 100 != 2 and not (request.redirects and response.status in _REDIRECTS):
             text = response.read(_MAX_ERROR)
             self.close()
-            raise _problem(response.status, text)
-        if take is None:
-            return Reply(told, response.read())
+            raise _problem(response.status, told, text)
+        if take is None or response.status in _REDIRECTS:
+            return Reply(told, response.read(), response.status)
         try:
             take(response)
         finally:
             if not response.isclosed():
                 self.close()
-        return Reply(told)
+        return Reply(told, status=response.status)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -216,15 +235,42 @@ def _why_unreachable(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _problem(status: int, body: bytes) -> StoreProblem:
+def _problem(status: int, headers: Mapping[str, str], body: bytes) -> StoreProblem:
     """What an answer that is not a success means. Only code and message are kept: the rest may repeat the request."""
-    found, said = _CODE.search(body), _MESSAGE.search(body)
-    code = found.group(1).decode("ascii") if found else ""
-    message = said.group(1).decode("utf-8", "replace") if said else ""
+    code, message = _said(headers, body)
     kind = _KINDS.get(code) or _kind_by_status(status)
     if kind == REFUSED and "expired" in message.lower():
         kind = EXPIRED
-    return StoreProblem(kind, " ".join(part for part in (f"HTTP {status}", code, message) if part))
+    text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
+    return StoreProblem(kind, text, status, code, _wait_asked(status, headers))
+
+
+def _said(headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
+    """(code, message) as S3 writes them in XML, else as the Hugging Face Hub does in headers and JSON."""
+    found, said = _CODE.search(body), _MESSAGE.search(body)
+    code = found.group(1).decode("ascii") if found else headers.get("x-error-code", "")
+    message = said.group(1).decode("utf-8", "replace") if said else headers.get("x-error-message", "")
+    if not message and headers.get("content-type", "").partition(";")[0].endswith("json"):
+        message = _json_message(body)
+    shown = _URL.sub("(an address)", message)
+    return ascii(code)[1:-1][:80], ascii(shown)[1:-1][:300]
+
+
+def _json_message(body: bytes) -> str:
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    texts = [record.get(name) for name in ("error", "message")] if isinstance(record, dict) else []
+    return next((text for text in texts if isinstance(text, str)), "")
+
+
+def _wait_asked(status: int, headers: Mapping[str, str]) -> float:
+    """Seconds that a busy store asks to be left alone, by Retry-After or by the RateLimit header of an IETF draft."""
+    if status not in (429, 503):
+        return 0.0
+    rate, after = _RATE.search(headers.get("ratelimit", "")), headers.get("retry-after", "").strip()
+    return float(rate.group(1)) if rate else float(after) if _WAIT.match(after) else 0.0
 
 
 def _kind_by_status(status: int) -> str:

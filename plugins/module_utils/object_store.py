@@ -18,7 +18,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from .box import records
 from .failures import TenantFailure
-from .object_client import Client, NoObject, locate, pinnable, version_of
+from .object_client import Client, NoObject, Readable, locate, pinnable, version_of
 from .object_requests import BUSY, CHUNK, MISSING, Patience, Request, Session, StoreProblem, run_all
 from .roster import MANIFEST_NAME, BadManifest, Manifest, Mismatch, RosterFile, parse_manifest
 
@@ -65,7 +65,7 @@ def composite(part_hashes: Sequence[str]) -> str:
 # --- records in the bucket ----------------------------------------------------------------------------------------
 
 
-def read_manifest(client: Client, version_id: str = "") -> tuple[Manifest, str]:
+def read_manifest(client: Readable, version_id: str = "") -> tuple[Manifest, str]:
     """(the manifest beside the objects, its version id). BadManifest when it is absent, damaged or unsafe."""
     where = f"{client.location.uri}/{MANIFEST_NAME}"
     try:
@@ -79,7 +79,12 @@ def read_manifest(client: Client, version_id: str = "") -> tuple[Manifest, str]:
 
 
 def write_manifest(client: Client, manifest: Manifest) -> str:
-    return client.write(MANIFEST_NAME, _text(dict(manifest.record, schema=records.schema("manifest"))))
+    return client.write(MANIFEST_NAME, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """``manifest.json`` as it lies in a store."""
+    return _text(dict(manifest.record, schema=records.schema("manifest")))
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def _text(record: Mapping[str, Any]) -> bytes:
 
 
 def check_objects(
-    client: Client, entries: Sequence[StoredFile], how: str, patience: Patience, connections: int = CONNECTIONS
+    client: Readable, entries: Sequence[StoredFile], how: str, patience: Patience, connections: int = CONNECTIONS
 ) -> list[Mismatch]:
     """What the store no longer, or never, holds as ``entries`` say.
 
@@ -160,8 +165,9 @@ def check_objects(
     """
 
     def work(session: Session, entry: StoredFile) -> str:
-        check = _ask_checksum if how == PROVIDER_CHECKSUM else _reread_object
-        return check(client, session, entry)
+        if how == PROVIDER_CHECKSUM:
+            return _ask_checksum(client, session, entry)
+        return _reread_object(client, session, entry)
 
     found: list[Mismatch] = []
     for entry, result in zip(entries, run_all(entries, work, patience, connections)):
@@ -180,7 +186,7 @@ def _version(entry: StoredFile) -> str:
     return f" in version {entry.version_id}" if entry.version_id else ""
 
 
-def _unreadable(client: Client, path: str, problem: StoreProblem) -> TenantFailure:
+def _unreadable(client: Readable, path: str, problem: StoreProblem) -> TenantFailure:
     kind = "unreachable" if problem.kind in ("unreachable", BUSY, "deadline") else "config"
     return TenantFailure(
         kind,
@@ -216,7 +222,7 @@ class Reading:
             raise StoreProblem(BUSY, "the answer was cut short")
 
 
-def _reread_object(client: Client, session: Session, entry: StoredFile) -> str:
+def _reread_object(client: Readable, session: Session, entry: StoredFile) -> str:
     reading = Reading(entry.bytes)
     url = presigned(client, session.patience, "get_object", entry.path, **version_of(entry.version_id))
     session.send(Request("GET", url, resume=reading.resume), reading.take)
@@ -227,13 +233,13 @@ def _reread_object(client: Client, session: Session, entry: StoredFile) -> str:
     return ""
 
 
-def presigned(client: Client, patience: Patience, operation: str, path: str, **more: Any) -> str:
+def presigned(client: Readable, patience: Patience, operation: str, path: str, **more: Any) -> str:
     """A URL that lives a little longer than ``patience``."""
     left = patience.deadline - time.monotonic()
     return client.presigned(operation, path, int(left) + _EXPIRY_MARGIN_S, **more)
 
 
-def _ask_checksum(client: Client, session: Session, entry: StoredFile) -> str:
+def _ask_checksum(client: Readable, session: Session, entry: StoredFile) -> str:
     where = client.location.uri
     told = _head(client, session, entry.path, entry.version_id)
     if told.get("content-length") != str(entry.bytes):
@@ -246,7 +252,7 @@ def _ask_checksum(client: Client, session: Session, entry: StoredFile) -> str:
     return ""
 
 
-def _head(client: Client, session: Session, path: str, version_id: str) -> dict[str, str]:
+def _head(client: Readable, session: Session, path: str, version_id: str) -> dict[str, str]:
     more = version_of(version_id)
     url = presigned(client, session.patience, "head_object", path, ChecksumMode="ENABLED", **more)
     return session.send(Request("HEAD", url, {"x-amz-checksum-mode": "ENABLED"})).headers

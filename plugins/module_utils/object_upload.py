@@ -204,11 +204,9 @@ def _send_all(order: Order) -> list[dict[str, str]]:
 def _send(root: str, session: Session, sending: Sending) -> dict[str, str]:
     wanted = sending.range
     with _opened(root, wanted) as descriptor:
-        if sending.sha256:
-            _refuse_changed(descriptor, sending)
 
         def body() -> Iterator[bytes]:
-            for chunk in _chunks(descriptor, wanted):
+            for chunk in _proven(descriptor, sending) if sending.sha256 else _chunks(descriptor, wanted):
                 session.patience.check()
                 yield chunk
 
@@ -220,13 +218,21 @@ def _send(root: str, session: Session, sending: Sending) -> dict[str, str]:
     }
 
 
-def _refuse_changed(descriptor: int, sending: Sending) -> None:
-    """A store that checks nothing would take whatever the file has become."""
+def _proven(descriptor: int, sending: Sending) -> Iterator[bytes]:
+    """The bytes to send, hashed on their way. The last of them are held back until all have the promised SHA-256:
+    a store that checks nothing would take whatever the file has become, but no store takes a request without its end.
+    """
     hasher = hashlib.sha256()
+    held = b""
     for chunk in _chunks(descriptor, sending.range):
         hasher.update(chunk)
+        if held:
+            yield held
+        held = chunk
     if hasher.hexdigest() != sending.sha256:
         raise StoreProblem(CHANGED, "has other bytes than promised (its SHA-256 differs)")
+    if held:
+        yield held
 
 
 @contextlib.contextmanager

@@ -21,12 +21,17 @@ description:
     uncompressed, and text (logs, metrics, and files with a text ending) compressed if there are 4 MiB of it or more.
   - Uses rsync 3 where both sides have it, else a stream over ssh that needs nothing but Python on the box.
   - The host key is always checked, whatever the connection variables say.
-  - With O(direction=store) the box sends the files of a manifest to an object store that speaks S3, over many
-    connections at once, and continues after a cut. The keys of the store stay on the controller; the box gets presigned
-    URLs. Each of them admits one request for one object until the deadline of the task, names the id of the key that
-    signed it but not its secret, and lets whoever reads it send that request, so it is kept out of arguments and logs.
-  - In the store the files lie under their paths below the prefix, C(.tenant-objects.json) pins their versions and
+  - With O(direction=store) the box sends the files of a manifest to an object store, one that speaks S3 or a repository
+    of the Hugging Face Hub, over many connections at once, and continues after a cut. The keys of S3 and the token of
+    the Hub stay on the controller; the box gets presigned URLs. Each of them admits one request for one object until it
+    expires, names at most the id of the key that signed it, never its secret, and lets whoever reads it send that
+    request, so it is kept out of arguments and logs.
+  - In a bucket the files lie under their paths below the prefix, C(.tenant-objects.json) pins their versions and
     checksums, and C(manifest.json) is written last. Where it is, every file came.
+  - In a repository of the Hub likewise, each file a git-LFS object named by its SHA-256, whatever its size (one line of
+    C(.gitattributes) sees to that). What the Hub holds already is not sent again. One commit brings all files and
+    C(manifest.json), and the copy names that commit. A branch that others commit to meanwhile is committed to anew,
+    O(retries) times. More than 20,000 files take several commits, of which the last brings C(manifest.json).
   - With O(direction=fetch) the files of such a copy come to the controller, hashed as any pull is. No box is needed.
 options:
   direction:
@@ -40,13 +45,16 @@ options:
     description:
       - Folder that the files are in, on the box with O(direction=pull) and O(direction=store), here with
         O(direction=push).
-      - With O(direction=fetch), C(s3://bucket/prefix).
+      - With O(direction=fetch), C(s3://bucket/prefix) or C(hf://datasets/owner/repository/prefix).
     type: str
     required: true
   dest:
     description:
       - Folder that the files go to. Made when absent.
-      - With O(direction=store), C(s3://bucket/prefix). The bucket must be there; the prefix is for this run alone.
+      - With O(direction=store), C(s3://bucket/prefix), or on the Hugging Face Hub
+        C(hf://datasets/owner/repository/prefix) or, for a model repository, C(hf://owner/repository/prefix), with
+        C(@branch) after the repository for another branch than C(main). The bucket or repository must be there; the
+        prefix is for this run alone.
     type: str
     required: true
   dest_root:
@@ -94,31 +102,38 @@ options:
     default: auto
   via:
     description:
-      - C(s3://bucket/prefix) that O(direction=pull) goes through when the connection is proxied and what is missing
-        here is larger than O(proxy_limit_bytes). The box sends there, and the controller brings it from there.
+      - C(s3://bucket/prefix) or C(hf://datasets/owner/repository/prefix) that O(direction=pull) goes through when the
+        connection is proxied and what is missing here is larger than O(proxy_limit_bytes). The box sends there, and the
+        controller brings it from there.
       - The objects stay there. Use O(direction=store) to have them proven as a copy of their own.
     type: str
     default: ""
   object_store:
-    description: How the store of an C(s3://) address is reached, with the credentials that boto3 finds here.
+    description:
+      - How the store of an C(s3://) address is reached, with the credentials that boto3 finds here, or the Hub of an
+        C(hf://) address, with the token that C(hf auth login) or E(HF_TOKEN) left here. O(direction=store) wants a
+        token that may write to the repository.
     type: dict
     suboptions:
       endpoint_url:
-        description: Address of a store other than Amazon S3. The controller and the box must both reach it.
+        description:
+          - Address of a store other than Amazon S3. The controller and the box must both reach it.
+          - For an C(hf://) address the Hub itself or a mirror of it, only by https; E(HF_ENDPOINT) if not set. The
+            box must reach the storage that the Hub names.
         type: str
         default: ""
       region:
-        description: Region of the bucket. Found out where it can be.
+        description: Region of the bucket. Found out where it can be. Of S3 only.
         type: str
         default: ""
       profile:
-        description: Profile of the AWS configuration of the controller.
+        description: Profile of the AWS configuration of the controller, or one of the tokens in C(hf auth list).
         type: str
         default: ""
       addressing:
         description:
           - Whether the bucket stands in the path or in the host name. V(auto) takes the path where
-            O(object_store.endpoint_url) is set.
+            O(object_store.endpoint_url) is set. Of S3 only.
         type: str
         choices: [auto, path, virtual]
         default: auto
@@ -129,6 +144,8 @@ options:
             went in one request that is the hash of the manifest. Of a larger one it is a hash over the hashes of its
             parts, so the store vouches for what the box sent, and only the box says that this is what the manifest
             means.
+          - On the Hub V(provider_checksum) takes the SHA-256 by which the commit names each object, and asks whether
+            the Hub holds that object. Whether its bytes have that hash is the Hub's word alone.
         type: str
         choices: [reread, provider_checksum]
         default: reread
@@ -205,6 +222,13 @@ EXAMPLES = r"""
     object_store:
       endpoint_url: https://account.r2.cloudflarestorage.com
       profile: results
+
+- name: Keep the results of a run in a private repository of the Hugging Face Hub
+  tenant.gpu.checked_sync:
+    direction: store
+    src: "{{ platform_data_dir }}/gpu-tenant/runs/{{ harvest_run_id }}"
+    dest: "hf://datasets/our-team/results/{{ tenant_project }}/{{ harvest_run_id }}/{{ inventory_hostname }}/g1"
+    manifest: "{{ __harvest_manifest.manifest }}"
 
 - name: Bring the results of a run home
   tenant.gpu.checked_sync:
@@ -289,6 +313,7 @@ roster_sha256:
 copies:
   description:
     - The copy that was proven, as a receipt records it, with what is needed to look at these very objects again.
+      On the Hub C(version_id) is the commit.
     - Empty when the task failed, or in check mode.
   returned: with O(direction=store) and O(direction=fetch)
   type: list
@@ -297,6 +322,7 @@ unfinished_uploads:
   description:
     - Paths below the prefix where somebody began a multipart upload, which is billed, and never ended it. Those that
       this module began are continued or aborted; these are not its own. A lifecycle rule of the bucket can end them.
+    - Always empty on the Hub, which tells nobody.
   returned: with O(direction=store)
   type: list
   elements: str

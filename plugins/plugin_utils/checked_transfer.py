@@ -22,6 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     roster,
     rsync_carrier,
     settling,
+    stores,
     stream_carrier,
     transfer,
 )
@@ -207,7 +208,7 @@ class _Transfer:
         problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
         if problem:
             fix = (
-                "Name an object store in via, rent the box with a direct port, "
+                f"Name an object store in via ({stores.FORMS}), rent the box with a direct port, "
                 "or raise proxy_limit_bytes if the proxy can carry it"
             )
             raise self._refusal("config", problem, fix)

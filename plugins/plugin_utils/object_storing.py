@@ -27,7 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.object_upload import as
 from ansible_collections.tenant.gpu.plugins.module_utils.roster import RosterFile, is_sha256
 
 Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
-_ETAG = re.compile(r"[\x21-\x7e]{0,200}\Z")
+ETAG = re.compile(r"[\x21-\x7e]{0,200}\Z")
 _MD5 = re.compile(r"[0-9a-f]{32}\Z")
 _EXPIRY_MARGIN_S = 900
 
@@ -248,7 +248,7 @@ class Sender:
 
     def _take_hashes(self, wave: Sequence[Unit], answer: Mapping[str, Any]) -> None:
         wanted = self._wanted_hashes(wave)
-        for (unit, algorithm), told in zip(wanted, _entries(answer, "hashed", len(wanted)), strict=True):
+        for (unit, algorithm), told in zip(wanted, answer_entries(answer, "hashed", len(wanted)), strict=True):
             digest = told.get("digest")
             fits = is_sha256(digest) if algorithm == "sha256" else isinstance(digest, str) and bool(_MD5.match(digest))
             if fits:
@@ -271,7 +271,7 @@ class Sender:
 
     def _take_sent(self, sends: Sequence[Unit], answer: Mapping[str, Any]) -> list[str]:
         reasons = []
-        for unit, told in zip(sends, _entries(answer, "sent", len(sends)), strict=True):
+        for unit, told in zip(sends, answer_entries(answer, "sent", len(sends)), strict=True):
             if unit.file.path in self.standing.mismatches:
                 continue
             if "kind" not in told:
@@ -285,8 +285,8 @@ class Sender:
         return reasons
 
     def _note_sent(self, unit: Unit, etag: str, version_id: str) -> None:
-        if not _ETAG.match(etag) or not _ETAG.match(version_id):
-            raise _senseless()
+        if not ETAG.match(etag) or not ETAG.match(version_id):
+            raise senseless_answer()
         self.standing.sent_bytes += unit.bytes
         if unit.is_part:
             self.parts[unit.file.path].etags[unit.number] = etag
@@ -329,14 +329,14 @@ class Sender:
             raise Cut(f"the unfinished upload of {upload.path} is gone from the store") from None
 
 
-def _entries(answer: Mapping[str, Any], name: str, count: int) -> list[Mapping[str, Any]]:
+def answer_entries(answer: Mapping[str, Any], name: str, count: int) -> list[Mapping[str, Any]]:
     found = answer.get(name)
     if not isinstance(found, list) or len(found) != count or not all(isinstance(entry, Mapping) for entry in found):
-        raise _senseless()
+        raise senseless_answer()
     return found
 
 
-def _senseless() -> TenantFailure:
+def senseless_answer() -> TenantFailure:
     return TenantFailure(
         "evidence_missing",
         "the box's answer about what it sent makes no sense",

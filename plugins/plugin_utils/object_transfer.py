@@ -21,52 +21,32 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     progress,
     roster,
     settling,
+    stores,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.object_client import Client, Listed, Location
-from ansible_collections.tenant.gpu.plugins.module_utils.object_requests import Patience
+from ansible_collections.tenant.gpu.plugins.module_utils.hub_location import HubLocation
+from ansible_collections.tenant.gpu.plugins.module_utils.object_client import Listed
 from ansible_collections.tenant.gpu.plugins.module_utils.object_store import StoredFile
 from ansible_collections.tenant.gpu.plugins.module_utils.roster import Manifest, Mismatch, RosterFile
+from ansible_collections.tenant.gpu.plugins.plugin_utils.hub_transfer import HubStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils.object_route import Order, Route, StoringRoute, manifest_of
 from ansible_collections.tenant.gpu.plugins.plugin_utils.object_storing import Ask, Cut, Means, Sender, Standing
 
-TRANSPORT = "object_store"
 _SHOWN = 10
-_LISTED = 1000
-_DIFFED = 200
-_LONGEST_WAIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be carried and how; sizes in bytes, times in seconds.
-
-    ``folder`` is on the box for :func:`store` and on the controller for :func:`fetch`. ``manifest`` may be None for
-    :func:`fetch`, which then takes the one beside the objects. An empty ``verify`` leaves the proof to the caller.
-    """
-
-    location: Location
-    folder: str
-    manifest: Manifest | None
-    box: str = ""
-    verify: str = object_store.REREAD
-    folder_root: str = ""
-    extra: str = "report"
-    reserve_bytes: int = 0
-    connections: int = object_store.CONNECTIONS
-    deadline_s: float = 3600
-    stall_timeout_s: float = 60
-    retries: int = 5
-    resends: int = 2
-    first_wait_s: float = 2.0
-    part_bytes: int = object_parts.PART_BYTES
-    check_mode: bool = False
 
 
 def store(order: Order, ask: Ask, report: progress.Report | None = None) -> dict[str, Any]:
     """Bring the manifest's files from the box into the store; the task's result."""
-    return _timed(_Store(order, ask, report).run)
+    return _timed(_storing(order, ask, report).run)
+
+
+def _storing(
+    order: Order, ask: Ask, report: progress.Report | None, distrusted: frozenset[str] = frozenset()
+) -> _Store | HubStore:
+    """The route from the box into the kind of store that ``order`` names."""
+    kind = HubStore if isinstance(order.location, HubLocation) else _Store
+    return kind(order, ask, report, distrusted)
 
 
 def fetch(order: Order, report: progress.Report | None = None) -> dict[str, Any]:
@@ -84,15 +64,9 @@ def through_store(order: Order, source: str, ask: Ask, report: progress.Report |
 
 def missing_here(order: Order) -> list[RosterFile]:
     """The files of ``order.manifest`` that are not right in ``order.folder`` yet, by re-reading it."""
-    files = _manifest_of(order).files
+    files = manifest_of(order).files
     good = set(_survey_folder(order, files)["good"])
     return [file for file in files if file.path not in good]
-
-
-def _manifest_of(order: Order) -> Manifest:
-    if order.manifest is None:
-        raise ValueError("a transfer that needs a manifest has none")
-    return order.manifest
 
 
 def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -103,7 +77,7 @@ def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _through_store(order: Order, source: str, ask: Ask, report: progress.Report | None) -> dict[str, Any]:
     fetching = _Fetch(order, report)
-    plan = fetching.plan(_manifest_of(order))
+    plan = fetching.plan(manifest_of(order))
     uri = order.location.uri
     if not plan.result["changed"]:
         return fetching.nothing_to_do(plan)
@@ -115,7 +89,7 @@ def _through_store(order: Order, source: str, ask: Ask, report: progress.Report 
     attempts = 0
     for left in range(order.resends, -1, -1):
         rest = max(0.0, fetching.deadline - time.monotonic())
-        stored = _Store(dataclasses.replace(sending, deadline_s=rest), ask, report, distrusted).run()
+        stored = _storing(dataclasses.replace(sending, deadline_s=rest), ask, report, distrusted).run()
         attempts += int(stored["attempts"])
         if stored.get("failed"):
             return dict(stored, attempts=attempts, via=uri)
@@ -126,109 +100,17 @@ def _through_store(order: Order, source: str, ask: Ask, report: progress.Report 
     return dict(result, attempts=attempts + int(result["attempts"]), via=uri)
 
 
-# --- what both directions share -----------------------------------------------------------------------------------
-
-
-class _Route:
-    def __init__(self, order: Order, report: progress.Report | None) -> None:
-        self.order, self.report = order, report
-        self.deadline = time.monotonic() + order.deadline_s
-        self.client = Client(order.location)
-        self.attempts = 0
-
-    @property
-    def patience(self) -> Patience:
-        return Patience(self.deadline, self.order.stall_timeout_s)
-
-    def _result(
-        self,
-        manifest: Manifest,
-        wanted: Sequence[RosterFile],
-        extra: Sequence[str],
-        difference: DifferenceTracker,
-    ) -> dict[str, Any]:
-        return {
-            **difference.as_result(),
-            "files": len(manifest.files),
-            "bytes": manifest.total_bytes,
-            "transferred_files": len(wanted),
-            "transferred_bytes": object_parts.total_bytes(wanted),
-            "transferred": [file.path for file in wanted[:_LISTED]],
-            "roster_sha256": records.digest([file.as_dict() for file in manifest.files]),
-            "manifest_digest": manifest.digest,
-            "extra": list(extra),
-            "quarantine": "",
-            "mismatches": [],
-            "transport": TRANSPORT if wanted else "none",
-            "attempts": 0,
-            "wire_bytes": 0,
-            "verified": False,
-            "copies": [],
-        }
-
-    def _difference(
-        self, wanted: Sequence[RosterFile], aside: Sequence[str], manifests: tuple[str, str]
-    ) -> DifferenceTracker:
-        difference = DifferenceTracker()
-        for file in wanted[:_DIFFED]:
-            difference.compare(file.path, "absent or other bytes", f"sha256:{file.sha256}")
-        if len(wanted) > _DIFFED:
-            difference.compare("and more", "", f"{len(wanted) - _DIFFED} files")
-        for path in aside:
-            difference.compare(path, "extra", "moved to quarantine")
-        difference.compare(roster.MANIFEST_NAME, *manifests)
-        return difference
-
-    def _refusal(self, kind: str, what: str, fix: str) -> TenantFailure:
-        return TenantFailure(kind, what, box=self.order.box, safe="Nothing was transferred or removed", fix=fix)
-
-    def _refuse_extra(self, extra: Sequence[str], where: str) -> None:
-        if extra and self.order.extra == "refuse":
-            shown = ", ".join(extra[:_SHOWN])
-            what = f"{where} holds {len(extra)} files that are not in the roster: {shown}"
-            raise self._refusal("evidence_missing", what, "Move them away, or choose another place")
-
-    def _again(self, failures: int) -> bool:
-        """Wait before another attempt; False when patience or time is at its end."""
-        wait = min(_LONGEST_WAIT_S, self.order.first_wait_s * 2 ** max(0, failures - 1))
-        if failures > self.order.retries or time.monotonic() + wait > self.deadline:
-            return False
-        time.sleep(wait)
-        return True
-
-    def _failed(self, missing: Sequence[Mismatch], total: int, reason: str, changed: bool, fix: str) -> dict[str, Any]:
-        shown = "; ".join(str(mismatch) for mismatch in missing[:_SHOWN])
-        why = f"; the last one ended because {reason}" if reason else ""
-        failure = TenantFailure(
-            "unreachable" if reason else "evidence_missing",
-            f"{len(missing)} of {total} files did not arrive whole after {self.attempts} attempts{why}: {shown}",
-            box=self.order.box,
-            safe="Nothing was removed at the source, and what arrived is kept",
-            fix=fix,
-        )
-        return {
-            **failure.as_result(),
-            "failed": True,
-            "changed": changed,
-            "attempts": self.attempts,
-            "mismatches": settling.as_dicts(missing),
-        }
-
-
 # --- box to store -------------------------------------------------------------------------------------------------
 
 
-class _Store(_Route):
+class _Store(StoringRoute):
     def __init__(
         self, order: Order, ask: Ask, report: progress.Report | None, distrusted: frozenset[str] = frozenset()
     ) -> None:
-        super().__init__(order, report)
-        self.manifest, self.ask = _manifest_of(order), ask
-        self.distrusted = set(distrusted)
+        super().__init__(order, ask, report, distrusted)
         self.standing = Standing()
         self.unproven: list[StoredFile] = []
         self.record = object_store.ObjectsRecord()
-        self.manifest_version = ""
         self.foreign: list[str] = []
         self.has_uploads_record = False
 
@@ -258,26 +140,6 @@ class _Store(_Route):
             if failed:
                 return {**result, **failed}
         return {**result, **self._good(wanted)}
-
-    def _saved_manifest(self) -> str:
-        """The digest of the manifest that is there; refuses to write over another run's results."""
-        try:
-            saved, self.manifest_version = object_store.read_manifest(self.client)
-        except roster.BadManifest as error:
-            if "there is no" in str(error):
-                return ""
-            raise self._refusal("config", str(error), "Choose a prefix of its own for this run") from error
-        ours = self.manifest
-        if (saved.project, saved.run_id, saved.box, saved.generation) != (
-            ours.project,
-            ours.run_id,
-            ours.box,
-            ours.generation,
-        ):
-            what = f"{self.order.location.uri} holds {saved.project}/{saved.run_id} of {saved.box} g{saved.generation}"
-            raise self._refusal("config", what, "Choose a prefix of its own for each run, box and generation")
-        same = saved.digest if saved.record == ours.record else "another manifest of these files"
-        return same if saved.digest == ours.digest else saved.digest
 
     def _survey(self, listed: Mapping[str, Listed]) -> None:
         """Which files are there already: by our record and the ETag, else by the store's own checksum; then proven."""
@@ -421,7 +283,7 @@ class _Plan:
     result: dict[str, Any]
 
 
-class _Fetch(_Route):
+class _Fetch(Route):
     def __init__(self, order: Order, report: progress.Report | None) -> None:
         super().__init__(order, report)
         self.arrived: set[str] = set()
@@ -464,15 +326,14 @@ class _Fetch(_Route):
         uri = self.order.location.uri
         try:
             beside, _version = object_store.read_manifest(self.client)
-            record = object_store.read_objects(self.client)
+            manifest = self.order.manifest or beside
+            entries, problems = stores.entries_of(self.client, manifest)
         except roster.BadManifest as error:
             fix = "Bring a run there with direction store, or name the prefix where it is"
             raise self._refusal("evidence_missing", str(error), fix) from error
-        manifest = self.order.manifest or beside
         if manifest.digest != beside.digest:
             what = f"{uri} holds manifest {beside.digest}, not {manifest.digest}"
             raise self._refusal("evidence_missing", what, "Store this run there again, or name its own prefix")
-        entries, problems = object_store.entries_of(manifest.files, record, uri)
         if problems:
             raise self._refusal("evidence_missing", "; ".join(problems[:_SHOWN]), "Store the run there again")
         return manifest, {entry.path: entry for entry in entries}

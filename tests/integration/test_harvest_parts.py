@@ -29,6 +29,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, run_record
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from hub_server import REPOSITORY, WRITE_TOKEN, HubServer, hub_server
 from loopback_sshd import LoopbackBox, loopback_box
 from object_server import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectServer, object_server
 from supervised_box import SupervisedBox, supervised_box
@@ -112,12 +113,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 class Team:
-    def __init__(self, run: Run, objects: ObjectServer) -> None:
+    def __init__(self, run: Run, objects: ObjectServer, hub: HubServer) -> None:
         self.folder, self.run = run.folder, run
         self.store = StateStore(str(run.folder / "state"))
         self.results = run.folder / "results"
         hosts = {node.name: node.ssh.host_variables(platform_data_dir=str(node.box.root.parent)) for node in run.nodes}
-        # One of the boxes keeps a second copy in an object store.
+        # One of the boxes keeps a second copy in a bucket, the other on the Hugging Face Hub.
+        hosts["node-a"] |= {
+            "harvest_object_store": f"hf://datasets/{REPOSITORY}/team",
+            "harvest_object_store_access": {"endpoint_url": hub.url},
+        }
         hosts["node-b"] |= {
             "harvest_object_store": f"s3://{BUCKET}/team",
             "harvest_object_store_access": {"endpoint_url": objects.url, "region": "us-east-1"},
@@ -138,7 +143,7 @@ class Team:
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "playbooks/harvest.yml", *sources]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp")}
         environment[transfers.VARIABLE] = str(self.folder / "progress.jsonl")
-        environment |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        environment |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "HF_TOKEN": WRITE_TOKEN}
         done = subprocess.run(
             [*command, "-l", limit],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
@@ -166,8 +171,15 @@ def objects() -> Iterator[ObjectServer]:
         yield served
 
 
-def test_law_2_no_part_is_complete_before_the_whole_loads(run: Run, objects: ObjectServer) -> None:
-    team = Team(run, objects)
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with hub_server() as served:
+        served.reset()
+        yield served
+
+
+def test_law_2_no_part_is_complete_before_the_whole_loads(run: Run, objects: ObjectServer, hub: HubServer) -> None:
+    team = Team(run, objects, hub)
     (run.nodes[0].box.root / "runs/shared/main/a1/out/cache.bin").write_bytes(b"x" * 4096)
     shown, _changed = team.harvest("node-a")
     first = team.receipt("node-a")
@@ -206,6 +218,11 @@ def test_law_2_no_part_is_complete_before_the_whole_loads(run: Run, objects: Obj
     assert there["uri"] == f"s3://{BUCKET}/team/vision/shared/node-b/g1"
     assert (there["how"], there["sha256"]) == ("reread", team.receipt("node-b")["manifest_digest"])
     assert "team/vision/shared/node-b/g1/main/a1/out/metrics.json" in objects.listing()
+    assert "team/vision/shared/node-a/g1/main/a1/out/metrics.json" in hub.tree()
+    on_hub = team.receipt("node-a")["copies"][1]
+    assert on_hub["uri"] == f"hf://datasets/{REPOSITORY}/team/vision/shared/node-a/g1"
+    assert (on_hub["version_id"], on_hub["how"]) == (hub.repository.branches["main"], "reread")
+    assert WRITE_TOKEN not in shown + json.dumps(team.receipt("node-a"))
     assert SECRET_KEY not in shown + (team.folder / "state/receipts/vision/shared/node-b.g1.json").read_text()
 
     provenance = team.receipt("node-a")["provenance"]
@@ -216,6 +233,7 @@ def test_law_2_no_part_is_complete_before_the_whole_loads(run: Run, objects: Obj
     assert provenance["cost"] == "unknown"
 
     before = {path: path.stat().st_mtime_ns for path in (run.folder / "state" / "receipts").rglob("*.json")}
+    hub.commit_of_another()
     _shown, changed = team.harvest("node-a,node-b")
     assert changed == dict.fromkeys(NODES, 0)
     assert {path: path.stat().st_mtime_ns for path in (run.folder / "state" / "receipts").rglob("*.json")} == before

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import signal
@@ -26,19 +25,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     object_upload,
     roster,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import object_transfer
 from loopback_sshd import REPOSITORY, LoopbackBox, descendants_named, end_pids, loopback_box, parse_ad_hoc
 from object_server import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectServer, object_server
+from run_folder import BIG, BIG_BYTES, MIB, PART, RunFolder, same_tree
 
 pytestmark = pytest.mark.integration
-MIB = 1024 * 1024
-PART = 5 * MIB
-BIG_BYTES = PART + MIB + 1234
 SYNC = "tenant.gpu.checked_sync"
 URI = f"s3://{BUCKET}/demo/r1/box1/g1"
-BIG = "c0/a1/out/model.pt"
 
 
 @pytest.fixture(scope="module")
@@ -67,51 +62,16 @@ def keys(folder: Path) -> dict[str, str]:
     }
 
 
-class Run:
-    """A run's folder on a box that is a folder here, and what the box was told."""
-
+class Run(RunFolder):
     def __init__(self, server: ObjectServer, folder: Path, big: bool = False) -> None:
-        self.server, self.folder = server, folder
-        self.orders: list[dict[str, Any]] = []
-        self.tamper: Callable[[dict[str, Any]], None] = lambda order: None
-        self.created_at = records.utc_now()
-        self.write(BIG, os.urandom(BIG_BYTES if big else 2000))
-        self.write("c0/a1/metrics é.json", b'{"loss": 0.1}')
-        self.write("c0/a1/empty.log", b"")
-
-    def write(self, path: str, data: bytes) -> None:
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / path).write_bytes(data)
-
-    def record(self, **changes: Any) -> dict[str, Any]:
-        files = [
-            {"path": str(path.relative_to(self.folder)), "bytes": path.stat().st_size, "role": "other"}
-            | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "loader": "none"}
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-        ]
-        record = {"schema": records.schema("manifest"), "project": "demo", "run_id": "r1", "box": "box1"}
-        record |= {"generation": 1, "created_at": self.created_at, "files": files, **changes}
-        return dict(record, digest=roster.manifest_digest(record))
+        super().__init__(folder, big)
+        self.server = server
 
     def order(self, **changes: Any) -> object_transfer.Order:
         location = object_client.locate(URI, {"endpoint_url": self.server.url})
         manifest = roster.parse_manifest(self.record())
         order = object_transfer.Order(location, str(self.folder), manifest, box="box1", part_bytes=PART)
         return dataclasses.replace(order, **{"first_wait_s": 0.01, "retries": 2, **changes})
-
-    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        sent = json.loads(json.dumps(order))
-        self.orders.append(sent)
-        self.tamper(sent)
-        return object_upload.carry_out(dataclasses.replace(object_upload.parse_order(sent), tries=2))
-
-    def store(self, **changes: Any) -> dict[str, Any]:
-        return object_transfer.store(self.order(**changes), self.ask)
-
-    def fetch(self, dest: Path, **changes: Any) -> dict[str, Any]:
-        order = self.order(folder=str(dest), manifest=None, extra="quarantine")
-        return object_transfer.fetch(dataclasses.replace(order, **changes))
 
 
 @pytest.fixture
@@ -123,14 +83,6 @@ def run(server: ObjectServer, tmp_path: Path) -> Run:
 def big_run(server: ObjectServer, tmp_path: Path) -> Run:
     """One file goes in two parts."""
     return Run(server, tmp_path / "box", big=True)
-
-
-def same_tree(one: Path, other: Path) -> bool:
-    def tree(root: Path) -> dict[str, bytes]:
-        found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-        return {path: data for path, data in found.items() if path != "manifest.json"}
-
-    return tree(one) == tree(other)
 
 
 # --- there and back -----------------------------------------------------------------------------------------------
@@ -605,7 +557,9 @@ def test_a_killed_ssh_is_another_attempt_of_the_same_task(box: LoopbackBox, serv
         command, cwd=REPOSITORY, env=box.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as playing:
         assert begun.wait(timeout=90)
-        end_pids(descendants_named(playing.pid, "ssh"), signal.SIGKILL)
+        clients = descendants_named(playing.pid, "ssh")
+        assert clients, "the play is waiting for the box, over ssh"
+        end_pids(clients, signal.SIGKILL)
         killed.set()
         out, errors = playing.communicate(timeout=120)
     stored = parse_ad_hoc(out, errors)

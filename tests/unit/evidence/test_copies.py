@@ -66,6 +66,9 @@ def test_a_folder_is_what_its_bytes_say(world: World, manifest: roster.Manifest)
         "mount://",
         "file:///[",
         "s3",
+        "hf",
+        "hf://",
+        "hf://datasets/ada/results/demo",
     ],
 )
 def test_whatever_cannot_be_read_is_a_problem_and_no_exception(world: World, uri: object) -> None:
@@ -212,6 +215,6 @@ def test_the_tiers_that_hold_artifacts_follow_the_paths(paths: list[str], tiers:
 
 
 def test_a_copy_elsewhere_survives_whatever_a_verb_keeps() -> None:
-    kept = {uri: copies.survives(copies.CopyEvidence(uri), []) for uri in ("file:///r", "s3://b/r", URI)}
-    assert kept == {"file:///r": True, "s3://b/r": True, URI: False}
+    kept = {uri: copies.survives(copies.CopyEvidence(uri), []) for uri in ("file:///r", "s3://b/r", "hf://a/b/r", URI)}
+    assert kept == {"file:///r": True, "s3://b/r": True, "hf://a/b/r": True, URI: False}
     assert dataclasses.replace(copies.CopyEvidence(URI)).tier == "fs"

@@ -215,7 +215,7 @@ def test_only_a_plain_file_that_is_as_promised_is_hashed(tmp_path: Path) -> None
     ],
 )
 def test_each_answer_says_whether_another_try_can_help(status: int, body: bytes, kind: str) -> None:
-    assert object_requests._problem(status, body).kind == kind
+    assert object_requests._problem(status, {}, body).kind == kind
 
 
 def test_an_error_repeats_nothing_of_the_request() -> None:
@@ -223,7 +223,7 @@ def test_an_error_repeats_nothing_of_the_request() -> None:
         b"<Error><Code>SignatureDoesNotMatch</Code><Message>no match</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId>"
         b"<StringToSign>AWS4-HMAC</StringToSign></Error>"
     )
-    assert str(object_requests._problem(403, body)) == "HTTP 403 SignatureDoesNotMatch no match"
+    assert str(object_requests._problem(403, {}, body)) == "HTTP 403 SignatureDoesNotMatch no match"
 
 
 @pytest.mark.parametrize(
