@@ -11,12 +11,12 @@ import platform
 import sys
 from typing import Any, NoReturn
 
-from . import control, detach, diary, manifest, process, records, seal, shim, status, supervise
+from . import control, detach, diary, fetch_verbs, fetcher, manifest, process, records, seal, shim, status, supervise
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
 
-VERBS_THAT_CHANGE = ("register", "start", "resume-all", "stop", "hold", "seal", "unseal")
+VERBS_THAT_CHANGE = ("register", "fetch", "start", "resume-all", "stop", "hold", "seal", "unseal")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--check", action="store_true", help="predict what a verb would change; write nothing")
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     _add(verbs, "register", "put a run into the index", run_file="path of the run record, - for stdin")
+    _add(verbs, "fetch", "have inputs on the box", order_file="path of the order, - for stdin")
+    _add(verbs, "fetch-status", "how far that is", order_file="path of the order, - for stdin")
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
@@ -55,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
     _add(verbs, "version", "what this program is")
     _add(verbs, "daemon", "(internal) the supervisor itself").add_argument("--ready-fd", type=int)
+    fetch_verb = _add(verbs, "fetcher", "(internal) fetches the inputs of one order", set="which inputs")
+    fetch_verb.add_argument("--ready-fd", type=int)
     shim_verb = _add(verbs, "shim", "(internal) parent of one trainer", run="run id", cell="cell id")
     shim_verb.add_argument("--attempt", type=_count, required=True)
     shim_verb.add_argument("--ready-fd", type=int)
@@ -91,11 +95,13 @@ def main(argv: list[str], program: list[str]) -> int:
         layout = Layout(options.root)
         if options.verb == "daemon":
             return supervise.main(layout, program, options.ready_fd)
+        if options.verb == "fetcher":
+            return fetcher.main(layout, options.set, options.ready_fd)
         if options.verb == "shim":
             return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd)
         answer = _answer(layout, options, program)
     except Refused as refused:
-        if argv and {"daemon", "shim"} & set(argv):
+        if argv and {"daemon", "shim", "fetcher"} & set(argv):
             diary.say("refused", refused.what)
         return _print(refused.as_dict(), refused.code)
     except (records.RecordError, UnsafeName, KeyError, TypeError, ValueError) as error:
@@ -112,6 +118,10 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
     caller = control.Caller(tuple(program), options.epoch, options.check)
     if options.verb == "register":
         return control.register(layout, caller, _read_json(options.run_file))
+    if options.verb == "fetch":
+        return fetch_verbs.fetch(layout, caller, _read_json(options.order_file))
+    if options.verb == "fetch-status":
+        return fetch_verbs.status(layout, _read_json(options.order_file))
     if options.verb == "start":
         wanted = control.StartOptions(options.run, options.detach, options.retry_failed)
         return control.start(layout, caller, wanted)
@@ -153,9 +163,9 @@ def _read_json(path: str) -> object:
         with open(path, "rb") as stream:
             return json.loads(stream.read().decode("utf-8"))
     except OSError as error:
-        raise Refused(USAGE, f"cannot read the run record {path}: {error.strerror}") from error
+        raise Refused(USAGE, f"cannot read the record {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise Refused(USAGE, f"the run record {path} is not JSON ({error})") from error
+        raise Refused(USAGE, f"the record {path} is not JSON ({error})") from error
 
 
 def _print(answer: dict[str, Any], code: int) -> int:

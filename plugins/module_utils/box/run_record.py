@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from . import records
+from . import inputs, records
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
@@ -52,6 +52,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["cells"] = _cells(run.get("cells"))
     run["parts"] = [check_name("box", name) for name in _list("parts", run.get("parts") or [])]
     run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
+    run["inputs"] = inputs.check(run.get("inputs") or [])
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))

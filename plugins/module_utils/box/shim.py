@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, locks, process, records, run_record
+from . import attempt, cgroup, diary, failure_class, gates, gpu, inputs, judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -49,7 +49,7 @@ def trainer_environment(
 
 
 def tenant_variables(
-    run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths, resume_dirs: list[str]
+    run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths, resume_dirs: list[str], inputs_dir: str = ""
 ) -> dict[str, str]:
     """What the trainer is told. ``TENANT_ATTEMPT`` marks every process of the attempt."""
     mu_s = run["checkpoint"].get("mu_s", run["checkpoint"].get("mu", ""))
@@ -62,6 +62,7 @@ def tenant_variables(
         "TENANT_CHECKPOINT_DIR": paths.checkpoints,
         "TENANT_RESUME_DIRS": os.pathsep.join(resume_dirs),
         "TENANT_METRICS": paths.metrics,
+        **({"TENANT_INPUTS_DIR": inputs_dir} if inputs_dir else {}),
         "TENANT_GRACE_S": f"{run['grace_s']:g}",
         **({"TENANT_MU_S": str(mu_s)} if mu_s not in ("", None) else {}),
     }
@@ -95,7 +96,7 @@ class Shim:
         self._pid = 0
         self._started = time.monotonic()
         self._started_uptime_s = gpu.uptime_s()
-        self._root = layout.root
+        self._root, self._layout = layout.root, layout
         self._oom_before = cgroup.oom_kills()
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -130,9 +131,10 @@ class Shim:
     # --- start ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        argv = run_record.trainer_argv(self.run, self.cell)
+        inputs_dir = inputs.folder_of(self._layout, self.run)
+        argv = [word.replace("{inputs}", inputs_dir) for word in run_record.trainer_argv(self.run, self.cell)]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
-        tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
+        tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")

@@ -19,9 +19,11 @@ from typing import Any, Callable, Iterator
 from . import (
     attempt,
     diary,
+    fetch_order,
     finish,
     gates,
     gpu,
+    inputs,
     judge,
     locks,
     preemption,
@@ -33,7 +35,7 @@ from . import (
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INTERPRETER, PREEMPTED
+from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
 
 TICK_S = 0.5
 HEARTBEAT_S = 30.0
@@ -118,6 +120,11 @@ class Supervisor:
             if step.kind == judge.RUN:
                 run = found.runs[step.run_id]
                 refusals = gates.refusals(self.layout.root, run)
+                unproven = [] if refusals else inputs.problems(self.layout, run["inputs"])
+                if unproven and fetch_order.is_running(self.layout, inputs.digest(run["inputs"])):
+                    return _WITHHELD, 0
+                if unproven:
+                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unproven)}", INPUTS)
                 if refusals:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
                 unfit = gpu.unfit(run["gpu"])
