@@ -33,7 +33,9 @@ def check(value: object) -> dict[str, Any]:
     entries = inputs.check(value.get("inputs"))
     if not entries:
         raise Refused(USAGE, "the order names no inputs")
-    whole: dict[str, Any] = {"inputs": entries, "env_file": str(value.get("env_file") or "")}
+    whole: dict[str, Any] = {"inputs": entries}
+    for key in ("env_file", "proxy_hook"):
+        whole[key] = str(value.get(key) or "")
     for key in ("urls", "env"):
         found = value.get(key) or {}
         if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):

@@ -20,7 +20,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator
 
-from . import diary, download, fetch_order, gates, http_get, hub, inputs, locks, process, records, run_record
+from . import (
+    diary,
+    download,
+    fetch_order,
+    gates,
+    http_get,
+    hub,
+    inputs,
+    locks,
+    process,
+    proxy_hook,
+    records,
+    run_record,
+)
 from .http_get import DENIED, FULL, WRONG, HttpProblem
 from .layout import Layout
 from .refusal import DISK, ENVIRONMENT, INPUTS, SYSTEM, USAGE, Refused
@@ -71,6 +84,7 @@ class Fetcher:
                 signal.signal(number, lambda *_arguments: self._stop.set())
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             os.environ.update(self._order["env"])
+            os.environ.update(proxy_hook.variables(self._order["proxy_hook"]))
             self._tell(state=fetch_order.FETCHING, process=process.myself().as_dict(), why="")
             ready()
             return self._run()
@@ -113,6 +127,9 @@ class Fetcher:
         self._tell(now="placing")
         self._place(wanted)
         self._tell(state=fetch_order.PROVEN, now="", why="")
+        # Whoever holds a presigned URL may read what it is for, so none stays longer than it is needed.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._store.order(self._digest))
 
     # --- what is wanted ---------------------------------------------------------------------------------------
 
@@ -137,7 +154,7 @@ class Fetcher:
         self._tell(now=f"listing {entry['repo']}")
         patience = self._patience()
         files = hub.chosen(
-            repository.list(lambda call: download.read_patiently(call, patience)), entry["include"], entry["exclude"]
+            repository.files(lambda call: download.read_patiently(call, patience)), entry["include"], entry["exclude"]
         )
         if not files:
             raise HttpProblem(WRONG, f"no file of {entry['repo']} is chosen by include and exclude")

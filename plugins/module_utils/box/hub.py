@@ -54,21 +54,21 @@ class Repository:
     def _base(self) -> str:
         return self.endpoint.rstrip("/")
 
-    def list(self, read: Reader = http_get.read) -> list[HubFile]:
+    def files(self, read: Reader = http_get.read) -> list[HubFile]:
         """Every file of the commit. :raises HttpProblem: the Hub does not know it, or says what makes no sense."""
         api = f"{self._base}/api/{self.type}s/{self.repo}"
         told = self._json(read, f"{api}/revision/{self.revision}")[1]
-        found = told.get("sha") if isinstance(told, dict) else None
-        if found != self.revision:
-            raise HttpProblem(WRONG, f"{self.repo} at {self.revision} is {str(found)[:80]!r} there")
-        files: list[HubFile] = []
+        commit = told.get("sha") if isinstance(told, dict) else None
+        if commit != self.revision:
+            raise HttpProblem(WRONG, f"{self.repo} at {self.revision} is {str(commit)[:80]!r} there")
+        found: list[HubFile] = []
         url = f"{api}/tree/{self.revision}?recursive=true"
         for _page in range(_MOST_PAGES):
             headers, entries = self._json(read, url)
-            files += self._files(entries)
+            found += self._usable(entries)
             following = _NEXT.search(headers.get("link", ""))
             if not following:
-                return files
+                return found
             # A mirror passes on what the Hub says, and the Hub names itself.
             parts = urlsplit(following.group(1))
             url = f"{self._base}{parts.path}?{parts.query}"
@@ -81,7 +81,7 @@ class Repository:
         except (ValueError, RecursionError) as error:
             raise HttpProblem(REFUSED, f"{http_get.shown(url)} answers with something that is not JSON") from error
 
-    def _files(self, entries: Any) -> list[HubFile]:
+    def _usable(self, entries: Any) -> list[HubFile]:
         if not isinstance(entries, list):
             raise HttpProblem(REFUSED, f"{self.repo}: the Hub answers with something that is no list of files")
         return [
