@@ -62,7 +62,7 @@ def value_of(secret: Mapping[str, Any]) -> str:
         value, where = os.environ.get(secret["env"], ""), f"the environment variable {secret['env']}"
     if not value:
         raise _unusable(secret, f"{where} is not set or empty on the controller")
-    if any(letter in value for letter in "\r\n\0"):
+    if len(value.splitlines()) != 1 or "\0" in value:
         raise _unusable(secret, f"{where} holds more than one line")
     return value
 

@@ -30,6 +30,7 @@ class Page:
     encoding: str = ""
     redirect: str = ""
     token: str = ""
+    token_header: str = "authorization"
     cuts: list[int] = field(default_factory=list)
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     before: Callable[[int], None] = lambda number: None
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         page.before(page.asked)
         if page.statuses:
             self._plain(*page.statuses.pop(0))
-        elif page.token and headers.get("authorization") != page.token:
+        elif page.token and headers.get(page.token_header) != page.token:
             self._plain(401, {})
         elif page.redirect:
             self._plain(302, {"Location": page.redirect})

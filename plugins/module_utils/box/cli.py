@@ -11,12 +11,27 @@ import platform
 import sys
 from typing import Any, NoReturn
 
-from . import control, detach, diary, fetch_verbs, fetcher, manifest, process, records, seal, shim, status, supervise
+from . import (
+    capability,
+    control,
+    detach,
+    diary,
+    fetch_verbs,
+    fetcher,
+    manifest,
+    process,
+    records,
+    seal,
+    secret_file,
+    shim,
+    status,
+    supervise,
+)
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
 
-VERBS_THAT_CHANGE = ("register", "fetch", "start", "resume-all", "stop", "hold", "seal", "unseal")
+VERBS_THAT_CHANGE = ("register", "fetch", "secrets", "start", "resume-all", "stop", "hold", "seal", "unseal")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "register", "put a run into the index", run_file="path of the run record, - for stdin")
     _add(verbs, "fetch", "have inputs on the box", order_file="path of the order, - for stdin")
     _add(verbs, "fetch-status", "how far that is", order_file="path of the order, - for stdin")
+    _add(verbs, "secrets", "write the secrets of a run", order_file="path of the order, - for stdin")
+    _add(verbs, "prove-secrets", "ask the services whether they work", order_file="path of the order, - for stdin")
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
@@ -122,6 +139,10 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
         return fetch_verbs.fetch(layout, caller, _read_json(options.order_file))
     if options.verb == "fetch-status":
         return fetch_verbs.status(layout, _read_json(options.order_file))
+    if options.verb == "secrets":
+        return secret_file.deliver(layout, caller, _read_json(options.order_file))
+    if options.verb == "prove-secrets":
+        return capability.prove_all(_read_json(options.order_file))
     if options.verb == "start":
         wanted = control.StartOptions(options.run, options.detach, options.retry_failed)
         return control.start(layout, caller, wanted)

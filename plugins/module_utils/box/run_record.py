@@ -129,6 +129,11 @@ def _environment(value: object) -> dict[str, str]:
     return {str(name): str(text) for name, text in mapping.items()}
 
 
+def is_variable(name: object) -> bool:
+    """Whether ``name`` can name an environment variable."""
+    return isinstance(name, str) and _VARIABLE.match(name) is not None
+
+
 def _mapping(key: str, value: object) -> dict[str, Any]:
     _demand(value is None or isinstance(value, dict), key, "a mapping")
     return dict(value) if isinstance(value, dict) else {}
