@@ -12,14 +12,13 @@ import os
 from typing import Any
 
 from . import delivery, run_secrets
-from .box import inputs, records
+from .box import inputs, records, tracker_names
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
-TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 # name: (accepted types, default); a default of None means that the key is required.
@@ -37,7 +36,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "inputs": ((list,), []),
     "requirements": ((str,), ""),
     "secrets": ((list,), []),
-    "tracker": ((str,), "none"),
+    "tracker": ((str, dict), "none"),
     "checkpoint": ((dict,), {}),
     "smoke": ((list,), []),
     "evaluate": ((list,), []),
@@ -80,8 +79,7 @@ class _Reader:
         whole["inputs"] = self._inputs(whole)
         whole["parts"] = self._parts(whole["parts"])
         whole["workdir"] = self._workdir(whole["workdir"])
-        if whole["tracker"] not in TRACKERS:
-            self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
+        whole["tracker"] = self._tracker(whole)
         return self._with_code(whole)
 
     def _field(self, spec: dict[str, Any], name: str) -> Any:
@@ -161,6 +159,16 @@ class _Reader:
             if entry["secret"] and entry["secret"] not in delivered:
                 self.refuse(("inputs", index, "secret"), f"{entry['secret']} is not among the secrets of this run spec")
         return whole
+
+    def _tracker(self, spec: dict[str, Any]) -> dict[str, str]:
+        try:
+            found = tracker_names.check(spec["tracker"])
+        except tracker_names.BadTracker as error:
+            return dict(self.refuse(("tracker", *([error.key] if error.key else [])), str(error)))
+        needs_key = found["name"] == tracker_names.WANDB and found["mode"] == tracker_names.ONLINE
+        if needs_key and "WANDB_API_KEY" not in {secret["name"] for secret in spec["secrets"]}:
+            self.refuse(("tracker",), "wandb needs WANDB_API_KEY among the secrets, or mode: offline")
+        return found
 
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""
@@ -256,6 +264,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "cells": spec["cells"],
         "artifacts": spec["artifacts"],
         "inputs": spec["inputs"],
+        "tracker": spec["tracker"],
         "parts": spec["parts"],
         "checkpoint": spec["checkpoint"],
         "retries": spec["retries"],

@@ -33,8 +33,7 @@ def prove_all(value: object) -> dict[str, Any]:
     checks, env = order.get("checks"), order.get("env") or {}
     if not isinstance(checks, list) or not isinstance(env, dict) or not isinstance(order.get("env_file"), str):
         raise Refused(USAGE, "the order of checks needs an env_file and checks")
-    os.environ.update({str(name): str(text) for name, text in env.items()})
-    os.environ.update(proxy_hook.variables(str(order.get("proxy_hook") or "")))
+    proxy_hook.prepare_environment(env, str(order.get("proxy_hook") or ""))
     known = run_record.read_env_file(order["env_file"])
     return {"secrets": [_prove(each, known) for each in checks]}
 

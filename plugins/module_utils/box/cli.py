@@ -26,6 +26,8 @@ from . import (
     shim,
     status,
     supervise,
+    tracker,
+    tracker_recovery,
 )
 from .layout import Layout
 from .names import UnsafeName
@@ -51,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "fetch-status", "how far that is", order_file="path of the order, - for stdin")
     _add(verbs, "secrets", "write the secrets of a run", order_file="path of the order, - for stdin")
     _add(verbs, "prove-secrets", "ask the services whether they work", order_file="path of the order, - for stdin")
+    _add(verbs, "check-tracker", "have what a tracker needs", order_file="path of the order, - for stdin")
+    _add(verbs, "recover-tracker", "send what it kept here only", order_file="path of the order, - for stdin")
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
@@ -143,6 +147,10 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
         return secret_file.deliver(layout, caller, _read_json(options.order_file))
     if options.verb == "prove-secrets":
         return capability.prove_all(_read_json(options.order_file))
+    if options.verb == "check-tracker":
+        return tracker.check(layout, caller, _read_json(options.order_file))
+    if options.verb == "recover-tracker":
+        return tracker_recovery.recover(layout, _read_json(options.order_file), caller.check)
     if options.verb == "start":
         wanted = control.StartOptions(options.run, options.detach, options.retry_failed)
         return control.start(layout, caller, wanted)

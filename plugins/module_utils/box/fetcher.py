@@ -83,8 +83,7 @@ class Fetcher:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_arguments: self._stop.set())
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            os.environ.update(self._order["env"])
-            os.environ.update(proxy_hook.variables(self._order["proxy_hook"]))
+            proxy_hook.prepare_environment(self._order["env"], self._order["proxy_hook"])
             self._tell(state=fetch_order.FETCHING, process=process.myself().as_dict(), why="")
             ready()
             return self._run()

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any, Mapping
 
 from .bounded import run_bounded
 from .refusal import ENVIRONMENT, Refused
@@ -27,3 +29,9 @@ def variables(hook: str) -> dict[str, str]:
         raise Refused(ENVIRONMENT, f"the platform's proxy hook {hook} cannot be sourced: {why}", "see that file")
     pairs = [line.partition("=") for line in outcome.out.split("\0")]
     return {name: value for name, _equals, value in pairs if _VARIABLE.match(name)}
+
+
+def prepare_environment(env: Mapping[str, Any], hook: str) -> None:
+    """Give this process what its calls to other hosts need: ``env``, then what the hook sets."""
+    os.environ.update({str(name): str(text) for name, text in env.items()})
+    os.environ.update(variables(hook))

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from . import inputs, records
+from . import inputs, records, tracker_names
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
@@ -53,6 +53,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["parts"] = [check_name("box", name) for name in _list("parts", run.get("parts") or [])]
     run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
     run["inputs"] = inputs.check(run.get("inputs") or [])
+    run["tracker"] = _tracker(run.get("tracker") or tracker_names.NONE)
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))
@@ -119,6 +120,13 @@ def _limits(value: dict[str, Any]) -> dict[str, Any]:
     for key in ("min_free_bytes", "min_free_inodes"):
         _demand(key not in value or (_is_count(value[key]) and value[key] >= 0), "limits", f"with {key} as a number")
     return value
+
+
+def _tracker(value: object) -> dict[str, str]:
+    try:
+        return tracker_names.check(value)
+    except tracker_names.BadTracker as error:
+        raise Refused(USAGE, f"the run record cannot be used: {error}") from error
 
 
 def _environment(value: object) -> dict[str, str]:

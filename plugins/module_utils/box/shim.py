@@ -16,7 +16,21 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, failure_class, gates, gpu, inputs, judge, locks, process, records, run_record
+from . import (
+    attempt,
+    cgroup,
+    diary,
+    failure_class,
+    gates,
+    gpu,
+    inputs,
+    judge,
+    locks,
+    process,
+    records,
+    run_record,
+    tracker,
+)
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -135,7 +149,8 @@ class Shim:
         argv = [word.replace("{inputs}", inputs_dir) for word in run_record.trainer_argv(self.run, self.cell)]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
-        environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
+        run = dict(self.run, env={**tracker.variables(self.run, self.cell, self.paths), **self.run["env"]})
+        environment = trainer_environment(dict(os.environ), run, secrets, tenant, cgroup.threads())
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
         self._make_reserve()
