@@ -33,7 +33,7 @@ class ActionModule(ControllerAction):
         "limits": {"type": "dict", "default": {}},
         "deadline_s": {"type": "float", "default": 6 * 3600.0},
         "stall_s": {"type": "float", "default": 60.0},
-        "tries": {"type": "int", "default": 8},
+        "tries": {"type": "int", "default": 12},
         "connections": {"type": "int", "default": 4},
     }
 

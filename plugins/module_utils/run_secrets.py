@@ -8,6 +8,7 @@ import os
 import re
 from typing import Any, Mapping
 
+from .box import http_get
 from .failures import TenantFailure
 
 # How a secret is proven: by asking the service who its bearer is. ``none`` for a service that nobody can ask.
@@ -49,9 +50,12 @@ def _check(value: object) -> Any:
         return value
     if isinstance(value, dict) and "url" in value and not set(value) - set(_CHECK_KEYS):
         url, header = value["url"], value.get("header") or "Authorization"
-        if isinstance(url, str) and url.startswith(("https://", "http://")) and isinstance(header, str):
+        usable = isinstance(url, str) and url.startswith(("https://", "http://")) and not http_get.is_open(url)
+        if usable and isinstance(header, str):
             return {"url": url, "header": header}
-    raise BadSecret(f"check is one of {', '.join(CHECKS)}, or {{url, header}} of what answers its bearer", "check")
+    raise BadSecret(
+        f"check is one of {', '.join(CHECKS)}, or {{url, header}} of what answers its bearer, by https", "check"
+    )
 
 
 def value_of(secret: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ options:
   tries:
     description: Tries in a row that may bring nothing before a file is given up.
     type: int
-    default: 8
+    default: 12
   connections:
     description: Files that are fetched at the same time.
     type: int

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,13 @@ def server() -> Iterator[InputServer]:
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[SupervisedBox]:
     with supervised_box(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def old_box(tmp_path: Path) -> Iterator[SupervisedBox]:
+    """A box with the oldest Python that boxes have."""
+    with supervised_box(tmp_path, python38()) as made:
         yield made
 
 
@@ -206,7 +214,8 @@ def test_a_busy_server_is_asked_again_and_not_for_ever(server: InputServer, box:
     assert server.pages["/y"].asked == 3
 
 
-def test_a_silent_server_is_left_after_the_stall_time(server: InputServer, box: SupervisedBox) -> None:
+def test_a_silent_server_is_left_after_the_stall_time(server: InputServer, old_box: SupervisedBox) -> None:
+    box = old_box
     url = server.put("/x", DATA, etag='"v"', cuts=[60_000], release=threading.Event())
     found = fetch(box, order(uri(url), stall_s=0.3))
     assert placed(found) == DATA
@@ -222,6 +231,50 @@ def test_a_proxy_from_the_environment_is_used(server: InputServer, box: Supervis
     assert server.requests[0][2]["proxy-authorization"] == "Basic YWRhOnBhc3Mgd29yZA=="
 
 
+def test_the_hook_of_the_platform_names_the_proxy(server: InputServer, box: SupervisedBox, tmp_path: Path) -> None:
+    server.put("/behind", DATA)
+    hook = tmp_path / "network_turbo"
+    hook.write_text(f"export http_proxy={server.url}\nexport OTHER=1\necho it is on\n")
+    found = fetch(box, order(uri("http://files.example/behind"), proxy_hook=str(hook), env={"no_proxy": ""}))
+    assert placed(found) == DATA
+    assert server.requests[0][2]["host"] == "files.example"
+    failed = fetch(box, order(uri("http://files.example/behind", dest="b"), proxy_hook=str(tmp_path / "gone")))
+    assert "proxy hook" in failed["why"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SupervisedBox]:
+    """A box whose data disk has 1 MiB."""
+    data = tmp_path / "data"
+    data.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(data)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("NOT RUN: mounting a small file system needs root")
+    try:
+        with supervised_box(tmp_path) as made:
+            yield made
+    finally:
+        subprocess.run(["umount", str(data)], check=True)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_disk_that_is_full_keeps_what_came_and_goes_on(
+    server: InputServer, small_disk: SupervisedBox, length: bool
+) -> None:
+    """With a length it is refused before the bytes come, without one when the disk ends."""
+    ballast = small_disk.root / "ballast"
+    small_disk.root.mkdir(parents=True)
+    ballast.write_bytes(b"x" * 600_000)
+    data = DATA[:700_000]
+    wanted = order(uri(server.put("/x", data, etag='"v"', length=length), data))
+    found = fetch(small_disk, wanted)
+    assert (found["state"], found["code"]) == ("failed", refusal.DISK)
+    assert "input data/train.bin" in found["why"]
+    assert "larger disk" in found["fix"]
+    ballast.unlink()
+    assert placed(fetch(small_disk, wanted)) == data
+
+
 def test_a_disk_without_room_is_refused_before_the_bytes_come(server: InputServer, box: SupervisedBox) -> None:
     found = fetch(box, order(uri(server.put("/x", DATA)), reserve_bytes=2**55))
     assert (found["state"], found["code"]) == ("failed", refusal.DISK)
@@ -231,7 +284,8 @@ def test_a_disk_without_room_is_refused_before_the_bytes_come(server: InputServe
     assert server.requests == []
 
 
-def test_a_repository_at_a_commit(server: InputServer, box: SupervisedBox) -> None:
+def test_a_repository_at_a_commit(server: InputServer, old_box: SupervisedBox) -> None:
+    box = old_box
     files = {"config.json": b"{}", "model.safetensors": DATA, "sub/vocab.txt": b"a\nb\n", "README.md": b"# hi"}
     server.put_repository("org/tiny", COMMIT, files, {"model.safetensors"})
     with input_server() as store:

@@ -99,5 +99,9 @@ def _json(call: Call) -> dict[str, Any]:
 
 
 def _read(call: Call) -> bytes:
+    if http_get.is_open(call.url):
+        raise HttpProblem(
+            http_get.REFUSED, f"{http_get.shown(call.url)} is http, where anybody on the way reads a secret"
+        )
     patience = Patience(time.monotonic() + _WITHIN_S, stall_s=_STALL_S, tries=_TRIES)
     return read_patiently(call, patience)[1]

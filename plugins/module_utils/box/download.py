@@ -172,22 +172,25 @@ class Download:
 
     def _copy(self, answer: Answer, descriptor: int, offset: int, total: int | None) -> None:
         pace = _Pace(self._patience.stall_s)
-        try:
-            while total is None or offset < total:
-                self._patience.check()
-                chunk = answer.stream.read1(_CHUNK)
-                if not chunk:
-                    break
-                _write_all(descriptor, chunk, offset)
-                offset += len(chunk)
-                self._gained += len(chunk)
-                self._arrived(len(chunk))
-                if not pace.holds(len(chunk)):
-                    raise HttpProblem(CUT, f"{self._shown} hardly sends anything")
-        except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
-            raise http_get.unreachable(self._source.url, error) from error
+        while total is None or offset < total:
+            self._patience.check()
+            chunk = self._next(answer)
+            if not chunk:
+                break
+            _write_all(descriptor, chunk, offset)
+            offset += len(chunk)
+            self._gained += len(chunk)
+            self._arrived(len(chunk))
+            if not pace.holds(len(chunk)):
+                raise HttpProblem(CUT, f"{self._shown} hardly sends anything")
         if total is not None and offset < total:
             raise HttpProblem(CUT, f"{self._shown} was cut after {offset} of {total} bytes")
+
+    def _next(self, answer: Answer) -> bytes:
+        try:
+            return answer.stream.read1(_CHUNK)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise http_get.unreachable(self._source.url, error) from error
 
     # --- the disk ---------------------------------------------------------------------------------------------
 

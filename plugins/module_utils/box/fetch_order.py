@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import attempt, detach, inputs, locks, records
+from . import attempt, detach, diary, inputs, locks, records
 from .layout import Layout
 from .refusal import USAGE, Refused
 
@@ -18,7 +18,7 @@ FETCHING, PROVEN, FAILED, INTERRUPTED, ABSENT = "fetching", "proven", "failed", 
 _NUMBERS = {
     "deadline_s": (86400.0, 1.0, 86400.0 * 30),
     "stall_s": (60.0, 0.1, 3600.0),
-    "tries": (8, 1, 1000),
+    "tries": (12, 1, 1000),
     "first_wait_s": (1.0, 0.0, 600.0),
     "connections": (4, 1, 64),
     "reserve_bytes": (512 * 1024 * 1024, 0, 2**60),
@@ -112,6 +112,10 @@ def resume(layout: Layout, runs: list[dict[str, Any]], program: tuple[str, ...])
     for entries in [run["inputs"] for run in runs if run["inputs"]]:
         found = status(layout, entries)
         if found["state"] == INTERRUPTED and os.path.exists(inputs.Store(layout).order(found["set"])):
-            start(layout, found["set"], program)
-            taken.append(str(found["set"]))
+            try:
+                start(layout, found["set"], program)
+                taken.append(str(found["set"]))
+            except Refused as refused:
+                # Other runs go on; the cells of this one are blocked and say why.
+                diary.say("supervisor", f"the fetch {found['set']} could not be taken up again: {refused.what}")
     return taken

@@ -149,6 +149,8 @@ class Fetcher:
         headers = self._secret(entry)
         endpoint = os.environ.get("HF_ENDPOINT") or hub.ENDPOINT
         stall_s = self._order["stall_s"]
+        if headers and http_get.is_open(endpoint):
+            raise HttpProblem(http_get.REFUSED, f"{http_get.shown(endpoint)} is http, where anybody reads a token")
         repository = hub.Repository(entry["repo"], entry["type"], entry["revision"], endpoint, headers, stall_s)
         self._tell(now=f"listing {entry['repo']}")
         patience = self._patience()

@@ -102,6 +102,12 @@ def read(call: Call) -> tuple[Mapping[str, str], bytes]:
         return answer.headers, body
 
 
+def is_open(url: str) -> bool:
+    """Whether what is sent to ``url`` can be read on the way, so that no secret may go there."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
+
+
 def origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

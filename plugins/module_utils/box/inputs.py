@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any
 
-from . import artifacts, attempt, names, records
+from . import artifacts, attempt, http_get, names, records
 from .hub import TYPES
 from .layout import Layout
 from .names import UnsafeName
@@ -68,6 +68,8 @@ def _text(entry: dict[str, Any], key: str) -> str:
 def _uri_entry(whole: dict[str, Any]) -> dict[str, Any]:
     if not whole["uri"].startswith(_SCHEMES) or _BLANK.search(whole["uri"]):
         raise BadInput(f"uri begins with {', '.join(_SCHEMES)}", "uri")
+    if whole["secret"] and http_get.is_open(whole["uri"]):
+        raise BadInput("a secret goes by https only: anybody on the way reads http", "uri")
     if not _SHA256.match(whole["sha256"]):
         raise BadInput("sha256 has 64 hexadecimal digits, in lower case", "sha256")
     return whole
