@@ -25,6 +25,7 @@ from .http_get import CUT, DEADLINE, FULL, WRONG, Answer, Call, HttpProblem
 _CHUNK = 256 * 1024
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)\Z")
 _PAST_END = re.compile(r"bytes \*/(\d+)\Z")
+_GIVEN_BACK = 256 * 1024
 # Slower than this over a whole stall time is a connection that only pretends to live.
 LEAST_BYTES_PER_S = 1024.0
 
@@ -203,6 +204,9 @@ class Download:
             yield descriptor
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if descriptor >= 0:
+                    # Room for the record of what happened; these bytes come again.
+                    os.ftruncate(descriptor, max(0, os.fstat(descriptor).st_size - _GIVEN_BACK))
                 raise HttpProblem(FULL, f"the disk is full while {self._shown} arrives") from error
             raise
         finally:

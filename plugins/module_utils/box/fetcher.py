@@ -83,7 +83,6 @@ class Fetcher:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_arguments: self._stop.set())
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            proxy_hook.prepare_environment(self._order["env"], self._order["proxy_hook"])
             self._tell(state=fetch_order.FETCHING, process=process.myself().as_dict(), why="")
             ready()
             return self._run()
@@ -114,6 +113,7 @@ class Fetcher:
         return refused.code
 
     def _fetch(self) -> None:
+        proxy_hook.prepare_environment(self._order["env"], self._order["proxy_hook"])
         wanted = self._wanted()
         sizes = [file.bytes for file in wanted]
         total = sum(size or 0 for size in sizes) if None not in sizes else None
