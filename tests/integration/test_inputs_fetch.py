@@ -138,6 +138,14 @@ def test_a_server_that_ignores_ranges_starts_over(server: InputServer, box: Supe
     assert server.ranges_asked("/x") == ["", "bytes=7777-"]
 
 
+def test_a_server_that_never_gets_through_is_not_paid_for_ever(server: InputServer, box: SupervisedBox) -> None:
+    """Every answer brings bytes, and none of them stays."""
+    found = fetch(box, order(uri(server.put("/x", DATA, ranges=False, cuts=[500_000] * 99)), tries=3))
+    assert found["state"] == "failed"
+    assert "from its start 3 times" in found["why"]
+    assert server.pages["/x"].asked == 4
+
+
 def test_a_file_without_a_length_that_was_cut_is_asked_for_again(server: InputServer, box: SupervisedBox) -> None:
     found = fetch(box, order(uri(server.put("/x", DATA, length=False, cuts=[7777]))))
     assert placed(found) == DATA

@@ -76,6 +76,7 @@ class Download:
         self._patience = patience
         self._arrived = arrived
         self._gained = 0
+        self._restarts = 0
 
     def run(self) -> None:
         """Until every byte is there. :raises HttpProblem: it cannot come, or not within the patience."""
@@ -129,6 +130,8 @@ class Download:
                 self._check_range(answer, offset, note)
             else:
                 # The server knows no ranges, or has another version by now: this answer is the file from its start.
+                if offset:
+                    self._start_over()
                 offset = 0
             self._take(answer, offset)
 
@@ -139,7 +142,16 @@ class Download:
             self._write_note(dict(self._note(), total=offset))
             return
         self.forget()
+        self._start_over()
         raise HttpProblem(CUT, f"{self._shown} is not what it was when the transfer began")
+
+    def _start_over(self) -> None:
+        """Bytes that came are to come again, which bills and may never end."""
+        self._restarts += 1
+        if self._restarts >= self._patience.tries:
+            raise HttpProblem(
+                http_get.REFUSED, f"{self._shown} was taken from its start {self._restarts} times in vain"
+            )
 
     def _check_range(self, answer: Answer, offset: int, note: Mapping[str, Any]) -> None:
         found = _RANGE.match(answer.headers.get("content-range", ""))
@@ -147,6 +159,7 @@ class Download:
         if found and int(found.group(1)) == offset and same:
             return
         self.forget()
+        self._start_over()
         raise HttpProblem(CUT, f"{self._shown} is not what it was when the transfer began")
 
     def _take(self, answer: Answer, offset: int) -> None:
