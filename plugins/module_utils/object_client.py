@@ -84,7 +84,7 @@ class Location:
         return "Allow these keys s3:GetObject and s3:GetObjectVersion there"
 
     def key(self, path: str) -> str:
-        return f"{self.prefix}/{path}"
+        return f"{self.prefix}/{path}" if self.prefix else path
 
     def as_copy(self) -> dict[str, str]:
         """The keys of a receipt's copy that say where the objects are; credentials are never among them."""
@@ -276,6 +276,10 @@ class Client:
             raise _failure(self.location, "evidence_missing", f"{path} is absurdly large", "See who writes there")
         with speaking(self.location), contextlib.closing(reply["Body"]) as body:
             return body.read(), pinnable(reply.get("VersionId"))
+
+    def size(self, path: str) -> int:
+        """How many bytes an object has. NoObject when it is not there."""
+        return int(self._call("head_object", path)["ContentLength"])
 
     def write(self, path: str, data: bytes) -> str:
         """Write an object; returns its version id, empty where the bucket keeps none."""

@@ -8,18 +8,17 @@ expires, so no URL ever stands in an error.
 
 from __future__ import annotations
 
-import functools
 import http.client
 import json
 import os
 import re
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+
+from .box.http_wire import connection, why_unreachable
 
 CHUNK = 1024 * 1024
 _MAX_ERROR = 64 * 1024
@@ -112,12 +111,6 @@ Result = TypeVar("Result")
 Taker = Callable[[http.client.HTTPResponse], None]
 
 
-@functools.lru_cache(maxsize=1)
-def tls_context() -> ssl.SSLContext:
-    """This machine's trusted authorities, read once."""
-    return ssl.create_default_context()
-
-
 class Session:
     """One worker's kept-alive connection."""
 
@@ -125,7 +118,7 @@ class Session:
         self.patience = patience
         self._connection: http.client.HTTPConnection | None = None
         self._origin = ("", "")
-        self._absolute = False
+        self._proxied: Mapping[str, str] | None = None
         self._used = False
 
     def send(self, request: Request, take: Taker | None = None) -> Reply:
@@ -162,7 +155,7 @@ class Session:
             if reused and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
                 # The store closed a connection that rested for too long: that is no failure of this request.
                 return self._send(request, take)
-            raise StoreProblem(UNREACHABLE, _why_unreachable(error)) from error
+            raise StoreProblem(UNREACHABLE, why_unreachable(error)) from error
 
     def _connect(self, url: str) -> bool:
         """Open a connection unless the open one serves; whether it had been used before."""
@@ -171,7 +164,7 @@ class Session:
         if self._connection is not None and origin == self._origin:
             return self._used
         self.close()
-        self._connection, self._absolute = _connection(parts.scheme, parts.netloc, self.patience)
+        self._connection, self._proxied = connection(parts.scheme, parts.netloc, self.patience.stall_timeout_s)
         self._origin, self._used = origin, False
         return False
 
@@ -180,9 +173,15 @@ class Session:
         if connection is None:
             raise ValueError("no connection is open")
         parts = urlsplit(request.url)
-        target = request.url if self._absolute else f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        target = (
+            request.url
+            if self._proxied is not None
+            else f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        )
         body = request.body() if request.body is not None else None
-        headers = dict(request.headers, **(request.resume() if request.resume is not None else {}))
+        headers = dict(
+            request.headers, **(request.resume() if request.resume is not None else {}), **(self._proxied or {})
+        )
         try:
             connection.request(request.method, target, body=body, headers=headers)
         except (BrokenPipeError, ConnectionResetError):
@@ -209,30 +208,6 @@ class Session:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-
-
-def _connection(scheme: str, netloc: str, patience: Patience) -> tuple[http.client.HTTPConnection, bool]:
-    """A connection to ``netloc``, through the proxy that the environment names; whether it wants absolute targets."""
-    host = netloc.rpartition("@")[2]
-    proxy = "" if proxy_bypass(urlsplit(f"//{host}").hostname or "") else getproxies().get(scheme, "")
-    address = urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2] if proxy else host
-    timeout = patience.stall_timeout_s
-    if scheme == "https":
-        secure = http.client.HTTPSConnection(address, timeout=timeout, context=tls_context(), blocksize=CHUNK)
-        if proxy:
-            place = urlsplit(f"//{host}")
-            secure.set_tunnel(place.hostname or "", place.port or 443)
-        return secure, False
-    return http.client.HTTPConnection(address, timeout=timeout, blocksize=CHUNK), bool(proxy)
-
-
-def _why_unreachable(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its TLS certificate was not accepted ({error.verify_message}); is the package ca-certificates there?"
-    if isinstance(error, TimeoutError) or "timed out" in str(error):
-        return "it did not answer in time"
-    text = (error.strerror or "") if isinstance(error, OSError) else ""
-    return text or type(error).__name__
 
 
 def _problem(status: int, headers: Mapping[str, str], body: bytes) -> StoreProblem:

@@ -21,6 +21,7 @@ from typing import Any
 
 from .box import gpu, records
 from .box.bounded import run_bounded, search_path
+from .box.mounts import mount_of, nearest
 
 TOOLS = ("rsync", "tmux", "git", "curl", "sftp-server")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only measured; data loaders need it large
@@ -179,30 +180,6 @@ def read_mounts(paths: dict[str, str]) -> list[dict[str, Any]]:
             }
         )
     return mounts
-
-
-def nearest(path: str) -> str:
-    """``path`` with links resolved, or its nearest parent that exists."""
-    real = os.path.realpath(path)
-    while not os.path.exists(real):
-        real = os.path.dirname(real)
-    return real
-
-
-def mount_of(path: str) -> tuple[str, str]:
-    """Mount point and file system type of a resolved path, by the kernel's own table."""
-    best = ("", "")
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            before, _dash, after = line.partition(" - ")
-            fields, kind = before.split(), after.split()
-            if len(fields) < 5 or not kind:
-                continue
-            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), fields[4])
-            holds = path == point or path.startswith(point.rstrip("/") + "/")
-            if holds and len(point) >= len(best[0]):
-                best = (point, kind[0])
-    return best
 
 
 def check_durable(kind: str, path: str, data_dir: str, write: bool) -> dict[str, Any]:

@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import delivery, rendezvous
-from .box import records
+from . import delivery, rendezvous, run_secrets
+from .box import inputs, records, tracker_names
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
-TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 # name: (accepted types, default); a default of None means that the key is required.
@@ -38,7 +37,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "inputs": ((list,), []),
     "requirements": ((str,), ""),
     "secrets": ((list,), []),
-    "tracker": ((str,), "none"),
+    "tracker": ((str, dict), "none"),
     "checkpoint": ((dict,), {}),
     "smoke": ((list,), []),
     "evaluate": ((list,), []),
@@ -77,12 +76,12 @@ class _Reader:
         whole["env"] = {str(key): str(value) for key, value in whole["env"].items()}
         whole["cells"] = self._cells(whole["cells"])
         whole["artifacts"] = self._artifacts(whole["artifacts"])
-        whole["inputs"] = [self._input(index, entry) for index, entry in enumerate(whole["inputs"])]
+        whole["secrets"] = self._entries("secrets", whole["secrets"], run_secrets.check_entry)
+        whole["inputs"] = self._inputs(whole)
         whole["parts"] = self._parts(whole["parts"])
         whole["nodes"] = self._nodes(whole)
         whole["workdir"] = self._workdir(whole["workdir"])
-        if whole["tracker"] not in TRACKERS:
-            self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
+        whole["tracker"] = self._tracker(whole)
         return self._with_code(whole)
 
     def _field(self, spec: dict[str, Any], name: str) -> Any:
@@ -141,14 +140,37 @@ class _Reader:
             whole.append({"glob": entry["glob"], "role": role, "loader": loader})
         return whole
 
-    def _input(self, index: int, entry: Any) -> dict[str, str]:
-        where = ("inputs", index)
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("uri", "sha256", "dest")):
-            self.refuse(where, f"inputs[{index}] needs uri, sha256 and dest (all text)")
-        self._checked(where, lambda: check_relative_path(entry["dest"]))
-        if not entry["uri"].startswith(("https://", "http://")) or len(entry["sha256"]) != 64:
-            self.refuse(where, f"inputs[{index}]: uri is http(s) and sha256 has 64 hexadecimal digits")
-        return {key: entry[key] for key in ("uri", "sha256", "dest")}
+    def _entries(self, name: str, entries: list[Any], check: Any) -> list[dict[str, Any]]:
+        """``entries`` as ``check`` makes them; what it refuses is told with the line of the very key."""
+        whole = []
+        for index, entry in enumerate(entries):
+            try:
+                whole.append(check(entry))
+            except (run_secrets.BadSecret, inputs.BadInput) as error:
+                self.refuse((name, index, *([error.key] if error.key else [])), f"{name}[{index}]: {error}")
+        return whole
+
+    def _inputs(self, spec: dict[str, Any]) -> list[dict[str, Any]]:
+        whole = self._entries("inputs", spec["inputs"], inputs.check_entry)
+        delivered = {secret["name"] for secret in spec["secrets"]}
+        for index, entry in enumerate(whole):
+            try:
+                inputs.check_dests(whole[: index + 1])
+            except inputs.BadInput as error:
+                self.refuse(("inputs", index, "dest"), str(error))
+            if entry["secret"] and entry["secret"] not in delivered:
+                self.refuse(("inputs", index, "secret"), f"{entry['secret']} is not among the secrets of this run spec")
+        return whole
+
+    def _tracker(self, spec: dict[str, Any]) -> dict[str, str]:
+        try:
+            found = tracker_names.check(spec["tracker"])
+        except tracker_names.BadTracker as error:
+            return dict(self.refuse(("tracker", *([error.key] if error.key else [])), str(error)))
+        needs_key = found["name"] == tracker_names.WANDB and found["mode"] == tracker_names.ONLINE
+        if needs_key and "WANDB_API_KEY" not in {secret["name"] for secret in spec["secrets"]}:
+            self.refuse(("tracker",), "wandb needs WANDB_API_KEY among the secrets, or mode: offline")
+        return found
 
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""
@@ -251,6 +273,8 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "env_file": box.get("env_file") or "",
         "cells": spec["cells"],
         "artifacts": spec["artifacts"],
+        "inputs": spec["inputs"],
+        "tracker": spec["tracker"],
         "parts": spec["parts"],
         "nodes": spec["nodes"],
         "checkpoint": spec["checkpoint"],

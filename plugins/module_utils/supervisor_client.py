@@ -29,6 +29,8 @@ NOT_DEPLOYED: dict[str, Any] = {
 }
 _FAILURE_KINDS = {
     refusal.USAGE: "config",
+    refusal.ENVIRONMENT: "config",
+    refusal.INPUTS: "evidence_missing",
     refusal.DISK: "probe_refused",
     refusal.HELD: "lease_held",
     refusal.MISMATCH: "config",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from input_server import InputServer, input_server
 from team_folder import PLAY_S, ROOT, TeamFolder
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
@@ -29,6 +31,7 @@ pytestmark = [
 BOX = "train-me"
 PLANTED_KEY = "planted-account-key-4711"
 PLANTED_SECRET = "planted-tracker-secret-0815"
+ROWS = b"a,b\n1,2\n" * 5000
 
 # Trains on until the file that the test makes is there, so that "while it trains" is a condition and not a guess.
 TRAINER = """\
@@ -38,6 +41,8 @@ from tenant_checkpoint import EXIT_STOPPED, Checkpointer
 out = os.environ["TENANT_OUTPUT_DIR"]
 release = os.path.join(os.environ["HOME"], "let-it-finish")
 assert os.environ["TRACKER_KEY"].startswith("planted"), "the secret did not arrive"
+with open(os.path.join(os.environ["TENANT_INPUTS_DIR"], "data/rows.csv")) as rows:
+    assert rows.readline() == "a,b\\n", "the input did not arrive"
 torch.manual_seed(int(os.environ["TENANT_SEED"]))
 torch.set_num_threads(1)
 model = torch.nn.Linear(8, 8)
@@ -71,8 +76,11 @@ SPEC = {
 
 
 class Team(TeamFolder):
-    def __init__(self, folder: Path, market: Handle) -> None:
-        super().__init__(folder, market, [BOX], SPEC, TRAINER, PLANTED_SECRET)
+    def __init__(self, folder: Path, market: Handle, server: InputServer) -> None:
+        self.server = server
+        self.rows_url = server.put("/rows.csv", ROWS, etag='"1"', cuts=[1000])
+        rows = {"uri": self.rows_url, "sha256": hashlib.sha256(ROWS).hexdigest(), "dest": "data/rows.csv"}
+        super().__init__(folder, market, [BOX], dict(SPEC, inputs=[rows]), TRAINER, PLANTED_SECRET)
 
     def play(self, name: str, *words: str, profiles_first: bool = True) -> subprocess.CompletedProcess[str]:
         return self.play_on("vast", name, *words, profiles_first=profiles_first)
@@ -117,8 +125,9 @@ class Team(TeamFolder):
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("plain")
-    with running_marketplace("process", api_key=PLANTED_KEY, state_dir=folder / "market") as market:
-        yield Team(folder, market)
+    market_dir = folder / "market"
+    with input_server() as server, running_marketplace("process", api_key=PLANTED_KEY, state_dir=market_dir) as market:
+        yield Team(folder, market, server)
 
 
 # The tests of this file are one story and run in this order.
@@ -129,6 +138,10 @@ def test_check_from_zero_boxes_shows_the_money_and_rents_nothing(team: Team) -> 
     assert done.returncode == 0, done.stdout[-3000:]
     for word in ("price_per_hour", "price_cap", "clocks", "offer"):
         assert word in done.stdout
+    assert "the box would download 1 input: 0.000 GB" in done.stdout
+    assert f"data/rows.csv: {len(ROWS)} bytes" in done.stdout
+    assert re.search(r"\$0\.0000 at \$[0-9.]+ per GB", done.stdout), done.stdout[-3000:]
+    assert [method for method, _path, _headers in team.server.requests] == ["HEAD"]
     assert team.instances() == []
     assert not (team.state_dir / "boxes").exists()
 
@@ -151,6 +164,7 @@ def test_train_from_nothing(team: Team) -> None:
     assert len(team.changes("train")) > 5
     labels = [row["label"] for row in team.instances()]
     assert [label.split("/")[3] for label in labels] == ["g2"], "the box that lied was to be given back"
+    assert [each for each in team.server.ranges_asked("/rows.csv") if each] == ["bytes=1000-"]
 
 
 @pytest.mark.parametrize("profiles_first", [True, False])

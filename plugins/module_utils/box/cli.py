@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--check", action="store_true", help="predict what a verb would change; write nothing")
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     _add(verbs, "register", "put a run into the index", run_file="path of the run record, - for stdin")
+    _add(verbs, "fetch", "have inputs on the box", order_file="path of the order, - for stdin")
+    _add(verbs, "fetch-status", "how far that is", order_file="path of the order, - for stdin")
+    _add(verbs, "secrets", "write the secrets of a run", order_file="path of the order, - for stdin")
+    _add(verbs, "prove-secrets", "ask the services whether they work", order_file="path of the order, - for stdin")
+    _add(verbs, "check-tracker", "have what a tracker needs", order_file="path of the order, - for stdin")
+    _add(verbs, "recover-tracker", "send what it kept here only", order_file="path of the order, - for stdin")
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
     start.add_argument("--run", help="only lift what stops this run")
     start.add_argument("--detach", choices=detach.METHODS, default="setsid")
@@ -60,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
     _add(verbs, "version", "what this program is")
     _add(verbs, "daemon", "(internal) the supervisor itself").add_argument("--ready-fd", type=int)
+    fetch_verb = _add(verbs, "fetcher", "(internal) fetches the inputs of one order", set="which inputs")
+    fetch_verb.add_argument("--ready-fd", type=int)
     shim_verb = _add(verbs, "shim", "(internal) parent of one trainer", run="run id", cell="cell id")
     shim_verb.add_argument("--attempt", type=_count, required=True)
     shim_verb.add_argument("--ready-fd", type=int)
@@ -98,13 +106,17 @@ def main(argv: list[str], program: list[str]) -> int:
             from . import supervise
 
             return supervise.main(layout, program, options.ready_fd)
+        if options.verb == "fetcher":
+            from . import fetcher
+
+            return fetcher.main(layout, options.set, options.ready_fd)
         if options.verb == "shim":
             from . import shim
 
             return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd)
         answer = _answer(layout, options, program)
     except Refused as refused:
-        if argv and {"daemon", "shim"} & set(argv):
+        if argv and {"daemon", "shim", "fetcher"} & set(argv):
             diary.say("refused", refused.what)
         return _print(refused.as_dict(), refused.code)
     except (records.RecordError, UnsafeName, KeyError, TypeError, ValueError) as error:
@@ -122,6 +134,8 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
         return version(program)
     if options.verb in ("status", "log"):
         return _look(layout, options)
+    if options.verb in ("fetch", "fetch-status", "secrets", "prove-secrets", "check-tracker", "recover-tracker"):
+        return _supply(layout, options, program)
     return _act(layout, options, program)
 
 
@@ -131,6 +145,25 @@ def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
     if options.verb == "log":
         return status.log_tail(layout, options.run, options.cell, options.tail)
     return status.status(layout, options.run)
+
+
+def _supply(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
+    """What a run is given before it starts, and what its tracker left behind."""
+    from . import capability, control, fetch_verbs, secret_file, tracker, tracker_recovery
+
+    caller = control.Caller(tuple(program), options.epoch, options.check)
+    order = _read_json(options.order_file)
+    if options.verb == "fetch":
+        return fetch_verbs.fetch(layout, caller, order)
+    if options.verb == "fetch-status":
+        return fetch_verbs.status(layout, order)
+    if options.verb == "secrets":
+        return secret_file.deliver(layout, caller, order)
+    if options.verb == "prove-secrets":
+        return capability.prove_all(order)
+    if options.verb == "check-tracker":
+        return tracker.check(layout, caller, order)
+    return tracker_recovery.recover(layout, order, caller.check)
 
 
 def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:

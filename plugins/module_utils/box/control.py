@@ -17,8 +17,10 @@ from . import (
     desired,
     detach,
     fence,
+    fetch_order,
     gates,
     index,
+    inputs,
     judge,
     launch,
     locks,
@@ -29,7 +31,7 @@ from . import (
     survey,
 )
 from .layout import Layout
-from .refusal import DEADLINE, DISK, HELD, LIVE, SEALED, USAGE, Refused
+from .refusal import DEADLINE, DISK, HELD, INPUTS, LIVE, SEALED, USAGE, Refused
 
 LOCK_WITHIN_S = 60.0
 SETTLE_WITHIN_S = 900.0
@@ -198,6 +200,8 @@ def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
         found = survey.survey(layout)
         if found.orders.desired == desired.HOLD:
             return {"changed": False, "reason": "the box is on hold"}
+        if not caller.check:
+            fetch_order.resume(layout, list(found.runs.values()), caller.program)
         return _go_on(layout, caller, found, found.wanted, StartOptions())
 
 
@@ -239,6 +243,7 @@ def _go_on(
             raise Refused(
                 DISK, f"{step.run_id}/{step.cell} may not start: {'; '.join(refusals)}", "free space on the box"
             )
+        _refuse_unproven(layout, planned.runs[step.run_id])
     came = detach.RUNNING if starts else before["supervisor"]
     if starts and not caller.check:
         came = _start_daemon(layout, caller, options)
@@ -246,6 +251,14 @@ def _go_on(
     after["forgiven"], before["forgiven"] = wanted["forgiven"], found.wanted["forgiven"]
     states = {run_id: planned.state_of(run_id) for run_id in planned.runs}
     return outcome(before, after, adopted=daemon, states=states)
+
+
+def _refuse_unproven(layout: Layout, run: dict[str, Any]) -> None:
+    """Refused(INPUTS) unless the inputs are what was proven, or are on their way: the supervisor waits for those."""
+    unproven = inputs.problems(layout, run["inputs"])
+    if unproven and not fetch_order.is_running(layout, inputs.digest(run["inputs"])):
+        what = f"run {run['run_id']} may not start: {'; '.join(unproven)}"
+        raise Refused(INPUTS, what, "run the deploy playbook: it fetches and proves them")
 
 
 def _daemon_lives(layout: Layout, caller: Caller) -> bool:

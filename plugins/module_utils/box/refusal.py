@@ -19,6 +19,7 @@ Exit codes of the supervisor's verbs (job exit codes, kept in ``exit.json``, use
 20 trained, but an artifact is missing
 21 the durable copy failed
 22 an artifact is there and invalid
+23 an input is not proven: not fetched yet, not what was promised, or changed since
 30 preempted: stopped on request
 40 the trainer failed
 == ============================================================================================
@@ -41,6 +42,7 @@ SYSTEM = 19
 ARTIFACT_MISSING = 20
 DURABLE_FAILED = 21
 ARTIFACT_INVALID = 22
+INPUTS = 23
 PREEMPTED = 30
 TRAINER_FAILED = 40
 
@@ -58,6 +60,7 @@ KINDS = {
     ARTIFACT_MISSING: "artifact_missing",
     DURABLE_FAILED: "durable_failed",
     ARTIFACT_INVALID: "artifact_invalid",
+    INPUTS: "inputs",
 }
 
 

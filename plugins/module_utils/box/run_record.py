@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from . import records
+from . import inputs, records, tracker_names
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
@@ -53,6 +53,8 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["parts"] = [check_name("box", name) for name in _list("parts", run.get("parts") or [])]
     run["nodes"] = _nodes(_mapping("nodes", run.get("nodes")), run)
     run["artifacts"] = [_artifact(entry) for entry in _list("artifacts", run.get("artifacts") or [])]
+    run["inputs"] = inputs.check(run.get("inputs") or [])
+    run["tracker"] = _tracker(run.get("tracker") or tracker_names.NONE)
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))
@@ -129,12 +131,24 @@ def _limits(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _tracker(value: object) -> dict[str, str]:
+    try:
+        return tracker_names.check(value)
+    except tracker_names.BadTracker as error:
+        raise Refused(USAGE, f"the run record cannot be used: {error}") from error
+
+
 def _environment(value: object) -> dict[str, str]:
     mapping = _mapping("env", value)
     for name, text in mapping.items():
         _demand(_VARIABLE.match(str(name)), "env", f"without the unusable name {name!r}")
         _demand(isinstance(text, (str, int, float)) and "\0" not in str(text), "env", f"text at {name}")
     return {str(name): str(text) for name, text in mapping.items()}
+
+
+def is_variable(name: object) -> bool:
+    """Whether ``name`` can name an environment variable."""
+    return isinstance(name, str) and _VARIABLE.match(name) is not None
 
 
 def _mapping(key: str, value: object) -> dict[str, Any]:

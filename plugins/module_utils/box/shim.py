@@ -24,12 +24,14 @@ from . import (
     gates,
     gpu,
     gpu_locks,
+    inputs,
     judge,
     launch,
     locks,
     process,
     records,
     run_record,
+    tracker,
 )
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
@@ -65,7 +67,7 @@ def trainer_environment(
 
 
 def tenant_variables(
-    run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths, resume_dirs: list[str]
+    run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths, resume_dirs: list[str], inputs_dir: str = ""
 ) -> dict[str, str]:
     """What the trainer is told. ``TENANT_ATTEMPT`` marks every process of the attempt."""
     mu_s = run["checkpoint"].get("mu_s", run["checkpoint"].get("mu", ""))
@@ -78,6 +80,7 @@ def tenant_variables(
         "TENANT_CHECKPOINT_DIR": paths.checkpoints,
         "TENANT_RESUME_DIRS": os.pathsep.join(resume_dirs),
         "TENANT_METRICS": paths.metrics,
+        **({"TENANT_INPUTS_DIR": inputs_dir} if inputs_dir else {}),
         "TENANT_GRACE_S": f"{run['grace_s']:g}",
         **({"TENANT_MU_S": str(mu_s)} if mu_s not in ("", None) else {}),
     }
@@ -148,10 +151,13 @@ class Shim:
     # --- start ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        inputs_dir = inputs.folder_of(self._layout, self.run)
         argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
+        argv = [word.replace("{inputs}", inputs_dir) for word in argv]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
-        tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
-        environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
+        tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
+        run = dict(self.run, env={**tracker.variables(self.run, self.cell, self.paths), **self.run["env"]})
+        environment = trainer_environment(dict(os.environ), run, secrets, tenant, cgroup.threads())
         environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")

@@ -9,9 +9,23 @@ import os
 import time
 from typing import Any, Iterator
 
-from . import artifacts, attempt, fence, gates, judge, process, progress, queue, records, run_record, survey
+from . import (
+    artifacts,
+    attempt,
+    fence,
+    fetch_order,
+    gates,
+    inputs,
+    judge,
+    process,
+    progress,
+    queue,
+    records,
+    run_record,
+    survey,
+)
 from .layout import AttemptPaths, Layout
-from .refusal import DISK
+from .refusal import DISK, INPUTS
 
 _TAIL = 256 * 1024
 
@@ -56,16 +70,21 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
     ended = queue.of(found.verdicts(run_id), supervised)
     state = judge.run_state([cell["state"] for cell in cells])
     blocked_by: list[str] = []
+    fetch = fetch_order.status(layout, run["inputs"]) if run["inputs"] else None
+    code = DISK
     if state in (judge.QUEUED, judge.PREEMPTED_STATE) and not supervised and found.orders.may_run(run_id):
         blocked_by = gates.refusals(layout.root, run)
+        if not blocked_by and fetch and fetch["state"] not in (fetch_order.PROVEN, fetch_order.FETCHING):
+            blocked_by, code = inputs.problems(layout, run["inputs"]), INPUTS
     return {
         "run_id": run_id,
         "spec_sha256": run["spec_sha256"],
         "code_sha256": run["code_sha256"],
         "state": judge.BLOCKED if blocked_by else state,
         "blocked_by": blocked_by,
-        "exit": DISK if blocked_by else None,
+        "exit": code if blocked_by else None,
         "queue": ended.as_dict(),
+        "inputs": fetch,
         "stopped": run_id in found.orders.stopped,
         "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,

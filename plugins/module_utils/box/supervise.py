@@ -20,9 +20,11 @@ from . import (
     attempt,
     detach,
     diary,
+    fetch_order,
     gates,
     gpu,
     gpu_locks,
+    inputs,
     judge,
     locks,
     preemption,
@@ -35,7 +37,7 @@ from . import (
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INTERPRETER, PREEMPTED
+from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
 
 TICK_S = 0.5
 # The end of a shim of our own is a signal; that of one which an earlier supervisor started is seen at the next tick.
@@ -122,6 +124,11 @@ class Supervisor:
             if step.kind == judge.RUN:
                 run = found.runs[step.run_id]
                 refusals = gates.refusals(self.layout.root, run)
+                unproven = [] if refusals else inputs.problems(self.layout, run["inputs"])
+                if unproven and fetch_order.is_running(self.layout, inputs.digest(run["inputs"])):
+                    return _WITHHELD, 0
+                if unproven:
+                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unproven)}", INPUTS)
                 if refusals:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
                 unfit = gpu.unfit(run["gpu"])

@@ -36,7 +36,7 @@ def test_defaults_are_filled_in(write) -> None:
     spec = load_run_spec(write(GOOD))
     assert spec["command"] == ["python", "train.py", "--epochs", "3"]
     assert [cell["id"] for cell in spec["cells"]] == ["seed-0", "seed-1"]
-    assert spec["tracker"] == "none"
+    assert spec["tracker"] == {"name": "none", "mode": "online", "project": "", "entity": ""}
     assert [entry["path"] for entry in spec["code_files"]] == ["run.yml", "train.py"]
 
 

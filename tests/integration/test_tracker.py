@@ -1,0 +1,224 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Trackers with their real packages: wandb's own command sends what it kept, the real TensorBoard shows the run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import process, tracker
+from supervised_box import SupervisedBox, supervised_box, wait_for
+from wandb_server import WandbServer, wandb_server
+
+pytestmark = pytest.mark.integration
+KEY = "0123456789012345678901234567890123456789"
+LOG_TO_WANDB = """\
+import sys, wandb
+run = wandb.init(id=sys.argv[1], settings=wandb.Settings(x_disable_stats=True))
+for step in range(3):
+    run.log({"loss": 1.0 / (step + 1)})
+run.finish()
+"""
+LOG_TO_TENSORBOARD = """\
+import os, time
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+writer = EventFileWriter(os.environ["TENANT_TENSORBOARD_DIR"])
+summary = Summary(value=[Summary.Value(tag="loss", simple_value=0.5)])
+writer.add_event(Event(wall_time=time.time(), step=1, summary=summary))
+writer.close()
+"""
+
+
+def python_with(*packages: str) -> str:
+    """An interpreter that has the trackers. Absent: an error in CI, NOT RUN elsewhere."""
+    if all(importlib.util.find_spec(package) for package in packages):
+        return sys.executable
+    named = os.environ.get("TENANT_TEST_TRACKERS_PYTHON", "")
+    if named:
+        return named
+    reason = f"NOT RUN: no {' and '.join(packages)}; name an interpreter in TENANT_TEST_TRACKERS_PYTHON"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with wandb_server() as served:
+        yield served
+
+
+def ask(box: SupervisedBox, verb: str, order: dict[str, Any], *words: str) -> dict[str, Any]:
+    return box.verb(*words, verb, "--order-file", "-", stdin=json.dumps(order))
+
+
+def run_to_the_end(box: SupervisedBox, code: str, cells: list[str], **changes: Any) -> None:
+    box.register(
+        command=["python", "-c", code], cells=[{"id": name, "args": [name]} for name in cells], artifacts=[], **changes
+    )
+    box.verb("start")
+    box.await_state("done")
+    box.await_no_daemon()
+
+
+def wandb_box(box: SupervisedBox, server: WandbServer, cells: list[str]) -> dict[str, Any]:
+    """A box whose cells logged to wandb offline; the order to recover them."""
+    secrets = box.root / "secrets.env"
+    ask(box, "secrets", {"path": str(secrets), "values": {"WANDB_API_KEY": KEY}})
+    wanted = {"name": "wandb", "mode": "offline", "project": "vision"}
+    env = {"WANDB_BASE_URL": server.url, "WANDB_SILENT": "true"}
+    run_to_the_end(box, LOG_TO_WANDB, cells, tracker=wanted, env_file=str(secrets), env=env)
+    return {"run_id": "digits", "timeout_s": 60}
+
+
+def states(answer: dict[str, Any]) -> list[str]:
+    return [each["state"] for each in answer["runs"]]
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def test_offline_runs_are_sent_each_once_and_no_result_changes(server: WandbServer, tmp_path: Path) -> None:
+    with supervised_box(tmp_path, python_with("wandb")) as box:
+        order = wandb_box(box, server, ["one", "two"])
+        before = tree(box.root / "runs")
+        assert server.runs == []
+        foretold = ask(box, "recover-tracker", order, "--check")
+        assert (foretold["changed"], states(foretold)) == (True, ["unsent", "unsent"])
+        made = ask(box, "recover-tracker", order)
+        assert (made["changed"], states(made)) == (True, ["synced", "synced"]), made
+        assert sorted(set(server.runs)) == ["one", "two"]
+        assert [line["loss"] for line in server.history["two"]] == [1.0, 0.5, 1 / 3]
+        sent = len(server.runs)
+        again = ask(box, "recover-tracker", order)
+        assert (again["changed"], states(again)) == (False, ["synced", "synced"])
+        assert len(server.runs) == sent
+        assert tree(box.root / "runs") == before
+        assert not list((box.root / "trackers/sending").rglob("*.wandb"))
+        assert not Path("/wandb").exists()
+        assert KEY not in json.dumps(made)
+
+
+def test_a_run_that_does_not_go_through_keeps_nobody_else_waiting(server: WandbServer, tmp_path: Path) -> None:
+    with supervised_box(tmp_path, python_with("wandb")) as box:
+        order = wandb_box(box, server, ["one", "two"])
+        server.silent.add("one")
+        made = ask(box, "recover-tracker", dict(order, timeout_s=15))
+        assert {each["path"].split("/")[2]: each["state"] for each in made["runs"]} == {
+            "one": "timeout",
+            "two": "synced",
+        }
+        server.silent.clear()
+        server.over.set()
+        later = ask(box, "recover-tracker", order)
+        assert (later["changed"], states(later)) == (True, ["synced", "synced"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def tensorboard(python: str, logdir: Path, port: int) -> Iterator[None]:
+    command = [python, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port), "--reload_interval", "1"]
+    panel = subprocess.Popen(
+        [*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    identity = process.identify(panel.pid)
+    try:
+        yield
+    finally:
+        process.send_group(identity, 15)
+        panel.wait(timeout=30)
+
+
+def test_the_real_tensorboard_shows_the_run_through_the_link(tmp_path: Path) -> None:
+    python, logdir, port = python_with("tensorboard"), tmp_path / "tf-logs", free_port()
+    with supervised_box(tmp_path, python) as box:
+        wanted = {"name": "tensorboard"}
+        order = {"run": box.run_record(tracker=wanted), "logdir": str(logdir)}
+        foretold = ask(box, "check-tracker", order, "--check")
+        assert foretold["changed"]
+        assert not logdir.exists()
+        made = ask(box, "check-tracker", order)
+        assert (made["changed"], made["package"]) == (True, "tensorboard")
+        assert not ask(box, "check-tracker", order)["changed"]
+        run_to_the_end(box, LOG_TO_TENSORBOARD, ["c1"], tracker=wanted)
+        with tensorboard(python, logdir, port):
+            name = "vision-digits"
+            seen = wait_for(
+                "TensorBoard to list the run",
+                lambda: _if_listed(tracker.look_at_panel(str(logdir), name, (free_port(), port))),
+            )
+            assert seen["runs"] == [f"{name}/c1/a1/out/tracker"]
+            assert (seen["shown"], seen["why"]) == (True, "")
+            other = tracker.look_at_panel(str(tmp_path / "elsewhere"), name, (port,))
+            assert not other["shown"]
+            assert str(logdir) in other["why"]
+
+
+def _if_listed(panel: dict[str, Any]) -> dict[str, Any] | None:
+    return panel if panel["runs"] else None
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[SupervisedBox]:
+    with supervised_box(tmp_path) as made:
+        yield made
+
+
+def test_what_a_tracker_lacks_is_said_before_the_launch(box: SupervisedBox, tmp_path: Path) -> None:
+    bare = tmp_path / "bare-python"
+    # Without its site packages an interpreter has no tracker, whoever installed some.
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    for name in ("wandb", "tensorboard", "trackio"):
+        order = {"run": box.run_record(python=str(bare), tracker={"name": name})}
+        code, refused = box.ask("check-tracker", "--order-file", "-", stdin=json.dumps(order))
+        assert (code, refused["kind"]) == (11, "environment")
+        assert f"no package {name}" in refused["error"]
+        assert "requirements" in refused["fix"]
+    assert ask(box, "check-tracker", {"run": box.run_record()})["tracker"] == "none"
+
+
+def test_wandb_without_a_key_and_a_link_that_is_not_ours(box: SupervisedBox, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    for name in ("wandb", "tensorboard"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").write_text("")
+    env = {"PYTHONPATH": str(packages)}
+    keyless = {"run": box.run_record(tracker={"name": "wandb"}, env=env)}
+    code, refused = box.ask("check-tracker", "--order-file", "-", stdin=json.dumps(keyless))
+    assert code == 11
+    assert "no key" in refused["error"]
+    offline = {"run": box.run_record(tracker={"name": "wandb", "mode": "offline"}, env=env)}
+    assert ask(box, "check-tracker", offline)["package"] == "wandb"
+    logdir = tmp_path / "tf-logs"
+    (logdir / "vision-digits").mkdir(parents=True)
+    order = {"run": box.run_record(tracker={"name": "tensorboard"}, env=env), "logdir": str(logdir)}
+    code, refused = box.ask("check-tracker", "--order-file", "-", stdin=json.dumps(order))
+    assert code == 11
+    assert "not ours" in refused["error"]
+
+
+def test_no_tracker_is_told_to_the_trainer_and_its_own_wish_wins(box: SupervisedBox) -> None:
+    code = "import os; open('mode.txt', 'a').write(os.environ.get('WANDB_MODE', '') + ' ')"
+    run_to_the_end(box, code, ["c1"])
+    run_to_the_end(box, code, ["c2"], spec_sha256="c" * 64, env={"WANDB_MODE": "dryrun"})
+    assert (box.workdir / "mode.txt").read_text().split() == ["disabled", "dryrun"]
