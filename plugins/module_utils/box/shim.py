@@ -16,7 +16,20 @@ import signal
 import time
 from typing import Any, Callable
 
-from . import attempt, cgroup, diary, failure_class, gates, gpu, judge, locks, process, records, run_record
+from . import (
+    attempt,
+    cgroup,
+    diary,
+    durable_checkpoints,
+    failure_class,
+    gates,
+    gpu,
+    judge,
+    locks,
+    process,
+    records,
+    run_record,
+)
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -132,7 +145,10 @@ class Shim:
     def _start(self) -> None:
         argv = run_record.trainer_argv(self.run, self.cell)
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
+        durable_dir = durable_checkpoints.claim(Layout(self._root), self.run, self.paths, self.keys)
+        self.resume_dirs += durable_checkpoints.earlier(self.run, self.paths, self.keys)
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs)
+        tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
         environment = trainer_environment(dict(os.environ), self.run, secrets, tenant, cgroup.threads())
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
