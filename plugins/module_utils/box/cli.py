@@ -11,7 +11,7 @@ import platform
 import sys
 from typing import Any, NoReturn
 
-from . import control, detach, diary, manifest, process, records, seal, shim, status, supervise
+from . import control, detach, diary, drill, drill_verdict, manifest, process, records, seal, shim, status, supervise
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import SYSTEM, USAGE, Refused
@@ -51,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "unseal", "take the promise back; the old seal is kept aside")
     take = _add(verbs, "manifest", "the roster of a run", run="run id")
     take.add_argument("--snapshot", action="store_true", help="of a run whose cells live")
+    test = _add(verbs, "drill", "kill the run's command after its first checkpoint and see it go on", run="run id")
+    test.add_argument("--cell", help="default: the first")
+    test.add_argument("--deadline-s", type=_seconds, default=drill.DEFAULT_DEADLINE_S)
+    test.add_argument("--tolerance", type=_share, default=drill_verdict.DEFAULT_TOLERANCE, help="of a loss, 0 to 1")
+    test.add_argument("--again", action="store_true", help="although it has passed here")
     log = _add(verbs, "log", "the end of a cell's log", run="run id", cell="cell id")
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
     _add(verbs, "version", "what this program is")
@@ -79,6 +84,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return value
 
 
@@ -127,6 +139,9 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
         return seal.unseal(layout, caller)
     if options.verb == "manifest":
         return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
+    if options.verb == "drill":
+        wanted_drill = drill.Options(options.run, options.cell, options.deadline_s, options.tolerance, options.again)
+        return drill.drill(layout, caller, wanted_drill)
     if options.verb == "log":
         return status.log_tail(layout, options.run, options.cell, options.tail)
     if options.verb == "status":
