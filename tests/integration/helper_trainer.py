@@ -1,9 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A real, tiny training with tenant_checkpoint: one process, or several of torchrun with the model in pieces (FSDP).
-
-``--broken`` makes it resume wrongly, in the ways that a training script gets wrong in practice.
-"""
+"""A real, tiny training with tenant_checkpoint: one process, or several of torchrun with the model in pieces (FSDP)."""
 
 from __future__ import annotations
 
@@ -25,7 +22,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--hold-at", type=int, default=0, help="wait for the gate after this step")
     parser.add_argument("--gate", default="")
     parser.add_argument("--sharded", action="store_true")
-    parser.add_argument("--broken", choices=["", "zero", "weights", "unsaved", "crash"], default="")
     return parser.parse_args()
 
 
@@ -40,29 +36,15 @@ def build(sharded: bool) -> nn.Module:
     return fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
 
 
-class Unsaved(Checkpointer):
-    """Somebody's own loop, which writes metrics and forgets to save."""
-
-    def save(self, wait: bool = False) -> str:
-        return ""
-
-
 def train(options: argparse.Namespace) -> int:
     rank, world = (dist.get_rank(), dist.get_world_size()) if options.sharded else (0, 1)
     model = build(options.sharded)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     batches = ShuffledBatches(64, 8, seed=5, rank=rank, world=world)
     data = torch.randn(64, 8, generator=torch.Generator().manual_seed(7))
-    kind = Unsaved if options.broken == "unsaved" else Checkpointer
-    checkpoints = kind({"model": model, "optimizer": optimizer}, batches, options.steps, longest_interval_s=1e-6)
-    if options.broken != "zero":
-        checkpoints.load_latest()
-    if options.broken == "crash" and checkpoints.step:
-        raise KeyError("optimizer")
-    if options.broken == "weights" and checkpoints.step:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.full_like(parameter, 5.0))
+    objects = {"model": model, "optimizer": optimizer}
+    checkpoints = Checkpointer(objects, batches, options.steps, longest_interval_s=1e-6)
+    checkpoints.load_latest()
     while checkpoints.step < options.steps:
         for indices in batches:
             loss = (model(data[indices]) - data[indices][:, :4]).square().mean()

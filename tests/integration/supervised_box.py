@@ -80,7 +80,7 @@ class SupervisedBox:
 
     def ask(self, *words: str, stdin: str = "") -> tuple[int, dict[str, Any]]:
         """Exit code and JSON answer; anything on stderr is a defect."""
-        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=300, check=False)
         assert done.stderr == "", done.stderr
         return done.returncode, json.loads(done.stdout)
 
