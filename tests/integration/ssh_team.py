@@ -60,6 +60,7 @@ class SshTeam:
             "tenant_results_dir": str(self.results),
             "platform_python": sys.executable,
             "provision_require_cuda": False,
+            "provision_smoke": False,
             "deploy_require_gpu": False,
         }
         inventory = {"ssh": {"hosts": self._hosts, "vars": variables}}

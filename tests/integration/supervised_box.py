@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, pro
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 TRAINER = Path(__file__).with_name("small_trainer.py")
 
 

@@ -187,7 +187,7 @@ def team(tmp_path: Path) -> Iterator[SshTeam]:
 
 def test_the_train_role_refuses_to_start_a_run_that_does_not_resume(team: SshTeam) -> None:
     box = team.rent("b1")
-    words = ("-e", "provision_smoke=false", "-e", "train_drill=true")
+    words = ("-e", "train_drill=true")
     shown = " ".join(team.play("train", "b1", *words, ok=False).split())
     assert "run drilled does not survive a kill" in shown
     assert '"kind": "training_failed"' in shown
