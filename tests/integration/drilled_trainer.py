@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--broken", default="", choices=["", "zero", "weights", "skips", "unsaved", "crash", "silent"])
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--save-every", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=0, help="0: without end")
     options = parser.parse_args()
     state = {"step": 0, "weight": 40.0}
     found = {} if options.broken == "zero" else load_newest()
@@ -57,7 +58,7 @@ def main() -> int:
             state["weight"] = 40.0
         if options.broken == "skips":
             state["step"] += STEPS_PER_EPOCH
-    while True:
+    while not options.steps or state["step"] < options.steps:
         hashlib.pbkdf2_hmac("sha256", b"a batch", b"takes its time", 10_000)
         state["step"] += 1
         state["weight"] -= 0.02 * state["weight"]
@@ -66,6 +67,8 @@ def main() -> int:
             note(step=step, epoch=step // STEPS_PER_EPOCH, loss=state["weight"] ** 2)
         if step % options.save_every == 0 and options.broken != "unsaved":
             save(f"{os.environ['TENANT_CHECKPOINT_DIR']}/step-{step:010d}.pt", state)
+    save(f"{os.environ['TENANT_OUTPUT_DIR']}/model.pt", state)
+    return 0
 
 
 if __name__ == "__main__":
