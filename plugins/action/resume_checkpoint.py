@@ -17,9 +17,11 @@ class ActionModule(ControllerAction):
         "run_id": {"type": "str", "required": True},
         "name": {"type": "str", "required": True},
         "generation": {"type": "int", "required": True},
+        "spec_sha256": {"type": "str", "default": ""},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         here = (params["name"], params["generation"])
-        found = newest_checkpoints(params["results_dir"], params["project"], params["run_id"], not_from=here)
+        run = (params["results_dir"], params["project"], params["run_id"])
+        found = newest_checkpoints(*run, not_from=here, spec_sha256=params["spec_sha256"])
         return {"changed": False, "checkpoints": found}

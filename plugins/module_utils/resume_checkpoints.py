@@ -3,63 +3,173 @@
 """Which checkpoints brought home earlier a new box should go on from.
 
 Looks through the results of every box and generation of a run and takes, per cell, the newest checkpoint whose bytes
-are those of its manifest and whose structure is sound.
+are those of its manifests and whose structure is sound. A sharded one is a folder (``step-<n>.dcp``) with a manifest of
+its own; its files may have come home from several boxes and are put together by their hashes.
 """
 
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
-from typing import Any
+import tempfile
+from dataclasses import dataclass
+from typing import Any, Iterator
 
-from .box import records
+from . import roster, settling
+from .box import sharded
 from .box.structure import check_structure
 
-_CHECKPOINT = re.compile(r"(?P<cell>[^/]+)/a(?P<attempt>\d+)/out/checkpoints/step-(?P<step>\d+)\.pt\Z")
+_CHECKPOINT = re.compile(
+    r"(?P<cell>[^/]+)/a\d+/out/checkpoints/(?P<name>step-(?P<step>\d+)(?:\.pt|\.dcp/(?P<inner>.+)))\Z", re.DOTALL
+)
+_MANIFEST = "manifest.json"
+_MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 
 
-def newest_checkpoints(results_dir: str, project: str, run_id: str, not_from: tuple[str, int]) -> list[dict[str, Any]]:
-    """Per cell ``{cell, step, name, folder, bytes, sha256}`` of the newest sound checkpoint at home.
+@dataclass(frozen=True)
+class _Piece:
+    """A file of a checkpoint at home. ``inner`` is empty for a checkpoint of one file, ``root`` a harvested folder."""
 
-    :param not_from: (box, generation) to leave out: what is there already need not be brought.
+    cell: str
+    step: int
+    name: str
+    inner: str
+    root: str
+    file: roster.RosterFile
+    is_here: bool
+
+    @property
+    def folder(self) -> str:
+        """The ``checkpoints`` folder at home."""
+        inside = self.file.path[: -len(self.name)]
+        return os.path.join(self.root, inside).rstrip("/")
+
+    @property
+    def content(self) -> tuple[str, int, str]:
+        return self.inner, self.file.bytes, self.file.sha256
+
+    def is_right(self) -> bool:
+        return not settling.check_file(self.root, self.file)
+
+
+def newest_checkpoints(
+    results_dir: str, project: str, run_id: str, not_from: tuple[str, int], spec_sha256: str = ""
+) -> list[dict[str, Any]]:
+    """Per cell ``{cell, step, name, bytes, sha256, shares}`` of the newest sound checkpoint at home.
+
+    :param not_from: (box, generation): what is there whole already need not be brought.
+    :param spec_sha256: only what this spec has trained; empty takes any.
     """
+    pieces = list(_pieces(os.path.join(results_dir, project, run_id), not_from, spec_sha256))
     newest: dict[str, dict[str, Any]] = {}
-    for found in sorted(_candidates(results_dir, project, run_id, not_from), key=lambda entry: -int(entry["step"])):
-        if found["cell"] not in newest and _sound(found):
-            newest[found["cell"]] = found
+    for cell, step in sorted({(piece.cell, piece.step) for piece in pieces}, key=lambda each: -each[1]):
+        if cell in newest:
+            continue
+        of_step = [piece for piece in pieces if (piece.cell, piece.step) == (cell, step)]
+        chosen = next((whole for whole in _wholes(of_step) if _sound(whole)), None)
+        if chosen is not None:
+            newest[cell] = _described(chosen)
     return [newest[cell] for cell in sorted(newest)]
 
 
-def _candidates(results_dir: str, project: str, run_id: str, not_from: tuple[str, int]) -> list[dict[str, Any]]:
-    found = []
-    run_dir = os.path.join(results_dir, project, run_id)
-    for manifest_path in glob.glob(os.path.join(run_dir, "*", "g*", "manifest.json")):
+def _pieces(run_dir: str, not_from: tuple[str, int], spec_sha256: str) -> Iterator[_Piece]:
+    for manifest_path in sorted(glob.glob(os.path.join(glob.escape(run_dir), "*", "g*", roster.MANIFEST_NAME))):
+        root = os.path.dirname(manifest_path)
         try:
-            manifest = records.read_record(manifest_path, "manifest")
-        except records.RecordError:
+            manifest = roster.read_manifest(root)
+        except roster.BadManifest:
             continue
-        if (manifest.get("box"), manifest.get("generation")) == not_from:
+        if spec_sha256 and manifest.record.get("spec_sha256") != spec_sha256:
             continue
-        for entry in manifest.get("files", []):
-            match = _CHECKPOINT.match(entry["path"])
+        is_here = (manifest.box, manifest.generation) == not_from
+        for file in manifest.files:
+            match = _CHECKPOINT.match(file.path)
             if match:
-                path = os.path.join(os.path.dirname(manifest_path), entry["path"])
-                found.append(
-                    {
-                        "cell": match.group("cell"),
-                        "step": int(match.group("step")),
-                        "name": os.path.basename(path),
-                        "folder": os.path.dirname(path),
-                        "bytes": entry["bytes"],
-                        "sha256": entry["sha256"],
-                    }
-                )
-    return found
+                inner = match.group("inner") or ""
+                step = int(match.group("step"))
+                yield _Piece(match.group("cell"), step, match.group("name"), inner, root, file, is_here)
 
 
-def _sound(found: dict[str, Any]) -> bool:
-    path = os.path.join(found["folder"], found["name"])
-    if not os.path.isfile(path) or records.sha256_file(path) != found["sha256"]:
-        return False
-    return not check_structure(path, "torch")
+# --- what belongs together ----------------------------------------------------------------------------------------
+
+
+def _wholes(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+    """Every way to have the whole checkpoint, from the pieces of one cell and step."""
+    for piece in pieces:
+        if not piece.inner and not piece.is_here:
+            yield [piece]
+    by_content: dict[tuple[str, int, str], list[_Piece]] = {}
+    for piece in pieces:
+        by_content.setdefault(piece.content, []).append(piece)
+    for content in sorted(content for content in by_content if content[0] == _MANIFEST):
+        whole = _gathered(by_content, content)
+        if whole and not all(any(each.is_here for each in by_content[piece.content]) for piece in whole):
+            yield whole
+
+
+def _gathered(
+    by_content: dict[tuple[str, int, str], list[_Piece]], manifest: tuple[str, int, str]
+) -> list[_Piece] | None:
+    """The manifest of the checkpoint and a right copy of each file that it lists; None when one is not home."""
+    found = _first_right(by_content[manifest])
+    if found is None:
+        return None
+    whole = [found]
+    for wanted in _listed(os.path.join(found.root, found.file.path)):
+        piece = _first_right(by_content.get(wanted, []))
+        if piece is None:
+            return None
+        whole.append(piece)
+    return whole if len(whole) > 1 else None
+
+
+def _first_right(pieces: list[_Piece]) -> _Piece | None:
+    """Those of one box come first, so that most of a checkpoint is carried from one folder."""
+    return next((piece for piece in pieces if piece.is_right()), None)
+
+
+def _listed(path: str) -> list[tuple[str, int, str]]:
+    """What a checkpoint's own manifest lists; nothing when it cannot be trusted."""
+    try:
+        with open(path, "rb") as stream:
+            record = json.loads(stream.read(_MOST_MANIFEST_BYTES).decode("utf-8"))
+        files = record["files"]
+        return [(file.path, file.bytes, file.sha256) for file in roster.parse_files(files, path)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+# --- whether it is sound ------------------------------------------------------------------------------------------
+
+
+def _sound(whole: list[_Piece]) -> bool:
+    """Nothing is carried that would run code where it is loaded: torch unpickles the index of a sharded checkpoint."""
+    first = whole[0]
+    if not first.inner:
+        return first.is_right() and not check_structure(os.path.join(first.root, first.file.path), "torch")
+    with tempfile.TemporaryDirectory(prefix="tenant-checkpoint-") as folder:
+        for piece in whole:
+            path = os.path.join(folder, piece.inner)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.symlink(os.path.abspath(os.path.join(piece.root, piece.file.path)), path)
+        names = [piece.inner for piece in whole]
+        if not any(sharded.index_loader(name) == "dcp" for name in names) or sharded.folder_problem(folder, names):
+            return False
+        return not any(check_structure(os.path.join(folder, name), "dcp") for name in names)
+
+
+def _described(whole: list[_Piece]) -> dict[str, Any]:
+    first = whole[0]
+    shares: dict[str, list[str]] = {}
+    for piece in whole:
+        shares.setdefault(piece.folder, []).append(piece.name)
+    return {
+        "cell": first.cell,
+        "step": first.step,
+        "name": first.name.partition("/")[0],
+        "bytes": sum(piece.file.bytes for piece in whole),
+        "sha256": first.file.sha256,
+        "shares": [{"folder": folder, "paths": sorted(paths)} for folder, paths in sorted(shares.items())],
+    }

@@ -9,6 +9,7 @@ contacts/<project>/<box>/g<generation>.json      how far its runs were last know
 receipts/<project>/<run>/<box>.g<generation>.json
 copy-readings/<project>/<sha256 of the URI>.json a durable mount, as another box read it
 approvals/<id>.json
+drills/<project>/<run>/<box>.g<generation>.json  verdict of the last resume drill of a run on a box
 smoke/<spec_sha256>.json                         the CPU smoke of a run spec passed here
 known_hosts/<box>                                pinned host keys, one file per box
 cache/                                           provider lists, shared under a lock; may be deleted any time
@@ -75,6 +76,10 @@ class StateStore:
     def receipt_path(self, project: str, run_id: str, box: str, generation: int) -> str:
         name = f"{check_name('box', box)}.g{generation}.json"
         return self.path("receipts", check_name("project", project), check_name("run", run_id), name)
+
+    def drill_path(self, project: str, run_id: str, box: str, generation: int) -> str:
+        name = f"{check_name('box', box)}.g{generation}.json"
+        return self.path("drills", check_name("project", project), check_name("run", run_id), name)
 
     def approval_path(self, approval_id: str) -> str:
         return self.path("approvals", check_name("approval", approval_id) + ".json")

@@ -11,7 +11,9 @@ short_description: Find the checkpoints at home that a new box should go on from
 version_added: 0.1.0
 description:
   - Looks through the results of every box and generation of a run and returns, for each cell, the newest checkpoint
-    whose hash is that of its manifest and whose structure is sound.
+    whose hashes are those of its manifest and whose structure is sound.
+  - A sharded checkpoint (the folder C(step-<n>.dcp) that C(tenant_checkpoint.py) writes) counts when its own manifest
+    and every file that this lists are home, from whichever boxes of the run they came.
   - Works on the controller and touches no box.
 options:
   results_dir:
@@ -34,6 +36,10 @@ options:
     description: The generation of the box.
     type: int
     required: true
+  spec_sha256:
+    description: Only checkpoints that this very spec has trained. Empty takes those of any spec under this run id.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
@@ -49,6 +55,7 @@ EXAMPLES = r"""
     run_id: "{{ ansible_facts['run_spec']['id'] }}"
     name: "{{ inventory_hostname }}"
     generation: "{{ ansible_facts['box_endpoint']['generation'] }}"
+    spec_sha256: "{{ ansible_facts['run_spec']['spec_sha256'] }}"
   register: __deploy_resume
 """
 
@@ -66,15 +73,24 @@ checkpoints:
       description: The training step that the checkpoint was saved at.
       type: int
     name:
-      description: File name.
-      type: str
-    folder:
-      description: Folder on the controller.
+      description: Name of the file, or of the folder of a sharded one.
       type: str
     bytes:
-      description: Size.
+      description: Size of all its files.
       type: int
     sha256:
-      description: Hash of the file, read again now.
+      description: Hash of the file, of a sharded one that of its manifest, read again now.
       type: str
+    shares:
+      description: Where its files lie on the controller, one entry for each box that they came from.
+      type: list
+      elements: dict
+      contains:
+        folder:
+          description: Folder on the controller.
+          type: str
+        paths:
+          description: Files in it that make up the checkpoint, each read again now.
+          type: list
+          elements: str
 """

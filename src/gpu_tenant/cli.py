@@ -140,6 +140,7 @@ def plan(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--reason", default="", help="Why, for the approval.")
 @click.option("--pull-every-s", default=600.0, show_default=True, help="Bring checkpoints home this often; 0: never.")
 @click.option("--poll-s", default=2.0, show_default=True, help="Shortest time between two looks.")
+@click.option("--drill", is_flag=True, help="Before training, prove on the box that the run goes on after a kill.")
 @click.pass_context
 def go_command(
     ctx: click.Context,
@@ -148,6 +149,7 @@ def go_command(
     approver: str,
     standing_approval: bool,
     reason: str,
+    drill: bool,
     pull_every_s: float,
     poll_s: float,
     **options: Any,
@@ -163,6 +165,7 @@ def go_command(
             approver=approver,
             reason=reason,
             standing=standing_approval,
+            drill=drill,
         )
         driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history)
         try:

@@ -37,7 +37,10 @@ RETRY_MOST_S = 120.0
 
 @dataclass(frozen=True)
 class GoOptions:
-    """How ``go`` behaves. Seconds everywhere; ``approver`` empty means that boxes are kept after the harvest."""
+    """How ``go`` behaves. Seconds everywhere; ``approver`` empty means that boxes are kept after the harvest.
+
+    :param drill: before the training, kill the run's command on the box and refuse to go on unless it resumes.
+    """
 
     pull_every_s: float = 600.0
     poll_s: float = 2.0
@@ -46,6 +49,7 @@ class GoOptions:
     approver: str = ""
     reason: str = ""
     standing: bool = False
+    drill: bool = False
 
 
 @dataclass
@@ -273,8 +277,10 @@ class Go:
         else:
             self._progress.emit("note", action.why, seen.box)
         try:
-            self._playbook("train", "bring up", {}, retry=self._memory.brought_up)
+            self._playbook("train", "bring up", self._drill_variables(), retry=self._memory.brought_up)
         except TenantFailure as failure:
+            if self._drill_variables() and failure.kind == "training_failed":
+                raise self._parked_after(failure) from failure
             if self._memory.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 raise
             refused = self._boxes.pop(0)
@@ -285,6 +291,16 @@ class Go:
             self._memory.brought_up = True
             self._memory.pulled_at = None
             self._give_standing_approval()
+
+    def _drill_variables(self) -> dict[str, Any]:
+        """A run that trained on some box already has shown there what a drill would show."""
+        return {"train_drill": True} if self._options.drill and not self._memory.brought_up else {}
+
+    def _parked_after(self, failure: TenantFailure) -> TenantFailure:
+        """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
+        self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
+        safe = "; ".join(part for part in (failure.safe, self._park()) if part)
+        return TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix)
 
     def _note_interruption(self, action: decide.Action, seen: Observation) -> None:
         self._progress.emit("warning", f"interrupted: {action.why}", seen.box)

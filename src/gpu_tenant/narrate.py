@@ -148,6 +148,13 @@ def _resume(res: Mapping[str, Any], changed: bool) -> str:
     return "checkpoints at home to go on from: " + ", ".join(steps) if steps else ""
 
 
+def _drill(res: Mapping[str, Any], changed: bool) -> str:
+    verdict = res.get("drill")
+    if not isinstance(verdict, Mapping) or not changed:
+        return ""
+    return f"killed in mid-training and started again: {verdict.get('why')}"
+
+
 def _message(res: Mapping[str, Any], changed: bool) -> str:
     message = res.get("msg")
     return message if isinstance(message, str) else ""
@@ -159,6 +166,7 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any], bool], str]] = {
     "checked_sync": _sync,
     "receipt": _receipt,
     "resume_checkpoint": _resume,
+    "resume_drill": _drill,
     "smoke": _smoke,
     "teardown_gate": _gate,
     "vast_instance": _instance,

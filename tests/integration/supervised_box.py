@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, pro
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 TRAINER = Path(__file__).with_name("small_trainer.py")
 
 
@@ -80,7 +80,7 @@ class SupervisedBox:
 
     def ask(self, *words: str, stdin: str = "") -> tuple[int, dict[str, Any]]:
         """Exit code and JSON answer; anything on stderr is a defect."""
-        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=300, check=False)
         assert done.stderr == "", done.stderr
         return done.returncode, json.loads(done.stdout)
 

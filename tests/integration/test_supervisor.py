@@ -105,8 +105,9 @@ def test_the_trainer_gets_what_it_was_promised(box: SupervisedBox) -> None:
         checkpoint={"mu_s": 900},
         artifacts=[{"glob": "facts.json", "role": "other", "loader": "json"}],
     )
-    brought = Path(box.layout.cell_dir("digits", "c1"), "resume")
+    brought = Path(box.layout.cell_dir("digits", "c1"), "resume", "a" * 12)
     brought.mkdir(parents=True)
+    brought.with_name("b" * 12).mkdir()  # of another spec
     box.verb("start")
     box.await_state("done")
     facts = json.loads(Path(box.paths().output, "facts.json").read_text())
@@ -537,7 +538,7 @@ def test_the_durable_copy_is_read_back_before_the_word_synced(box: SupervisedBox
     box.verb("start")
     cell = box.await_state("done")["cells"][0]
     assert cell["durable"] == "synced"
-    copy = other_disk / "vision" / "digits" / "g1" / "c1" / "a1"
+    copy = other_disk / "vision" / "digits" / "b1" / "g1" / "c1" / "a1"
     done = records.read_record(box.paths().done, "done")
     assert done["durable"] == {"kind": "mount", "state": "synced", "path": str(copy)}
     for line in done["artifacts"]:

@@ -17,6 +17,12 @@ from .structure import SHARDED_LOADERS, check_structure
 
 _STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
 
+# What tenant_checkpoint writes; it counts whether or not the run spec names it.
+_USUAL_CHECKPOINTS: list[dict[str, Any]] = [
+    {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
+    {"glob": "checkpoints/step-*.dcp/**", "role": "checkpoint", "loader": "dcp"},
+]
+
 
 class FileChanged(Exception):
     """The file changed while it was read."""
@@ -257,14 +263,13 @@ def step_in(path: str) -> int | None:
 def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Checkpoints below ``output``, newest first: ``{key, step, mtime, files}``. A sharded one is a folder of files.
 
-    Looked for are ``checkpoints/step-*.pt`` and every glob with role checkpoint. Nothing is read yet.
+    Looked for are what tenant_checkpoint writes and every glob with role checkpoint. Nothing is read yet.
     """
     globs = [entry for entry in declared if entry["role"] == "checkpoint"]
-    usual = {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"}
     try:
-        found, _skipped = matches(output, [*globs, usual])
+        found, _skipped = matches(output, [*globs, *_USUAL_CHECKPOINTS])
     except UnsafeName:
-        found, _skipped = matches(output, [usual])
+        found, _skipped = matches(output, _USUAL_CHECKPOINTS)
     units: dict[str, dict[str, Any]] = {}
     for entry in found:
         key = _unit_of(entry["path"])

@@ -13,6 +13,8 @@ from .layout import AttemptPaths, Layout
 from .names import is_temporary
 
 ATTEMPT_VARIABLE = "TENANT_ATTEMPT"
+# What tenant_checkpoint keeps beside checkpoints: neither shows that anything was saved.
+_BESIDE_CHECKPOINTS = frozenset(["attempts.json", "quarantine"])
 
 
 def claim(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: int) -> AttemptPaths:
@@ -138,7 +140,8 @@ def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
 def _has_checkpoint(paths: AttemptPaths) -> bool:
     """Whether anything whole lies in the checkpoint folder; savers rename whole files into place."""
     try:
-        return any(not is_temporary(name) for name in os.listdir(paths.checkpoints))
+        names = set(os.listdir(paths.checkpoints)) - _BESIDE_CHECKPOINTS
+        return any(not is_temporary(name) for name in names)
     except OSError:
         return False
 
@@ -171,8 +174,13 @@ def resume_dirs(layout: Layout, run: dict[str, Any], cell_id: str, number: int) 
         same = work_of(paths).get("spec_sha256") == run["spec_sha256"]
         if earlier < number and same and os.path.isdir(paths.checkpoints):
             found.append(paths.checkpoints)
-    brought = os.path.join(layout.cell_dir(run["run_id"], cell_id), "resume")
+    brought = brought_dir(layout, run, cell_id)
     return found + ([brought] if os.path.isdir(brought) else [])
+
+
+def brought_dir(layout: Layout, run: dict[str, Any], cell_id: str) -> str:
+    """Where deploy puts checkpoints from home: those of another spec must not be found here."""
+    return os.path.join(layout.cell_dir(run["run_id"], cell_id), "resume", run["spec_sha256"][:12])
 
 
 def end_leftovers(layout: Layout, run_id: str, cell_id: str) -> int:

@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "unseal", "take the promise back; the old seal is kept aside")
     take = _add(verbs, "manifest", "the roster of a run", run="run id")
     take.add_argument("--snapshot", action="store_true", help="of a run whose cells live")
+    test = _add(verbs, "drill", "kill the run's command after its first checkpoint and see it go on", run="run id")
+    test.add_argument("--cell", help="default: the first")
+    test.add_argument("--deadline-s", type=_seconds, metavar="SECONDS")
+    test.add_argument("--tolerance", type=_share, help="of a loss, 0 to 1")
+    test.add_argument("--again", action="store_true", help="although it has passed here")
     log = _add(verbs, "log", "the end of a cell's log", run="run id", cell="cell id")
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
     _add(verbs, "version", "what this program is")
@@ -92,6 +97,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return value
 
 
@@ -187,6 +199,12 @@ def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dic
         return seal.seal(layout, caller, options.stop, options.grace_s)
     if options.verb == "unseal":
         return seal.unseal(layout, caller)
+    if options.verb == "drill":
+        from . import drill
+
+        given = {"deadline_s": options.deadline_s, "tolerance": options.tolerance}
+        limits = {name: value for name, value in given.items() if value is not None}
+        return drill.drill(layout, caller, drill.Options(options.run, options.cell, again=options.again, **limits))
     return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
 
 

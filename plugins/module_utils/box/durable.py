@@ -16,11 +16,15 @@ from .refusal import DURABLE_FAILED, Refused
 _CHUNK = 1024 * 1024
 
 
+def run_folder(run: dict[str, Any]) -> str:
+    """Where all boxes and generations of the run lie on the mount."""
+    return str(os.path.join(run["durable"]["path"], run["project"], run["run_id"]))
+
+
 def destination(run: dict[str, Any], paths: AttemptPaths) -> str:
-    """The attempt's own folder on the mount. Project, run, generation and attempt are in it: no two boxes share one."""
-    return os.path.join(
-        run["durable"]["path"], run["project"], run["run_id"], f"g{run['generation']}", *paths.relative.split("/")
-    )
+    """The attempt's own folder on the mount. Box, generation and attempt are in it: no two boxes share one, not even
+    those of one run, which may all be of the first generation."""
+    return os.path.join(run_folder(run), run["box"], f"g{run['generation']}", *paths.relative.split("/"))
 
 
 def copy_artifacts(
@@ -53,9 +57,18 @@ def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
     """
     if copied["state"] != "synced":
         return
-    target, data = os.path.join(copied["path"], "done.json"), records.record_bytes("done", done)
+    put_record(copied["path"], "done", done)
+
+
+def put_record(folder: str, name: str, record: dict[str, Any]) -> None:
+    """Write ``<folder>/<name>.json``, read it back, and only then give it its name.
+
+    :raises Refused: DURABLE_FAILED.
+    """
+    target, data = os.path.join(folder, f"{name}.json"), records.record_bytes(name, record)
     temporary = f"{target}.{os.getpid()}.part"
     try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(temporary, "wb") as writer:
             writer.write(data)
             writer.flush()
@@ -63,7 +76,7 @@ def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
         if records.sha256_file(temporary) != hashlib.sha256(data).hexdigest():
             raise Refused(DURABLE_FAILED, f"{temporary} reads back with another hash")
         os.replace(temporary, target)
-        _sync_folder(copied["path"])
+        _sync_folder(folder)
     except OSError as error:
         raise Refused(DURABLE_FAILED, f"cannot write {target}: {error.strerror or error}") from error
 

@@ -67,6 +67,22 @@ class MetadataService:
 
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
+        self._told: tuple[float, float] | None = None
+
+    def now(self) -> float:
+        """The provider's time: its last ``Date`` and what has passed since. The clock of a box may be wrong or jump."""
+        if self._told is None:
+            return time.time()
+        provider, monotonic = self._told
+        return provider + time.monotonic() - monotonic
+
+    def _note_date(self, date: str | None) -> None:
+        import email.utils  # as http.client below
+
+        try:
+            self._told = email.utils.parsedate_to_datetime(str(date)).timestamp(), time.monotonic()
+        except (TypeError, ValueError, IndexError):
+            return  # It says no time, or none that is one.
 
     def ask(
         self, method: str, path: str, headers: dict[str, str], within_s: float = _ANSWER_WITHIN_S, body: str = ""
@@ -78,6 +94,7 @@ class MetadataService:
         try:
             connection.request(method, path, body=body or None, headers=headers)
             response = connection.getresponse()
+            self._note_date(response.getheader("Date"))
             text = response.read(_LARGEST_ANSWER).decode("utf-8", "replace")
             return Answer(response.status, text, response.getheader("ETag") or "")
         except (OSError, http.client.HTTPException) as error:
@@ -219,6 +236,12 @@ class Watcher:
     def stop(self) -> None:
         """Ask the thread to end; one that waits for a held answer ends with the process."""
         self._stopped.set()
+
+    def left_s(self) -> float | None:
+        """Seconds until the end that the notice names, by the provider's clock; None when it names none."""
+        if self.notice is None or not self.notice.at:
+            return None
+        return records.parse_utc(self.notice.at).timestamp() - self._service.now()
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -20,6 +20,7 @@ from . import (
     attempt,
     cgroup,
     diary,
+    durable_checkpoints,
     failure_class,
     gates,
     gpu,
@@ -155,7 +156,10 @@ class Shim:
         argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
         argv = [word.replace("{inputs}", inputs_dir) for word in argv]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
+        durable_dir = durable_checkpoints.claim(self._layout, self.run, self.paths, self.keys)
+        self.resume_dirs += durable_checkpoints.earlier(self.run, self.paths, self.keys)
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
+        tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
         run = dict(self.run, env={**tracker.variables(self.run, self.cell, self.paths), **self.run["env"]})
         environment = trainer_environment(dict(os.environ), run, secrets, tenant, cgroup.threads())
         environment.update(of_launch)

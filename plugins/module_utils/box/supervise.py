@@ -241,10 +241,10 @@ class Supervisor:
         told = False
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
-            notice = self._ending()
-            if notice is not None and not told:
+            ending = self._ending()
+            if ending is not None and not told:
                 told = True
-                self._stop_for(notice, step, paths)
+                self._stop_for(ending, step, paths)
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
@@ -291,20 +291,21 @@ class Supervisor:
                 watcher.start()
                 self._say(f"watches {source} for the end of this machine")
 
-    def _ending(self) -> preemption.Notice | None:
-        """The notice that this machine is going to end; None while nobody says so."""
-        notices = [watcher.notice for watcher in self._watchers.values()]
-        return next((notice for notice in notices if notice is not None and notice.kind == preemption.STOP), None)
+    def _ending(self) -> preemption.Watcher | None:
+        """Who says that this machine is going to end; None while nobody does."""
+        watchers = self._watchers.values()
+        return next((each for each in watchers if each.notice and each.notice.kind == preemption.STOP), None)
 
     def _noticed(self) -> list[dict[str, Any]]:
         return [watcher.as_dict() for watcher in self._watchers.values()]
 
-    def _stop_for(self, notice: preemption.Notice, step: judge.Step, paths: AttemptPaths) -> None:
+    def _stop_for(self, ending: preemption.Watcher, step: judge.Step, paths: AttemptPaths) -> None:
         """SIGTERM for a last save, within the shorter of the run's grace and the time that is left."""
-        grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
-        if notice.at:
-            left = records.parse_utc(notice.at).timestamp() - time.time() - NOTICE_MARGIN_S
-            grace = max(0.0, min(grace, left))
+        grace, left, notice = run_record.read_run(self.layout, step.run_id)["grace_s"], ending.left_s(), ending.notice
+        if notice is None:
+            return  # taken back at this very instant
+        if left is not None:
+            grace = max(0.0, min(grace, left - NOTICE_MARGIN_S))
         why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)

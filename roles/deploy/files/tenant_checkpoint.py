@@ -1573,6 +1573,7 @@ class Checkpointer:
         if found.state is None and not found.skipped:
             return
         line: dict[str, Any] = {"resumed_from": self.step, "path": found.path}
+        line["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if found.skipped:
             line["skipped"] = [dict(item._asdict()) for item in found.skipped]
         self._metrics.write(line)

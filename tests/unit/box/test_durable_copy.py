@@ -25,8 +25,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Layout, dict
     os.makedirs(paths.output)
     Path(paths.output, "model.pt").write_bytes(b"weights")
     mount = tmp_path / "mount"
-    run = {"project": "p", "run_id": "digits", "generation": 2, "durable": {"kind": "mount", "path": str(mount)}}
-    return layout, run, paths, mount / "p" / "digits" / "g2" / "c1" / "a1" / "out" / "model.pt"
+    run = {
+        "project": "p",
+        "run_id": "digits",
+        "box": "b1",
+        "generation": 2,
+        "durable": {"kind": "mount", "path": str(mount)},
+    }
+    return layout, run, paths, mount / "p" / "digits" / "b1" / "g2" / "c1" / "a1" / "out" / "model.pt"
 
 
 def line(paths: AttemptPaths) -> dict[str, Any]:

@@ -233,6 +233,34 @@ def test_a_box_that_is_gone_is_replaced_only_after_two_readings(
     assert readings.count("absent") >= 3  # one before the first start, two before the replacement
 
 
+def test_a_drill_comes_before_the_training_and_not_after_an_interruption(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    def outbid_at_half(name: str) -> None:
+        if world.step == 50 and world.names == ["train"]:
+            world.provider["b1"] = "outbid"
+
+    world.on_look = outbid_at_half
+    drive(drill=True)
+    assert [(name, extra.get("train_drill")) for name, _box, extra in world.played] == [
+        ("train", True),
+        ("train", None),
+        ("harvest", None),
+    ]
+
+
+def test_a_failed_drill_ends_it_with_20_and_a_parked_box(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b1"] = "stopped"
+    world.trouble = [
+        BoxFailure("b1", "training_failed", "run digits does not survive a kill: it began with step 1", "s", "save")
+    ]
+    with pytest.raises(TenantFailure, match="does not survive a kill") as caught:
+        drive(("b1", "b2"), drill=True)
+    assert caught.value.exit_code == 20
+    assert "the box is parked" in caught.value.safe
+    assert world.names == ["train", "provision"]
+
+
 @pytest.mark.parametrize("witness", ["reachable", "api_up"])
 def test_silence_is_waited_out(world: World, drive: Callable[..., go.GoResult], witness: str) -> None:
     silent_looks = 0

@@ -1,0 +1,369 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The resume drill: the run's own command, on this very box, killed after its first checkpoint and started again.
+
+It runs below a tenant root of its own (``<root>/drills/<run>/box``), with a supervisor, a copy of the code and folders
+of its own, and never on the durable mount: the real run finds none of it. What it proves stands in
+``<root>/drills/<run>/verdict.json``; the rest is removed when it has passed, and kept for a look when it has not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from . import artifacts, attempt, control, drill_verdict, gates, judge, locks, process, records, run_record, survey
+from .layout import AttemptPaths, Layout
+from .names import check_name
+from .progress import parse_lines
+from .refusal import DISK, LIVE, USAGE, Refused
+
+DEFAULT_DEADLINE_S = 900.0
+VARIABLE = "TENANT_DRILL"
+# Losses after the checkpoint that are worth waiting for, and for how long when the trainer saves too often for that.
+_OVERLAP = 3
+_PATIENCE_S = 10.0
+_POLL_S = 0.1
+_START_AGAIN_S = 2.0
+_SETTLE_S = 30.0
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """:param again: drill although this very work has passed on this box."""
+
+    run_id: str
+    cell: str | None = None
+    deadline_s: float = DEFAULT_DEADLINE_S
+    tolerance: float = drill_verdict.DEFAULT_TOLERANCE
+    again: bool = False
+
+
+class _Failed(Exception):
+    """The drill has its verdict before anything could be compared."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.verdict = drill_verdict.Verdict(reason, why)
+
+
+def record_path(layout: Layout, run_id: str) -> str:
+    return layout.path("drills", check_name("run", run_id), "verdict.json")
+
+
+def drill(layout: Layout, caller: control.Caller, options: Options) -> dict[str, Any]:
+    """Drill one cell of a registered run; ``{changed, drill}``. A failed drill is an answer, not a refusal.
+
+    :raises Refused: LIVE when a cell of this box lives; USAGE for an unknown run, or one of several boxes; DISK.
+    """
+    control.refuse_sealed(layout, "drill")
+    found = survey.survey(layout)
+    run = found.runs.get(options.run_id)
+    if run is None:
+        raise Refused(USAGE, f"run {options.run_id!r} is not registered on this box", "deploy it first")
+    if run_record.is_part(run):
+        boxes = ", ".join(run["parts"])
+        raise Refused(
+            USAGE, f"run {run['run_id']} works on several boxes ({boxes}), and a drill is of one", "leave the drill out"
+        )
+    cell = run_record.cell_of(run, options.cell or run["cells"][0]["id"])
+    known = attempt.read(record_path(layout, run["run_id"]), "drill")
+    if not options.again and _says_passed(known, run, cell):
+        return {"changed": False, "drill": known}
+    if caller.check:
+        return {"changed": True, "drill": None}
+    _refuse_unfit(layout, found, run)
+    folder = os.path.dirname(record_path(layout, run["run_id"]))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with locks.exclusive(os.path.join(folder, "drill.lock"), 0.0, f"the drill of run {run['run_id']}"):
+        return {"changed": True, "drill": _Drill(layout, caller, run, cell, options).run()}
+
+
+def _says_passed(known: dict[str, Any], run: dict[str, Any], cell: dict[str, Any]) -> bool:
+    return known.get("passed") is True and all(known.get(key) == value for key, value in _work(run, cell).items())
+
+
+def _work(run: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
+    """Whose drill it is: another box, another generation of it or another spec is another drill."""
+    keys = attempt.work(run, cell, 0)
+    del keys["attempt"]
+    return keys
+
+
+def _refuse_unfit(layout: Layout, found: survey.Survey, run: dict[str, Any]) -> None:
+    live = [f"{cell.run_id}/{cell.cell}" for cell in found.live()]
+    if live:
+        fix = "a drill comes before the training; wait for its end, or stop it first"
+        raise Refused(LIVE, f"this box trains ({', '.join(live)}): a drill would take its GPU and memory", fix)
+    shortages = gates.shortages(gates.disk_of(layout.root), run["limits"])
+    if shortages:
+        raise Refused(DISK, f"no room for a drill: {'; '.join(shortages)}", "free space on the box")
+
+
+class _Drill:
+    def __init__(
+        self, layout: Layout, caller: control.Caller, run: dict[str, Any], cell: dict[str, Any], options: Options
+    ) -> None:
+        self._layout, self._run, self._cell, self._options = layout, run, cell, options
+        self._folder = os.path.dirname(record_path(layout, run["run_id"]))
+        self._box = Layout(os.path.join(self._folder, "box"))
+        # The lease of the real root says nothing about this one.
+        self._caller = control.Caller(caller.program)
+        self._until = time.monotonic() + options.deadline_s
+        self._facts: dict[str, Any] = {"checkpoint": None, "saved_step": None, "killed_at_step": None}
+        self._drilled = drill_record(run, cell, os.path.join(self._folder, "code"))
+
+    def run(self) -> dict[str, Any]:
+        begun, started_at = time.monotonic(), records.utc_now()
+        try:
+            verdict = self._perform()
+        except _Failed as failed:
+            verdict = failed.verdict
+        finally:
+            self._end_processes()
+        tail = [] if verdict.passed else self._log_tail()
+        if verdict.passed:
+            self._remove()
+        record = {
+            **_work(self._run, self._cell),
+            **self._facts,
+            **verdict.as_dict(),
+            "passed": verdict.passed,
+            "seconds": round(time.monotonic() - begun, 3),
+            "deadline_s": self._options.deadline_s,
+            "started_at": started_at,
+            "ended_at": records.utc_now(),
+            "kept": "" if verdict.passed else self._folder,
+            "log_tail": tail,
+        }
+        return records.write_record(record_path(self._layout, self._run["run_id"]), "drill", record)
+
+    def _perform(self) -> drill_verdict.Verdict:
+        self._end_processes()
+        self._remove()
+        shutil.copytree(code_folder(self._run), os.path.join(self._folder, "code"), symlinks=True)
+        control.register(self._box, self._caller, self._drilled)
+        first = self._paths(1)
+        before = self._train_and_kill(first)
+        after = self._relaunch(self._paths(2), before)
+        return drill_verdict.judge(before, after, self._facts["saved_step"], self._options.tolerance)
+
+    # --- the first try ----------------------------------------------------------------------------------------
+
+    def _train_and_kill(self, paths: AttemptPaths) -> list[dict[str, Any]]:
+        """The metrics at the moment of the kill, in mid-epoch, with losses after the newest whole checkpoint."""
+        ready_at: float | None = None
+        for lines in self._watched(paths):
+            if not self._has_checkpoint(paths) or not drill_verdict.steps_of(lines):
+                continue
+            ready_at = time.monotonic() if ready_at is None else ready_at
+            # Stopped, so that what is judged is what the kill leaves.
+            process.kill_all(attempt.members(paths), signal.SIGSTOP)
+            lines = _metrics(paths)
+            if not self._worth_a_kill(paths, lines, time.monotonic() - ready_at):
+                process.kill_all(attempt.members(paths), signal.SIGCONT)
+                continue
+            self._end_processes()
+            self._note_kill(paths, lines)
+            return lines
+        raise self._overdue(paths)
+
+    def _has_checkpoint(self, paths: AttemptPaths) -> bool:
+        return bool(artifacts.checkpoint_units(paths.output, self._run["artifacts"]))
+
+    def _worth_a_kill(self, paths: AttemptPaths, lines: list[dict[str, Any]], waited_s: float) -> bool:
+        """In mid-epoch, with losses that both tries will have; less will do for one that saves at its every step."""
+        if waited_s >= 2 * _PATIENCE_S:
+            return True
+        patient = waited_s < _PATIENCE_S
+        units = artifacts.checkpoint_units(paths.output, self._run["artifacts"])
+        saved = units[0]["step"] if units else None
+        later = [step for step, loss in drill_verdict.steps_of(lines) if loss is not None and step > (saved or 0)]
+        return len(later) >= (_OVERLAP if patient else 1) and not (patient and _in_mid_epoch(lines) is False)
+
+    def _note_kill(self, paths: AttemptPaths, lines: list[dict[str, Any]]) -> None:
+        steps = drill_verdict.steps_of(lines)
+        newest = artifacts.newest_sound_checkpoint(paths.output, self._run["artifacts"])
+        if newest is None:
+            raise _Failed("no_checkpoint", "what the trainer left as a checkpoint is not whole")
+        self._facts.update(
+            checkpoint=newest["key"],
+            saved_step=newest["step"],
+            killed_at_step=steps[-1][0] if steps else None,
+            mid_epoch=_in_mid_epoch(lines),
+        )
+
+    def _overdue(self, paths: AttemptPaths) -> _Failed:
+        steps = drill_verdict.steps_of(_metrics(paths))
+        within = f"within {self._options.deadline_s:g} s"
+        made = f"{len(steps)} steps are in the metrics, the last is {steps[-1][0]}" if steps else "no step was noted"
+        if self._has_checkpoint(paths):
+            return _Failed("no_metrics", f"a checkpoint was saved, but nothing shows the steps {within}: {made}")
+        return _Failed("no_checkpoint", f"no whole checkpoint was saved {within}; {made}")
+
+    # --- the second -------------------------------------------------------------------------------------------
+
+    def _relaunch(self, paths: AttemptPaths, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The metrics of the same command started again, up to where the first try was killed."""
+        steps = drill_verdict.steps_of(before)
+        saved = self._facts["saved_step"]
+        later = [step for step, _loss in steps if saved is not None and step > saved]
+        reach = later[-1] if later else None
+        for lines in self._watched(paths):
+            made = drill_verdict.steps_of(lines)
+            if made and saved is not None and made[0][0] <= saved:
+                return lines  # from the start again: more of it proves no more
+            if made and (made[-1][0] >= reach if reach is not None else len(made) >= _OVERLAP):
+                return lines
+        made = drill_verdict.steps_of(_metrics(paths))
+        if made:
+            return _metrics(paths)  # slow, but what it made can be judged
+        raise _Failed("no_progress", f"the relaunched command made no step within {self._options.deadline_s:g} s")
+
+    # --- both -------------------------------------------------------------------------------------------------
+
+    def _watched(self, paths: AttemptPaths) -> Iterator[list[dict[str, Any]]]:
+        """The metrics of the attempt, again and again until the deadline. An attempt that ends is the end of it."""
+        start_at, why = 0.0, ""
+        follower = _Follower(paths.metrics)
+        while time.monotonic() < self._until:
+            ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
+            lines = follower.lines()
+            if ended is not None and not attempt.is_alive(paths):
+                lines = follower.lines()
+                if paths.number > 1 and drill_verdict.steps_of(lines) and ended.child == 0:
+                    yield lines
+                    return
+                raise self._ended(paths, ended)
+            if attempt.is_alive(paths):
+                yield lines
+            elif not os.path.exists(paths.exit) and time.monotonic() >= start_at:
+                # GPU memory of what was killed may take a moment to be free: the gate is asked again.
+                why, start_at = self._start(), time.monotonic() + _START_AGAIN_S
+            time.sleep(_POLL_S)
+        if not os.path.exists(paths.claim):
+            told = why or survey.read_daemon(self._box).get("why") or "nobody knows why"
+            raise _Failed("not_started", f"the command could not be started: {told}")
+
+    def _start(self) -> str:
+        try:
+            control.start(self._box, self._caller, control.StartOptions(self._drilled["run_id"]))
+        except Refused as refused:
+            return refused.what
+        return ""
+
+    def _ended(self, paths: AttemptPaths, ended: judge.ExitFacts) -> _Failed:
+        which = "the command" if paths.number == 1 else "the relaunched command"
+        if ended.child == 0:
+            return _Failed("ended_early", f"{which} came to its end before it could be killed: the run is too short")
+        why = attempt.read(paths.exit, "exit").get("why") or f"exit code {ended.child}"
+        return _Failed("trainer_failed", f"{which} failed: {why}")
+
+    def _paths(self, number: int) -> AttemptPaths:
+        return self._box.attempt(self._drilled["run_id"], self._cell["id"], number)
+
+    def _end_processes(self) -> None:
+        """kill -9 to all of the drill at once, as the end of a machine would. Stopped first, so that nobody sees
+        another one die and writes down how."""
+        until = time.monotonic() + _SETTLE_S
+        while True:
+            alive = self._processes()
+            if not alive:
+                return
+            if time.monotonic() >= until:
+                pids = ", ".join(str(identity.pid) for identity in alive)
+                raise Refused(LIVE, f"processes of the drill outlive SIGKILL: {pids}", "is a disk or a GPU hanging?")
+            process.kill_all(alive, signal.SIGSTOP)
+            process.kill_all(alive, signal.SIGKILL)
+            time.sleep(_POLL_S)
+
+    def _processes(self) -> list[process.Identity]:
+        daemon = process.identity_from(attempt.read(self._box.daemon, "daemon").get("process"))
+        found = [daemon] if daemon is not None else []
+        run_id, cell = self._drilled["run_id"], self._cell["id"]
+        for number in self._box.attempt_numbers(run_id, cell):
+            paths = self._box.attempt(run_id, cell, number)
+            shim = attempt.shim_of(paths)
+            found += ([shim] if shim is not None else []) + attempt.members(paths)
+        return [identity for identity in found if process.observe(identity) == process.ALIVE]
+
+    def _log_tail(self) -> list[str]:
+        for number in (2, 1):
+            try:
+                with open(self._paths(number).log, encoding="utf-8", errors="replace") as stream:
+                    return stream.read().splitlines()[-_LOG_LINES:]
+            except OSError:
+                continue
+        return []
+
+    def _remove(self) -> None:
+        """Remove what a drill made: nothing of it is a result of the run."""
+        for name in ("box", "code"):
+            shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
+
+
+class _Follower:
+    """The whole lines of a growing metrics file, each read once."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._position, self._rest = path, 0, b""
+        self._lines: list[dict[str, Any]] = []
+
+    def lines(self) -> list[dict[str, Any]]:
+        try:
+            with open(self._path, "rb") as stream:
+                stream.seek(self._position)
+                data = stream.read()
+        except OSError:
+            return self._lines
+        self._position += len(data)
+        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        self._lines += parse_lines(whole) if newline else []
+        return self._lines
+
+
+def _metrics(paths: AttemptPaths) -> list[dict[str, Any]]:
+    return _Follower(paths.metrics).lines()
+
+
+def _in_mid_epoch(lines: list[dict[str, Any]]) -> bool | None:
+    """Whether the last step was not an epoch's first or last; None when the metrics do not say."""
+    epochs = [line.get("epoch") for line in lines if "step" in line][-2:]
+    if len(epochs) < 2 or None in epochs:
+        return None
+    return bool(epochs[0] == epochs[1])
+
+
+def code_folder(run: dict[str, Any]) -> str:
+    """The deployed code that the run's working folder lies in, else that folder itself."""
+    workdir = os.path.normpath(str(run["workdir"]))
+    above, found, _inner = workdir.partition(os.sep + str(run["code_sha256"]))
+    return above + found if found else workdir
+
+
+def drill_record(run: dict[str, Any], cell: dict[str, Any], code: str) -> dict[str, Any]:
+    """The run as it is drilled: the same command and cell in places of its own, with nothing that leaves the box."""
+    source = code_folder(run)
+
+    def moved(text: str) -> str:
+        return text.replace(source, code)
+
+    environment = {name: moved(value) for name, value in run["env"].items()}
+    # A tracker would show each drill as a run.
+    environment.update({VARIABLE: "1", "WANDB_MODE": "disabled"})
+    return {
+        **{key: value for key, value in run.items() if key != "schema"},
+        "run_id": f"{run['run_id'][:57]}-drill",
+        "command": [moved(word) for word in run["command"]],
+        "workdir": moved(os.path.normpath(run["workdir"])),
+        "env": environment,
+        "cells": [{**cell, "args": [moved(word) for word in cell["args"]]}],
+        "durable": {"kind": "none", "path": ""},
+        "preemption": {"source": "", "url": ""},
+        "retries": {**run["retries"], "max": 0},
+    }

@@ -1,0 +1,155 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a resume drill proves: from the metrics before and after the kill, whether the run goes on where it was saved.
+
+Pure: lines in, verdict out. A line counts when it has a ``step``; losses are compared at steps that both tries made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DEFAULT_TOLERANCE = 0.05
+_SHOWN = 20
+# Losses before the kill that show how much neighbouring ones differ anyway.
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``reason`` is one of the words below, ``passed`` when it went on; ``why`` says it in a sentence.
+
+    started_again: its first step is no later than the saved one
+    steps_skipped: steps that nobody made are missing
+    loss_differs:  the same step has another loss than before the kill
+    """
+
+    reason: str
+    why: str
+    resumed_at_step: int | None = None
+    compared: int = 0
+    worst_difference: float | None = None
+    tolerance: float | None = None
+    deterministic: bool = False
+    losses: tuple[tuple[int, float | None, float | None], ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.reason == "passed"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def steps_of(lines: list[dict[str, Any]]) -> list[tuple[int, float | None]]:
+    """(step, loss) of every line with a step, in order; a loss that is no finite number is None."""
+    return [(line["step"], _loss(line)) for line in lines if _is_step(line.get("step"))]
+
+
+def says_deterministic(lines: list[dict[str, Any]]) -> bool:
+    """Whether the trainer says that the same steps give the same bits (tenant_checkpoint does, as torch tells it)."""
+    return any(line.get("deterministic") is True for line in lines)
+
+
+def judge(
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    saved_step: int | None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> Verdict:
+    """The verdict on a relaunch.
+
+    :param saved_step: the step of the newest whole checkpoint at the kill; None when its name carries none.
+    :param tolerance: how much a loss may differ, relative to the larger one; 0 when the trainer is deterministic.
+    """
+    made, redone = steps_of(before), steps_of(after)
+    if not redone:
+        return Verdict("no_progress", "the relaunched command made no step")
+    first = redone[0][0]
+    saved = _resumed_from(after) if saved_step is None else saved_step
+    if saved is None or first <= saved:
+        where = "its first checkpoint" if saved is None else f"step {saved}, which was saved whole"
+        why = f"the relaunched command began with step {first}; it did not go on from {where}"
+        return Verdict("started_again", why, first)
+    expected = _next_step(made, saved)
+    if first > expected:
+        why = f"saved was step {saved}, the next to come was {expected}, and it went on with {first}"
+        return Verdict("steps_skipped", why, first)
+    exact = says_deterministic(before) or says_deterministic(after)
+    return _compare(made, redone, saved, 0.0 if exact else tolerance, exact)
+
+
+def _compare(
+    made: list[tuple[int, float | None]],
+    redone: list[tuple[int, float | None]],
+    saved: int,
+    tolerance: float,
+    exact: bool,
+) -> Verdict:
+    """Whether the losses join."""
+    known, first = dict(made), redone[0][0]
+    both = [(step, known[step], loss) for step, loss in redone if step in known and known[step] is not None]
+    if not both:
+        return _compare_neighbours(made, redone, tolerance)
+    worst = max(_difference(one, other) for _step, one, other in both)
+    facts = (first, len(both), None if math.isinf(worst) else worst, tolerance, exact, tuple(both[:_SHOWN]))
+    if worst > tolerance:
+        step, one, other = next(each for each in both if _difference(each[1], each[2]) > tolerance)
+        what = "which says that it is deterministic" if exact else f"the tolerance is {tolerance:g} of the larger"
+        return Verdict("loss_differs", f"at step {step} the loss was {one}, and after the kill {other}; {what}", *facts)
+    how = "bit for bit" if exact else f"within {tolerance:g}"
+    return Verdict("passed", f"it went on from step {saved}, and {len(both)} losses are the same {how}", *facts)
+
+
+def _compare_neighbours(
+    made: list[tuple[int, float | None]], redone: list[tuple[int, float | None]], tolerance: float
+) -> Verdict:
+    """No step was made twice (saved at the very step of the kill): the next loss must lie among the last ones."""
+    last = [loss for _step, loss in made if loss is not None][-_NEIGHBOURS:]
+    step, loss = redone[0]
+    if not last:
+        return Verdict("no_losses", "the metrics carry no losses, so nothing shows that the weights came back", step)
+    slack = max(last) - min(last) + tolerance * max(abs(each) for each in last)
+    pairs = ((step, last[-1], loss),)
+    if loss is None or not min(last) - slack <= loss <= max(last) + slack:
+        why = f"the last loss before the kill was {last[-1]}, the next one, at step {step}, {loss}"
+        return Verdict("loss_differs", why, step, 0, None, tolerance, False, pairs)
+    why = f"it went on at step {step} with a loss among the last ones; no step was made twice, so none is compared"
+    return Verdict("passed", why, step, 0, None, tolerance, False, pairs)
+
+
+def _next_step(made: list[tuple[int, float | None]], saved: int) -> int:
+    """The step that comes first after the saved one in these metrics, which need not have every step."""
+    steps = [step for step, _loss_of in made]
+    later = [step for step in steps if step > saved]
+    if later:
+        return later[0]
+    gaps = [two - one for one, two in zip(steps, steps[1:]) if two > one]
+    return saved + max(gaps, default=1)
+
+
+def _resumed_from(lines: list[dict[str, Any]]) -> int | None:
+    """What the trainer itself says; 0 is a start."""
+    said = [line["resumed_from"] for line in lines if _is_step(line.get("resumed_from"))]
+    return said[0] if said and said[0] > 0 else None
+
+
+def _difference(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return math.inf
+    if one == other:
+        return 0.0
+    return abs(one - other) / max(abs(one), abs(other))
+
+
+def _loss(line: dict[str, Any]) -> float | None:
+    value = line.get("loss")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,68 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Checkpoints on the durable mount while a cell trains: where this attempt writes, and where others have written.
+
+Each attempt of each box writes below a folder of its own and says there whose work it is, so that any later attempt,
+on whatever box, knows which checkpoints it may go on from, and a box that revives overwrites nobody's.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+from . import attempt, durable, gates
+from .layout import AttemptPaths, Layout
+from .refusal import DISK, Refused
+
+VARIABLE = "TENANT_DURABLE_CHECKPOINT_DIR"
+_CLAIM = "claim"
+_SAME_WORK = ("project", "run_id", "spec_sha256", "cell", "config_sha256")
+
+
+def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> str:
+    """The attempt's checkpoint folder on the mount, claimed for ``keys``; empty when the run has no mount.
+
+    The claim is written and read back, so it also proves that the mount takes files.
+
+    :raises Refused: DISK when the mount is not there, is no mount, or does not take the claim.
+    """
+    if run["durable"]["kind"] != "mount":
+        return ""
+    # The gate before the cell looked too, but a mount may have gone since, and then its folder would fill the disk.
+    problem = gates.durable_problem(run["durable"], layout.root)
+    if problem:
+        raise Refused(DISK, problem, "mount it, then start again")
+    place = durable.destination(run, paths)
+    folder = _checkpoints(place)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        durable.put_record(place, _CLAIM, keys)
+    except OSError as error:
+        raise Refused(DISK, f"the durable mount does not take {folder}: {error.strerror or error}") from error
+    except Refused as refused:
+        raise Refused(DISK, f"the durable mount does not take files: {refused.what}", refused.fix) from refused
+    return folder
+
+
+def earlier(run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> list[str]:
+    """Folders on the mount with checkpoints of the same work, by other attempts of any box and generation."""
+    if run["durable"]["kind"] != "mount":
+        return []
+    pattern = os.path.join(
+        glob.escape(durable.run_folder(run)), "*", "g*", glob.escape(keys["cell"]), "a*", "claim.json"
+    )
+    own = durable.destination(run, paths)
+    places = [os.path.dirname(path) for path in sorted(glob.glob(pattern), reverse=True) if _is_same_work(path, keys)]
+    return [_checkpoints(place) for place in places if place != own and os.path.isdir(_checkpoints(place))]
+
+
+def _is_same_work(path: str, keys: dict[str, Any]) -> bool:
+    found = attempt.read(path, _CLAIM)
+    return all(found.get(key) == keys[key] for key in _SAME_WORK)
+
+
+def _checkpoints(place: str) -> str:
+    """As below an attempt's folder on the box, so that what is copied at the end is found there and compared only."""
+    return os.path.join(place, "out", "checkpoints")

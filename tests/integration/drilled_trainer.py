@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Somebody's own trainer, without torch: real gradient descent, real checkpoints, and on request a mistake in resuming
+that training scripts make in practice."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import json
+import os
+import pickle
+import sys
+import zipfile
+
+STEPS_PER_EPOCH = 50
+
+
+def save(path: str, state: dict[str, float]) -> None:
+    """A zip archive shaped like one of torch.save, renamed into place."""
+    with zipfile.ZipFile(f"{path}.tmp", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(state, 2))
+        archive.writestr("archive/data/0", bytes(64))
+    os.replace(f"{path}.tmp", path)
+
+
+def load_newest() -> dict[str, float]:
+    folders = [os.environ["TENANT_CHECKPOINT_DIR"], *os.environ["TENANT_RESUME_DIRS"].split(os.pathsep)]
+    found = [path for folder in folders if folder for path in glob.glob(f"{folder}/step-*.pt")]
+    if not found:
+        return {}
+    with zipfile.ZipFile(max(found, key=os.path.basename)) as archive:
+        state: dict[str, float] = pickle.loads(archive.read("archive/data.pkl"))  # noqa: S301  # its own file
+    return state
+
+
+def note(**line: object) -> None:
+    with open(os.environ["TENANT_METRICS"], "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--broken", default="", choices=["", "zero", "weights", "skips", "unsaved", "crash", "silent"])
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--save-every", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=0, help="0: without end")
+    options = parser.parse_args()
+    state = {"step": 0, "weight": 40.0}
+    found = {} if options.broken == "zero" else load_newest()
+    if found:
+        state.update(found)
+        note(resumed_from=state["step"], deterministic=options.deterministic)
+        if options.broken == "crash":
+            raise KeyError("optimizer")
+        if options.broken == "weights":
+            state["weight"] = 40.0
+        if options.broken == "skips":
+            state["step"] += STEPS_PER_EPOCH
+    while not options.steps or state["step"] < options.steps:
+        hashlib.pbkdf2_hmac("sha256", b"a batch", b"takes its time", 10_000)
+        state["step"] += 1
+        state["weight"] -= 0.02 * state["weight"]
+        step = int(state["step"])
+        if options.broken != "silent":
+            note(step=step, epoch=step // STEPS_PER_EPOCH, loss=state["weight"] ** 2)
+        if step % options.save_every == 0 and options.broken != "unsaved":
+            save(f"{os.environ['TENANT_CHECKPOINT_DIR']}/step-{step:010d}.pt", state)
+    save(f"{os.environ['TENANT_OUTPUT_DIR']}/model.pt", state)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Checkpoints on a durable mount (a real one, tmpfs): another box goes on from them after the first has vanished."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, records
+from supervised_box import SupervisedBox, supervised_box, wait_for
+
+pytestmark = pytest.mark.integration
+
+TRAINER = Path(__file__).with_name("helper_trainer.py")
+HELPER = Path(__file__).parents[2] / "roles" / "deploy" / "files"
+
+
+class Mount:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mount(self, options: str = "size=64m") -> None:
+        self.path.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("NOT RUN: mounting a file system needs root")
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.path)], check=False, capture_output=True)
+
+    def checkpoints(self, box: str = "b1", number: int = 1, generation: int = 1) -> Path:
+        return self.path / "vision" / "digits" / box / f"g{generation}" / "c1" / f"a{number}" / "out" / "checkpoints"
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    made = Mount(tmp_path / "mount")
+    made.mount()
+    yield made
+    made.unmount()
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Iterator[Callable[[str], SupervisedBox]]:
+    with contextlib.ExitStack() as stack:
+
+        def rent(name: str) -> SupervisedBox:
+            (tmp_path / name).mkdir()
+            box: SupervisedBox = stack.enter_context(supervised_box(tmp_path / name, sys.executable))
+            shutil.copy(TRAINER, box.workdir / "train.py")
+            return box
+
+        yield rent
+
+
+def register(box: SupervisedBox, mount: Mount, name: str, *arguments: str, **changes: Any) -> None:
+    box.register(
+        box=name,
+        command=["python", "train.py", "--save-every", "1", *arguments],
+        env={"PYTHONPATH": str(HELPER)},
+        durable={"kind": "mount", "path": str(mount.path)},
+        **changes,
+    )
+
+
+def vanish_at(box: SupervisedBox, mount: Mount, name: str, step: int, **changes: Any) -> None:
+    """Train to ``step`` with a save at each, then lose the box with all that is on its disk."""
+    register(box, mount, name, "--hold-at", str(step), "--gate", str(box.gate), **changes)
+    box.verb("start")
+    box.await_trainer(step=step)
+    found = mount.checkpoints(name) / f"step-{step:010d}.pt"
+    wait_for(f"{found} on the mount", found.exists)
+    box.kill_everything()
+    shutil.rmtree(box.root)
+
+
+def metrics(box: SupervisedBox, number: int = 1) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(box.paths(number).metrics).read_text().splitlines()]
+
+
+def resumed(box: SupervisedBox, number: int = 1) -> tuple[int, str]:
+    line = next(line for line in metrics(box, number) if "resumed_from" in line)
+    return line["resumed_from"], line["path"]
+
+
+def weights(box: SupervisedBox, number: int = 1) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(Path(box.paths(number).output, "model.pt"), weights_only=True)["state"]
+    return state
+
+
+def test_another_box_goes_on_from_the_mount_and_ends_bit_for_bit_the_same(
+    mount: Mount, boxes: Callable[[str], SupervisedBox]
+) -> None:
+    calm = boxes("calm")
+    register(calm, mount, "calm", run_id="calm")
+    calm.verb("start")
+    vanish_at(boxes("first"), mount, "b1", 5)
+    second = boxes("second")
+    register(second, mount, "b2")
+    second.verb("start")
+    second.await_state("done")
+    assert resumed(second) == (5, str(mount.checkpoints("b1") / "step-0000000005.pt"))
+    # Its own saves went to a place of its own; what the lost box had written is as it was.
+    assert sorted(path.name for path in mount.checkpoints("b2").glob("step-*")) == [
+        "step-0000000007.pt",
+        "step-0000000008.pt",
+    ]
+    assert (mount.checkpoints("b1") / "step-0000000005.pt").exists()
+    claim = records.read_record(str(mount.checkpoints("b2").parents[1] / "claim.json"), "claim")
+    assert (claim["box"], claim["generation"], claim["attempt"]) == ("b2", 1, 1)
+    calm.await_state("done", "calm")
+    alone = torch.load(Path(calm.layout.attempt("calm", "c1", 1).output, "model.pt"), weights_only=True)["state"]
+    assert all(torch.equal(alone[name], tensor) for name, tensor in weights(second).items())
+
+
+def test_the_newest_valid_one_wins_across_disk_and_mount(mount: Mount, boxes: Callable[[str], SupervisedBox]) -> None:
+    vanish_at(boxes("first"), mount, "b1", 5)
+    newest = mount.checkpoints("b1") / "step-0000000005.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    second = boxes("second")
+    register(second, mount, "b2", "--hold-at", "6", "--gate", str(second.gate))
+    second.verb("start")
+    second.await_trainer(step=6)
+    assert resumed(second) == (4, str(mount.checkpoints("b1") / "step-0000000004.pt"))
+    assert (mount.checkpoints("b1") / "quarantine" / newest.name).exists()
+    # Its own disk holds step 6 now, and so does the mount: the near one is read.
+    held = Path(second.paths(1).checkpoints) / "step-0000000006.pt"
+    wait_for("the save of step 6", held.exists)
+    second.kill_everything()
+    second.verb("start")
+    wait_for("the second attempt", lambda: second.paths(2) and os.path.exists(second.paths(2).metrics))
+    second.await_state("done")
+    assert resumed(second, 2) == (6, str(held))
+
+
+def test_checkpoints_of_another_spec_are_not_taken(mount: Mount, boxes: Callable[[str], SupervisedBox]) -> None:
+    vanish_at(boxes("first"), mount, "b1", 3, spec_sha256="c" * 64)
+    second = boxes("second")
+    register(second, mount, "b2")
+    second.verb("start")
+    second.await_state("done")
+    assert [line["step"] for line in metrics(second) if "step" in line] == list(range(1, 9))
+
+
+def test_without_its_mount_the_cell_is_blocked_and_nothing_goes_to_the_folder_below(
+    mount: Mount, boxes: Callable[[str], SupervisedBox]
+) -> None:
+    vanish_at(boxes("first"), mount, "b1", 3)
+    mount.unmount()
+    second = boxes("second")
+    register(second, mount, "b2")
+    code, answer = second.ask("start")
+    assert (code, answer["kind"]) == (13, "disk")
+    assert "nothing is mounted there" in answer["error"]
+    assert list(mount.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "why"), [("size=64m,nr_inodes=3", "No space left"), ("ro", "cannot be written")])
+def test_a_mount_that_takes_no_files_blocks_the_cell_until_it_does(
+    tmp_path: Path, boxes: Callable[[str], SupervisedBox], options: str, why: str
+) -> None:
+    mount = Mount(tmp_path / "mount")
+    mount.mount(options)
+    try:
+        box = boxes("only")
+        register(box, mount, "b1")
+        code, answer = box.ask("start")
+        if code == 0:  # seen only when the attempt claims its folder
+            box.await_state("blocked")
+            box.await_no_daemon()
+            assert attempt.exit_facts(attempt.read(box.paths(1).exit, "exit")).wrapper == 13  # type: ignore[union-attr]
+            answer = {"error": attempt.read(box.paths(1).exit, "exit")["why"]}
+        assert why in answer["error"]
+        mount.unmount()
+        mount.mount()
+        box.verb("start")
+        box.await_state("done")
+        assert (mount.checkpoints("b1", number=box.cell()["attempt"]) / "step-0000000008.pt").exists()
+    finally:
+        mount.unmount()

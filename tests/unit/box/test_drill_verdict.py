@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The verdict of a resume drill, as a table: which metrics prove that a run goes on, and which that it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box.drill_verdict import judge
+from hypothesis import given
+from hypothesis import strategies as st
+
+Lines = list[dict[str, Any]]
+
+
+def lines(first: int, last: int, every: int = 1, shift: float = 0.0, resumed: int | None = None) -> Lines:
+    found: Lines = [] if resumed is None else [{"resumed_from": resumed, "path": "x"}]
+    return found + [{"step": step, "loss": 10.0 / step + shift} for step in range(first, last + 1, every)]
+
+
+def deterministic(found: Lines) -> Lines:
+    return [{"resumed_from": 5, "deterministic": True}, *found]
+
+
+BEFORE = lines(1, 12)
+CASES = {
+    "goes on": (BEFORE, lines(6, 12), 5, "passed", 7),
+    "goes on within the tolerance": (BEFORE, lines(6, 12, shift=0.02), 5, "passed", 7),
+    "goes on bit for bit": (BEFORE, deterministic(lines(6, 12)), 5, "passed", 7),
+    "deterministic, one bit off": (BEFORE, deterministic(lines(6, 12, shift=1e-9)), 5, "loss_differs", 7),
+    "other weights": (BEFORE, lines(6, 12, shift=3.0), 5, "loss_differs", 7),
+    "not a number": (BEFORE, [{"step": 6, "loss": None}, *lines(7, 12)], 5, "loss_differs", 7),
+    "from zero": (BEFORE, lines(1, 12), 5, "started_again", 0),
+    "from an older checkpoint": (BEFORE, lines(3, 12), 5, "started_again", 0),
+    "from the saved step itself": (BEFORE, lines(5, 12), 5, "started_again", 0),
+    "leaves one out": (BEFORE, lines(7, 12), 5, "steps_skipped", 0),
+    "far ahead": (BEFORE, lines(40, 50), 5, "steps_skipped", 0),
+    "made nothing": (BEFORE, [], 5, "no_progress", 0),
+    "only says that it resumed": (BEFORE, [{"resumed_from": 5}], 5, "no_progress", 0),
+    "a line at every tenth step": (lines(10, 80, every=10), lines(60, 90, every=10), 55, "passed", 3),
+    "every tenth, one left out": (lines(10, 80, every=10), lines(70, 90, every=10), 55, "steps_skipped", 0),
+    "the name has no step": (BEFORE, lines(6, 12, resumed=5), None, "passed", 7),
+    "the name has no step, from zero": (BEFORE, lines(1, 12), None, "started_again", 0),
+    "saved at the very kill": (BEFORE, lines(13, 15), 12, "passed", 0),
+    "saved at the very kill, other weights": (BEFORE, lines(13, 15, shift=50.0), 12, "loss_differs", 0),
+    "saved at the very kill, no losses": ([{"step": 12}], [{"step": 13}], 12, "no_losses", 0),
+    "true is no step": ([{"step": True, "loss": 1.0}, *BEFORE], [{"step": True}, *lines(6, 8)], 5, "passed", 3),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table(name: str) -> None:
+    before, after, saved, reason, compared = CASES[name]
+    verdict = judge(before, after, saved)
+    assert (verdict.reason, verdict.compared) == (reason, compared), verdict
+    assert verdict.passed == (reason == "passed")
+    assert verdict.why
+
+
+def test_the_record_shows_the_losses_and_the_worst_of_them() -> None:
+    verdict = judge(lines(1, 9), lines(6, 9, shift=0.05), 5, tolerance=0.2)
+    assert verdict.losses[0] == (6, 10 / 6, 10 / 6 + 0.05)
+    assert verdict.worst_difference == pytest.approx(0.05 / (10 / 9 + 0.05))
+    assert (verdict.resumed_at_step, verdict.tolerance, verdict.deterministic) == (6, 0.2, False)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(0, 60))
+def test_it_passes_only_where_the_next_step_is_the_first(saved: int, beyond: int, first: int) -> None:
+    before = lines(1, saved + beyond)
+    verdict = judge(before, lines(max(first, 1), saved + beyond + 3), saved)
+    assert verdict.passed == (first == saved + 1)

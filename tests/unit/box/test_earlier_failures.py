@@ -1,0 +1,122 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What earlier scripts got wrong (docs/earlier-failures.md): the tests of it that fit nowhere else, and a check that
+every test which that page names exists."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema, supervisor_client
+from ansible_collections.tenant.gpu.plugins.module_utils.box import run_record, shim
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "earlier-failures.md"
+sys.path.insert(0, str(ROOT / "tests" / "unit" / "profiles"))
+from sample_profiles import BASE  # noqa: E402 - it lies beside the tests of profiles
+
+RUN: dict[str, Any] = {
+    "project": "p", "box": "b1", "generation": 1, "provider_id": "7", "run_id": "r", "spec_sha256": "a" * 64,
+    "code_sha256": "b" * 64, "python": "/usr/bin/python3", "command": ["python"], "workdir": "/",
+    "cells": [{"id": "c"}],
+}  # fmt: skip
+
+
+def test_1_an_empty_value_means_none() -> None:
+    """Not another platform's default: no hook, no file, no folder, and nothing in the trainer's environment."""
+    run = run_record.check_run({**RUN, "env_file": "", "durable": {"kind": "", "path": ""}, "env": {"PROXY": ""}})
+    assert (run["env_file"], run["durable"]) == ("", {"kind": "none", "path": ""})
+    environment = shim.trainer_environment({"PROXY": "http://left-over"}, run, {}, {}, 1)
+    assert environment["PROXY"] == ""
+    for path in sorted((ROOT / "inventories" / "profiles" / "group_vars").glob("*.yml")):
+        profile = yaml.safe_load(path.read_text())
+        if profile["platform_durable_kind"] in ("pull", "none"):
+            assert profile["platform_durable_path"] == "", path
+            assert profile_schema.problems_as_written(profile) == []
+
+
+@pytest.mark.parametrize("path", ["off-box", "", "./durable", "~/durable"])
+def test_2_a_durable_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(Refused, match="absolute path"):
+        run_record.check_run({**RUN, "durable": {"kind": "mount", "path": path}})
+    wrong = {**copy.deepcopy(BASE), "platform_durable_kind": "mount", "platform_durable_path": path}
+    assert any(problem.key == "platform_durable_path" for problem in profile_schema.problems_after_merge(wrong, "base"))
+
+
+def test_3_secrets_with_crlf_are_taken_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.env"
+    path.write_bytes(b"# from another system\r\n\r\nKEY=one two\r\nLAST=three")
+    path.chmod(0o600)
+    assert run_record.read_env_file(str(path)) == {"KEY": "one two", "LAST": "three"}
+
+
+def test_5_a_start_that_shows_no_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock of its own: a supervisor that says for ever that it is starting a cell."""
+    waiting = {"cell": "c", "state": "queued", "liveness": "none", "why": ""}
+    run = {"run_id": "r", "state": "queued", "cells": [waiting], "blocked_by": []}
+    answer = json.dumps({"box": "b1", "daemon": {"alive": True}, "runs": [run]})
+    now = [0.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+    monkeypatch.setattr(supervisor_client, "time", Clock)
+    client = supervisor_client.SupervisorClient(lambda argv, text: (0, answer, ""), "python", "pyz", "/root")
+    with pytest.raises(TenantFailure, match="no cell of run r came to life within 60 s"):
+        client.prove_live("r", 60)
+    assert 60 <= now[0] < 70
+
+
+@pytest.mark.parametrize("said", ["verified 2026-11-21", "2026-11-21", "re-verify before 2026-11", "", "2026-13", None])
+def test_8_a_verification_is_one_month_and_nothing_else(said: str | None) -> None:
+    problems = profile_schema.problems_as_written({**copy.deepcopy(BASE), "platform_verified": said})
+    assert [problem.key for problem in problems] == ["platform_verified"]
+
+
+def test_9_no_option_that_its_program_has_dropped() -> None:
+    """``--resume-download`` of the Hugging Face client, and ``:-`` defaults that take an empty value for none."""
+    stale = re.compile(r"--resume-download|\$\{[A-Z_]+:-/")
+    folders = ("plugins", "roles", "src", "playbooks", "inventories", "examples")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yml", ".j2")]
+    assert len(files) > 100
+    assert [str(path) for path in files if stale.search(path.read_text())] == []
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def named_tests() -> list[tuple[str, str]]:
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text())
+
+
+def defined_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+@pytest.mark.parametrize(("path", "name"), sorted(set(named_tests())))
+def test_every_test_that_the_page_names_exists(path: str, name: str) -> None:
+    assert (ROOT / path).is_file()
+    assert name in defined_in(ROOT / path)
+
+
+def test_every_row_of_the_page_names_a_test() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| (?!---|#|what )", line)]
+    assert [line for line in rows if "`tests/" not in line] == []
+    numbers = [int(found.group(1)) for line in rows if (found := re.match(r"\| (\d+)[a-e]? \|", line))]
+    assert sorted(set(numbers)) == list(range(1, 11)), "an item of the list is missing"
+    assert len(named_tests()) == PAGE.read_text().count("`tests/") - 1

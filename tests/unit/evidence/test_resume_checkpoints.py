@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a new box goes on from: the newest whole checkpoint at home, sharded ones put together by their hashes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenant_checkpoint
+import torch
+import torch.distributed.checkpoint as dcp
+from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest, records
+from ansible_collections.tenant.gpu.plugins.module_utils.resume_checkpoints import newest_checkpoints
+
+HERE = ("new", 1)
+SPEC = "a" * 64
+
+
+def sharded(folder: Path, step: int, hostile: bool = False) -> dict[str, bytes]:
+    """A sharded checkpoint of two rank files, with the helper's manifest: its files by name."""
+    path = folder / tenant_checkpoint.checkpoint_name(step, sharded=True)
+    state = {f"layer{number}": torch.arange(64.0) * step + number for number in range(4)}
+    writer = dcp.FileSystemWriter(str(path), single_file_per_rank=False, thread_count=2)
+    dcp.save(state, storage_writer=writer, no_dist=True)
+    tenant_checkpoint.write_torch(str(path / "common.pt"), {"step": step, "world": 2})
+    for rank in range(2):
+        tenant_checkpoint.write_torch(str(path / f"rank-{rank}.pt"), {"rng": rank})
+    if hostile:
+
+        class Runs:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return os.system, (f"touch {folder}/executed",)
+
+        (path / ".metadata").write_bytes(pickle.dumps(Runs()))
+    tenant_checkpoint.seal_folder(str(path), {"step": step, "world": 2})
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+class Home:
+    """Results as harvests leave them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.scratch = folder / "scratch"
+
+    def bring(self, box: str, files: dict[str, bytes], generation: int = 1, spec: str = SPEC) -> Path:
+        root = self.results / "vision" / "digits" / box / f"g{generation}"
+        lines = []
+        for path, data in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+            sha256 = records.sha256_file(str(root / path))
+            lines.append({"path": path, "bytes": len(data), "sha256": sha256, "role": "checkpoint", "loader": "none"})
+        identity = {"project": "vision", "box": box, "generation": generation, "provider_id": "7"}
+        record = manifest.build(identity, "digits", spec, lines)
+        records.write_record(str(root / "manifest.json"), "manifest", record)
+        return root
+
+    def bring_step(self, box: str, step: int, names: Callable[[str], bool] = bool, **options: Any) -> Path:
+        """Those files of a sharded checkpoint whose names are wanted."""
+        attempt = options.pop("attempt", 1)
+        files = options.pop("files", None) or sharded(self.scratch / f"{box}-{step}-{attempt}", step)
+        folder = f"c1/a{attempt}/out/checkpoints/step-{step:010d}.dcp"
+        return self.bring(box, {f"{folder}/{name}": data for name, data in files.items() if names(name)}, **options)
+
+    def found(self, **options: Any) -> list[dict[str, Any]]:
+        return newest_checkpoints(str(self.results), "vision", "digits", HERE, **options)
+
+    def step(self) -> int | None:
+        found = self.found()
+        return found[0]["step"] if found else None
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_a_whole_folder_is_found_with_all_its_files(home: Home) -> None:
+    home.bring_step("b1", 4)
+    root = home.bring_step("b2", 9)
+    (found,) = home.found()
+    folder = root / "c1/a1/out/checkpoints"
+    names = sorted(f"{found['name']}/{path.name}" for path in (folder / found["name"]).iterdir())
+    assert (found["cell"], found["step"], found["name"]) == ("c1", 9, "step-0000000009.dcp")
+    assert found["shares"] == [{"folder": str(folder), "paths": names}]
+    assert {name.split("/")[1] for name in names} >= {".metadata", "__0_0.distcp", "__0_1.distcp", "manifest.json"}
+    assert found["bytes"] == sum((folder / name).stat().st_size for name in names)
+
+
+def of_second_rank(name: str) -> bool:
+    return name in ("__0_1.distcp", "rank-1.pt")
+
+
+def test_the_parts_of_several_boxes_make_one(home: Home) -> None:
+    files = sharded(home.scratch, 9)
+    home.bring_step("b1", 9, lambda name: not of_second_rank(name), files=files)
+    home.bring_step("b3", 4)
+    assert home.step() == 4, "its other part is not home"
+    home.bring_step("b2", 9, of_second_rank, files=files, attempt=3)  # boxes number their attempts each by itself
+    (found,) = home.found()
+    assert [len(share["paths"]) for share in found["shares"]] == [len(files) - 2, 2]
+    assert sorted(path for share in found["shares"] for path in share["paths"]) == sorted(
+        f"step-0000000009.dcp/{name}" for name in files
+    )
+
+
+def test_files_of_two_saves_of_one_step_are_never_mixed(home: Home) -> None:
+    """The step was reached twice, and of each save a part is home: by name they would make a whole."""
+    first, second = sharded(home.scratch / "1", 9), sharded(home.scratch / "2", 9)
+    second["__0_1.distcp"] = second["__0_1.distcp"][::-1]
+    home.bring_step("b1", 9, lambda name: not of_second_rank(name), files=first)
+    home.bring_step("b2", 9, of_second_rank, files=second)
+    assert home.found() == []
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0_1.distcp", "common.pt", "rank-1.pt", "manifest.json"])
+@pytest.mark.parametrize("damage", ["absent", "flipped"])
+def test_one_bad_file_means_the_one_before(home: Home, name: str, damage: str) -> None:
+    home.bring_step("b1", 4)
+    path = home.bring_step("b2", 9) / f"c1/a1/out/checkpoints/step-0000000009.dcp/{name}"
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "flipped":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert home.step() == 4
+
+
+def test_what_runs_code_where_it_is_loaded_is_not_carried(home: Home) -> None:
+    """All hashes are right: it was written so. torch would run it on the next box."""
+    home.bring_step("b1", 4)
+    home.bring_step("b2", 9, files=sharded(home.scratch / "hostile", 9, hostile=True))
+    assert home.step() == 4
+    assert not list(home.folder.rglob("executed"))
+
+
+def test_a_manifest_that_points_outside_is_not_followed(home: Home) -> None:
+    files = sharded(home.scratch, 9)
+    for path in ("../../../../../../manifest.json", "/etc/passwd", "a/../b"):
+        files["manifest.json"] = tenant_checkpoint._json(
+            {"schema": tenant_checkpoint.SCHEMA, "files": [{"path": path, "bytes": 1, "sha256": "0" * 64}]}
+        )
+        home.bring_step("b1", 9, files=files)
+        assert home.found() == []
+
+
+def test_files_and_folders_compete_by_step_and_only_of_this_spec(home: Home, tmp_path: Path) -> None:
+    tenant_checkpoint.write_torch(str(tmp_path / "one.pt"), {"step": 6})
+    single = (tmp_path / "one.pt").read_bytes()
+    home.bring_step("b1", 4)
+    root = home.bring("b2", {"c1/a1/out/checkpoints/step-0000000006.pt": single})
+    home.bring_step("b3", 9, spec="b" * 64)
+    (found,) = home.found(spec_sha256=SPEC)
+    assert (found["step"], found["name"]) == (6, "step-0000000006.pt")
+    assert found["shares"] == [{"folder": str(root / "c1/a1/out/checkpoints"), "paths": [found["name"]]}]
+    assert home.found()[0]["step"] == 9
+
+
+def test_what_is_on_this_very_box_need_not_be_brought_and_its_part_is_joined(home: Home) -> None:
+    files = sharded(home.scratch, 9)
+    home.bring_step("new", 9, files=files)
+    assert home.found() == []
+    home.bring_step("new", 9, lambda name: not of_second_rank(name), files=files)
+    home.bring_step("b2", 9, of_second_rank, files=files)
+    (found,) = home.found()
+    assert sum(len(share["paths"]) for share in found["shares"]) == len(files)
