@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from . import delivery
-from .box import records
+from .box import progress_source, records
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
@@ -20,6 +20,8 @@ from .failures import TenantFailure
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
+# How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
+_NOT_HASHED = ("progress",)
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 # name: (accepted types, default); a default of None means that the key is required.
@@ -39,6 +41,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "secrets": ((list,), []),
     "tracker": ((str,), "none"),
     "checkpoint": ((dict,), {}),
+    "progress": ((dict,), {}),
     "smoke": ((list,), []),
     "evaluate": ((list,), []),
     "retries": ((dict,), {}),
@@ -78,6 +81,7 @@ class _Reader:
         whole["artifacts"] = self._artifacts(whole["artifacts"])
         whole["inputs"] = [self._input(index, entry) for index, entry in enumerate(whole["inputs"])]
         whole["parts"] = self._parts(whole["parts"])
+        whole["progress"] = self._progress(whole["progress"])
         whole["workdir"] = self._workdir(whole["workdir"])
         if whole["tracker"] not in TRACKERS:
             self.refuse(("tracker",), f"tracker {whole['tracker']!r} is none of {', '.join(TRACKERS)}")
@@ -148,6 +152,12 @@ class _Reader:
             self.refuse(where, f"inputs[{index}]: uri is http(s) and sha256 has 64 hexadecimal digits")
         return {key: entry[key] for key in ("uri", "sha256", "dest")}
 
+    def _progress(self, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return progress_source.check(value)
+        except progress_source.BadProgress as error:
+            return self.refuse(("progress", error.key), str(error))  # type: ignore[no-any-return]
+
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""
         for index, name in enumerate(parts):
@@ -170,7 +180,8 @@ class _Reader:
         if not files:
             self.refuse(("code",), f"the code folder {folder} holds no files")
         code_sha256 = records.digest(files)
-        spec_sha256 = records.digest({"spec": spec, "code_sha256": code_sha256})
+        hashed = {key: value for key, value in spec.items() if key not in _NOT_HASHED}
+        spec_sha256 = records.digest({"spec": hashed, "code_sha256": code_sha256})
         return dict(
             spec,
             source=self.path,
@@ -243,6 +254,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "artifacts": spec["artifacts"],
         "parts": spec["parts"],
         "checkpoint": spec["checkpoint"],
+        "progress": spec["progress"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},
         "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},

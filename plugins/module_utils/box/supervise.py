@@ -22,6 +22,7 @@ from . import (
     finish,
     gates,
     gpu,
+    heartbeat,
     judge,
     locks,
     preemption,
@@ -209,12 +210,15 @@ class Supervisor:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
         told = False
+        heart = heartbeat.Heartbeat(self.layout, *key)
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
+            heart.beat()
             notice = self._ending()
             if notice is not None and not told:
                 told = True
                 self._stop_for(notice, step, paths)
+        heart.beat(last=True)
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
