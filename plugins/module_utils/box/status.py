@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Iterator
 
-from . import artifacts, attempt, fence, gates, heartbeat, judge, process, records, run_record, survey
+from . import artifacts, attempt, fence, gates, health, heartbeat, judge, process, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .refusal import DISK
 
@@ -36,6 +36,7 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
         "epoch": epoch,
         "runs": [_run(layout, found, each, bool(daemon["alive"])) for each in wanted] if found else [],
         "disk": gates.disk_of(layout.root).as_dict(),
+        "health": health.read(layout, bool(daemon["alive"])),
         "boot": process.current_boot().as_dict(),
         "problems": problems + list(found.problems if found else ()),
         "box_now": records.utc_now(),

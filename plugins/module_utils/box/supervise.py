@@ -22,6 +22,7 @@ from . import (
     finish,
     gates,
     gpu,
+    health,
     heartbeat,
     judge,
     locks,
@@ -33,6 +34,7 @@ from . import (
     stopping,
     survey,
 )
+from .errand import Errand
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INTERPRETER, PREEMPTED
 
@@ -65,6 +67,10 @@ class Supervisor:
         self._beat_at = 0.0
         self._record: dict[str, Any] = {}
         self._watchers: dict[tuple[str, str], preemption.Watcher] = {}
+        self._health = health.Sampler(layout)
+        self._live: health.Live | None = None
+        self._gpu_wanted = False
+        self._fitness: tuple[judge.Step, Errand[list[str]]] | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -111,6 +117,7 @@ class Supervisor:
         with self._box_lock():
             found = survey.survey(self.layout)
             self._watch_for_preemption(found.runs)
+            self._gpu_wanted = any(run["gpu"]["required"] for run in found.runs.values())
             step = found.next_step()
             if step.kind == judge.NOTHING:
                 return self._leave("nothing may go on", 0)
@@ -121,7 +128,9 @@ class Supervisor:
                 refusals = gates.refusals(self.layout.root, run)
                 if refusals:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
-                unfit = gpu.unfit(run["gpu"])
+                unfit = self._unfit(step, run["gpu"])
+                if unfit is None:
+                    return _WITHHELD, 0
                 if unfit:
                     return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unfit)}", INTERPRETER)
                 if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
@@ -129,6 +138,18 @@ class Supervisor:
                 if self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:
                     return self._leave(f"{step.run_id}/{step.cell} could not be started: the disk is full", DISK)
             return step, 0
+
+    def _unfit(self, step: judge.Step, wanted: dict[str, Any]) -> list[str] | None:
+        """Why the GPUs forbid the cell; None while they are being asked: a driver that hangs must not hold the box."""
+        if not wanted["required"]:
+            return []
+        if self._fitness is None or self._fitness[0] != step:
+            self._fitness = step, Errand("gpu gate", lambda: gpu.unfit(wanted), wake=True)
+        errand = self._fitness[1]
+        if not errand.is_back:
+            return None
+        self._fitness = None
+        return [f"the GPUs cannot be looked at: {errand.problem}"] if errand.answer is None else errand.answer
 
     def _leave(self, why: str, code: int) -> tuple[None, int]:
         """Give the lock back while the box lock is held: a start right after this finds it free and all runs listed."""
@@ -211,6 +232,9 @@ class Supervisor:
             self._watched.add(key)
         told = False
         heart = heartbeat.Heartbeat(self.layout, *key)
+        trainer = attempt.trainer_of(paths)
+        began_s = process.start_s(trainer) if trainer is not None else None
+        self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
             heart.beat()
@@ -219,6 +243,7 @@ class Supervisor:
                 told = True
                 self._stop_for(notice, step, paths)
         heart.beat(last=True)
+        self._live = None
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
@@ -282,6 +307,7 @@ class Supervisor:
         if time.monotonic() - self._beat_at >= HEARTBEAT_S or self._noticed() != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
+        self._health.tick(self._live, self._gpu_wanted)
         shim.rotate(self.layout.log, LOG_CAP)
 
     def _beat(self, **changes: Any) -> None:
