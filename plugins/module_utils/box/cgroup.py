@@ -14,7 +14,8 @@ _MEMBERSHIP = "/proc/self/cgroup"
 _PRESSURE = "/proc/pressure"
 # What v1 writes for "no limit" is the largest number of whole pages.
 _NO_LIMIT = 1 << 60
-_AVG10 = re.compile(r"^(some|full) avg10=([0-9.]+)", re.MULTILINE)
+_WHOLE = re.compile(r"[0-9]+\Z")
+_AVG10 = re.compile(r"^(some|full) avg10=([0-9]+(?:\.[0-9]+)?)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ def _counter(text: str, name: str) -> int | None:
     """The number behind ``name`` in lines of ``name number``."""
     for line in text.splitlines():
         key, _blank, value = line.partition(" ")
-        if key == name and value.strip().isdigit():
+        if key == name and _WHOLE.match(value.strip()):
             return int(value)
     return None
 
 
 def _number(folder: str, name: str) -> int | None:
     text = _read(os.path.join(folder, name))
-    return int(text) if text.isdigit() else None
+    return int(text) if _WHOLE.match(text) else None
 
 
 def _read(path: str) -> str:
