@@ -72,6 +72,7 @@ class Sampler:
         self._gpu_pause = GPU_S
         self._errand: Errand[dict[str, Any]] | None = None
         self._asked_for: Live | None = None
+        self._live: Live | None = None
         self._gpu: dict[str, Any] | None = None
         self._boot = process.current_boot().as_dict()
         kept = attempt.read(layout.health, "health")
@@ -83,6 +84,9 @@ class Sampler:
         """Called at every tick of the supervisor; costs nothing until it is time. Never raises for a full disk."""
         now = self._clock()
         fresh = self._collect(now, live)
+        if live != self._live:
+            # What was counted before an attempt began is not its own, and its end is worth a look.
+            self._live, self._due = live, now
         if now < self._due and not fresh:
             return
         self._send(now, live, gpu_wanted)

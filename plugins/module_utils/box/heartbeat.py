@@ -21,6 +21,8 @@ from .progress import eta_s
 from .progress_source import METRICS, open_source
 
 LOOK_S = 10.0
+# Until a first step was seen: whoever starts a run waits for it.
+FIRST_LOOK_S = 3.0
 
 
 class Heartbeat:
@@ -53,12 +55,12 @@ class Heartbeat:
         now = self._clock()
         if not last and now < self._look_at:
             return
-        self._look_at = now + LOOK_S
         if _stamp(self._layout.run_record(self._run_id)) != self._of_run:
             # A pattern that is corrected while the trainer runs serves at once.
             with contextlib.suppress(records.RecordError):
                 self._take_up(self._record(now))
         self._source.look(last)
+        self._look_at = now + (FIRST_LOOK_S if self._source.reached.step is None else LOOK_S)
         if self._source.reached.step is not None:
             self._pace.note(self._source.reached.step, now)
         news = (self._source.reached, self._source.problem, self._wanted)

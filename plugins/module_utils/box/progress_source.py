@@ -30,7 +30,7 @@ _KEYS: dict[str, dict[str, Any]] = {
     REGEX: {"pattern": ""},
 }
 LONGEST_TAG = 200
-FIND_EVERY_S = 30.0
+FIND_EVERY_S, FIND_FIRST_S = 30.0, 3.0
 MOST_FILES = 64
 MOST_ENTRIES = 20000
 # A pattern that is too slow is tried again after a pause that doubles, in seconds.
@@ -163,8 +163,8 @@ class EventFiles(Source):
 
     def _look(self, last: bool) -> None:
         if last or self._clock() >= self._find_at:
-            self._find_at = self._clock() + FIND_EVERY_S
             newest = event_files(self._folder)
+            self._find_at = self._clock() + (FIND_EVERY_S if newest else FIND_FIRST_S)
             self._offsets = {name: self._offsets.get(name, 0) for name in (self._name(path) for path in newest)}
         problems = []
         found: list[tfevents.Scalar] = []

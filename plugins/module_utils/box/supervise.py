@@ -244,6 +244,8 @@ class Supervisor:
                 self._stop_for(notice, step, paths)
         heart.beat(last=True)
         self._live = None
+        # The last cell is followed by no tick, and its end is what people ask about.
+        self._health.tick(None, self._gpu_wanted)
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
