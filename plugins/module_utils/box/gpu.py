@@ -20,8 +20,9 @@ NOT_INSTALLED = "nvidia-smi is not installed"
 # A driver's own context and a display take some hundred MiB; a forgotten trainer takes gigabytes.
 FOREIGN_MIB = 1024
 # NVIDIA, "Xid Errors": double-bit ECC, page retirement failed, NVLink, fallen off the bus, contained and uncontained
-# ECC, GSP timeout. The card or its host is at fault, and the same work on it fails again.
-FATAL_XIDS = frozenset([48, 63, 64, 74, 79, 94, 95, 119])
+# ECC, GSP timeout. The card or its host is at fault, and the same work on it fails again. (63 only records that a row
+# or page will be replaced.)
+FATAL_XIDS = frozenset([48, 64, 74, 79, 94, 95, 119])
 _CORE = ("index", "uuid", "name", "memory.total", "memory.used", "driver_version")
 # Cards and drivers that do not know a field refuse the whole query, so these are asked apart.
 _ECC = ("ecc.errors.uncorrected.volatile.total",)
@@ -143,8 +144,8 @@ def faults(timeout_s: float = TIMEOUT_S) -> list[str]:
 
 
 def waiting_for_reset(timeout_s: float = TIMEOUT_S) -> list[str]:
-    """Cards that will replace a row of their memory at the next reset. They work meanwhile: NVIDIA's row remapping
-    takes effect then, and the page in question is not given out any more, so this is a word and no refusal."""
+    """Cards that will replace a row of their memory at the next reset. NVIDIA, "GPU Memory Error Management": with this
+    flag set, running and new work is not affected. So it is a word and no refusal."""
     rows = _query(_ROWS, timeout_s)[0]
     waiting = [index for index, row in enumerate(rows) if row[0].lower() in ("yes", "1")]
     return [f"GPU {index} replaces a row of its memory at its next reset; it works meanwhile" for index in waiting]

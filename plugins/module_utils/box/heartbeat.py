@@ -26,7 +26,10 @@ FIRST_LOOK_S = 3.0
 
 
 class Heartbeat:
-    """Follows one attempt. :meth:`beat` is called at every tick and looks when it is time."""
+    """Follows one attempt. :meth:`beat` is called at every tick and looks when it is time.
+
+    :raises RecordError: the run record cannot be trusted.
+    """
 
     def __init__(
         self, layout: Layout, run_id: str, cell: str, number: int, clock: Callable[[], float] = time.monotonic
@@ -64,7 +67,7 @@ class Heartbeat:
         if self._source.reached.step is not None:
             self._pace.note(self._source.reached.step, now)
         news = (self._source.reached, self._source.problem, self._wanted)
-        if last or news != self._written:
+        if news != self._written:
             self._written = news
             with contextlib.suppress(OSError):
                 records.write_record(self._paths.progress, "progress", self._record(now))

@@ -70,6 +70,8 @@ class Supervisor:
         self._health = health.Sampler(layout)
         self._live: health.Live | None = None
         self._gpu_wanted = False
+        self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
+        self._complaint = ""
         self._fitness: tuple[judge.Step, Errand[list[str]]] | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -231,21 +233,20 @@ class Supervisor:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
         told = False
-        heart = heartbeat.Heartbeat(self.layout, *key)
         trainer = attempt.trainer_of(paths)
         began_s = process.start_s(trainer) if trainer is not None else None
         self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
-            heart.beat()
+            self._observe(lambda: self._heart(key).beat())
             notice = self._ending()
             if notice is not None and not told:
                 told = True
                 self._stop_for(notice, step, paths)
-        heart.beat(last=True)
+        self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
         # The last cell is followed by no tick, and its end is what people ask about.
-        self._health.tick(None, self._gpu_wanted)
+        self._observe(lambda: self._health.tick(None, self._gpu_wanted))
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
@@ -255,9 +256,27 @@ class Supervisor:
 
     def _finish(self, step: judge.Step) -> None:
         run = run_record.read_run(self.layout, step.run_id)
-        watched = (step.run_id, step.cell, step.number) in self._watched
+        key = (step.run_id, step.cell, step.number)
+        watched = key in self._watched
+        if not watched:
+            # It ran to its end without us: how far it came can still be read.
+            self._observe(lambda: self._heart(key).beat(last=True))
         outcome = finish.finish(self.layout, run, run_record.cell_of(run, step.cell), step.number, watched)
         self._say(f"{step.run_id}/{step.cell}/a{step.number} is {outcome}")
+
+    def _heart(self, key: tuple[str, str, int]) -> heartbeat.Heartbeat:
+        if self._followed is None or self._followed[0] != key:
+            self._followed = key, heartbeat.Heartbeat(self.layout, *key)
+        return self._followed[1]
+
+    def _observe(self, look: Callable[[], None]) -> None:
+        """What only tells must not end what works, whatever it meets. A repeated complaint is told once."""
+        try:
+            look()
+        except Exception as error:
+            if repr(error) != self._complaint:
+                self._complaint = repr(error)
+                self._say(f"could not observe: {self._complaint}")
 
     def _stop_everything(self) -> int:
         """SIGTERM came: forward it, wait for the grace, leave. Nothing is put on hold: the next start goes on."""
@@ -309,7 +328,7 @@ class Supervisor:
         if time.monotonic() - self._beat_at >= HEARTBEAT_S or self._noticed() != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
-        self._health.tick(self._live, self._gpu_wanted)
+        self._observe(lambda: self._health.tick(self._live, self._gpu_wanted))
         shim.rotate(self.layout.log, LOG_CAP)
 
     def _beat(self, **changes: Any) -> None:
