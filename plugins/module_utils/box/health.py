@@ -94,8 +94,10 @@ class Sampler:
         if now >= self._due:
             self._due = now + SAMPLE_S
             self._history.append(_row(now, measured))
-        with contextlib.suppress(OSError):
-            records.write_record(self._layout.health, "health", self._record(now, live, gpu_wanted, measured))
+        record = self._record(now, live, gpu_wanted, measured)
+        if gates.has_room_to_tell(measured.disk):
+            with contextlib.suppress(OSError):
+                records.write_record(self._layout.health, "health", record)
 
     # --- GPUs, off the tick ---------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import os
 import time
 from typing import Any, Callable
 
-from . import attempt, process, progress, records, run_record
+from . import attempt, gates, process, progress, records, run_record
 from .layout import AttemptPaths, Layout
 from .pace import Pace
 from .progress import eta_s
@@ -67,7 +67,7 @@ class Heartbeat:
         if self._source.reached.step is not None:
             self._pace.note(self._source.reached.step, now)
         news = (self._source.reached, self._source.problem, self._wanted)
-        if news != self._written:
+        if news != self._written and gates.has_room_to_tell(gates.disk_of(self._paths.folder)):
             self._written = news
             with contextlib.suppress(OSError):
                 records.write_record(self._paths.progress, "progress", self._record(now))

@@ -213,6 +213,15 @@ def test_inodes_run_out_too(machine: Machine) -> None:
     assert "no file can be made in 5 min" in found["warnings"][0]
 
 
+def test_the_last_of_a_disk_is_left_to_the_records_that_decide(machine: Machine) -> None:
+    before = machine.sample()
+    for full in (gates.Disk(1000, 10**6), gates.Disk(10**9, 3)):
+        machine.free = full
+        assert machine.sample() == before
+    machine.free = gates.Disk(10**9, None)
+    assert machine.sample()["disk"]["free_bytes"] == 10**9
+
+
 def test_the_history_of_another_life_is_not_taken_up(machine: Machine) -> None:
     machine.sample()
     kept = records.read_record(machine.layout.health, "health")

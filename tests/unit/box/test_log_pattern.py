@@ -44,10 +44,10 @@ def test_a_pattern_that_cannot_serve_is_refused_with_the_reason(pattern: object,
 
 
 def test_a_progress_bar_is_read_though_it_never_ends_its_line(tmp_path: Path) -> None:
-    bar = "\r 10%|#   | 10/100 [00:01, loss=0.9]\r 20%|##  | 20/100 [00:02, loss=0.8]\r 30%|###"
-    found = look(tmp_path, bar, TQDM)
+    text = "\r 10%|#   | 10/100 [00:01, loss=0.9]\r 20%|##  | 20/100 [00:02, loss=0.8]\r 30%|###"
+    found = look(tmp_path, text, TQDM)
     assert found.found == Found(step=20, total=100, loss=0.8)
-    assert found.offset == len(bar) - len(" 30%|###")
+    assert found.offset == len(text) - len(" 30%|###")
 
 
 def test_groups_may_stand_on_different_lines(tmp_path: Path) -> None:
