@@ -12,13 +12,15 @@ import os
 from typing import Any
 
 from . import delivery, rendezvous, run_secrets
-from .box import inputs, records, tracker_names
+from .box import inputs, progress_source, records, tracker_names
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
+# How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
+_NOT_HASHED = ("progress",)
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 # name: (accepted types, default); a default of None means that the key is required.
@@ -39,6 +41,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "secrets": ((list,), []),
     "tracker": ((str, dict), "none"),
     "checkpoint": ((dict,), {}),
+    "progress": ((dict,), {}),
     "smoke": ((list,), []),
     "evaluate": ((list,), []),
     "retries": ((dict,), {}),
@@ -80,6 +83,7 @@ class _Reader:
         whole["inputs"] = self._inputs(whole)
         whole["parts"] = self._parts(whole["parts"])
         whole["nodes"] = self._nodes(whole)
+        whole["progress"] = self._progress(whole["progress"])
         whole["workdir"] = self._workdir(whole["workdir"])
         whole["tracker"] = self._tracker(whole)
         return self._with_code(whole)
@@ -172,6 +176,12 @@ class _Reader:
             self.refuse(("tracker",), "wandb needs WANDB_API_KEY among the secrets, or mode: offline")
         return found
 
+    def _progress(self, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return progress_source.check(value)
+        except progress_source.BadProgress as error:
+            return self.refuse(("progress", error.key), str(error))  # type: ignore[no-any-return]
+
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""
         for index, name in enumerate(parts):
@@ -202,7 +212,8 @@ class _Reader:
         if not files:
             self.refuse(("code",), f"the code folder {folder} holds no files")
         code_sha256 = records.digest(files)
-        spec_sha256 = records.digest({"spec": spec, "code_sha256": code_sha256})
+        hashed = {key: value for key, value in spec.items() if key not in _NOT_HASHED}
+        spec_sha256 = records.digest({"spec": hashed, "code_sha256": code_sha256})
         return dict(
             spec,
             source=self.path,
@@ -278,6 +289,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "parts": spec["parts"],
         "nodes": spec["nodes"],
         "checkpoint": spec["checkpoint"],
+        "progress": spec["progress"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},
         "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},

@@ -25,6 +25,7 @@ NOT_DEPLOYED: dict[str, Any] = {
     "desired": "run",
     "epoch": 0,
     "runs": [],
+    "health": None,
     "problems": [],
 }
 _FAILURE_KINDS = {

@@ -161,13 +161,19 @@ supervisor:
         - A run of several boxes that may not start before M(tenant.gpu.node_group) has judged all of them has
           C(awaits_launch).
         - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) or
-          V(none)), C(step), C(steps), C(loss), C(rate), C(eta_s), C(resumed_from_step), C(last_checkpoint), C(exit).
+          V(none)), C(step), C(steps), C(epoch), C(loss), C(rate) (steps per second), C(eta_s), C(progress_source),
+          C(progress_problem), C(resumed_from_step), C(last_checkpoint), C(exit). Null means unknown.
         - Its C(queue) names every cell once under C(done), C(failed) or C(waiting). C(end) is C(QUEUE_OK),
           C(QUEUE_FAILED), C(QUEUE_ABORTED) when cells wait and nobody works on them, or empty while it goes on.
       type: list
       elements: dict
     disk:
       description: Free bytes and inodes of the disk that holds O(tenant_root).
+      type: dict
+    health:
+      description:
+        - The newest sample of the box (C(at), C(memory), C(pressure), C(disk) with its forecast, C(gpu)) and
+          C(warnings), sentences for people. Null before the first sample. No warnings once the supervisor has ended.
       type: dict
     problems:
       description: Records on the box that cannot be trusted, one sentence each.

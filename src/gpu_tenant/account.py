@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import copies, parts, receipts, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import resolve_argv
@@ -29,7 +30,6 @@ from rich.text import Text
 
 from gpu_tenant.narrate import offer_text
 from gpu_tenant.playbooks import collections_folder, one_line
-from gpu_tenant.progress import size
 from gpu_tenant.workspace import History
 
 EVALUATE_TIMEOUT_S = 600.0

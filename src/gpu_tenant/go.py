@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
@@ -22,7 +23,7 @@ from gpu_tenant.approve import Consent, give, receipts_of
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation, Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
-from gpu_tenant.progress import Progress, duration, training_text
+from gpu_tenant.progress import Progress, training_text
 from gpu_tenant.workspace import History
 
 # Failures that time or another offer may mend, while a box that was up is being brought up again.

@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
+
 from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart, one_line
-from gpu_tenant.progress import Progress, size
+from gpu_tenant.progress import Progress
 from gpu_tenant.transfers import Transfer
 from gpu_tenant.workspace import History
 

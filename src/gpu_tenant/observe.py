@@ -15,7 +15,7 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations im
 )
 
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.playbooks import one_line
 
 API_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10
@@ -63,7 +64,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at one box. ``provider`` is the provider's word, or ``unreachable``."""
+    """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's."""
 
     box: str
     at: str
@@ -73,6 +74,7 @@ class Observation:
     contact: str = "not_tried"
     run: RunView | None = None
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def generation(self) -> int:
@@ -245,7 +247,18 @@ def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], ru
         answer = json.loads(done.stdout)
     except ValueError:
         return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
-    return _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
+    answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
+    return replace(answered, warnings=warnings(answer, run_id))
+
+
+def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
+    """What the supervisor warns of: the health of the box, and progress that it cannot read."""
+    health = answer.get("health")
+    told = health.get("warnings") if isinstance(health, Mapping) else None
+    found = [one_line(each) for each in told if isinstance(each, str)] if isinstance(told, list) else []
+    run = run_view(answer, run_id)
+    problem = str(_leading_cell(_cells_of(run.raw)).get("progress_problem") or "") if run else ""
+    return tuple(found + ([f"progress: {one_line(problem)}"] if problem else []))
 
 
 def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
@@ -254,8 +267,7 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
     run = next((run for run in runs if run_id in ("", run.get("run_id"))), None)
     if run is None:
         return None
-    cells = [cell for cell in run.get("cells") or [] if isinstance(cell, dict)]
-    leading = _leading_cell(cells)
+    leading = _leading_cell(_cells_of(run))
     return RunView(
         state=str(run.get("state") or ""),
         step=_whole(leading.get("step")),
@@ -268,6 +280,10 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         reason="; ".join(map(str, run.get("blocked_by") or [])) or str(leading.get("why") or ""),
         raw=run,
     )
+
+
+def _cells_of(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [cell for cell in run.get("cells") or [] if isinstance(cell, Mapping)]
 
 
 def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -194,7 +195,7 @@ def training_text(training: Mapping[str, Any]) -> str:
     if isinstance(training.get("loss"), (int, float)):
         parts.append(f"loss {training['loss']:.4g}")
     if isinstance(training.get("steps_per_s"), (int, float)):
-        parts.append(f"{training['steps_per_s']:.1f} steps/s")
+        parts.append(pace(training["steps_per_s"]))
     if isinstance(training.get("eta_s"), (int, float)):
         parts.append(f"{duration(training['eta_s'])} left")
     if isinstance(training.get("at_risk_s"), (int, float)):
@@ -202,20 +203,6 @@ def training_text(training: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """``28 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(max(seconds, 0.0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: float) -> str:
-    """``512 B``, ``3.4 MB``: decimal units, as disks and networks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+def pace(steps_per_s: float) -> str:
+    """``21.0 steps/s``; where a step takes long, ``40.0 s a step``."""
+    return f"{steps_per_s:.1f} steps/s" if steps_per_s >= 0.5 or steps_per_s <= 0 else f"{1 / steps_per_s:.1f} s a step"

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError, read_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.table import Table
+from rich.text import Text
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
-from gpu_tenant.progress import duration, size
+from gpu_tenant.progress import training_text
 
 # Which of a profile's clocks tick in which provider state.
 _TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "running")}
@@ -37,12 +39,14 @@ def row(host: BoxHost, seen: Observation) -> dict[str, Any]:
         "step": run.step if run else None,
         "steps": run.steps if run else None,
         "loss": run.loss if run else None,
+        "steps_per_s": run.steps_per_s if run else None,
         "eta_s": run.eta_s if run else None,
         "price_per_hour": item.dph_total if item else None,
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
         "clocks": clocks(host, seen.provider),
+        "warnings": list(seen.warnings),
         "problem": seen.problem,
         "at": seen.at,
     }
@@ -82,12 +86,8 @@ def clocks(host: BoxHost, provider: str) -> list[str]:
 
 def line(values: Mapping[str, Any]) -> dict[str, str]:
     """A row as the cells of a table."""
-    steps = f" of {values['steps']}" if values["steps"] else ""
-    progress = "" if values["step"] is None else f"step {values['step']}{steps}"
-    if values["eta_s"] is not None:
-        progress += f", {duration(values['eta_s'])} left"
     price = values["price_per_hour"]
-    notes = [values["problem"], *values["clocks"]]
+    notes = [values["problem"], *values["warnings"], *values["clocks"]]
     if values["superseded"]:
         notes.insert(0, f"superseded and billing: {', '.join(values['superseded'])}")
     left, waits_for = values["not_pulled"], values["waits_for"]
@@ -101,7 +101,7 @@ def line(values: Mapping[str, Any]) -> dict[str, str]:
         "box": values["box"],
         "provider": f"{values['provider']} {instance}".strip(),
         "run": values["run_state"] or ("" if values["contact"] == "not_tried" else values["contact"]),
-        "progress": progress,
+        "progress": training_text(values),
         "$/hour": "" if price is None else f"{price:.4f}",
         "watch out": "; ".join(note for note in notes if note),
     }
@@ -113,5 +113,6 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for name in cells[0] if cells else ():
         drawn.add_column(name, overflow="fold")
     for each in cells:
-        drawn.add_row(*each.values())
+        # As text, not as markup: a box chooses some of these words.
+        drawn.add_row(*(Text(value) for value in each.values()))
     return drawn

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_tenant.progress import duration, size
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration, size
 
 # Where checked_sync looks for the name of the file.
 VARIABLE = "TENANT_PROGRESS_FILE"

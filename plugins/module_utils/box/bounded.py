@@ -14,6 +14,8 @@ from typing import NamedTuple
 _EXTRA_PATH = "/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_OUTPUT = 256 * 1024
 _KILL_WAIT_S = 2.0
+# What not even SIGKILL ended, by its program: the next one would hang beside it.
+_LEFT_BEHIND: dict[str, subprocess.Popen[bytes]] = {}
 
 
 class Outcome(NamedTuple):
@@ -35,8 +37,12 @@ def run_bounded(argv: list[str], timeout_s: float, environment: dict[str, str] |
     :param environment: instead of this process's own.
 
     Output goes to a file: a grandchild that holds a pipe open would outlive the limit. A process that even SIGKILL
-    does not end is left behind.
+    does not end is left behind, and while it hangs the same program is not started again.
     """
+    stuck = _LEFT_BEHIND.get(argv[0])
+    if stuck is not None and stuck.poll() is None:
+        return Outcome(None, "", f"an earlier one still hangs in the kernel (pid {stuck.pid})")
+    _LEFT_BEHIND.pop(argv[0], None)
     with tempfile.TemporaryFile() as output:
         try:
             # run_command waits for ever for a process that the kernel does not let die.
@@ -56,15 +62,15 @@ def run_bounded(argv: list[str], timeout_s: float, environment: dict[str, str] |
             why = ""
         except subprocess.TimeoutExpired:
             rc, why = None, f"no answer within {timeout_s:g} s"
-            _kill(child)
+            _kill(child, argv[0])
         output.seek(0)
         return Outcome(rc, output.read(_MAX_OUTPUT).decode("utf-8", "replace"), why)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes], program: str) -> None:
     with contextlib.suppress(OSError):
         os.killpg(child.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout=_KILL_WAIT_S)
     if child.returncode is None:
-        child.returncode = -signal.SIGKILL  # left behind in the kernel; nothing more can be done about it
+        _LEFT_BEHIND[program] = child

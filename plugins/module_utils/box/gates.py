@@ -10,6 +10,8 @@ from typing import Any
 
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
 DEFAULT_MIN_FREE_INODES = 1000
+# The last of a disk belongs to the records that decide; what only tells is not written on it.
+TELL_FREE_BYTES, TELL_FREE_INODES = 1024 * 1024, 64
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ def disk_of(path: str) -> Disk:
         path = os.path.dirname(path)
     found = os.statvfs(path)
     return Disk(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def has_room_to_tell(disk: Disk) -> bool:
+    """Whether records that only tell (heartbeat, health) may take space here."""
+    return disk.free_bytes >= TELL_FREE_BYTES and (disk.free_inodes is None or disk.free_inodes >= TELL_FREE_INODES)
 
 
 def shortages(disk: Disk, limits: dict[str, Any]) -> list[str]:

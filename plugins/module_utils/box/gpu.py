@@ -16,11 +16,13 @@ from typing import Any
 from .bounded import run_bounded, search_path
 
 TIMEOUT_S = 20.0
+NOT_INSTALLED = "nvidia-smi is not installed"
 # A driver's own context and a display take some hundred MiB; a forgotten trainer takes gigabytes.
 FOREIGN_MIB = 1024
 # NVIDIA, "Xid Errors": double-bit ECC, page retirement failed, NVLink, fallen off the bus, contained and uncontained
-# ECC, GSP timeout. The card or its host is at fault, and the same work on it fails again.
-FATAL_XIDS = frozenset([48, 63, 64, 74, 79, 94, 95, 119])
+# ECC, GSP timeout. The card or its host is at fault, and the same work on it fails again. (63 only records that a row
+# or page will be replaced.)
+FATAL_XIDS = frozenset([48, 64, 74, 79, 94, 95, 119])
 _CORE = ("index", "uuid", "name", "memory.total", "memory.used", "driver_version")
 # Cards and drivers that do not know a field refuse the whole query, so these are asked apart.
 _ECC = ("ecc.errors.uncorrected.volatile.total",)
@@ -72,11 +74,16 @@ def read(timeout_s: float = TIMEOUT_S) -> Reading:
     return Reading(gpus)
 
 
-def _query(fields: tuple[str, ...], timeout_s: float) -> tuple[list[list[str]], str]:
-    tool = shutil.which("nvidia-smi", path=search_path())
-    if tool is None:
-        return [], "nvidia-smi is not installed"
-    outcome = run_bounded([tool, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"], timeout_s)
+def tool() -> str | None:
+    """The path of nvidia-smi; None where there is none."""
+    return shutil.which("nvidia-smi", path=search_path())
+
+
+def _query(fields: tuple[str, ...], timeout_s: float, what: str = "gpu") -> tuple[list[list[str]], str]:
+    program = tool()
+    if program is None:
+        return [], NOT_INSTALLED
+    outcome = run_bounded([program, f"--query-{what}={','.join(fields)}", "--format=csv,noheader,nounits"], timeout_s)
     if outcome.why:
         return [], f"nvidia-smi: {outcome.why}"
     if outcome.rc != 0:
@@ -133,9 +140,15 @@ def faults(timeout_s: float = TIMEOUT_S) -> list[str]:
     for index, row in enumerate(_query(_ROWS, timeout_s)[0]):
         if row[1].lower() in ("yes", "1"):
             found.append(f"GPU {index} could not replace a broken row of its memory")
-        elif row[0].lower() in ("yes", "1"):
-            found.append(f"GPU {index} waits for a reset to replace a broken row of its memory")
     return found
+
+
+def waiting_for_reset(timeout_s: float = TIMEOUT_S) -> list[str]:
+    """Cards that will replace a row of their memory at the next reset. NVIDIA, "GPU Memory Error Management": with this
+    flag set, running and new work is not affected. So it is a word and no refusal."""
+    rows = _query(_ROWS, timeout_s)[0]
+    waiting = [index for index, row in enumerate(rows) if row[0].lower() in ("yes", "1")]
+    return [f"GPU {index} replaces a row of its memory at its next reset; it works meanwhile" for index in waiting]
 
 
 def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
@@ -145,6 +158,16 @@ def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
         if not problem:
             return [f"GPU {index} slows down for heat" for index, row in enumerate(rows) if "Active" in row]
     return []
+
+
+def compute_memory(timeout_s: float = TIMEOUT_S) -> dict[int, int]:
+    """MiB of GPU memory by process id, as the driver counts processes: in a container these may be the host's ids."""
+    rows, _problem = _query(("pid", "used_memory"), timeout_s, "compute-apps")
+    found: dict[int, int] = {}
+    for pid, used in ((_whole(row[0]), _whole(row[1])) for row in rows):
+        if pid is not None and used is not None:
+            found[pid] = found.get(pid, 0) + used
+    return found
 
 
 def parse_xids(log: str, since_s: float = 0.0) -> list[Xid]:
@@ -158,10 +181,10 @@ def parse_xids(log: str, since_s: float = 0.0) -> list[Xid]:
 
 def xids(since_s: float = 0.0, timeout_s: float = 5.0) -> list[Xid] | None:
     """Xids since ``since_s`` seconds after boot; None where the kernel's log is not for us, as in most containers."""
-    tool = shutil.which("dmesg", path=search_path())
-    if tool is None:
+    program = shutil.which("dmesg", path=search_path())
+    if program is None:
         return None
-    outcome = run_bounded([tool], timeout_s)
+    outcome = run_bounded([program], timeout_s)
     return parse_xids(outcome.out, since_s) if outcome.rc == 0 else None
 
 

@@ -42,6 +42,10 @@ class Layout:
         return self.path("daemon.json")
 
     @property
+    def health(self) -> str:
+        return self.path("health.json")
+
+    @property
     def daemon_lock(self) -> str:
         return self.path("supervisor.lock")
 
@@ -106,6 +110,7 @@ class AttemptPaths:
         self.exit = os.path.join(self.folder, "exit.json")
         self.done = os.path.join(self.folder, "done.json")
         self.stop = os.path.join(self.folder, "stop.json")
+        self.progress = os.path.join(self.folder, "progress.json")
         self.lock = os.path.join(self.folder, "shim.lock")
         self.reserve = [os.path.join(self.folder, f"reserve-{number}") for number in (1, 2)]
         self.log = os.path.join(self.folder, "run.log")

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,18 @@ def observe(identity: Identity | None) -> str:
         return GONE
     found = read_stat(identity.pid)
     return liveness(identity, current_boot(), found.start if found else None)
+
+
+def start_s(identity: Identity) -> float:
+    """When the process began, in seconds since the kernel booted, on the clock of the kernel's log too."""
+    return identity.start / os.sysconf("SC_CLK_TCK")
+
+
+def age_s(identity: Identity | None) -> float | None:
+    """Seconds since a living process began, on a clock that nobody sets; None when it does not live."""
+    if identity is None or observe(identity) != ALIVE:
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start_s(identity))
 
 
 def send(identity: Identity | None, number: int) -> bool:

@@ -19,19 +19,26 @@ class Progress:
 
     step: int | None = None
     steps: int | None = None
+    epoch: float | None = None
     loss: float | None = None
     rate: float | None = None
     resumed_from_step: int | None = None
 
     @property
     def eta_s(self) -> float | None:
-        if self.step is None or self.steps is None or not self.rate:
-            return None
-        return round(max(0, self.steps - self.step) / self.rate, 1)
+        return eta_s(self.step, self.steps, self.rate)
 
 
-def read_progress(path: str, running_s: float | None = None) -> Progress:
-    """Progress from the metrics file at ``path``; ``running_s``, the attempt's age, serves when no line has a time."""
+def eta_s(step: int | None, steps: int | None, rate: float | None) -> float | None:
+    """Seconds to the last step; None while one of the three is unknown."""
+    if step is None or steps is None or not rate:
+        return None
+    return round(max(0, steps - step) / rate, 1)
+
+
+def read_progress(path: str, running_s: float | None = None, observed: float | None = None) -> Progress:
+    """Progress from the metrics file at ``path``. When no line has a time, the rate is the ``observed`` one, else over
+    ``running_s``, the age of the trainer."""
     try:
         with open(path, "rb") as stream:
             head = stream.read(_END)
@@ -40,7 +47,7 @@ def read_progress(path: str, running_s: float | None = None) -> Progress:
             tail = stream.read(_END)
     except OSError:
         return Progress()
-    return progress_of(parse_lines(head), parse_lines(tail, cut=size > _END), running_s)
+    return progress_of(parse_lines(head), parse_lines(tail, cut=size > _END), running_s, observed)
 
 
 def parse_lines(data: bytes, cut: bool = False) -> list[dict[str, Any]]:
@@ -56,7 +63,12 @@ def parse_lines(data: bytes, cut: bool = False) -> list[dict[str, Any]]:
     return found
 
 
-def progress_of(head: list[dict[str, Any]], tail: list[dict[str, Any]], running_s: float | None = None) -> Progress:
+def progress_of(
+    head: list[dict[str, Any]],
+    tail: list[dict[str, Any]],
+    running_s: float | None = None,
+    observed: float | None = None,
+) -> Progress:
     """Progress from the first and the last lines of a metrics file."""
     resumed = _last(head + tail, "resumed_from")
     steps = _last(tail, "steps") or _last(head, "steps")
@@ -65,8 +77,9 @@ def progress_of(head: list[dict[str, Any]], tail: list[dict[str, Any]], running_
     return Progress(
         step=None if step is None else int(step),
         steps=None if steps is None else int(steps),
+        epoch=_last(tail, "epoch"),
         loss=loss,
-        rate=_rate(tail) or _rate_over(step, resumed, running_s),
+        rate=_rate(tail) or observed or _rate_over(step, resumed, running_s),
         resumed_from_step=None if resumed is None else int(resumed),
     )
 

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from . import inputs, records, tracker_names
+from . import inputs, progress_source, records, tracker_names
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
@@ -61,6 +61,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["limits"] = _limits(_mapping("limits", run.get("limits")))
     run["gpu"] = _gpu(_mapping("gpu", run.get("gpu")))
     run["preemption"] = _preemption(_mapping("preemption", run.get("preemption")))
+    run["progress"] = _progress(run.get("progress") or {})
     run["grace_s"] = _seconds("grace_s", run.get("grace_s", DEFAULT_GRACE_S))
     run["stall_s"] = _seconds("stall_s", run.get("stall_s", DEFAULT_STALL_S))
     return run
@@ -117,6 +118,14 @@ def _preemption(value: dict[str, Any]) -> dict[str, Any]:
     _demand(source in ("", *SOURCES), "preemption", f"of a source among {', '.join(SOURCES)}, or none")
     _demand(not url or str(url).startswith("http://"), "preemption", "with an http url, or none")
     return {"source": source, "url": url}
+
+
+def _progress(value: object) -> dict[str, Any]:
+    """Checked again where it is used: the Python here may not know every pattern that the controller's does."""
+    try:
+        return progress_source.check(value)
+    except progress_source.BadProgress as error:
+        raise Refused(USAGE, f"the run record cannot be used: {error}") from error
 
 
 def _retries(value: dict[str, Any]) -> dict[str, Any]:

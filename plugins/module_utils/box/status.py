@@ -15,10 +15,11 @@ from . import (
     fence,
     fetch_order,
     gates,
+    health,
+    heartbeat,
     inputs,
     judge,
     process,
-    progress,
     queue,
     records,
     run_record,
@@ -50,6 +51,7 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
         "epoch": epoch,
         "runs": [_run(layout, found, each, bool(daemon["alive"])) for each in wanted] if found else [],
         "disk": gates.disk_of(layout.root).as_dict(),
+        "health": health.read(layout, bool(daemon["alive"])),
         "boot": process.current_boot().as_dict(),
         "problems": problems + list(found.problems if found else ()),
         "box_now": records.utc_now(),
@@ -106,8 +108,7 @@ def _attempt(
     paths: AttemptPaths, run: dict[str, Any], facts: judge.AttemptFacts, verdict: judge.Verdict
 ) -> dict[str, Any]:
     record = attempt.read(paths.status, "status")
-    running_s = _age(record.get("started_at")) if facts.alive else None
-    reached = progress.read_progress(paths.metrics, running_s)
+    running_s = _running_s(record) if facts.alive else None
     checkpoint = _last_checkpoint(paths, run)
     idle_s = _idle_s(paths)
     # The done record is written first: the status follows a moment later.
@@ -121,12 +122,7 @@ def _attempt(
         "attempt": facts.number,
         "state": state,
         "liveness": word,
-        "step": reached.step,
-        "steps": reached.steps,
-        "loss": reached.loss,
-        "rate": reached.rate,
-        "eta_s": reached.eta_s if facts.alive else None,
-        "resumed_from_step": reached.resumed_from_step,
+        **heartbeat.reached(paths, run["progress"], running_s),
         "last_checkpoint": checkpoint,
         "exit": exit_shown,
         "why": verdict.why or (facts.why if state != judge.DONE else ""),
@@ -175,10 +171,16 @@ def _idle_s(paths: AttemptPaths) -> float | None:
     """Seconds since log, metrics or checkpoints last changed; None before there is any."""
     times = []
     # Not the status: the shim's own heartbeat is no sign of life of the trainer.
-    for path in (paths.log, paths.metrics, paths.checkpoints, paths.claim):
+    for path in (paths.log, paths.metrics, paths.checkpoints, paths.claim, *heartbeat.signs_of_life(paths)):
         with contextlib.suppress(OSError):
             times.append(os.path.getmtime(path))
     return round(max(0.0, time.time() - max(times)), 1) if times else None
+
+
+def _running_s(record: dict[str, Any]) -> float | None:
+    """The trainer's age; by its shim's record of the time when only the shim lives any more."""
+    age = process.age_s(process.identity_from(record.get("process")))
+    return _age(record.get("started_at")) if age is None else age
 
 
 def _age(started_at: object) -> float | None:

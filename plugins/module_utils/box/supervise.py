@@ -24,6 +24,8 @@ from . import (
     gates,
     gpu,
     gpu_locks,
+    health,
+    heartbeat,
     inputs,
     judge,
     locks,
@@ -36,6 +38,7 @@ from . import (
     stopping,
     survey,
 )
+from .errand import Errand
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
 
@@ -43,6 +46,8 @@ TICK_S = 0.5
 # The end of a shim of our own is a signal; that of one which an earlier supervisor started is seen at the next tick.
 ADOPTED_TICK_S = 0.2
 HEARTBEAT_S = 30.0
+# Between two looks at cards that another root's trainer uses.
+GPU_LOOK_S = 5.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
 SELF_PREEMPTIONS = 3
@@ -54,6 +59,25 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 
 class _StopAsked(Exception):
     """SIGTERM came while a command held the box."""
+
+
+class _LookAtGpus:
+    """One look at the GPUs before a cell: cards that another root's trainer uses, else why they are not fit."""
+
+    def __init__(self, step: judge.Step, run: dict[str, Any]) -> None:
+        self.step = step
+        self._began = time.monotonic()
+        self.errand = Errand("gpu gate", lambda: self._look(run), wake=True)
+
+    @staticmethod
+    def _look(run: dict[str, Any]) -> tuple[list[str], list[str]]:
+        taken = gpu_locks.held(gpu_locks.cards(run, gpu.read()))
+        # Memory that the other one holds is no leftover.
+        return taken, [] if taken else gpu.unfit(run["gpu"])
+
+    def is_old(self) -> bool:
+        """Whether it is time to look again; a look that hangs is waited for."""
+        return self.errand.is_back and time.monotonic() - self._began >= GPU_LOOK_S
 
 
 class Supervisor:
@@ -70,6 +94,12 @@ class Supervisor:
         self._beat_at = 0.0
         self._record: dict[str, Any] = {}
         self._watchers: dict[tuple[str, str], preemption.Watcher] = {}
+        self._health = health.Sampler(layout)
+        self._live: health.Live | None = None
+        self._gpu_wanted = False
+        self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
+        self._complaint = ""
+        self._look: _LookAtGpus | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -116,40 +146,70 @@ class Supervisor:
         with self._box_lock():
             found = survey.survey(self.layout)
             self._watch_for_preemption(found.runs)
+            self._gpu_wanted = any(run["gpu"]["required"] for run in found.runs.values())
             step = found.next_step()
             if step.kind == judge.NOTHING:
                 return self._leave("nothing may go on", 0)
-            if step.kind == judge.RUN and self._ending() is not None:
-                return _WITHHELD, 0
             if step.kind == judge.RUN:
-                run = found.runs[step.run_id]
-                refusals = gates.refusals(self.layout.root, run)
-                unproven = [] if refusals else inputs.problems(self.layout, run["inputs"])
-                if unproven and fetch_order.is_running(self.layout, inputs.digest(run["inputs"])):
-                    return _WITHHELD, 0
-                if unproven:
-                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unproven)}", INPUTS)
-                if refusals:
-                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(refusals)}", DISK)
-                unfit = gpu.unfit(run["gpu"])
-                if unfit:
-                    return self._leave(f"{step.run_id}/{step.cell} is blocked: {'; '.join(unfit)}", INTERPRETER)
-                if self._waits_for_gpus(run):
-                    return _WITHHELD, 0
-                if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
-                    return self._leave(f"{step.run_id}/{step.cell} keeps saying that it was preempted", 0)
-                if self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:
-                    return self._leave(f"{step.run_id}/{step.cell} could not be started: the disk is full", DISK)
+                return self._begin(step, found.runs[step.run_id])
             return step, 0
 
-    def _waits_for_gpus(self, run: dict[str, Any]) -> bool:
-        """Whether another root on this machine uses a card that the run needs; said once, and shown meanwhile."""
-        taken = gpu_locks.held(gpu_locks.cards(run, gpu.read())) if run["gpu"]["required"] else []
-        why = f"{run['run_id']} waits: another run on this machine uses GPU {', '.join(taken)}" if taken else ""
+    def _begin(self, step: judge.Step, run: dict[str, Any]) -> tuple[judge.Step | None, int]:
+        """Launch the cell, unless something is in its way: then wait, or leave and say why."""
+        obstacle = self._obstacle(step, run)
+        if obstacle is None:
+            return _WITHHELD, 0
+        why, code = obstacle
+        if not why and self._launch(run, run_record.cell_of(run, step.cell), step.number) == DISK:
+            why, code = "could not be started: the disk is full", DISK
+        return self._leave(f"{step.run_id}/{step.cell} {why}", code) if why else (step, 0)
+
+    def _obstacle(self, step: judge.Step, run: dict[str, Any]) -> tuple[str, int] | None:
+        """What forbids the cell, with its exit code; empty when nothing does, None when time will tell."""
+        if self._ending() is not None:
+            return None
+        refusals = gates.refusals(self.layout.root, run)
+        if refusals:
+            return f"is blocked: {'; '.join(refusals)}", DISK
+        unproven = inputs.problems(self.layout, run["inputs"])
+        if unproven:
+            fetching = fetch_order.is_running(self.layout, inputs.digest(run["inputs"]))
+            return None if fetching else (f"is blocked: {'; '.join(unproven)}", INPUTS)
+        unfit = self._unfit(step, run)
+        if unfit is None or unfit:
+            return None if unfit is None else (f"is blocked: {'; '.join(unfit)}", INTERPRETER)
+        if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
+            return "keeps saying that it was preempted", 0
+        return "", 0
+
+    def _unfit(self, step: judge.Step, run: dict[str, Any]) -> list[str] | None:
+        """Why the GPUs forbid the cell; None while they are being asked, or while another root's trainer uses them.
+
+        Asked off the loop: a driver that hangs must not hold the box.
+        """
+        if not run["gpu"]["required"]:
+            return []
+        if self._look is None or self._look.step != step or self._look.is_old():
+            self._look = _LookAtGpus(step, run)
+        errand = self._look.errand
+        if not errand.is_back:
+            return None
+        if errand.answer is None:
+            self._look = None
+            return [f"the GPUs cannot be looked at: {errand.problem}"]
+        taken, found = errand.answer
+        self._say_who_waits(run["run_id"], taken)
+        if taken:
+            return None
+        self._look = None
+        return found
+
+    def _say_who_waits(self, run_id: str, taken: list[str]) -> None:
+        """Said once, and shown in the status meanwhile."""
+        why = f"{run_id} waits: another run on this machine uses GPU {', '.join(taken)}" if taken else ""
         if why != self._record.get("why", ""):
             self._beat(why=why)
-            self._say(why or f"{run['run_id']} has its GPUs")
-        return bool(taken)
+            self._say(why or f"{run_id} has its GPUs")
 
     def _leave(self, why: str, code: int) -> tuple[None, int]:
         """Give the lock back while the box lock is held: a start right after this finds it free and all runs listed."""
@@ -239,12 +299,20 @@ class Supervisor:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
         told = False
+        trainer = attempt.trainer_of(paths)
+        began_s = process.start_s(trainer) if trainer is not None else None
+        self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
+            self._observe(lambda: self._heart(key).beat())
             ending = self._ending()
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
+        self._observe(lambda: self._heart(key).beat(last=True))
+        self._live = None
+        # The last cell is followed by no tick, and its end is what people ask about.
+        self._observe(lambda: self._health.tick(None, self._gpu_wanted))
         if self._stopping:
             return
         ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
@@ -256,9 +324,27 @@ class Supervisor:
         from . import finish  # with all that judges artifacts: megabytes that a watch does not need
 
         run = run_record.read_run(self.layout, step.run_id)
-        watched = (step.run_id, step.cell, step.number) in self._watched
+        key = (step.run_id, step.cell, step.number)
+        watched = key in self._watched
+        if not watched:
+            # It ran to its end without us: how far it came can still be read.
+            self._observe(lambda: self._heart(key).beat(last=True))
         outcome = finish.finish(self.layout, run, run_record.cell_of(run, step.cell), step.number, watched)
         self._say(f"{step.run_id}/{step.cell}/a{step.number} is {outcome}")
+
+    def _heart(self, key: tuple[str, str, int]) -> heartbeat.Heartbeat:
+        if self._followed is None or self._followed[0] != key:
+            self._followed = key, heartbeat.Heartbeat(self.layout, *key)
+        return self._followed[1]
+
+    def _observe(self, look: Callable[[], None]) -> None:
+        """What only tells must not end what works, whatever it meets. A repeated complaint is told once."""
+        try:
+            look()
+        except Exception as error:
+            if repr(error) != self._complaint:
+                self._complaint = repr(error)
+                self._say(f"could not observe: {self._complaint}")
 
     def _stop_everything(self) -> int:
         """SIGTERM came: forward it, wait for the grace, leave. Nothing is put on hold: the next start goes on."""
@@ -321,6 +407,7 @@ class Supervisor:
         if time.monotonic() - self._beat_at >= HEARTBEAT_S or self._noticed() != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
+        self._observe(lambda: self._health.tick(self._live, self._gpu_wanted))
         shim.rotate(self.layout.log, LOG_CAP)
 
     def _beat(self, **changes: Any) -> None:

@@ -90,10 +90,19 @@ def test_faults_are_asked_apart_because_old_drivers_refuse_unknown_fields(smi: P
     install(smi, 'case "$1" in *ecc*) echo 3; echo 0 ;; *) echo "No, No"; echo "Yes, No" ;; esac')
     assert gpu.faults() == [
         "GPU 0 has 3 uncorrectable memory errors since its driver was loaded",
-        "GPU 1 waits for a reset to replace a broken row of its memory",
     ]
     install(smi, "echo '[N/A], [N/A]'")
     assert gpu.faults() == []
+
+
+def test_a_row_that_waits_for_a_reset_is_told_and_keeps_no_run_from_starting(smi: Path) -> None:
+    rows = 'echo "No, No"; echo "Yes, No"'
+    card = ONE_CARD + "; " + ONE_CARD.replace("0, GPU-1", "1, GPU-2")
+    install(smi, f'case "$1" in *remapped*) {rows} ;; *ecc*) echo 0; echo 0 ;; *) {card} ;; esac')
+    assert gpu.waiting_for_reset() == ["GPU 1 replaces a row of its memory at its next reset; it works meanwhile"]
+    assert gpu.unfit({"required": True, "count": 2}) == []
+    install(smi, "exit 2")
+    assert gpu.waiting_for_reset() == []
 
 
 def test_law_1_a_broken_card_starts_no_cell_of_a_run_that_needs_it(smi: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from rich.console import Console
 
 from gpu_tenant import observe, status
 from gpu_tenant.hosts import BoxHost
@@ -173,9 +174,30 @@ def test_status_row(host: BoxHost, vast_item: Any) -> None:
     assert row["price_per_hour"] == 0.31
     assert row["clocks"] == ["traffic bills (after 15d)"]
     line = status.line(row)
-    assert line["progress"] == "step 42 of 100, 7 s left"
+    assert line["progress"] == "step 42 of 100, loss 0.5, 7 s left"
     stopped = status.row(host, replace(Observation("digits-1", "t", "stopped"), item=vast_item))
     assert stopped["clocks"] == ["the disk bills", "traffic bills (after 15d)"]
+
+
+def test_the_supervisors_warnings_are_shown_as_words_and_not_as_markup(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any]
+) -> None:
+    answer: dict[str, Any] = json.loads(json.dumps(STATUS))
+    answer["health"] = {"warnings": ["the disk is full in 3 h 10 min", "x [/bold]\n\x1b[31my", 7]}
+    answer["runs"][0]["cells"][1] |= {"progress_problem": "the pattern needs more than 0.05 s", "rate": 0.02}
+    seen = look(monkeypatch, host, [vast_row], Box(out=json.dumps(answer).encode()))
+    told = ("the disk is full in 3 h 10 min", "x [/bold] y", "progress: the pattern needs more than 0.05 s")
+    assert seen.warnings == told
+    row = status.row(host, seen)
+    assert (row["warnings"], row["steps_per_s"]) == (list(told), 0.02)
+    console = Console(width=500, record=True)
+    console.print(status.table([row]))
+    shown = console.export_text()
+    assert all(each in shown for each in told)
+    assert "50.0 s a step" in shown
+    answer["health"] = {"warnings": "all of it"}
+    answer["runs"] = []
+    assert look(monkeypatch, host, [vast_row], Box(out=json.dumps(answer).encode())).warnings == ()
 
 
 def test_the_key_file_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, host: BoxHost, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration, size
 from rich.console import Console
 
 from gpu_tenant.progress import (
@@ -14,9 +15,7 @@ from gpu_tenant.progress import (
     LiveView,
     PlainView,
     Progress,
-    duration,
     progress_bar,
-    size,
     training_text,
     view_for,
 )

@@ -83,6 +83,13 @@ def test_caches_are_not_code(write, tmp_path) -> None:
         (GOOD + "tracker: excel\n", "line 8: tracker"),
         (GOOD + "parts: [node-a, ../b]\n", "line 8: box '../b'"),
         (GOOD + "parts: [node-a, 7]\n", "line 8: box 7"),
+        (GOOD + "progress: tensorboard\n", "line 8: 'progress' must be a dict"),
+        (
+            GOOD + "progress:\n  source: regex\n  pattern: 'step (?P<step>'\n",
+            "line 10: progress.pattern cannot be used",
+        ),
+        (GOOD + "progress:\n  source: tensorboard\n  tags: x\n", "line 10: progress with source tensorboard has"),
+        (GOOD + "progress: {source: stdout}\n", "line 8: progress.source 'stdout' is none of"),
         (GOOD + "parts: [node-a, node-b, node-a]\n", "line 8: 'node-a' is listed twice"),
     ],
 )
@@ -128,3 +135,15 @@ def test_the_run_record_names_this_box_and_this_code(write) -> None:
     assert record["gpu"]["required"] is False
     wanted = {"required": True, "count": 2}
     assert run_record(spec, endpoint, "demo", dict(box, gpu=wanted))["gpu"] == wanted
+
+
+def test_how_progress_is_read_may_be_corrected_without_becoming_another_run(write) -> None:
+    text = GOOD + "code: {exclude: [run.yml]}\n"
+    plain = load_run_spec(write(text))
+    assert plain["progress"] == {"source": "metrics", "total_steps": None}
+    with_pattern = load_run_spec(write(text + "progress: {source: regex, pattern: 'it (?P<step>[0-9]+)'}\n"))
+    box = {"name": "b", "tenant_root": "/w", "python": "/opt/py"}
+    record = run_record(with_pattern, {"generation": 1, "provider_id": "7"}, "demo", box)
+    assert record["progress"] == {"source": "regex", "pattern": "it (?P<step>[0-9]+)", "total_steps": None}
+    assert with_pattern["spec_sha256"] == plain["spec_sha256"]
+    assert load_run_spec(write(text + "grace_s: 31\n"))["spec_sha256"] != plain["spec_sha256"]

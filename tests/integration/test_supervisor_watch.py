@@ -1,0 +1,224 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the supervisor says while a trainer runs: progress by event files and by log lines, hanging tools, kills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process
+from supervised_box import PATIENCE_S, SupervisedBox, python38, supervised_box, wait_for
+
+pytestmark = pytest.mark.integration
+
+# Written by torch's SummaryWriter: 40 losses at steps 10 to 400.
+EVENTS = Path(__file__).parents[1] / "unit" / "box" / "tfevents" / "simple_values.tfevents"
+WRITES_EVENTS = """
+import os, sys
+events, gate = sys.argv[1:]
+data = open(events, "rb").read()
+folder = os.path.join(os.environ["TENANT_OUTPUT_DIR"], "tb", "run1")
+os.makedirs(folder)
+with open(os.path.join(folder, "events.out.tfevents.1795258667.host.1.0"), "wb", buffering=0) as stream:
+    stream.write(data[:1000])
+    open(gate).read()
+    stream.write(data[1000:])
+"""
+PRINTS_LINES = """
+import sys
+for step in (10, 20):
+    sys.stdout.write("\\r%d%%|##  | %d/100 [00:01, loss=0.%d]\\r" % (step, step, step))
+    sys.stdout.flush()
+    open(sys.argv[1]).read()
+print("bye")
+"""
+PROVOKES_A_KILL = """
+import subprocess, sys
+open(sys.argv[1]).read()
+grab = "held = bytearray(400 << 20); held[::4096] = b'x' * len(held[::4096])"
+print("a worker ends with", subprocess.call([sys.executable, "-c", grab]))
+"""
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[SupervisedBox]:
+    with supervised_box(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=["this python", "python 3.8"])
+def any_box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SupervisedBox]:
+    with supervised_box(tmp_path, sys.executable if request.param == "this python" else python38()) as made:
+        yield made
+
+
+def register(box: SupervisedBox, script: str, *arguments: str, **changes: Any) -> None:
+    (box.workdir / "job.py").write_text(script)
+    box.register(command=["python", "job.py", *arguments], artifacts=[], **changes)
+
+
+def health(box: SupervisedBox) -> dict[str, Any]:
+    return attempt.read(box.layout.health, "health")
+
+
+def test_a_trainer_that_only_writes_event_files_is_followed(any_box: SupervisedBox) -> None:
+    progress = {"source": "tensorboard", "total_steps": 400}
+    register(any_box, WRITES_EVENTS, str(EVENTS), str(any_box.gate), progress=progress)
+    any_box.verb("start")
+    # The thousandth byte lies within a record.
+    running = wait_for("a step from the event file", lambda: any_box.cell().get("step") and any_box.cell())
+    assert (running["state"], running["steps"], running["progress_source"]) == ("running", 400, "tensorboard")
+    assert 0 < running["step"] < 400
+    assert (running["rate"], running["eta_s"], running["progress_problem"]) == (None, None, "")
+    any_box.release()
+    cell = any_box.await_state("done")["cells"][0]
+    assert (cell["step"], cell["steps"], cell["eta_s"]) == (400, 400, None)
+    assert cell["loss"] == pytest.approx(0.05)
+
+
+def test_a_trainer_that_only_prints_is_followed_with_rate_and_time_left(any_box: SupervisedBox) -> None:
+    progress = {"source": "regex", "pattern": r"(?P<step>\d+)/(?P<total>\d+) \[.*loss=(?P<loss>[\d.]+)\]"}
+    register(any_box, PRINTS_LINES, str(any_box.gate), progress=progress)
+    any_box.verb("start")
+    wait_for("the first line", lambda: any_box.cell().get("step") == 10)
+    any_box.release()
+    cell = wait_for("a rate", lambda: any_box.cell().get("rate") and any_box.cell())
+    assert (cell["step"], cell["steps"], cell["loss"]) == (20, 100, 0.2)
+    # Ten steps between two looks that are ten seconds apart or more; the time left is that of 80 more.
+    assert 0 < cell["rate"] <= 1
+    assert cell["eta_s"] == pytest.approx(80 / cell["rate"], rel=0.01)
+    asked = any_box.verb("status")["runs"][0]["cells"][0]
+    assert (asked["step"], asked["progress_source"]) == (20, "regex")
+    any_box.release()
+    any_box.await_state("done")
+
+
+def test_a_pattern_that_would_never_end_does_not_hold_the_supervisor(box: SupervisedBox) -> None:
+    script = "import sys\nprint('a' * 60 + '!', flush=True)\nopen(sys.argv[1]).read()\nprint('x')\n"
+    register(box, script, str(box.gate), progress={"source": "regex", "pattern": r"(a+)+(?P<step>\d)"})
+    box.verb("start")
+    cell = wait_for("the word on the pattern", lambda: box.cell().get("progress_problem") and box.cell())
+    assert "needs more than" in cell["progress_problem"]
+    assert (cell["state"], cell["step"]) == ("running", None)
+    box.release()
+    box.await_state("done")
+
+
+def test_a_bad_pattern_is_refused_at_the_door_of_the_box(box: SupervisedBox) -> None:
+    code, answer = box.ask("register", "--run-file", "-", stdin=_with_pattern(box, "(?P<step>"))
+    assert (code, answer["kind"]) == (10, "usage")
+    assert "progress.pattern cannot be used: it is no regular expression" in answer["error"]
+    assert not os.path.exists(box.layout.index)
+
+
+def _with_pattern(box: SupervisedBox, pattern: str) -> str:
+    return json.dumps(box.run_record(progress={"source": "regex", "pattern": pattern}))
+
+
+# --- a driver that hangs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An nvidia-smi that answers nothing for ever. The file that is given holds the pids of those that were started."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    started = tmp_path / "started"
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho $$ >>{started}\nexec sleep 600\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield started
+    for identity in hanging(started):
+        process.kill_all([identity])
+
+
+def hanging(started: Path) -> list[process.Identity]:
+    pids = started.read_text().split() if started.exists() else []
+    return [identity for identity in (process.identify(int(pid)) for pid in pids) if identity is not None]
+
+
+def test_a_hanging_nvidia_smi_does_not_stop_a_run(box: SupervisedBox, hanging_smi: Path) -> None:
+    box.register(cells=[{"id": "c1"}, {"id": "c2"}])
+    box.verb("start")
+    run = box.await_state("done")
+    assert [cell["state"] for cell in run["cells"]] == ["done", "done"]
+    # Two cells were run to their ends while the first question still waits for its answer.
+    assert len(hanging(hanging_smi)) == 1
+    assert health(box)["gpu"] is None
+    assert health(box)["disk"]["free_bytes"] > 0
+
+
+def test_the_gate_for_gpus_does_not_hold_the_box_while_it_asks(box: SupervisedBox, hanging_smi: Path) -> None:
+    box.register(gpu={"required": True, "count": 1})
+    box.verb("start")
+    wait_for("the question", lambda: hanging(hanging_smi))
+    assert box.verb("hold")["changed"]
+    assert hanging(hanging_smi)
+    assert box.run()["state"] == "queued"
+    box.verb("start")
+    box.await_no_daemon()
+    assert "the run needs a GPU: nvidia-smi: no answer within 20 s" in box.log()
+    assert box.layout.attempt_numbers("digits", "c1") == []
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A memory cgroup of 200 MiB of which processes can become members."""
+    with contextlib.ExitStack() as made:
+        yield made.enter_context(_memory_group())
+
+
+@contextlib.contextmanager
+def _memory_group() -> Iterator[Path]:
+    root = Path("/sys/fs/cgroup")
+    base, limit = (root / "memory", "memory.limit_in_bytes") if (root / "memory").is_dir() else (root, "memory.max")
+    group = base / f"tenant-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(200 << 20))
+        with contextlib.suppress(OSError):
+            (group / "memory.swap.max").write_text("0")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"NOT RUN: no memory cgroup can be made here ({error})")
+    try:
+        yield group
+    finally:
+        wait_for("the group to be empty", lambda: _removed(group))
+
+
+def _removed(group: Path) -> bool:
+    for pid in (group / "cgroup.procs").read_text().split():
+        process.kill_all([identity for identity in [process.identify(int(pid))] if identity is not None])
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_told(small_memory: Path, box: SupervisedBox) -> None:
+    register(box, PROVOKES_A_KILL, str(box.gate))
+    enter = f'echo $$ >{small_memory}/cgroup.procs && exec "$@"'
+    subprocess.run(["sh", "-c", enter, "sh", *box.argv("start")], check=True, timeout=PATIENCE_S, capture_output=True)
+    wait_for("a sample of the attempt", lambda: (health(box).get("memory") or {}).get("oom_attempt"))
+    before = health(box)["memory"]
+    assert (before["oom_since"], before["limit_bytes"]) == (0, 200 << 20)
+    box.release()
+    box.await_state("done")
+    box.await_no_daemon()
+    assert "a worker ends with -9" in Path(box.paths().log).read_text()
+    after = health(box)
+    assert after["memory"]["oom_since"] == 1
+    assert "the kernel killed 1 processes for memory since digits/c1/a1 began" in after["warnings"]
