@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import hashing, manifest, records, spread
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from hypothesis import given
@@ -105,3 +107,34 @@ def test_a_folder_is_listed_whole_or_refused(tmp_path: Path) -> None:
         manifest.of_folder(str(tmp_path), [{"glob": "**", "role": "other", "loader": "torch"}])
     with pytest.raises(Refused, match="not a folder"):
         manifest.of_folder(str(tmp_path / "absent"), everything)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_folder_is_listed_and_refused_alike_on_one_core_and_on_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(spread, "cores", lambda: cores)
+    monkeypatch.setattr(spread, "_WORTH_A_FORK", 0)
+    for number in range(9):
+        (tmp_path / f"m{number}.json").write_text(f'{{"loss": {number}}}')
+    globs = [{"glob": "*.json", "role": "metrics", "loader": "json"}]
+    lines = manifest.of_folder(str(tmp_path), globs)
+    assert [(line["path"], line["sha256"]) for line in lines] == [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(tmp_path.iterdir())
+    ]
+    (tmp_path / "m8.json").write_text("{")
+    with pytest.raises(Refused, match=r"m8\.json cannot be listed"):
+        manifest.of_folder(str(tmp_path), globs)
+
+
+@pytest.mark.parametrize("size", [10, 300 * 1024])
+def test_a_file_that_grows_or_shrinks_while_it_is_hashed_is_seen_by_its_count(tmp_path: Path, size: int) -> None:
+    (tmp_path / "f").write_bytes(b"x" * size)
+    for expected in (size - 1, size, size + 1):
+        descriptor = os.open(tmp_path / "f", os.O_RDONLY)
+        try:
+            count, sha256 = hashing.hash_open(descriptor, expected)
+        finally:
+            os.close(descriptor)
+        assert count == size
+        assert sha256 == hashlib.sha256(b"x" * size).hexdigest()
