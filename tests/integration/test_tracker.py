@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import process, tracker
 from supervised_box import SupervisedBox, supervised_box, wait_for
+from tenant_plays import CORES, ROOT, Plays
 from wandb_server import WandbServer, wandb_server
 
 pytestmark = pytest.mark.integration
@@ -215,6 +216,31 @@ def test_wandb_without_a_key_and_a_link_that_is_not_ours(box: SupervisedBox, tmp
     code, refused = box.ask("check-tracker", "--order-file", "-", stdin=json.dumps(order))
     assert code == 11
     assert "not ours" in refused["error"]
+
+
+def test_the_module_checks_links_once_and_says_what_is_missing(box: SupervisedBox, tmp_path: Path) -> None:
+    packages, logdir = tmp_path / "packages/tensorboard", tmp_path / "tf-logs"
+    packages.mkdir(parents=True)
+    (packages / "__init__.py").write_text("")
+    (tmp_path / "plays").mkdir()
+    plays = Plays(ROOT / CORES[-1] / "bin", tmp_path / "plays")
+    host = {"ansible_connection": "local", "ansible_python_interpreter": box.python}
+    plays.write_inventory({"all": {"hosts": {"b1": host}}})
+    env = {"PYTHONPATH": str(packages.parent)}
+    run = box.run_record(tracker={"name": "tensorboard"}, env=env)
+    common = {"tenant_root": str(box.root), "pyz": str(box.program)}
+    ready = {"tenant.gpu.tracker": dict(common, state="ready", run=run, logdir=str(logdir))}
+    bare = {"tenant.gpu.tracker": dict(common, state="ready", run=dict(run, tracker={"name": "trackio"}))}
+    early = {"tenant.gpu.tracker": dict(common, pyz="/nowhere", state="recovered", run_id="digits")}
+    tasks = [dict(ready, check_mode=True), ready, ready, dict(bare, ignore_errors=True), early]
+    answers, _done = plays.play([dict(task, name=f"task {number}") for number, task in enumerate(tasks)])
+    foretold, made, again, refused, nothing = [answers[f"task {number}"] for number in range(len(tasks))]
+    assert (foretold["changed"], made["changed"], again["changed"]) == (True, True, False)
+    assert foretold["diff"] == made["diff"]
+    assert os.readlink(logdir / "vision-digits") == box.layout.run_dir("digits")
+    assert refused["failure"]["kind"] == "config"
+    assert "no package trackio" in refused["msg"]
+    assert (nothing["changed"], nothing["runs"]) == (False, [])
 
 
 def test_no_tracker_is_told_to_the_trainer_and_its_own_wish_wins(box: SupervisedBox) -> None:
