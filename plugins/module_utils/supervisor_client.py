@@ -237,7 +237,9 @@ class Task:
             return None
         options = [*self._run_option(), "--detach", self._params["detach"]]
         options += ["--retry-failed"] if self._params["retry_failed"] else []
-        self._note(self._client.call("start", *options, check=check))
+        launch = self._params.get("launch")
+        options += ["--launch-file", "-"] if launch else []
+        self._note(self._client.call("start", *options, check=check, stdin=json.dumps(launch) if launch else ""))
         if check or self._params["detach"] == "none" or not self._params["live_within_s"]:
             return None
         found = self._client.prove_live(self._run_id, self._params["live_within_s"])

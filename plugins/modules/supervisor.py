@@ -45,6 +45,11 @@ options:
   run_id:
     description: The run that is meant, by default the one in O(run), else all runs.
     type: str
+  launch:
+    description:
+      - With O(state=started), the word that a run of several boxes may start, as M(tenant.gpu.node_group) renders it.
+      - Without one such a run is not started, also not by a reboot. O(state=stopped) takes it back.
+    type: dict
   epoch:
     description: Epoch of the lease that is held. The box refuses an epoch lower than the highest one it has seen.
     type: int
@@ -192,6 +197,7 @@ def define_module() -> AnsibleModule:
             "state": {"type": "str", "choices": list(STATES), "default": "status"},
             "run": {"type": "dict"},
             "run_id": {"type": "str"},
+            "launch": {"type": "dict"},
             "epoch": {"type": "int"},
             "grace_s": {"type": "float"},
             "stop_live": {"type": "bool", "default": False},

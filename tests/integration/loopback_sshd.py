@@ -52,6 +52,7 @@ class LoopbackBox:
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+    address: str = "127.0.0.1"
 
     @property
     def home(self) -> Path:
@@ -68,7 +69,7 @@ class LoopbackBox:
     def host_variables(self, **overrides: Any) -> dict[str, Any]:
         common = f"-o UserKnownHostsFile={self.known_hosts} -o HostKeyAlias={ALIAS} -o IdentitiesOnly=yes"
         return {
-            "ansible_host": "127.0.0.1",
+            "ansible_host": self.address,
             "ansible_port": self.port,
             "ansible_user": getpass.getuser(),
             "ansible_ssh_private_key_file": str(self.key),
@@ -82,7 +83,7 @@ class LoopbackBox:
         variables = self.host_variables()
         texts = [more, variables["ansible_ssh_common_args"]]
         options = transfer.play_options(self.port, variables["ansible_user"], str(self.key), 10, texts)
-        return transfer.Link(host="127.0.0.1", options=options)
+        return transfer.Link(host=self.address, options=options)
 
     def ad_hoc_command(self, module: str, arguments: dict[str, Any], *flags: str, **variables: Any) -> list[str]:
         inventory = self.folder / "inventory.json"
@@ -130,14 +131,14 @@ def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
     return dict(result, shown=stdout[:start], failed="FAILED!" in stdout[:start])
 
 
-def _free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
-def _accepts(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+def _accepts(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
         return True
     return False
 
@@ -160,8 +161,10 @@ def _path_without(folder: Path, hidden: tuple[str, ...]) -> str:
 
 
 @contextlib.contextmanager
-def loopback_box(hidden_programs: tuple[str, ...] = ()) -> Iterator[LoopbackBox]:
-    """A running box; ``hidden_programs`` are missing from its PATH."""
+def loopback_box(
+    hidden_programs: tuple[str, ...] = (), address: str = "127.0.0.1", environment: dict[str, str] | None = None
+) -> Iterator[LoopbackBox]:
+    """A running box; ``hidden_programs`` are missing from its PATH, ``environment`` is that of its logins."""
     # Short, because a control socket's path may have about a hundred characters.
     folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
     try:
@@ -169,7 +172,10 @@ def loopback_box(hidden_programs: tuple[str, ...] = ()) -> Iterator[LoopbackBox]
         client_key, host_key = _make_key(folder / "client_key"), _make_key(folder / "host_key")
         (folder / "authorized_keys").write_text(client_key + "\n")
         (folder / "known_hosts").write_text(f"{ALIAS} {' '.join(host_key.split()[:2])}\n")
-        box = _start(folder, _path_without(folder, hidden_programs) if hidden_programs else "")
+        known = dict(environment or {})
+        if hidden_programs:
+            known["PATH"] = _path_without(folder, hidden_programs)
+        box = _start(folder, known, address)
         try:
             yield box
         finally:
@@ -178,17 +184,17 @@ def loopback_box(hidden_programs: tuple[str, ...] = ()) -> Iterator[LoopbackBox]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(folder: Path, path: str) -> LoopbackBox:
+def _start(folder: Path, environment: dict[str, str], address: str) -> LoopbackBox:
     program = sshd_path()
     if program is None:
         raise FileNotFoundError("sshd is not installed (package openssh-server)")
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    port = _free_port()
+    port = free_port(address)
     configuration = folder / "sshd_config"
     lines = [
         f"Port {port}",
-        "ListenAddress 127.0.0.1",
+        f"ListenAddress {address}",
         f"HostKey {folder}/host_key",
         f"AuthorizedKeysFile {folder}/authorized_keys",
         f"PidFile {folder}/sshd.pid",
@@ -201,14 +207,16 @@ def _start(folder: Path, path: str) -> LoopbackBox:
         "MaxSessions 100",
         "Subsystem sftp internal-sftp",
     ]
-    configuration.write_text("\n".join(lines + ([f"SetEnv PATH={path}"] if path else [])) + "\n")
+    if environment:
+        lines.append("SetEnv " + " ".join(f'"{name}={value}"' for name, value in environment.items()))
+    configuration.write_text("\n".join(lines) + "\n")
     log = (folder / "sshd.log").open("wb")
     process = subprocess.Popen([program, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
     log.close()
-    wait_for(lambda: process.poll() is not None or _accepts(port), what="sshd")
+    wait_for(lambda: process.poll() is not None or _accepts(address, port), what="sshd")
     if process.poll() is not None:
         raise RuntimeError(f"sshd did not start: {(folder / 'sshd.log').read_text()}")
-    return LoopbackBox(folder, port, process)
+    return LoopbackBox(folder, port, process, address)
 
 
 def descendants_named(ancestor: int, name: str) -> list[int]:

@@ -29,8 +29,10 @@ def search_path() -> str:
     return os.environ.get("PATH", "") + ":" + _EXTRA_PATH
 
 
-def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
+def run_bounded(argv: list[str], timeout_s: float, environment: dict[str, str] | None = None) -> Outcome:
     """Run a command with stdin closed; it is killed with all its children when the time is over.
+
+    :param environment: instead of this process's own.
 
     Output goes to a file: a grandchild that holds a pipe open would outlive the limit. A process that even SIGKILL
     does not end is left behind.
@@ -44,7 +46,7 @@ def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env=dict(os.environ, PATH=search_path(), LC_ALL="C"),
+                env=environment or dict(os.environ, PATH=search_path(), LC_ALL="C"),
                 start_new_session=True,
             )
         except OSError as error:
