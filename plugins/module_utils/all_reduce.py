@@ -3,8 +3,8 @@
 """The proof that boxes can train together: every box runs this program at once, in the Python that trains.
 
 First plain sockets: the box of rank 0 listens on the rendezvous port and every other one reaches it, or says why not.
-Then a small all-reduce over the backend of the run, whose sum is known. Each step ends at a common deadline. The answer is
-one marked line of JSON; :func:`main` is run from source, so this file imports nothing of the collection.
+Then a small all-reduce over the backend of the run, whose sum is known. Each step ends at a common deadline. The answer
+is one marked line of JSON; :func:`main` is run from source, so this file imports nothing of the collection.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def hold(request: dict[str, Any], until: float) -> None:
     try:
         listener = socket.create_server(("", port), backlog=64)
     except OSError as error:
-        raise Failed(f"port {port} cannot be listened on: {error.strerror}") from error
+        raise Failed(f"port {port} cannot be listened on: {os.strerror(error.errno or 0)}") from error
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
         guests: dict[int, socket.socket] = {}

@@ -133,7 +133,11 @@ def decide(
         *(Problem(box, reason) for box in spec["parts"] for reason in nodes[box]["refusals"]),
         *_unlike_environments(spec["parts"], nodes),
         *_unlike_clocks(spec["parts"], nodes, skew_bound_s),
-        *(Problem(box, nodes[box]["network_problem"], _NETWORK_FIX) for box in spec["parts"] if _no_network(nodes[box])),
+        *(
+            Problem(box, nodes[box]["network_problem"], _NETWORK_FIX)
+            for box in spec["parts"]
+            if _no_network(nodes[box])
+        ),
     ]
     return START, problems
 
@@ -189,9 +193,7 @@ def _unlike_packages(mine: Mapping[str, str], its: Mapping[str, str]) -> list[st
     return [f"{name} {mine.get(name, 'none')}, {its.get(name, 'none')}" for name in names]
 
 
-def _unlike_clocks(
-    parts: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], bound_s: float
-) -> Iterator[Problem]:
+def _unlike_clocks(parts: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], bound_s: float) -> Iterator[Problem]:
     """Two clocks are apart when they are so even if both measurements erred to the other side."""
     for one, other in itertools.combinations(parts, 2):
         here, there = nodes[one], nodes[other]

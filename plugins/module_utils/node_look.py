@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What one box of a group shows before the group starts: what is deployed, what would run it, and its way to the others.
+"""What one box shows before its group starts: what is deployed, what would run it, and its way to the others.
 
 Seen from inside the box, read only. Whether the boxes fit together is decided on the controller.
 """
@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any, Mapping, Sequence
 
-from .box import cgroup, gates, gpu, judge, records, run_record, shim, survey
+from .box import cgroup, gates, gpu, judge, records, shim, survey
 from .box.bounded import run_bounded
 from .box.layout import Layout
 from .box.names import UnsafeName, inside
@@ -138,7 +138,10 @@ def read_network(address: str, wanted: str) -> tuple[str, str]:
     addresses = interface_addresses()
     if wanted:
         known = wanted in addresses
-        return wanted, "" if known else f"it has no network interface {wanted!r} with an address (it has {_shown(addresses)})"
+        return (
+            wanted,
+            "" if known else f"it has no network interface {wanted!r} with an address (it has {_shown(addresses)})",
+        )
     own, problem = _own_address(address)
     if problem:
         return "", problem

@@ -17,7 +17,9 @@ from .box.layout import Layout
 START_S = 30.0
 
 
-def request_of(spec: Mapping[str, Any], launch: Mapping[str, Any], box: str, nonce: str, within_s: float) -> dict[str, Any]:
+def request_of(
+    spec: Mapping[str, Any], launch: Mapping[str, Any], box: str, nonce: str, within_s: float
+) -> dict[str, Any]:
     """What the program of one box is asked, from the launch that the box would be given."""
     boxes = [str(member["box"]) for member in launch["members"]]
     return {

@@ -92,7 +92,9 @@ def _check_command(command: Sequence[str]) -> None:
         what = f"'command' calls {known[0]} itself: with 'nodes' write what each process runs ([python, train.py])"
         raise BadNodes(("command",), what)
     if _starts_python(command) and (len(command) < 2 or (command[1].startswith("-") and command[1] != "-m")):
-        raise BadNodes(("command",), "with 'nodes', 'python' in 'command' is followed by a script or by -m and a module")
+        raise BadNodes(
+            ("command",), "with 'nodes', 'python' in 'command' is followed by a script or by -m and a module"
+        )
 
 
 def _starts_python(command: Sequence[str]) -> bool:

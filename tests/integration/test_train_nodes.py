@@ -99,8 +99,8 @@ class Team:
         """The inventory; ``of_b`` are further variables of node-b."""
         hosts = {}
         for node in self.nodes.values():
-            mine = {"platform_data_dir": str(node.box.root.parent)}
-            hosts[node.name] = node.ssh.host_variables(**mine, **(of_b if node.name == "node-b" else {}))
+            mine = {"platform_data_dir": str(node.box.root.parent)} if group == "ssh" else {}
+            hosts[node.name] = {**node.ssh.host_variables(**mine), **(of_b if node.name == "node-b" else {})}
         variables = {
             "tenant_project": "vision",
             "tenant_run": str(self.spec),
@@ -112,21 +112,20 @@ class Team:
         }
         (self.folder / "hosts.yml").write_text(json.dumps({group: {"hosts": hosts, "vars": variables}}))
 
-    def play(self, playbook: str, *words: str) -> Done:
+    def play(self, playbook: str, *words: str, forks: int = 2) -> Done:
         sources = ["-i", str(self.folder / "profiles.yml"), "-i", str(self.folder / "hosts.yml")]
         command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, *sources, *words]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp")}
-        # One fork: the boxes must not need to be visited at the same time.
-        environment["ANSIBLE_FORKS"] = "1"
+        environment["ANSIBLE_FORKS"] = str(forks)
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stdout[-6000:] + done.stderr[-2000:]
         return done
 
-    def played(self, playbook: str, *words: str) -> dict[str, int]:
+    def played(self, playbook: str, *words: str, forks: int = 2) -> dict[str, int]:
         """How many tasks changed something on each box; a failed play fails the test."""
-        done = self.play(playbook, *words)
+        done = self.play(playbook, *words, forks=forks)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         told = re.findall(r"^(node-.)\s+:.*changed=(\d+).*failed=0", done.stdout, re.MULTILINE)
         return {name: int(changed) for name, changed in told}
@@ -142,7 +141,7 @@ class Team:
                 found[box] = failure
         assert found, done.stdout[-5000:]
         for node in self.nodes.values():
-            assert not node.box.run("together")["cells"][0]["liveness"] == "alive"
+            assert node.box.cell("main", "together")["liveness"] != "alive"
             assert node.box.run("together")["stopped"] is True
         return found
 
@@ -252,7 +251,7 @@ def test_changed_code_is_refused_by_file(team: Team) -> None:
 def test_a_clock_that_is_off_is_refused_with_the_bound(team: Team) -> None:
     environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+90s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     with loopback_box(address="127.0.0.3", environment=environment) as off:
-        team.write_hosts(**{name: value for name, value in off.host_variables().items() if name != "platform_data_dir"})
+        team.write_hosts(**off.host_variables())
         said = team.refused()
     assert set(said) == set(NODES)
     told = re.search(r"node-b: its clock is (\d+\.\d) s off that of node-a .*; 5 s are allowed", said["node-a"]["what"])
@@ -293,7 +292,8 @@ def test_when_one_box_cannot_start_the_one_that_has_started_is_stopped(team: Tea
 
 def test_two_boxes_train_together_lose_one_go_on_and_end_with_one_checkpoint(team: Team) -> None:
     node_a, node_b = team.nodes.values()
-    changed = team.played("playbooks/train.yml")
+    # One fork: the boxes must not need to be visited at the same time.
+    changed = team.played("playbooks/train.yml", forks=1)
     assert set(changed) == set(NODES)
     launches = [node.record("launch.json") for node in (node_a, node_b)]
     assert launches[0]["argv"] == launches[1]["argv"]
@@ -324,9 +324,8 @@ def test_two_boxes_train_together_lose_one_go_on_and_end_with_one_checkpoint(tea
     team.release.touch()
     for node in (node_a, node_b):
         node.box.await_state("done", "together")
-    assert (node_a.box.layout.attempt("together", "main", 1) is not None) and not (
-        node_b.box.root / "runs/together/main/a3/out/metrics.json"
-    ).exists()
+    # Written once, by rank 0: that the other box has none is no fault of it.
+    assert not list(node_b.box.root.glob("runs/together/main/a*/out/metrics.json"))
 
     team.played("playbooks/harvest.yml")
     store = StateStore(str(team.folder / "state"))

@@ -308,7 +308,7 @@ def _withdrawn_by_halt(
     for name in chosen:
         if not caller.check:
             launch.write(layout, found.launches[name], withdrawn=True)
-    return {name: None for name in chosen}
+    return dict.fromkeys(chosen)
 
 
 def _wanted_by_halt(found: survey.Survey, run_id: str | None, hold: bool, stop_live: bool) -> dict[str, Any]:

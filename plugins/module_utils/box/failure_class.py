@@ -66,7 +66,8 @@ class Evidence:
     """``child``: exit code of the trainer, negative for a signal. ``shortages``: what the disk lacks now.
 
     ``oom_kills``: how many processes the kernel killed for memory meanwhile; None where it does not say.
-    ``together``: other boxes train with this one. ``xids``: codes that the driver logged meanwhile. ``log_tail``: the end of the trainer's output.
+    ``xids``: codes that the driver logged meanwhile. ``log_tail``: the end of the trainer's output.
+    ``together``: other boxes train with this one.
     """
 
     child: int

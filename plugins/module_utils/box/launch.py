@@ -78,7 +78,9 @@ def trainer_argv(layout: Layout, run: dict[str, Any], cell: dict[str, Any]) -> t
         return run_record.trainer_argv(run, cell), {}
     known = read(layout, run)
     if known is None:
-        raise Refused(USAGE, f"run {run['run_id']} works on {run['nodes']['count']} boxes and was not launched", ASK_TRAIN)
+        raise Refused(
+            USAGE, f"run {run['run_id']} works on {run['nodes']['count']} boxes and was not launched", ASK_TRAIN
+        )
     environment = {str(name): str(value) for name, value in known["env"].items()}
     return run_record.trainer_argv(dict(run, command=known["argv"]), cell), environment
 

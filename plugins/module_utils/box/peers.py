@@ -23,7 +23,8 @@ _LOST = re.compile(
     r"|Watchdog caught collective operation timeout|NCCL (?:timeout|error: unhandled system error)"
 )
 _ABSENT = re.compile(
-    r"RendezvousTimeoutError|client socket has (?:timed out|failed to connect)|Timed out after \d+ seconds waiting for clients"
+    r"RendezvousTimeoutError|client socket has (?:timed out|failed to connect)"
+    r"|Timed out after \d+ seconds waiting for clients"
     r"|The connection to the C10d store has failed|RendezvousClosedError"
 )
 
