@@ -136,16 +136,10 @@ def marked(output: str, mark: str) -> dict[str, Any] | None:
 def read_network(address: str, wanted: str) -> tuple[str, str]:
     """The interface that carries ``address`` (empty when none is known to), and why the others cannot be met on it."""
     addresses = interface_addresses()
-    if wanted:
-        known = wanted in addresses
-        return (
-            wanted,
-            "" if known else f"it has no network interface {wanted!r} with an address (it has {_shown(addresses)})",
-        )
     own, problem = _own_address(address)
-    if problem:
-        return "", problem
-    return next((name for name, at in addresses.items() if at == own), ""), ""
+    if not problem and wanted and wanted not in addresses:
+        problem = f"it has no network interface {wanted!r} with an address (it has {_shown(addresses)})"
+    return wanted or next((name for name, at in addresses.items() if at == own), ""), problem
 
 
 def _own_address(address: str) -> tuple[str, str]:

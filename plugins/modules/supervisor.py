@@ -149,6 +149,8 @@ supervisor:
       description:
         - Every run, or O(run_id) alone, with its C(state) (V(queued), V(running), V(verifying), V(copying), V(done),
           V(failed), V(preempted) or V(blocked)) and its cells.
+        - A run of several boxes that may not start before M(tenant.gpu.node_group) has judged all of them has
+          C(awaits_launch).
         - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) or
           V(none)), C(step), C(steps), C(loss), C(rate), C(eta_s), C(resumed_from_step), C(last_checkpoint), C(exit).
       type: list

@@ -142,7 +142,7 @@ class Team:
         assert found, done.stdout[-5000:]
         for node in self.nodes.values():
             assert node.box.cell("main", "together")["liveness"] != "alive"
-            assert node.box.run("together")["stopped"] is True
+            assert node.box.run("together")["awaits_launch"] is True
         return found
 
 

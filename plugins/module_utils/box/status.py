@@ -65,6 +65,7 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
         "blocked_by": blocked_by,
         "exit": DISK if blocked_by else None,
         "stopped": run_id in found.orders.stopped,
+        "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,
     }
 
