@@ -29,6 +29,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from loopback_sshd import LoopbackBox, free_port, loopback_box
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
+from gpu_tenant.marketplace.testing import running_marketplace
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +195,28 @@ def test_boxes_of_platforms_without_a_network_are_refused_before_anything_is_tou
     assert "nothing was rented and no box was touched" in shown
     assert '"kind": "config"' in shown
     assert "unreachable=0" in shown
+
+
+def test_a_run_over_vast_boxes_is_refused_before_money_is_spent(team: Team, tmp_path: Path) -> None:
+    with running_marketplace(engine="none") as market:
+        (tmp_path / "key").write_text(market.api_key)
+        variables = {
+            "tenant_project": "vision",
+            "tenant_run": str(team.spec),
+            "tenant_state_dir": str(tmp_path / "state"),
+            "vast_api_url": market.url,
+            "vast_api_key_file": str(tmp_path / "key"),
+            "provision_price_cap": 0.6,
+        }
+        hosts = json.dumps({"vast": {"hosts": dict.fromkeys(NODES, {}), "vars": variables}})
+        (team.folder / "hosts.yml").write_text(hosts)
+        done = team.play("playbooks/train.yml")
+        assert market.state()["instances"] == []
+    assert done.returncode != 0
+    shown = " ".join(done.stdout.split())
+    assert "node-a: vast gives its boxes mapped ports behind a NAT and no network between them" in shown
+    assert "nothing was rented and no box was touched" in shown
+    assert "take boxes of a platform with a private network" in shown
 
 
 def test_one_box_alone_is_refused(team: Team) -> None:

@@ -30,6 +30,8 @@ STATES = (QUEUED, RUNNING, VERIFYING, COPYING, DONE, FAILED, PREEMPTED_STATE, BL
 FRUITLESS_LIMIT = 5
 # An attempt that worked this long with the other boxes was worth it, also where another box keeps the checkpoints.
 WORTH_IT_S = 600.0
+# torch's store tries again to connect when its time is over, so a wait may last some times as long as it should.
+MOST_OF_A_WAIT = 4.0
 RUN, FINISH, WATCH, NOTHING = "run", "finish", "watch", "nothing"
 
 
@@ -211,12 +213,13 @@ def _out_of_patience(cell: CellFacts) -> str:
     for each in reversed(cell.attempts):
         if each.number <= cell.forgiven or each.exit is None or not each.exit.by_peers:
             break
-        if each.saved or each.exit.seconds > max(WORTH_IT_S, cell.wait_s):
+        absent = each.exit.failure == failure_class.PEERS_ABSENT
+        # Whoever lasted longer than anybody waits has met the others, whatever its last words are.
+        longest = cell.wait_s * MOST_OF_A_WAIT if absent else max(WORTH_IT_S, cell.wait_s)
+        if each.saved or each.exit.seconds > longest:
             break
-        if each.exit.failure == failure_class.PEERS_ABSENT:
-            waited += each.exit.seconds
-        else:
-            short += 1
+        waited += each.exit.seconds if absent else 0.0
+        short += 0 if absent else 1
     if waited >= cell.wait_s:
         return f"the other boxes of the run did not come within {cell.wait_s:.0f} s"
     return f"{short} times in a row the boxes met and parted at once" if short >= FRUITLESS_LIMIT else ""

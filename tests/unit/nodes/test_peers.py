@@ -136,6 +136,9 @@ def cell(*ends: tuple[str, float], saved: bool = False, retries: int = 1, forgiv
         (cell(*[(ABSENT, 300.0)] * 5), judge.PREEMPTED_STATE),
         (cell(*[(ABSENT, 300.0)] * 6), judge.FAILED),
         (cell((ABSENT, 1800.0)), judge.FAILED),
+        (cell(*[(ABSENT, 2900.0)] * 2), judge.FAILED),
+        # Hours of work whose end torch puts down to the rendezvous were no wait.
+        (cell((ABSENT, 9000.0)), judge.PREEMPTED_STATE),
         # Having met ends the waiting.
         (cell(*[(ABSENT, 300.0)] * 5, (LOST, 2500.0), (ABSENT, 300.0)), judge.PREEMPTED_STATE),
         (cell((LOST, 2500.0), ("code", 3.0)), judge.FAILED),
