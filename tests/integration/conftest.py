@@ -14,6 +14,7 @@ LONGEST_FIRST = (
     "test_harvest_stopped",
     "test_runner_go",
     "test_harvest_parts",
+    "test_train_nodes",
     "test_transfer_attacks",
     "test_checked_sync",
 )

@@ -212,7 +212,7 @@ def test_a_run_over_vast_boxes_is_refused_before_money_is_spent(team: Team, tmp_
             "vast_api_key_file": str(tmp_path / "key"),
             "provision_price_cap": 0.6,
         }
-        hosts = json.dumps({"vast": {"hosts": dict.fromkeys(NODES, {}), "vars": variables}})
+        hosts = json.dumps({"vast": {"hosts": {name: {} for name in NODES}, "vars": variables}})
         (team.folder / "hosts.yml").write_text(hosts)
         done = team.play("playbooks/train.yml")
         assert market.state()["instances"] == []
