@@ -3,7 +3,8 @@
 """A trainer that several boxes run together under torchrun: gloo on the CPU, weights in pieces, resumable.
 
 ``weights`` grow by one with every step, so what a checkpoint must hold is known from its step alone. Each box keeps its
-own pieces and, beside them, the index of all. Trains on until the file RELEASE is there, so that "while it trains" is a
+own pieces and, beside them, the index of all. Nothing but sharded tensors is saved: torch gives a value that all ranks
+share to one of them only. Trains on until the file RELEASE is there, so that "while it trains" is a
 condition and not a guess.
 """
 
@@ -40,14 +41,15 @@ def resume() -> dict[str, Any]:
     dist.all_gather_object(everyones, sorted(mine))
     common = set.intersection(*map(set, everyones))
     if common:
-        dcp.load(state, checkpoint_id=str(mine[max(common)]))
+        dcp.load({"weights": state["weights"]}, checkpoint_id=str(mine[max(common)]))
+        state["step"] = max(common)
         note({"resumed_from": state["step"]})
     return state
 
 
 def save(state: dict[str, Any], folder: Path) -> None:
     unfinished, path = folder / f"{state['step']}.tmp", folder / f"step-{state['step']}"
-    dcp.save(state, checkpoint_id=str(unfinished))
+    dcp.save({"weights": state["weights"]}, checkpoint_id=str(unfinished))
     index = [(unfinished / ".metadata").read_bytes() if dist.get_rank() == 0 else b""]
     dist.broadcast_object_list(index, src=0)
     (unfinished / ".metadata").write_bytes(index[0])
