@@ -942,18 +942,26 @@ class Cadence:
         self._clock = clock
         self._costs_seen = 0
         self._held_s = self._slower_s = 0.0
-        self._unwritten_s = 0.0
+        self._unwritten_s = self._allowed_s = 0.0
         self._last_save = self._last_step = clock()
 
     @property
     def interval_s(self) -> float:
-        cost_s = self.expected_s if self.save_s is None else self.save_s
-        mean_s = self.losses.mean_s(cost_s)
-        best_s = best_interval(mean_s, cost_s)
-        if self.save_s is None and cost_s <= self.FIRST_SHARE * best_s:
+        cost_s, mean_s = self._cost_and_mean_s()
+        if self.save_s is None and cost_s <= self.FIRST_SHARE * best_interval(mean_s, cost_s):
             return 0.0
         # Below twice the write, one would begin before the other has ended.
-        return max(2.0 * self._lead_s, self._evened(min(self.longest_s, best_s), mean_s, cost_s))
+        return max(2.0 * self._lead_s, self._evened(self._usual_s, mean_s, cost_s))
+
+    def _cost_and_mean_s(self) -> tuple[float, float]:
+        cost_s = self.expected_s if self.save_s is None else self.save_s
+        return cost_s, self.losses.mean_s(cost_s)
+
+    @property
+    def _usual_s(self) -> float:
+        """The interval of a run without an end."""
+        cost_s, mean_s = self._cost_and_mean_s()
+        return min(self.longest_s, best_interval(mean_s, cost_s))
 
     @property
     def _lead_s(self) -> float:
@@ -996,11 +1004,12 @@ class Cadence:
 
     @property
     def overdue(self) -> bool:
-        """True if a save is under way and one more step would put more than the interval at risk.
-
-        Steps vary a little: a tenth of one is no reason to hold the training.
-        """
-        return self._unwritten_s > 0.0 and self.at_risk_s + 0.9 * self.step_s > self.interval_s
+        """True if a save is under way and one more step would put more at risk than the interval in which it began, or
+        a longer one now. Steps vary a little: a tenth of one is no reason to hold the training."""
+        if self._unwritten_s <= 0.0:
+            return False
+        allowed_s = max(self._allowed_s, self.interval_s, self._usual_s)
+        return self.at_risk_s + 0.9 * self.step_s > allowed_s
 
     def begin(self, save_s: float | None = None, write_s: float = 0.0) -> None:
         """Start the clock, with what an earlier attempt has measured."""
@@ -1020,7 +1029,7 @@ class Cadence:
 
     def held(self, seconds: float) -> None:
         """Say that the loop has been held for ``seconds`` to copy the state; the next interval runs from now."""
-        now = self._clock()
+        now, self._allowed_s = self._clock(), self.interval_s
         self._held_s, self._slower_s = seconds, 0.0
         self._unwritten_s += max(0.0, now - seconds - self._last_save)
         self._last_save = now
