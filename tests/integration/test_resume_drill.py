@@ -63,6 +63,7 @@ def test_a_run_that_resumes_passes_bit_for_bit_and_leaves_only_its_verdict(box: 
     left = sorted(path.name for path in (box.root / "drills" / "digits").iterdir())
     assert left == ["drill.lock", "verdict.json"]
     assert_nothing_touched(box)
+    assert box.verb("status")["desired"] == "run"
 
     again = drill(box)
     assert (again["changed"], again["drill"]) == (False, verdict)
@@ -91,6 +92,8 @@ def test_a_run_that_does_not_resume_is_caught(box: SupervisedBox, broken: str, r
     if broken == "crash":
         assert any("KeyError" in line for line in verdict["log_tail"])
     assert_nothing_touched(box)
+    # Started again, the box does not begin by itself what would not survive.
+    assert box.verb("resume-all") == {"changed": False, "reason": "the box is on hold"}
     register(box, spec_sha256="c" * 64)
     mended = drill(box)["drill"]
     assert (mended["passed"], mended["deterministic"], mended["tolerance"]) == (True, False, 0.05)

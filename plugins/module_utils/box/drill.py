@@ -4,7 +4,8 @@
 
 It runs below a tenant root of its own (``<root>/drills/<run>/box``), with a supervisor, a copy of the code and folders
 of its own, and never on the durable mount: the real run finds none of it. What it proves stands in
-``<root>/drills/<run>/verdict.json``; the rest is removed when it has passed, and kept for a look when it has not.
+``<root>/drills/<run>/verdict.json``; the rest is removed when it has passed, and kept for a look when it has not. Then
+the box stays on hold, so that a restart does not begin the run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,20 @@ import time
 from dataclasses import dataclass
 from typing import Any, Iterator
 
-from . import artifacts, attempt, control, drill_verdict, gates, judge, locks, process, records, run_record, survey
+from . import (
+    artifacts,
+    attempt,
+    control,
+    desired,
+    drill_verdict,
+    gates,
+    judge,
+    locks,
+    process,
+    records,
+    run_record,
+    survey,
+)
 from .layout import AttemptPaths, Layout
 from .names import check_name
 from .progress import parse_lines
@@ -81,7 +95,13 @@ def drill(layout: Layout, caller: control.Caller, options: Options) -> dict[str,
     folder = os.path.dirname(record_path(layout, run["run_id"]))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with locks.exclusive(os.path.join(folder, "drill.lock"), 0.0, f"the drill of run {run['run_id']}"):
-        return {"changed": True, "drill": _Drill(layout, caller, run, cell, options).run()}
+        # A box that restarts meanwhile, or after a drill that failed, must not begin the run by itself.
+        control.hold(layout, caller, stop_live=False, grace_s=None)
+        record = _Drill(layout, caller, run, cell, options).run()
+        if record["passed"]:
+            with control.box(layout, caller):
+                desired.write(layout, found.wanted)
+        return {"changed": True, "drill": record}
 
 
 def _says_passed(known: dict[str, Any], run: dict[str, Any], cell: dict[str, Any]) -> bool:

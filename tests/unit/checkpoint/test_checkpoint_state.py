@@ -224,7 +224,7 @@ def test_a_new_run_says_nothing_and_a_resumed_one_says_from_where(tmp_path: Path
     assert lines[0].pop("trained_s") >= 0
     assert lines == [
         {"step": 1, "steps": 9, "epoch": 0, "loss": 0.5, "accuracy": 0.25},
-        {"resumed_from": 1, "path": str(tmp_path / "step-0000000001.pt")},
+        {"resumed_from": 1, "path": str(tmp_path / "step-0000000001.pt"), "deterministic": False},
     ]
 
 
