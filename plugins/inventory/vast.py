@@ -259,6 +259,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self.inventory.add_child(group, name)
 
     def _construct(self, name: str) -> None:
+        if not any(self.get_option(part) for part in ("compose", "groups", "keyed_groups")):
+            return
         strict = self.get_option("strict")
         variables = self.inventory.hosts[name].get_vars()
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -372,32 +372,27 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
         yield market.url, folder
 
 
-@pytest.mark.parametrize("core", CORES)
-def test_a_thousand_instances_cost_little_beside_the_api(
-    crowd: tuple[str, Path], tmp_path: Path, core: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_thousand_instances_cost_little_beside_the_api(crowd: tuple[str, Path], tmp_path: Path) -> None:
     url, _folder = crowd
-    team = Team(ROOT / core / "bin", tmp_path, url)
+    team = Team(ROOT / CORES[0] / "bin", tmp_path, url)
     (tmp_path / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
     team.write(vast=[f"c{number}" for number in range(900)])
     (team.inventory / "vast.yml").unlink()
-    bare = seconds(lambda: team.ansible("ansible-inventory", "--graph"))
-    team.write_source(cache=True, cache_plugin="ansible.builtin.jsonfile", cache_connection=str(team.folder / "cache"))
-    graph = team.ansible("ansible-inventory", "--graph").stdout
-    assert graph.count("--c") >= 900
-    assert graph.count("--demo.c") == 100
-    own = seconds(lambda: team.ansible("ansible-inventory", "--graph")) - bare
-    record_property("seconds_beside_the_api", own)
-    # What the plugin itself does for a thousand boxes, in units of what ansible-inventory takes without it, so that a
-    # slow machine is no failure.
-    assert own < 3 * bare, f"{own:.2f} s beside {bare:.2f} s without the source"
+    bare = processor_seconds(lambda: team.ansible("ansible-inventory", "--graph"))
+    team.write_source()
+    graphs: list[str] = []
+    whole = processor_seconds(lambda: graphs.append(team.ansible("ansible-inventory", "--graph").stdout))
+    assert graphs[0].count("--c") >= 900
+    assert graphs[0].count("--demo.c") == 100
+    print(f"\n1,000 instances: {whole:.2f} s of processor time, {bare:.2f} s of it without the source")
+    # Measured against what Ansible takes for the same hosts, so that a slow machine is no failure. The list, its
+    # check, and a thousand hosts with their groups are to cost less than twice that.
+    assert whole - bare < 2 * bare, f"{whole - bare:.2f} s beside {bare:.2f} s without the source"
 
 
-def seconds(act: Callable[[], object]) -> float:
-    """The least of three, because other processes only add."""
-    times = []
-    for _time in range(3):
-        start = time.monotonic()
-        act()
-        times.append(time.monotonic() - start)
-    return min(times)
+def processor_seconds(act: Callable[[], object]) -> float:
+    """What the processes that ``act`` starts and awaits compute; waiting for the API and for others is not in it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    act()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
