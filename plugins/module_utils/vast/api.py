@@ -193,7 +193,7 @@ class VastClient:
         self.timeout_s = timeout_s
         self.sleep = sleep
         self.clock = clock
-        self._retry_for_s = retry_for_s
+        self.retry_for_s = retry_for_s
         on_market = urllib.parse.urlsplit(self.base_url).hostname in ("console.vast.ai", "cloud.vast.ai")
         self._intervals = (MARKET_INTERVALS if on_market else {}) if intervals is None else intervals
         self._sent_at: dict[str, float] = {}
@@ -225,7 +225,7 @@ class VastClient:
 
     def list_instances(self) -> list[dict[str, Any]]:
         """Every instance of the account, all pages. VastError if any page fails or rows are missing."""
-        deadline = self.clock() + self._retry_for_s
+        deadline = self.clock() + self.retry_for_s
         waits = self.back_off()
         while True:
             try:
@@ -468,7 +468,7 @@ class VastClient:
         body: dict[str, Any] | None = None,
         missing_ok: bool = False,
     ) -> _Reply:
-        deadline = self.clock() + self._retry_for_s
+        deadline = self.clock() + self.retry_for_s
         waits = self.back_off()
         while True:
             self._keep_pace(pace)

@@ -23,7 +23,7 @@ SHARE = 0.5
 FIRST_OFFER_ID = 60_000_000
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MOUNT = re.compile(r"-v V\.(\d{1,18}):(/\S*)\Z")
-_GPU_COLUMNS = re.compile(r"gpu|dlperf|flops|compute_cap|cuda|vram|bw_nvlink|pci")
+_GPU_COLUMNS = re.compile(r".*gpu|dlperf|flops|compute_cap|cuda|vram|bw_nvlink|pci")
 
 
 @dataclass(frozen=True)
