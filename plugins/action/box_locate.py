@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, pr
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import FixedEndpoints, this_run
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
@@ -55,15 +56,16 @@ class ActionModule(ControllerAction):
         if driver not in DRIVERS:
             raise _config(box, f"platform_driver {driver!r} is not one that this version has", "use vast, or none ('')")
         if driver == "vast":
-            endpoint, observed_at = self._ask_vast(params, store, project, box, profile)
+            endpoint, listing = self._ask_vast(params, store, project, box, profile)
         else:
-            endpoint, observed_at = self._believe_inventory(params, store, project, box, profile), time.time()
-        box_endpoint.refuse_shared_machine(box, endpoint, self._other_endpoints(box))
+            endpoint = self._believe_inventory(params, store, project, box, profile)
+            listing = Listing([], time.time())
+        self._refuse_shared_machine(store, project, box, endpoint, listing, fixed=driver == "")
         if params["require"]:
             box_endpoint.refuse_unlocated(box, endpoint)
         for warning in _warnings(box, endpoint):
             display.warning(warning)
-        observed = records.utc_text(datetime.datetime.fromtimestamp(observed_at, datetime.UTC))
+        observed = records.utc_text(datetime.datetime.fromtimestamp(listing.observed_at, datetime.UTC))
         return {"changed": False, "ansible_facts": {"box_endpoint": endpoint}, "observed_at": observed}
 
     # -- what the inventory says ---------------------------------------------------------------------------------
@@ -98,17 +100,24 @@ class ActionModule(ControllerAction):
             raise _config(box, f"its platform values are not usable: {what}", fixes)
         return profile
 
-    def _other_endpoints(self, box: str) -> Iterator[tuple[str, str, Any]]:
-        """Name, host and port of the play's other boxes, as far as they are known without asking anybody."""
+    # -- two names for one machine -------------------------------------------------------------------------------
+
+    def _refuse_shared_machine(
+        self, store: StateStore, project: str, box: str, endpoint: dict[str, Any], listing: Listing, fixed: bool
+    ) -> None:
+        if endpoint["host"] == box_endpoint.NOWHERE:
+            return
+        names = list(self._vars.get("ansible_play_hosts_all", []))
+        table = FixedEndpoints(store, this_run(), names, lambda: self._fixed_endpoints(names))
+        sharing = table.sharing(box, endpoint["host"], endpoint["port"], fixed)
+        sharing += box_endpoint.listed_at(listing.boxes, project, box, endpoint, names)
+        box_endpoint.refuse_shared_machine(box, endpoint, sharing)
+
+    def _fixed_endpoints(self, names: list[str]) -> Iterator[tuple[str, str, Any]]:
+        """Name, host and port of the boxes that are where the inventory says."""
         every = self._vars.get("hostvars", {})
-        for name in self._vars.get("ansible_play_hosts_all", []):
-            if name == box or name not in every:
-                continue
-            known = every[name]
-            located = known.get("ansible_facts", {}).get("box_endpoint")
-            if located:
-                yield name, located["host"], located["port"]
-            elif known.get("platform_driver") == "":
+        for name, known in ((name, every[name]) for name in names if name in every):
+            if known.get("platform_driver") == "":
                 yield name, known.get("ansible_host", name), known.get("ansible_port", 22)
 
     # -- no API --------------------------------------------------------------------------------------------------
@@ -133,7 +142,7 @@ class ActionModule(ControllerAction):
 
     def _ask_vast(
         self, params: dict[str, Any], store: StateStore, project: str, box: str, profile: dict[str, Any]
-    ) -> tuple[dict[str, Any], float]:
+    ) -> tuple[dict[str, Any], Listing]:
         client = self._client(params)
         shared = ProviderList(store, "vast", f"{client.base_url}\n{client.key}")
 
@@ -151,7 +160,7 @@ class ActionModule(ControllerAction):
             # Absence needs the provider's word twice, and a box made a moment ago may not be in a shared list yet.
             listing = shared.get(fetch, time.time())
             found = endpoint(listing)
-        return found, listing.observed_at
+        return found, listing
 
     def _client(self, params: dict[str, Any]) -> VastClient:
         key_file = params["api_key_file"] or self._value("vast_api_key_file")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 from .box.names import check_name
 from .endpoint import check_endpoint
@@ -124,23 +124,34 @@ def differs_from_record(store: StateStore, project: str, box: str, endpoint: dic
     return bool(str(record["provider_id"]) != endpoint["provider_id"])
 
 
-def refuse_shared_machine(box: str, endpoint: dict[str, Any], others: Iterable[tuple[str, str, Any]]) -> None:
+def refuse_shared_machine(box: str, endpoint: dict[str, Any], others: Sequence[str]) -> None:
     """TenantFailure if another name of the play reaches the same machine.
 
-    :param others: name, host and port of the other boxes of the play.
+    :param others: names of the boxes of the play that have this endpoint too.
     """
-    if endpoint["host"] == NOWHERE:
+    if endpoint["host"] == NOWHERE or not others:
         return
-    mine = (endpoint["host"].lower(), str(endpoint["port"]))
-    for name, host, port in others:
-        if (str(host).lower(), str(port)) == mine:
-            raise TenantFailure(
-                "config",
-                f"{name} and {box} reach the same machine, {mine[0]} port {mine[1]}",
-                box=box,
-                safe="nothing was connected to",
-                fix="two names would write over each other: give each box its own machine, or remove one name",
-            )
+    raise TenantFailure(
+        "config",
+        f"{', '.join(others)} and {box} reach the same machine, {endpoint['host']} port {endpoint['port']}",
+        box=box,
+        safe="nothing was connected to",
+        fix="two names would write over each other: give each box its own machine, or remove one name",
+    )
+
+
+def listed_at(
+    boxes: Iterable[Box], project: str, box: str, endpoint: dict[str, Any], names: Iterable[str]
+) -> list[str]:
+    """The boxes of ``names`` that the provider lists at the endpoint of ``box``."""
+    mine = (endpoint["host"], endpoint["port"])
+    found = {
+        other.stamp.box
+        for other in boxes
+        if other.stamp and other.stamp.project == project
+        if other.state in REACHABLE_STATES and (other.host, other.port) == mine
+    }
+    return sorted((found - {box}).intersection(names))
 
 
 def refuse_unlocated(box: str, endpoint: dict[str, Any]) -> None:

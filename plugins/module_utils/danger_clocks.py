@@ -92,11 +92,16 @@ def _moment(name: str, value: Any) -> datetime.datetime:
 def _words(left: int | None, after: int | None, running: bool) -> str:
     if not running:
         return "not running"
-    if after == 0:
-        return "now"
+    return "now" if after == 0 else time_left(left)
+
+
+def time_left(left: int | None) -> str:
+    """Seconds in words; "now" for none, "overdue" for less, "unknown" for None."""
     if left is None:
         return "unknown"
-    if left <= 0:
+    if left == 0:
+        return "now"
+    if left < 0:
         return "overdue"
     days, rest = divmod(left, 86400)
     hours, rest = divmod(rest, 3600)

@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.records import Reco
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import __version__, account, approve, exit_codes, go, job, scaffold, status
+from gpu_tenant import __version__, account, approve, approve_volume, exit_codes, go, job, scaffold, status
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import console_for
 
@@ -244,6 +244,7 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--loss-id", default="", help="The loss that was shown, where nobody can be asked.")
 @click.option("--awx-approval", default=0, help="An approved workflow approval in AWX, by its number: it names who.")
 @click.option("--generation", default=0, help="[default: the newest]")
+@click.option("--volume", is_flag=True, help="BOX is a volume, as vast_volume names it; consent is to its loss.")
 @click.option("-i", "--inventory", "inventories", multiple=True, help="Inventory source; may be repeated.")
 @click.option("-e", "--extra-vars", multiple=True, help="As for ansible-playbook.")
 @json_option
@@ -258,6 +259,7 @@ def approve_command(
     loss_id: str,
     awx_approval: int,
     generation: int,
+    volume: bool,
     inventories: tuple[str, ...],
     extra_vars: tuple[str, ...],
     as_json: bool,
@@ -272,10 +274,10 @@ def approve_command(
         raise click.UsageError("name who consents: --approver, or --awx-approval where AWX knows")
     from gpu_tenant import hosts
 
-    host = hosts.resolve(box, inventories, extra_vars).boxes[0]
+    host = hosts.resolve("all" if volume else box, inventories, extra_vars).boxes[0]
     request = approve.Request(verb, approver, reason, expires, standing, loss, loss_id, awx_approval, generation)
     ask = click.prompt if sys.stdin.isatty() and not as_json else None
-    given, left = approve.answer(host, request, ask)
+    given, left = (approve_volume.answer(host, box, request, ask), []) if volume else approve.answer(host, request, ask)
     if as_json:
         click.echo(json.dumps({"event": "approval", "not_pulled": left, **given}, sort_keys=True))
         return

@@ -5,85 +5,22 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from listing_provider import KEY, Provider, serving
 from tenant_plays import CORES, ROOT, Plays, words
 
 pytestmark = pytest.mark.integration
 
-KEY = "k3y-that-must-never-be-seen"
-NONCE = "0123456789abcdef"
-
-
-class Provider(ThreadingHTTPServer):
-    """Lists the rows that it is given, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.rows: list[dict[str, Any]] = []
-        self.asked = 0
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def add(self, name: str, generation: int = 1, project: str = "demo", **changes: Any) -> dict[str, Any]:
-        row = {
-            "id": 5000 + len(self.rows),
-            "label": f"gt1/{project}/{name}/g{generation}/{NONCE}",
-            "actual_status": "running",
-            "intended_status": "running",
-            "cur_state": "running",
-            "status_msg": "",
-            "public_ipaddr": "192.0.2.10",
-            "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(40000 + len(self.rows))}]},
-            "ssh_host": "ssh5.vast.ai",
-            "ssh_port": 20001,
-            "machine_id": 77,
-            "dph_total": 0.25,
-            "start_date": 1.0,
-            "extra_env": [["SECRET", "s3cret"]],
-            "image_runtype": "ssh ssh_direc ssh_proxy",
-        }
-        row.update(changes)
-        self.rows.append(row)
-        return row
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        assert self.headers["Authorization"] == f"Bearer {KEY}"
-        rows = self.server.rows
-        body = {"success": True, "instances": rows, "total_instances": len(rows), "next_token": None}
-        data = json.dumps(body if self.server.status == 200 else {"error": "auth_error", "msg": "bad key"}).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    server = Provider()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -223,6 +224,93 @@ def test_the_key_is_never_shown(play: Play) -> None:
     )
     assert "vast_instance_info" in play.output
     assert play.market.api_key not in play.output
+
+
+def volume(play: Play, state: str = "present", **options: Any) -> dict[str, Any]:
+    known = {"project": "digits", "name": "data-1", "state": state, "state_dir": str(play.state)}
+    more = {"size_gb": 20, "price_cap": 0.1} if state == "present" else {}
+    return {"tenant.gpu.vast_volume": {**known, **more, **options}}
+
+
+def test_a_volumes_litany(play: Play) -> None:
+    (predicted,) = play.run(volume(play), check=True, arguments=("--diff",))
+    assert predicted["changed"], predicted.get("msg")
+    assert predicted["would"]["price_per_hour"] <= 0.1
+    assert not play.state.exists()
+
+    made, again, grown, account = play.run(
+        volume(play),
+        volume(play),
+        volume(play, size_gb=30),
+        {"tenant.gpu.vast_account_info": {}},
+        arguments=("--diff",),
+    )
+    assert [made["changed"], again["changed"]] == [True, False], made.get("msg")
+    assert made["volume"]["machine_id"] == predicted["would"]["machine_id"]
+    assert made["diff"]["before"]["state"] == "absent"
+    assert again["volume"] == made["volume"]
+    assert "fixed at create" in grown["msg"]
+    assert account["volumes"] == 1
+    assert account["burn_per_hour"] == pytest.approx(made["volume"]["price_per_hour"])
+
+    refused, unasked = play.run(volume(play, "absent"), volume(play, "absent"), arguments=("-e", "approve=true"))
+    assert [one["failure"]["kind"] for one in (refused, unasked)] == ["gate_refused", "gate_refused"]
+    approve_volume(play, "data-1")
+    (would_go,) = play.run(volume(play, "absent"), check=True)
+    assert would_go["changed"]
+    gone, still = play.run(volume(play, "absent"), volume(play, "absent"))
+    assert [gone["changed"], still["changed"]] == [True, False], gone.get("msg")
+    assert gone["gate"][0]["rule"] == "loss"
+    assert play.market.request("GET", "/api/v0/volumes?owner=me&type=all_volume")["volumes"] == []
+
+
+def approve_volume(play: Play, name: str) -> None:
+    """A person's consent, given as the refusal says: once the loss was shown."""
+    inventory = play.folder / "hosts.yml"
+    variables = {"tenant_project": "digits", "tenant_state_dir": str(play.state)}
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"vast-a": {}}, "vars": variables}}))
+    command = [str(ANSIBLE.with_name("gpu-tenant")), "approve", "delete", name, "--volume", "-i", str(inventory)]
+    command += ["--approver", "ada", "--reason", "a rehearsal"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode == 10, shown.stderr
+    assert "all that it holds" in shown.stdout + shown.stderr
+    named = re.search(r"--loss-id ([0-9a-f]{12})", shown.stdout + shown.stderr)
+    assert named is not None, shown.stderr
+    words = [*command, "--loss-id", named[1]]
+    given = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert given.returncode == 0, given.stderr
+    assert "ada consents to delete volume.data-1 g1" in given.stdout
+
+
+def test_the_money_of_what_runs_and_rests(play: Play) -> None:
+    (made,) = play.run(play.instance("started", offers=play.offers()))
+    running, checked = play.run({"tenant.gpu.vast_account_info": {}}, {"tenant.gpu.vast_account_info": {}})
+    assert running["changed"] is checked["changed"] is False
+    assert running["burn_per_hour"] == pytest.approx(made["instance"]["price_per_hour"])
+    assert running["hours_left"] == pytest.approx(running["credit"] / running["burn_per_hour"])
+    assert running["burn"][0]["of"] == "project digits"
+    _stopped, resting = play.run(play.instance("stopped"), {"tenant.gpu.vast_account_info": {}})
+    assert resting["burn_per_hour"] == pytest.approx(made["instance"]["clocks"]["stopped_per_hour"])
+    assert resting["clocks"][0]["effect"] == "its disk bills until it is destroyed"
+
+
+def test_the_logs_of_a_box(play: Play) -> None:
+    (made,) = play.run(play.instance("started", offers=play.offers()))
+    known = {"project": "digits", "name": "vast-a"}
+    (checked,) = play.run({"tenant.gpu.vast_logs": {**known, "of": "daemon"}}, check=True)
+    daemon, tail, masked, missing = play.run(
+        {"tenant.gpu.vast_logs": {**known, "of": "daemon"}},
+        {"tenant.gpu.vast_logs": {**known, "of": "daemon", "tail": 1}},
+        {"tenant.gpu.vast_logs": {**known, "of": "daemon", "secrets": ["contract"]}},
+        {"tenant.gpu.vast_logs": {**known, "name": "vast-z"}},
+    )
+    assert daemon["changed"] is False
+    assert checked["log"] == daemon["log"]
+    assert f"contract {made['instance']['provider_id']} created" in daemon["log"]
+    assert (tail["lines"], daemon["lines"]) == (1, len(daemon["log"].splitlines()))
+    assert "contract" not in masked["log"]
+    assert "no box of this name and project" in missing["msg"]
 
 
 def test_a_bad_key_and_a_dead_market_say_so(play: Play) -> None:

@@ -27,9 +27,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, TypeVar
 
 from ..failures import TenantFailure
+
+Result = TypeVar("Result")
 
 DEFAULT_URL = "https://console.vast.ai"
 
@@ -56,6 +58,8 @@ MARKET_INTERVALS = {
     "search": 6.0,
     "copy": 3.5,
     "connections": 2.9,
+    "logs": 1.5,  # not published; as for the commands that are run on an instance
+    "volumes": 5.5,
 }
 
 
@@ -189,7 +193,7 @@ class VastClient:
         self.timeout_s = timeout_s
         self.sleep = sleep
         self.clock = clock
-        self._retry_for_s = retry_for_s
+        self.retry_for_s = retry_for_s
         on_market = urllib.parse.urlsplit(self.base_url).hostname in ("console.vast.ai", "cloud.vast.ai")
         self._intervals = (MARKET_INTERVALS if on_market else {}) if intervals is None else intervals
         self._sent_at: dict[str, float] = {}
@@ -221,7 +225,7 @@ class VastClient:
 
     def list_instances(self) -> list[dict[str, Any]]:
         """Every instance of the account, all pages. VastError if any page fails or rows are missing."""
-        deadline = self.clock() + self._retry_for_s
+        deadline = self.clock() + self.retry_for_s
         waits = self.back_off()
         while True:
             try:
@@ -281,6 +285,44 @@ class VastClient:
         """The account's cloud connections: rows with ``id``, ``name`` and ``cloud_type``."""
         return self._rows(self._request("GET", "/api/v0/users/cloud_integrations/", SAFE, "connections"), "")
 
+    def request_logs(self, instance_id: str, tail: int, wanted: str, daemon: bool) -> str:
+        """Have an instance's log collected; where it will lie. VastError when the provider has none.
+
+        :param tail: only this many lines from the end, 0 for all.
+        :param wanted: only lines that hold this text.
+        :param daemon: the host's own log of the instance, in place of the container's.
+        """
+        body: dict[str, Any] = {"tail": str(tail)} if tail else {}
+        body.update({"filter": wanted} if wanted else {}, **({"daemon_logs": "true"} if daemon else {}))
+        path = f"/api/v0/instances/request_logs/{_number(instance_id)}/"
+        reply = self._request("PUT", path, SAFE, "logs", body=body)
+        url = reply.fields.get("result_url")
+        if not isinstance(url, str) or not url:
+            raise VastError(f"the provider has no log to show: {self.redact(reply.message) or 'no reason given'}", 200)
+        return _usable_result(url, self.base_url)
+
+    def read_result(self, url: str, read: Callable[[Any], Result]) -> Result | None:
+        """What lies at a result's address, asked for without the key; None while it is not there.
+
+        :param read: takes the open answer.
+        """
+        request = urllib.request.Request(_usable_result(url, self.base_url), headers={"User-Agent": "gpu-tenant"})  # noqa: S310 - checked
+        try:
+            with self._opener.open(request, timeout=self.timeout_s) as answer:
+                return read(answer) if answer.status == 200 else None
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def list_volumes(self) -> list[dict[str, Any]]:
+        """Every volume of the account, of whatever kind; the API gives them on one page."""
+        query = {"owner": "me", "type": "all_volume"}
+        return self._rows(self._request("GET", "/api/v0/volumes", SAFE, "volumes", query=query), "volumes")
+
+    def search_volume_offers(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Offers of volumes that match; an empty list means that the market has none."""
+        reply = self._request("POST", "/api/v0/volumes/search/", SAFE, "volumes", body=filters)
+        return self._rows(reply, "offers")
+
     # -- writes --------------------------------------------------------------------------------------------------
 
     def create_instance(self, offer_id: int, body: dict[str, Any]) -> str:
@@ -318,6 +360,24 @@ class VastClient:
     def delete_ssh_key(self, key_id: int) -> bool:
         path = f"/api/v0/ssh/{_number(key_id)}/"
         reply = self._request("DELETE", path, IDEMPOTENT, "ssh", body={}, missing_ok=True)
+        return reply.status < 400
+
+    def create_volume(self, offer_id: int, size_gb: int, name: str) -> str:
+        """Rent a volume; sent once. Its id. VastError: refused for certain. AmbiguousAnswer: it may be there."""
+        body = {"id": int(_number(offer_id)), "size": size_gb, "name": name}
+        reply = self._request("PUT", "/api/v0/volumes/", ONCE, "volumes", body=body)
+        named = re.match(r"V\.([0-9]{1,18})\Z", str(reply.fields.get("volume_name")))
+        if named is None:
+            raise AmbiguousAnswer("the create was answered without a 'volume_name'", reply.status, "malformed")
+        return named.group(1)
+
+    def delete_volume(self, volume_id: str) -> bool:
+        """Delete; False when it was gone already. The API wants the id in the query, its reference in the body."""
+        number = _number(volume_id)
+        reply = self._request(
+            "DELETE", "/api/v0/volumes/", IDEMPOTENT, "volumes", query={"id": number}, body={"id": int(number)},
+            missing_ok=True,
+        )  # fmt: skip
         return reply.status < 400
 
     def copy(self, source_id: str, source_path: str, dest_id: str, dest_path: str) -> None:
@@ -408,7 +468,7 @@ class VastClient:
         body: dict[str, Any] | None = None,
         missing_ok: bool = False,
     ) -> _Reply:
-        deadline = self.clock() + self._retry_for_s
+        deadline = self.clock() + self.retry_for_s
         waits = self.back_off()
         while True:
             self._keep_pace(pace)
@@ -569,6 +629,27 @@ def _usable_url(url: str) -> str:
         f"api_url {url!r} is neither https nor a marketplace on this machine or a private network",
         safe="the key was not sent",
         fix="use https, or http with a loopback or private address",
+    )
+
+
+def _usable_result(url: str, base_url: str) -> str:
+    """``url`` if it may be fetched from here: on the API's own address, or https on a public host.
+
+    The provider names the address; it must not make the controller read the services of its own network.
+    """
+    try:
+        parts, base = urllib.parse.urlsplit(url), urllib.parse.urlsplit(base_url)
+        own = (parts.scheme, parts.hostname, parts.port) == (base.scheme, base.hostname, base.port)
+    except ValueError:
+        parts, own = urllib.parse.urlsplit(""), False
+    public = parts.scheme == "https" and bool(parts.hostname) and not _is_private(parts.hostname or "")
+    if (own or public) and not parts.username and re.match(r"[\x21-\x7e]+\Z", url):
+        return url
+    raise VastError(
+        f"the provider gave the address {ascii(url)[:120]} for a result, which is neither its own nor https",
+        200,
+        "malformed",
+        safe="it was not asked for",
     )
 
 

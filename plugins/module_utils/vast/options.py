@@ -35,7 +35,12 @@ def shared_options() -> dict[str, dict[str, Any]]:
 
 def client_of(options: Mapping[str, Any]) -> VastClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    return VastClient(api_key_of(options), options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+    client = VastClient(
+        api_key_of(options), options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"])
+    )
+    if options.get("api_retry_s") is not None:
+        client.retry_for_s = float(options["api_retry_s"])
+    return client
 
 
 def api_key_of(options: Mapping[str, Any]) -> str:

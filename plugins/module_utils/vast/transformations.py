@@ -180,8 +180,13 @@ def current_and_superseded(boxes: Iterable[Box], project: str, box: str) -> tupl
     The highest generation counts, then the lowest id: two controllers that look at the same list agree.
     """
     ours = [found for found in boxes if found.stamp and (found.stamp.project, found.stamp.box) == (project, box)]
-    ours.sort(key=lambda found: (-found.generation, int(found.provider_id)))
+    ours.sort(key=seniority)
     return (ours[0], ours[1:]) if ours else (None, [])
+
+
+def seniority(box: Box) -> tuple[int, int]:
+    """Sorts the boxes of one name: the one that counts comes first."""
+    return -box.generation, int(box.provider_id)
 
 
 def storage_per_hour(row: dict[str, Any], disk_gb: float | None) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any
 from . import billing
 from .calls import Call, Route
 from .copy_routes import CopyRoutes
+from .daemon_log import daemon_log
 from .filters import BadFilter, in_order, matches
 from .instances import Phase
 from .market import Market, MarketError
@@ -33,6 +34,7 @@ from .requests import (
     window,
 )
 from .rows import FILTERABLE
+from .volume_routes import VolumeRoutes, charge_rows
 
 LIST_LIMIT = 25
 SEARCH_LIMIT = 64
@@ -50,6 +52,7 @@ class Api:
         self._logs: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self._copies = CopyRoutes(market)
+        self._volumes = VolumeRoutes(market)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -86,6 +89,7 @@ class Api:
             Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0),
             Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0),
             *self._copies.routes(),
+            *self._volumes.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("GET", "/control/bill", lambda _call: self._market.bill()),
@@ -186,7 +190,8 @@ class Api:
     def create(self, call: Call) -> dict[str, Any]:
         offer_id = int(call.parameters["id"])
         try:
-            instance = self._market.rent(order_from(offer_id, call.body))
+            order = self._volumes.with_volume(order_from(offer_id, call.body), call.body)
+            instance = self._market.rent(order)
         except MarketError as refusal:
             refusal.extra.setdefault("ask_id", offer_id)
             raise
@@ -292,7 +297,9 @@ class Api:
         return {"success": True}
 
     def request_logs(self, call: Call) -> dict[str, Any]:
-        text = self._market.log_text(int(call.parameters["id"]))
+        number = int(call.parameters["id"])
+        daemon = str(call.body.get("daemon_logs") or "").lower() == "true"
+        text = daemon_log(self._market.instance(number)) if daemon else self._market.log_text(number)
         wanted = str(call.body.get("filter") or "")
         lines = [line for line in text.splitlines() if wanted in line]
         tail = call.body.get("tail")
@@ -334,7 +341,8 @@ class Api:
         kinds = filters.get("type", {}).get("in")
         since, until = window(filters.get("day", {}))
         lines = [] if kinds and "instance" not in kinds else self._market.charges(since, until)
-        return money_page([charge_row(line) for line in lines], call.query)
+        stored = [] if kinds and "volume" not in kinds else self._market.volume_charges(since, until)
+        return money_page([*map(charge_row, lines), *charge_rows(stored)], call.query)
 
     def invoices(self, call: Call) -> dict[str, Any]:
         """Payments. The account was given its credit; nothing was ever paid in."""

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError, free_ports
 from .instances import HOLDING_A_CARD, Instance, Key, Phase
 from .offers import Machine
 from .rows import instance_row
-from .state import StateDirectory
+from .state import MarketState, StateDirectory
 
 log = logging.getLogger(__name__)
 
@@ -298,10 +298,18 @@ class Market:
 
     def bill(self) -> dict[str, Any]:
         now = self.clock.now()
-        return {**billing.bill_as_dict(self.charges(until=now), now), "speed": self._config.speed}
+        bill = billing.bill_as_dict(self.charges(until=now), now)
+        lines = self.volume_charges(until=now)
+        stored = [{"id": line.instance_id, "label": line.label, "amount": line.amount} for line in lines]
+        return {**bill, "total": bill["total"] + billing.total(lines), "volumes": stored, "speed": self._config.speed}
+
+    def volume_charges(self, since: float = 0.0, until: float | None = None) -> list[billing.Charge]:
+        with self.reading() as (state, now):
+            accounts = [one.account() for one in state.volumes.values()]
+        return billing.charges(accounts, now if until is None else min(until, now), since)
 
     def credit(self) -> float:
-        return self._config.credit - billing.total(self.charges())
+        return self._config.credit - billing.total(self.charges()) - billing.total(self.volume_charges())
 
     # --- what works on boxes beside their tenants ----------------------------------------------------------------
 
@@ -313,6 +321,33 @@ class Market:
     def closing(self) -> threading.Event:
         """Set once the market ends: whatever works for it must end too."""
         return self._closing
+
+    @property
+    def machines(self) -> list[Machine]:
+        return list(self._machines.values())
+
+    def machine(self, machine_id: int) -> Machine:
+        return self._machines[machine_id]
+
+    def machine_of_offer(self, offer_id: int) -> Machine:
+        """MarketError (404) for an offer that there never was."""
+        machine = self._by_offer.get(offer_id)
+        if machine is None:
+            raise no_such_offer(offer_id)
+        return machine
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[tuple[MarketState, float]]:
+        """The state and the time, while nothing else happens."""
+        with self._lock:
+            yield self._state, self.clock.now()
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[tuple[MarketState, float]]:
+        """As :meth:`reading`; what was changed is kept, unless the block fails."""
+        with self._lock:
+            yield self._state, self.clock.now()
+            self._save()
 
     def in_background(self, work: Callable[..., None], *arguments: Any) -> None:
         if not self._closing.is_set():

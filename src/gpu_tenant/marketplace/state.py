@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 from .billing import Segment
 from .instances import Instance, Key, Phase
+from .volumes import Volume
 
 SCHEMA = 1
 FIRST_INSTANCE_ID = 31_000_001
@@ -31,6 +32,7 @@ class MarketState:
     instances: dict[int, Instance] = field(default_factory=dict)
     keys: tuple[Key, ...] = ()
     raised: dict[int, float] = field(default_factory=dict)
+    volumes: dict[int, Volume] = field(default_factory=dict)
 
     def take_id(self) -> int:
         taken = self.next_id
@@ -132,6 +134,7 @@ def state_as_dict(state: MarketState) -> dict[str, Any]:
         "instances": [asdict(one) for one in state.instances.values()],
         "keys": [asdict(key) for key in state.keys],
         "raised": {str(machine): price for machine, price in state.raised.items()},
+        "volumes": [asdict(one) for one in state.volumes.values()],
     }
 
 
@@ -148,6 +151,8 @@ def state_from_dict(data: dict[str, Any]) -> MarketState:
         instances={one.id: one for one in instances},
         keys=tuple(Key(**key) for key in data["keys"]),
         raised={int(machine): price for machine, price in data["raised"].items()},
+        # States from before there were volumes have none.
+        volumes={one["id"]: Volume(**one) for one in data.get("volumes", [])},
     )
 
 

@@ -81,11 +81,17 @@ def test_a_list_that_contradicts_the_record_is_doubted(tmp_path: Path) -> None:
 
 def test_two_names_for_one_machine() -> None:
     here = located(listed(1))
-    box_endpoint.refuse_shared_machine("a1", here, [("a2", "192.0.2.1", 40001), ("a3", "192.0.2.2", 40000)])
-    with pytest.raises(TenantFailure, match="a2 and a1 reach the same machine"):
-        box_endpoint.refuse_shared_machine("a1", here, [("a2", "192.0.2.1", "40000")])
-    nowhere = located()
-    box_endpoint.refuse_shared_machine("a1", nowhere, [("a2", nowhere["host"], nowhere["port"])])
+    box_endpoint.refuse_shared_machine("a1", here, [])
+    with pytest.raises(TenantFailure, match="a2 and a1 reach the same machine, 192"):
+        box_endpoint.refuse_shared_machine("a1", here, ["a2"])
+    box_endpoint.refuse_shared_machine("a1", located(), ["a2"])
+
+
+def test_the_providers_list_tells_of_two_names_at_one_endpoint() -> None:
+    here = located(listed(1))
+    boxes = [listed(1), listed(2, name="a2"), listed(3, name="a3", port=40001), listed(4, name="a4")]
+    boxes.append(listed(5, name="a5", state="stopped"))
+    assert box_endpoint.listed_at(boxes, "demo", "a1", here, ["a1", "a2", "a3", "a5"]) == ["a2"]
 
 
 class Asked:

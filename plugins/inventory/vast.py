@@ -1,0 +1,311 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E402 - ansible-test wants the documentation before the imports
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: vast
+short_description: Boxes on vast.ai, as their provider lists them
+version_added: 0.2.0
+author: The gpu-tenant authors (@gpu-tenant)
+description:
+  - Asks vast.ai for every instance of the account and puts what it says into the variable C(vast_box) of the hosts.
+  - A box is I(declared) when a host of another inventory source has its name and project. The declared host gets
+    C(vast_box) and the groups below; nothing that the team wrote about it, and no platform group, is changed. Where
+    the box is, box_locate still asks each time.
+  - A box that carries our stamp but that no inventory declares becomes a host of its own in the group
+    C(tenant_undeclared). It bills; declare it, or harvest and destroy it.
+  - Instances without our stamp are not listed, unless O(unstamped) asks for them. They cannot be connected to.
+  - Host, port and login are checked against strict patterns. All other text of the provider stays untrusted, so it is
+    never templated.
+  - A list that is empty, partial or malformed is an error, never an inventory without hosts.
+notes:
+  - Name the source so that it is read after those that declare hosts, for instance C(vast.yml) beside C(hosts.yml).
+    Ansible reads the files of a folder in alphabetical order, and several C(-i) as they come.
+  - Ansible goes on without a source that failed, with a warning. Set C(any_unparsed_is_failed = true) in the section
+    C([inventory]) of C(ansible.cfg) to make it end instead.
+  - The market gives 25 instances a page and wants one second between two pages. That is the time of a large list; the
+    cache saves it. What is cached holds no secret.
+  - The groups are C(tenant_platform_vast), C(tenant_state_STATE), C(tenant_project_PROJECT) and, with O(state_dir),
+    C(tenant_run_RUN). Letters that a group's name cannot have become C(_).
+extends_documentation_fragment:
+  - ansible.builtin.constructed
+  - ansible.builtin.inventory_cache
+options:
+  plugin:
+    description: Token that ensures this is a source file for the plugin.
+    required: true
+    type: str
+    choices: [tenant.gpu.vast]
+  api_url:
+    description: Base URL of the API. Set it to a local marketplace to rehearse.
+    type: str
+    default: https://console.vast.ai
+    env:
+      - name: VAST_URL
+  api_key_file:
+    description:
+      - File that holds the account's API key and nothing else.
+      - If not set, the environment variable E(VAST_API_KEY) is used.
+    type: path
+  api_timeout_s:
+    description: Seconds that one request may take before it counts as unanswered.
+    type: int
+    default: 30
+  api_retry_s:
+    description: Seconds for which a question without a usable answer is asked again, before that is an error.
+    type: int
+    default: 90
+  project:
+    description:
+      - The project of the declared hosts.
+      - If not set, each host's own C(tenant_project), as far as the sources that were read before this one say it.
+    type: str
+  state_dir:
+    description:
+      - The state store (C(tenant_state_dir)). With it, the runs that a box was last known to hold are said
+        (C(vast_box.runs)) and grouped, and undeclared boxes are reached by their pinned host keys.
+    type: path
+  unstamped:
+    description:
+      - Also list instances without our stamp, in the group C(tenant_unstamped), to see what else the account pays for.
+      - They get no address, and no module of this collection touches them.
+    type: bool
+    default: false
+  allow_empty:
+    description: Accept that the account has no instance at all, once two answers agree.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+# inventory/vast.yml, beside hosts.yml and profiles.yml
+plugin: tenant.gpu.vast
+api_key_file: ~/.config/vastai/vast_api_key
+state_dir: ~/.local/state/gpu-tenant/papers
+
+---
+# cached for ten minutes, with groups and variables of the team's own
+plugin: tenant.gpu.vast
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: ~/.cache/gpu-tenant
+cache_timeout: 600
+keyed_groups:
+  - key: vast_box.gpu_name
+    prefix: gpu
+  - key: vast_box.market
+    prefix: market
+groups:
+  expensive: (vast_box.price_per_hour or 0) > 1
+compose:
+  hourly: vast_box.price_per_hour
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.inventory.helpers import get_group_vars
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible.utils.display import Display
+from ansible.utils.vars import combine_vars
+from ansible.vars.plugins import get_vars_from_inventory_sources
+from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
+
+UNDECLARED = "tenant_undeclared"
+UNSTAMPED = "tenant_unstamped"
+DRIVER = "vast"
+VARIABLE = "vast_box"
+_OPTIONS = ("api_url", "api_key_file", "api_timeout_s", "api_retry_s")
+display = Display()
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    NAME = "tenant.gpu.vast"
+
+    def verify_file(self, path: str) -> bool:
+        return super().verify_file(path) and os.path.basename(path).endswith(("vast.yml", "vast.yaml"))
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        self._platforms = _platform_groups(inventory)
+        self.inventory = Guarded(inventory, self._platforms)
+        self._group_names: dict[str, str] = {}
+        try:
+            answer = self._answer(client_of({name: self.get_option(name) for name in _OPTIONS}), path, cache)
+        except TenantFailure as failure:
+            raise AnsibleParserError(f"{path}: {failure}") from failure
+        state_dir = self.get_option("state_dir")
+        self._store = StateStore(state_dir) if state_dir else None
+        self._observed_at = answer["observed_at"]
+        self._show(hosts.sort_out(answer["boxes"], self._declaring_hosts(answer["boxes"])))
+
+    def _answer(self, client: VastClient, path: str, cache: bool) -> dict[str, Any]:
+        """What the provider said, now or within the cache's time."""
+        keeps = self.get_option("cache")
+        key = self.get_cache_key(path)
+        if keeps and cache:
+            try:
+                known = self._cache[key]
+            except KeyError:
+                known = None
+            if hosts.is_usable(known, client) and (known["boxes"] or self.get_option("allow_empty")):
+                return known
+        answer = hosts.ask(client, self.get_option("allow_empty"))
+        if keeps:
+            self._cache[key] = answer
+        return answer
+
+    # -- who declares what ---------------------------------------------------------------------------------------
+
+    def _declaring_hosts(self, rows: Iterable[hosts.Row]) -> dict[str, str]:
+        """The project of each known host that has a box's name and may be one of this market."""
+        known = self.inventory.hosts
+        if not known:
+            display.warning(
+                "tenant.gpu.vast: no source that was read before this one declares any host, so every box counts as "
+                "undeclared; name this source after the one that declares the boxes"
+            )
+        named = sorted({row["name"] for row in rows if row.get("name") in known})
+        groups: dict[frozenset[str], dict[str, Any]] = {}
+        found = {}
+        for name in named:
+            variables = self._variables(known[name], groups)
+            if self._is_elsewhere(name, variables):
+                display.warning(f"{name}: a box on vast.ai has this name, but the inventory has it on another platform")
+            else:
+                found[name] = self.get_option("project") or self._project(name, variables)
+        return found
+
+    def _variables(self, host: Any, groups: dict[frozenset[str], dict[str, Any]]) -> dict[str, Any]:
+        """The host's variables by the sources read so far; those of its groups are read once for all hosts alike."""
+        sources = list(self.inventory.processed_sources)
+        members = frozenset(group.name for group in host.get_groups())
+        if members not in groups:
+            # Ansible makes every host a member of "all" only when the last source has been read.
+            listed = [self.inventory.groups["all"], *host.get_groups()]
+            files = get_vars_from_inventory_sources(self.loader, sources, listed, "all")
+            groups[members] = combine_vars(get_group_vars(listed), files)
+        own = combine_vars(host.get_vars(), get_vars_from_inventory_sources(self.loader, sources, [host], "all"))
+        return combine_vars(groups[members], own)
+
+    def _project(self, name: str, variables: dict[str, Any]) -> str:
+        self.templar.available_variables = variables
+        project = self.templar.template(variables.get("tenant_project"))
+        if not project:
+            raise AnsibleParserError(
+                f"{name} has the name of a box on vast.ai, but no tenant_project to say whether it is that one. Fix: "
+                "set tenant_project in group_vars/all.yml of a source that is read before this one, or project here."
+            )
+        return str(project)
+
+    def _is_elsewhere(self, name: str, variables: dict[str, Any]) -> bool:
+        driver = variables.get("platform_driver")
+        if driver is not None:
+            return bool(str(driver) != DRIVER)
+        return bool(self._platforms.intersection(_groups_of(self.inventory.hosts[name])) - {DRIVER})
+
+    # -- what the inventory shows --------------------------------------------------------------------------------
+
+    def _show(self, found: hosts.Sorted) -> None:
+        self.inventory.add_group(UNDECLARED)
+        for name, row in found.declared.items():
+            runs = self._runs(row)
+            self._set(name, dict(row, declared=True, runs=runs))
+            self._group(name, row, runs)
+            self._construct(name)
+        for row in found.undeclared:
+            name = self._add(hosts.undeclared_name(row), UNDECLARED)
+            for variable, value in hosts.connection_of(row, self._store).items():
+                self.inventory.set_variable(name, variable, value)
+            self._set(name, dict(row, declared=False, runs=self._runs(row)))
+            self._construct(name)
+        for row in found.strangers if self.get_option("unstamped") else []:
+            name = self._add(hosts.stranger_name(row), UNSTAMPED)
+            self.inventory.set_variable(name, "ansible_host", box_endpoint.NOWHERE)
+            self._set(name, dict(row, declared=False, untouchable=True))
+            self._construct(name)
+
+    def _runs(self, row: hosts.Row) -> list[str]:
+        return hosts.runs_on(self._store, row) if self._store else []
+
+    def _add(self, name: str, group: str) -> str:
+        self.inventory.add_group(group)
+        self.inventory.add_host(name, group=group)
+        return name
+
+    def _set(self, name: str, values: dict[str, Any]) -> None:
+        self.inventory.set_variable(name, VARIABLE, dict(values, observed_at=self._observed_at))
+
+    def _group(self, name: str, row: hosts.Row, runs: Iterable[str]) -> None:
+        parts = [("platform", DRIVER), ("state", row["state"]), ("project", row["project"])]
+        for kind, value in [*parts, *(("run", run) for run in runs)]:
+            wanted = f"tenant_{kind}_{value}"
+            group = self._sanitize_group_name(wanted)
+            if self._group_names.setdefault(group, wanted) != wanted:
+                raise AnsibleParserError(
+                    f"{wanted} and {self._group_names[group]} would be one group, {group}. Fix: rename one of the two."
+                )
+            self.inventory.add_group(group)
+            self.inventory.add_child(group, name)
+
+    def _construct(self, name: str) -> None:
+        if not any(self.get_option(part) for part in ("compose", "groups", "keyed_groups")):
+            return
+        strict = self.get_option("strict")
+        variables = self.inventory.hosts[name].get_vars()
+        self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), {}, name, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), {}, name, strict=strict)
+
+
+class Guarded:
+    """The inventory, except that no host comes into a platform group: only the team's own sources say that."""
+
+    def __init__(self, inventory: Any, platforms: set[str]) -> None:
+        self._inventory = inventory
+        self._platforms = platforms
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inventory, name)
+
+    def add_host(self, host: str, group: str | None = None, port: Any = None) -> Any:
+        if group is not None and host in self._inventory.hosts:
+            self._refuse_platform(group, [self._inventory.hosts[host]])
+        elif group is not None:
+            self._refuse_platform(group, [None])
+        return self._inventory.add_host(host, group=group, port=port)
+
+    def add_child(self, group: str, child: str) -> Any:
+        members = self._inventory.groups[child].get_hosts() if child in self._inventory.groups else []
+        self._refuse_platform(group, [self._inventory.hosts[child]] if child in self._inventory.hosts else members)
+        return self._inventory.add_child(group, child)
+
+    def _refuse_platform(self, group: str, members: Iterable[Any]) -> None:
+        target = self._inventory.groups[group]
+        platforms = self._platforms.intersection([group, *(ancestor.name for ancestor in target.get_ancestors())])
+        if any(platforms - _groups_of(host) for host in members):
+            raise AnsibleParserError(
+                f"a host of this source would come into the platform group {', '.join(sorted(platforms))} by {group}, "
+                "which only the team's own inventory may say. Fix: change groups and keyed_groups of this source."
+            )
+
+
+def _platform_groups(inventory: Any) -> set[str]:
+    """The names of all platform groups, whether or not the source that declares them was read yet."""
+    shipped = profile_schema.profile_files(profile_schema.shipped_profiles_dir(__file__))
+    told = inventory.groups["all"].get_vars().get(profile_schema.PLATFORM_GROUPS_VARIABLE, [])
+    return {profile_schema.group_name(file) for file in shipped} | {str(name) for name in told}
+
+
+def _groups_of(host: Any) -> set[str]:
+    return set() if host is None else {group.name for group in host.get_groups()}
