@@ -39,7 +39,7 @@ def write_job(folder: Path, *arguments: str) -> None:
     spec = {
         "id": "doubtful",
         "command": ["python", "train.py", *arguments],
-        "artifacts": [{"glob": "model.pt", "role": "checkpoint", "loader": "torch"}],
+        "artifacts": [{"glob": "model.json", "role": "metrics", "loader": "json"}],
         "resources": {"gpu_name": "RTX 4090", "gpu_count": 1, "min_gpu_ram_gb": 20, "disk_gb": 10},
         "deadline_s": RUN_S,
     }
