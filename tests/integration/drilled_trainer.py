@@ -67,7 +67,8 @@ def main() -> int:
             note(step=step, epoch=step // STEPS_PER_EPOCH, loss=state["weight"] ** 2)
         if step % options.save_every == 0 and options.broken != "unsaved":
             save(f"{os.environ['TENANT_CHECKPOINT_DIR']}/step-{step:010d}.pt", state)
-    save(f"{os.environ['TENANT_OUTPUT_DIR']}/model.pt", state)
+    with open(f"{os.environ['TENANT_OUTPUT_DIR']}/model.json", "w", encoding="utf-8") as stream:
+        json.dump(state, stream)
     return 0
 
 
