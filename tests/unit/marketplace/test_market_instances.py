@@ -12,6 +12,8 @@ from gpu_tenant.marketplace import instances
 from gpu_tenant.marketplace.billing import charge
 from gpu_tenant.marketplace.instances import HOLDING_A_CARD, Instance, Phase, holder_of_card, wire_states
 
+STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING, Phase.REBOOTING, Phase.RECYCLING})
+
 
 def fresh(number: int = 1, price: float | None = 0.2, **parts: object) -> Instance:
     instance = Instance(
@@ -142,7 +144,7 @@ def test_no_history_bills_two_prices_at_once(steps: list[str]) -> None:
             break
         if step == "start" and box.phase not in HOLDING_A_CARD:
             box = instances.begin_start(box)
-        elif step == "boot" and box.phase in instances.STARTING:
+        elif step == "boot" and box.phase in STARTING:
             box = instances.booted(box, now)
         elif step == "stop":
             box = instances.stop(box, now)
