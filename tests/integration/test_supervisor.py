@@ -548,15 +548,15 @@ def test_the_durable_copy_is_read_back_before_the_word_synced(box: SupervisedBox
 
 
 def test_a_failed_copy_is_repeated_without_training_again(box: SupervisedBox, other_disk: Path) -> None:
-    blocked = other_disk / "vision"
-    blocked.write_text("a file where the folder should be")
+    blocked = other_disk / "vision/digits/b1/g1/c1/a1/out/model.pt"
+    blocked.mkdir(parents=True)  # a folder where the file should be
     box.register(durable={"kind": "mount", "path": str(other_disk)})
     box.verb("start")
     cell = box.await_state("failed")["cells"][0]
     assert cell["exit"] == {"wrapper": 21, "child": 0}
     assert "synced" not in json.dumps(box.verb("status"))
     box.await_no_daemon()
-    blocked.unlink()
+    blocked.rmdir()
     assert box.verb("start")["changed"]
     assert box.await_state("done")["cells"][0]["durable"] == "synced"
     assert attempts(box) == [1]
