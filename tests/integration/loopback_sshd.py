@@ -238,6 +238,18 @@ def descendants_named(ancestor: int, name: str) -> list[int]:
     return sorted(found)
 
 
+def kill_tree(ancestor: int, names: tuple[str, ...]) -> None:
+    """kill -9 for a process and those below it that are called so. Stopped first, so that none starts another one."""
+    stopped: list[int] = []
+    new = [ancestor]
+    while new:
+        end_pids(new, signal.SIGSTOP)
+        stopped += new
+        below = [pid for name in names for pid in descendants_named(ancestor, name)]
+        new = [pid for pid in below if pid not in stopped]
+    end_pids(stopped, signal.SIGKILL)
+
+
 def end_pids(pids: list[int], number: int = signal.SIGTERM) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
