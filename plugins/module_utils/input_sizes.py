@@ -9,7 +9,7 @@ import os
 from typing import Any, Mapping, Sequence
 
 from . import object_client, run_secrets
-from .box import http_get, hub
+from .box import http_get, hub, urls
 from .failures import TenantFailure
 
 _TIMEOUT_S = 15.0
@@ -56,7 +56,7 @@ def source_of(entry: Mapping[str, Any]) -> str:
     """Where an input comes from, for people; a query may be a secret."""
     if "repo" in entry:
         return f"{entry['repo']} at {entry['revision'][:12]}"
-    return http_get.shown(entry["uri"])
+    return urls.shown(entry["uri"])
 
 
 def object_of(uri: str, access: Mapping[str, Any]) -> tuple[object_client.Client, str]:

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any, Mapping
 
-from .box import http_get
+from .box import urls
 from .failures import TenantFailure
 
 # How a secret is proven: by asking the service who its bearer is. ``none`` for a service that nobody can ask.
@@ -50,7 +50,7 @@ def _check(value: object) -> Any:
         return value
     if isinstance(value, dict) and "url" in value and not set(value) - set(_CHECK_KEYS):
         url, header = value["url"], value.get("header") or "Authorization"
-        usable = isinstance(url, str) and url.startswith(("https://", "http://")) and not http_get.is_open(url)
+        usable = isinstance(url, str) and url.startswith(("https://", "http://")) and not urls.is_open(url)
         if usable and isinstance(header, str):
             return {"url": url, "header": header}
     raise BadSecret(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import artifacts
@@ -22,9 +23,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*/run*.yml"))
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_what_an_example_declares_is_what_it_writes(path: Path, tmp_path: Path) -> None:
     spec = load_run_spec(str(path))
-    words = [sys.executable if word == "python" else word for word in spec["command"]]
-    words = ["2" if before == "--nproc-per-node" else word for before, word in zip(["", *words], words, strict=False)]
-    words = [*_without(words, "--epochs"), "--epochs", "1", *spec["cells"][0]["args"]]
+    words = [*_without(_command(spec), "--epochs"), "--epochs", "1", *spec["cells"][0]["args"]]
     places = {"TENANT_OUTPUT_DIR": str(tmp_path), "TENANT_CHECKPOINT_DIR": str(tmp_path / "checkpoints")}
     environment = {**os.environ, **spec["env"], **places, "PYTHONPATH": str(ROOT / "roles" / "deploy" / "files")}
     done = subprocess.run(
@@ -36,6 +35,14 @@ def test_what_an_example_declares_is_what_it_writes(path: Path, tmp_path: Path) 
     written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
     assert written - {line["path"] for line in found} == {"checkpoints/attempts.json"}
     assert any(line["role"] == "checkpoint" and line["path"].startswith("checkpoints/") for line in found)
+
+
+def _command(spec: dict[str, Any]) -> list[str]:
+    """The command with this interpreter and two processes; for a run of several boxes, as ``train`` would start it."""
+    words = [sys.executable if word == "python" else word for word in spec["command"]]
+    if spec["nodes"]:
+        return [words[0], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words[1:]]
+    return ["2" if before == "--nproc-per-node" else word for before, word in zip(["", *words], words, strict=False)]
 
 
 def _without(words: list[str], option: str) -> list[str]:

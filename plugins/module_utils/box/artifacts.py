@@ -9,7 +9,7 @@ import re
 import stat
 from typing import Any, Iterator
 
-from . import sharded
+from . import globs, sharded
 from .hashing import hash_open
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
@@ -69,43 +69,6 @@ def _still_named(path: str, opened: os.stat_result) -> bool:
     return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-# --- globs ----------------------------------------------------------------------------------------------------
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """``*`` and ``?`` stay within one folder and skip hidden names; a ``**`` part spans any number of folders."""
-    check_relative_path(pattern)
-    parts = pattern.split("/")
-    built = ""
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            built += r".+" if last else r"(?:[^/]+/)*"
-            continue
-        hidden = "" if part.startswith(".") else r"(?!\.)"
-        built += hidden + _part_regex(part) + ("" if last else "/")
-    return re.compile(built + r"\Z", re.DOTALL)
-
-
-def _part_regex(part: str) -> str:
-    built, position = "", 0
-    while position < len(part):
-        letter = part[position]
-        end = part.find("]", position + 2) if letter == "[" else -1
-        if letter == "*":
-            built += "[^/]*"
-        elif letter == "?":
-            built += "[^/]"
-        elif end > 0:
-            inner = part[position + 1 : end].replace("\\", "\\\\")
-            built += "[" + ("^" + inner[1:] if inner[0] == "!" else inner) + "]"
-            position = end
-        else:
-            built += re.escape(letter)
-        position += 1
-    return built
-
-
 def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     """Every entry below ``folder`` that is not a folder, sorted, with its own (not followed) stat."""
     for parent, folders, names in os.walk(folder):
@@ -121,9 +84,9 @@ def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             yield prefix + name, found
 
 
-def _candidates(folder: str, globs: list[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """Entries below the folders that the globs begin with, each once: an output may hold many files that none names."""
-    starts = sorted({_literal_start(pattern) for pattern in globs})
+def _candidates(folder: str, patterns: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Entries below the folders that the patterns begin with, each once: an output may hold many that none names."""
+    starts = sorted({_literal_start(pattern) for pattern in patterns})
     for start in starts:
         if any(start != other and f"{start}/".startswith(f"{other}/" if other else "") for other in starts):
             continue
@@ -150,7 +113,7 @@ def matches(folder: str, declared: list[dict[str, Any]]) -> tuple[list[dict[str,
 
     :raises UnsafeName: a glob without ``**`` names a symlink or something that is not a file, or a name is unsafe.
     """
-    patterns = [(entry, glob_regex(entry["glob"])) for entry in declared]
+    patterns = [(entry, globs.regex(entry["glob"])) for entry in declared]
     found, skipped = [], []
     for path, info in _candidates(folder, [entry["glob"] for entry in declared]):
         entry = next((entry for entry, pattern in patterns if pattern.match(path)), None)
@@ -231,7 +194,7 @@ def _sharded_folder(entry: dict[str, Any]) -> str:
 
 def _covered(wanted: dict[str, Any], sound: list[dict[str, Any]]) -> bool:
     """Whether files taken by an earlier glob satisfy this one too."""
-    pattern = glob_regex(wanted["glob"])
+    pattern = globs.regex(wanted["glob"])
     return any(pattern.match(artifact["path"]) for artifact in sound)
 
 
@@ -265,9 +228,9 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
 
     Looked for are what tenant_checkpoint writes and every glob with role checkpoint. Nothing is read yet.
     """
-    globs = [entry for entry in declared if entry["role"] == "checkpoint"]
+    checkpoints = [entry for entry in declared if entry["role"] == "checkpoint"]
     try:
-        found, _skipped = matches(output, [*globs, *_USUAL_CHECKPOINTS])
+        found, _skipped = matches(output, [*checkpoints, *_USUAL_CHECKPOINTS])
     except UnsafeName:
         found, _skipped = matches(output, _USUAL_CHECKPOINTS)
     units: dict[str, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any, Mapping
 
-from . import http_get, hub, proxy_hook, run_record
+from . import http_get, hub, proxy_hook, run_record, urls
 from .download import Patience, read_patiently
 from .http_get import DENIED, Call, HttpProblem
 from .refusal import USAGE, Refused
@@ -77,7 +77,7 @@ def _wandb_viewer(key: str) -> str:
     viewer = (answer.get("data") or {}).get("viewer") if isinstance(answer.get("data") or {}, dict) else None
     if not isinstance(viewer, dict) or not viewer.get("id"):
         # For a key that it does not know, the service answers like for nobody at all.
-        raise _NotAccepted(f"{http_get.shown(base)} knows no user with this key")
+        raise _NotAccepted(f"{urls.shown(base)} knows no user with this key")
     return str(viewer.get("entity") or viewer.get("username") or "")
 
 
@@ -85,7 +85,7 @@ def _hub_user(token: str) -> str:
     base = (os.environ.get("HF_ENDPOINT") or hub.ENDPOINT).rstrip("/")
     answer = _json(Call(f"{base}/api/whoami-v2", {}, {"Authorization": f"Bearer {token}"}, _STALL_S))
     if not answer.get("name"):
-        raise _NotAccepted(f"{http_get.shown(base)} knows no user with this token")
+        raise _NotAccepted(f"{urls.shown(base)} knows no user with this token")
     return str(answer["name"])
 
 
@@ -93,15 +93,13 @@ def _json(call: Call) -> dict[str, Any]:
     try:
         found = json.loads(_read(call).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        text = f"{http_get.shown(call.url)} answers with something that is not JSON: a login page or a proxy?"
+        text = f"{urls.shown(call.url)} answers with something that is not JSON: a login page or a proxy?"
         raise HttpProblem(http_get.REFUSED, text) from error
     return found if isinstance(found, dict) else {}
 
 
 def _read(call: Call) -> bytes:
-    if http_get.is_open(call.url):
-        raise HttpProblem(
-            http_get.REFUSED, f"{http_get.shown(call.url)} is http, where anybody on the way reads a secret"
-        )
+    if urls.is_open(call.url):
+        raise HttpProblem(http_get.REFUSED, f"{urls.shown(call.url)} is http, where anybody on the way reads a secret")
     patience = Patience(time.monotonic() + _WITHIN_S, stall_s=_STALL_S, tries=_TRIES)
     return read_patiently(call, patience)[1]

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping
 
-from . import gates, http_get, records
+from . import gates, http_get, records, urls
 from .http_get import CUT, DEADLINE, FULL, WRONG, Answer, Call, HttpProblem
 
 _CHUNK = 256 * 1024
@@ -251,7 +251,7 @@ class Download:
 
     @property
     def _shown(self) -> str:
-        return http_get.shown(self._source.url)
+        return urls.shown(self._source.url)
 
 
 class _Pace:

@@ -4,27 +4,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
-from . import gates, records
+from . import durable_place, gates
 from .artifacts import hash_stable
 from .layout import AttemptPaths, Layout
 from .refusal import DURABLE_FAILED, Refused
 
 _CHUNK = 1024 * 1024
-
-
-def run_folder(run: dict[str, Any]) -> str:
-    """Where all boxes and generations of the run lie on the mount."""
-    return str(os.path.join(run["durable"]["path"], run["project"], run["run_id"]))
-
-
-def destination(run: dict[str, Any], paths: AttemptPaths) -> str:
-    """The attempt's own folder on the mount. Box, generation and attempt are in it: no two boxes share one, not even
-    those of one run, which may all be of the first generation."""
-    return os.path.join(run_folder(run), run["box"], f"g{run['generation']}", *paths.relative.split("/"))
 
 
 def copy_artifacts(
@@ -41,7 +29,7 @@ def copy_artifacts(
     problem = gates.durable_problem(run["durable"], layout.root)
     if problem:
         raise Refused(DURABLE_FAILED, problem, "mount it, then start again: nothing is trained twice")
-    target = destination(run, paths)
+    target = durable_place.destination(run, paths)
     for artifact in artifacts:
         inner = os.path.relpath(artifact["path"], paths.relative)
         _copy_one(os.path.join(paths.folder, inner), os.path.join(target, inner), artifact)
@@ -57,28 +45,7 @@ def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
     """
     if copied["state"] != "synced":
         return
-    put_record(copied["path"], "done", done)
-
-
-def put_record(folder: str, name: str, record: dict[str, Any]) -> None:
-    """Write ``<folder>/<name>.json``, read it back, and only then give it its name.
-
-    :raises Refused: DURABLE_FAILED.
-    """
-    target, data = os.path.join(folder, f"{name}.json"), records.record_bytes(name, record)
-    temporary = f"{target}.{os.getpid()}.part"
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        with open(temporary, "wb") as writer:
-            writer.write(data)
-            writer.flush()
-            os.fsync(writer.fileno())
-        if records.sha256_file(temporary) != hashlib.sha256(data).hexdigest():
-            raise Refused(DURABLE_FAILED, f"{temporary} reads back with another hash")
-        os.replace(temporary, target)
-        _sync_folder(folder)
-    except OSError as error:
-        raise Refused(DURABLE_FAILED, f"cannot write {target}: {error.strerror or error}") from error
+    durable_place.put_record(copied["path"], "done", done)
 
 
 def _copy_one(source: str, target: str, artifact: dict[str, Any]) -> None:
@@ -95,7 +62,7 @@ def _copy_one(source: str, target: str, artifact: dict[str, Any]) -> None:
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
-        _sync_folder(os.path.dirname(target))
+        durable_place.sync_folder(os.path.dirname(target))
     except OSError as error:
         raise Refused(
             DURABLE_FAILED, f"cannot copy {artifact['path']} to {target}: {error.strerror or error}"
@@ -114,11 +81,3 @@ def _is_same(path: str, artifact: dict[str, Any]) -> bool:
     if not os.path.isfile(path) or os.path.getsize(path) != artifact["bytes"]:
         return False
     return hash_stable(path) == (artifact["bytes"], artifact["sha256"])
-
-
-def _sync_folder(folder: str) -> None:
-    try:
-        records.fsync_directory(folder)
-    except OSError:
-        # Network and FUSE mounts often cannot sync a folder; the file itself is synced and was read back.
-        return

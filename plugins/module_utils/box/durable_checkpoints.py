@@ -12,7 +12,7 @@ import glob
 import os
 from typing import Any
 
-from . import attempt, durable, gates
+from . import attempt, durable_place, gates
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, Refused
 
@@ -34,11 +34,11 @@ def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[s
     problem = gates.durable_problem(run["durable"], layout.root)
     if problem:
         raise Refused(DISK, problem, "mount it, then start again")
-    place = durable.destination(run, paths)
+    place = durable_place.destination(run, paths)
     folder = _checkpoints(place)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        durable.put_record(place, _CLAIM, keys)
+        durable_place.put_record(place, _CLAIM, keys)
     except OSError as error:
         raise Refused(DISK, f"the durable mount does not take {folder}: {error.strerror or error}") from error
     except Refused as refused:
@@ -51,9 +51,9 @@ def earlier(run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> l
     if run["durable"]["kind"] != "mount":
         return []
     pattern = os.path.join(
-        glob.escape(durable.run_folder(run)), "*", "g*", glob.escape(keys["cell"]), "a*", "claim.json"
+        glob.escape(durable_place.run_folder(run)), "*", "g*", glob.escape(keys["cell"]), "a*", "claim.json"
     )
-    own = durable.destination(run, paths)
+    own = durable_place.destination(run, paths)
     places = [os.path.dirname(path) for path in sorted(glob.glob(pattern), reverse=True) if _is_same_work(path, keys)]
     return [_checkpoints(place) for place in places if place != own and os.path.isdir(_checkpoints(place))]
 

@@ -33,6 +33,7 @@ from . import (
     proxy_hook,
     records,
     run_record,
+    urls,
 )
 from .http_get import DENIED, FULL, WRONG, HttpProblem
 from .layout import Layout
@@ -149,8 +150,8 @@ class Fetcher:
         headers = self._secret(entry)
         endpoint = os.environ.get("HF_ENDPOINT") or hub.ENDPOINT
         stall_s = self._order["stall_s"]
-        if headers and http_get.is_open(endpoint):
-            raise HttpProblem(http_get.REFUSED, f"{http_get.shown(endpoint)} is http, where anybody reads a token")
+        if headers and urls.is_open(endpoint):
+            raise HttpProblem(http_get.REFUSED, f"{urls.shown(endpoint)} is http, where anybody reads a token")
         repository = hub.Repository(entry["repo"], entry["type"], entry["revision"], endpoint, headers, stall_s)
         self._tell(now=f"listing {entry['repo']}")
         patience = self._patience()
@@ -269,7 +270,7 @@ class Fetcher:
             coming.forget()
             if last or not doubtful:
                 raise HttpProblem(
-                    WRONG, f"what lies at {http_get.shown(file.url)} has {file.algorithm} {found}, not {file.hash}"
+                    WRONG, f"what lies at {urls.shown(file.url)} has {file.algorithm} {found}, not {file.hash}"
                 )
 
     def _right_file(self, file: Wanted, partial: str, encoding: str) -> str:

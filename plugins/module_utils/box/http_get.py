@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Iterator, Mapping
 from urllib.parse import urljoin, urlsplit
 
-from . import http_wire
+from . import http_wire, urls
 
 AGENT = "gpu-tenant"
 MOST_REDIRECTS = 10
@@ -65,12 +65,6 @@ class Call:
     body: bytes | None = None
 
 
-def shown(url: str) -> str:
-    """``url`` without credentials and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 @contextlib.contextmanager
 def opened(call: Call) -> Iterator[Answer]:
     """Send ``call`` and follow redirects.
@@ -87,7 +81,7 @@ def opened(call: Call) -> Iterator[Answer]:
             url = _next(url, response.getheader("Location"))
         finally:
             link.close()
-    raise HttpProblem(REFUSED, f"{shown(call.url)} redirects more than {MOST_REDIRECTS} times")
+    raise HttpProblem(REFUSED, f"{urls.shown(call.url)} redirects more than {MOST_REDIRECTS} times")
 
 
 def read(call: Call) -> tuple[Mapping[str, str], bytes]:
@@ -98,25 +92,14 @@ def read(call: Call) -> tuple[Mapping[str, str], bytes]:
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(call.url, error) from error
         if len(body) > _MAX_BODY:
-            raise HttpProblem(REFUSED, f"{shown(call.url)} answers with more than {_MAX_BODY} bytes")
+            raise HttpProblem(REFUSED, f"{urls.shown(call.url)} answers with more than {_MAX_BODY} bytes")
         return answer.headers, body
-
-
-def is_open(url: str) -> bool:
-    """Whether what is sent to ``url`` can be read on the way, so that no secret may go there."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _send(call: Call, url: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     parts = urlsplit(url)
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity", "Connection": "close", **call.headers}
-    if origin(url) == origin(call.url):
+    if urls.origin(url) == urls.origin(call.url):
         headers.update(call.secret_headers)
     try:
         link, proxied = http_wire.connection(parts.scheme, parts.netloc, call.timeout_s)
@@ -135,16 +118,16 @@ def _send(call: Call, url: str) -> tuple[http.client.HTTPConnection, http.client
 def unreachable(url: str, error: Exception) -> HttpProblem:
     """An error of the wire as a problem; a certificate that is not accepted will not be accepted the next time."""
     kind = REFUSED if isinstance(error, (ssl.SSLCertVerificationError, http.client.InvalidURL)) else UNREACHABLE
-    return HttpProblem(kind, f"{shown(url)}: {http_wire.why_unreachable(error)}")
+    return HttpProblem(kind, f"{urls.shown(url)}: {http_wire.why_unreachable(error)}")
 
 
 def _next(url: str, location: str | None) -> str:
     if not location:
-        raise HttpProblem(REFUSED, f"{shown(url)} redirects nowhere")
+        raise HttpProblem(REFUSED, f"{urls.shown(url)} redirects nowhere")
     target = urljoin(url, location)
     scheme = urlsplit(target).scheme
     if scheme not in _SCHEMES or (scheme == "http" and urlsplit(url).scheme == "https"):
-        raise HttpProblem(REFUSED, f"{shown(url)} redirects to {scheme or 'nowhere'}, which is not followed")
+        raise HttpProblem(REFUSED, f"{urls.shown(url)} redirects to {scheme or 'nowhere'}, which is not followed")
     return target
 
 
@@ -153,7 +136,7 @@ def _judged(response: http.client.HTTPResponse, url: str) -> Answer:
     headers = {name.lower(): value for name, value in response.getheaders()}
     if status in (200, 206, 416):
         return Answer(status, headers, response)
-    text = f"{shown(url)} answers HTTP {status} {response.reason}".rstrip()
+    text = f"{urls.shown(url)} answers HTTP {status} {response.reason}".rstrip()
     if status in (401, 403, 407):
         raise HttpProblem(DENIED, text)
     if status in (404, 410):

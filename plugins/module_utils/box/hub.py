@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 from urllib.parse import quote, urlsplit
 
-from . import artifacts, http_get, names
+from . import globs, http_get, names, urls
 from .http_get import REFUSED, WRONG, Call, HttpProblem
+from .inputs import REPO_TYPES
 
 ENDPOINT = "https://huggingface.co"
-TYPES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+
 SHA256, GIT_SHA1 = "sha256", "git-sha1"
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,]*rel="?next"?')
 _HEX = {SHA256: re.compile(r"[0-9a-f]{64}\Z"), GIT_SHA1: re.compile(r"[0-9a-f]{40}\Z")}
@@ -48,7 +49,7 @@ class Repository:
     timeout_s: float = 60.0
 
     def file_url(self, path: str) -> str:
-        return f"{self._base}/{TYPES[self.type]}{self.repo}/resolve/{self.revision}/{quote(path)}"
+        return f"{self._base}/{REPO_TYPES[self.type]}{self.repo}/resolve/{self.revision}/{quote(path)}"
 
     @property
     def _base(self) -> str:
@@ -79,7 +80,7 @@ class Repository:
         try:
             return headers, json.loads(body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise HttpProblem(REFUSED, f"{http_get.shown(url)} answers with something that is not JSON") from error
+            raise HttpProblem(REFUSED, f"{urls.shown(url)} answers with something that is not JSON") from error
 
     def _usable(self, entries: Any) -> list[HubFile]:
         if not isinstance(entries, list):
@@ -103,8 +104,8 @@ class Repository:
 
 def chosen(files: list[HubFile], include: list[str], exclude: list[str]) -> list[HubFile]:
     """The files that a spec wants: those that match ``include`` (all without it) and not ``exclude``."""
-    wanted = [artifacts.glob_regex(pattern) for pattern in include]
-    unwanted = [artifacts.glob_regex(pattern) for pattern in exclude]
+    wanted = [globs.regex(pattern) for pattern in include]
+    unwanted = [globs.regex(pattern) for pattern in exclude]
     return [
         file
         for file in files

@@ -13,8 +13,7 @@ import os
 import re
 from typing import Any
 
-from . import artifacts, attempt, http_get, names, records
-from .hub import TYPES
+from . import attempt, globs, names, records, urls
 from .layout import Layout
 from .names import UnsafeName
 from .refusal import USAGE, Refused
@@ -24,6 +23,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _SCHEMES = ("https://", "http://", "s3://")
+# Kinds of Hugging Face repositories, and what each puts before its name in a URL.
+REPO_TYPES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 _KEYS = {"uri": ("uri", "sha256", "dest", "secret"), "repo": ("repo", "type", "revision", "dest", "secret")}
 _GLOBS = ("include", "exclude")
 _MOST_SHOWN = 5
@@ -68,7 +69,7 @@ def _text(entry: dict[str, Any], key: str) -> str:
 def _uri_entry(whole: dict[str, Any]) -> dict[str, Any]:
     if not whole["uri"].startswith(_SCHEMES) or _BLANK.search(whole["uri"]):
         raise BadInput(f"uri begins with {', '.join(_SCHEMES)}", "uri")
-    if whole["secret"] and http_get.is_open(whole["uri"]):
+    if whole["secret"] and urls.is_open(whole["uri"]):
         raise BadInput("a secret goes by https only: anybody on the way reads http", "uri")
     if not _SHA256.match(whole["sha256"]):
         raise BadInput("sha256 has 64 hexadecimal digits, in lower case", "sha256")
@@ -78,8 +79,8 @@ def _uri_entry(whole: dict[str, Any]) -> dict[str, Any]:
 def _repo_entry(whole: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     if not _REPO.match(whole["repo"]) or ".." in whole["repo"]:
         raise BadInput("repo is owner/name of a Hugging Face repository", "repo")
-    if whole["type"] not in TYPES:
-        raise BadInput(f"type is one of {', '.join(TYPES)}", "type")
+    if whole["type"] not in REPO_TYPES:
+        raise BadInput(f"type is one of {', '.join(REPO_TYPES)}", "type")
     if not _COMMIT.match(whole["revision"]):
         text = "revision is the full commit, 40 hexadecimal digits: a branch or tag would be another input tomorrow"
         raise BadInput(text, "revision")
@@ -94,7 +95,7 @@ def _globs(value: object, key: str) -> list[str]:
     found = [str(each) for each in value] if isinstance(value, list) else []
     for pattern in found:
         try:
-            artifacts.glob_regex(pattern)
+            globs.regex(pattern)
         except UnsafeName as error:
             raise BadInput(str(error), key) from error
     return found

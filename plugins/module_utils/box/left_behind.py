@@ -10,7 +10,7 @@ import re
 import stat
 from typing import Any
 
-from . import artifacts, attempt, policy, records, run_record
+from . import artifacts, attempt, globs, policy, records, run_record
 from .layout import Layout
 from .names import is_temporary
 
@@ -66,7 +66,7 @@ class _Judge:
             self._declared = run_record.read_run(layout, run_id)["artifacts"]
         except records.RecordError:
             self._declared = []
-        self._patterns = [(artifacts.glob_regex(entry["glob"]), entry["role"]) for entry in self._declared]
+        self._patterns = [(globs.regex(entry["glob"]), entry["role"]) for entry in self._declared]
         self._skipped: dict[tuple[str, int], dict[str, str]] = {}
 
     def why(self, path: str, mode: int) -> str:

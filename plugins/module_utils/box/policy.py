@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import artifacts, attempt, control, records
+from . import attempt, control, globs, records
 from .layout import Layout
 from .names import UnsafeName, check_name
 from .refusal import SEALED, USAGE, Refused
@@ -30,7 +30,7 @@ class Policy:
 
     def why_left(self, inner: str, role: str) -> str:
         """Why a file stays on the box, in words; empty when it comes home."""
-        pattern = next((each for each in self.exclude if artifacts.glob_regex(each).match(inner)), "")
+        pattern = next((each for each in self.exclude if globs.regex(each).match(inner)), "")
         if pattern:
             return f"harvest_exclude names it ({pattern})"
         return "" if role in self.roles else f"harvest_roles leaves {role} files on the box"
@@ -45,7 +45,7 @@ def of(roles: list[str], exclude: list[str]) -> Policy:
         raise Refused(USAGE, f"the harvest policy has {what}", f"name one or more of {known}")
     for pattern in exclude:
         try:
-            artifacts.glob_regex(pattern)
+            globs.regex(pattern)
         except UnsafeName as error:
             raise Refused(USAGE, f"the harvest policy cannot be used: {error}", "give a relative glob") from error
     return Policy(tuple(role for role in ROLES if role in roles), tuple(sorted(set(exclude))))

@@ -32,7 +32,7 @@ from . import (
     process,
     records,
     run_record,
-    tracker,
+    tracker_environment,
 )
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, ENVIRONMENT, HELD, INTERPRETER, PREEMPTED, TRAINER_FAILED, Refused
@@ -160,7 +160,7 @@ class Shim:
         self.resume_dirs += durable_checkpoints.earlier(self.run, self.paths, self.keys)
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
         tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
-        run = dict(self.run, env={**tracker.variables(self.run, self.cell, self.paths), **self.run["env"]})
+        run = dict(self.run, env={**tracker_environment.variables(self.run, self.cell, self.paths), **self.run["env"]})
         environment = trainer_environment(dict(os.environ), run, secrets, tenant, cgroup.threads())
         environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):

@@ -11,7 +11,7 @@ from typing import Any
 from . import control, http_get, run_record
 from .bounded import run_bounded
 from .http_get import Call, HttpProblem
-from .layout import AttemptPaths, Layout
+from .layout import Layout
 from .refusal import ENVIRONMENT, USAGE, Refused
 from .tracker_names import NONE, OFFLINE, TENSORBOARD, TRACKIO, WANDB
 
@@ -28,32 +28,6 @@ _LOOK_S = 60.0
 # Where platforms put their panel, and where TensorBoard goes by itself.
 PANEL_PORTS = (6006, 6007)
 _PANEL_TIMEOUT_S = 5.0
-
-
-def folder(paths: AttemptPaths) -> str:
-    """Where the tracker of an attempt keeps its files: below ``out``, so that artifacts may name them."""
-    return os.path.join(paths.output, "tracker")
-
-
-def variables(run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths) -> dict[str, str]:
-    """What the trainer is told of its tracker. The run's own environment wins over it."""
-    wanted = run["tracker"]
-    if wanted["name"] == WANDB:
-        told = {
-            "WANDB_DIR": folder(paths),
-            "WANDB_MODE": wanted["mode"],
-            "WANDB_PROJECT": wanted["project"] or run["project"],
-            "WANDB_ENTITY": wanted["entity"],
-            "WANDB_RUN_GROUP": run["run_id"],
-            "WANDB_NAME": f"{run['run_id']}-{cell['id']}-a{paths.number}",
-        }
-        return {name: value for name, value in told.items() if value}
-    if wanted["name"] == TENSORBOARD:
-        return {"TENANT_TENSORBOARD_DIR": folder(paths)}
-    if wanted["name"] == TRACKIO:
-        return {"TRACKIO_DIR": folder(paths)}
-    # Said plainly, so that a script which calls wandb.init neither asks for a key nor waits for a network.
-    return {"WANDB_MODE": "disabled"}
 
 
 # --- before the launch ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import os
 import shutil
 from typing import Any
 
-from . import attempt, gates, proxy_hook, records, run_record, tracker
+from . import attempt, gates, proxy_hook, records, run_record, tracker_environment
 from .bounded import run_bounded
 from .layout import Layout
 from .refusal import USAGE, Refused
@@ -71,7 +71,7 @@ def _unsent(layout: Layout, run: dict[str, Any]) -> list[str]:
             paths = layout.attempt(run["run_id"], cell["id"], number)
             if attempt.is_alive(paths):
                 continue
-            place = glob.escape(os.path.join(tracker.folder(paths), "wandb"))
+            place = glob.escape(os.path.join(tracker_environment.folder(paths), "wandb"))
             for pattern in ("offline-run-*", "run-*"):
                 found += [path for path in sorted(glob.glob(os.path.join(place, pattern))) if _is_unsent(path)]
     return found
