@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from . import roster, settling, stores
+from . import roster, settling
 from .box import records
 from .failures import TenantFailure
 from .journal import Journal
@@ -26,7 +26,8 @@ from .state_store import BoxIdentity, StateStore
 # A mount may be written again by whoever has it, so what was read there holds no longer than a seal.
 FRESH_READING_S = 300
 CLOCK_SLACK_S = 60
-SCHEMES = ("file", *stores.SCHEMES, "mount")
+OBJECT_SCHEMES = ("s3", "hf")
+SCHEMES = ("file", *OBJECT_SCHEMES, "mount")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def reread(store: StateStore, copy: Mapping[str, Any], identity: BoxIdentity, no
     scheme = uri.partition("://")[0]
     if scheme == "file":
         return _reread_folder(uri)
-    if scheme in stores.SCHEMES:
+    if scheme in OBJECT_SCHEMES:
         return _reread_objects(uri, copy)
     if scheme == "mount":
         return _look_up_reading(store, uri, identity, now)
@@ -91,6 +92,9 @@ def folder_of(uri: str) -> str:
 
 
 def _reread_objects(uri: str, copy: Mapping[str, Any]) -> CopyEvidence:
+    # Both clients are thousands of lines that a module would compile, and most boxes have no copy in a store.
+    from . import stores
+
     try:
         digest, problems = stores.reread(copy)
     except TenantFailure as failure:

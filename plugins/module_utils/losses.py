@@ -12,7 +12,7 @@ from typing import Any, Iterable, Mapping
 
 from . import copies, last_contact, standstill
 from .box import records
-from .box.artifacts import step_in
+from .box.step_name import step_in
 from .evidence import Evidence, ReceiptEvidence, runs_of
 from .last_contact import Reached
 

@@ -15,7 +15,6 @@ from .object_requests import Patience
 from .object_store import StoredFile
 from .roster import Manifest
 
-SCHEMES = ("s3", "hf")
 FORMS = "s3://bucket/prefix or hf://datasets/owner/repository/prefix"
 AnyLocation = Union[Location, HubLocation]
 AnyClient = Union[Client, HubClient]

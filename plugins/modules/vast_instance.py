@@ -242,7 +242,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.vast.desired import STATES, converge
-from ..module_utils.vast.options import account_of, desire_of, run_module
+from ..module_utils.vast.instance_options import account_of, desire_of
+from ..module_utils.vast.options import run_module
 
 SPEC = {
     "project": {"type": "str", "required": True},

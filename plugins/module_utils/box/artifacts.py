@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from typing import Any, Iterator
 
@@ -13,9 +12,8 @@ from . import globs, sharded
 from .hashing import hash_open
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
+from .step_name import step_in
 from .structure import SHARDED_LOADERS, check_structure
-
-_STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
 
 # What tenant_checkpoint writes; it counts whether or not the run spec names it.
 _USUAL_CHECKPOINTS: list[dict[str, Any]] = [
@@ -217,12 +215,6 @@ def examine(folder: str, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 # --- checkpoints ----------------------------------------------------------------------------------------------
 
 
-def step_in(path: str) -> int | None:
-    """The step that a checkpoint's path names, None when it names none."""
-    found = _STEP.findall(path)
-    return int(found[-1]) if found else None
-
-
 def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Checkpoints below ``output``, newest first: ``{key, step, mtime, files}``. A sharded one is a folder of files.
 
@@ -246,7 +238,7 @@ def _unit_of(path: str) -> str:
     """The leading part of ``path`` up to the first component that names a step; the whole path if none does."""
     parts = path.split("/")
     for index, part in enumerate(parts):
-        if _STEP.search(part):
+        if step_in(part) is not None:
             return "/".join(parts[: index + 1])
     return path
 

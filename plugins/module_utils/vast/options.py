@@ -5,20 +5,14 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, Callable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from ..box.names import UnsafeName, check_name
+from ..box.names import UnsafeName
 from ..box.records import RecordError
 from ..failures import TenantFailure
-from ..state_store import StateStore
-from .actions import Account, keeps_of
 from .api import DEFAULT_URL, VastClient
-from .desired import Desire
-from .offers import Constraints
-from .rental import Order
 
 Act = Callable[[AnsibleModule], "dict[str, Any]"]
 
@@ -61,36 +55,6 @@ def api_key_of(options: Mapping[str, Any]) -> str:
             safe="nothing was asked",
             fix="put the key, and nothing else, into that file and make it readable for you only (0600)",
         ) from None
-
-
-def account_of(options: Mapping[str, Any]) -> Account:
-    """The account and state store that ``vast_instance``'s options name."""
-    return Account(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
-
-
-def desire_of(options: Mapping[str, Any]) -> Desire:
-    """What ``vast_instance``'s options ask for. UnsafeName or TenantFailure for what cannot be."""
-    wanted = Constraints.from_options(dict(options, min_disk_gb=options["disk_gb"]))
-    order = Order(
-        project=check_name("project", options["project"]),
-        name=check_name("box", options["name"]),
-        image=options["image"],
-        disk_gb=options["disk_gb"],
-        wanted=wanted,
-        env=_environment_of(options["env"]),
-        onstart=options["onstart"],
-        wait_s=float(options["wait_s"]),
-    )
-    return Desire(options["state"], order, options["offers"], options["provider_id"])
-
-
-def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
-    for name, value in given.items():
-        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name)):
-            raise TenantFailure("config", f"{str(name)[:60]!r} in env is not the name of an environment variable")
-        if not isinstance(value, (str, int, float)):
-            raise TenantFailure("config", f"the value of {name} in env is a {type(value).__name__}, not text")
-    return {str(name): str(value) for name, value in given.items()}
 
 
 def run_module(act: Act, **keywords: Any) -> None:

@@ -383,17 +383,3 @@ def test_a_large_part_is_read_in_pieces_by_several_threads(tmp_path: Path, flip:
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
     assert artifacts.newest_sound_checkpoint(str(tmp_path), []) is None
     assert artifacts.newest_sound_checkpoint(str(tmp_path / "absent"), []) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "step"),
-    [
-        ("checkpoints/step-0000000042.pt", 42),
-        ("checkpoint-500", 500),
-        ("epoch_3/model.pt", 3),
-        ("best.pt", None),
-        ("sidestep9.pt", None),
-    ],
-)
-def test_steps_in_names(path: str, step: int | None) -> None:
-    assert artifacts.step_in(path) == step
