@@ -262,10 +262,13 @@ def kill_tree(ancestor: int, names: tuple[str, ...]) -> None:
 
 def _states(pid: int) -> set[str]:
     """The states of all threads of a process, as the kernel calls them; none when it is gone."""
-    found = set()
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+    found, folder = set(), f"/proc/{pid}/task"
+    threads: list[str] = []
+    with contextlib.suppress(OSError):
+        threads = os.listdir(folder)
+    for thread in threads:
         with contextlib.suppress(OSError):
-            found.add(stat.read_text().rpartition(")")[2].split()[0])
+            found.add(Path(folder, thread, "stat").read_text().rpartition(")")[2].split()[0])
     return found
 
 
