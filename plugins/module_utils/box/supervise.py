@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
@@ -62,22 +63,34 @@ class _StopAsked(Exception):
 
 
 class _LookAtGpus:
-    """One look at the GPUs before a cell: cards that another root's trainer uses, else why they are not fit."""
+    """One look at the GPUs before a cell: cards that another root's trainer uses, else why they are not fit.
+
+    What it found is used once, however long it took: a driver may take longer to answer than one waits between looks.
+    """
 
     def __init__(self, step: judge.Step, run: dict[str, Any]) -> None:
         self.step = step
-        self._began = time.monotonic()
+        self._again_at = math.inf
         self.errand = Errand("gpu gate", lambda: self._look(run), wake=True)
 
     @staticmethod
     def _look(run: dict[str, Any]) -> tuple[list[str], list[str]]:
-        taken = gpu_locks.held(gpu_locks.cards(run, gpu.read()))
-        # Memory that the other one holds is no leftover.
-        return taken, [] if taken else gpu.unfit(run["gpu"])
+        reading = gpu.read()
+        taken = gpu_locks.held(gpu_locks.cards(run, reading))
+        if taken:
+            # Memory that the other one holds is no leftover.
+            return taken, []
+        if reading.problem:
+            return [], gpu.refusals(run["gpu"], reading)
+        # Asked again: the other one may have let go, of its memory too, since the first reading.
+        return [], gpu.unfit(run["gpu"])
+
+    def wait_for_others(self) -> None:
+        """The cards were found taken: it is worth another look after a while."""
+        self._again_at = min(self._again_at, time.monotonic() + GPU_LOOK_S)
 
     def is_old(self) -> bool:
-        """Whether it is time to look again; a look that hangs is waited for."""
-        return self.errand.is_back and time.monotonic() - self._began >= GPU_LOOK_S
+        return time.monotonic() >= self._again_at
 
 
 class Supervisor:
@@ -200,6 +213,7 @@ class Supervisor:
         taken, found = errand.answer
         self._say_who_waits(run["run_id"], taken)
         if taken:
+            self._look.wait_for_others()
             return None
         self._look = None
         return found
