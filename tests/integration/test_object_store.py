@@ -223,7 +223,7 @@ def test_a_store_that_checks_nothing_is_caught_by_the_reread(big_run: Run) -> No
     big_run.server.fault = corrupt(1)
     stored = big_run.store()
     assert stored["verified"]
-    assert stored["attempts"] == 2
+    assert stored["attempts"] == 2, stored
     big_run.server.fault = corrupt(10**6)
     big_run.write(BIG, os.urandom(BIG_BYTES))
     failed = big_run.store()
@@ -564,4 +564,4 @@ def test_a_killed_ssh_is_another_attempt_of_the_same_task(box: LoopbackBox, serv
         out, errors = playing.communicate(timeout=120)
     stored = parse_ad_hoc(out, errors)
     assert stored.get("verified"), stored
-    assert stored["attempts"] == 2
+    assert stored["attempts"] == 2, stored
