@@ -14,14 +14,23 @@ import zipfile
 
 PACKAGE = "tenant_box"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAIN = f"""# SPDX-License-Identifier: MIT
+# A zip keeps no bytecode, so whatever starts from it compiles all that it loads. Hence a copy beside it, by the hash of
+# the sources; one that somebody else put there is not looked at.
+_MAIN = """# SPDX-License-Identifier: MIT
 import os
 import sys
 
-from {PACKAGE}.cli import main
-
 program = os.path.abspath(os.path.dirname(__file__))
-sys.exit(main(sys.argv[1:], [sys.executable, "-I", program]))
+unpacked = os.path.join(os.path.dirname(program), "unpacked-%(digest)s")
+try:
+    if os.stat(unpacked).st_uid == os.stat(program).st_uid:
+        sys.path.insert(0, unpacked)
+except OSError:
+    pass
+
+from %(package)s.cli import main
+
+sys.exit(main(sys.argv[1:], [sys.executable, "-I", program], unpacked))
 """
 
 
@@ -29,12 +38,21 @@ def sources(folder: str | None = None) -> dict[str, bytes]:
     """Member name to content of everything that goes into the program."""
     folder = folder or os.path.join(os.path.dirname(os.path.abspath(__file__)), "box")
     names = sorted(name for name in os.listdir(folder) if name.endswith(".py") and name != "__init__.py")
-    found = {"__main__.py": _MAIN.encode(), f"{PACKAGE}/__init__.py": b""}
+    found = {f"{PACKAGE}/__init__.py": b""}
     for name in names:
         with open(os.path.join(folder, name), "rb") as stream:
             # A checkout with CR line ends must not change what runs on the box.
             found[f"{PACKAGE}/{name}"] = stream.read().replace(b"\r\n", b"\n")
+    found["__main__.py"] = (_MAIN % {"package": PACKAGE, "digest": _digest(found)}).encode()
     return found
+
+
+def _digest(found: dict[str, bytes]) -> str:
+    """Names the sources, in 16 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for name, content in sorted(found.items()):
+        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()[:16]
 
 
 def build(folder: str | None = None) -> tuple[bytes, str]:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -12,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, status
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.box.unpack import unpack
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 
 PATIENCE_S = 120.0
@@ -57,6 +61,22 @@ def wait_for(what: str, condition: Callable[[], Any]) -> Any:
     raise AssertionError(f"waited {PATIENCE_S:g} s for {what}")
 
 
+@functools.cache
+def built_program() -> Path:
+    """The program in a folder of this process, unpacked there as a deploy leaves it: the tests share its bytecode."""
+    folder = Path(tempfile.mkdtemp(prefix="tenant-program-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    program = folder / "supervisor.pyz"
+    program.write_bytes(build()[0])
+    answer = subprocess.run(
+        [sys.executable, "-I", str(program), "--root", str(folder / "root"), "version"],
+        capture_output=True,
+        check=True,
+    )
+    unpack(str(program), json.loads(answer.stdout)["unpacked"])
+    return program
+
+
 class SupervisedBox:
     """``verb`` runs the program; ``cell``, ``paths`` and ``identity`` look at what it left on the disk."""
 
@@ -66,7 +86,9 @@ class SupervisedBox:
         self.root = folder / "data" / "gpu-tenant"
         self.layout = Layout(str(self.root))
         self.program = folder / "supervisor.pyz"
-        self.program.write_bytes(build()[0])
+        shutil.copy(built_program(), self.program)
+        for unpacked in built_program().parent.glob("unpacked-*"):
+            (folder / unpacked.name).symlink_to(unpacked)
         self.workdir = folder / "code"
         self.workdir.mkdir()
         shutil.copy(TRAINER, self.workdir / "train.py")

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """The command line of the supervisor: ``python supervisor.pyz --root ROOT VERB``. JSON on stdout, whatever happens.
 
-Each verb loads only what it needs: a zip holds no compiled code, so every start compiles what it loads, and what a shim
-loads stays in memory as long as its trainer lives.
+Each verb loads only what it needs: what a shim loads stays in memory as long as its trainer lives, and a program that
+could not be unpacked compiles what it loads at every start.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _share(text: str) -> float:
     return value
 
 
-def main(argv: list[str], program: list[str]) -> int:
-    """Run one verb. ``program`` is the argv that starts this program again."""
+def main(argv: list[str], program: list[str], unpacked: str = "") -> int:
+    """Run one verb. ``program`` is the argv that starts this program again, ``unpacked`` where its sources may lie."""
     try:
         options = parser().parse_args(argv)
         if not os.path.isabs(options.root):
@@ -126,7 +126,11 @@ def main(argv: list[str], program: list[str]) -> int:
             from . import shim
 
             return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd)
-        answer = _answer(layout, options, program)
+        answer = _answer(layout, options, program, unpacked)
+        if options.verb == "register" and not options.check and unpacked:
+            from . import unpack
+
+            unpack.unpack(program[-1], unpacked)
     except Refused as refused:
         if argv and {"daemon", "shim", "fetcher"} & set(argv):
             diary.say("refused", refused.what)
@@ -141,9 +145,9 @@ def main(argv: list[str], program: list[str]) -> int:
     return _print(answer, 0)
 
 
-def _answer(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
+def _answer(layout: Layout, options: argparse.Namespace, program: list[str], unpacked: str) -> dict[str, Any]:
     if options.verb == "version":
-        return version(program)
+        return version(program, unpacked)
     if options.verb in ("status", "log"):
         return _look(layout, options)
     if options.verb in ("fetch", "fetch-status", "secrets", "prove-secrets", "check-tracker", "recover-tracker"):
@@ -208,13 +212,14 @@ def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dic
     return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
 
 
-def version(program: list[str]) -> dict[str, Any]:
-    """Hash of the program file, the Python it runs on, and the schema major it speaks."""
+def version(program: list[str], unpacked: str = "") -> dict[str, Any]:
+    """Hash of the program file, where its sources may lie beside it, its Python, and the schema major it speaks."""
     import platform
 
     path = program[-1]
     return {
         "program": path,
+        "unpacked": unpacked,
         "sha256": records.sha256_file(path) if os.path.isfile(path) else None,
         "schema_major": records.SCHEMA_MAJOR,
         "python": platform.python_version(),

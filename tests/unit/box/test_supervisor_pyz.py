@@ -12,9 +12,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import supervisor_pyz
+from ansible_collections.tenant.gpu.plugins.module_utils.box import unpack
 
 BUILD = "import sys, supervisor_pyz; print(supervisor_pyz.build(sys.argv[1])[1])"
 MODULE_UTILS = Path(supervisor_pyz.__file__).parent
@@ -65,3 +67,58 @@ def test_the_program_runs_alone(tmp_path: Path) -> None:
     with zipfile.ZipFile(program) as archive:
         assert all(name.startswith("tenant_box/") or name == "__main__.py" for name in archive.namelist())
         assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+
+
+class Program:
+    """The program in a folder, and the copy of its sources beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "supervisor.pyz"
+        self.path.write_bytes(supervisor_pyz.build()[0])
+        self.unpacked = Path(self.version()["unpacked"])
+
+    def version(self) -> dict[str, Any]:
+        argv = [sys.executable, "-I", "-S", str(self.path), "--root", str(self.path.parent / "root"), "version"]
+        found: dict[str, Any] = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+        return found
+
+    def keep_only_main(self) -> None:
+        with zipfile.ZipFile(self.path) as archive:
+            main = archive.read("__main__.py")
+        with zipfile.ZipFile(self.path, "w") as archive:
+            archive.writestr("__main__.py", main)
+
+
+def test_once_unpacked_it_starts_from_there_and_keeps_bytecode(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    assert unpack.unpack(str(program.path), str(program.unpacked))
+    program.keep_only_main()
+    program.version()
+    assert list(program.unpacked.glob("tenant_box/__pycache__/cli.*.pyc"))
+    assert not unpack.unpack(str(program.path), str(program.unpacked)), "once is enough"
+
+
+def test_the_copy_of_other_sources_is_not_looked_at(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    changed = tmp_path / "box"
+    shutil.copytree(MODULE_UTILS / "box", changed)
+    with (changed / "cli.py").open("a") as stream:
+        stream.write("# another\n")
+    program.path.write_bytes(supervisor_pyz.build(str(changed))[0])
+    assert program.version()["unpacked"] != str(program.unpacked)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_copy_that_another_user_put_there_is_not_run(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    (program.unpacked / "tenant_box").mkdir(parents=True)
+    (program.unpacked / "tenant_box" / "__init__.py").write_text("raise SystemExit(99)\n")
+    os.chown(program.unpacked, 12345, 12345)
+    assert program.version()["schema_major"] == 1
+
+
+def test_what_cannot_be_unpacked_leaves_nothing(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.path.write_bytes(program.path.read_bytes()[:-100])
+    assert not unpack.unpack(str(program.path), str(program.unpacked))
+    assert [path.name for path in tmp_path.iterdir()] == ["supervisor.pyz"]
