@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible.utils.display import Display
-from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, power_record, profile_schema
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import FixedEndpoints, this_run
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
@@ -66,6 +66,9 @@ class ActionModule(ControllerAction):
         for warning in _warnings(box, endpoint):
             display.warning(warning)
         observed = records.utc_text(datetime.datetime.fromtimestamp(listing.observed_at, datetime.UTC))
+        if driver == "vast" and endpoint["provider_id"] and not self.check_mode:
+            identity = BoxIdentity(project, box, endpoint["generation"], endpoint["provider_id"])
+            power_record.note_seen(store, identity, endpoint["state"], endpoint["intended"], observed)
         return {"changed": False, "ansible_facts": {"box_endpoint": endpoint}, "observed_at": observed}
 
     # -- what the inventory says ---------------------------------------------------------------------------------

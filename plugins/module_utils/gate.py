@@ -122,10 +122,14 @@ def _reach_gaps(evidence: Evidence, loss: losses.Loss) -> list[str]:
     """For a box that cannot be asked: what there is without it, and the only way on."""
     if evidence.provider.state not in _OUT_OF_REACH:
         return []
-    fix = f"wait for its host; or consent to exactly this loss: gpu-tenant approve {evidence.verb} "
-    fix += f"{evidence.identity.box} --generation {evidence.identity.generation} --loss"
+    fix = f"wait for its host; or consent to exactly this loss: {_consent_words(evidence)}"
     lost = "; ".join(loss.words())
     return [f"{evidence.subject} is {evidence.provider.state}: nobody can ask it; lost with it would be {lost}: {fix}"]
+
+
+def _consent_words(evidence: Evidence) -> str:
+    identity = evidence.identity
+    return f"gpu-tenant approve {evidence.verb} {identity.box} --generation {identity.generation} --loss"
 
 
 # --- (a) the seal -------------------------------------------------------------------------------------------------
@@ -156,7 +160,17 @@ def _seal_gaps(evidence: Evidence) -> list[str]:
         gaps.append(f"{subject} holds runs that its index does not list: {unlisted!r}; register or move them, {_AGAIN}")
     gaps += _promise_gaps(evidence, "seal") + _promise_gaps(evidence, "index")
     moved = standstill.why_not_still(evidence)
-    return gaps + ([f"{subject}: {moved}: {_AGAIN}"] if moved else [])
+    return gaps + ([f"{subject}: {moved}: {_look_again(evidence)}"] if moved else [])
+
+
+def _look_again(evidence: Evidence) -> str:
+    """How a seal is read that counts: a box at rest cannot be asked."""
+    if evidence.provider.state not in STOPPED_STATES:
+        return _AGAIN
+    return (
+        "start it (provision playbook) and harvest it again; or harvest it at rest (harvest_via); or consent to its "
+        f"loss: {_consent_words(evidence)}"
+    )
 
 
 def _problems(reading: Mapping[str, Any]) -> list[str]:

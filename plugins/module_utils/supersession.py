@@ -25,6 +25,8 @@ def gaps(evidence: Evidence) -> list[str]:
         return ["no later generation took its place"]
     if evidence.provider.state not in standstill.STOPPED_STATES:
         return [f"it is {evidence.provider.state}: stop it first, so that it cannot get any further"]
+    if not standstill.is_parked(evidence):
+        return ["it was not told to stop, so it comes back by itself: stop it (vast_instance with state: stopped)"]
     reading = evidence.reading
     if reading is None or not _is_of_this_box(evidence, reading):
         return ["how far it got is not known: no look at it can be trusted"]

@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Sequence
 
-from .. import approvals, gate
+from .. import approvals, gate, power_record
 from ..box import records
 from ..failures import TenantFailure
 from ..journal import Journal
@@ -96,10 +96,12 @@ class Account:
 
     def locate(self, project: str, name: str) -> Found:
         """The boxes of this name by the provider's list, and the store's records brought in line with them."""
+        asked_at = records.utc_now()
         current, superseded = current_and_superseded(map(to_box, self.client.list_instances()), project, name)
         found = Found(current, superseded)
         for box in found.all:
             self._remember(box)
+            self._note_seen(box, asked_at)
         return found
 
     def locate_surely(self, project: str, name: str) -> Found:
@@ -182,10 +184,10 @@ class Account:
         """Start a box, its bid raised within the cap first if it was outbid, and wait until it runs."""
         bid = bid_to_start(box, wanted)
         with self._effect("start", box, bid=bid):
+            power_record.note_start(self.store, identity_of(box))
             if bid is not None:
                 self.client.change_bid(box.provider_id, bid)
             self.client.set_state(box.provider_id, "running")
-            self._note(box, parked_at=None)
         return self.await_running(box, wait_s)
 
     def await_running(self, box: Box, wait_s: float) -> Box:
@@ -196,20 +198,25 @@ class Account:
         passed = self.pass_gate(box, STOP)
         with self._effect(STOP, box, rule=passed.rule), self._spending(passed):
             self.client.set_state(box.provider_id, "stopped")
-            self._note(box, parked_at=records.utc_now())
+            power_record.note_stop(self.store, identity_of(box))
         return wait_for_rest(self.client, box, lambda: self.look(box), wait_s), passed
 
     def must_stop(self, box: Box) -> bool:
-        """Whether a stop would change anything. An outbid box comes back by itself, unless we said stop."""
+        """Whether a stop would change anything: the box, or that our record says since when it must rest.
+
+        An outbid box comes back by itself, unless we said stop.
+        """
         if box.intended != "stopped" or box.state not in ("stopped", "outbid"):
             return True
-        return box.state == "outbid" and not (self._record(box) or {}).get("parked_at")
+        record = power_record.read(self.store, identity_of(box))
+        return box.state == "outbid" if record is None else not record.get("parked_at")
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def pass_gate(self, box: Box, verb: str) -> Passed:
         """Ask the gate on evidence re-read now. TenantFailure ``gate_refused`` that names what is missing."""
         identity = identity_of(box)
+        self._note_seen(box, records.utc_now())
         evidence = gate.gather(self.store, identity, verb, self.kept_by(verb), self.provider_view(box))
         decision = gate.decide(evidence)
         if not decision.allowed:
@@ -225,7 +232,7 @@ class Account:
         """Destroy a box once the gate lets it. None when the provider says that it is gone already."""
         seen = self.look(box)
         if seen is None:
-            self._note(box, destroyed_at=records.utc_now())
+            self._note_gone(box)
             return None
         passed = self.pass_gate(seen, DESTROY)
         with self._effect(DESTROY, seen, rule=passed.rule, approval_id=passed.approval_id, why=why) as effect:
@@ -240,7 +247,7 @@ class Account:
     def await_gone(self, box: Box, wait_s: float) -> None:
         """Wait until the provider says twice that the box is gone, and close its record."""
         wait_for_gone(self.client, box, lambda: self.client.get_instance(box.provider_id) is None, wait_s)
-        self._note(box, destroyed_at=records.utc_now())
+        self._note_gone(box)
 
     def forget_gone(self, project: str, name: str) -> list[str]:
         """Close the records of boxes that the provider no longer has; their ids. Call after :meth:`locate_surely`."""
@@ -278,16 +285,16 @@ class Account:
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    def _record(self, box: Box) -> dict[str, Any] | None:
-        identity = identity_of(box)
-        return self.store.read_box(identity.project, identity.box, identity.generation)
+    def _note_seen(self, box: Box, asked_at: str) -> None:
+        if box.stamp is not None and not self.read_only:
+            power_record.note_seen(self.store, identity_of(box), box.state, box.intended, asked_at)
 
-    def _note(self, box: Box, **changes: Any) -> None:
-        """Add to the box record, if it is of this very machine: a duplicate of a generation has none of its own."""
-        record = self._record(box)
-        if record is not None and record.get("provider_id") == box.provider_id:
-            identity = identity_of(box)
-            self.store.update_box(identity.project, identity.box, identity.generation, **changes)
+    def _note_gone(self, box: Box) -> None:
+        """Close the box record, if it is of this very machine: a duplicate of a generation has none of its own."""
+        identity = identity_of(box)
+        if power_record.read(self.store, identity) is not None:
+            place = (identity.project, identity.box, identity.generation)
+            self.store.update_box(*place, destroyed_at=records.utc_now())
 
     @contextlib.contextmanager
     def _effect(self, verb: str, box: Box, **fields: Any) -> Iterator[Any]:

@@ -121,6 +121,12 @@ class World:
     def save_reading(self, **changes: Any) -> None:
         seal_reading.save(self.store, self.identity, self.reading(**changes))
 
+    # --- power ---
+
+    def park(self, after_s: float = 5, **changes: Any) -> None:
+        """We stopped the box this long after :attr:`now`, when its seal is read."""
+        self.store.update_box("demo", "box1", 2, parked_at=later(self.now, after_s), **changes)
+
     # --- approvals and decisions ---
 
     def approve(self, binds: dict[str, Any] | None = None, **changes: Any) -> str:

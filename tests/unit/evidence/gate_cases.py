@@ -66,6 +66,8 @@ class Case:
     box_record: str = "used"
     provider: str = "running"
     started: str = ""
+    parked: str = ""
+    recorded_start: str = ""
     observed_age: int = 0
     observed_unread: bool = False
     reading: str = "ok"
@@ -127,7 +129,13 @@ def _without_approvals(case: Case) -> evidence.Evidence:
 
 
 def _box_record(case: Case) -> tuple[dict[str, Any] | None, str]:
-    virgin = dict(ME.as_dict(), created_at="2026-11-21T11:00:00Z", deploy_started_at=None)
+    virgin = dict(
+        ME.as_dict(),
+        created_at="2026-11-21T11:00:00Z",
+        deploy_started_at=None,
+        parked_at=_beside_reading(case, case.parked),
+        started_at=_beside_reading(case, case.recorded_start),
+    )
     return {
         "virgin": (virgin, ""),
         "used": (dict(virgin, deploy_started_at="2026-11-21T11:10:00Z"), ""),
@@ -137,6 +145,12 @@ def _box_record(case: Case) -> tuple[dict[str, Any] | None, str]:
         "not_ours": (dict(virgin, created_at=None), ""),
         "rebuilt": ({key: value for key, value in virgin.items() if key != "deploy_started_at"}, ""),
     }[case.box_record]
+
+
+def _beside_reading(case: Case, when: str) -> str | None:
+    """A time of the box record, said by its distance from the reading."""
+    apart = {"before": -60, "as it was read": 0, "soon after": 5, "in time": 300, "late": 301}
+    return later(NOW, -case.age + apart[when]) if when in apart else when or None
 
 
 def _newer(case: Case) -> dict[str, Any] | None:
@@ -502,13 +516,24 @@ def _stands_still(case: Case) -> bool:
     if case.age < -60:
         return False
     if case.provider in REST:
-        return _was_not_started(case)
-    return case.age <= 300
+        in_time = case.parked in ("before", "as it was read", "soon after", "in time")
+        return _was_not_started(case) and _has_record(case) and in_time
+    return case.age <= 300 and not _is_known_to_have_started(case)
 
 
 def _was_not_started(case: Case) -> bool:
     observed = abs(case.observed_age) <= 300 and not case.observed_unread
-    return observed and case.started in ("", "before", "as it was read")
+    told = case.started in ("", "before", "as it was read")
+    return observed and told and not _is_known_to_have_started(case)
+
+
+def _has_record(case: Case) -> bool:
+    return case.box_record not in ("none", "damaged", "other_machine")
+
+
+def _is_known_to_have_started(case: Case) -> bool:
+    """Our record says that it was started, or seen started, and not surely before the reading."""
+    return _has_record(case) and case.recorded_start not in ("", "before")
 
 
 def _is_home(case: Case, run: Run) -> bool:
@@ -590,6 +615,8 @@ def _may_go_as_superseded(case: Case) -> bool:
     """Outbid, its place taken; a verified copy at a step at or beyond its last known checkpoint exists."""
     if case.newer not in ("admitted", "overdue", "just due") or case.provider not in REST:
         return False
+    if not _has_record(case) or case.parked in ("", "yesterday"):
+        return False  # nobody told it to stop, so it revives by itself
     flaw = case.reading_flaw not in ("", *UNSEEN_WRITER)
     flaws = case.reading != "ok" or flaw or case.index != "ok" or case.unlisted or case.problems
     if flaws or case.contact_damaged or not _was_not_started(case):
@@ -622,7 +649,8 @@ _SNAPSHOT = Run("r1", seen=Reached(3), receipt="incomplete", sealed="absent", ho
 BASES: dict[str, Case] = {
     "home": Case(),
     "standing": Case(approvals=(Approval("standing"),)),
-    "parked": Case(provider="stopped", age=7200, started="before"),
+    "parked": Case(provider="stopped", age=7200, started="before", parked="soon after"),
+    "parked again": Case(provider="outbid", age=7200, parked="in time", recorded_start="before"),
     "on a mount": Case(keeps=("fs",), runs=(Run(copies=("mount",)), Run("r2", copies=("mount, afresh", "s3")))),
     "empty": Case(runs=()),
     "virgin": Case(box_record="virgin", reading="none", runs=(), approvals=()),
@@ -644,14 +672,30 @@ BASES: dict[str, Case] = {
     "never read": Case(
         provider="unknown", reading="none", runs=(replace(_LOST, contact=Reached(9)),), approvals=(_LOSS,)
     ),
-    "superseded": Case(provider="outbid", age=9000, seal="none", newer="admitted", runs=(_OUTBID,), approvals=()),
+    "superseded": Case(
+        provider="outbid",
+        age=9000,
+        seal="none",
+        newer="admitted",
+        parked="late",
+        runs=(_OUTBID,),
+        approvals=(),
+    ),
     "superseded, by its snapshot": Case(
-        provider="outbid", age=9000, seal="none", newer="overdue", runs=(_SNAPSHOT,), approvals=(), live=("r1/c0/a1",)
+        provider="outbid",
+        age=9000,
+        seal="none",
+        newer="overdue",
+        parked="late",
+        runs=(_SNAPSHOT,),
+        approvals=(),
+        live=("r1/c0/a1",),
     ),
     "superseded, in two copies": Case(
         provider="stopped",
         seal="none",
         newer="admitted",
+        parked="soon after",
         runs=(replace(_SNAPSHOT, seen=Reached(9, True), home=Reached(9), elsewhere=Reached(3, True)),),
         approvals=(),
     ),
@@ -691,6 +735,8 @@ CHANGES: dict[str, list[Any]] = {
     "box_record": ["virgin", "used", "none", "damaged", "other_machine", "not_ours", "rebuilt"],
     "provider": [*RUNS, *REST, "offline", "unknown", "absent"],
     "started": ["", "before", "as it was read", "after", "soon"],
+    "parked": ["", "before", "as it was read", "soon after", "in time", "late", "yesterday"],
+    "recorded_start": ["", "before", "as it was read", "soon after", "yesterday"],
     "observed_unread": [True],
     "observed_age": [300, 301, -300, -301],
     "reading": ["ok", "none", "damaged"],

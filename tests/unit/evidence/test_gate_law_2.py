@@ -119,21 +119,47 @@ def test_law_2_a_seal_grows_stale_while_the_box_may_run(complete: World, state: 
 def test_law_2_a_seal_read_before_parking_holds_while_no_start_shows(complete: World, state: str) -> None:
     now = later(complete.now, 7200)
     before, after = later(complete.now, -60), later(complete.now, 60)
+    complete.park()
     assert complete.decide(provider=gate.ProviderView(state, before, now), now=now).allowed
     assert complete.decide(provider=gate.ProviderView(state, None, now), now=now).allowed
     refused(complete.decide(provider=gate.ProviderView(state, after, now), now=now), "was started at")
     refused(complete.decide(provider=gate.ProviderView(state, "soon", now), now=now), "start time")
 
 
+@pytest.mark.parametrize("state", gate.STOPPED_STATES)
+def test_law_2_a_box_that_rests_by_itself_may_have_worked_since_its_seal_was_read(complete: World, state: str) -> None:
+    """The provider's row gives the time of its creation in every such state: it cannot show a start."""
+    now = later(complete.now, 7200)
+    view = gate.ProviderView(state, later(complete.now, -9000), now)
+    ways_on = ("start it", "harvest_via", "gpu-tenant approve destroy box1 --generation 2 --loss")
+    refused(complete.decide(provider=view, now=now), "not because we stopped it", *ways_on)
+    complete.park(after_s=7000)
+    refused(complete.decide(provider=view, now=now), "7000 s before it was stopped", *ways_on)
+    complete.park(after_s=standstill.FRESH_SEAL_S)
+    assert complete.decide(provider=view, now=now).allowed
+    complete.store.update_box("demo", "box1", 2, parked_at=None, started_at=later(complete.now, 60))
+    refused(complete.decide(provider=view, now=now), "was started at", *ways_on)
+    complete.park(after_s=100)
+    refused(complete.decide(provider=view, now=now), "was started at")
+
+
+def test_law_2_a_running_box_that_was_started_since_its_seal_was_read_is_asked_again(complete: World) -> None:
+    complete.store.update_box("demo", "box1", 2, started_at=later(complete.now, 60))
+    now = later(complete.now, 120)
+    refused(complete.decide(provider=gate.ProviderView("running", None, now), now=now), "was started at")
+
+
 def test_law_2_a_provider_clock_that_is_behind_cannot_hide_a_start(complete: World) -> None:
     """The provider's clock is 200 s slow: a start 60 s after the reading looks like one before it."""
     now = later(complete.now, 120)
+    complete.park()
     view = gate.ProviderView("stopped", later(complete.now, 60 - 200), later(now, -200))
     refused(complete.decide(provider=view, now=now), "was started at")
 
 
 def test_law_2_an_old_look_at_the_provider_is_no_look(complete: World) -> None:
     now = later(complete.now, 7200)
+    complete.park()
     refused(complete.decide(provider=gate.ProviderView("stopped", None, complete.now), now=now), "look at the provider")
 
 

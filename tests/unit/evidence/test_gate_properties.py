@@ -116,7 +116,11 @@ BREAKS: dict[str, Break] = {
     "time passes": lambda case: dataclasses.replace(case, age=max(case.age, 9000)) if case.age >= -60 else case,
     "the box was started": _from(("", "before", "as it was read"), started="after"),
     "the provider is not asked": lambda case: dataclasses.replace(case, observed_age=302),
-    "the box record is lost": lambda case: dataclasses.replace(case, box_record="none"),
+    "it was started by us": _from(("", "before"), recorded_start="soon after"),
+    "it was not stopped by us": lambda case: dataclasses.replace(case, parked=""),
+    "it was stopped long after": _from(("before", "as it was read", "soon after", "in time"), parked="late"),
+    # What it knew of a start goes with it.
+    "the box record is lost": _from(("", "before"), recorded_start="", box_record="none"),
     "the successor is forgotten": lambda case: dataclasses.replace(case, newer=""),
     "the approvals are lost": lambda case: dataclasses.replace(case, approvals=()),
     "the copies elsewhere are lost": lambda case: _each_run(case, elsewhere=None),

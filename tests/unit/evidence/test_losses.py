@@ -24,7 +24,9 @@ def world(tmp_path: Path) -> World:
 
 
 def outbid(world: World, **changes: Any) -> gate.Decision:
+    """It was outbid, and told an hour later to stay where it is."""
     now = later(world.now, 7200)
+    world.park(after_s=3600)
     view = gate.ProviderView("outbid", later(world.now, -3600), now)
     return world.decide(**{"now": now, "provider": view, **changes})
 
@@ -121,7 +123,29 @@ def test_law_2_a_superseded_box_that_started_again_is_not_known(world: World) ->
     admit(world)
     snapshot(world, 400)
     now = later(world.now, 7200)
+    assert outbid(world).allowed
     assert not outbid(world, provider=gate.ProviderView("outbid", later(world.now, 60), now)).allowed
+    world.store.update_box("demo", "box1", 2, started_at=later(world.now, 60))
+    assert "since it was started again" in " ".join(outbid(world).missing), "our own record knows of starts too"
+
+
+def test_law_2_a_superseded_box_that_was_not_told_to_stop_may_come_back(world: World) -> None:
+    saw(world, 400)
+    admit(world)
+    snapshot(world, 400)
+    now = later(world.now, 7200)
+    told = " ".join(world.decide(now=now, provider=gate.ProviderView("outbid", None, now)).missing)
+    assert "it was not told to stop" in told
+    assert "vast_instance with state: stopped" in told
+
+
+def test_law_2_a_consent_to_a_loss_ends_when_the_box_is_known_to_have_started(world: World) -> None:
+    saw(world, 400, live_cells=[])
+    world.park()
+    world.approve_loss(provider=world.view("stopped"))
+    assert world.decide(provider=world.view("stopped")).rule == gate.RULE_LOSS
+    world.store.update_box("demo", "box1", 2, started_at=later(world.now, 60))
+    assert "started again" in " ".join(world.decide(provider=world.view("stopped")).missing)
 
 
 def test_law_2_a_look_of_the_runner_moves_what_a_superseded_box_was_known_to_have(world: World) -> None:

@@ -34,6 +34,7 @@ class World:
         self.source = self.market.add("gt1/p/a/g2/0123456789abcdef", status_msg="", **STOPPED)
         self.dest = self.market.add("gt1/p/b/g1/0123456789abcdef")
         self.store = StateStore(str(folder))
+        self.tell_to_stop(2, self.source)
         self.told: Told = []
         self.tellers = [self.source, self.dest]
         self.asked_at = 0.0
@@ -58,6 +59,9 @@ class World:
                 for row in self.tellers:
                     row["status_msg"] = message
         return self._serve(method, path, query, body)
+
+    def tell_to_stop(self, generation: int, row: dict[str, Any], at: str | None = "2026-11-21T03:00:00Z") -> None:
+        self.store.update_box("p", "a", generation, provider_id=str(row["id"]), parked_at=at)
 
     def copy(self, check_mode: bool = False, **changes: Any) -> dict[str, Any]:
         options: dict[str, Any] = {"source": "a", "source_path": "/a/", "dest": "b", "dest_path": "/b", "at_rest": True}
@@ -204,11 +208,11 @@ def test_law_5_a_box_that_is_not_at_rest_is_not_taken_for_whole(world: World) ->
 
 def test_law_5_an_outbid_box_is_at_rest_only_once_it_was_told_to_stop(world: World) -> None:
     world.source["min_bid"] = 9.0
+    world.tell_to_stop(2, world.source, at=None)
     world.told = [(30, FINISHED)]
     assert "was not told to stop" in world.refused().what
     assert world.copy(check_mode=True)["source"]["state"] == "outbid"
-    identity = world.identity
-    world.store.update_box("p", "a", 2, provider_id=identity.provider_id, parked_at="2026-11-21T03:00:00Z")
+    world.tell_to_stop(2, world.source)
     assert world.copy()["outcome"] == "finished"
 
 
@@ -267,6 +271,7 @@ def test_the_journal_has_intent_and_end(world: World) -> None:
 
 def test_a_superseded_instance_can_be_named(world: World) -> None:
     old = world.market.add("gt1/p/a/g1/0123456789abcdef", **STOPPED)
+    world.tell_to_stop(1, old)
     world.told = [(30, FINISHED)]
     world.copy(source_provider_id=str(old["id"]))
     assert world.market.sent("PUT", COPY)[0]["src_id"] == f"C.{old['id']}"

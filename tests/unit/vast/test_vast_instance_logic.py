@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, power_record, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp, parse_stamp
@@ -72,6 +74,28 @@ class World:
             "test",
         )
         return str(given["id"])
+
+    def sealed(self, box: dict[str, Any]) -> None:
+        """Its seal was read a moment ago, when nothing ran on it, and a standing approval was given."""
+        identity = BoxIdentity("digits", "vast-a", box["generation"], box["provider_id"])
+        self.deployed()
+        promises = {
+            name: dict(identity.as_dict(), schema=records.schema(name), epoch=1, runs=[]) for name in ("seal", "index")
+        }
+        answer = dict(promises, live_cells=[], unlisted_runs=[], checkpoints={}, durable=[], boot_id="b", problems=[])
+        read_at = records.utc_text(records.parse_utc(records.utc_now()) - datetime.timedelta(seconds=5))
+        seal_reading.save(self.store, identity, seal_reading.as_record(identity, read_at, answer))
+        who = {"approver": "ada", "source": {"kind": "cli", "ref": ""}, "reason": "it may not bill till morning"}
+        approvals.give(self.store, identity, "destroy", {"kind": "complete_receipt"}, **who)
+
+    def is_kept(self, *words: str) -> None:
+        """The gate keeps the box, and says these words."""
+        with pytest.raises(TenantFailure) as caught:
+            self.converge("absent")
+        assert caught.value.kind == "gate_refused"
+        for word in words:
+            assert word in caught.value.what
+        assert not self.market.sent("DELETE", "instances")
 
     def verbs(self) -> list[tuple[str, str]]:
         return [(line["kind"], line["verb"]) for line in Journal(self.store).lines()]
@@ -593,6 +617,82 @@ def test_a_box_that_starts_while_the_evidence_is_read_is_kept(world: World, monk
         world.converge("absent")
     assert row["id"] in world.market.instances
     assert not world.market.sent("DELETE", "instances")
+
+
+def test_law_2_a_box_that_was_started_and_outbid_is_not_destroyed_on_the_seal_of_before(world: World) -> None:
+    """A second run, unsealed, ended with the higher bid; the approval stands and the old seal lists nothing to miss."""
+    box = world.rented()["instance"]
+    world.sealed(box)
+    world.converge("stopped")
+    world.converge("started")
+    _outbid(world, 0.6)
+    world.is_kept("was started at", "start it (provision playbook)", "harvest_via", "--loss")
+    assert world.converge("stopped")["changed"]
+    # That it rests by our word now says nothing of before.
+    world.is_kept("was started at")
+
+
+def test_law_2_a_harvested_parked_box_goes(world: World) -> None:
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+    assert world.converge("absent")["gate"][0]["rule"] == "standing_approval"
+    assert not world.market.instances
+
+
+def test_law_2_a_box_that_its_provider_stopped_may_have_come_back_meanwhile(world: World) -> None:
+    world.sealed(world.rented()["instance"])
+    _outbid(world, 0.6)
+    world.is_kept("not because we stopped it", "harvest_via")
+
+
+def test_law_2_a_crash_while_a_box_is_started_leaves_it_started(world: World) -> None:
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+
+    class Killed(BaseException):
+        pass
+
+    world.market.fault("PUT", r"instances/[0-9]+/$", raises=Killed, effect_first=True)
+    with pytest.raises(Killed):
+        world.converge("started")
+    _outbid(world, 0.6)
+    world.is_kept("was started at")
+
+
+def test_law_2_a_parked_box_that_is_seen_at_work_was_started_by_somebody(world: World) -> None:
+    """In the provider's console, say; and stopped there again."""
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+    row = next(iter(world.market.instances.values()))
+    resting = dict(row)
+    world.store.update_box(
+        "digits",
+        "vast-a",
+        1,
+        parked_at=records.utc_text(records.parse_utc(records.utc_now()) - datetime.timedelta(seconds=3)),
+    )
+    row.update(actual_status="running", intended_status="running", cur_state="running", next_state="running")
+    world.converge("present", check=True)
+    assert world.record()["parked_at"], "check mode writes nothing"
+    world.converge("present")
+    row.update(resting)
+    world.is_kept("was started at")
+    assert ("effect", power_record.SEEN_STARTED) in world.verbs()
+    world.converge("stopped")
+    world.is_kept("was started at")
+
+
+def test_a_box_that_is_on_its_way_to_rest_was_not_started(world: World) -> None:
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+    row = next(iter(world.market.instances.values()))
+    identity = BoxIdentity("digits", "vast-a", 1, str(row["id"]))
+    power_record.note_seen(world.store, identity, "running", "stopped", "2099-01-01T00:00:00Z")
+    power_record.note_seen(world.store, identity, "running", "running", "2026-01-01T00:00:00Z")
+    power_record.note_seen(
+        world.store, replace(identity, provider_id="1"), "running", "running", "2099-01-01T00:00:00Z"
+    )
+    assert world.converge("absent")["changed"]
 
 
 def test_absent_waits_until_the_provider_says_gone_twice(world: World) -> None:
