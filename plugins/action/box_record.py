@@ -8,10 +8,11 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.ledger import DEPLOY_STARTED
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import BOX_IDENTITY_SPEC, ControllerAction
 
-TIME_OF = {"admitted": "admitted_at", "rejected": "rejected_at", "deploy_started": "deploy_started_at"}
+TIME_OF = {"admitted": "admitted_at", "rejected": "rejected_at", DEPLOY_STARTED: "deploy_started_at"}
 DETAIL_OF = {"admitted": "admission", "rejected": "rejection"}
 
 

@@ -51,6 +51,7 @@ class Evidence:
 
     ``receipts`` are this box generation's own, by run; ``elsewhere`` are those of the same runs on other boxes and
     generations, read when the own ones may not suffice. ``contact`` is how far the runs were last known to be.
+    ``was_deployed`` is the journal's word, for a box record that was edited or put back does not say it.
     """
 
     identity: BoxIdentity
@@ -61,6 +62,7 @@ class Evidence:
     gated_tiers: tuple[str, ...] = (artifact_tiers.DATA_TIER,)
     box_record: Mapping[str, Any] | None = None
     box_problem: str = ""
+    was_deployed: bool = False
     newer: Mapping[str, Any] | None = None
     reading: Mapping[str, Any] | None = None
     reading_problem: str = ""
@@ -148,6 +150,7 @@ def gather(
         gated_tiers=tiers,
         box_record=box_record,
         box_problem=box_problem,
+        was_deployed=ledger.was_deployed(identity),
         newer=_newer(store, identity),
         reading=stored_reading,
         reading_problem=reading_problem,

@@ -93,6 +93,8 @@ def why_not_virgin(evidence: Evidence) -> str:
         return "the record does not say that we created it"
     if record["deploy_started_at"] is not None:
         return f"its deploy started at {record['deploy_started_at']}"
+    if evidence.was_deployed:
+        return "the journal says that a deploy started on it"
     if evidence.receipt_paths:
         return f"there is a receipt for it: {evidence.receipt_paths[0]}"
     if evidence.contact:

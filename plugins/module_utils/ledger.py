@@ -14,6 +14,7 @@ from .state_store import BoxIdentity
 
 SEAL_READING = "seal-reading"
 COPY_READING = "copy-reading"
+DEPLOY_STARTED = "deploy_started"
 _RECEIPT = "receipt"
 _WITHDRAWN = "withdraw-receipt"
 _RECEIPT_FIELDS = ("manifest_digest", "complete", "files", "bytes")
@@ -44,6 +45,10 @@ class Ledger:
         if last["kind"] == "effect" and any(last.get(key) != receipt.get(key) for key in _RECEIPT_FIELDS):
             return "was edited after it was written (it differs from the journal)"
         return ""
+
+    def was_deployed(self, identity: BoxIdentity) -> bool:
+        """Whether a deploy began on this machine, whatever its box record says by now."""
+        return self._last((DEPLOY_STARTED,), identity.as_dict(), ("effect",)) is not None
 
     def _hash_problem(self, verb: str, about: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         last = self._last((verb,), about, ("effect",))

@@ -64,6 +64,7 @@ class Case:
     keeps: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ("disk",)
     box_record: str = "used"
+    journalled_deploy: bool = False
     provider: str = "running"
     started: str = ""
     parked: str = ""
@@ -117,6 +118,7 @@ def _without_approvals(case: Case) -> evidence.Evidence:
         gated_tiers=case.tiers,
         box_record=box,
         box_problem=box_problem,
+        was_deployed=case.journalled_deploy,
         newer=_newer(case),
         reading=reading,
         reading_problem="seal.json is half-written" if case.reading == "damaged" else "",
@@ -492,7 +494,13 @@ def _known_runs(case: Case) -> list[Run]:
 
 def _is_virgin(case: Case) -> bool:
     """Created by us, nothing deployed yet, and no sign of the contrary."""
-    signs = [case.stray_receipt, case.contact_damaged, case.reading == "damaged", case.box_record != "virgin"]
+    signs = [
+        case.journalled_deploy,
+        case.stray_receipt,
+        case.contact_damaged,
+        case.reading == "damaged",
+        case.box_record != "virgin",
+    ]
     if case.reading == "ok":
         signs += [bool(case.live), bool(case.unlisted), bool(case.problems), bool(case.runs)]
         signs += [case.seal in ("text", "runless"), case.index in ("text", "runless")]
@@ -733,6 +741,7 @@ CHANGES: dict[str, list[Any]] = {
     "keeps": [(), ("disk",), ("fs",), ("disk", "fs"), ("diskette",)],
     "tiers": [("disk",), ("disk", "fs"), ("fs",)],
     "box_record": ["virgin", "used", "none", "damaged", "other_machine", "not_ours", "rebuilt"],
+    "journalled_deploy": [True],
     "provider": [*RUNS, *REST, "offline", "unknown", "absent"],
     "started": ["", "before", "as it was read", "after", "soon"],
     "parked": ["", "before", "as it was read", "soon after", "in time", "late", "yesterday"],

@@ -552,6 +552,14 @@ def test_law_2_a_known_run_or_receipt_ends_virginity(world: World) -> None:
     refused(world.decide())
 
 
+def test_law_2_a_box_record_that_was_edited_or_put_back_does_not_hide_a_deploy(world: World) -> None:
+    virgin(world)
+    Journal(world.store).append("effect", "deploy_started", **dict(world.identity.as_dict(), provider_id="4712"))
+    assert world.decide().rule == gate.RULE_VIRGIN, "that was another machine"
+    Journal(world.store).append("effect", "deploy_started", **world.identity.as_dict())
+    refused(world.decide())
+
+
 # --- no forged value opens it ---
 
 
@@ -664,6 +672,22 @@ def test_law_2_no_single_forged_value_opens_what_it_falsifies(
     same = junk == place or (path == ("used_at",) and junk is None)
     if rests_on and not same:
         assert not decision.allowed, (name, path, junk)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_law_2_no_forged_value_makes_a_used_box_virgin(
+    evidence_parts: tuple[gate.Evidence, dict[str, Any]], data: st.DataObject
+) -> None:
+    """Nothing was read of it yet, and nobody approved: its record is all that there is, and the journal."""
+    evidence = dataclasses.replace(
+        evidence_parts[0], reading=None, receipts={}, receipt_paths=(), approvals=(), was_deployed=True
+    )
+    record = dict(evidence.box_record or {}, deploy_started_at=None)
+    alone = dataclasses.replace(evidence, box_record=record, was_deployed=False)
+    assert gate.decide(alone).rule == gate.RULE_VIRGIN
+    forged = _replace(record, data.draw(st.sampled_from(_paths(record))), data.draw(JUNK))
+    assert not gate.decide(dataclasses.replace(evidence, box_record=forged)).allowed
 
 
 def _with(evidence: gate.Evidence, name: str, record: dict[str, Any]) -> gate.Evidence:

@@ -289,18 +289,21 @@ class Shelf:
         line = dict(receipt, verb="receipt", kind="effect")
         intent, gone = dict(of, verb="receipt", kind="intent"), dict(of, verb="withdraw-receipt", kind="effect", at="t")
         seal = dict(who.as_dict(), verb="seal-reading", kind="effect", sha256=records.digest(reading), at="t")
+        deploy = dict(who.as_dict(), verb=ledger.DEPLOY_STARTED, kind="effect")
         stories = [
             [], [line], [gone], [line, gone], [gone, line], [gone, dict(line, kind="failed")],
             [gone, intent], [dict(line, run_id="r9", files=3)],
             [dict(line, files=3)], [dict(line, bytes=3)], [dict(line, complete=1)], [dict(line, manifest_digest="b")],
             [dict(line, files=3, kind="failed")], [seal], [dict(seal, sha256="x")], [dict(seal, sha256="x", box="b")],
             [dict(seal, sha256="x"), seal], [seal, dict(seal, sha256="x")], [dict(seal, sha256="")],
+            [deploy], [dict(deploy, provider_id="1"), line], [dict(deploy, kind="intent")],
         ]  # fmt: skip
         told = []
         for lines in stories:
             book = ledger.Ledger(lines)
             told += [book.receipt_problem(receipt), book.seal_reading_problem(who, reading)]
             told.append(book.seal_reading_problem(who, dict(reading, live=float("nan"))))
+            told.append(str(book.was_deployed(who)))
         return told
 
 

@@ -121,6 +121,7 @@ BREAKS: dict[str, Break] = {
     "it was stopped long after": _from(("before", "as it was read", "soon after", "in time"), parked="late"),
     # What it knew of a start goes with it.
     "the box record is lost": _from(("", "before"), recorded_start="", box_record="none"),
+    "a deploy is in the journal": lambda case: dataclasses.replace(case, journalled_deploy=True),
     "the successor is forgotten": lambda case: dataclasses.replace(case, newer=""),
     "the approvals are lost": lambda case: dataclasses.replace(case, approvals=()),
     "the copies elsewhere are lost": lambda case: _each_run(case, elsewhere=None),
