@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, power_record, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -28,6 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire_market import KEY, WireMarket
 
+ROLES = Path(__file__).parents[3] / "roles"
 WANTED = Constraints(min_disk_gb=20.0, price_cap=0.5)
 ORDER = Order("digits", "vast-a", "python:3.12", 20.0, WANTED, {"A": "1"}, "echo hi", wait_s=300.0)
 
@@ -730,6 +732,27 @@ def test_all_boxes_of_a_name_are_judged_before_the_first_is_touched(world: World
     assert caught.value.kind == "gate_refused"
     assert str(used["id"]) in caught.value.what
     assert len(world.market.instances) == 2
+
+
+def test_a_virgin_box_that_is_named_goes_beside_an_older_used_one(world: World) -> None:
+    """As provision bails out of it; judged together with the used one it would be kept, and bill."""
+    used = world.market.add(str(new_stamp("digits", "vast-a", 1)))
+    world.store.update_box("digits", "vast-a", 1, provider_id=str(used["id"]))
+    world.deployed()
+    fresh = world.market.add(str(new_stamp("digits", "vast-a", 2)))
+    now = records.utc_now()
+    world.store.update_box("digits", "vast-a", 2, provider_id=str(fresh["id"]), created_at=now, deploy_started_at=None)
+    world.is_kept(str(used["id"]))
+    gone = world.converge("absent", provider_id=str(fresh["id"]))
+    assert [passed["rule"] for passed in gone["gate"]] == ["virgin"]
+    assert list(world.market.instances) == [used["id"]]
+
+
+def test_provision_bails_out_of_the_very_box_that_it_refused() -> None:
+    tasks = yaml.safe_load((ROLES / "provision/tasks/vast/attempt.yml").read_text())
+    bail = [step for task in tasks[0]["block"] for step in task.get("block", []) if "tenant.gpu.vast_instance" in step]
+    assert [step["tenant.gpu.vast_instance"]["state"] for step in bail] == ["absent"]
+    assert bail[0]["tenant.gpu.vast_instance"]["provider_id"] == "{{ ansible_facts['box_endpoint']['provider_id'] }}"
 
 
 def test_what_is_not_ours_is_untouchable(world: World) -> None:
