@@ -30,7 +30,8 @@ def why_not_still(evidence: Evidence) -> str:
     if evidence.seen.get("at_rest"):
         return f"its seal was read from a copy that was made while it rested, and it is {state} now"
     if age > FRESH_SEAL_S:
-        return f"it is {state} and its seal was read {age:.0f} s ago (at most {FRESH_SEAL_S} s)"
+        told = f"it is {state} and its seal was read {age:.0f} s ago (at most {FRESH_SEAL_S} s)"
+        return f"{told}; where its copies take longer to read again, park it first"
     return _why_started_since(evidence, seen)
 
 

@@ -9,6 +9,7 @@ lose results asks the gate here, on records re-read now.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -33,6 +34,8 @@ STOP = "stop"
 KEEPS = {DESTROY: ("volume",), STOP: ("disk", "volume")}
 LOCK_WAIT_S = 600.0
 GONE_WAIT_S = 120.0
+# The provider tells how long a box is up in minutes, so that the same start is a minute earlier or later each time.
+START_SLACK_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,12 @@ class Account:
         """Ask the gate on evidence re-read now. TenantFailure ``gate_refused`` that names what is missing."""
         identity = identity_of(box)
         self._note_seen(box, records.utc_now())
+        since = started_epoch(box, self.client.provider_now())
         evidence = gate.gather(self.store, identity, verb, self.kept_by(verb), self.provider_view(box))
-        decision = gate.decide(evidence)
+        # To hash every copy may take hours: the box, the seal's age and the approvals are judged as they are after it.
+        latest = self._recheck(box, since) or box
+        now = records.utc_now()
+        decision = gate.decide(dataclasses.replace(evidence, provider=self.provider_view(latest), now=now))
         if not decision.allowed:
             raise _refused(identity, verb, decision.missing)
         return Passed(box.provider_id, box.generation, decision.rule, decision.approval_id, self._approver(decision))
@@ -234,9 +241,10 @@ class Account:
         if seen is None:
             self._note_gone(box)
             return None
+        since = started_epoch(seen, self.client.provider_now())
         passed = self.pass_gate(seen, DESTROY)
         with self._effect(DESTROY, seen, rule=passed.rule, approval_id=passed.approval_id, why=why) as effect:
-            self._recheck(seen)
+            self._recheck(seen, since)
             # Claimed before, used after: a delete that never arrived does not cost the night's only approval, because
             # a destroy of this very machine may take the claim up again.
             with self._spending(passed):
@@ -257,17 +265,26 @@ class Account:
             closed.append(str(record["provider_id"]))
         return closed
 
-    def _recheck(self, judged: Box) -> None:
-        """The item once more, just before the verb: what the gate judged must still be so."""
+    def _recheck(self, judged: Box, since: float | None) -> Box | None:
+        """The item once more, just before the verb: what the gate judged must still be so, and have run since then."""
         now = self.look(judged)
-        if now is not None and now.state != judged.state:
-            raise TenantFailure(
-                "gate_refused",
-                f"instance {judged.provider_id} turned from {judged.state} to {now.state} while the evidence was read",
-                box=judged.stamp.box if judged.stamp else "",
-                safe="it was not destroyed",
-                fix="harvest it again, then repeat",
-            )
+        if now is None:
+            return None
+        started = started_epoch(now, self.client.provider_now())
+        if now.state != judged.state:
+            happened = f"turned from {judged.state} to {now.state}"
+        elif _is_later(started, since) and now.uptime_s != judged.uptime_s:
+            # A time up that does not move is an old answer, no start.
+            happened = "was started again"
+        else:
+            return now
+        raise TenantFailure(
+            "gate_refused",
+            f"instance {judged.provider_id} {happened} while the evidence was read",
+            box=judged.stamp.box if judged.stamp else "",
+            safe="it was not touched",
+            fix="harvest it again, then repeat",
+        )
 
     def _approver(self, decision: gate.Decision) -> str:
         if decision.approval_id is None:
@@ -332,6 +349,10 @@ class Account:
 
     def _digest(self) -> str:
         return hashlib.sha256(f"{self.client.base_url}\0{self.client.key}".encode()).hexdigest()[:16]
+
+
+def _is_later(started: float | None, since: float | None) -> bool:
+    return started is not None and since is not None and started - since > START_SLACK_S
 
 
 def identity_of(box: Box) -> BoxIdentity:

@@ -621,6 +621,58 @@ def test_a_box_that_starts_while_the_evidence_is_read_is_kept(world: World, monk
     assert not world.market.sent("DELETE", "instances")
 
 
+def _slow_gather(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, meanwhile: Any = None) -> None:
+    """Reading every copy takes this long on every clock: the controller's and the market's."""
+    gather, utc_now = actions.gate.gather, records.utc_now
+
+    def slow(*args: Any, **keywords: Any) -> Any:
+        found = gather(*args, **keywords)
+        world.market.clock.sleep(seconds)
+        late = records.utc_text(records.parse_utc(utc_now()) + datetime.timedelta(seconds=seconds))
+        monkeypatch.setattr(records, "utc_now", lambda: late)
+        if meanwhile:
+            meanwhile()
+        return found
+
+    monkeypatch.setattr(actions.gate, "gather", slow)
+
+
+def test_law_2_a_seal_that_grew_old_while_the_copies_were_read_does_not_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sealed(world.rented()["instance"])
+    _slow_gather(world, monkeypatch, 3600)
+    world.is_kept("seal was read 36", "park it first")
+
+
+def test_law_2_a_parked_box_may_take_hours_to_judge(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+    _slow_gather(world, monkeypatch, 3600)
+    assert world.converge("absent")["changed"]
+
+
+def test_law_2_an_approval_that_expired_while_the_copies_were_read_is_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sealed(world.rented()["instance"])
+    world.converge("stopped")
+    _slow_gather(world, monkeypatch, 400 * 24 * 3600)
+    world.is_kept("expired")
+
+
+def test_law_2_a_box_that_was_restarted_while_the_copies_were_read_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs as it ran before; only its time up tells."""
+    box = world.rented()["instance"]
+    world.sealed(box)
+    row = next(iter(world.market.instances.values()))
+    row["uptime_mins"] = 60
+    _slow_gather(world, monkeypatch, 200, lambda: row.update(uptime_mins=1))
+    world.is_kept("was started again while the evidence was read")
+
+
 def test_law_2_a_box_that_was_started_and_outbid_is_not_destroyed_on_the_seal_of_before(world: World) -> None:
     """A second run, unsealed, ended with the higher bid; the approval stands and the old seal lists nothing to miss."""
     box = world.rented()["instance"]
@@ -709,8 +761,8 @@ def test_absent_waits_until_the_provider_says_gone_twice(world: World) -> None:
 def test_one_reading_without_the_box_is_not_gone(world: World) -> None:
     world.rented()
     world.market.linger_s = 30.0
-    # The look and the look again before the verb, then the first poll after it.
-    world.market.fault("GET", "v0/instances", skip=2, rewrite=lambda _found: {"instances": None})
+    # The look, the look after the evidence and that before the verb, then the first poll after it.
+    world.market.fault("GET", "v0/instances", skip=3, rewrite=lambda _found: {"instances": None})
     world.converge("absent")
     assert not world.market.instances
 
