@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
-from . import copies, last_contact, standstill
+from . import copies, last_contact, roster, standstill
 from .box import records
 from .box.step_name import step_in
 from .evidence import Evidence, ReceiptEvidence, runs_of
@@ -182,10 +182,11 @@ def all_checks_passed(checks: object) -> bool:
 
 
 def _spec_of(evidence: Evidence, run_id: str) -> object:
-    """The spec that the box's index names for a run; None when it names none."""
+    """The spec that the box's index names for a run; None when the index does not list the run."""
     for run in runs_of(evidence.seen.get("index")) or []:
         if run["run_id"] == run_id:
-            return run.get("spec_sha256")
+            spec = run.get("spec_sha256")
+            return spec if roster.is_sha256(spec) else "a spec that its index does not name"
     return None
 
 

@@ -36,6 +36,7 @@ class Run:
 
     run_id: str = "r1"
     indexed: bool = True
+    spec: str = SPEC
     sealed: str = "ok"
     seen: Reached | None = FINISHED
     contact: Reached | None = None
@@ -190,7 +191,7 @@ def _reading(case: Case) -> dict[str, Any]:
         for run in case.runs
         if run.sealed != "absent"
     ]
-    indexed = [{"run_id": run.run_id, "spec_sha256": SPEC} for run in case.runs if run.indexed]
+    indexed = [{"run_id": run.run_id, "spec_sha256": run.spec} for run in case.runs if run.indexed]
     whole = dict(
         ME.as_dict(),
         schema=records.schema("seal-reading"),
@@ -593,6 +594,8 @@ def _best_copy(case: Case, run: Run) -> Reached:
     if own and run.copies and set(run.copies) <= good and stays:
         found.append(STEPS_OF_RECEIPT.get(run.receipt, run.home))
     spec_known = case.reading == "ok" and case.index not in ("none", "text", "runless") and run.indexed
+    if spec_known and not run.spec:
+        return NOTHING  # whose copy it is cannot be said
     if run.elsewhere is not None and (
         run.elsewhere_flaw in SOUND_ELSEWHERE or (run.elsewhere_flaw == "other spec" and not spec_known)
     ):
@@ -629,7 +632,7 @@ def _may_go_as_superseded(case: Case) -> bool:
     flaws = case.reading != "ok" or flaw or case.index != "ok" or case.unlisted or case.problems
     if flaws or case.contact_damaged or not _was_not_started(case):
         return False
-    if any(run.indexed and run.seen is None for run in case.runs):
+    if any(run.seen is None if run.indexed else _known(run, case) is not None for run in case.runs):
         return False
     known = [(_known(run, case), _best_copy(case, run)) for run in case.runs]
     return not any(reached is not None and _is_ahead(reached, copy) for reached, copy in known)
@@ -714,6 +717,7 @@ BASES: dict[str, Case] = {
 }
 RUN_CHANGES: dict[str, list[Any]] = {
     "indexed": [False],
+    "spec": [""],
     "sealed": ["absent", "no digest", "ok"],
     "seen": [None, *REACHED, Reached(12)],
     "contact": [*REACHED, Reached(12)],

@@ -118,6 +118,26 @@ def test_law_2_a_copy_of_another_spec_does_not_stand_for_a_superseded_box(world:
     assert not outbid(world).allowed
 
 
+@pytest.mark.parametrize("spec", [None, "", "short", 7])
+def test_law_2_a_run_without_its_spec_is_covered_by_no_copy(world: World, spec: object) -> None:
+    index = world.promise("index", [{"run_id": "r1", "spec_sha256": spec, "cells": ["c0"]}])
+    saw(world, 400, index=index)
+    admit(world)
+    snapshot(world, 400)
+    snapshot(world, 400, world.identity, spec="6" * 64)
+    assert not outbid(world).allowed
+    saw(world, 400)
+    assert outbid(world).rule == gate.RULE_SUPERSEDED
+
+
+def test_law_2_a_run_that_the_index_forgot_keeps_a_superseded_box(world: World) -> None:
+    saw(world, 400)
+    admit(world)
+    snapshot(world, 400)
+    last_contact.note(world.store, world.identity, {"r9": {"c0": Reached(None)}})
+    assert "run r9: it is not in the index" in " ".join(outbid(world).missing)
+
+
 def test_law_2_a_superseded_box_that_started_again_is_not_known(world: World) -> None:
     saw(world, 400)
     admit(world)
