@@ -8,7 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +16,10 @@ from . import billing
 from .calls import Call, Route
 from .copy_routes import CopyRoutes
 from .daemon_log import daemon_log
-from .filters import BadFilter, in_order, matches
+from .filters import BadFilter, in_order, matching
 from .instances import Phase
 from .market import Market, MarketError
-from .pages import compare_rows, keyset_order, money_page, read_token, selected, write_token
+from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
 from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
 from .requests import (
     bid_in,
@@ -180,7 +180,7 @@ class Api:
         interruptible = kind in ("bid", "interruptible")
         allocated = number_in(wanted, "allocated_storage", 5.0)
         rows = self._market.offer_rows(interruptible, allocated)
-        found = [row for row in rows if row["disk_space"] >= allocated and matches(row, wanted)]
+        found = matching([row for row in rows if row["disk_space"] >= allocated], wanted)
         ordered = in_order(found, wanted.get("order") or [["score", "desc"]])
         limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
         return [dict(row) for row in ordered[: max(limit, 0)]]
@@ -212,26 +212,23 @@ class Api:
     def list_instances(self, call: Call) -> Reply | dict[str, Any]:
         filters = json_parameter(call.query, "select_filters", {})
         order = order_in(call.query)
-        everything = self._market.instance_rows()
-        found = [row for row in everything if matches(row, filters, FILTERABLE)]
+        found = matching(self._market.stored_rows(), filters, FILTERABLE)
         ordered = keyset_order(found, order)
         after = call.query.get("after_token")
         if after:
-            place = read_token(after)
-            ordered = [row for row in ordered if compare_rows(row, place, order) > 0]
+            ordered = ordered[after_place(ordered, read_token(after), order) :]
         limit = page_limit(call.query, LIST_LIMIT, LIST_LIMIT)
         page = ordered[:limit]
         more = len(ordered) > limit
-        counts: dict[str, int] = {}
-        for row in found:
-            counts[row["label"] or ""] = counts.get(row["label"] or "", 0) + 1
+        shown = self._market.instance_rows([row["id"] for row in page])
+        columns = json_parameter(call.query, "select_cols", None)
         return {
             "success": True,
             "instances_found": len(page),
             "total_instances": len(found),
-            "label_counts": counts,
+            "label_counts": dict(Counter(row["label"] or "" for row in found)),
             "next_token": write_token(page[-1], order) if more else None,
-            "instances": [selected(row, json_parameter(call.query, "select_cols", None)) for row in page],
+            "instances": [selected(row, columns) for row in shown],
         }
 
     def retired_list(self, _call: Call) -> Reply:
@@ -240,7 +237,7 @@ class Api:
 
     def list_filters(self, _call: Call) -> dict[str, Any]:
         names = ("actual_status", "verification", "gpu_name")
-        seen = {tuple(row[name] for name in names) for row in self._market.instance_rows()}
+        seen = {tuple(row[name] for name in names) for row in self._market.stored_rows()}
         return {"filters": [dict(zip(names, one, strict=True)) for one in sorted(seen, key=str)]}
 
     def show(self, call: Call) -> dict[str, Any]:

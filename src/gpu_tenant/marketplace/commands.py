@@ -15,6 +15,7 @@ import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from .config import COPY_REPORTS, ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+from .offers import CATALOGUE_SIZE, REHEARSAL_4090
 
 
 def connections_in(given: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
@@ -42,6 +43,13 @@ def marketplace_group() -> None:
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="process", show_default=True, help="What a box is.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which market is drawn.")
+@click.option(
+    "--machines",
+    type=click.IntRange(min=len(REHEARSAL_4090)),
+    default=CATALOGUE_SIZE,
+    show_default=True,
+    help="How many there are to let.",
+)
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Directory of boxes and bill.")
 @click.option("--speed", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Market seconds a second.")
 @click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
@@ -63,6 +71,7 @@ def serve_command(
     api_key: str | None,
     engine: str,
     seed: int,
+    machines: int,
     state: Path | None,
     speed: float,
     boot_s: float,
@@ -82,6 +91,7 @@ def serve_command(
         api_key=api_key or secrets.token_hex(16),
         engine=engine,
         seed=seed,
+        machines=machines,
         state=(state or default_state_directory()).absolute(),
         speed=speed,
         boot_s=boot_s,

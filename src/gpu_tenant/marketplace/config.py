@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .offers import CATALOGUE_SIZE
+
 ENGINES = ("process", "podman", "none")
 STOPPED_AS = ("exited", "stopped")
 COPY_REPORTS = ("both", "destination", "source")
@@ -21,6 +23,7 @@ def default_state_directory() -> Path:
 @dataclass(frozen=True)
 class MarketplaceConfig:
     """:param port: 0 takes any free one.
+    :param machines: how many there are to let.
     :param speed: market seconds per real second.
     :param boot_s: real seconds that a box takes to start, at least.
     :param destroy_lag_s: real seconds for which a destroyed box's row stays.
@@ -36,6 +39,7 @@ class MarketplaceConfig:
     host: str = "127.0.0.1"
     engine: str = "process"
     seed: int = 0
+    machines: int = CATALOGUE_SIZE
     state: Path = field(default_factory=default_state_directory)
     speed: float = 1.0
     boot_s: float = 0.4

@@ -24,8 +24,9 @@ from .clock import MarketClock
 from .config import MarketplaceConfig
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError, free_ports
 from .instances import HOLDING_A_CARD, Instance, Key, Phase
+from .offer_table import OfferTable
 from .offers import Machine
-from .rows import instance_row
+from .rows import instance_row, stored_row
 from .state import MarketState, StateDirectory
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ class Market:
         self._directory = directory
         self._state = directory.load(config.seed)
         self.clock = MarketClock(config.speed, self._state.now)
-        self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed)}
+        self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
+        self._offer_table = OfferTable(list(self._machines.values()))
+        self._stored_rows: dict[int, tuple[Instance, dict[str, Any]]] = {}
         self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
         self._lock = threading.RLock()
         self._box_locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
@@ -111,21 +114,17 @@ class Market:
         with self._lock:
             now = self.clock.now()
             taken = {one.machine_id for one in self._state.instances.values() if one.live}
-            return [
-                offers.offer_row(
-                    machine,
-                    now,
-                    self._floor(machine),
-                    machine.machine_id not in taken,
-                    interruptible,
-                    allocated_gb,
-                )
-                for machine in self._machines.values()
-            ]
+            return self._offer_table.rows(now, self._state.raised, taken, interruptible, allocated_gb)
 
-    def instance_rows(self) -> list[dict[str, Any]]:
+    def stored_rows(self) -> list[dict[str, Any]]:
+        """Every instance in the columns that a list filters and orders by; not to be changed."""
         with self._lock:
-            return [self._row(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
+            return [self._stored_row(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
+
+    def instance_rows(self, instance_ids: list[int]) -> list[dict[str, Any]]:
+        """These instances as the API shows them, in the given order."""
+        with self._lock:
+            return [self._row(self._state.instances[instance_id]) for instance_id in instance_ids]
 
     def find_row(self, instance_id: int) -> dict[str, Any] | None:
         with self._lock:
@@ -444,6 +443,14 @@ class Market:
     def _row(self, instance: Instance) -> dict[str, Any]:
         machine = self._machines[instance.machine_id]
         return instance_row(instance, machine, self.clock.now(), self._floor(machine), self._config.stopped_as)
+
+    def _stored_row(self, instance: Instance) -> dict[str, Any]:
+        known = self._stored_rows.get(instance.id)
+        if known is None or known[0] is not instance:
+            machine = self._machines[instance.machine_id]
+            known = (instance, stored_row(instance, machine, self._config.stopped_as))
+            self._stored_rows[instance.id] = known
+        return known[1]
 
     def _tenants(self, machine: Machine) -> list[Instance]:
         return [one for one in self._state.instances.values() if one.machine_id == machine.machine_id]
