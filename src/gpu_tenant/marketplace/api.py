@@ -92,6 +92,7 @@ class Api:
             *self._volumes.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
+            Route("POST", "/control/traffic", self.control_traffic),
             Route("GET", "/control/bill", lambda _call: self._market.bill()),
             Route("GET", "/control/state", lambda _call: self._market.control_state()),
         ]
@@ -365,6 +366,15 @@ class Api:
         return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
 
     # --- rehearsal ----------------------------------------------------------------------------------------------
+
+    def control_traffic(self, call: Call) -> dict[str, Any]:
+        """Gigabytes that a box moved, which no engine meters: they are billed as if its host had counted them."""
+        moved = {"bwd": number_in(call.body, "download_gb", 0.0), "bwu": number_in(call.body, "upload_gb", 0.0)}
+        if not all(0 <= gigabytes < float("inf") for gigabytes in moved.values()):
+            raise MarketError(400, "invalid_args", "download_gb and upload_gb are numbers from 0 up.")
+        instance_id = instance_in(call.body)
+        amount = sum(self._market.meter(instance_id, kind, size) for kind, size in moved.items() if size)
+        return {"success": True, "amount": amount}
 
     def control_preempt(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}

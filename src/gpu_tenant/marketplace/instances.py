@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from .billing import Account, Segment
+from .billing import Account, Segment, Traffic
 
 
 class Phase(StrEnum):
@@ -73,6 +73,7 @@ class Instance:
     compute: tuple[Segment, ...] = ()
     running_since: float | None = None
     destroyed_at: float | None = None
+    traffic: tuple[Traffic, ...] = ()
 
     @property
     def is_bid(self) -> bool:
@@ -84,7 +85,14 @@ class Instance:
 
     def account(self) -> Account:
         return Account(
-            self.id, self.label or "", self.created_at, self.destroyed_at, self.disk_gb, self.storage_cost, self.compute
+            self.id,
+            self.label or "",
+            self.created_at,
+            self.destroyed_at,
+            self.disk_gb,
+            self.storage_cost,
+            self.compute,
+            self.traffic,
         )
 
 

@@ -388,6 +388,17 @@ class Market:
         self._settle(machine)
         return raised
 
+    def meter(self, instance_id: int, kind: str, gigabytes: float) -> float:
+        """Bill traffic to an instance, as its host would have counted it; the dollars."""
+        with self._lock:
+            instance = self.instance(instance_id)
+            machine = self._machines[instance.machine_id]
+            rate = machine.down_cost if kind == "bwd" else machine.up_cost
+            moved = billing.Traffic(self.clock.now(), kind, gigabytes, rate)
+            self._put(replace(instance, traffic=(*instance.traffic, moved)))
+            self._save()
+        return gigabytes * rate
+
     def release(self, instance_id: int) -> float:
         """The market's price falls to what it was; instances whose bid wins again come back."""
         with self._lock:

@@ -64,4 +64,6 @@ def charge_row(line: billing.Charge) -> dict[str, Any]:
 def describe_item(item: billing.Item) -> str:
     if not item.metered:
         return "bandwidth, not metered by this marketplace"
+    if item.kind in billing.BANDWIDTH:
+        return f"{item.quantity:.4f} GB at ${item.rate:.4f}"
     return f"{item.quantity:.4f} hours at ${item.rate:.4f}"

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from .billing import Segment
+from .billing import Segment, Traffic
 from .instances import Instance, Key, Phase
 from .volumes import Volume
 
@@ -176,5 +176,7 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         "args": tuple(data["args"]),
         "keys": tuple(Key(**key) for key in data["keys"]),
         "compute": tuple(Segment(**segment) for segment in data["compute"]),
+        # States from before traffic was billed have none.
+        "traffic": tuple(Traffic(**one) for one in data.get("traffic", ())),
     }
     return Instance(**parts)
