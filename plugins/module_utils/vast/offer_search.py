@@ -7,12 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..box import records
+from ..failures import TenantFailure
 from ..journal import Journal
 from ..state_store import StateStore
 from .api import VastClient
-from .offers import Constraints, Offer, Price, loose_body, nothing_found, search_body, to_offer
+from .offers import LEAST_DISK_GB, Constraints, Offer, Price, loose_body, nothing_found, search_body, to_offer
 from .ranking import Cost, Work, explained, ranked
 from .reputation import NO_EXPERIENCE, Reputation, from_journal
+from .search_query import check_query
 
 # More than is shown: the server orders by price, and the best by cost may come later.
 _LEAST_ASKED = 64
@@ -23,6 +25,13 @@ def search(
     client: VastClient, wanted: Constraints, work: Work, limit: int, known: Reputation = NO_EXPERIENCE
 ) -> list[dict[str, Any]]:
     """The market's offers, ranked, each with its reasons. TenantFailure ``no_offer`` that says what shut them out."""
+    check_query(wanted.query)
+    if wanted.min_disk_gb < LEAST_DISK_GB:
+        raise TenantFailure(
+            "config",
+            f"min_disk_gb is {wanted.min_disk_gb:g} GB, and the market rents no disk below {LEAST_DISK_GB:g} GB",
+            safe="nothing was rented",
+        )
     found = [to_offer(row) for row in client.search_offers(search_body(wanted, max(limit, _LEAST_ASKED)))]
     best = ranked(found, wanted, work, known)[:limit]
     if not best:

@@ -20,6 +20,8 @@ INTERRUPTIBLE = "interruptible"
 ON_DEMAND = "on-demand"
 MARKETS = (INTERRUPTIBLE, ON_DEMAND)
 DEFAULT_BID_MARGIN = 0.1
+# The market rents no smaller disk (vast.ai's documentation).
+LEAST_DISK_GB = 10.0
 
 _MB_PER_GB = 1000.0  # as the market's own client converts gpu_ram
 
