@@ -167,6 +167,12 @@ def scheduling(instance: Instance, now: float) -> Instance:
     return replace(_halted(instance, Phase.SCHEDULING, now), wants_card=True)
 
 
+def waiting_to_boot(instance: Instance, now: float) -> Instance:
+    """It has its card, and its box does not come up; nobody pays for the card meanwhile."""
+    waiting = _halted(instance, Phase.LOADING, now)
+    return replace(waiting, wants_card=True, status_msg=f"{instance.image}: Pulling fs layer")
+
+
 def restart(instance: Instance, phase: Phase) -> Instance:
     """Reboot or recycle: the contract, and its bill, run on."""
     return replace(instance, phase=phase, boot=instance.boot + 1, status_msg=None)

@@ -31,6 +31,7 @@ from .control import (
     make_host_key,
     openssh_version,
     python_prefixes,
+    renew_host_key,
     sftp_server,
     write_control,
     write_keys,
@@ -154,6 +155,9 @@ class ProcessEngine(Engine):
         if not disk.is_dir():
             raise EngineError(f"instance {spec.box_id} has no disk yet")
         yield disk
+
+    def renew_host_key(self, spec: BoxSpec) -> None:
+        renew_host_key(Layout(spec.directory).host_key, spec.box_id)
 
     def set_keys(self, spec: BoxSpec) -> None:
         write_keys(Layout(spec.directory).authorized_keys, spec.keys)
