@@ -97,7 +97,9 @@ class Account:
     def locate(self, project: str, name: str) -> Found:
         """The boxes of this name by the provider's list, and the store's records brought in line with them."""
         current, superseded = current_and_superseded(map(to_box, self.client.list_instances()), project, name)
-        found = Found(current, superseded)
+        listed = Found(current, superseded).all
+        there = [box for box in listed if not self._is_only_listed(box)]
+        found = Found(there[0] if there else None, there[1:])
         for box in found.all:
             self._remember(box)
         return found
@@ -128,6 +130,12 @@ class Account:
                 fix="look at its label in the provider's console",
             )
         return to_box(row)
+
+    def _is_only_listed(self, box: Box) -> bool:
+        """Whether a box that we destroyed is only on a list that lags behind: its own item knows it no more."""
+        record = self._record(box) or {}
+        ended = record.get("provider_id") == box.provider_id and bool(record.get("destroyed_at"))
+        return (ended or box.is_leaving) and self.client.get_instance(box.provider_id) is None
 
     def _check_known_ids(self, project: str, name: str) -> None:
         """A list that lacks a box which its own item still shows is partial, however well formed."""

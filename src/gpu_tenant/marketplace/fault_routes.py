@@ -24,7 +24,6 @@ _HELD_BY = {
     "outbid": Held.OUTBID,
     "stuck_loading": Held.LOADING,
     "stuck_scheduling": Held.SCHEDULING,
-    "slow_destroy": Held.LISTED,
 }
 
 
@@ -123,7 +122,11 @@ class FaultRoutes:
 
 
 def _held_by(fault: Fault) -> Held:
-    return Held(fault.shows) if fault.kind == "host_offline" else _HELD_BY[fault.kind]
+    if fault.kind == "host_offline":
+        return Held(fault.shows)
+    if fault.kind == "slow_destroy":
+        return Held.ONLY_LISTED if fault.lingers == "list" else Held.LISTED
+    return _HELD_BY[fault.kind]
 
 
 def _named_in(route: Route, call: Call) -> list[int]:

@@ -27,6 +27,7 @@ LISTS = ("list", "search", "volumes")
 STATUSES = (500, 502, 503, 504)
 SHAPES = ("no_list", "no_ids", "no_key")
 SHOWN_AS = ("offline", "unknown")
+LINGERS = ("everywhere", "list")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ KINDS: Mapping[str, Kind] = {
     "host_offline": Kind(True, ("seconds", "shows")),
     "host_key_change": Kind(True),
     "port_change": Kind(True),
-    "slow_destroy": Kind(True, ("seconds",), ("destroy",)),
+    "slow_destroy": Kind(True, ("seconds", "lingers"), ("destroy",)),
 }
 _NEEDS_SECONDS = ("slow", "slow_destroy")
 
@@ -93,6 +94,7 @@ class Fault:
     admitted: bool = True
     shape: str = "no_list"
     shows: str = "offline"
+    lingers: str = "everywhere"
 
     @property
     def of_state(self) -> bool:
@@ -156,6 +158,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "rows": (lambda value: _is_whole(value) and value >= 1, "must be a whole number from 1"),
     "admitted": (lambda value: isinstance(value, bool), "must be true or false"),
     "shape": (lambda value: isinstance(value, str) and value in SHAPES, f"must be one of {', '.join(SHAPES)}"),
+    "lingers": (lambda value: isinstance(value, str) and value in LINGERS, f"must be one of {', '.join(LINGERS)}"),
     "shows": (lambda value: isinstance(value, str) and value in SHOWN_AS, f"must be one of {', '.join(SHOWN_AS)}"),
 }
 

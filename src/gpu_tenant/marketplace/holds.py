@@ -17,10 +17,13 @@ class Held(StrEnum):
     UNKNOWN = "unknown"
     OUTBID = "outbid"
     LISTED = "listed"
+    ONLY_LISTED = "only_listed"
 
 
 # While one of these holds an instance, no process of its box runs.
 NOT_BOOTING = frozenset({Held.LOADING, Held.OFFLINE, Held.UNKNOWN})
+# While one of these holds a destroyed instance, its row stays: everywhere, or in the list alone, as it was.
+LINGERING = frozenset({Held.LISTED, Held.ONLY_LISTED})
 # What the market says of an instance whose host it has not heard.
 UNHEARD = (Held.OFFLINE, Held.UNKNOWN)
 

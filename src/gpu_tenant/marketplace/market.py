@@ -23,7 +23,7 @@ from . import billing, instances, offers
 from .clock import MarketClock
 from .config import MarketplaceConfig
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError, free_ports
-from .holds import NOT_BOOTING, Held, Hold, Holds
+from .holds import LINGERING, NOT_BOOTING, Held, Hold, Holds
 from .instances import HOLDING_A_CARD, Instance, Key, Phase
 from .offers import Machine
 from .rows import instance_row
@@ -138,12 +138,14 @@ class Market:
 
     def instance_rows(self) -> list[dict[str, Any]]:
         with self._lock:
-            return [self._row(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
+            return [self._listed(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
 
     def find_row(self, instance_id: int) -> dict[str, Any] | None:
         with self._lock:
             instance = self._state.instances.get(instance_id)
-            return None if instance is None or instance.phase is Phase.GONE else self._row(instance)
+            if instance is None or instance.phase is Phase.GONE or self._is_only_listed(instance):
+                return None
+            return self._row(instance)
 
     # --- what a tenant asks -------------------------------------------------------------------------------------
 
@@ -489,7 +491,7 @@ class Market:
         ended = self._holds.take(ending)
         for hold in ended:
             instance = self._state.instances[hold.instance_id]
-            if instance.phase is Phase.UNLOADED and hold.state is Held.LISTED:
+            if instance.phase is Phase.UNLOADED and hold.state in LINGERING:
                 self._put(instances.vanish(instance))
             elif hold.state in NOT_BOOTING and instance.phase in HOLDING_A_CARD:
                 self._put(instances.begin_start(instance))
@@ -555,6 +557,13 @@ class Market:
         row = instance_row(instance, machine, self.clock.now(), self._floor(machine), self._config.stopped_as)
         unheard = self._holds.unheard_as(instance.id)
         return {**row, "actual_status": unheard, "ports": {}} if unheard else row
+
+    def _listed(self, instance: Instance) -> dict[str, Any]:
+        row = self._row(instance)
+        return {**row, **instances.AS_IT_RAN} if self._is_only_listed(instance) else row
+
+    def _is_only_listed(self, instance: Instance) -> bool:
+        return instance.phase is Phase.UNLOADED and self._holds.holds(instance.id, Held.ONLY_LISTED)
 
     def _tenants(self, machine: Machine) -> list[Instance]:
         return [one for one in self._state.instances.values() if one.machine_id == machine.machine_id]
@@ -697,7 +706,7 @@ class Market:
             except EngineError as reason:
                 log.error("instance %d: %s", instance_id, reason)
         with self._lock:
-            if not self._holds.holds(instance_id, Held.LISTED):
+            if not self._holds.holds(instance_id, *LINGERING):
                 self._put(instances.vanish(self._state.instances[instance_id]))
             self._save()
 

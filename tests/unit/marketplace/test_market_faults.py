@@ -148,6 +148,7 @@ BAD: list[tuple[Any, str]] = [
     ({"faults": [{"kind": "empty_list", "call": "show"}]}, "empty_list can only hit list, search, volumes"),
     ({"faults": [{"kind": "malformed_list", "call": "list", "shape": "x"}]}, "must be one of no_list"),
     ({"faults": [{"kind": "host_offline", "call": "list", "shows": "gone"}]}, "must be one of offline, unknown"),
+    ({"faults": [{"kind": "slow_destroy", "call": "destroy", "lingers": "x"}]}, "must be one of everywhere, list"),
     ({"faults": [{"kind": "rate_limited", "call": "list", "retry_after_s": "4"}]}, "must be a number from 0"),
     ({"faults": [{"kind": "slow_destroy", "call": "list", "seconds": 4}]}, "slow_destroy can only hit destroy"),
 ]

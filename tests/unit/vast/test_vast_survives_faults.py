@@ -284,6 +284,21 @@ def test_a_destroyed_box_that_stays_listed_is_waited_for(market: FaultyMarket) -
     assert record["destroyed_at"]
 
 
+@pytest.mark.parametrize("state", ["present", "started"])
+def test_a_box_that_only_a_lagging_list_still_shows_is_no_box(market: FaultyMarket, state: str) -> None:
+    first = market.converge("present")
+    market.inject("slow_destroy", "destroy", seconds=3600, lingers="list")
+    assert market.converge("absent")["changed"]
+    assert list(market.rows()) == [int(first["instance"]["provider_id"])], "the list still shows it"
+    assert not market.converge("absent")["changed"]
+    made = market.converge(state)
+    assert made["changed"]
+    assert made["generation"] == 2
+    assert made["instance"]["state"] == "running"
+    assert made["superseded"] == []
+    assert not market.converge(state)["changed"]
+
+
 def test_a_destroy_that_is_not_seen_to_end_is_not_called_done(market: FaultyMarket) -> None:
     market.converge("present")
     market.inject("slow_destroy", "destroy", seconds=100_000)
