@@ -37,10 +37,14 @@ GONE_WAIT_S = 120.0
 
 @dataclass(frozen=True)
 class Found:
-    """The boxes of one name: the one that counts, and the others that carry its stamp."""
+    """The boxes of one name: the one that counts, and the others that carry its stamp.
+
+    :param only_listed: destroyed boxes that a list still shows; nothing of them counts but their generations.
+    """
 
     current: Box | None
     superseded: Sequence[Box] = ()
+    only_listed: Sequence[Box] = ()
 
     @property
     def all(self) -> list[Box]:
@@ -48,7 +52,7 @@ class Found:
 
     @property
     def last_generation(self) -> int:
-        return max([box.generation for box in self.all], default=0)
+        return max([box.generation for box in [*self.all, *self.only_listed]], default=0)
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ class Account:
         """The boxes of this name by the provider's list, and the store's records brought in line with them."""
         current, superseded = current_and_superseded(map(to_box, self.client.list_instances()), project, name)
         listed = Found(current, superseded).all
-        there = [box for box in listed if not self._is_only_listed(box)]
-        found = Found(there[0] if there else None, there[1:])
+        gone = [box for box in listed if self._is_only_listed(box)]
+        there = [box for box in listed if box not in gone]
+        found = Found(there[0] if there else None, there[1:], gone)
         for box in found.all:
             self._remember(box)
         return found
