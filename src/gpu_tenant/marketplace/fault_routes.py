@@ -80,7 +80,7 @@ class FaultRoutes:
 
         A fault of state happens just before its call is handled; at a create, just after, to what was rented.
         """
-        if not route.call:
+        if not route.call or not self._plan.entries:
             return handle()
         named = _named_in(route, call)
         if route.call != "create":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +306,3 @@ def plan_of(script: FaultScript, market_seed: int) -> FaultPlan:
     for fault in script.faults:
         plan.add(fault)
     return plan
-
-
-assert set(_CHECKS) == {one.name for one in fields(Fault)}, "every key of a fault is checked"
