@@ -382,7 +382,7 @@ class Api:
         return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}
 
     def control_state(self, _call: Call) -> dict[str, Any]:
-        return {**self._market.control_state(), "faults": self._faults.shown()}
+        return {**self._market.control_state(), **self._faults.shown()}
 
     def control_release(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.release(instance_in(call.body))}

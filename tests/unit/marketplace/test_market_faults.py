@@ -259,7 +259,7 @@ def inject(client: Client, **fault: Any) -> int:
 
 
 def shown(client: Client) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = client.call("GET", "/control/state")[1]["faults"]["faults"]
+    listed: list[dict[str, Any]] = client.call("GET", "/control/state")[1]["faults"]
     return listed
 
 
