@@ -124,6 +124,22 @@ def test_a_real_box_changes_its_host_key_and_its_port(tmp_path: Path) -> None:
         assert tenant.run(box, "cat file") == "kept\n"
 
 
+def test_the_connections_to_a_real_box_are_cut_and_it_runs_on(tmp_path: Path) -> None:
+    with running_marketplace("process", state_dir=tmp_path / "state") as market:
+        tenant = Tenant(market, tmp_path)
+        tenant.register_key()
+        box = tenant.rent(tenant.offers()[0])
+        tenant.run(box, "setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $! >pid")
+        command = ["ssh", *tenant.ssh_options(box), tenant.address, "echo in; sleep 600"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as session:
+            assert session.stdout is not None
+            assert session.stdout.readline() == "in\n"
+            market.inject(kind="ssh_cut", call="user")
+            market.request("GET", "/api/v0/users/current")
+            assert session.wait(DEADLINE_S) == 255
+        assert tenant.run(box, "kill -0 $(cat pid) && echo alive") == "alive\n"
+
+
 def test_a_real_box_is_gone_while_its_host_is_lost(tmp_path: Path) -> None:
     with running_marketplace("process", state_dir=tmp_path / "state") as market:
         tenant = Tenant(market, tmp_path)

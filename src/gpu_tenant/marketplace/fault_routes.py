@@ -115,6 +115,8 @@ class FaultRoutes:
             self._market.revive(instance_id)
         elif fault.kind == "port_change":
             self._market.move_ports(instance_id)
+        elif fault.kind == "ssh_cut":
+            self._market.cut_sessions(instance_id)
         elif fault.kind == "host_key_change":
             self._market.renew_host_key(instance_id)
         else:

@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     "host_offline": Kind(True, ("seconds", "shows")),
     "host_key_change": Kind(True),
     "port_change": Kind(True),
+    "ssh_cut": Kind(True),
     "slow_destroy": Kind(True, ("seconds", "lingers"), ("destroy",)),
 }
 _NEEDS_SECONDS = ("slow", "slow_destroy")

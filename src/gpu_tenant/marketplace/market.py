@@ -479,6 +479,13 @@ class Market:
         if instance.phase is Phase.RUNNING:
             self.restart(instance_id, Phase.REBOOTING)
 
+    def cut_sessions(self, instance_id: int) -> None:
+        """End the connections to a box, which runs on. MarketError (400) where the engine cannot."""
+        try:
+            self._engine.cut_sessions(self._spec(self.instance(instance_id)))
+        except EngineError as reason:
+            raise MarketError(400, "invalid_args", str(reason)) from reason
+
     def tick(self) -> None:
         """What time alone brings about."""
         with self._lock:
