@@ -16,6 +16,7 @@ from . import billing
 from .calls import Call, Route
 from .copy_routes import CopyRoutes
 from .daemon_log import daemon_log
+from .fault_routes import FaultRoutes
 from .filters import BadFilter, in_order, matching
 from .instances import Phase
 from .market import Market, MarketError
@@ -53,54 +54,62 @@ class Api:
         self._lock = threading.Lock()
         self._copies = CopyRoutes(market)
         self._volumes = VolumeRoutes(market)
+        self._faults = FaultRoutes(market)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
         one = f"{v0}/instances/{{id:int}}"
         return [
-            Route("GET", f"{v0}/users/current", self.show_user),
+            Route("GET", f"{v0}/users/current", self.show_user, call="user"),
             Route("GET", f"{v0}/gpu_names/unique", self.gpu_names, public=True),
-            Route("POST", f"{v0}/bundles", self.search),
-            Route("GET", f"{v0}/bundles", self.search),
-            Route("PUT", f"{v0}/search/asks", self.search_asks),
-            Route("PUT", f"{v0}/asks/{{id:int}}", self.create, interval_s=4.5),
-            Route("POST", f"{v0}/asks/bulk", self.create_many, interval_s=4.5),
-            Route("GET", f"{v1}/instances", self.list_instances, interval_s=1.0),
+            Route("POST", f"{v0}/bundles", self.search, call="search"),
+            Route("GET", f"{v0}/bundles", self.search, call="search"),
+            Route("PUT", f"{v0}/search/asks", self.search_asks, call="search"),
+            Route("PUT", f"{v0}/asks/{{id:int}}", self.create, interval_s=4.5, call="create"),
+            Route("POST", f"{v0}/asks/bulk", self.create_many, interval_s=4.5, call="create"),
+            Route("GET", f"{v1}/instances", self.list_instances, interval_s=1.0, call="list"),
             Route("GET", f"{v0}/instances", self.retired_list),
-            Route("PUT", f"{v0}/instances", self.change_many, interval_s=1.0),
-            Route("DELETE", f"{v0}/instances", self.destroy_many, interval_s=3.0),
+            Route("PUT", f"{v0}/instances", self.change_many, interval_s=1.0, call="change"),
+            Route("DELETE", f"{v0}/instances", self.destroy_many, interval_s=3.0, call="destroy"),
             Route("GET", f"{v0}/instances/filters", self.list_filters),
-            Route("GET", one, self.show, interval_s=2.0),
-            Route("PUT", one, self.change, interval_s=1.0),
-            Route("DELETE", one, self.destroy, interval_s=3.0),
-            Route("PUT", f"{v0}/instances/reboot/{{id:int}}", self.reboot, interval_s=1.0),
-            Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0),
-            Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5),
-            Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs),
+            Route("GET", one, self.show, interval_s=2.0, call="show"),
+            Route("PUT", one, self.change, interval_s=1.0, call="change"),
+            Route("DELETE", one, self.destroy, interval_s=3.0, call="destroy"),
+            Route("PUT", f"{v0}/instances/reboot/{{id:int}}", self.reboot, interval_s=1.0, call="reboot"),
+            Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0, call="recycle"),
+            Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5, call="bid"),
+            Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs, call="logs"),
             Route("GET", "/logs/{name}", self.read_log, public=True),
-            Route("GET", f"{one}/ssh", self.list_instance_keys),
-            Route("POST", f"{one}/ssh", self.attach_key),
-            Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0),
-            Route("GET", f"{v0}/ssh", self.list_keys),
-            Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0),
-            Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0),
-            Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key),
-            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0),
-            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0),
-            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0),
+            Route("GET", f"{one}/ssh", self.list_instance_keys, call="keys"),
+            Route("POST", f"{one}/ssh", self.attach_key, call="keys"),
+            Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0, call="keys"),
+            Route("GET", f"{v0}/ssh", self.list_keys, call="keys"),
+            Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0, call="keys"),
+            Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0, call="keys"),
+            Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key, call="keys"),
+            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0, call="money"),
+            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0, call="money"),
+            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0, call="money"),
             *self._copies.routes(),
             *self._volumes.routes(),
+            *self._faults.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
             Route("GET", "/control/bill", lambda _call: self._market.bill()),
-            Route("GET", "/control/state", lambda _call: self._market.control_state()),
+            Route("GET", "/control/state", self.control_state),
         ]
 
     def answer(self, route: Route, call: Call) -> Reply:
         try:
             if not route.public:
                 self._authorize(call)
+        except MarketError as refusal:
+            return refusal_reply(refusal)
+        return self._faults.around(route, call, lambda: self._handled(route, call))
+
+    def _handled(self, route: Route, call: Call) -> Reply:
+        try:
             limited = self._too_frequent(route)
             if limited is not None:
                 return limited
@@ -378,6 +387,9 @@ class Api:
 
     def control_preempt(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}
+
+    def control_state(self, _call: Call) -> dict[str, Any]:
+        return {**self._market.control_state(), **self._faults.shown()}
 
     def control_release(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.release(instance_in(call.body))}

@@ -10,11 +10,13 @@ import secrets
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from .config import COPY_REPORTS, ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+from .faults import NO_FAULTS, read_script
 from .offers import CATALOGUE_SIZE, REHEARSAL_4090
 
 
@@ -64,6 +66,12 @@ def marketplace_group() -> None:
     callback=lambda _context, _option, given: connections_in(given),
     help="A cloud connection whose bucket is a folder of this machine; may be repeated.",
 )
+@click.option(
+    "--faults",
+    "script",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML or JSON file of what goes wrong, and when.",
+)
 @click.option("--image", default="", help="Image of the podman engine; built when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Announce the address as one line of JSON.")
 def serve_command(
@@ -79,6 +87,7 @@ def serve_command(
     rate_limits: bool,
     copy_reports: str,
     connections: tuple[tuple[str, Path], ...],
+    script: Path | None,
     image: str,
     as_json: bool,
 ) -> None:
@@ -86,6 +95,10 @@ def serve_command(
     from .server import Served, serve
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        faults = NO_FAULTS if script is None else read_script(script)
+    except TenantFailure as failure:
+        _end_with(failure)
     config = MarketplaceConfig(
         port=port,
         api_key=api_key or secrets.token_hex(16),
@@ -100,6 +113,7 @@ def serve_command(
         image=image,
         copy_reports=copy_reports,
         connections=connections,
+        faults=faults,
     )
 
     def announce(served: Served) -> None:
@@ -116,10 +130,14 @@ def serve_command(
     try:
         serve(config, announce)
     except TenantFailure as failure:
-        click.echo(f"Error: {failure}", err=True)
-        sys.exit(failure.exit_code)
+        _end_with(failure)
     except KeyboardInterrupt:
         click.echo("The marketplace ended, and every box with it.", err=True)
+
+
+def _end_with(failure: TenantFailure) -> NoReturn:
+    click.echo(f"Error: {failure}", err=True)
+    sys.exit(failure.exit_code)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .faults import NO_FAULTS, FaultScript
 from .offers import CATALOGUE_SIZE
 
 ENGINES = ("process", "podman", "none")
@@ -31,6 +32,7 @@ class MarketplaceConfig:
     :param rate_limits: answer 429 to requests that come faster than the market's published intervals.
     :param image: the podman engine's image.
     :param copy_reports: which instance's status message tells how a copy goes; no source says.
+    :param faults: what goes wrong, and when.
     :param connections: cloud connections of the account, each a name and the folder that stands in for its bucket.
     """
 
@@ -50,3 +52,4 @@ class MarketplaceConfig:
     image: str = ""
     copy_reports: str = "both"
     connections: tuple[tuple[str, Path], ...] = ()
+    faults: FaultScript = NO_FAULTS

@@ -121,6 +121,10 @@ def wire_states(instance: Instance, stopped_as: str) -> States:
     return States(halted, "stopped", "stopped", "stopped")
 
 
+# How a list that lags behind shows a box that ran and was destroyed.
+AS_IT_RAN = {"actual_status": "running", "intended_status": "running", "cur_state": "running", "next_state": "running"}
+
+
 def claim(instance: Instance) -> Instance:
     """The tenant wants it to run."""
     if instance.phase in HOLDING_A_CARD and instance.phase is not Phase.EXITED:
@@ -173,6 +177,12 @@ def outbid(instance: Instance, now: float) -> Instance:
 def scheduling(instance: Instance, now: float) -> Instance:
     """The tenant asked for a start, but the card is another's."""
     return replace(_halted(instance, Phase.SCHEDULING, now), wants_card=True)
+
+
+def waiting_to_boot(instance: Instance, now: float) -> Instance:
+    """It has its card, and its box does not come up; nobody pays for the card meanwhile."""
+    waiting = _halted(instance, Phase.LOADING, now)
+    return replace(waiting, wants_card=True, status_msg=f"{instance.image}: Pulling fs layer")
 
 
 def restart(instance: Instance, phase: Phase) -> Instance:

@@ -15,11 +15,17 @@ from .market import MarketError
 
 @dataclass(frozen=True)
 class Reply:
-    """``body`` is JSON data, or text for a plain-text answer."""
+    """``body`` is JSON data, text for a plain-text answer, or bytes that only claim to be JSON.
+
+    :param delay_s: seconds before it is sent.
+    :param cut: the connection ends, and nothing is sent.
+    """
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    cut: bool = False
 
 
 def refusal_body(refusal: MarketError) -> dict[str, Any]:
