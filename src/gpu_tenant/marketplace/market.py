@@ -134,10 +134,11 @@ class Market:
         with self._lock:
             return [self._stored_as_held(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
 
-    def instance_rows(self, instance_ids: list[int]) -> list[dict[str, Any]]:
-        """These instances as the API shows them, in the given order."""
+    def instance_rows(self, instance_ids: list[int] | None = None) -> list[dict[str, Any]]:
+        """These instances as the API lists them, in the given order; all that it lists when none are given."""
         with self._lock:
-            return [self._listed(self._state.instances[instance_id]) for instance_id in instance_ids]
+            numbers = [row["id"] for row in self.stored_rows()] if instance_ids is None else instance_ids
+            return [self._listed(self._state.instances[number]) for number in numbers]
 
     def find_row(self, instance_id: int) -> dict[str, Any] | None:
         with self._lock:
