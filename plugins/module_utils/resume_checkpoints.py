@@ -3,8 +3,9 @@
 """Which checkpoints brought home earlier a new box should go on from.
 
 Looks through the results of every box and generation of a run and takes, per cell, the newest checkpoint whose bytes
-are those of its manifests and whose structure is sound. A sharded one is a folder (``step-<n>.dcp``) with a manifest of
-its own; its files may have come home from several boxes and are put together by their hashes.
+are those of its manifests and whose structure is sound. A sharded one is a folder (``step-<n>.dcp``; of other loops
+``step-<n>.ckpt`` and ``checkpoint-<n>``) with a manifest of its own; its files may have come home from several boxes
+and are put together by their hashes.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from . import roster, settling
 from .box import sharded
 from .box.structure import check_structure
 
+# Of tenant_checkpoint, of Lightning and of the Trainer of transformers, the last two with our callbacks.
 _CHECKPOINT = re.compile(
-    r"(?P<cell>[^/]+)/a\d+/out/checkpoints/(?P<name>step-(?P<step>\d+)(?:\.pt|\.dcp/(?P<inner>.+)))\Z", re.DOTALL
+    r"(?P<cell>[^/]+)/a\d+/out/checkpoints/"
+    r"(?P<name>(?:step-(?=\d+\.)|checkpoint-(?=\d+/))(?P<step>\d+)(?:\.pt|\.ckpt|(?:\.dcp|\.ckpt)?/(?P<inner>.+)))\Z",
+    re.DOTALL,
 )
+_OF_TRAINER = "checkpoint-"
 _MANIFEST = "manifest.json"
 _MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 
@@ -155,9 +160,12 @@ def _sound(whole: list[_Piece]) -> bool:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.symlink(os.path.abspath(os.path.join(piece.root, piece.file.path)), path)
         names = [piece.inner for piece in whole]
-        if not any(sharded.index_loader(name) == "dcp" for name in names) or sharded.folder_problem(folder, names):
+        of_trainer = first.name.startswith(_OF_TRAINER)
+        indexed = of_trainer or any(sharded.index_loader(name) == "dcp" for name in names)
+        if not indexed or sharded.folder_problem(folder, names):
             return False
-        return not any(check_structure(os.path.join(folder, name), "dcp") for name in names)
+        loader = "hf" if of_trainer else "dcp"
+        return not any(check_structure(os.path.join(folder, name), loader) for name in names)
 
 
 def _described(whole: list[_Piece]) -> dict[str, Any]:

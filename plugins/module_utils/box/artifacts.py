@@ -15,11 +15,16 @@ from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
 from .step_name import step_in
 from .structure import SHARDED_LOADERS, check_structure
 
-# What tenant_checkpoint writes; it counts whether or not the run spec names it.
+# What tenant_checkpoint and its callbacks for other loops write; it counts whether or not the run spec names it. The
+# folder of a Trainer has its last name from the beginning: only the manifest in it (``sealed``) says that it is whole.
 _USUAL_CHECKPOINTS: list[dict[str, Any]] = [
     {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
     {"glob": "checkpoints/step-*.dcp/**", "role": "checkpoint", "loader": "dcp"},
+    {"glob": "checkpoints/step-*.ckpt", "role": "checkpoint", "loader": "torch"},
+    {"glob": "checkpoints/step-*.ckpt/**", "role": "checkpoint", "loader": "dcp"},
+    {"glob": "checkpoints/checkpoint-*/**", "role": "checkpoint", "loader": "hf", "sealed": True},
 ]
+_MANIFEST = "manifest.json"
 
 
 class FileChanged(Exception):
@@ -225,8 +230,11 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
         found, _skipped = matches(output, [*checkpoints, *_USUAL_CHECKPOINTS])
     except UnsafeName:
         found, _skipped = matches(output, _USUAL_CHECKPOINTS)
+    sealed = {os.path.dirname(entry["path"]) for entry in found if os.path.basename(entry["path"]) == _MANIFEST}
     units: dict[str, dict[str, Any]] = {}
     for entry in found:
+        if entry.get("sealed") and _unit_of(entry["path"]) not in sealed:
+            continue
         key = _unit_of(entry["path"])
         unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
         unit["files"].append(entry)

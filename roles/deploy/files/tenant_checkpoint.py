@@ -443,6 +443,27 @@ def _remove_leftovers(folder: str) -> None:
             _remove(os.path.join(folder, name))
 
 
+def _resume_dirs(environ: Mapping[str, str]) -> list[str]:
+    """Folders of earlier attempts, as the supervisor says."""
+    return [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
+
+
+def _keep_durably(path: str, folder: str, pattern: re.Pattern[str], keep_last: int, best: int | None) -> OSError | None:
+    """Copy a whole checkpoint to a disk that outlives the box, and prune there; what went wrong, if anything.
+
+    A network disk that hiccups must not end the training: the next save tries again.
+    """
+    step = step_of(os.path.basename(path), pattern)
+    assert step is not None
+    try:
+        copy_durably(path, os.path.abspath(folder))
+        _prune(folder, pattern, keep_last, step, best)
+    except OSError as error:
+        _log.warning("%s is whole, but its copy to %s failed: %s", path, folder, error)
+        return error
+    return None
+
+
 def copy_durably(path: str, folder: str) -> str:
     """Copy a checkpoint into ``folder``: temporary name, sync, read back and compare, rename, sync of the folder."""
     target = os.path.join(folder, os.path.basename(path))
@@ -1406,7 +1427,7 @@ class Checkpointer:
         self.batches, self.total_steps, self.config = batches, total_steps, dict(config or {})
         self.directory = os.path.abspath(directory or environ.get("TENANT_CHECKPOINT_DIR") or "checkpoints")
         self.durable_dir = durable_dir or environ.get("TENANT_DURABLE_CHECKPOINT_DIR") or ""
-        self.resume_dirs = [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
+        self.resume_dirs = _resume_dirs(environ)
         self.step = 0
         self.resumed_from: int | None = None
         self.best: dict[str, Any] | None = None
@@ -1827,18 +1848,11 @@ class Checkpointer:
         _prune(self.directory, pattern, self._keep_last, step, best)
         self._pace.attempts.note_cost()
         if self.durable_dir:
-            try:
-                copy_durably(path, os.path.abspath(self.durable_dir))
-                _prune(self.durable_dir, pattern, self._keep_last, step, best)
-            except OSError as error:
-                self._tell_not_durable(path, error)
-            else:
+            error = _keep_durably(path, self.durable_dir, pattern, self._keep_last, best)
+            if error is None:
                 self.durable_step = step
-
-    def _tell_not_durable(self, path: str, error: OSError) -> None:
-        """A network disk that hiccups must not end the training: the next save tries again, the last one insists."""
-        _log.warning("%s is whole, but its copy to %s failed: %s", path, self.durable_dir, error)
-        self._metrics.write({"durable_copy_failed": str(error), "durable_step": self.durable_step})
+            else:
+                self._metrics.write({"durable_copy_failed": str(error), "durable_step": self.durable_step})
 
     def _insist_on_durable(self, path: str) -> None:
         if self.durable_dir and self.durable_step != self.step and self._ranks.rank == 0:
@@ -1896,31 +1910,42 @@ def _stateful(objects: Mapping[str, Any], batches: ShuffledBatches | None) -> di
 
 class _Callback:
     """What the callbacks for other loops share: they let the loop save as it always does, say when, and make what it
-    wrote whole: synced, with a manifest, old ones removed only then."""
+    wrote whole: synced, with a manifest, copied to the durable disk, old ones removed only then.
+
+    The folder that the supervisor names comes before the script's: there, and nowhere else, the next attempt, the
+    harvest and the next box look. What a script says is a name that its loop demands, and good without a supervisor.
+    """
 
     pattern = _ARCHIVE
 
     def __init__(
         self,
-        directory: str,
+        directory: str | None = None,
         keep_last: int = 2,
         longest_interval_s: float = 900.0,
         environ: Mapping[str, str] | None = None,
     ):
         super().__init__()
-        self.directory = os.path.abspath(directory)
-        self._keep_last, self._longest_s = keep_last, longest_interval_s
         self._environ = os.environ if environ is None else environ
+        self.directory = os.path.abspath(self._environ.get("TENANT_CHECKPOINT_DIR") or directory or "checkpoints")
+        self.durable_dir = self._environ.get("TENANT_DURABLE_CHECKPOINT_DIR") or ""
+        self.resume_dirs = _resume_dirs(self._environ)
+        self._keep_last, self._longest_s = keep_last, longest_interval_s
         self._pace: Pace | None = None
         self._asked_at = 0.0
         self.should_stop = False
 
+    @property
+    def _folders(self) -> list[str]:
+        return [self.directory, *self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])]
+
     def load_latest(self) -> str | None:
         """Path of the newest valid checkpoint, None for a new run. Those that are not valid go to quarantine/.
 
-        Validity is the manifest's word, over every byte; nothing is loaded.
+        It is looked for in the own folder, in those of earlier attempts and boxes, and in the durable one. Validity is
+        the manifest's word, over every byte; nothing is loaded.
         """
-        found = find_newest([self.directory], self.pattern, manifest_of)
+        found = find_newest(self._folders, self.pattern, manifest_of)
         _tell_skipped(found)
         failure = _nothing_readable(found)
         if failure is not None:
@@ -1930,7 +1955,7 @@ class _Callback:
 
     def _begin(self) -> None:
         self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
-        self._pace.begin([self.directory])
+        self._pace.begin(self._folders)
 
     def _after_step(self) -> bool:
         """True if the loop shall save now."""
@@ -1939,22 +1964,33 @@ class _Callback:
         self._asked_at = time.monotonic()
         return save or self.should_stop
 
-    def _saved(self, step: int, best: int | None = None) -> None:
+    def _saved(self, path: str, step: int, best: int | None = None) -> None:
         assert self._pace is not None
+        is_first = self._pace.ranks.rank == 0
+        if is_first:
+            _prune(self.directory, self.pattern, self._keep_last, step, best)
+            if self.durable_dir:
+                _keep_durably(path, self.durable_dir, self.pattern, self._keep_last, best)
         self._pace.cadence.held(time.monotonic() - self._asked_at)
         self._pace.cadence.written(0.0)
-        if self._pace.ranks.rank == 0:
-            _prune(self.directory, self.pattern, self._keep_last, step, best)
+        if is_first:
             self._pace.attempts.note_cost()
 
 
 class _TrainerHooks(_Callback):
     pattern = _OF_TRAINER
+    _output_dir: str | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         # The Trainer would remove the older checkpoint before the newer one is known to be whole.
         args.save_total_limit = None
+        # It saves below output_dir; what the script itself writes there afterwards stays where the script has it.
+        self._output_dir, args.output_dir = args.output_dir, self.directory
         self._begin()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        if self._output_dir is not None:
+            args.output_dir, self._output_dir = self._output_dir, None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         control.should_save = self._after_step() or control.should_save
@@ -1966,10 +2002,10 @@ class _TrainerHooks(_Callback):
         self._pace.ranks.gather(None)  # every rank has written its files
         self._pace.ranks.first_does(lambda: seal_folder(path, {"step": state.global_step}))
         best = step_of(os.path.basename(state.best_model_checkpoint or ""), _OF_TRAINER)
-        self._saved(state.global_step, best)
+        self._saved(path, state.global_step, best)
 
 
-def trainer_callback(directory: str, **options: Any) -> Any:
+def trainer_callback(directory: str | None = None, **options: Any) -> Any:
     """A callback for the Trainer of Hugging Face transformers, which is imported here and not before.
 
     The Trainer saves into ``checkpoint-<step>`` as it always does; this says when, at Young and Daly's interval and at
@@ -1980,7 +2016,9 @@ def trainer_callback(directory: str, **options: Any) -> Any:
         trainer.train(resume_from_checkpoint=callback.load_latest())
         sys.exit(EXIT_STOPPED if callback.should_stop else 0)
 
-    :param directory: ``output_dir`` of the Trainer's arguments; ``save_total_limit`` is replaced by ``keep_last``.
+    :param directory: ``output_dir`` of the Trainer's arguments. Where ``TENANT_CHECKPOINT_DIR`` is set the checkpoints
+        go there instead, for ``train`` alone: afterwards ``output_dir`` is what it was. ``save_total_limit`` is
+        replaced by ``keep_last``.
     :param options: ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """
     try:
@@ -1993,7 +2031,7 @@ def trainer_callback(directory: str, **options: Any) -> Any:
 class _LightningHooks(_Callback):
     pattern = _OF_LIGHTNING
 
-    def __init__(self, directory: str, batches: ShuffledBatches | None = None, **options: Any):
+    def __init__(self, directory: str | None = None, batches: ShuffledBatches | None = None, **options: Any):
         super().__init__(directory, **options)
         self._batches = batches
         self._rng: Any = None
@@ -2023,7 +2061,7 @@ class _LightningHooks(_Callback):
         self._pace.ranks.first_does(lambda: _remove(temporary))
         trainer.save_checkpoint(temporary)
         self._pace.ranks.first_does(lambda: _take_over(temporary, path, {"step": self._step}))
-        self._saved(self._step)
+        self._saved(path, self._step)
 
     def state_dict(self) -> dict[str, Any]:
         position = self._batches.state_dict() if self._batches is not None else None
@@ -2049,7 +2087,7 @@ def _take_over(temporary: str, path: str, about: Mapping[str, Any]) -> None:
     _sync_folder(os.path.dirname(path))
 
 
-def lightning_callback(directory: str, **options: Any) -> Any:
+def lightning_callback(directory: str | None = None, **options: Any) -> Any:
     """A callback for Lightning's Trainer, which is imported here and not before.
 
     The Trainer writes its own full state; this says when, at Young and Daly's interval and at SIGTERM, and makes the
@@ -2059,6 +2097,7 @@ def lightning_callback(directory: str, **options: Any) -> Any:
         trainer = Trainer(..., callbacks=[callback], enable_checkpointing=False)
         trainer.fit(model, loader, ckpt_path=callback.load_latest())
 
+    :param directory: where to save; where ``TENANT_CHECKPOINT_DIR`` is set, the checkpoints go there instead.
     :param options: ``batches``, the loader's ``batch_sampler`` if that is :class:`ShuffledBatches`: its position is
         saved; ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """
