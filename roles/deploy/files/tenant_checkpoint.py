@@ -443,6 +443,55 @@ def _remove_leftovers(folder: str) -> None:
             _remove(os.path.join(folder, name))
 
 
+def _places(name: str, folders: Iterable[str]) -> list[str]:
+    """Where in ``folders`` something has this name."""
+    return [path for path in (os.path.join(folder, name) for folder in folders) if os.path.exists(path)]
+
+
+def _take_in(name: str, own: str, folders: Iterable[str]) -> str:
+    """Have the whole checkpoint ``name`` of another of the folders in ``own`` as well; its path, empty if that failed.
+
+    What an earlier attempt has saved would not come home with this one, and dies with its box.
+    """
+    target = os.path.join(own, name)
+    for path in _places(name, [own, *folders]):
+        if path == target:
+            return target
+        try:
+            manifest_of(path)
+            _link(path, target)
+        except (CheckpointDamaged, OSError) as error:
+            _log.warning("%s, the best so far, cannot be taken into %s: %s", path, own, error)
+        else:
+            return target
+    return ""
+
+
+def _link(path: str, target: str) -> None:
+    """Give a checkpoint a second name, or copy it where no link can lead; ``target`` is whole or not there."""
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.tmp")
+    _remove(temporary)
+    _make_folder(folder)
+    if os.path.isdir(path):
+        for inner in [*_files_below(path), MANIFEST]:
+            _link_file(os.path.join(path, inner), os.path.join(temporary, inner))
+    else:
+        _link_file(path, temporary)
+    os.replace(temporary, target)
+    _sync_folder(folder)
+
+
+def _link_file(path: str, target: str) -> None:
+    _make_folder(os.path.dirname(target))
+    try:
+        os.link(path, target)
+    except OSError:
+        _copy_file(path, target)
+    else:
+        _sync_folder(os.path.dirname(target))
+
+
 def _resume_dirs(environ: Mapping[str, str]) -> list[str]:
     """Folders of earlier attempts, as the supervisor says."""
     return [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
@@ -1444,6 +1493,7 @@ class Checkpointer:
         self._written: tuple[int, float] | None = None
         self._safe_path, self._saved_step, self._stopped, self._new_numbers = "", -1, False, False
         self._checked = False
+        self._best_elsewhere: int | None = None
         self._started, self._trained_before_s = time.monotonic(), 0.0
 
     def _find_shards(self, sharded: bool | None) -> Shards | None:
@@ -1496,6 +1546,7 @@ class Checkpointer:
             raise failure
         if found.state is not None:
             self._restore(found.state, found.path)
+            self._find_best(folders)
         self._pace.begin(folders, found.state["losses"] if found.state is not None else None)
         self._report_resume(found)
         self._started = time.monotonic()
@@ -1570,6 +1621,20 @@ class Checkpointer:
         self._safe_path = path
         if os.path.dirname(os.path.abspath(path)) == self.directory:
             self._saved_step = self.step
+
+    def _find_best(self, folders: list[str]) -> None:
+        """The best may lie in the folder of an earlier attempt. It is taken over with the first save and not now: an
+        attempt that saves nothing must not look like one that did."""
+        if self.best is None:
+            return
+        name = checkpoint_name(self.best["step"], self._shards is not None)
+        places = self._ranks.first_does(lambda: _places(name, folders))
+        if not places:
+            _log.warning("%s, the best so far (%s), is nowhere any more: the next measured one is", name, self.best)
+            self._metrics.write({"best_lost": self.best})
+            self.best = None
+        elif places[0] != os.path.join(self.directory, name):
+            self._best_elsewhere = self.best["step"]
 
     def _restore_rank(self, state: dict[str, Any], path: str) -> None:
         rank, world = self._ranks.rank, state["world"]
@@ -1729,8 +1794,9 @@ class Checkpointer:
 
     def _stage(self, path: str) -> Callable[[], object]:
         """Copy the state; returns what writes it."""
-        about = {"step": self.step, "epoch": self.epoch, "world": self._ranks.world}
         best = self.best["step"] if self.best is not None else None
+        step = self.step
+        about = {"step": step, "epoch": self.epoch, "world": self._ranks.world, "best": best}
         write = self._stage_sharded(path, about) if self._shards is not None else self._stage_whole(path, about)
 
         def work() -> None:
@@ -1739,12 +1805,12 @@ class Checkpointer:
                 write()
                 self._safe_path = path
                 if self._ranks.rank == 0:
-                    self._after_write(path, about["step"], best)
+                    self._after_write(path, step, best)
             except (OSError, RuntimeError, MemoryError, CheckpointError) as error:
                 self._saved_step = -1
                 self._metrics.write({"checkpoint_failed": _first_line(error), "safe": self._safe_path})
                 raise CheckpointError(self._save_failure(path, error)) from error
-            self._written = (about["step"], time.monotonic() - begun)
+            self._written = (step, time.monotonic() - begun)
 
         return work
 
@@ -1845,6 +1911,10 @@ class Checkpointer:
 
     def _after_write(self, path: str, step: int, best: int | None) -> None:
         pattern = _FOLDER if self._shards is not None else _ARCHIVE
+        if best is not None and best == self._best_elsewhere:
+            self._best_elsewhere = None
+            name = checkpoint_name(best, self._shards is not None)
+            _take_in(name, self.directory, [*self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])])
         _prune(self.directory, pattern, self._keep_last, step, best)
         self._pace.attempts.note_cost()
         if self.durable_dir:
@@ -1987,6 +2057,20 @@ class _TrainerHooks(_Callback):
         # It saves below output_dir; what the script itself writes there afterwards stays where the script has it.
         self._output_dir, args.output_dir = args.output_dir, self.directory
         self._begin()
+        self._find_best(state)
+
+    def _find_best(self, state: Any) -> None:
+        """The state names the best by the path that it had in its own attempt, on its own box."""
+        if not state.best_model_checkpoint:
+            return
+        name = os.path.basename(state.best_model_checkpoint)
+        assert self._pace is not None
+        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
+        if places:
+            state.best_model_checkpoint = places[0]
+        else:
+            _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
+            state.best_model_checkpoint = state.best_metric = None
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         if self._output_dir is not None:
@@ -2000,8 +2084,15 @@ class _TrainerHooks(_Callback):
         assert self._pace is not None
         path = os.path.join(self.directory, f"checkpoint-{state.global_step}")
         self._pace.ranks.gather(None)  # every rank has written its files
-        self._pace.ranks.first_does(lambda: seal_folder(path, {"step": state.global_step}))
-        best = step_of(os.path.basename(state.best_model_checkpoint or ""), _OF_TRAINER)
+        name = os.path.basename(state.best_model_checkpoint or "")
+        best = step_of(name, _OF_TRAINER)
+
+        def seal() -> str:
+            seal_folder(path, {"step": state.global_step, "best": best})
+            return _take_in(name, self.directory, self._folders) if best is not None else ""
+
+        # The ranks need not agree on the best where they do not share a disk: rank 0's word counts.
+        state.best_model_checkpoint = self._pace.ranks.first_does(seal) or state.best_model_checkpoint
         self._saved(path, state.global_step, best)
 
 

@@ -126,6 +126,7 @@ def test_the_trainer_is_told_to_save_at_the_first_step_and_its_folder_is_sealed(
     hooks, arguments = trainer_hooks(tmp_path), SimpleNamespace(save_total_limit=1, output_dir=str(tmp_path))
     state, control = SimpleNamespace(global_step=1), SimpleNamespace(should_save=False, should_training_stop=False)
     assert hooks.load_latest() is None
+    state.best_model_checkpoint = None
     hooks.on_train_begin(arguments, state, control, model=None)
     assert arguments.save_total_limit is None, "it would remove the old one before the new one is known to be whole"
     hooks.on_step_end(arguments, state, control)
@@ -144,7 +145,8 @@ def test_a_trainer_folder_that_was_not_finished_is_passed_over_and_old_ones_go_o
     tmp_path: Path,
 ) -> None:
     hooks = trainer_hooks(tmp_path, keep_last=2)
-    hooks.on_train_begin(SimpleNamespace(save_total_limit=None, output_dir=str(tmp_path)), None, None)
+    state = SimpleNamespace(best_model_checkpoint=None)
+    hooks.on_train_begin(SimpleNamespace(save_total_limit=None, output_dir=str(tmp_path)), state, None)
     for step in (5, 10, 15, 20):
         trainer_saves(tmp_path, step, hooks, best=str(tmp_path / "checkpoint-5"))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
@@ -186,6 +188,27 @@ def trained(hooks: Any, output_dir: Path, steps: tuple[int, ...], best: str | No
     for step in steps:
         trainer_saves(Path(arguments.output_dir), step, hooks, best)
     return arguments
+
+
+def test_the_best_of_an_earlier_attempt_stays_the_trainers_best(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    first, second = (box.checkpoints(number) for number in (1, 2))
+    trained(trainer_hooks(first, environ=box.environ(1)), first, (5, 10), str(first / "checkpoint-5"))
+    hooks = trainer_hooks(second, environ=box.environ(2))
+    # The state comes from trainer_state.json and may name a box that is gone.
+    state = SimpleNamespace(global_step=15, best_model_checkpoint="/gone/checkpoint-5", best_metric=0.9)
+    hooks.on_train_begin(SimpleNamespace(save_total_limit=None, output_dir="results"), state, None)
+    assert state.best_model_checkpoint == str(first / "checkpoint-5")
+    assert not list(second.glob("checkpoint-*")), "it has not saved anything yet"
+    (second / "checkpoint-15").mkdir()
+    (second / "checkpoint-15" / "optimizer.pt").write_text("of 15")
+    hooks.on_save(None, state, None)
+    assert state.best_model_checkpoint == str(second / "checkpoint-5")
+    assert manifest_of(str(second / "checkpoint-5"))["step"] == 5
+    assert manifest_of(str(second / "checkpoint-15"))["best"] == 5
+    state.best_model_checkpoint = "/gone/checkpoint-4"
+    trainer_hooks(second, environ=box.environ(2)).on_train_begin(SimpleNamespace(output_dir="results"), state, None)
+    assert (state.best_model_checkpoint, state.best_metric) == (None, None)
 
 
 @pytest.mark.parametrize("said", ["out/hf", "results"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,28 @@ def test_the_file_of_lightning_is_carried(home: Home, tmp_path: Path) -> None:
     tenant_checkpoint.write_torch(str(tmp_path / "one"), {"global_step": 7})
     home.bring("b1", {"c1/a1/out/checkpoints/step-0000000007.ckpt": (tmp_path / "one").read_bytes()})
     assert [(each["step"], each["name"]) for each in home.found()] == [(7, "step-0000000007.ckpt")]
+
+
+@pytest.mark.parametrize("layout", ["file", "folder", "trainer"])
+def test_the_best_comes_along_with_the_newest_that_names_it(home: Home, layout: str) -> None:
+    """It came home from the box before the last one."""
+    place = "c1/a1/out/checkpoints/"
+    for number, (step, best) in enumerate([(4, 4), (6, 4), (9, 4)], 1):
+        if layout == "trainer":
+            path = home.scratch / f"checkpoint-{step}"
+            trainer_folder(home.scratch, step)
+            tenant_checkpoint.seal_folder(str(path), {"step": step, "best": best})
+        else:
+            things = {"model": torch.nn.Linear(2, 2)}
+            saver = tenant_checkpoint.Checkpointer(
+                things, directory=str(home.scratch), sharded=layout == "folder", environ={}, keep_last=9
+            )
+            saver.step, saver.best = step, {"step": best, "metric": 0.5}
+            path = Path(saver.save(wait=True))
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        home.bring(f"b{number}", {f"{place}{each.relative_to(home.scratch)}": each.read_bytes() for each in files})
+    found = home.found()
+    assert [(each["cell"], each["step"], each["best"]) for each in found] == [("c1", 9, False), ("c1", 4, True)]
+    assert found[1]["shares"][0]["folder"].endswith("/b1/g1/c1/a1/out/checkpoints")
+    shutil.rmtree(home.results / "vision" / "digits" / "b1")
+    assert [each["step"] for each in home.found()] == [9], "what is not home cannot be brought"
