@@ -429,11 +429,17 @@ def _tell_skipped(found: Found) -> None:
 
 
 def _prune(folder: str, pattern: re.Pattern[str], keep_last: int, upto: int, best: int | None) -> None:
-    """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge."""
-    named = {step_of(name, pattern): name for name in os.listdir(folder)}
-    steps = sorted(step for step in named if step is not None and step <= upto)
-    for step in set(steps[:-keep_last]) - {best}:
-        _remove(os.path.join(folder, named[step]))
+    """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge.
+
+    The new checkpoint is whole by now: one that cannot be removed costs room, and is tried again with the next save.
+    """
+    try:
+        named = {step_of(name, pattern): name for name in os.listdir(folder)}
+        steps = sorted(step for step in named if step is not None and step <= upto)
+        for step in set(steps[:-keep_last]) - {best}:
+            _remove(os.path.join(folder, named[step]))
+    except OSError as error:
+        _log.warning("older checkpoints in %s cannot be removed (%s): they take room until they can", folder, error)
 
 
 def _remove_leftovers(folder: str) -> None:
