@@ -143,8 +143,7 @@ class Account:
 
     def _is_only_listed(self, box: Box) -> bool:
         """Whether a box that we destroyed is only on a list that lags behind: its own item knows it no more."""
-        record = self._record(box) or {}
-        ended = record.get("provider_id") == box.provider_id and bool(record.get("destroyed_at"))
+        ended = bool((power_record.read(self.store, identity_of(box)) or {}).get("destroyed_at"))
         return (ended or box.is_leaving) and self.client.get_instance(box.provider_id) is None
 
     def _check_known_ids(self, project: str, name: str) -> None:
