@@ -13,6 +13,7 @@ from typing import IO, Callable, Iterator, Protocol, Sequence
 
 from .arrivals import Arrivals
 from .carrier import Deadline, Route, end_process, widen_pipe
+from .error_tail import ErrorTail
 from .follower import LARGE, Follower
 from .roster import RosterFile
 from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv
@@ -54,15 +55,17 @@ def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_
     followed = route.pull and files[0].bytes >= LARGE
     argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=_list(files, wanted), stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_ENVIRONMENT}
+    with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
+        argv,
+        stdin=_list(files, wanted),
+        stdout=subprocess.PIPE,
+        stderr=errors.fileno(),
+        env={**os.environ, **_ENVIRONMENT},
     ) as process:
         stdout = _watch(process, route, files, deadline)
-        errors.seek(0)
-        stderr = errors.read()[-_TAIL:]
-    if stdout is None:
-        return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
-    return judge_rsync(process.returncode, stdout, stderr)
+        if stdout is None:
+            return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
+        return judge_rsync(process.returncode, stdout, errors.read() if process.returncode else b"")
 
 
 def _list(files: Sequence[RosterFile], stream: IO[bytes]) -> IO[bytes]:

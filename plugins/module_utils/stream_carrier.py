@@ -12,7 +12,6 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import time
 import zlib
 from typing import Any, Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Callable, Iterator, Sequence
 from . import stream_peer
 from .box.names import UnsafeName
 from .carrier import END_GRACE_S, Deadline, Route, widen_pipe
+from .error_tail import ErrorTail
 from .landing import Landing
 from .progress import Progress
 from .roster import RosterFile
@@ -44,8 +44,8 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
     """One connection that carries ``files`` without rsync, each from where it was cut."""
     argv = far_argv(route.link, [route.python, "-c", inspect.getsource(stream_peer)], own_connection)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+    with ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno()
     ) as process:
         pipes = _Pipes(process, route.wishes, deadline, route.progress)
         reason, own = "", None
@@ -57,12 +57,10 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
             own = judge_error("stream", error)
         finally:
             _close(process, _BROKEN_GRACE_S if reason else END_GRACE_S)
-        errors.seek(0)
-        stderr = errors.read()[-4096:]
-    if own:
-        return own
-    if reason:
-        return judge_ssh(process.returncode, stderr, reason)
+        if own:
+            return own
+        if reason:
+            return judge_ssh(process.returncode, errors.read(), reason)
     return Attempt("stream", 0, wire_bytes=pipes.carried)
 
 

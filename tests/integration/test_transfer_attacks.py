@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -390,6 +391,39 @@ def test_law_8_a_box_that_talks_without_end_fills_nothing(attack: Attack, transp
     attack.assert_refused(result)
     assert _arrived(attack.dest) <= MIB
     assert attack.at_home() == []
+
+
+@both
+def test_law_8_a_box_that_complains_without_end_fills_nothing(attack: Attack, transport: str) -> None:
+    """On standard error, which nobody asked for and no stall ends."""
+    attack.write(BIG, os.urandom(MIB))
+    over, largest = threading.Event(), [0]
+
+    def look() -> None:
+        while not over.wait(0.02):
+            largest[0] = max(largest[0], _largest_open_file())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        with forced(attack.box, "while True:\n    os.write(2, b'x' * 65535 + b'\\n')\n"):
+            result = attack.pull(transport, retries=0, stall_timeout_s=2)
+    finally:
+        over.set()
+        watcher.join(timeout=30)
+    attack.assert_refused(result, "no data")
+    assert largest[0] <= 2 * MIB
+    assert len(result["msg"]) < 2000
+
+
+def _largest_open_file() -> int:
+    """The size of the largest file that this process holds open, those without a name too."""
+    sizes = [0]
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.stat(f"/proc/self/fd/{descriptor}")
+            sizes.append(facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
+    return max(sizes)
 
 
 def test_law_8_an_rsync_that_sends_what_nobody_asked_for_changes_nothing(attack: Attack) -> None:
