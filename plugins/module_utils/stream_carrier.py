@@ -17,7 +17,7 @@ import zlib
 from typing import Any, Callable, Iterator, Sequence
 
 from . import stream_peer
-from .box.names import UnsafeName
+from .box.names import UnsafeName, printable
 from .carrier import END_GRACE_S, Deadline, Route, widen_pipe
 from .error_tail import ErrorTail
 from .landing import Landing
@@ -219,7 +219,7 @@ def _sizes_in(folder: str) -> dict[str, int]:
 def _reason(stream: stream_peer.In) -> str:
     """Why the box does not send a file, in its own words: bounded, and nothing in them but plain characters."""
     text = stream.read_exactly(int.from_bytes(stream.read_exactly(2), "big"))
-    return ascii(text.decode("utf-8", "replace"))[1:-1][:_MAX_REASON] or "is not sent"
+    return printable(text.decode("utf-8", "replace"))[:_MAX_REASON] or "is not sent"
 
 
 def _land_small(landing: Landing, file: RosterFile, data: bytes) -> None:

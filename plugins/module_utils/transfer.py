@@ -14,6 +14,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Iterable, Iterator, Sequence
 
+from .box.names import printable
 from .failures import TenantFailure
 from .roster import RosterFile
 from .settling import TEMPORARY
@@ -281,7 +282,7 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
 
 def _tail(stderr: bytes) -> str:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-400:]
+    return printable(" / ".join(lines[-3:]))[-400:]
 
 
 def judge_ssh(status: int, stderr: bytes, reason: str) -> Attempt:

@@ -27,6 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
@@ -34,6 +35,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
 _SHOWN = 10
 _LISTED = 1000
 _DIFFED = 200
+_LONGEST = 1000
 _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 _Read = TypeVar("_Read")
 
@@ -99,9 +101,11 @@ class _Transfer:
         survey = self._survey()
         wanted = [file for file in order.files if file.path not in survey.good]
         extra = list(survey.extra)
-        self._refuse_extra(extra)
-        difference = self._difference(wanted, extra)
-        result = self._result(wanted, extra, difference)
+        # Names that the box gave to files of its own.
+        shown = [printable(path) for path in extra]
+        self._refuse_extra(shown)
+        difference = self._difference(wanted, shown)
+        result = self._result(wanted, shown, difference)
         if not difference.changed:
             return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
         survey = self._with_room(survey, wanted)
@@ -215,7 +219,7 @@ class _Transfer:
 
     def _refuse_extra(self, extra: Sequence[str]) -> None:
         if extra and self.order.extra == "refuse":
-            shown = ", ".join(extra[:_SHOWN])
+            shown = ", ".join(extra[:_SHOWN])[:_LONGEST]
             what = f"{self.order.dest} holds {len(extra)} files that are not in the roster: {shown}"
             raise self._refusal("evidence_missing", what, "Move them away, or set extra to quarantine")
 
@@ -223,7 +227,9 @@ class _Transfer:
         in_place = self.transport != "rsync"
         problem = destination.room_problem(wanted, survey.room, self.order.reserve_bytes, in_place)
         if problem:
-            raise self._refusal("config", problem, "Free space there, or choose another destination")
+            # What room a box has, and where, is said in its own words.
+            shown = problem if self.order.pull else printable(problem)[:_LONGEST]
+            raise self._refusal("config", shown, "Free space there, or choose another destination")
 
     def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
         problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""

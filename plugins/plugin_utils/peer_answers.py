@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.roster import Mismatch, RosterFile
 
 _LONGEST_PATH = 4096
+_LONGEST_REASON = 300
 
 
 class Senseless(ValueError):
@@ -52,7 +54,7 @@ class Settled:
 
 
 def offer(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Offer:
-    return Offer(_mismatches(answer, files), _text(answer, "rsync_problem"), _python(answer))
+    return Offer(_mismatches(answer, files), _reason(answer, "rsync_problem"), _python(answer))
 
 
 def survey(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Survey:
@@ -60,12 +62,12 @@ def survey(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Survey:
     if not isinstance(room, dict):
         raise Senseless("room is not a mapping")
     good = frozenset(_asked(_texts(answer, "good"), files, "good"))
-    return Survey(good, tuple(_texts(answer, "extra")), room, _text(answer, "rsync_problem"), _python(answer))
+    return Survey(good, tuple(_texts(answer, "extra")), room, _reason(answer, "rsync_problem"), _python(answer))
 
 
 def settled(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Settled:
     paths = tuple(_asked(_texts(answer, "settled"), files, "settled"))
-    return Settled(paths, _mismatches(answer, files), _text(answer, "quarantine"))
+    return Settled(paths, _mismatches(answer, files), printable(_text(answer, "quarantine"))[:_LONGEST_PATH])
 
 
 def _mismatches(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> tuple[Mismatch, ...]:
@@ -73,7 +75,8 @@ def _mismatches(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> tuple
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise Senseless("mismatches is not a list of mappings")
     whats = {_text(entry, "path"): _text(entry, "what") for entry in found}
-    return tuple(Mismatch(path, whats[path]) for path in _asked(list(whats), files, "mismatches"))
+    paths = _asked(list(whats), files, "mismatches")
+    return tuple(Mismatch(path, printable(whats[path])[:_LONGEST_REASON]) for path in paths)
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str:
@@ -81,6 +84,11 @@ def _text(answer: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise Senseless(f"{key} is not text")
     return value
+
+
+def _reason(answer: Mapping[str, Any], key: str) -> str:
+    """A sentence of the box's, fit to be shown."""
+    return printable(_text(answer, key))[:_LONGEST_REASON]
 
 
 def _texts(answer: Mapping[str, Any], key: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, destination, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_storing, peer_answers
 
 ODD: list[Any] = [None, 3, True, "text", [], [3], [None], [[]], ["stranger"], {}, [{}], float("inf")]
 ODD += [
@@ -52,13 +52,14 @@ class Box:
         )
         return self.change(answer) if op == self.op else answer
 
-    def transfer(self) -> dict[str, Any]:
+    def transfer(self, transport: str = "stream", extra: str = "report") -> dict[str, Any]:
         order = checked_transfer.Order(
             pull=self.op == "offer",
             src=str(self.source),
             dest=str(self.dest),
             files=delivery.scan_tree(str(self.source)),
-            transport="stream",
+            transport=transport,
+            extra=extra,
             deadline_s=60,
             patience=carrier.Patience(0, 0, 0.01),
         )
@@ -117,6 +118,43 @@ def test_files_that_nobody_asked_about_are_not_named(tmp_path: Path, key: str, v
     with pytest.raises(TenantFailure, match=f"{key} names files that it was not asked about") as caught:
         Box(tmp_path, "settle", lambda answer: {**answer, key: value}).transfer()
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("op", "more"),
+    [
+        ("offer", {"mismatches": [{"path": "a", "what": "\x1b[2J" * 1000}]}),
+        ("offer", {"rsync_problem": "\x1b[2J" * 1000}),
+        ("survey", {"room": {"problem": "\x1b[2J" * 1000}}),
+        ("survey", {"extra": ["\x1b[2J" * 1000]}),
+        ("settle", {"mismatches": [{"path": "a", "what": "\x1b[2J" * 1000}], "settled": []}),
+    ],
+)
+def test_what_a_box_says_is_shown_bounded_and_in_plain_characters(tmp_path: Path, op: str, more: Any) -> None:
+    box = Box(tmp_path, op, lambda answer: {**answer, **more})
+    try:
+        message = box.transfer(transport="rsync", extra="refuse")["msg"]
+    except TenantFailure as failure:
+        message = str(failure)
+    assert "x1b[2J" in message
+    assert message.isprintable()
+    assert len(message) < 2000
+
+
+def test_extra_files_are_named_in_plain_characters(tmp_path: Path) -> None:
+    box = Box(tmp_path, "survey", lambda answer: {**answer, "extra": ["\x1b[2J", "plain"]})
+    assert box.transfer()["extra"] == ["\\x1b[2J", "plain"]
+
+
+@pytest.mark.parametrize("path", ["\x1b[2J", "c", None, ["a"], {}])
+def test_files_of_a_store_that_nobody_asked_about_are_not_named(tmp_path: Path, path: Any) -> None:
+    standing = object_storing.Standing()
+    means = object_storing.Means("/far", 0.0)
+    sender = object_storing.Sender(None, None, means, standing, lambda _standing: None)  # type: ignore[arg-type]
+    files = delivery.scan_tree(str(Box(tmp_path, "settle", dict).source))
+    answer = {"whole": [{"path": path, "what": "x"}, 3, {"path": "a", "what": "\x1b"}]}
+    sender._take_wrong_files(files, answer)
+    assert standing.mismatches == {"a": "\\x1b"}
 
 
 def test_an_honest_answer_is_taken(tmp_path: Path) -> None:

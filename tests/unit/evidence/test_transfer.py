@@ -139,6 +139,15 @@ def test_an_exit_status_says_whether_to_try_again(status: int, stderr: bytes, ag
     assert word in attempt.reason
 
 
+@pytest.mark.parametrize("judge", [transfer.judge_rsync, transfer.judge_ssh])
+def test_law_8_what_ssh_says_is_shown_in_plain_characters(judge: Any) -> None:
+    said = "ssh: \x1b]0;mine\x07\u202e\x9b2J gone".encode()
+    reason = judge(255, said, said).reason if judge is transfer.judge_rsync else judge(255, said, "it ended").reason
+    assert reason.isprintable()
+    assert reason.isascii()
+    assert "ssh: \\x1b]0;mine\\x07" in reason
+
+
 def test_statistics_are_read_with_and_without_separators() -> None:
     assert transfer.literal_bytes(b"x\nLiteral data: 1,234,567 bytes\n") == 1234567
     assert transfer.literal_bytes(b"Literal data: 7 bytes\n") == 7
