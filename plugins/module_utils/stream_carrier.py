@@ -24,7 +24,7 @@ from .landing import Landing
 from .progress import Progress
 from .roster import RosterFile
 from .settling import EVIDENCE, OTHER_BYTES, name_of
-from .transfer import PARTIAL_DIR, Attempt, RsyncWishes, far_argv, judge_error, judge_ssh
+from .transfer import PARTIAL_DIR, Attempt, RsyncWishes, far_argv, judge_error, judge_ssh, says_full
 
 _CHUNK = 256 * 1024
 # A smooth flow under a bandwidth limit.
@@ -60,7 +60,9 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
         if own:
             return own
         if reason:
-            return judge_ssh(process.returncode, errors.read(), reason)
+            stderr = errors.read()
+            # What is pulled is written by this process itself, so a box has nothing to say about this disk.
+            return judge_ssh(process.returncode, stderr, reason, full=not route.pull and says_full(stderr))
     return Attempt("stream", 0, wire_bytes=pipes.carried)
 
 

@@ -258,18 +258,22 @@ def judge_error(transport: str, error: OSError) -> Attempt:
     return Attempt(transport, 1, f"{where}{error.strerror}", kind="config")
 
 
-def _says_full(stderr: bytes) -> bool:
+def says_full(stderr: bytes) -> bool:
+    """Whether somebody says that a disk is full. Behind ssh anybody may say so: this alone proves nothing."""
     return b"No space left on device" in stderr or b"Disk quota exceeded" in stderr
 
 
-def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
-    """What an exit status of rsync means for the next attempt."""
+def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False) -> Attempt:
+    """What an exit status of rsync means for the next attempt.
+
+    :param full: the destination is known to be full.
+    """
     tail = _tail(stderr)
     if status == 0:
         return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
     if _KEY_PROBLEM.search(tail):
         return Attempt("rsync", status, f"the box's host key is not the pinned one ({tail})")
-    if _says_full(stderr):
+    if full:
         return _full("rsync", status)
     if status < 0:
         return Attempt("rsync", status, f"rsync was killed by signal {-status}", again=True)
@@ -285,12 +289,12 @@ def _tail(stderr: bytes) -> str:
     return printable(" / ".join(lines[-3:]))[-400:]
 
 
-def judge_ssh(status: int, stderr: bytes, reason: str) -> Attempt:
-    """What the end of a stream over ssh means; ``reason`` is what the near end noticed."""
+def judge_ssh(status: int, stderr: bytes, reason: str, full: bool = False) -> Attempt:
+    """What the end of a stream over ssh means; ``reason`` is what the near end noticed, ``full`` as above."""
     tail = _tail(stderr)
     if _KEY_PROBLEM.search(tail):
         return Attempt("stream", status, f"the box's host key is not the pinned one ({tail})")
-    if _says_full(stderr):
+    if full:
         return _full("stream", status)
     return Attempt("stream", status, f"{reason} ({tail})" if tail else reason, again=True)
 

@@ -126,7 +126,8 @@ def test_a_plain_host_passes(host: str) -> None:
         (255, b"ssh: connect to host x: Connection refused", True, "Connection refused"),
         (255, b"Host key verification failed.", False, "host key"),
         (255, b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", False, "host key"),
-        (11, b"rsync: write failed: No space left on device (28)", False, "full"),
+        (11, b"rsync: write failed: No space left on device (28)", False, "could not be read or written"),
+        (12, b"No space left on device", True, "broke"),
         (1, b"", False, "options"),
         (-9, b"", True, "signal 9"),
         (137, b"", True, "the box's rsync was killed by signal 9"),
@@ -146,6 +147,11 @@ def test_law_8_what_ssh_says_is_shown_in_plain_characters(judge: Any) -> None:
     assert reason.isprintable()
     assert reason.isascii()
     assert "ssh: \\x1b]0;mine\\x07" in reason
+
+
+def test_a_full_destination_is_final_and_no_fault_of_the_connection() -> None:
+    for attempt in (transfer.judge_rsync(12, b"", b"", full=True), transfer.judge_ssh(1, b"", "it ended", full=True)):
+        assert (attempt.again, attempt.kind, attempt.reason) == (False, "config", "the destination is full")
 
 
 def test_statistics_are_read_with_and_without_separators() -> None:
