@@ -210,11 +210,15 @@ def files_from(files: Iterable[RosterFile]) -> bytes:
 
 def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[RosterFile]]:
     """(text that is worth compressing on its way, the rest). Checkpoints and archives only lose time by it."""
-    text = [file for file in files if file.role in _TEXT_ROLES or file.path.lower().endswith(_TEXT_ENDINGS)]
+    chosen = {file.path for file in files if _is_text(file)}
+    text = [file for file in files if file.path in chosen]
     if sum(file.bytes for file in text) < _WORTH_COMPRESSING:
         return [], list(files)
-    chosen = {file.path for file in text if file.role != "checkpoint"}
-    return [file for file in files if file.path in chosen], [file for file in files if file.path not in chosen]
+    return text, [file for file in files if file.path not in chosen]
+
+
+def _is_text(file: RosterFile) -> bool:
+    return file.role != "checkpoint" and (file.role in _TEXT_ROLES or file.path.lower().endswith(_TEXT_ENDINGS))
 
 
 def many_small(files: Sequence[RosterFile]) -> bool:

@@ -90,6 +90,44 @@ def test_a_stream_carries_many_small_files(count: int, size: int, many: bool) ->
     assert transfer.many_small(files) is many
 
 
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "size", "is_text"),
+    [
+        ("run.LOG", "other", 5 * MIB, True),
+        ("metrics", "metrics", 5 * MIB, True),
+        ("out", "log", 5 * MIB, True),
+        ("run.log", "other", MIB, False),
+        ("model.pt", "other", 5 * MIB, False),
+        ("model.pt", "checkpoint", 5 * MIB, False),
+        ("model.json", "checkpoint", 5 * MIB, False),
+        ("json", "other", 5 * MIB, False),
+    ],
+)
+def test_text_that_is_worth_it_is_compressed_and_checkpoints_are_not(
+    path: str, role: str, size: int, is_text: bool
+) -> None:
+    file = roster.RosterFile(path, size, "a" * 64, role)
+    rest = roster.RosterFile("weights.bin", 99 * MIB, "b" * 64)
+    assert transfer.split_text([file, rest]) == (([file], [rest]) if is_text else ([], [file, rest]))
+
+
+def test_a_checkpoint_does_not_make_little_text_worth_compressing() -> None:
+    files = [
+        roster.RosterFile("model.json", 5 * MIB, "a" * 64, "checkpoint"),
+        roster.RosterFile("log.txt", 9, "b" * 64),
+    ]
+    assert transfer.split_text(files) == ([], files)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_rsync_compresses_when_it_is_told_to(compress: bool) -> None:
+    wishes = transfer.RsyncWishes(60, compress=compress)
+    assert ("--compress" in transfer.rsync_argv(PLAY, True, "/box", "/here", wishes, True)) is compress
+
+
 def test_rsync_pushes_to_an_ipv6_box() -> None:
     link = transfer.Link(host="2001:db8::1", become=("sudo", "-n", "-u", "root"))
     argv = transfer.rsync_argv(link, False, "/here", "/there", transfer.RsyncWishes(9, 100), False)
