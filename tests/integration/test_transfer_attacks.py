@@ -22,7 +22,7 @@ from typing import Any
 
 import folder_manifest
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, settling, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
@@ -95,6 +95,20 @@ class Attack:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
             return dict(failure.as_result(), failed=True, verified=False)
+
+    def push(self, transport: str) -> dict[str, Any]:
+        """The run's folder to a folder of its own on the box."""
+        order = checked_transfer.Order(
+            pull=False,
+            src=str(self.folder),
+            dest=str(self.dest),
+            files=delivery.scan_tree(str(self.folder)),
+            transport=transport,
+            deadline_s=60,
+            wishes=transfer.RsyncWishes(20),
+            patience=carrier.Patience(2, 1, 0.05),
+        )
+        return checked_transfer.run(order, checked_transfer.Far("box1", self.box.link(), self._ask))
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
@@ -372,6 +386,48 @@ def _arrived(dest: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total
+
+
+@both
+@pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
+def test_text_is_compressed_on_its_way_and_a_checkpoint_is_not(attack: Attack, transport: str, pull: bool) -> None:
+    """Counted by a relay below ssh. The checkpoint would shrink too, so its bytes show that nobody tried."""
+    text, rest = 5 * MIB, 40 * MIB
+    attack.write("c0/a1/run.log", b"epoch 1 loss 0.25\n" * (text // 18))
+    attack.write("c0/a1/out/model.pt", b"weights!" * (rest // 8))
+    counted = attack.folder.with_suffix(".counted")
+    with forced(attack.box, RELAY.format(counted=str(counted))):
+        result = attack.pull(transport) if pull else attack.push(transport)
+    assert result["verified"] is True, result
+    wire = [int(line) for line in counted.read_text().split()]
+    assert len(wire) >= 2, "one connection for the text, others for the rest"
+    assert rest <= sum(wire) < rest + text // 2
+
+
+# Both directions are counted: the one that carries requests has next to nothing.
+RELAY = """
+import threading
+real = subprocess.Popen(asked, shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+passed = [0, 0]
+def relay(number, source, target):
+    try:
+        while chunk := os.read(source, 65536):
+            passed[number] += len(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(target, view):]
+    except BrokenPipeError:
+        pass
+def inward():
+    relay(0, 0, real.stdin.fileno())
+    real.stdin.close()
+threading.Thread(target=inward, daemon=True).start()
+relay(1, real.stdout.fileno(), 1)
+real.wait()
+with open({counted!r}, "a") as notes:
+    notes.write(str(sum(passed)) + "\\n")
+os._exit(real.returncode)
+"""
 
 
 @both
