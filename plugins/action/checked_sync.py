@@ -18,6 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     stores,
     transfer,
 )
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
@@ -27,8 +28,14 @@ PEER = "tenant.gpu.checked_sync_peer"
 PROGRESS_FILE = "TENANT_PROGRESS_FILE"
 UPLOADER = "tenant.gpu.object_upload"
 SSH_FAILED = 255
+_LONGEST = 1000
 # What a code tree never needs on the box.
 DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible"]
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """Why a module failed on the box, in the box's own words."""
+    return printable(str(answer.get("msg", "no reason given")))[:_LONGEST]
 
 
 class ActionModule(ControllerAction):
@@ -164,7 +171,7 @@ class ActionModule(ControllerAction):
                 # The ssh client failed or was killed; the box's own program ends with another status.
                 raise self._lost()
             if answer.get("failed"):
-                what = f"the box could not send: {str(answer.get('msg', 'no reason given'))[:300]}"
+                what = f"the box could not send: {_said(answer)}"
                 raise TenantFailure(
                     "config", what, box=self.box, safe="What arrived in the store is kept", fix="See what it names"
                 )
@@ -273,7 +280,7 @@ class ActionModule(ControllerAction):
             if answer.get("failed"):
                 raise TenantFailure(
                     "config",
-                    f"the box refused: {answer.get('msg', 'no reason given')}",
+                    f"the box refused: {_said(answer)}",
                     box=self.box,
                     safe="Nothing was put in its place",
                     fix="See the path it names",

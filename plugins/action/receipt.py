@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     roster,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
@@ -141,9 +142,9 @@ def _left_behind(told: dict[str, Any]) -> dict[str, Any]:
         "bytes": _count(told.get("bytes")),
         "listed": [
             {
-                "path": left_behind.printable(str(each.get("path")))[:_LONGEST],
+                "path": printable(str(each.get("path")))[:_LONGEST],
                 "bytes": _count(each.get("bytes")),
-                "why": left_behind.printable(str(each.get("why")))[:_LONGEST],
+                "why": printable(str(each.get("why")))[:_LONGEST],
             }
             for each in entries[: left_behind.MOST_LISTED]
         ],

@@ -184,7 +184,7 @@ def room_problem(
         return ""
     try:
         return str(room["problem"]) or _shortage(files, room, reserve_bytes, in_place)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "it cannot be said how much room there is: the answer of the far side makes no sense"
 
 

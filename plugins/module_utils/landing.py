@@ -39,13 +39,17 @@ class Landing:
     def settle(self, files: Sequence[RosterFile]) -> tuple[list[str], list[Mismatch]]:
         """Settle the rest of ``files``, once nothing moves any more: (paths in place, what is wrong with others)."""
         self.settler.close()
-        left = [file for file in files if file.path not in self._settled]
+        left = self.left(files)
         more, mismatches = settling.settle(self.root, left, self.settler.evidence)
         self._settled.update(more)
         self.progress.landed(len(more))
         wrong = [Mismatch(each.path, self._why(each)) for each in mismatches]
         self.refused.clear()
         return [file.path for file in files if file.path in self._settled], wrong
+
+    def left(self, files: Sequence[RosterFile]) -> list[RosterFile]:
+        """Those of ``files`` that are not in their place yet."""
+        return [file for file in files if file.path not in self._settled]
 
     def _why(self, mismatch: Mismatch) -> str:
         learned = self.refused.get(mismatch.path, "")

@@ -13,9 +13,11 @@ from typing import IO, Callable, Iterator, Protocol, Sequence
 
 from .arrivals import Arrivals
 from .carrier import Deadline, Route, end_process, widen_pipe
+from .destination import room, room_problem
+from .error_tail import ErrorTail
 from .follower import LARGE, Follower
 from .roster import RosterFile
-from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv
+from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv, says_full
 
 _CHUNK = 64 * 1024
 _TAIL = 4096
@@ -54,15 +56,29 @@ def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_
     followed = route.pull and files[0].bytes >= LARGE
     argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=_list(files, wanted), stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_ENVIRONMENT}
+    with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
+        argv,
+        stdin=_list(files, wanted),
+        stdout=subprocess.PIPE,
+        stderr=errors.fileno(),
+        env={**os.environ, **_ENVIRONMENT},
     ) as process:
         stdout = _watch(process, route, files, deadline)
-        errors.seek(0)
-        stderr = errors.read()[-_TAIL:]
-    if stdout is None:
-        return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
-    return judge_rsync(process.returncode, stdout, stderr)
+        if stdout is None:
+            return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
+        stderr = errors.read() if process.returncode else b""
+        return judge_rsync(process.returncode, stdout, stderr, says_full(stderr) and _is_full(route, files))
+
+
+def _is_full(route: Route, files: Sequence[RosterFile]) -> bool:
+    """Whether the destination, which somebody calls full, is. One's own disk is looked at: a box may say anything.
+
+    rsync leaves what came whole in its place and gives back the rest, so what is still to come does not fit.
+    """
+    if not route.pull:
+        return True
+    left = route.incoming.left(files)
+    return bool(room_problem(left, room(route.near_root, left), 0))
 
 
 def _list(files: Sequence[RosterFile], stream: IO[bytes]) -> IO[bytes]:

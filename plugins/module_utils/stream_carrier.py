@@ -12,19 +12,19 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import time
 import zlib
 from typing import Any, Callable, Iterator, Sequence
 
 from . import stream_peer
-from .box.names import UnsafeName
+from .box.names import UnsafeName, printable
 from .carrier import END_GRACE_S, Deadline, Route, widen_pipe
+from .error_tail import ErrorTail
 from .landing import Landing
 from .progress import Progress
 from .roster import RosterFile
 from .settling import EVIDENCE, OTHER_BYTES, name_of
-from .transfer import PARTIAL_DIR, Attempt, RsyncWishes, far_argv, judge_error, judge_ssh
+from .transfer import PARTIAL_DIR, Attempt, RsyncWishes, far_argv, judge_error, judge_ssh, says_full
 
 _CHUNK = 256 * 1024
 # A smooth flow under a bandwidth limit.
@@ -44,8 +44,8 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
     """One connection that carries ``files`` without rsync, each from where it was cut."""
     argv = far_argv(route.link, [route.python, "-c", inspect.getsource(stream_peer)], own_connection)
     # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with tempfile.TemporaryFile() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+    with ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno()
     ) as process:
         pipes = _Pipes(process, route.wishes, deadline, route.progress)
         reason, own = "", None
@@ -57,12 +57,12 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
             own = judge_error("stream", error)
         finally:
             _close(process, _BROKEN_GRACE_S if reason else END_GRACE_S)
-        errors.seek(0)
-        stderr = errors.read()[-4096:]
-    if own:
-        return own
-    if reason:
-        return judge_ssh(process.returncode, stderr, reason)
+        if own:
+            return own
+        if reason:
+            stderr = errors.read()
+            # What is pulled is written by this process itself, so a box has nothing to say about this disk.
+            return judge_ssh(process.returncode, stderr, reason, full=not route.pull and says_full(stderr))
     return Attempt("stream", 0, wire_bytes=pipes.carried)
 
 
@@ -221,7 +221,7 @@ def _sizes_in(folder: str) -> dict[str, int]:
 def _reason(stream: stream_peer.In) -> str:
     """Why the box does not send a file, in its own words: bounded, and nothing in them but plain characters."""
     text = stream.read_exactly(int.from_bytes(stream.read_exactly(2), "big"))
-    return ascii(text.decode("utf-8", "replace"))[1:-1][:_MAX_REASON] or "is not sent"
+    return printable(text.decode("utf-8", "replace"))[:_MAX_REASON] or "is not sent"
 
 
 def _land_small(landing: Landing, file: RosterFile, data: bytes) -> None:

@@ -223,6 +223,9 @@ class In:
             if data:
                 view[: len(data)] = data
                 return len(data)
+            if self._inflate.eof:
+                # Whatever follows would be kept by zlib, and copied with each piece, for as long as somebody sends.
+                return 0
             if not self._left:
                 self._left = self._source.read1(CHUNK // 4)
                 if not self._left:

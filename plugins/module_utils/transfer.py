@@ -14,6 +14,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Iterable, Iterator, Sequence
 
+from .box.names import printable
 from .failures import TenantFailure
 from .roster import RosterFile
 from .settling import TEMPORARY
@@ -209,11 +210,15 @@ def files_from(files: Iterable[RosterFile]) -> bytes:
 
 def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[RosterFile]]:
     """(text that is worth compressing on its way, the rest). Checkpoints and archives only lose time by it."""
-    text = [file for file in files if file.role in _TEXT_ROLES or file.path.lower().endswith(_TEXT_ENDINGS)]
+    chosen = {file.path for file in files if _is_text(file)}
+    text = [file for file in files if file.path in chosen]
     if sum(file.bytes for file in text) < _WORTH_COMPRESSING:
         return [], list(files)
-    chosen = {file.path for file in text if file.role != "checkpoint"}
-    return [file for file in files if file.path in chosen], [file for file in files if file.path not in chosen]
+    return text, [file for file in files if file.path not in chosen]
+
+
+def _is_text(file: RosterFile) -> bool:
+    return file.role != "checkpoint" and (file.role in _TEXT_ROLES or file.path.lower().endswith(_TEXT_ENDINGS))
 
 
 def many_small(files: Sequence[RosterFile]) -> bool:
@@ -257,18 +262,22 @@ def judge_error(transport: str, error: OSError) -> Attempt:
     return Attempt(transport, 1, f"{where}{error.strerror}", kind="config")
 
 
-def _says_full(stderr: bytes) -> bool:
+def says_full(stderr: bytes) -> bool:
+    """Whether somebody says that a disk is full. Behind ssh anybody may say so: this alone proves nothing."""
     return b"No space left on device" in stderr or b"Disk quota exceeded" in stderr
 
 
-def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
-    """What an exit status of rsync means for the next attempt."""
+def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False) -> Attempt:
+    """What an exit status of rsync means for the next attempt.
+
+    :param full: the destination is known to be full.
+    """
     tail = _tail(stderr)
     if status == 0:
         return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
     if _KEY_PROBLEM.search(tail):
         return Attempt("rsync", status, f"the box's host key is not the pinned one ({tail})")
-    if _says_full(stderr):
+    if full:
         return _full("rsync", status)
     if status < 0:
         return Attempt("rsync", status, f"rsync was killed by signal {-status}", again=True)
@@ -281,15 +290,15 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes) -> Attempt:
 
 def _tail(stderr: bytes) -> str:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-400:]
+    return printable(" / ".join(lines[-3:]))[-400:]
 
 
-def judge_ssh(status: int, stderr: bytes, reason: str) -> Attempt:
-    """What the end of a stream over ssh means; ``reason`` is what the near end noticed."""
+def judge_ssh(status: int, stderr: bytes, reason: str, full: bool = False) -> Attempt:
+    """What the end of a stream over ssh means; ``reason`` is what the near end noticed, ``full`` as above."""
     tail = _tail(stderr)
     if _KEY_PROBLEM.search(tail):
         return Attempt("stream", status, f"the box's host key is not the pinned one ({tail})")
-    if _says_full(stderr):
+    if full:
         return _full("stream", status)
     return Attempt("stream", status, f"{reason} ({tail})" if tail else reason, again=True)
 

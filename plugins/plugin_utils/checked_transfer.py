@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
@@ -27,13 +27,17 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
 
 _SHOWN = 10
 _LISTED = 1000
 _DIFFED = 200
+_LONGEST = 1000
 _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,16 @@ class _Transfer:
             # Before the destination is hashed, which takes its time.
             destination.refuse_if_held(order.dest)
         survey = self._survey()
-        good = set(survey["good"])
-        wanted = [file for file in order.files if file.path not in good]
-        extra = list(survey["extra"])
-        self._refuse_extra(extra)
-        difference = self._difference(wanted, extra)
-        result = self._result(wanted, extra, difference)
+        wanted = [file for file in order.files if file.path not in survey.good]
+        extra = list(survey.extra)
+        # Names that the box gave to files of its own.
+        shown = [printable(path) for path in extra]
+        self._refuse_extra(shown)
+        difference = self._difference(wanted, shown)
+        result = self._result(wanted, shown, difference)
         if not difference.changed:
             return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
+        survey = self._with_room(survey, wanted)
         self._refuse_room(wanted, survey)
         self._refuse_proxy(wanted)
         if order.check_mode:
@@ -127,17 +133,39 @@ class _Transfer:
 
     # --- looking --------------------------------------------------------------------------------------------------
 
-    def _survey(self) -> dict[str, Any]:
+    def _survey(self) -> peer_answers.Survey:
         order = self.order
         if not order.pull:
             wishes = {"within": order.dest_root, "inode_cap": order.inode_cap}
-            return self.far.ask("survey", _entries(order.files), root=order.dest, **wishes)
+            return self._ask(peer_answers.survey, "survey", order.files, root=order.dest, **wishes)
         try:
             destination.confine(order.dest, order.dest_root)
             good, extra = delivery.survey(order.dest, order.files)
         except (destination.BadDestination, delivery.UnsafeTree, OSError) as error:
             raise self._refusal("config", str(error), "Choose a destination inside dest_root") from error
-        return {"good": good, "extra": extra}
+        return peer_answers.Survey(frozenset(good), tuple(extra), {}, "", "")
+
+    def _with_room(self, survey: peer_answers.Survey, wanted: Sequence[roster.RosterFile]) -> peer_answers.Survey:
+        """A box has told what room it has; here it is measured, once it is known that something is to come."""
+        order = self.order
+        if not order.pull:
+            return survey
+        return replace(survey, room=destination.room(order.dest, wanted, order.check_mode, order.inode_cap))
+
+    def _ask(self, read: Callable[..., _Read], op: str, files: Sequence[roster.RosterFile], **options: Any) -> _Read:
+        """What ``read`` makes of the box's answer about ``files``."""
+        try:
+            # What is only looked at needs no hash: thousands of files are asked about in fewer bytes.
+            entries = _entries(files) if op != "offer" else [{"path": each.path, "bytes": each.bytes} for each in files]
+            return read(self.far.ask(op, entries, **options), files)
+        except peer_answers.Senseless as error:
+            raise TenantFailure(
+                "evidence_missing",
+                f"the box's answer about its files makes no sense: {error}",
+                box=self.far.name,
+                safe="Nothing was removed at the source, and what arrived is kept",
+                fix="Run the same task again; if it happens again, do not trust this box",
+            ) from error
 
     def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
         """What changes at the destination: the one source of ``changed`` and ``diff``."""
@@ -191,18 +219,17 @@ class _Transfer:
 
     def _refuse_extra(self, extra: Sequence[str]) -> None:
         if extra and self.order.extra == "refuse":
-            shown = ", ".join(extra[:_SHOWN])
+            shown = ", ".join(extra[:_SHOWN])[:_LONGEST]
             what = f"{self.order.dest} holds {len(extra)} files that are not in the roster: {shown}"
             raise self._refusal("evidence_missing", what, "Move them away, or set extra to quarantine")
 
-    def _refuse_room(self, wanted: Sequence[roster.RosterFile], survey: dict[str, Any]) -> None:
-        order = self.order
-        if "room" not in survey:
-            survey["room"] = destination.room(order.dest, wanted, order.check_mode, order.inode_cap)
+    def _refuse_room(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> None:
         in_place = self.transport != "rsync"
-        problem = destination.room_problem(wanted, survey["room"], order.reserve_bytes, in_place)
+        problem = destination.room_problem(wanted, survey.room, self.order.reserve_bytes, in_place)
         if problem:
-            raise self._refusal("config", problem, "Free space there, or choose another destination")
+            # What room a box has, and where, is said in its own words.
+            shown = problem if self.order.pull else printable(problem)[:_LONGEST]
+            raise self._refusal("config", shown, "Free space there, or choose another destination")
 
     def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
         problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
@@ -213,28 +240,26 @@ class _Transfer:
             )
             raise self._refusal("config", problem, fix)
 
-    def _preflight(self, wanted: Sequence[roster.RosterFile], survey: dict[str, Any]) -> str:
+    def _preflight(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> str:
         """Choose the transport; returns the box's Python. Asks the box what it offers before anything moves."""
         if not wanted:
             return ""
-        answer = survey
+        far: peer_answers.Survey | peer_answers.Offer = survey
         if self.order.pull:
-            answer = self.far.ask(
-                "offer", [{"path": file.path, "bytes": file.bytes} for file in wanted], root=self.order.src
-            )
-            if answer["mismatches"]:
-                raise self._not_offered(answer["mismatches"])
+            far = offer = self._ask(peer_answers.offer, "offer", wanted, root=self.order.src)
+            if offer.mismatches:
+                raise self._not_offered(offer.mismatches)
         ssh = self.far.link.ssh
         if not self.far.link.is_local and shutil.which(ssh) is None:
             raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
-        self._choose_transport(wanted, str(answer["rsync_problem"]))
+        self._choose_transport(wanted, far.rsync_problem)
         # Once more, because rsync needs room for what arrived before a second time.
         self._refuse_room(wanted, survey)
         self.own_connection = carrier.wants_own_connection(wanted)
-        return str(answer["python"])
+        return far.python
 
-    def _not_offered(self, mismatches: Sequence[dict[str, str]]) -> TenantFailure:
-        shown = "; ".join(f"{entry['path']} {entry['what']}" for entry in mismatches[:_SHOWN])
+    def _not_offered(self, mismatches: Sequence[roster.Mismatch]) -> TenantFailure:
+        shown = "; ".join(str(mismatch) for mismatch in mismatches[:_SHOWN])
         what = f"the box does not have what its manifest says: {shown}"
         return self._refusal("evidence_missing", what, "Make the manifest again; symlinks and devices are never pulled")
 
@@ -309,10 +334,11 @@ class _Transfer:
         moved_to = [""]
 
         def settle(files: Sequence[roster.RosterFile]) -> tuple[list[str], list[roster.Mismatch]]:
-            answer = self.far.ask("settle", _entries(files), root=order.dest, within=order.dest_root, aside=list(aside))
-            moved_to[0] = answer["quarantine"] or moved_to[0]
-            self.progress.landed(len(answer["settled"]))
-            return answer["settled"], [roster.Mismatch(**entry) for entry in answer["mismatches"]]
+            options = {"root": order.dest, "within": order.dest_root, "aside": list(aside)}
+            answer = self._ask(peer_answers.settled, "settle", files, **options)
+            moved_to[0] = answer.quarantine or moved_to[0]
+            self.progress.landed(len(answer.paths))
+            return list(answer.paths), list(answer.mismatches)
 
         if not wanted:
             settle([])

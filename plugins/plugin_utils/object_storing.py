@@ -181,7 +181,7 @@ class Sender:
             }
         )
         self._take_hashes(following, answer)
-        self._take_wrong_files(answer)
+        self._take_wrong_files(whole, answer)
         reasons = self._take_sent(sends, answer)
         self._complete({unit.file.path for unit in wave if unit.is_part})
         self.report(self.standing)
@@ -256,11 +256,13 @@ class Sender:
             else:
                 self._mark_wrong(unit.file.path, str(told.get("problem", "could not be hashed")))
 
-    def _take_wrong_files(self, answer: Mapping[str, Any]) -> None:
-        wrong = answer.get("whole")
+    def _take_wrong_files(self, whole: Sequence[RosterFile], answer: Mapping[str, Any]) -> None:
+        wrong, asked = answer.get("whole"), {file.path for file in whole}
         for entry in wrong if isinstance(wrong, list) else ():
-            if isinstance(entry, Mapping):
-                self._mark_wrong(str(entry.get("path")), str(entry.get("what")))
+            path = entry.get("path") if isinstance(entry, Mapping) else None
+            # Only files that it was asked about: names and their number are not the box's to choose.
+            if isinstance(path, str) and path in asked:
+                self._mark_wrong(path, str(entry.get("what")))
 
     def _mark_wrong(self, path: str, what: str) -> None:
         self.standing.mismatches[path] = ascii(what)[1:-1][:200]

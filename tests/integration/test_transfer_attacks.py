@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 
 import folder_manifest
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, settling, transfer
+from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
@@ -34,8 +35,8 @@ SYNC = "tenant.gpu.checked_sync"
 MIB = 1024 * 1024
 BIG = "c0/a1/out/big.bin"
 SMALL = "c0/a1/done.json"
-# For a long run by hand: seconds between two kills of every ssh.
-CUT_EVERY_S = float(os.environ.get("TENANT_CUT_EVERY_S", "0"))
+# How long each ssh may carry something before it is killed; more makes a longer run.
+CUT_EVERY_S = float(os.environ.get("TENANT_CUT_EVERY_S", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,20 @@ class Attack:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
             return dict(failure.as_result(), failed=True, verified=False)
+
+    def push(self, transport: str) -> dict[str, Any]:
+        """The run's folder to a folder of its own on the box."""
+        order = checked_transfer.Order(
+            pull=False,
+            src=str(self.folder),
+            dest=str(self.dest),
+            files=delivery.scan_tree(str(self.folder)),
+            transport=transport,
+            deadline_s=60,
+            wishes=transfer.RsyncWishes(20),
+            patience=carrier.Patience(2, 1, 0.05),
+        )
+        return checked_transfer.run(order, checked_transfer.Far("box1", self.box.link(), self._ask))
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
         """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
@@ -334,7 +349,6 @@ sys.exit(real.returncode)
     assert result["attempts"] >= 5, "none of its connections carried more than 450,000 bytes"
 
 
-@pytest.mark.skipif(not CUT_EVERY_S, reason="takes a while: set TENANT_CUT_EVERY_S to the seconds between two cuts")
 @both
 def test_law_3_ssh_killed_every_few_seconds_still_finishes(attack: Attack, transport: str) -> None:
     rate = 4096
@@ -344,9 +358,11 @@ def test_law_3_ssh_killed_every_few_seconds_still_finishes(attack: Attack, trans
     def cut() -> None:
         """Not before something has arrived: on a machine that takes longer than this to connect, nobody finishes."""
         seen = 0
-        while not end.wait(CUT_EVERY_S):
+        while not end.is_set():
             while not end.wait(0.05) and _arrived(attack.dest) <= seen:
                 pass
+            if end.wait(CUT_EVERY_S):
+                return
             seen = _arrived(attack.dest)
             pids = descendants_named(os.getpid(), "ssh")
             end_pids(pids, signal.SIGKILL)
@@ -374,6 +390,48 @@ def _arrived(dest: Path) -> int:
 
 
 @both
+@pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
+def test_text_is_compressed_on_its_way_and_a_checkpoint_is_not(attack: Attack, transport: str, pull: bool) -> None:
+    """Counted by a relay below ssh. The checkpoint would shrink too, so its bytes show that nobody tried."""
+    text, rest = 5 * MIB, 40 * MIB
+    attack.write("c0/a1/run.log", b"epoch 1 loss 0.25\n" * (text // 18))
+    attack.write("c0/a1/out/model.pt", b"weights!" * (rest // 8))
+    counted = attack.folder.with_suffix(".counted")
+    with forced(attack.box, RELAY.format(counted=str(counted))):
+        result = attack.pull(transport) if pull else attack.push(transport)
+    assert result["verified"] is True, result
+    wire = [int(line) for line in counted.read_text().split()]
+    assert len(wire) >= 2, "one connection for the text, others for the rest"
+    assert rest <= sum(wire) < rest + text // 2
+
+
+# Both directions are counted: the one that carries requests has next to nothing.
+RELAY = """
+import threading
+real = subprocess.Popen(asked, shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+passed = [0, 0]
+def relay(number, source, target):
+    try:
+        while chunk := os.read(source, 65536):
+            passed[number] += len(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(target, view):]
+    except BrokenPipeError:
+        pass
+def inward():
+    relay(0, 0, real.stdin.fileno())
+    real.stdin.close()
+threading.Thread(target=inward, daemon=True).start()
+relay(1, real.stdout.fileno(), 1)
+real.wait()
+with open({counted!r}, "a") as notes:
+    notes.write(str(sum(passed)) + "\\n")
+os._exit(real.returncode)
+"""
+
+
+@both
 def test_a_box_that_falls_silent_is_given_up_after_the_stall_time(attack: Attack, transport: str) -> None:
     attack.write(BIG, os.urandom(MIB))
     with forced(attack.box, "import time\ntime.sleep(60)\n"):
@@ -390,6 +448,39 @@ def test_law_8_a_box_that_talks_without_end_fills_nothing(attack: Attack, transp
     attack.assert_refused(result)
     assert _arrived(attack.dest) <= MIB
     assert attack.at_home() == []
+
+
+@both
+def test_law_8_a_box_that_complains_without_end_fills_nothing(attack: Attack, transport: str) -> None:
+    """On standard error, which nobody asked for and no stall ends."""
+    attack.write(BIG, os.urandom(MIB))
+    over, largest = threading.Event(), [0]
+
+    def look() -> None:
+        while not over.wait(0.02):
+            largest[0] = max(largest[0], _largest_open_file())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        with forced(attack.box, "while True:\n    os.write(2, b'x' * 65535 + b'\\n')\n"):
+            result = attack.pull(transport, retries=0, stall_timeout_s=2)
+    finally:
+        over.set()
+        watcher.join(timeout=30)
+    attack.assert_refused(result, "no data")
+    assert largest[0] <= 2 * MIB
+    assert len(result["msg"]) < 2000
+
+
+def _largest_open_file() -> int:
+    """The size of the largest file that this process holds open, those without a name too."""
+    sizes = [0]
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.stat(f"/proc/self/fd/{descriptor}")
+            sizes.append(facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
+    return max(sizes)
 
 
 def test_law_8_an_rsync_that_sends_what_nobody_asked_for_changes_nothing(attack: Attack) -> None:

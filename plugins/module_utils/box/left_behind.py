@@ -12,7 +12,7 @@ from typing import Any
 
 from . import artifacts, attempt, globs, policy, records, run_record
 from .layout import Layout
-from .names import is_temporary
+from .names import is_temporary, printable
 
 # The largest ones are named, the totals cover all.
 MOST_LISTED = 200
@@ -39,11 +39,6 @@ def listing(layout: Layout, run_id: str, manifest: dict[str, Any], most: int = M
     largest = heapq.nsmallest(most, found, key=lambda each: (-int(each["bytes"]), each["path"]))
     total = sum(int(each["bytes"]) for each in found)
     return {"files": len(found), "bytes": total, "listed": largest, "summary": summary(len(found), total, largest)}
-
-
-def printable(text: str) -> str:
-    """``text`` fit for a record and a terminal, whatever bytes a file name has."""
-    return text if text.isprintable() and text.isascii() else ascii(text)[1:-1]
 
 
 def summary(count: int, total: int, largest: list[dict[str, Any]]) -> str:

@@ -90,6 +90,11 @@ def _part_problem(part: str) -> str:
     return ""
 
 
+def printable(text: str) -> str:
+    """``text`` fit for a record and a terminal, whatever a stranger wrote into it or named a file."""
+    return text if text.isprintable() and text.isascii() else ascii(text)[1:-1]
+
+
 def is_temporary(path: str) -> bool:
     """Names that savers use until a file is whole."""
     return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))

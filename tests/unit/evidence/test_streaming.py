@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,33 @@ def _bytes(data: bytes) -> Any:
     import io
 
     return io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first", ["all", "little by little"])
+def test_law_8_what_follows_the_end_of_a_deflate_stream_is_not_taken(first: str) -> None:
+    """zlib would gather it in memory, and copy what it has with every piece, until the deadline."""
+    source = _Endless(zlib.compress(b"text" * 10), 1 if first == "little by little" else 1000)
+    stream = stream_peer.In(source, True)  # type: ignore[arg-type]
+    assert stream.read_exactly(40) == b"text" * 10
+    with pytest.raises(EOFError):
+        stream.read_exactly(1)
+    assert source.asked < 80
+    assert stream._inflate is not None
+    assert len(stream._inflate.unused_data) <= stream_peer.CHUNK
+
+
+class _Endless:
+    """A stream that begins with ``data``, so many bytes at a time, and goes on for ever with others."""
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self.data, self.step, self.asked = data, step, 0
+
+    def read1(self, size: int) -> bytes:
+        self.asked += 1
+        if self.asked > 80:
+            raise AssertionError("it reads on and on")
+        piece, self.data = self.data[: self.step], self.data[self.step :]
+        return piece or b"x" * size
 
 
 @pytest.mark.parametrize("offsets", [None, 3, [[0]], [["x", 1]], [[-1, 1]], [[99, 1]], [[4, 10**9]], [[4, "1"]]])

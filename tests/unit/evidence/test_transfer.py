@@ -90,6 +90,44 @@ def test_a_stream_carries_many_small_files(count: int, size: int, many: bool) ->
     assert transfer.many_small(files) is many
 
 
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "size", "is_text"),
+    [
+        ("run.LOG", "other", 5 * MIB, True),
+        ("metrics", "metrics", 5 * MIB, True),
+        ("out", "log", 5 * MIB, True),
+        ("run.log", "other", MIB, False),
+        ("model.pt", "other", 5 * MIB, False),
+        ("model.pt", "checkpoint", 5 * MIB, False),
+        ("model.json", "checkpoint", 5 * MIB, False),
+        ("json", "other", 5 * MIB, False),
+    ],
+)
+def test_text_that_is_worth_it_is_compressed_and_checkpoints_are_not(
+    path: str, role: str, size: int, is_text: bool
+) -> None:
+    file = roster.RosterFile(path, size, "a" * 64, role)
+    rest = roster.RosterFile("weights.bin", 99 * MIB, "b" * 64)
+    assert transfer.split_text([file, rest]) == (([file], [rest]) if is_text else ([], [file, rest]))
+
+
+def test_a_checkpoint_does_not_make_little_text_worth_compressing() -> None:
+    files = [
+        roster.RosterFile("model.json", 5 * MIB, "a" * 64, "checkpoint"),
+        roster.RosterFile("log.txt", 9, "b" * 64),
+    ]
+    assert transfer.split_text(files) == ([], files)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_rsync_compresses_when_it_is_told_to(compress: bool) -> None:
+    wishes = transfer.RsyncWishes(60, compress=compress)
+    assert ("--compress" in transfer.rsync_argv(PLAY, True, "/box", "/here", wishes, True)) is compress
+
+
 def test_rsync_pushes_to_an_ipv6_box() -> None:
     link = transfer.Link(host="2001:db8::1", become=("sudo", "-n", "-u", "root"))
     argv = transfer.rsync_argv(link, False, "/here", "/there", transfer.RsyncWishes(9, 100), False)
@@ -126,7 +164,8 @@ def test_a_plain_host_passes(host: str) -> None:
         (255, b"ssh: connect to host x: Connection refused", True, "Connection refused"),
         (255, b"Host key verification failed.", False, "host key"),
         (255, b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", False, "host key"),
-        (11, b"rsync: write failed: No space left on device (28)", False, "full"),
+        (11, b"rsync: write failed: No space left on device (28)", False, "could not be read or written"),
+        (12, b"No space left on device", True, "broke"),
         (1, b"", False, "options"),
         (-9, b"", True, "signal 9"),
         (137, b"", True, "the box's rsync was killed by signal 9"),
@@ -137,6 +176,20 @@ def test_an_exit_status_says_whether_to_try_again(status: int, stderr: bytes, ag
     attempt = transfer.judge_rsync(status, b"", stderr)
     assert attempt.again == again
     assert word in attempt.reason
+
+
+@pytest.mark.parametrize("judge", [transfer.judge_rsync, transfer.judge_ssh])
+def test_law_8_what_ssh_says_is_shown_in_plain_characters(judge: Any) -> None:
+    said = "ssh: \x1b]0;mine\x07\u202e\x9b2J gone".encode()
+    reason = judge(255, said, said).reason if judge is transfer.judge_rsync else judge(255, said, "it ended").reason
+    assert reason.isprintable()
+    assert reason.isascii()
+    assert "ssh: \\x1b]0;mine\\x07" in reason
+
+
+def test_a_full_destination_is_final_and_no_fault_of_the_connection() -> None:
+    for attempt in (transfer.judge_rsync(12, b"", b"", full=True), transfer.judge_ssh(1, b"", "it ended", full=True)):
+        assert (attempt.again, attempt.kind, attempt.reason) == (False, "config", "the destination is full")
 
 
 def test_statistics_are_read_with_and_without_separators() -> None:
