@@ -524,6 +524,38 @@ def test_a_trainer_that_fills_the_disk_is_recorded_and_continued(small_disk: Sup
     assert [cell["attempt"] for cell in run["cells"]] == [2, 1]
 
 
+@pytest.mark.parametrize("verb", ["stop", "seal"])
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_law_6_a_trainer_that_keeps_the_disk_full_can_be_stopped(
+    small_disk: SupervisedBox, what: str, verb: str
+) -> None:
+    filler, full = small_disk.workdir / "fill.py", small_disk.folder / "full"
+    filler.write_text(
+        "import os, signal, sys, time\n"
+        "out, number = os.environ['TENANT_OUTPUT_DIR'], 0\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(30))\n"
+        "while True:\n"
+        "    try:\n"
+        "        number += 1\n"
+        "        with open(f'{out}/{number if sys.argv[1] == \"inodes\" else 0}', 'ab') as stream:\n"
+        "            stream.write(b'x' * (4096 if sys.argv[1] == 'bytes' else 0))\n"
+        "    except OSError:\n"
+        "        open(sys.argv[2], 'w').close()\n"
+        "        signal.pause()\n"
+    )
+    small_disk.register(command=["python", "fill.py", what, str(full)], artifacts=[])
+    small_disk.verb("start")
+    wait_for("a full disk", full.exists)
+    # With an epoch, as the controller asks: its record too is written before any signal.
+    code, answer = small_disk.ask("--epoch", "7", verb, *(["--stop"] if verb == "seal" else []))
+    assert process.observe(attempt.trainer_of(small_disk.paths())) != process.ALIVE, answer
+    if verb == "stop":
+        assert (code, answer["stopped_cells"]) == (0, ["digits/c1"])
+        small_disk.await_no_daemon()
+        assert small_disk.run()["stopped"]
+        assert attempts(small_disk) == [1]
+
+
 @pytest.fixture
 def other_disk() -> Iterator[Path]:
     if not os.path.isdir("/dev/shm"):

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, launch, process, progress, records, run_record
+from . import artifacts, attempt, durable, judge, launch, process, progress, records, reserve, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -22,10 +21,8 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     keys = attempt.work(run, cell, number)
     ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
     process.kill_all(attempt.members(paths))
-    for path in paths.reserve:
-        # A shim that was killed could not give its reserve back.
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    # A shim that was killed could not give its reserve back.
+    reserve.free(paths.reserve)
     proven = ended is not None and ended.child == 0 and not ended.stop_asked
     attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
     try:

@@ -31,6 +31,7 @@ from . import (
     locks,
     process,
     records,
+    reserve,
     run_record,
     tracker_environment,
 )
@@ -44,7 +45,6 @@ LEFTOVER_GRACE_S = 5.0
 # The supervisor found them free a moment ago; only another root may have been faster.
 GPUS_WITHIN_S = 3.0
 EXIT_WRITE_LIMIT_S = 120.0
-RESERVE_BYTES = 32 * 1024
 LOG_TAIL = 64 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
@@ -142,7 +142,7 @@ class Shim:
             ready()
             return refused.code
         except OSError as error:
-            code = DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else INTERPRETER
+            code = DISK if reserve.is_full(error) else INTERPRETER
             self._record_exit(code, None, f"the trainer could not be started: {error}")
             ready()
             return code
@@ -190,14 +190,7 @@ class Shim:
 
     def _make_reserve(self) -> None:
         """Blocks and inodes kept back for the exit record: a trainer that fills the disk is just what must be told."""
-        for path in self.paths.reserve:
-            with open(path, "wb") as stream:
-                stream.write(os.urandom(RESERVE_BYTES))
-
-    def _free_reserve(self) -> None:
-        for path in self.paths.reserve:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        reserve.keep(self.paths.reserve)
 
     def _become_trainer(self, argv: list[str], environment: dict[str, str], gate: int, fault: int) -> None:
         """In the child: own session, closed stdin, log as output, wait for the gate, exec. Never returns."""
@@ -352,7 +345,7 @@ class Shim:
             "seconds": round(time.monotonic() - self._started, 3),
             "why": why,
         }
-        self._free_reserve()
+        reserve.free(self.paths.reserve)
         _insist(lambda: attempt.write_exit(self.paths, self.keys, **facts))
         state = {0: judge.VERIFYING, PREEMPTED: judge.PREEMPTED_STATE}.get(wrapper, judge.FAILED)
         if self._stop_asked and child == 0:
@@ -403,7 +396,7 @@ def _insist(write: Callable[[], object]) -> None:
         try:
             write()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or time.monotonic() >= until:
+            if not reserve.is_full(error) or time.monotonic() >= until:
                 raise
             diary.say("shim", f"the exit record cannot be written: {error.strerror}; trying again")
             time.sleep(pause)

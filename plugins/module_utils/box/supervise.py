@@ -8,7 +8,6 @@ It keeps nothing in memory that matters: killed at any instruction, the next one
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import select
@@ -34,6 +33,7 @@ from . import (
     process,
     queue,
     records,
+    reserve,
     run_record,
     shim,
     stopping,
@@ -127,7 +127,7 @@ class Supervisor:
         try:
             return self._loop()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not reserve.is_full(error):
                 self._say(f"ended by {error}")
                 raise
             # Whatever lives goes on under its shim; the next start surveys again.
@@ -157,6 +157,8 @@ class Supervisor:
     def _decide(self) -> tuple[judge.Step | None, int]:
         """Survey, and launch if that comes next, under the box lock. A step of None means the end."""
         with self._box_lock():
+            with contextlib.suppress(OSError):
+                reserve.keep(self.layout.reserve)
             found = survey.survey(self.layout)
             self._watch_for_preemption(found.runs)
             self._gpu_wanted = any(run["gpu"]["required"] for run in found.runs.values())
