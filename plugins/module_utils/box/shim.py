@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from . import (
     attempt,
@@ -101,9 +101,12 @@ def rotate(path: str, cap: int = LOG_CAP) -> bool:
 
 
 class Shim:
-    """One attempt, from the claim to the exit record."""
+    """One attempt, from the claim to the exit record.
 
-    def __init__(self, layout: Layout, run_id: str, cell_id: str, number: int) -> None:
+    :param cards: those that its trainer uses, which no other trainer on this machine may use meanwhile.
+    """
+
+    def __init__(self, layout: Layout, run_id: str, cell_id: str, number: int, cards: Sequence[str]) -> None:
         self.run = run_record.read_run(layout, run_id)
         self.cell = run_record.cell_of(self.run, cell_id)
         self.paths = layout.attempt(run_id, cell_id, number)
@@ -117,6 +120,7 @@ class Shim:
         self._started_uptime_s = gpu.uptime_s()
         self._root, self._layout = layout.root, layout
         self._oom_before = cgroup.oom_kills()
+        self._cards = cards
         self._gpus: list[int] = []
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -185,8 +189,7 @@ class Shim:
         self._check_started(fault_read, argv)
 
     def _take_gpus(self) -> None:
-        if self.run["gpu"]["required"]:
-            self._gpus = gpu_locks.acquire(gpu_locks.cards(self.run, gpu.read()), GPUS_WITHIN_S)
+        self._gpus = gpu_locks.acquire(self._cards, GPUS_WITHIN_S)
 
     def _make_reserve(self) -> None:
         """Blocks and inodes kept back for the exit record: a trainer that fills the disk is just what must be told."""
@@ -405,7 +408,9 @@ def _insist(write: Callable[[], object]) -> None:
             return
 
 
-def main(layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int | None) -> int:
+def main(
+    layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int | None, cards: Sequence[str] = ()
+) -> int:
     """Entry of the verb ``shim``."""
 
     if ready_fd is not None:
@@ -417,4 +422,4 @@ def main(layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int |
                 os.write(ready_fd, b"1")
                 os.close(ready_fd)
 
-    return Shim(layout, run_id, cell_id, number).main(ready)
+    return Shim(layout, run_id, cell_id, number, cards).main(ready)

@@ -22,8 +22,7 @@ from . import (
     diary,
     fetch_order,
     gates,
-    gpu,
-    gpu_locks,
+    gpu_gate,
     health,
     heartbeat,
     inputs,
@@ -71,19 +70,7 @@ class _LookAtGpus:
     def __init__(self, step: judge.Step, run: dict[str, Any]) -> None:
         self.step = step
         self._again_at = math.inf
-        self.errand = Errand("gpu gate", lambda: self._look(run), wake=True)
-
-    @staticmethod
-    def _look(run: dict[str, Any]) -> tuple[list[str], list[str]]:
-        reading = gpu.read()
-        taken = gpu_locks.held(gpu_locks.cards(run, reading))
-        if taken:
-            # Memory that the other one holds is no leftover.
-            return taken, []
-        if reading.problem:
-            return [], gpu.refusals(run["gpu"], reading)
-        # Asked again: the other one may have let go, of its memory too, since the first reading.
-        return [], gpu.unfit(run["gpu"])
+        self.errand = Errand("gpu gate", lambda: gpu_gate.look(run), wake=True)
 
     def wait_for_others(self) -> None:
         """The cards were found taken: it is worth another look after a while."""
@@ -113,6 +100,7 @@ class Supervisor:
         self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
         self._complaint = ""
         self._look: _LookAtGpus | None = None
+        self._cards: tuple[str, ...] = ()
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -203,6 +191,7 @@ class Supervisor:
         Asked off the loop: a driver that hangs must not hold the box.
         """
         if not run["gpu"]["required"]:
+            self._cards = ()
             return []
         if self._look is None or self._look.step != step or self._look.is_old():
             self._look = _LookAtGpus(step, run)
@@ -212,17 +201,17 @@ class Supervisor:
         if errand.answer is None:
             self._look = None
             return [f"the GPUs cannot be looked at: {errand.problem}"]
-        taken, found = errand.answer
-        self._say_who_waits(run["run_id"], taken)
-        if taken:
+        found = errand.answer
+        self._say_who_waits(run["run_id"], gpu_gate.in_use(found.taken) if found.taken else "")
+        if found.taken:
             self._look.wait_for_others()
             return None
-        self._look = None
-        return found
+        self._look, self._cards = None, found.cards
+        return list(found.unfit)
 
-    def _say_who_waits(self, run_id: str, taken: list[str]) -> None:
+    def _say_who_waits(self, run_id: str, what_for: str) -> None:
         """Said once, and shown in the status meanwhile."""
-        why = f"{run_id} waits: another run on this machine uses GPU {', '.join(taken)}" if taken else ""
+        why = f"{run_id} waits: {what_for}" if what_for else ""
         if why != self._record.get("why", ""):
             self._beat(why=why)
             self._say(why or f"{run_id} has its GPUs")
@@ -281,6 +270,8 @@ class Supervisor:
         ready_read, ready_write = os.pipe()
         arguments = ["--root", self.layout.root, "shim", "--run", run_id, "--cell", cell_id]
         arguments += ["--attempt", str(number), "--ready-fd", str(ready_write)]
+        # Those that the gate has just found: the driver need not be asked again, nor answer again.
+        arguments += [word for card in self._cards for word in ("--card", card)]
         self._shims.append(
             # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
             subprocess.Popen(  # pylint: disable=ansible-bad-function
