@@ -168,6 +168,9 @@ def test_the_gate_for_gpus_does_not_hold_the_box_while_it_asks(box: SupervisedBo
     box.await_no_daemon()
     assert "the run needs a GPU: nvidia-smi: no answer within 20 s" in box.log()
     assert box.layout.attempt_numbers("digits", "c1") == []
+    run = box.run()
+    assert (run["state"], run["exit"]) == ("blocked", 12)
+    assert run["blocked_by"] == ["the run needs a GPU: nvidia-smi: no answer within 20 s"]
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

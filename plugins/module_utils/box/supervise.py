@@ -8,7 +8,6 @@ It keeps nothing in memory that matters: killed at any instruction, the next one
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import select
 import signal
@@ -38,7 +37,6 @@ from . import (
     stopping,
     survey,
 )
-from .errand import Errand
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
 
@@ -46,8 +44,6 @@ TICK_S = 0.5
 # The end of a shim of our own is a signal; that of one which an earlier supervisor started is seen at the next tick.
 ADOPTED_TICK_S = 0.2
 HEARTBEAT_S = 30.0
-# Between two looks at cards that another root's trainer uses.
-GPU_LOOK_S = 5.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
 SELF_PREEMPTIONS = 3
@@ -59,25 +55,6 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 
 class _StopAsked(Exception):
     """SIGTERM came while a command held the box."""
-
-
-class _LookAtGpus:
-    """One look at the GPUs before a cell: cards that another root's trainer uses, else why they are not fit.
-
-    What it found is used once, however long it took: a driver may take longer to answer than one waits between looks.
-    """
-
-    def __init__(self, step: judge.Step, run: dict[str, Any]) -> None:
-        self.step = step
-        self._again_at = math.inf
-        self.errand = Errand("gpu gate", lambda: gpu_gate.look(run), wake=True)
-
-    def wait_for_others(self) -> None:
-        """The cards were found taken: it is worth another look after a while."""
-        self._again_at = min(self._again_at, time.monotonic() + GPU_LOOK_S)
-
-    def is_old(self) -> bool:
-        return time.monotonic() >= self._again_at
 
 
 class Supervisor:
@@ -99,8 +76,7 @@ class Supervisor:
         self._gpu_wanted = False
         self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
         self._complaint = ""
-        self._look: _LookAtGpus | None = None
-        self._cards: tuple[str, ...] = ()
+        self._gpu_gate = gpu_gate.Gate()
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -178,36 +154,17 @@ class Supervisor:
         if unproven:
             fetching = fetch_order.is_running(self.layout, inputs.digest(run["inputs"]))
             return None if fetching else (f"is blocked: {'; '.join(unproven)}", INPUTS)
-        unfit = self._unfit(step, run)
-        if unfit is None or unfit:
-            return None if unfit is None else (f"is blocked: {'; '.join(unfit)}", INTERPRETER)
+        unfit = self._gpu_gate.ask(step, run)
+        if unfit:
+            # Kept for the status, which does not ask the driver itself.
+            self._record["blocked"] = {"run_id": step.run_id, "by": unfit, "exit": INTERPRETER}
+            return f"is blocked: {'; '.join(unfit)}", INTERPRETER
+        self._say_who_waits(run["run_id"], self._gpu_gate.waits_for)
+        if unfit is None:
+            return None
         if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
             return "keeps saying that it was preempted", 0
         return "", 0
-
-    def _unfit(self, step: judge.Step, run: dict[str, Any]) -> list[str] | None:
-        """Why the GPUs forbid the cell; None while they are being asked, or while another root's trainer uses them.
-
-        Asked off the loop: a driver that hangs must not hold the box.
-        """
-        if not run["gpu"]["required"]:
-            self._cards = ()
-            return []
-        if self._look is None or self._look.step != step or self._look.is_old():
-            self._look = _LookAtGpus(step, run)
-        errand = self._look.errand
-        if not errand.is_back:
-            return None
-        if errand.answer is None:
-            self._look = None
-            return [f"the GPUs cannot be looked at: {errand.problem}"]
-        found = errand.answer
-        self._say_who_waits(run["run_id"], gpu_gate.in_use(found.taken) if found.taken else "")
-        if found.taken:
-            self._look.wait_for_others()
-            return None
-        self._look, self._cards = None, found.cards
-        return list(found.unfit)
 
     def _say_who_waits(self, run_id: str, what_for: str) -> None:
         """Said once, and shown in the status meanwhile."""
@@ -271,7 +228,7 @@ class Supervisor:
         arguments = ["--root", self.layout.root, "shim", "--run", run_id, "--cell", cell_id]
         arguments += ["--attempt", str(number), "--ready-fd", str(ready_write)]
         # Those that the gate has just found: the driver need not be asked again, nor answer again.
-        arguments += [word for card in self._cards for word in ("--card", card)]
+        arguments += [word for card in self._gpu_gate.cards for word in ("--card", card)]
         self._shims.append(
             # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
             subprocess.Popen(  # pylint: disable=ansible-bad-function
