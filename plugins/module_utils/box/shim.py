@@ -93,10 +93,26 @@ def rotate(path: str, cap: int = LOG_CAP) -> bool:
     try:
         if os.path.getsize(path) <= cap:
             return False
-        shutil.copyfile(path, f"{path}.1")
+        try:
+            shutil.copyfile(path, f"{path}.1")
+        except OSError as error:
+            if not reserve.is_full(error):
+                raise
+            return _cut(path)
         os.truncate(path, 0)
     except OSError:
         return False
+    return True
+
+
+def _cut(path: str) -> bool:
+    """Rotate on a full disk: of the old log only the end is kept. A part of a copy, made anew at each tick, would take
+    the space that a save needs."""
+    end = _tail(path).encode("utf-8")
+    os.unlink(f"{path}.1")
+    os.truncate(path, 0)
+    with contextlib.suppress(OSError), open(f"{path}.1", "wb") as stream:
+        stream.write(end)
     return True
 
 
