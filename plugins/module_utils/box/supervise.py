@@ -344,7 +344,7 @@ class Supervisor:
     def _ending(self) -> preemption.Watcher | None:
         """Who says that this machine is going to end; None while nobody does."""
         watchers = self._watchers.values()
-        return next((each for each in watchers if each.notice and each.notice.kind == preemption.STOP), None)
+        return next((each for each in watchers if each.ends()), None)
 
     def _noticed(self) -> list[dict[str, Any]]:
         return [watcher.as_dict() for watcher in self._watchers.values()]
