@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu, gpu_gate, gpu_locks
@@ -150,6 +154,18 @@ def test_xids_have_hexadecimal_buses_and_a_time() -> None:
     ]
     # The first may be a previous tenant's: the ring buffer outlives rentals.
     assert [xid.code for xid in gpu.parse_xids(KERNEL_LOG, since_s=60.0)] == [79, 13]
+
+
+def test_the_clock_of_the_kernel_log_is_not_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lxcfs shows it: a container that is five seconds old on a host that is up for days."""
+    real = builtins.open
+
+    def of_the_container(path: Any, *words: Any, **more: Any) -> Any:
+        return io.StringIO("5.00 4.00\n") if path == "/proc/uptime" else real(path, *words, **more)
+
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    monkeypatch.setattr(builtins, "open", of_the_container)
+    assert before <= gpu.uptime_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_a_kernel_log_that_is_not_for_us_says_nothing(smi: Path) -> None:
