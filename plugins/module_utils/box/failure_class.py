@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from . import peers
+from . import last_words, peers
 
 DISK_FULL = "disk_full"
 HOST_MEMORY = "host_memory"
@@ -115,13 +115,15 @@ def _by_counters(seen: Evidence) -> Failure | None:
 
 
 def _by_words(log_tail: str) -> Failure | None:
-    for name, words in (
-        (DISK_FULL, _DISK_WORDS),
-        (GPU_MEMORY, _GPU_MEMORY_WORDS),
-        (GPU_FAULT, _GPU_FAULT_WORDS),
-        (TRANSIENT, _TRANSIENT_WORDS),
+    for name, words, said in (
+        (DISK_FULL, _DISK_WORDS, log_tail),
+        (GPU_MEMORY, _GPU_MEMORY_WORDS, log_tail),
+        (GPU_FAULT, _GPU_FAULT_WORDS, log_tail),
+        # Connections break and are tried again all day: only one that ended it counts, or each error in the program
+        # would be paid for twice.
+        (TRANSIENT, _TRANSIENT_WORDS, last_words.of(log_tail)),
     ):
-        hits = [line.strip() for line in log_tail.splitlines() if words.search(line)]
+        hits = [line.strip() for line in said.splitlines() if words.search(line)]
         if hits:
             return Failure(name, f"its output says: {hits[-1][:200]}")
     return None
