@@ -176,8 +176,8 @@ class Shim:
         argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
         argv = [word.replace("{inputs}", inputs_dir) for word in argv]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
-        durable_dir = durable_checkpoints.claim(self._layout, self.run, self.paths, self.keys)
-        self.resume_dirs += durable_checkpoints.earlier(self.run, self.paths, self.keys)
+        durable_dir, earlier = durable_checkpoints.prepare(self._layout, self.run, self.paths, self.keys)
+        self.resume_dirs += earlier
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
         tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
         run = dict(self.run, env={**tracker_environment.variables(self.run, self.cell, self.paths), **self.run["env"]})
