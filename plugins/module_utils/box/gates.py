@@ -75,5 +75,18 @@ def _mount_problem(path: str, root: str) -> str:
 
 def refusals(root: str, run: dict[str, Any]) -> list[str]:
     """Why the next cell of ``run`` must not start now."""
+    short = shortages(disk_of(root), run["limits"])
     problem = durable_problem(run["durable"], root)
-    return shortages(disk_of(root), run["limits"]) + ([problem] if problem else [])
+    return short + ([problem] if problem else _durable_shortages(run["durable"], run["limits"]))
+
+
+def _durable_shortages(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What the mount lacks: each checkpoint and the results go there too. One that tells no size lacks nothing."""
+    if durable.get("kind") != "mount":
+        return []
+    path = durable["path"]
+    try:
+        disk = mount_answer.asked(path, lambda: disk_of(path) if os.statvfs(path).f_blocks else None)
+    except (Refused, OSError) as error:
+        return [str(error)]
+    return [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []

@@ -64,3 +64,23 @@ def test_what_the_mount_answers_is_given_and_raised_as_it_is() -> None:
     assert mount_answer.asked("/mnt", lambda: 7) == 7
     with pytest.raises(PermissionError, match="not for you"):
         mount_answer.asked("/mnt", fail)
+
+
+def test_a_mount_without_room_keeps_a_cell_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "_mount_problem", lambda _path, _root: "")
+    room = {str(tmp_path): gates.Disk(2**40, 10**6), "/mnt/team": gates.Disk(100, 7)}
+    monkeypatch.setattr(gates, "disk_of", lambda path: room[path])
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result((1,) * 10))
+    run = dict(run_on("/mnt/team"), limits={})
+    assert gates.refusals(str(tmp_path), run) == [
+        "on the durable mount /mnt/team 100 bytes are free, the run asks for 536870912",
+        "on the durable mount /mnt/team 7 inodes are free, the run asks for 1000",
+    ]
+    assert gates.refusals(str(tmp_path), run_on("/mnt/team")) == []
+
+
+def test_a_mount_that_tells_no_size_is_not_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some FUSE file systems: all numbers are 0."""
+    monkeypatch.setattr(gates, "_mount_problem", lambda _path, _root: "")
+    assert os.statvfs("/proc").f_blocks == 0
+    assert gates.refusals(str(tmp_path), dict(run_on("/proc"), limits={"min_free_bytes": 1})) == []
