@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, records, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, cgroup, process, records, run_record
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -119,7 +119,7 @@ def test_the_trainer_gets_what_it_was_promised(box: SupervisedBox) -> None:
     assert (env["TENANT_MU_S"], env["TENANT_GRACE_S"], env["TENANT_RUN_ID"]) == ("900", "20", "digits")
     assert env["TENANT_CHECKPOINT_DIR"] == box.paths().checkpoints
     assert env["TENANT_RESUME_DIRS"] == str(brought)
-    assert int(env["OMP_NUM_THREADS"]) >= 1
+    assert env["OMP_NUM_THREADS"] == env["MKL_NUM_THREADS"] == str(cgroup.threads())
     told = [path.read_text(errors="replace") for path in box.root.rglob("*.json") if path.name != "facts.json"]
     assert "k e'y" not in "".join(told) + box.log()
 

@@ -48,6 +48,7 @@ EXIT_WRITE_LIMIT_S = 120.0
 LOG_TAIL = 64 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -56,10 +57,10 @@ def trainer_environment(
 ) -> dict[str, str]:
     """The trainer's environment: login noise removed, run's env, secrets, then what the supervisor says."""
     found = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
+    # What an image was built with knows nothing of the quota here; what the run says is meant.
+    found.update(dict.fromkeys(_THREADS, str(threads)))
     found.update(run["env"])
     found.update(secrets)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        found.setdefault(name, str(threads))
     found.update(tenant, PYTHONUNBUFFERED="1")
     programs = os.path.dirname(run["python"])
     if programs not in found.get("PATH", "").split(os.pathsep):

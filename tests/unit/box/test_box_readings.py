@@ -206,6 +206,10 @@ def test_login_noise_does_not_reach_the_trainer() -> None:
     assert not {"SSH_AUTH_SOCK", "TMUX", "TENANT_STAMP"} & set(found)
     assert (found["A"], found["HOME"], found["PATH"]) == ("secret", "/root", "/opt/env/bin:/bin")
     assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "3")
+    # An image's own number is none of this box.
+    of_the_image = {"OMP_NUM_THREADS": "128", "MKL_NUM_THREADS": "128"}
+    found = shim.trainer_environment({**inherited, **of_the_image}, run, {}, {}, threads=3)
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "3")
 
 
 @pytest.mark.parametrize(
