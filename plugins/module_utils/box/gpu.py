@@ -163,6 +163,11 @@ def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
     return []
 
 
+def utilisation(timeout_s: float = TIMEOUT_S) -> dict[str, int | None]:
+    """Per cent of the last second in which each card, by its UUID, was at work; empty where the driver does not say."""
+    return {row[0]: _whole(row[1]) for row in _query(("uuid", "utilization.gpu"), timeout_s)[0]}
+
+
 def compute_memory(timeout_s: float = TIMEOUT_S) -> dict[int, int]:
     """MiB of GPU memory by process id, as the driver counts processes: in a container these may be the host's ids."""
     rows, _problem = _query(("pid", "used_memory"), timeout_s, "compute-apps")

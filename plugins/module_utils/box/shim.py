@@ -131,6 +131,7 @@ class Shim:
         self.resume_dirs = attempt.resume_dirs(layout, self.run, cell_id, number)
         self._stop_asked = False
         self._stop_why = ""
+        self._stalls = False
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
@@ -285,6 +286,7 @@ class Shim:
         self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
         self._stop_asked = True
         self._stop_why = str(order.get("why") or "a signal to the shim")
+        self._stalls = order.get("failure") == failure_class.STALLED
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGTERM)
 
@@ -314,10 +316,17 @@ class Shim:
         _pid, status = os.waitpid(self._pid, 0)
         _collect_orphans()
         child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        failure = None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
+        failure = self._failure(child)
         wrapper = wrapper_exit(child, self._stop_asked, failure)
         self._record_exit(wrapper, child, self._why(child, wrapper, failure), failure)
         return wrapper
+
+    def _failure(self, child: int) -> failure_class.Failure | None:
+        if self._stalls:
+            # Nobody asked for its end, so it counts against it, whatever it answered to the signal.
+            self._stop_asked = False
+            return failure_class.Failure(failure_class.STALLED, self._stop_why)
+        return None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
 
     def _evidence(self, child: int) -> failure_class.Evidence:
         """What the kernel, the disk and the trainer's own words say of its end."""
@@ -345,6 +354,8 @@ class Shim:
             return f"stopped on request: {self._stop_why}" if self._stop_asked else "the trainer says it was preempted"
         if failure is None:
             return ""
+        if failure.name == failure_class.STALLED:
+            return failure.evidence
         how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
         return how if failure.name in (failure_class.KILLED, failure_class.CODE) else f"{how}: {failure.evidence}"
 
@@ -384,6 +395,8 @@ def _restore_signals() -> None:
 
 def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | None = None) -> int:
     """The exit code of the attempt, from the trainer's (negative: signal), and what caused it."""
+    if failure is not None and failure.name == failure_class.STALLED:
+        return TRAINER_FAILED
     if stop_asked or child == PREEMPTED:
         return PREEMPTED
     if child > 0 and failure is not None and failure.name == failure_class.DISK_FULL:

@@ -23,6 +23,7 @@ from . import (
     queue,
     records,
     run_record,
+    stall,
     survey,
 )
 from .layout import AttemptPaths, Layout
@@ -178,11 +179,7 @@ def _last_checkpoint(paths: AttemptPaths, run: dict[str, Any]) -> dict[str, Any]
 
 def _idle_s(paths: AttemptPaths) -> float | None:
     """Seconds since log, metrics or checkpoints last changed; None before there is any."""
-    times = []
-    # Not the status: the shim's own heartbeat is no sign of life of the trainer.
-    for path in (paths.log, paths.metrics, paths.checkpoints, paths.claim, *heartbeat.signs_of_life(paths)):
-        with contextlib.suppress(OSError):
-            times.append(os.path.getmtime(path))
+    times = stall.signs_of_life(paths)
     return round(max(0.0, time.time() - max(times)), 1) if times else None
 
 

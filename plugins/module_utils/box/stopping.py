@@ -16,10 +16,14 @@ _SETTLE_S = 20.0
 _PAUSE_S = 0.1
 
 
-def ask(paths: AttemptPaths, grace_s: float, why: str) -> None:
-    """Tell the attempt to stop. The shim forwards it; without a shim the trainer's group is told directly."""
+def ask(paths: AttemptPaths, grace_s: float, why: str, failure: str = "") -> None:
+    """Tell the attempt to stop. The shim forwards it; without a shim the trainer's group is told directly.
+
+    :param failure: the failure class that its end is, where nobody asked for it.
+    """
+    order = {"grace_s": grace_s, "why": why, "failure": failure, "asked_at": records.utc_now()}
     try:
-        records.write_record(paths.stop, "stop", {"grace_s": grace_s, "why": why, "asked_at": records.utc_now()})
+        records.write_record(paths.stop, "stop", order)
     except OSError as error:
         if not reserve.is_full(error):
             raise

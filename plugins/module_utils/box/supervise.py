@@ -19,6 +19,7 @@ from . import (
     attempt,
     detach,
     diary,
+    failure_class,
     fetch_order,
     gates,
     gpu_gate,
@@ -34,6 +35,7 @@ from . import (
     reserve,
     run_record,
     shim,
+    stall,
     stopping,
     survey,
 )
@@ -77,6 +79,7 @@ class Supervisor:
         self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
         self._complaint = ""
         self._gpu_gate = gpu_gate.Gate()
+        self._stall: stall.Watch | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -262,7 +265,7 @@ class Supervisor:
         if key not in self._watched:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
-        told = False
+        told, self._stall = False, None
         trainer = attempt.trainer_of(paths)
         began_s = process.start_s(trainer) if trainer is not None else None
         self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
@@ -273,6 +276,8 @@ class Supervisor:
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
+            if not told:
+                told = self._end_if_stalled(step, paths)
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
         # The last cell is followed by no tick, and its end is what people ask about.
@@ -359,6 +364,23 @@ class Supervisor:
         why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)
+
+    def _end_if_stalled(self, step: judge.Step, paths: AttemptPaths) -> bool:
+        """SIGTERM to a trainer that stalls, then SIGKILL: the meter runs."""
+        why = ""
+
+        def look() -> None:
+            nonlocal why
+            if self._stall is None:
+                self._stall = stall.Watch(paths, run_record.read_run(self.layout, step.run_id))
+            why = self._stall.look()
+
+        self._observe(look)
+        if why:
+            self._say(f"{step.run_id}/{paths.relative}: {why}; it is ended")
+            grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
+            stopping.ask(paths, grace, why, failure_class.STALLED)
+        return bool(why)
 
     # --- housekeeping -----------------------------------------------------------------------------------------
 
