@@ -472,6 +472,21 @@ def test_too_little_disk_blocks_before_the_cell(box: SupervisedBox, limits: dict
     box.await_state("done")
 
 
+@pytest.mark.parametrize(("step", "state"), [(4, "failed"), (5, "done"), (None, "done")])
+def test_law_1_a_trainer_that_leaves_long_before_its_last_step_is_not_done(
+    box: SupervisedBox, step: int | None, state: str
+) -> None:
+    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
+    code = f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"
+    box.register(command=["python", "-c", code], artifacts=[])
+    box.verb("start")
+    cell = box.await_state(state)["cells"][0]
+    assert attempts(box) == [1], "what it did once it would do again"
+    if state == "failed":
+        assert cell["exit"] == {"wrapper": 20, "child": 0}
+        assert cell["why"] == "suspicious: it ended with exit code 0 at step 4 of 10"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SupervisedBox]:
     """A box whose data disk has 4 MiB and 400 inodes."""
