@@ -20,6 +20,8 @@ LOOK_S = 5.0
 # How long cards must be found unfit before that is believed, and how often a driver must be silent.
 UNFIT_S = 60.0
 SILENT_LOOKS = 2
+# How long a cell waits for its turn on cards that another root's trainer uses.
+TAKEN_S = 12 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Gate:
         self._errand: Errand[Found] | None = None
         self._again_at = -math.inf
         self._unfit_since: float | None = None
+        self._taken_since: float | None = None
         self._silent = 0
         #: Of the cell that may start.
         self.cards: tuple[str, ...] = ()
@@ -98,20 +101,30 @@ class Gate:
 
     def _begin(self, step: judge.Step | None) -> None:
         self._step, self._errand, self._again_at = step, None, -math.inf
-        self._unfit_since, self._silent = None, 0
+        self._unfit_since, self._taken_since, self._silent = None, None, 0
         self.cards, self.waits_for = (), ""
 
     def _judge(self, found: Found) -> list[str] | None:
         if found.taken:
-            self._unfit_since, self._silent = None, 0
-            self._wait(in_use(found.taken))
-            return None
+            return self._wait_for_others(in_use(found.taken))
+        self._taken_since = None
         if found.unfit and not self._is_believed(found):
             self._wait("; ".join(found.unfit))
             return None
         self._begin(None)
         self.cards = found.cards
         return list(found.unfit)
+
+    def _wait_for_others(self, who: str) -> list[str] | None:
+        """The box costs money meanwhile, so the wait for a turn has an end."""
+        now = self._clock()
+        self._unfit_since, self._silent = None, 0
+        self._taken_since = now if self._taken_since is None else self._taken_since
+        if now - self._taken_since < TAKEN_S:
+            self._wait(who)
+            return None
+        self._begin(None)
+        return [f"{who}, and has for {TAKEN_S / 3600:.0f} h"]
 
     def _is_believed(self, found: Found) -> bool:
         now = self._clock()

@@ -144,6 +144,23 @@ def test_cards_of_another_root_are_looked_at_again_only_after_a_while(asker: Ask
     assert asker.look() == []
 
 
+def test_law_6_the_wait_for_ones_turn_on_a_card_has_an_end(asker: Asker) -> None:
+    asker.taken = ["GPU-0a"]
+    assert asker.look() is None
+    asker.later(gpu_gate.TAKEN_S - 1)
+    assert asker.look() is None
+    asker.later(gpu_gate.LOOK_S)
+    assert asker.look() == ["another run on this machine uses GPU GPU-0a, and has for 12 h"]
+    # Asked anew, it waits anew; and a turn in between begins another wait.
+    assert asker.look() is None
+    asker.later(gpu_gate.TAKEN_S - 1)
+    asker.taken, asker.reading = [], HELD
+    assert asker.look() is None
+    asker.later(gpu_gate.LOOK_S)
+    asker.taken = ["GPU-0a"]
+    assert asker.look() is None
+
+
 def test_a_run_that_needs_no_gpu_asks_nobody(asker: Asker) -> None:
     run = dict(RUN, gpu={"required": False, "count": 1})
     assert asker.gate.ask(STEP, run) == []
