@@ -3,8 +3,9 @@
 """Which checkpoints brought home earlier a new box should go on from.
 
 Looks through the results of every box and generation of a run and takes, per cell, the newest checkpoint whose bytes
-are those of its manifests and whose structure is sound. A sharded one is a folder (``step-<n>.dcp``) with a manifest of
-its own; its files may have come home from several boxes and are put together by their hashes.
+are those of its manifests and whose structure is sound, and the best one that it names. A sharded one is a folder
+(``step-<n>.dcp``; of other loops ``step-<n>.ckpt`` and ``checkpoint-<n>``) with a manifest of its own; its files may
+have come home from several boxes and are put together by their hashes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from dataclasses import dataclass
 from typing import Any, Iterator
 
 from . import roster, settling
-from .box import sharded
+from .box import checkpoint_manifest, sharded
 from .box.structure import check_structure
 
+# Of tenant_checkpoint, of Lightning and of the Trainer of transformers, the last two with our callbacks.
 _CHECKPOINT = re.compile(
-    r"(?P<cell>[^/]+)/a\d+/out/checkpoints/(?P<name>step-(?P<step>\d+)(?:\.pt|\.dcp/(?P<inner>.+)))\Z", re.DOTALL
+    r"(?P<cell>[^/]+)/a\d+/out/checkpoints/"
+    r"(?P<name>(?:step-(?=\d+\.)|checkpoint-(?=\d+/))(?P<step>\d+)(?:\.pt|\.ckpt|(?:\.dcp|\.ckpt)?/(?P<inner>.+)))\Z",
+    re.DOTALL,
 )
-_MANIFEST = "manifest.json"
+_OF_TRAINER = "checkpoint-"
+_MANIFEST = checkpoint_manifest.NAME
 _MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 
 
@@ -57,21 +62,37 @@ class _Piece:
 def newest_checkpoints(
     results_dir: str, project: str, run_id: str, not_from: tuple[str, int], spec_sha256: str = ""
 ) -> list[dict[str, Any]]:
-    """Per cell ``{cell, step, name, bytes, sha256, shares}`` of the newest sound checkpoint at home.
+    """Per cell ``{cell, step, name, best, bytes, sha256, shares}`` of the newest sound checkpoint at home, and then of
+    the one that this names the best so far, if it is another (``best`` is true).
 
     :param not_from: (box, generation): what is there whole already need not be brought.
     :param spec_sha256: only what this spec has trained; empty takes any.
     """
     pieces = list(_pieces(os.path.join(results_dir, project, run_id), not_from, spec_sha256))
-    newest: dict[str, dict[str, Any]] = {}
+    newest: dict[str, list[_Piece]] = {}
     for cell, step in sorted({(piece.cell, piece.step) for piece in pieces}, key=lambda each: -each[1]):
         if cell in newest:
             continue
-        of_step = [piece for piece in pieces if (piece.cell, piece.step) == (cell, step)]
-        chosen = next((whole for whole in _wholes(of_step) if _sound(whole)), None)
+        chosen = _sound_one(pieces, cell, step)
         if chosen is not None:
-            newest[cell] = _described(chosen)
-    return [newest[cell] for cell in sorted(newest)]
+            newest[cell] = chosen
+    found = []
+    for cell in sorted(newest):
+        best = _best_beside(pieces, newest[cell])
+        found += [_described(newest[cell]), *([_described(best, best=True)] if best is not None else [])]
+    return found
+
+
+def _sound_one(pieces: list[_Piece], cell: str, step: int) -> list[_Piece] | None:
+    of_step = [piece for piece in pieces if (piece.cell, piece.step) == (cell, step)]
+    return next((whole for whole in _wholes(of_step) if _sound(whole)), None)
+
+
+def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | None:
+    first = newest[0]
+    path = os.path.join(first.root, first.file.path)
+    step = checkpoint_manifest.best_step(os.path.dirname(path) if first.inner else path)
+    return None if step is None or step == first.step else _sound_one(pieces, first.cell, step)
 
 
 def _pieces(run_dir: str, not_from: tuple[str, int], spec_sha256: str) -> Iterator[_Piece]:
@@ -155,12 +176,15 @@ def _sound(whole: list[_Piece]) -> bool:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.symlink(os.path.abspath(os.path.join(piece.root, piece.file.path)), path)
         names = [piece.inner for piece in whole]
-        if not any(sharded.index_loader(name) == "dcp" for name in names) or sharded.folder_problem(folder, names):
+        of_trainer = first.name.startswith(_OF_TRAINER)
+        indexed = of_trainer or any(sharded.index_loader(name) == "dcp" for name in names)
+        if not indexed or sharded.folder_problem(folder, names):
             return False
-        return not any(check_structure(os.path.join(folder, name), "dcp") for name in names)
+        loader = "hf" if of_trainer else "dcp"
+        return not any(check_structure(os.path.join(folder, name), loader) for name in names)
 
 
-def _described(whole: list[_Piece]) -> dict[str, Any]:
+def _described(whole: list[_Piece], best: bool = False) -> dict[str, Any]:
     first = whole[0]
     shares: dict[str, list[str]] = {}
     for piece in whole:
@@ -169,6 +193,7 @@ def _described(whole: list[_Piece]) -> dict[str, Any]:
         "cell": first.cell,
         "step": first.step,
         "name": first.name.partition("/")[0],
+        "best": best,
         "bytes": sum(piece.file.bytes for piece in whole),
         "sha256": first.file.sha256,
         "shares": [{"folder": folder, "paths": sorted(paths)} for folder, paths in sorted(shares.items())],

@@ -14,6 +14,8 @@ description:
     whose hashes are those of its manifest and whose structure is sound.
   - A sharded checkpoint (the folder C(step-<n>.dcp) that C(tenant_checkpoint.py) writes) counts when its own manifest
     and every file that this lists are home, from whichever boxes of the run they came.
+  - Where that checkpoint names another one as the best so far, the best is returned behind it, so that it outlives the
+    boxes of its run.
   - Works on the controller and touches no box.
 options:
   results_dir:
@@ -61,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checkpoints:
-  description: At most one checkpoint for each cell.
+  description: For each cell at most the newest checkpoint, and then the best so far.
   returned: success
   type: list
   elements: dict
@@ -75,6 +77,9 @@ checkpoints:
     name:
       description: Name of the file, or of the folder of a sharded one.
       type: str
+    best:
+      description: Whether it is there because it is the best so far, and not to go on from.
+      type: bool
     bytes:
       description: Size of all its files.
       type: int

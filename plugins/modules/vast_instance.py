@@ -20,6 +20,7 @@ description:
   - Instances without our stamp are never touched.
 extends_documentation_fragment:
   - tenant.gpu.vast
+  - tenant.gpu.vast_ranking
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast
 attributes:
@@ -61,6 +62,12 @@ options:
     type: list
     elements: raw
     default: []
+  rank_offers:
+    description:
+      - Try O(offers) in the order of their expected cost at the prices of now, and with what the journal in
+        O(state_dir) tells of their machines, instead of the order in which they are given.
+    type: bool
+    default: false
   image:
     description:
       - The container image. A digest pins it, a tag may move.
@@ -230,9 +237,16 @@ gate:
   returned: success
   type: list
   elements: dict
+offer:
+  description: >-
+    The offer that was rented - C(id), C(machine_id), C(cost_per_useful_hour), C(cost_parts) and C(why), as
+    M(tenant.gpu.vast_offer_info) returns them, at the price of renting.
+  returned: when a box was rented
+  type: dict
 would:
   description: >-
-    What would be rented or started - C(offer), C(bid), C(price_per_hour), C(price_cap), C(clocks).
+    What would be rented or started - C(offer) with its C(why), C(cost_parts) and C(cost_per_useful_hour),
+    C(bid), C(price_per_hour), C(price_cap), C(clocks).
   returned: in check mode, when something would be rented or started
   type: dict
 """
@@ -243,7 +257,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.vast.desired import STATES, converge
 from ..module_utils.vast.instance_options import account_of, desire_of
-from ..module_utils.vast.options import run_module
+from ..module_utils.vast.options import ranking_options, run_module
 
 SPEC = {
     "project": {"type": "str", "required": True},
@@ -263,6 +277,8 @@ SPEC = {
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},
+    "rank_offers": {"type": "bool", "default": False},
+    **ranking_options(),
 }
 
 

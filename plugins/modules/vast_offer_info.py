@@ -11,12 +11,15 @@ author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Searches the market and ranks what fits by the expected cost of one useful hour, the cheapest first.
   - An hour is useful if its work is kept. The expected cost counts compute, disk, bandwidth both ways, the time that
-    transfers bill, work lost to outbids (interruptible boxes) and work lost to hosts that fail (reliability).
-  - The assumptions are stated in the RV(offers[].why) of each offer. What a host does not say is assumed to be dear.
+    transfers bill, work lost to outbids (interruptible boxes), work lost to hosts that fail (reliability), and boxes
+    that never come up.
+  - RV(offers[].why) explains each offer, RV(offers[].cost_parts) adds up to its cost. What a host does not say is
+    assumed to be dear.
   - If nothing fits, the module fails and says which constraint excludes how many offers, and the lowest
     O(price_cap) at which something would be found.
 extends_documentation_fragment:
   - tenant.gpu.vast
+  - tenant.gpu.vast_ranking
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.actiongroup_vast
@@ -72,18 +75,12 @@ options:
     type: list
     elements: int
     default: []
-  hours_expected:
-    description: Hours of training over which one-time costs are spread.
-    type: float
-    default: 4.0
-  download_gb:
-    description: GB that the box will download (image, code, data).
-    type: float
-    default: 5.0
-  upload_gb:
-    description: GB that will be brought home.
-    type: float
-    default: 1.0
+  state_dir:
+    description:
+      - The state store (C(tenant_state_dir)). Its journal tells which machines came up and were outbid for us, which
+        moves the assumptions. It is only read.
+      - Without it, the stated assumptions hold for every machine.
+    type: path
   verified:
     description: Only hosts that the market has verified.
     type: bool
@@ -112,6 +109,7 @@ EXAMPLES = r"""
     hours_expected: 8
     download_gb: 25
     upload_gb: 3
+    state_dir: ~/.local/state/gpu-tenant
     query:
       geolocation: {in: [DE, SE]}
   delegate_to: localhost
@@ -206,12 +204,18 @@ offers:
     cost_per_useful_hour:
       description: Expected dollars for an hour whose work is kept; what the offers are ranked by.
       type: float
+    cost_parts:
+      description: >-
+        What RV(offers[].cost_per_useful_hour) is the sum of, in dollars per useful hour - C(compute), C(disk),
+        C(bandwidth), C(transfers), C(interruptions) and C(failed_boots).
+      type: dict
     why:
-      description: The cost in words.
+      description: The cost in words. What our own boxes told of the machine stands at its end.
       type: str
       sample: >-
-        $0.3671 per useful hour: $0.2970 bid + $0.0056 disk an hour, $0.050 for bandwidth once, 2 min of transfers,
-        an interruption expected every 11 h, reliability 0.993
+        $0.3250 per useful hour of 4 h: $0.2970 bid + $0.0056 disk an hour, $0.050 once for 5 GB down and 1 GB up,
+        2 min of transfers, an interruption expected every 11 h ($0.0069 an hour), 20% of boots fail ($0.0019 an hour),
+        reliability 99.3%
 best:
   description: The first of RV(offers).
   returned: success
@@ -222,8 +226,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.vast.offers import DEFAULT_BID_MARGIN, INTERRUPTIBLE, MARKETS, Constraints, Work, search
-from ..module_utils.vast.options import client_of, run_module
+from ..module_utils.vast.offer_search import reputation_of, search
+from ..module_utils.vast.offers import DEFAULT_BID_MARGIN, INTERRUPTIBLE, MARKETS, Constraints
+from ..module_utils.vast.options import client_of, ranking_options, run_module
+from ..module_utils.vast.ranking import Work
 
 SPEC = {
     "gpu_name": {"type": "str", "default": ""},
@@ -237,12 +243,11 @@ SPEC = {
     "price_cap": {"type": "float"},
     "bid_margin": {"type": "float", "default": DEFAULT_BID_MARGIN},
     "exclude_machines": {"type": "list", "elements": "int", "default": []},
-    "hours_expected": {"type": "float", "default": 4.0},
-    "download_gb": {"type": "float", "default": 5.0},
-    "upload_gb": {"type": "float", "default": 1.0},
+    "state_dir": {"type": "path"},
     "verified": {"type": "bool", "default": True},
     "limit": {"type": "int", "default": 10},
     "query": {"type": "dict", "default": {}},
+    **ranking_options(),
 }
 
 
@@ -250,7 +255,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     options = module.params
     wanted = Constraints.from_options(options)
     work = Work.from_options(options)
-    offers = search(client_of(options), wanted, work, options["limit"])
+    known = reputation_of(options["state_dir"])
+    offers = search(client_of(options), wanted, work, options["limit"], known)
     return {"changed": False, "offers": offers, "best": offers[0]}
 
 

@@ -146,7 +146,8 @@ def _smoke(res: Mapping[str, Any], changed: bool) -> str:
 
 
 def _resume(res: Mapping[str, Any], changed: bool) -> str:
-    steps = [f"{entry.get('cell')} from step {entry.get('step')}" for entry in res.get("checkpoints") or []]
+    newest = [entry for entry in res.get("checkpoints") or [] if not entry.get("best")]
+    steps = [f"{entry.get('cell')} from step {entry.get('step')}" for entry in newest]
     return "checkpoints at home to go on from: " + ", ".join(steps) if steps else ""
 
 

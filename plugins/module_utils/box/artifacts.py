@@ -8,17 +8,21 @@ import os
 import stat
 from typing import Any, Iterator
 
-from . import globs, sharded
+from . import checkpoint_manifest, globs, sharded
 from .hashing import hash_open
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
 from .step_name import step_in
 from .structure import SHARDED_LOADERS, check_structure
 
-# What tenant_checkpoint writes; it counts whether or not the run spec names it.
+# What tenant_checkpoint and its callbacks for other loops write; it counts whether or not the run spec names it. The
+# folder of a Trainer has its last name from the beginning: only the manifest in it (``sealed``) says that it is whole.
 _USUAL_CHECKPOINTS: list[dict[str, Any]] = [
     {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
     {"glob": "checkpoints/step-*.dcp/**", "role": "checkpoint", "loader": "dcp"},
+    {"glob": "checkpoints/step-*.ckpt", "role": "checkpoint", "loader": "torch"},
+    {"glob": "checkpoints/step-*.ckpt/**", "role": "checkpoint", "loader": "dcp"},
+    {"glob": "checkpoints/checkpoint-*/**", "role": "checkpoint", "loader": "hf", "sealed": True},
 ]
 
 
@@ -225,8 +229,13 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
         found, _skipped = matches(output, [*checkpoints, *_USUAL_CHECKPOINTS])
     except UnsafeName:
         found, _skipped = matches(output, _USUAL_CHECKPOINTS)
+    sealed = {
+        os.path.dirname(entry["path"]) for entry in found if os.path.basename(entry["path"]) == checkpoint_manifest.NAME
+    }
     units: dict[str, dict[str, Any]] = {}
     for entry in found:
+        if entry.get("sealed") and _unit_of(entry["path"]) not in sealed:
+            continue
         key = _unit_of(entry["path"])
         unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
         unit["files"].append(entry)
@@ -245,10 +254,26 @@ def _unit_of(path: str) -> str:
 
 def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]], share: bool = False) -> dict[str, Any] | None:
     """The newest checkpoint whose files are all sound and there, with hashed ``artifacts``; None when there is none."""
+    units = (_examined(output, unit, share) for unit in checkpoint_units(output, declared))
+    return next((unit for unit in units if unit is not None), None)
+
+
+def sound_checkpoint_of(
+    output: str, declared: list[dict[str, Any]], folder: str, step: int, share: bool = False
+) -> dict[str, Any] | None:
+    """The checkpoint of ``step`` right below ``folder``, as :func:`newest_sound_checkpoint` gives one."""
     for unit in checkpoint_units(output, declared):
-        examined = [examine(output, entry) for entry in unit["files"]]
-        if any(problem for problem, _line in examined) or any(_sharded_problems(output, examined, share).values()):
-            continue
-        files = [{key: value for key, value in line.items() if key != "glob"} for _problem, line in examined]
-        return dict(unit, artifacts=files)
+        if (os.path.dirname(unit["key"]), unit["step"]) == (folder, step):
+            found = _examined(output, unit, share)
+            if found is not None:
+                return found
     return None
+
+
+def _examined(output: str, unit: dict[str, Any], share: bool) -> dict[str, Any] | None:
+    """``unit`` with its hashed ``artifacts``, None when a file of it is not sound."""
+    examined = [examine(output, entry) for entry in unit["files"]]
+    if any(problem for problem, _line in examined) or any(_sharded_problems(output, examined, share).values()):
+        return None
+    files = [{key: value for key, value in line.items() if key != "glob"} for _problem, line in examined]
+    return dict(unit, artifacts=files)

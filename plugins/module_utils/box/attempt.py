@@ -8,7 +8,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import judge, locks, process, records, run_record
+from . import half_saved, judge, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 from .names import is_temporary
 
@@ -18,7 +18,13 @@ _BESIDE_CHECKPOINTS = frozenset(["attempts.json", "quarantine"])
 
 
 def claim(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: int) -> AttemptPaths:
-    """Make the folders of attempt ``number`` and say whose work it is. Safe to repeat for one that never began."""
+    """Make the folders of attempt ``number`` and say whose work it is. Safe to repeat for one that never began.
+
+    Its predecessors are dead by then: what they had half saved goes.
+    """
+    for earlier in layout.attempt_numbers(run["run_id"], cell["id"]):
+        if earlier < number:
+            half_saved.remove(layout.attempt(run["run_id"], cell["id"], earlier).checkpoints)
     paths = layout.attempt(run["run_id"], cell["id"], number)
     os.makedirs(paths.checkpoints, mode=0o700, exist_ok=True)
     records.write_record(paths.claim, "claim", work(run, cell, number))

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from typing import Any
 
-from . import attempt, durable_place, gates, mount_answer
+from . import attempt, durable_place, gates, half_saved, mount_answer
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, Refused
 
 VARIABLE = "TENANT_DURABLE_CHECKPOINT_DIR"
 PREPARED_WITHIN_S = 30.0
 _CLAIM = "claim"
+_PLACE = re.compile(r"/g(?P<generation>\d+)/[^/]+/a(?P<number>\d+)\Z")
 _SAME_WORK = ("project", "run_id", "spec_sha256", "cell", "config_sha256")
 
 
@@ -59,7 +61,21 @@ def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[s
         raise Refused(DISK, f"the durable mount does not take {folder}: {error.strerror or error}") from error
     except Refused as refused:
         raise Refused(DISK, f"the durable mount does not take files: {refused.what}", refused.fix) from refused
+    for before in _predecessors(run, paths):
+        half_saved.remove(before)
     return folder
+
+
+def _predecessors(run: dict[str, Any], paths: AttemptPaths) -> list[str]:
+    """Folders of earlier attempts and generations of this very box: they are dead. Another box may be writing."""
+    box, cell = os.path.join(durable_place.run_folder(run), run["box"]), paths.relative.split("/")[0]
+    own = (run["generation"], paths.number)
+    found = []
+    for path in glob.glob(os.path.join(glob.escape(box), "g*", glob.escape(cell), "a*")):
+        match = _PLACE.search(path)
+        if match and (int(match["generation"]), int(match["number"])) < own:
+            found.append(_checkpoints(path))
+    return found
 
 
 def earlier(run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import hashlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, index, policy, records, run_record, survey
+from . import artifacts, attempt, checkpoint_manifest, index, policy, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .names import UnsafeName, check_relative_path
 from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
@@ -118,17 +118,17 @@ def _reread(paths: AttemptPaths, line: dict[str, Any]) -> dict[str, Any]:
 def _of_unfinished(
     run: dict[str, Any], attempts: list[AttemptPaths], chosen: policy.Policy, live: bool, freeze: bool
 ) -> list[dict[str, Any]]:
-    """The newest sound checkpoint of any attempt; metrics of the last one, and its log when nothing writes to it."""
+    """The newest sound checkpoint of any attempt and the best one that it names; metrics of the last attempt, and its
+    log when nothing writes to it."""
     files: list[dict[str, Any]] = []
-    best: tuple[int, AttemptPaths, dict[str, Any]] | None = None
+    newest: tuple[AttemptPaths, dict[str, Any]] | None = None
     for paths in attempts:
         found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"], run_record.is_part(run))
-        if found is not None and (best is None or (found["step"] or 0) >= best[0]):
-            best = (found["step"] or 0, paths, found)
-    if best is not None:
-        prefix = f"{best[1].relative}/out"
-        wanted = [line for line in best[2]["artifacts"] if _comes_home(chosen, line["path"], line["role"])]
-        files += [dict(line, path=f"{prefix}/{line['path']}") for line in wanted]
+        if found is not None and (newest is None or (found["step"] or 0) >= (newest[1]["step"] or 0)):
+            newest = (paths, found)
+    for paths, found in [newest, *_best_beside(run, attempts, newest)] if newest is not None else []:
+        wanted = [line for line in found["artifacts"] if _comes_home(chosen, line["path"], line["role"])]
+        files += [dict(line, path=f"{paths.relative}/out/{line['path']}") for line in wanted]
     last = attempts[-1]
     if live:
         frozen = freeze_metrics(last, freeze) if "metrics" in chosen.roles else None
@@ -137,6 +137,22 @@ def _of_unfinished(
         if os.path.isfile(os.path.join(last.folder, name)) and _comes_home(chosen, name, role):
             files.append(_line(last, name, role, "none"))
     return files
+
+
+def _best_beside(
+    run: dict[str, Any], attempts: list[AttemptPaths], newest: tuple[AttemptPaths, dict[str, Any]]
+) -> list[tuple[AttemptPaths, dict[str, Any]]]:
+    """The best checkpoint so far, if it is another than the newest: people want it, and a new box must keep it."""
+    paths, found = newest
+    step = checkpoint_manifest.best_step(os.path.join(paths.output, found["key"]))
+    if step is None or step == found["step"]:
+        return []
+    where = (run["artifacts"], os.path.dirname(found["key"]), step, run_record.is_part(run))
+    for each in reversed(attempts):
+        best = artifacts.sound_checkpoint_of(each.output, *where)
+        if best is not None:
+            return [(each, best)]
+    return []
 
 
 def freeze_metrics(paths: AttemptPaths, keep: bool) -> dict[str, Any] | None:

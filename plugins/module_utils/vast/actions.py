@@ -37,10 +37,14 @@ GONE_WAIT_S = 120.0
 
 @dataclass(frozen=True)
 class Found:
-    """The boxes of one name: the one that counts, and the others that carry its stamp."""
+    """The boxes of one name: the one that counts, and the others that carry its stamp.
+
+    :param only_listed: destroyed boxes that a list still shows; nothing of them counts but their generations.
+    """
 
     current: Box | None
     superseded: Sequence[Box] = ()
+    only_listed: Sequence[Box] = ()
 
     @property
     def all(self) -> list[Box]:
@@ -48,7 +52,7 @@ class Found:
 
     @property
     def last_generation(self) -> int:
-        return max([box.generation for box in self.all], default=0)
+        return max([box.generation for box in [*self.all, *self.only_listed]], default=0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,10 @@ class Account:
     def locate(self, project: str, name: str) -> Found:
         """The boxes of this name by the provider's list, and the store's records brought in line with them."""
         current, superseded = current_and_superseded(map(to_box, self.client.list_instances()), project, name)
-        found = Found(current, superseded)
+        listed = Found(current, superseded).all
+        gone = [box for box in listed if self._is_only_listed(box)]
+        there = [box for box in listed if box not in gone]
+        found = Found(there[0] if there else None, there[1:], gone)
         for box in found.all:
             self._remember(box)
         return found
@@ -128,6 +135,12 @@ class Account:
                 fix="look at its label in the provider's console",
             )
         return to_box(row)
+
+    def _is_only_listed(self, box: Box) -> bool:
+        """Whether a box that we destroyed is only on a list that lags behind: its own item knows it no more."""
+        record = self._record(box) or {}
+        ended = record.get("provider_id") == box.provider_id and bool(record.get("destroyed_at"))
+        return (ended or box.is_leaving) and self.client.get_instance(box.provider_id) is None
 
     def _check_known_ids(self, project: str, name: str) -> None:
         """A list that lacks a box which its own item still shows is partial, however well formed."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+from ..box import records
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from .actions import DESTROY, GONE_WAIT_S, Account, Found, Passed, bid_to_start
 from .offers import Offer, Price, reread
+from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
 from .rental import Order, Outcome, Renter, acceptable, check_order
+from .reputation import from_journal
 from .transformations import Box, box_result, clocks_of
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
@@ -29,12 +32,16 @@ class Desire:
 
     :param offers: ids or rows, tried in order.
     :param provider_id: only for stopped and absent: this one of the boxes that carry the name; empty for all.
+    :param work: what the box is for, by which offers are judged.
+    :param rank_offers: try them by expected cost instead of in their order.
     """
 
     state: str
     order: Order
     offers: Sequence[Any] = ()
     provider_id: str = ""
+    work: Work = DEFAULT_WORK
+    rank_offers: bool = False
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Result:
     passed: list[Passed] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     gone: list[str] = field(default_factory=list)
+    rented: dict[str, Any] | None = None
 
     def difference(self) -> DifferenceTracker:
         found = DifferenceTracker()
@@ -76,6 +84,8 @@ class Result:
         )
         if self.would is not None:
             result["would"] = self.would
+        if self.rented is not None:
+            result["offer"] = self.rented
         return result
 
 
@@ -134,17 +144,19 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) ->
     fitting, refused = acceptable(offers, order.wanted)
     if not fitting:
         raise _no_offer(order, desire.offers, refused)
+    judged = _judged(account, desire, fitting)
     if check_mode:
-        offer, price = fitting[0]
+        offer, price, cost = judged[0]
         last = max(found.last_generation, account.store.last_generation(order.project, order.name))
         predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)", "offer_id": offer.offer_id}
         predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
-        would = _would(offer, price, order)
+        would = _would(offer, price, cost, desire)
         return Result(before=None, found=found, predicted=predicted, would=would)
-    outcome = Renter(account, order).rent(fitting)
+    outcome = Renter(account, order).rent([(offer, price) for offer, price, _cost in judged])
     result = Result(before=None, found=found, after=outcome.box, outcome=outcome)
     if outcome.offer is not None:
         result.predicted = {"offer_id": outcome.offer.offer_id}
+        result.rented = _reasons(outcome.offer, judged, desire.work)
     # A create whose answer was lost may surface late; whoever reads the result must see it.
     now = account.locate(order.project, order.name)
     kept = outcome.box.provider_id if outcome.box else ""
@@ -152,8 +164,28 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) ->
     return result
 
 
-def _would(offer: Offer, price: Price, order: Order) -> dict[str, Any]:
+def _judged(
+    account: Account, desire: Desire, fitting: Sequence[tuple[Offer, Price]]
+) -> list[tuple[Offer, Price, Cost]]:
+    """What each offer is expected to cost, in the order in which they are to be tried."""
+    known = from_journal(account.journal.lines(), records.utc_now())
+    market = desire.order.wanted.market
+    judged = [(offer, price, cost_of(offer, price, desire.work, market, known)) for offer, price in fitting]
+    return in_order(judged) if desire.rank_offers else judged
+
+
+def _reasons(rented: Offer, judged: Sequence[tuple[Offer, Price, Cost]], work: Work) -> dict[str, Any]:
+    """Why the offer that was rented was worth its price, as it was judged before."""
+    for offer, price, cost in judged:
+        if offer.offer_id == rented.offer_id:
+            identity = {"id": offer.offer_id, "machine_id": offer.machine_id}
+            return {**identity, **explained(offer, price, cost, work)}
+    return {"id": rented.offer_id, "machine_id": rented.machine_id}
+
+
+def _would(offer: Offer, price: Price, cost: Cost, desire: Desire) -> dict[str, Any]:
     """What renting would mean in money: shown before it is spent."""
+    order = desire.order
     return {
         "offer": {
             "id": offer.offer_id,
@@ -162,6 +194,7 @@ def _would(offer: Offer, price: Price, order: Order) -> dict[str, Any]:
             "num_gpus": offer.num_gpus,
             "geolocation": offer.geolocation,
             "reliability": offer.reliability,
+            **explained(offer, price, cost, desire.work),
         },
         "market": order.wanted.market,
         "bid": price.bid,

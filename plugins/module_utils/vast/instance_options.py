@@ -14,6 +14,7 @@ from .actions import Account, keeps_of
 from .desired import Desire
 from .offers import Constraints
 from .options import client_of
+from .ranking import Work
 from .rental import Order
 
 
@@ -35,7 +36,8 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
     )
-    return Desire(options["state"], order, options["offers"], options["provider_id"])
+    work = Work.from_options(options)
+    return Desire(options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"])
 
 
 def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,8 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Offers: what to ask the market for, which offers to refuse and why, and what a useful hour on each would cost.
+"""Offers: what to ask the market for, what an hour on one would bill, and which to refuse and why.
 
-The cheapest hour is not the cheapest result: an hour counts as useful only if its work is not lost to an outbid or a
-dead host, and the box also bills while data moves. :func:`cost_of` adds that up from stated assumptions.
+Which is the best of those that fit, :mod:`.ranking` says.
 """
 
 from __future__ import annotations
@@ -21,23 +20,8 @@ INTERRUPTIBLE = "interruptible"
 ON_DEMAND = "on-demand"
 MARKETS = (INTERRUPTIBLE, ON_DEMAND)
 DEFAULT_BID_MARGIN = 0.1
-
-# Assumptions, none of which the market publishes. They rank offers; they bill nothing.
-# Hours that an interruptible box runs before a higher bid wins, when it bids the least that runs (our estimate: a
-# quarter of a day; vast.ai only says "at any time").
-MEAN_HOURS_TO_OUTBID = 6.0
-# Bidding a margin above the least buys time in proportion: a tenth more, twice as long (our estimate).
-MARGIN_THAT_DOUBLES = 0.1
-# Hours until a failed host is given up and replaced; with the market's reliability r (its share of time up) it gives
-# the rate of failures, (1 - r) / (r * this).
-MEAN_HOURS_TO_RECOVER = 1.0
-# Hours that one interruption costs: half a checkpoint interval plus boot, deploy and resume (our runs: 6 to 15 min).
-HOURS_LOST_PER_INTERRUPTION = 0.25
-# Where a host does not say: the dearest bandwidth seen on the market is taken, and a slow line, so that silence
-# never looks cheap ($ per GB, Mbit/s, share of time up).
-UNKNOWN_BANDWIDTH_PRICE = 0.05
-UNKNOWN_BANDWIDTH_MBPS = 100.0
-UNKNOWN_RELIABILITY = 0.9
+# The market rents no smaller disk (vast.ai's documentation).
+LEAST_DISK_GB = 10.0
 
 _MB_PER_GB = 1000.0  # as the market's own client converts gpu_ram
 
@@ -79,20 +63,6 @@ class Constraints:
         if wanted.bid_margin < 0:
             raise TenantFailure("config", f"bid_margin is {wanted.bid_margin}, it cannot be below 0")
         return wanted
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the box is for: hours of training, and GB that cross the wire each way."""
-
-    hours: float = 4.0
-    download_gb: float = 5.0
-    upload_gb: float = 1.0
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Work:
-        _check_positive("hours_expected", options["hours_expected"])
-        return cls(options["hours_expected"], max(0.0, options["download_gb"]), max(0.0, options["upload_gb"]))
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -142,17 +112,6 @@ class Price:
     @property
     def total(self) -> float:
         return self.compute + self.storage
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The parts of an expected cost per useful hour, in dollars."""
-
-    per_useful_hour: float
-    bandwidth_total: float
-    transfer_hours: float
-    interruptions_per_hour: float
-    assumed: tuple[str, ...]
 
 
 def to_offer(row: Mapping[str, Any]) -> Offer:
@@ -257,34 +216,6 @@ def bid_within(min_bid: float, storage: float, wanted: Constraints) -> float:
     return min(bid, _round_down(wanted.price_cap - storage))
 
 
-def cost_of(offer: Offer, price: Price, work: Work, market: str) -> Cost:
-    """Expected dollars per useful hour: what the work bills in all, over the hours of work that it leaves behind."""
-    assumed = []
-    reliability = offer.reliability
-    if reliability is None or not 0 < reliability <= 1:
-        reliability = UNKNOWN_RELIABILITY
-        assumed.append(f"reliability {UNKNOWN_RELIABILITY}")
-    down_price, up_price = _known(offer.download_per_gb), _known(offer.upload_per_gb)
-    if None in (offer.download_per_gb, offer.upload_per_gb):
-        assumed.append(f"bandwidth at ${UNKNOWN_BANDWIDTH_PRICE}/GB")
-    bandwidth = work.download_gb * down_price + work.upload_gb * up_price
-    transfer_hours = _hours(work.download_gb, offer.download_mbps) + _hours(work.upload_gb, offer.upload_mbps)
-    rate = (1 - reliability) / (reliability * MEAN_HOURS_TO_RECOVER)
-    if market == INTERRUPTIBLE:
-        rate += 1 / hours_to_outbid(offer, price)
-    billed_hours = work.hours * (1 + rate * HOURS_LOST_PER_INTERRUPTION) + transfer_hours
-    per_hour = (price.total * billed_hours + bandwidth) / work.hours
-    return Cost(per_hour, bandwidth, transfer_hours, rate, tuple(assumed))
-
-
-def hours_to_outbid(offer: Offer, price: Price) -> float:
-    """Expected hours until a higher bid: more for a bid above the least that runs."""
-    if not price.bid or not offer.min_bid:
-        return MEAN_HOURS_TO_OUTBID
-    margin = max(0.0, price.bid / offer.min_bid - 1)
-    return MEAN_HOURS_TO_OUTBID * (1 + margin / MARGIN_THAT_DOUBLES)
-
-
 def within_cap(offer: Offer, wanted: Constraints) -> bool:
     """Whether the offer can run under the cap: the whole price on demand, the least winning bid otherwise."""
     price = price_of(offer, wanted)
@@ -319,16 +250,6 @@ def failed_constraints(offer: Offer, wanted: Constraints) -> list[str]:
     return [name for name, holds in _CHECKS if not holds(offer, wanted)]
 
 
-def ranked(offers: Iterable[Offer], wanted: Constraints, work: Work) -> list[tuple[Offer, Price, Cost]]:
-    """The offers that meet every constraint, the cheapest useful hour first; ties go to the lower id."""
-    fitting = []
-    for offer in offers:
-        price = price_of(offer, wanted)
-        if price is not None and not failed_constraints(offer, wanted):
-            fitting.append((offer, price, cost_of(offer, price, work, wanted.market)))
-    return sorted(fitting, key=lambda found: (found[2].per_useful_hour, found[0].offer_id))
-
-
 def excluded_by(offers: Iterable[Offer], wanted: Constraints) -> dict[str, int]:
     """How many offers each constraint refuses; an offer that fails two counts for both."""
     counts: dict[str, int] = {}
@@ -352,17 +273,6 @@ def lowest_price(offer: Offer, wanted: Constraints) -> float | None:
     return None if storage is None or compute is None else storage + compute
 
 
-def search(client: VastClient, wanted: Constraints, work: Work, limit: int) -> list[dict[str, Any]]:
-    """The market's offers, ranked, each with its reasons. TenantFailure ``no_offer`` that says what shut them out."""
-    asked = max(limit, 64)
-    found = [to_offer(row) for row in client.search_offers(search_body(wanted, asked))]
-    best = ranked(found, wanted, work)[:limit]
-    if not best:
-        everything = [to_offer(row) for row in client.search_offers(loose_body(wanted, 256))]
-        raise nothing_found(everything or found, wanted)
-    return [offer_result(offer, price, cost, wanted) for offer, price, cost in best]
-
-
 def nothing_found(offers: Sequence[Offer], wanted: Constraints) -> TenantFailure:
     """Says which constraint excludes how many, and the lowest cap at which something would be found."""
     kind = f"{wanted.num_gpus} x {wanted.gpu_name or 'any GPU'}, {wanted.market}"
@@ -384,57 +294,6 @@ def nothing_found(offers: Sequence[Offer], wanted: Constraints) -> TenantFailure
     return TenantFailure("no_offer", what, safe="nothing was rented", fix=fix)
 
 
-def offer_result(offer: Offer, price: Price, cost: Cost, wanted: Constraints) -> dict[str, Any]:
-    """An offer as ``vast_offer_info`` returns it; prices rounded to a hundredth of a cent."""
-    return {
-        "id": offer.offer_id,
-        "machine_id": offer.machine_id,
-        "host_id": offer.host_id,
-        "gpu_name": offer.gpu_name,
-        "num_gpus": offer.num_gpus,
-        "gpu_ram": offer.gpu_ram_mb,
-        "disk_space": offer.disk_gb,
-        "cuda_max_good": offer.cuda_max,
-        "reliability": offer.reliability,
-        "direct_port_count": offer.direct_ports,
-        "verified": offer.verified,
-        "geolocation": offer.geolocation,
-        "market": wanted.market,
-        "min_bid": offer.min_bid,
-        "bid": price.bid,
-        "storage_cost": offer.storage_per_gb_month,
-        "storage_per_hour": round(price.storage, 6),
-        "price_per_hour": round(price.total, 6),
-        "inet_down_cost": offer.download_per_gb,
-        "inet_up_cost": offer.upload_per_gb,
-        "inet_down": offer.download_mbps,
-        "inet_up": offer.upload_mbps,
-        "dph_base": offer.compute_per_hour,
-        "available_hours": None if offer.available_s is None else round(offer.available_s / 3600, 1),
-        "cost_per_useful_hour": round(cost.per_useful_hour, 6),
-        "why": why(offer, price, cost),
-    }
-
-
-def why(offer: Offer, price: Price, cost: Cost) -> str:
-    """The cost in words, each part with its number."""
-    compute = f"${price.compute:.4f} bid" if price.bid is not None else f"${price.compute:.4f} compute"
-    parts = [
-        f"${cost.per_useful_hour:.4f} per useful hour: {compute} + ${price.storage:.4f} disk an hour",
-        f"${cost.bandwidth_total:.3f} for bandwidth once",
-        f"{cost.transfer_hours * 60:.0f} min of transfers",
-        f"an interruption expected {_span(cost.interruptions_per_hour)}",
-        f"reliability {'unknown' if offer.reliability is None else format(offer.reliability, '.3f')}",
-    ]
-    if cost.assumed:
-        parts.append("assumed " + " and ".join(cost.assumed))
-    return ", ".join(parts)
-
-
-def _span(rate: float) -> str:
-    return "never" if rate <= 0 else f"every {1 / rate:.0f} h"
-
-
 def _words(name: str, wanted: Constraints) -> str:
     if name == "price":
         return "a price the host does not state"
@@ -452,15 +311,6 @@ def _same_gpu(left: str, right: str) -> bool:
 
 def _at_least(value: float | None, least: float) -> bool:
     return not least or (value is not None and value >= least)
-
-
-def _known(price: float | None) -> float:
-    return UNKNOWN_BANDWIDTH_PRICE if price is None else price
-
-
-def _hours(gigabytes: float, mbps: float | None) -> float:
-    speed = UNKNOWN_BANDWIDTH_MBPS if mbps is None or mbps <= 0 else mbps
-    return gigabytes * 8000.0 / speed / 3600.0
 
 
 def _round_up(price: float) -> float:

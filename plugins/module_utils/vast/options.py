@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import Any, Callable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
@@ -13,6 +14,7 @@ from ..box.names import UnsafeName
 from ..box.records import RecordError
 from ..failures import TenantFailure
 from .api import DEFAULT_URL, VastClient
+from .ranking import Assumptions
 
 Act = Callable[[AnsibleModule], "dict[str, Any]"]
 
@@ -24,6 +26,17 @@ def shared_options() -> dict[str, dict[str, Any]]:
         "api_key": {"type": "str", "no_log": True},
         "api_key_file": {"type": "path", "no_log": False},
         "api_timeout_s": {"type": "int", "default": 30},
+    }
+
+
+def ranking_options() -> dict[str, dict[str, Any]]:
+    """The argument spec behind the documentation fragment ``tenant.gpu.vast_ranking``."""
+    assumptions = {one.name: {"type": "float", "default": one.default} for one in fields(Assumptions)}
+    return {
+        "hours_expected": {"type": "float", "default": 4.0},
+        "download_gb": {"type": "float", "default": 5.0},
+        "upload_gb": {"type": "float", "default": 1.0},
+        "assumptions": {"type": "dict", "options": assumptions, "apply_defaults": True},
     }
 
 

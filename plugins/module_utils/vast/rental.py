@@ -17,7 +17,7 @@ from ..failures import TenantFailure
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account, Found
 from .api import AmbiguousAnswer, VastError
-from .offers import ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
+from .offers import LEAST_DISK_GB, ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
 from .transformations import Box, to_box
 from .waiters import DeadlinePassed, wait_until
 
@@ -71,6 +71,8 @@ def check_order(order: Order, key: str) -> None:
 def _order_problem(order: Order, key: str) -> str:
     if not order.image or len(order.image) > _LIMITS["image"]:
         return f"image must have 1 to {_LIMITS['image']} characters"
+    if order.disk_gb < LEAST_DISK_GB:
+        return f"disk_gb is {order.disk_gb:g} GB, and the market rents no disk below {LEAST_DISK_GB:g} GB"
     if len(order.onstart) > _LIMITS["onstart"]:
         return f"onstart has {len(order.onstart)} characters, {_LIMITS['onstart']} are allowed as sent"
     long_names = sorted(name for name, value in order.env.items() if len(value) > _LIMITS["env_value"])

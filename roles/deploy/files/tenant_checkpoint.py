@@ -429,11 +429,17 @@ def _tell_skipped(found: Found) -> None:
 
 
 def _prune(folder: str, pattern: re.Pattern[str], keep_last: int, upto: int, best: int | None) -> None:
-    """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge."""
-    named = {step_of(name, pattern): name for name in os.listdir(folder)}
-    steps = sorted(step for step in named if step is not None and step <= upto)
-    for step in set(steps[:-keep_last]) - {best}:
-        _remove(os.path.join(folder, named[step]))
+    """Remove what is older than the newest ``keep_last``, except the best. Later steps are not ours to judge.
+
+    The new checkpoint is whole by now: one that cannot be removed costs room, and is tried again with the next save.
+    """
+    try:
+        named = {step_of(name, pattern): name for name in os.listdir(folder)}
+        steps = sorted(step for step in named if step is not None and step <= upto)
+        for step in set(steps[:-keep_last]) - {best}:
+            _remove(os.path.join(folder, named[step]))
+    except OSError as error:
+        _log.warning("older checkpoints in %s cannot be removed (%s): they take room until they can", folder, error)
 
 
 def _remove_leftovers(folder: str) -> None:
@@ -441,6 +447,76 @@ def _remove_leftovers(folder: str) -> None:
     with contextlib.suppress(OSError):
         for name in filter(_LEFTOVER.match, os.listdir(folder)):
             _remove(os.path.join(folder, name))
+
+
+def _places(name: str, folders: Iterable[str]) -> list[str]:
+    """Where in ``folders`` something has this name."""
+    return [path for path in (os.path.join(folder, name) for folder in folders) if os.path.exists(path)]
+
+
+def _take_in(name: str, own: str, folders: Iterable[str]) -> str:
+    """Have the whole checkpoint ``name`` of another of the folders in ``own`` as well; its path, empty if that failed.
+
+    What an earlier attempt has saved would not come home with this one, and dies with its box.
+    """
+    target = os.path.join(own, name)
+    for path in _places(name, [own, *folders]):
+        if path == target:
+            return target
+        try:
+            manifest_of(path)
+            _link(path, target)
+        except (CheckpointDamaged, OSError) as error:
+            _log.warning("%s, the best so far, cannot be taken into %s: %s", path, own, error)
+        else:
+            return target
+    return ""
+
+
+def _link(path: str, target: str) -> None:
+    """Give a checkpoint a second name, or copy it where no link can lead; ``target`` is whole or not there."""
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.tmp")
+    _remove(temporary)
+    _make_folder(folder)
+    if os.path.isdir(path):
+        for inner in [*_files_below(path), MANIFEST]:
+            _link_file(os.path.join(path, inner), os.path.join(temporary, inner))
+    else:
+        _link_file(path, temporary)
+    os.replace(temporary, target)
+    _sync_folder(folder)
+
+
+def _link_file(path: str, target: str) -> None:
+    _make_folder(os.path.dirname(target))
+    try:
+        os.link(path, target)
+    except OSError:
+        _copy_file(path, target)
+    else:
+        _sync_folder(os.path.dirname(target))
+
+
+def _resume_dirs(environ: Mapping[str, str]) -> list[str]:
+    """Folders of earlier attempts, as the supervisor says."""
+    return [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
+
+
+def _keep_durably(path: str, folder: str, pattern: re.Pattern[str], keep_last: int, best: int | None) -> OSError | None:
+    """Copy a whole checkpoint to a disk that outlives the box, and prune there; what went wrong, if anything.
+
+    A network disk that hiccups must not end the training: the next save tries again.
+    """
+    step = step_of(os.path.basename(path), pattern)
+    assert step is not None
+    try:
+        copy_durably(path, os.path.abspath(folder))
+        _prune(folder, pattern, keep_last, step, best)
+    except OSError as error:
+        _log.warning("%s is whole, but its copy to %s failed: %s", path, folder, error)
+        return error
+    return None
 
 
 def copy_durably(path: str, folder: str) -> str:
@@ -1406,7 +1482,7 @@ class Checkpointer:
         self.batches, self.total_steps, self.config = batches, total_steps, dict(config or {})
         self.directory = os.path.abspath(directory or environ.get("TENANT_CHECKPOINT_DIR") or "checkpoints")
         self.durable_dir = durable_dir or environ.get("TENANT_DURABLE_CHECKPOINT_DIR") or ""
-        self.resume_dirs = [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
+        self.resume_dirs = _resume_dirs(environ)
         self.step = 0
         self.resumed_from: int | None = None
         self.best: dict[str, Any] | None = None
@@ -1423,6 +1499,7 @@ class Checkpointer:
         self._written: tuple[int, float] | None = None
         self._safe_path, self._saved_step, self._stopped, self._new_numbers = "", -1, False, False
         self._checked = False
+        self._best_elsewhere: int | None = None
         self._started, self._trained_before_s = time.monotonic(), 0.0
 
     def _find_shards(self, sharded: bool | None) -> Shards | None:
@@ -1475,6 +1552,7 @@ class Checkpointer:
             raise failure
         if found.state is not None:
             self._restore(found.state, found.path)
+            self._find_best(folders)
         self._pace.begin(folders, found.state["losses"] if found.state is not None else None)
         self._report_resume(found)
         self._started = time.monotonic()
@@ -1549,6 +1627,20 @@ class Checkpointer:
         self._safe_path = path
         if os.path.dirname(os.path.abspath(path)) == self.directory:
             self._saved_step = self.step
+
+    def _find_best(self, folders: list[str]) -> None:
+        """The best may lie in the folder of an earlier attempt. It is taken over with the first save and not now: an
+        attempt that saves nothing must not look like one that did."""
+        if self.best is None:
+            return
+        name = checkpoint_name(self.best["step"], self._shards is not None)
+        places = self._ranks.first_does(lambda: _places(name, folders))
+        if not places:
+            _log.warning("%s, the best so far (%s), is nowhere any more: the next measured one is", name, self.best)
+            self._metrics.write({"best_lost": self.best})
+            self.best = None
+        elif places[0] != os.path.join(self.directory, name):
+            self._best_elsewhere = self.best["step"]
 
     def _restore_rank(self, state: dict[str, Any], path: str) -> None:
         rank, world = self._ranks.rank, state["world"]
@@ -1708,8 +1800,9 @@ class Checkpointer:
 
     def _stage(self, path: str) -> Callable[[], object]:
         """Copy the state; returns what writes it."""
-        about = {"step": self.step, "epoch": self.epoch, "world": self._ranks.world}
         best = self.best["step"] if self.best is not None else None
+        step = self.step
+        about = {"step": step, "epoch": self.epoch, "world": self._ranks.world, "best": best}
         write = self._stage_sharded(path, about) if self._shards is not None else self._stage_whole(path, about)
 
         def work() -> None:
@@ -1718,12 +1811,12 @@ class Checkpointer:
                 write()
                 self._safe_path = path
                 if self._ranks.rank == 0:
-                    self._after_write(path, about["step"], best)
+                    self._after_write(path, step, best)
             except (OSError, RuntimeError, MemoryError, CheckpointError) as error:
                 self._saved_step = -1
                 self._metrics.write({"checkpoint_failed": _first_line(error), "safe": self._safe_path})
                 raise CheckpointError(self._save_failure(path, error)) from error
-            self._written = (about["step"], time.monotonic() - begun)
+            self._written = (step, time.monotonic() - begun)
 
         return work
 
@@ -1824,21 +1917,18 @@ class Checkpointer:
 
     def _after_write(self, path: str, step: int, best: int | None) -> None:
         pattern = _FOLDER if self._shards is not None else _ARCHIVE
+        if best is not None and best == self._best_elsewhere:
+            self._best_elsewhere = None
+            name = checkpoint_name(best, self._shards is not None)
+            _take_in(name, self.directory, [*self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])])
         _prune(self.directory, pattern, self._keep_last, step, best)
         self._pace.attempts.note_cost()
         if self.durable_dir:
-            try:
-                copy_durably(path, os.path.abspath(self.durable_dir))
-                _prune(self.durable_dir, pattern, self._keep_last, step, best)
-            except OSError as error:
-                self._tell_not_durable(path, error)
-            else:
+            error = _keep_durably(path, self.durable_dir, pattern, self._keep_last, best)
+            if error is None:
                 self.durable_step = step
-
-    def _tell_not_durable(self, path: str, error: OSError) -> None:
-        """A network disk that hiccups must not end the training: the next save tries again, the last one insists."""
-        _log.warning("%s is whole, but its copy to %s failed: %s", path, self.durable_dir, error)
-        self._metrics.write({"durable_copy_failed": str(error), "durable_step": self.durable_step})
+            else:
+                self._metrics.write({"durable_copy_failed": str(error), "durable_step": self.durable_step})
 
     def _insist_on_durable(self, path: str) -> None:
         if self.durable_dir and self.durable_step != self.step and self._ranks.rank == 0:
@@ -1896,31 +1986,42 @@ def _stateful(objects: Mapping[str, Any], batches: ShuffledBatches | None) -> di
 
 class _Callback:
     """What the callbacks for other loops share: they let the loop save as it always does, say when, and make what it
-    wrote whole: synced, with a manifest, old ones removed only then."""
+    wrote whole: synced, with a manifest, copied to the durable disk, old ones removed only then.
+
+    The folder that the supervisor names comes before the script's: there, and nowhere else, the next attempt, the
+    harvest and the next box look. What a script says is a name that its loop demands, and good without a supervisor.
+    """
 
     pattern = _ARCHIVE
 
     def __init__(
         self,
-        directory: str,
+        directory: str | None = None,
         keep_last: int = 2,
         longest_interval_s: float = 900.0,
         environ: Mapping[str, str] | None = None,
     ):
         super().__init__()
-        self.directory = os.path.abspath(directory)
-        self._keep_last, self._longest_s = keep_last, longest_interval_s
         self._environ = os.environ if environ is None else environ
+        self.directory = os.path.abspath(self._environ.get("TENANT_CHECKPOINT_DIR") or directory or "checkpoints")
+        self.durable_dir = self._environ.get("TENANT_DURABLE_CHECKPOINT_DIR") or ""
+        self.resume_dirs = _resume_dirs(self._environ)
+        self._keep_last, self._longest_s = keep_last, longest_interval_s
         self._pace: Pace | None = None
         self._asked_at = 0.0
         self.should_stop = False
 
+    @property
+    def _folders(self) -> list[str]:
+        return [self.directory, *self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])]
+
     def load_latest(self) -> str | None:
         """Path of the newest valid checkpoint, None for a new run. Those that are not valid go to quarantine/.
 
-        Validity is the manifest's word, over every byte; nothing is loaded.
+        It is looked for in the own folder, in those of earlier attempts and boxes, and in the durable one. Validity is
+        the manifest's word, over every byte; nothing is loaded.
         """
-        found = find_newest([self.directory], self.pattern, manifest_of)
+        found = find_newest(self._folders, self.pattern, manifest_of)
         _tell_skipped(found)
         failure = _nothing_readable(found)
         if failure is not None:
@@ -1930,7 +2031,7 @@ class _Callback:
 
     def _begin(self) -> None:
         self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
-        self._pace.begin([self.directory])
+        self._pace.begin(self._folders)
 
     def _after_step(self) -> bool:
         """True if the loop shall save now."""
@@ -1939,22 +2040,47 @@ class _Callback:
         self._asked_at = time.monotonic()
         return save or self.should_stop
 
-    def _saved(self, step: int, best: int | None = None) -> None:
+    def _saved(self, path: str, step: int, best: int | None = None) -> None:
         assert self._pace is not None
+        is_first = self._pace.ranks.rank == 0
+        if is_first:
+            _prune(self.directory, self.pattern, self._keep_last, step, best)
+            if self.durable_dir:
+                _keep_durably(path, self.durable_dir, self.pattern, self._keep_last, best)
         self._pace.cadence.held(time.monotonic() - self._asked_at)
         self._pace.cadence.written(0.0)
-        if self._pace.ranks.rank == 0:
-            _prune(self.directory, self.pattern, self._keep_last, step, best)
+        if is_first:
             self._pace.attempts.note_cost()
 
 
 class _TrainerHooks(_Callback):
     pattern = _OF_TRAINER
+    _output_dir: str | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         # The Trainer would remove the older checkpoint before the newer one is known to be whole.
         args.save_total_limit = None
+        # It saves below output_dir; what the script itself writes there afterwards stays where the script has it.
+        self._output_dir, args.output_dir = args.output_dir, self.directory
         self._begin()
+        self._find_best(state)
+
+    def _find_best(self, state: Any) -> None:
+        """The state names the best by the path that it had in its own attempt, on its own box."""
+        if not state.best_model_checkpoint:
+            return
+        name = os.path.basename(state.best_model_checkpoint)
+        assert self._pace is not None
+        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
+        if places:
+            state.best_model_checkpoint = places[0]
+        else:
+            _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
+            state.best_model_checkpoint = state.best_metric = None
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        if self._output_dir is not None:
+            args.output_dir, self._output_dir = self._output_dir, None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         control.should_save = self._after_step() or control.should_save
@@ -1964,12 +2090,19 @@ class _TrainerHooks(_Callback):
         assert self._pace is not None
         path = os.path.join(self.directory, f"checkpoint-{state.global_step}")
         self._pace.ranks.gather(None)  # every rank has written its files
-        self._pace.ranks.first_does(lambda: seal_folder(path, {"step": state.global_step}))
-        best = step_of(os.path.basename(state.best_model_checkpoint or ""), _OF_TRAINER)
-        self._saved(state.global_step, best)
+        name = os.path.basename(state.best_model_checkpoint or "")
+        best = step_of(name, _OF_TRAINER)
+
+        def seal() -> str:
+            seal_folder(path, {"step": state.global_step, "best": best})
+            return _take_in(name, self.directory, self._folders) if best is not None else ""
+
+        # The ranks need not agree on the best where they do not share a disk: rank 0's word counts.
+        state.best_model_checkpoint = self._pace.ranks.first_does(seal) or state.best_model_checkpoint
+        self._saved(path, state.global_step, best)
 
 
-def trainer_callback(directory: str, **options: Any) -> Any:
+def trainer_callback(directory: str | None = None, **options: Any) -> Any:
     """A callback for the Trainer of Hugging Face transformers, which is imported here and not before.
 
     The Trainer saves into ``checkpoint-<step>`` as it always does; this says when, at Young and Daly's interval and at
@@ -1980,7 +2113,9 @@ def trainer_callback(directory: str, **options: Any) -> Any:
         trainer.train(resume_from_checkpoint=callback.load_latest())
         sys.exit(EXIT_STOPPED if callback.should_stop else 0)
 
-    :param directory: ``output_dir`` of the Trainer's arguments; ``save_total_limit`` is replaced by ``keep_last``.
+    :param directory: ``output_dir`` of the Trainer's arguments. Where ``TENANT_CHECKPOINT_DIR`` is set the checkpoints
+        go there instead, for ``train`` alone: afterwards ``output_dir`` is what it was. ``save_total_limit`` is
+        replaced by ``keep_last``.
     :param options: ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """
     try:
@@ -1993,7 +2128,7 @@ def trainer_callback(directory: str, **options: Any) -> Any:
 class _LightningHooks(_Callback):
     pattern = _OF_LIGHTNING
 
-    def __init__(self, directory: str, batches: ShuffledBatches | None = None, **options: Any):
+    def __init__(self, directory: str | None = None, batches: ShuffledBatches | None = None, **options: Any):
         super().__init__(directory, **options)
         self._batches = batches
         self._rng: Any = None
@@ -2023,7 +2158,7 @@ class _LightningHooks(_Callback):
         self._pace.ranks.first_does(lambda: _remove(temporary))
         trainer.save_checkpoint(temporary)
         self._pace.ranks.first_does(lambda: _take_over(temporary, path, {"step": self._step}))
-        self._saved(self._step)
+        self._saved(path, self._step)
 
     def state_dict(self) -> dict[str, Any]:
         position = self._batches.state_dict() if self._batches is not None else None
@@ -2049,7 +2184,7 @@ def _take_over(temporary: str, path: str, about: Mapping[str, Any]) -> None:
     _sync_folder(os.path.dirname(path))
 
 
-def lightning_callback(directory: str, **options: Any) -> Any:
+def lightning_callback(directory: str | None = None, **options: Any) -> Any:
     """A callback for Lightning's Trainer, which is imported here and not before.
 
     The Trainer writes its own full state; this says when, at Young and Daly's interval and at SIGTERM, and makes the
@@ -2059,6 +2194,7 @@ def lightning_callback(directory: str, **options: Any) -> Any:
         trainer = Trainer(..., callbacks=[callback], enable_checkpointing=False)
         trainer.fit(model, loader, ckpt_path=callback.load_latest())
 
+    :param directory: where to save; where ``TENANT_CHECKPOINT_DIR`` is set, the checkpoints go there instead.
     :param options: ``batches``, the loader's ``batch_sampler`` if that is :class:`ShuffledBatches`: its position is
         saved; ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """

@@ -8,7 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +16,11 @@ from . import billing
 from .calls import Call, Route
 from .copy_routes import CopyRoutes
 from .daemon_log import daemon_log
-from .filters import BadFilter, in_order, matches
+from .fault_routes import FaultRoutes
+from .filters import BadFilter, in_order, matching
 from .instances import Phase
 from .market import Market, MarketError
-from .pages import compare_rows, keyset_order, money_page, read_token, selected, write_token
+from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
 from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
 from .requests import (
     bid_in,
@@ -53,53 +54,62 @@ class Api:
         self._lock = threading.Lock()
         self._copies = CopyRoutes(market)
         self._volumes = VolumeRoutes(market)
+        self._faults = FaultRoutes(market)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
         one = f"{v0}/instances/{{id:int}}"
         return [
-            Route("GET", f"{v0}/users/current", self.show_user),
+            Route("GET", f"{v0}/users/current", self.show_user, call="user"),
             Route("GET", f"{v0}/gpu_names/unique", self.gpu_names, public=True),
-            Route("POST", f"{v0}/bundles", self.search),
-            Route("GET", f"{v0}/bundles", self.search),
-            Route("PUT", f"{v0}/search/asks", self.search_asks),
-            Route("PUT", f"{v0}/asks/{{id:int}}", self.create, interval_s=4.5),
-            Route("POST", f"{v0}/asks/bulk", self.create_many, interval_s=4.5),
-            Route("GET", f"{v1}/instances", self.list_instances, interval_s=1.0),
+            Route("POST", f"{v0}/bundles", self.search, call="search"),
+            Route("GET", f"{v0}/bundles", self.search, call="search"),
+            Route("PUT", f"{v0}/search/asks", self.search_asks, call="search"),
+            Route("PUT", f"{v0}/asks/{{id:int}}", self.create, interval_s=4.5, call="create"),
+            Route("POST", f"{v0}/asks/bulk", self.create_many, interval_s=4.5, call="create"),
+            Route("GET", f"{v1}/instances", self.list_instances, interval_s=1.0, call="list"),
             Route("GET", f"{v0}/instances", self.retired_list),
-            Route("PUT", f"{v0}/instances", self.change_many, interval_s=1.0),
-            Route("DELETE", f"{v0}/instances", self.destroy_many, interval_s=3.0),
+            Route("PUT", f"{v0}/instances", self.change_many, interval_s=1.0, call="change"),
+            Route("DELETE", f"{v0}/instances", self.destroy_many, interval_s=3.0, call="destroy"),
             Route("GET", f"{v0}/instances/filters", self.list_filters),
-            Route("GET", one, self.show, interval_s=2.0),
-            Route("PUT", one, self.change, interval_s=1.0),
-            Route("DELETE", one, self.destroy, interval_s=3.0),
-            Route("PUT", f"{v0}/instances/reboot/{{id:int}}", self.reboot, interval_s=1.0),
-            Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0),
-            Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5),
-            Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs),
+            Route("GET", one, self.show, interval_s=2.0, call="show"),
+            Route("PUT", one, self.change, interval_s=1.0, call="change"),
+            Route("DELETE", one, self.destroy, interval_s=3.0, call="destroy"),
+            Route("PUT", f"{v0}/instances/reboot/{{id:int}}", self.reboot, interval_s=1.0, call="reboot"),
+            Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0, call="recycle"),
+            Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5, call="bid"),
+            Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs, call="logs"),
             Route("GET", "/logs/{name}", self.read_log, public=True),
-            Route("GET", f"{one}/ssh", self.list_instance_keys),
-            Route("POST", f"{one}/ssh", self.attach_key),
-            Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0),
-            Route("GET", f"{v0}/ssh", self.list_keys),
-            Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0),
-            Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0),
-            Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key),
-            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0),
-            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0),
-            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0),
+            Route("GET", f"{one}/ssh", self.list_instance_keys, call="keys"),
+            Route("POST", f"{one}/ssh", self.attach_key, call="keys"),
+            Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0, call="keys"),
+            Route("GET", f"{v0}/ssh", self.list_keys, call="keys"),
+            Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0, call="keys"),
+            Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0, call="keys"),
+            Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key, call="keys"),
+            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0, call="money"),
+            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0, call="money"),
+            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0, call="money"),
             *self._copies.routes(),
             *self._volumes.routes(),
+            *self._faults.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
+            Route("POST", "/control/traffic", self.control_traffic),
             Route("GET", "/control/bill", lambda _call: self._market.bill()),
-            Route("GET", "/control/state", lambda _call: self._market.control_state()),
+            Route("GET", "/control/state", self.control_state),
         ]
 
     def answer(self, route: Route, call: Call) -> Reply:
         try:
             if not route.public:
                 self._authorize(call)
+        except MarketError as refusal:
+            return refusal_reply(refusal)
+        return self._faults.around(route, call, lambda: self._handled(route, call))
+
+    def _handled(self, route: Route, call: Call) -> Reply:
+        try:
             limited = self._too_frequent(route)
             if limited is not None:
                 return limited
@@ -180,7 +190,7 @@ class Api:
         interruptible = kind in ("bid", "interruptible")
         allocated = number_in(wanted, "allocated_storage", 5.0)
         rows = self._market.offer_rows(interruptible, allocated)
-        found = [row for row in rows if row["disk_space"] >= allocated and matches(row, wanted)]
+        found = matching([row for row in rows if row["disk_space"] >= allocated], wanted)
         ordered = in_order(found, wanted.get("order") or [["score", "desc"]])
         limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
         return [dict(row) for row in ordered[: max(limit, 0)]]
@@ -212,26 +222,23 @@ class Api:
     def list_instances(self, call: Call) -> Reply | dict[str, Any]:
         filters = json_parameter(call.query, "select_filters", {})
         order = order_in(call.query)
-        everything = self._market.instance_rows()
-        found = [row for row in everything if matches(row, filters, FILTERABLE)]
+        found = matching(self._market.stored_rows(), filters, FILTERABLE)
         ordered = keyset_order(found, order)
         after = call.query.get("after_token")
         if after:
-            place = read_token(after)
-            ordered = [row for row in ordered if compare_rows(row, place, order) > 0]
+            ordered = ordered[after_place(ordered, read_token(after), order) :]
         limit = page_limit(call.query, LIST_LIMIT, LIST_LIMIT)
         page = ordered[:limit]
         more = len(ordered) > limit
-        counts: dict[str, int] = {}
-        for row in found:
-            counts[row["label"] or ""] = counts.get(row["label"] or "", 0) + 1
+        shown = self._market.instance_rows([row["id"] for row in page])
+        columns = json_parameter(call.query, "select_cols", None)
         return {
             "success": True,
             "instances_found": len(page),
             "total_instances": len(found),
-            "label_counts": counts,
+            "label_counts": dict(Counter(row["label"] or "" for row in found)),
             "next_token": write_token(page[-1], order) if more else None,
-            "instances": [selected(row, json_parameter(call.query, "select_cols", None)) for row in page],
+            "instances": [selected(row, columns) for row in shown],
         }
 
     def retired_list(self, _call: Call) -> Reply:
@@ -240,7 +247,7 @@ class Api:
 
     def list_filters(self, _call: Call) -> dict[str, Any]:
         names = ("actual_status", "verification", "gpu_name")
-        seen = {tuple(row[name] for name in names) for row in self._market.instance_rows()}
+        seen = {tuple(row[name] for name in names) for row in self._market.stored_rows()}
         return {"filters": [dict(zip(names, one, strict=True)) for one in sorted(seen, key=str)]}
 
     def show(self, call: Call) -> dict[str, Any]:
@@ -369,8 +376,20 @@ class Api:
 
     # --- rehearsal ----------------------------------------------------------------------------------------------
 
+    def control_traffic(self, call: Call) -> dict[str, Any]:
+        """Gigabytes that a box moved, which no engine meters: they are billed as if its host had counted them."""
+        moved = {"bwd": number_in(call.body, "download_gb", 0.0), "bwu": number_in(call.body, "upload_gb", 0.0)}
+        if not all(0 <= gigabytes < float("inf") for gigabytes in moved.values()):
+            raise MarketError(400, "invalid_args", "download_gb and upload_gb are numbers from 0 up.")
+        instance_id = instance_in(call.body)
+        amount = sum(self._market.meter(instance_id, kind, size) for kind, size in moved.items() if size)
+        return {"success": True, "amount": amount}
+
     def control_preempt(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}
+
+    def control_state(self, _call: Call) -> dict[str, Any]:
+        return {**self._market.control_state(), **self._faults.shown()}
 
     def control_release(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.release(instance_in(call.body))}

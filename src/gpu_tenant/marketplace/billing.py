@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The bill, as a pure function of what was rented when.
 
-Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth is not
-metered: its lines are zero and say so.
+Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth bills both
+ways, by the gigabyte, in every state. No engine meters it: what a rehearsal says is billed, and without that the lines
+are zero and say so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 HOUR_S = 3600.0
 MONTH_H = 720.0
-NOT_METERED = ("bwd", "bwu")
+BANDWIDTH = ("bwd", "bwu")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """Gigabytes that crossed the wire at one moment: ``kind`` is bwd or bwu, ``rate`` dollars a gigabyte."""
+
+    at: float
+    kind: str
+    gigabytes: float
+    rate: float
+
+
+@dataclass(frozen=True)
 class Account:
     """All that the bill of one instance depends on."""
 
@@ -42,6 +53,7 @@ class Account:
     disk_gb: float
     storage_cost: float
     compute: tuple[Segment, ...]
+    traffic: tuple[Traffic, ...] = ()
 
     @property
     def disk_rate(self) -> float:
@@ -59,10 +71,7 @@ class Item:
     amount: float
     start: float
     end: float
-
-    @property
-    def metered(self) -> bool:
-        return self.kind not in NOT_METERED
+    metered: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def charge(account: Account, until: float, since: float = 0.0) -> Charge:
     end = max(start, min(until, until if account.destroyed_at is None else account.destroyed_at))
     items = [_stretch("gpu", part.start, part.end, part.rate, since, until) for part in account.compute]
     items.append(_stretch("disk", account.created_at, account.destroyed_at, account.disk_rate, since, until))
-    items += [Item(kind, 0.0, 0.0, 0.0, start, end) for kind in NOT_METERED]
+    items += [_moved(kind, account.traffic, start, end) for kind in BANDWIDTH]
     return Charge(account.instance_id, account.label, start, end, tuple(items))
 
 
@@ -108,7 +117,7 @@ def bill_as_dict(lines: list[Charge], now: float) -> dict[str, Any]:
         "now": now,
         "currency": "USD",
         "total": total(lines),
-        "not_metered": list(NOT_METERED),
+        "not_metered": [kind for kind in BANDWIDTH if not any(_is_metered(line, kind) for line in lines)],
         "instances": [
             {
                 "id": line.instance_id,
@@ -130,6 +139,18 @@ def bill_as_dict(lines: list[Charge], now: float) -> dict[str, Any]:
             for line in lines
         ],
     }
+
+
+def _is_metered(line: Charge, kind: str) -> bool:
+    return any(item.metered for item in line.items if item.kind == kind)
+
+
+def _moved(kind: str, traffic: Iterable[Traffic], start: float, end: float) -> Item:
+    """The traffic of one kind; the rate is a machine's, so all of it has the same."""
+    moved = [one for one in traffic if one.kind == kind and start <= one.at <= end]
+    gigabytes = sum(one.gigabytes for one in moved)
+    amount = sum(one.gigabytes * one.rate for one in moved)
+    return Item(kind, gigabytes, moved[0].rate if moved else 0.0, amount, start, end, bool(moved))
 
 
 def _stretch(kind: str, start: float, end: float | None, rate: float, since: float, until: float) -> Item:

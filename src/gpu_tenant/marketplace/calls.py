@@ -27,10 +27,14 @@ Handler = Callable[[Call], Any]
 
 @dataclass(frozen=True)
 class Route:
-    """``path`` without a trailing slash; both spellings are served, neither redirects."""
+    """``path`` without a trailing slash; both spellings are served, neither redirects.
+
+    :param call: what faults call it, see :data:`.faults.CALLS`; none strikes a route without.
+    """
 
     method: str
     path: str
     handler: Handler
     public: bool = False
     interval_s: float = 0.0
+    call: str = ""

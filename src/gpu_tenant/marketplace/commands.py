@@ -10,11 +10,14 @@ import secrets
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from .config import COPY_REPORTS, ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+from .faults import NO_FAULTS, read_script
+from .offers import CATALOGUE_SIZE, REHEARSAL_4090
 
 
 def connections_in(given: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
@@ -42,6 +45,13 @@ def marketplace_group() -> None:
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="process", show_default=True, help="What a box is.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which market is drawn.")
+@click.option(
+    "--machines",
+    type=click.IntRange(min=len(REHEARSAL_4090)),
+    default=CATALOGUE_SIZE,
+    show_default=True,
+    help="How many there are to let.",
+)
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Directory of boxes and bill.")
 @click.option("--speed", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Market seconds a second.")
 @click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
@@ -56,6 +66,12 @@ def marketplace_group() -> None:
     callback=lambda _context, _option, given: connections_in(given),
     help="A cloud connection whose bucket is a folder of this machine; may be repeated.",
 )
+@click.option(
+    "--faults",
+    "script",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML or JSON file of what goes wrong, and when.",
+)
 @click.option("--image", default="", help="Image of the podman engine; built when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Announce the address as one line of JSON.")
 def serve_command(
@@ -63,6 +79,7 @@ def serve_command(
     api_key: str | None,
     engine: str,
     seed: int,
+    machines: int,
     state: Path | None,
     speed: float,
     boot_s: float,
@@ -70,6 +87,7 @@ def serve_command(
     rate_limits: bool,
     copy_reports: str,
     connections: tuple[tuple[str, Path], ...],
+    script: Path | None,
     image: str,
     as_json: bool,
 ) -> None:
@@ -77,11 +95,16 @@ def serve_command(
     from .server import Served, serve
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        faults = NO_FAULTS if script is None else read_script(script)
+    except TenantFailure as failure:
+        _end_with(failure)
     config = MarketplaceConfig(
         port=port,
         api_key=api_key or secrets.token_hex(16),
         engine=engine,
         seed=seed,
+        machines=machines,
         state=(state or default_state_directory()).absolute(),
         speed=speed,
         boot_s=boot_s,
@@ -90,6 +113,7 @@ def serve_command(
         image=image,
         copy_reports=copy_reports,
         connections=connections,
+        faults=faults,
     )
 
     def announce(served: Served) -> None:
@@ -106,10 +130,14 @@ def serve_command(
     try:
         serve(config, announce)
     except TenantFailure as failure:
-        click.echo(f"Error: {failure}", err=True)
-        sys.exit(failure.exit_code)
+        _end_with(failure)
     except KeyboardInterrupt:
         click.echo("The marketplace ended, and every box with it.", err=True)
+
+
+def _end_with(failure: TenantFailure) -> NoReturn:
+    click.echo(f"Error: {failure}", err=True)
+    sys.exit(failure.exit_code)
 
 
 def main() -> None:

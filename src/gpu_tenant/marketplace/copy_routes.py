@@ -28,12 +28,12 @@ class CopyRoutes:
     def routes(self) -> list[Route]:
         commands = "/api/v0/commands"
         return [
-            Route("PUT", f"{commands}/copy_direct", self.copy, interval_s=3.5),
-            Route("PUT", f"{commands}/rsync", self.copy, interval_s=3.5),
-            Route("DELETE", f"{commands}/copy_direct", self.cancel_copy),
-            Route("POST", f"{commands}/rclone", self.cloud_copy, interval_s=3.5),
-            Route("DELETE", f"{commands}/rclone", self.cancel_sync),
-            Route("GET", "/api/v0/users/cloud_integrations", self.connections, interval_s=2.9),
+            Route("PUT", f"{commands}/copy_direct", self.copy, interval_s=3.5, call="copies"),
+            Route("PUT", f"{commands}/rsync", self.copy, interval_s=3.5, call="copies"),
+            Route("DELETE", f"{commands}/copy_direct", self.cancel_copy, call="copies"),
+            Route("POST", f"{commands}/rclone", self.cloud_copy, interval_s=3.5, call="copies"),
+            Route("DELETE", f"{commands}/rclone", self.cancel_sync, call="copies"),
+            Route("GET", "/api/v0/users/cloud_integrations", self.connections, interval_s=2.9, call="copies"),
             Route("POST", "/control/copy_fault", self.arm),
         ]
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -41,37 +41,65 @@ class BadFilter(ValueError):
     """A column that cannot be filtered, or an operation that does not exist."""
 
 
-def virtual_columns(row: Row) -> dict[str, Any]:
-    """Columns that only filters know, computed from a row."""
-    return {
-        "verified": row.get("verification") == "verified",
-        "datacenter": row.get("hosting_type") == 1,
-        "geolocation": str(row.get("geolocation") or "")[-2:],
-        "external": bool(row.get("external")),
-    }
+# Columns that only filters know, computed from a row.
+VIRTUAL: dict[str, Callable[[Row], Any]] = {
+    "verified": lambda row: row.get("verification") == "verified",
+    "datacenter": lambda row: row.get("hosting_type") == 1,
+    "geolocation": lambda row: str(row.get("geolocation") or "")[-2:],
+    "external": lambda row: bool(row.get("external")),
+}
 
 
 def matches(row: Row, filters: Mapping[str, Any], columns: Iterable[str] | None = None) -> bool:
-    """Whether a row passes every filter.
+    """Whether a row passes every filter; as :func:`matching`."""
+    return bool(matching([row], filters, columns))
 
-    :param columns: the columns that may be filtered, None for all of the row's.
+
+def matching(rows: Sequence[Row], filters: Mapping[str, Any], columns: Iterable[str] | None = None) -> list[Row]:
+    """The rows that pass every filter.
+
+    :param rows: all of the same columns.
+    :param columns: the columns that may be filtered, None for all of the rows'.
     :raises BadFilter: for another column or an unknown operation.
     """
-    seen = {**row, **virtual_columns(row)}
-    allowed = set(seen) if columns is None else set(columns)
+    found = list(rows)
+    if not found:
+        return found
+    allowed = {*found[0], *VIRTUAL} if columns is None else set(columns)
     for name, wanted in filters.items():
-        if name in OPTIONS:
-            continue
-        column = ALIASES.get(name, name)
-        if column not in allowed and name in allowed:
-            column = name
-        if column not in allowed:
-            raise BadFilter(f"column {name!r} does not exist or cannot be filtered")
-        conditions = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
-        for operation, value in conditions.items():
-            if not _holds(seen.get(column), operation, value, column):
-                return False
-    return True
+        if name not in OPTIONS:
+            column = _column(name, allowed)
+            conditions = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
+            found = _passing(found, column, conditions)
+    return found
+
+
+def _column(name: str, allowed: set[str]) -> str:
+    """The column that a client's name means."""
+    column = ALIASES.get(name, name)
+    if column not in allowed and name in allowed:
+        column = name
+    if column not in allowed:
+        raise BadFilter(f"column {name!r} does not exist or cannot be filtered")
+    return column
+
+
+def _passing(rows: list[Row], column: str, conditions: Mapping[str, Any]) -> list[Row]:
+    """Each value is judged once: among a thousand rows there are few of most columns."""
+    virtual = VIRTUAL.get(column)
+    values = [row.get(column) for row in rows] if virtual is None else [virtual(row) for row in rows]
+    judged: dict[object, bool] = {}
+    found = []
+    for row, have in zip(rows, values, strict=True):
+        # A list is no key; 1 and True are equal keys and different values.
+        key = repr(have) if isinstance(have, (list, dict, bool)) else have
+        passes = judged.get(key)
+        if passes is None:
+            passes = all(_holds(have, operation, value, column) for operation, value in conditions.items())
+            judged[key] = passes
+        if passes:
+            found.append(row)
+    return found
 
 
 def in_order(rows: Iterable[Row], order: Iterable[Any]) -> list[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from .billing import Account, Segment
+from .billing import Account, Segment, Traffic
 
 
 class Phase(StrEnum):
@@ -73,6 +73,7 @@ class Instance:
     compute: tuple[Segment, ...] = ()
     running_since: float | None = None
     destroyed_at: float | None = None
+    traffic: tuple[Traffic, ...] = ()
 
     @property
     def is_bid(self) -> bool:
@@ -84,7 +85,14 @@ class Instance:
 
     def account(self) -> Account:
         return Account(
-            self.id, self.label or "", self.created_at, self.destroyed_at, self.disk_gb, self.storage_cost, self.compute
+            self.id,
+            self.label or "",
+            self.created_at,
+            self.destroyed_at,
+            self.disk_gb,
+            self.storage_cost,
+            self.compute,
+            self.traffic,
         )
 
 
@@ -111,6 +119,10 @@ def wire_states(instance: Instance, stopped_as: str) -> States:
     if phase is Phase.UNLOADED:
         return States(halted, "stopped", "unloaded", "unloaded")
     return States(halted, "stopped", "stopped", "stopped")
+
+
+# How a list that lags behind shows a box that ran and was destroyed.
+AS_IT_RAN = {"actual_status": "running", "intended_status": "running", "cur_state": "running", "next_state": "running"}
 
 
 def claim(instance: Instance) -> Instance:
@@ -165,6 +177,12 @@ def outbid(instance: Instance, now: float) -> Instance:
 def scheduling(instance: Instance, now: float) -> Instance:
     """The tenant asked for a start, but the card is another's."""
     return replace(_halted(instance, Phase.SCHEDULING, now), wants_card=True)
+
+
+def waiting_to_boot(instance: Instance, now: float) -> Instance:
+    """It has its card, and its box does not come up; nobody pays for the card meanwhile."""
+    waiting = _halted(instance, Phase.LOADING, now)
+    return replace(waiting, wants_card=True, status_msg=f"{instance.image}: Pulling fs layer")
 
 
 def restart(instance: Instance, phase: Phase) -> Instance:

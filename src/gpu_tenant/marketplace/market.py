@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from . import billing, instances, offers
 from .clock import MarketClock
 from .config import MarketplaceConfig
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError, free_ports
+from .holds import LINGERING, NOT_BOOTING, Held, Hold, Holds
 from .instances import HOLDING_A_CARD, Instance, Key, Phase
+from .offer_table import OfferTable
 from .offers import Machine
-from .rows import instance_row
+from .rows import instance_row, stored_row
 from .state import MarketState, StateDirectory
 
 log = logging.getLogger(__name__)
@@ -64,18 +66,32 @@ class Order:
 
 
 class Market:
-    def __init__(self, config: MarketplaceConfig, engine: Engine, directory: StateDirectory) -> None:
+    """:param clock: in place of the wall's.
+    :param work: what does the work on boxes; threads of the market's own when not given.
+    """
+
+    def __init__(
+        self,
+        config: MarketplaceConfig,
+        engine: Engine,
+        directory: StateDirectory,
+        clock: MarketClock | None = None,
+        work: Executor | None = None,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._directory = directory
         self._state = directory.load(config.seed)
-        self.clock = MarketClock(config.speed, self._state.now)
-        self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed)}
+        self._holds = Holds()
+        self.clock = clock or MarketClock(config.speed, self._state.now)
+        self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
+        self._offer_table = OfferTable(list(self._machines.values()))
+        self._stored_rows: dict[int, tuple[Instance, dict[str, Any]]] = {}
         self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
         self._lock = threading.RLock()
         self._box_locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._closing = threading.Event()
-        self._work = ThreadPoolExecutor(max_workers=8, thread_name_prefix="box")
+        self._work = work or ThreadPoolExecutor(max_workers=8, thread_name_prefix="box")
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
 
     def open(self) -> None:
@@ -111,26 +127,25 @@ class Market:
         with self._lock:
             now = self.clock.now()
             taken = {one.machine_id for one in self._state.instances.values() if one.live}
-            return [
-                offers.offer_row(
-                    machine,
-                    now,
-                    self._floor(machine),
-                    machine.machine_id not in taken,
-                    interruptible,
-                    allocated_gb,
-                )
-                for machine in self._machines.values()
-            ]
+            return self._offer_table.rows(now, self._state.raised, taken, interruptible, allocated_gb)
 
-    def instance_rows(self) -> list[dict[str, Any]]:
+    def stored_rows(self) -> list[dict[str, Any]]:
+        """Every instance in the columns that a list filters and orders by; not to be changed."""
         with self._lock:
-            return [self._row(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
+            return [self._stored_as_held(one) for one in self._state.instances.values() if one.phase is not Phase.GONE]
+
+    def instance_rows(self, instance_ids: list[int] | None = None) -> list[dict[str, Any]]:
+        """These instances as the API lists them, in the given order; all that it lists when none are given."""
+        with self._lock:
+            numbers = [row["id"] for row in self.stored_rows()] if instance_ids is None else instance_ids
+            return [self._listed(self._state.instances[number]) for number in numbers]
 
     def find_row(self, instance_id: int) -> dict[str, Any] | None:
         with self._lock:
             instance = self._state.instances.get(instance_id)
-            return None if instance is None or instance.phase is Phase.GONE else self._row(instance)
+            if instance is None or instance.phase is Phase.GONE or self._is_only_listed(instance):
+                return None
+            return self._row(instance)
 
     # --- what a tenant asks -------------------------------------------------------------------------------------
 
@@ -389,6 +404,17 @@ class Market:
         self._settle(machine)
         return raised
 
+    def meter(self, instance_id: int, kind: str, gigabytes: float) -> float:
+        """Bill traffic to an instance, as its host would have counted it; the dollars."""
+        with self._lock:
+            instance = self.instance(instance_id)
+            machine = self._machines[instance.machine_id]
+            rate = machine.down_cost if kind == "bwd" else machine.up_cost
+            moved = billing.Traffic(self.clock.now(), kind, gigabytes, rate)
+            self._put(replace(instance, traffic=(*instance.traffic, moved)))
+            self._save()
+        return gigabytes * rate
+
     def release(self, instance_id: int) -> float:
         """The market's price falls to what it was; instances whose bid wins again come back."""
         with self._lock:
@@ -397,6 +423,109 @@ class Market:
             self._save()
         self._settle(machine)
         return machine.min_bid
+
+    # --- faults of state ----------------------------------------------------------------------------------------
+
+    def living(self) -> list[int]:
+        """The instances that something can happen to, the oldest first."""
+        with self._lock:
+            return sorted(one.id for one in self._state.instances.values() if one.live)
+
+    def held(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return self._holds.as_dicts(self.clock.now())
+
+    def hold(self, instance_id: int, state: Held, seconds: float | None, cause: int) -> None:
+        """Hold an instance in a state, for seconds of market time or until :meth:`let_go`.
+
+        :raises MarketError: (400) for an on-demand instance that shall be outbid.
+        """
+        if state is Held.OUTBID:
+            self.preempt(instance_id)
+        with self._lock:
+            instance = self.instance(instance_id)
+            until = float("inf") if seconds is None else self.clock.now() + seconds
+            self._holds.add(Hold(instance_id, state, until, cause))
+            down = self._holds.keeps_down(instance_id) and instance.phase in HOLDING_A_CARD
+            if down:
+                self._put(instances.waiting_to_boot(instance, self.clock.now()))
+            elif state is Held.SCHEDULING and instance.phase in HOLDING_A_CARD:
+                self._put(instances.scheduling(instance, self.clock.now()))
+            self._save()
+        if down:
+            self._end_processes(instance_id)
+        else:
+            self._halt(instance_id)
+            self._settle(self._machines[instance.machine_id])
+
+    def let_go(self, cause: int) -> None:
+        """End what a fault holds; the instances do then what they were told last."""
+        with self._lock:
+            ended = self._end_holds(self._holds.caused_by(cause))
+        self._go_on_after(ended)
+
+    def revive(self, instance_id: int) -> None:
+        """A box that was at rest starts, though nobody asked for it."""
+        self.release(instance_id)
+        self.start(instance_id)
+
+    def move_ports(self, instance_id: int) -> None:
+        """The box answers on other ports from now on. What runs in it is lost, as by a reboot."""
+        with self._lock:
+            instance = self.instance(instance_id)
+            self._put(replace(instance, ports=self._free_ports(instance.runtype)))
+            self._save()
+            if instance.phase is Phase.RUNNING:
+                self.restart(instance_id, Phase.REBOOTING)
+
+    def renew_host_key(self, instance_id: int) -> None:
+        """The box has another host key from now on. MarketError (400) without one."""
+        with self._lock:
+            instance = self.instance(instance_id)
+        with self._box_locks[instance_id]:
+            try:
+                self._engine.renew_host_key(self._spec(instance))
+            except EngineError as reason:
+                raise MarketError(400, "invalid_args", str(reason)) from reason
+        if instance.phase is Phase.RUNNING:
+            self.restart(instance_id, Phase.REBOOTING)
+
+    def cut_sessions(self, instance_id: int) -> None:
+        """End the connections to a box, which runs on. MarketError (400) where the engine cannot."""
+        try:
+            self._engine.cut_sessions(self._spec(self.instance(instance_id)))
+        except EngineError as reason:
+            raise MarketError(400, "invalid_args", str(reason)) from reason
+
+    def tick(self) -> None:
+        """What time alone brings about."""
+        with self._lock:
+            ended = self._end_holds(self._holds.expired(self.clock.now()))
+        self._go_on_after(ended)
+        self._find_the_dead()
+
+    def _end_holds(self, ending: list[Hold]) -> list[Hold]:
+        """Let boxes boot and rows vanish that nothing else holds; these holds. The lock is held."""
+        ended = self._holds.take(ending)
+        for hold in ended:
+            instance = self._state.instances[hold.instance_id]
+            if instance.phase is Phase.UNLOADED and hold.state in LINGERING:
+                self._put(instances.vanish(instance))
+            elif hold.state in NOT_BOOTING and instance.phase in HOLDING_A_CARD:
+                self._put(instances.begin_start(instance))
+                self._launch(instance.id)
+        if ended:
+            self._save()
+        return ended
+
+    def _go_on_after(self, ended: list[Hold]) -> None:
+        """What prices and cards come to after holds ended. Calls engines, so the lock must not be held."""
+        for hold in ended:
+            instance = self._state.instances[hold.instance_id]
+            if hold.state is Held.OUTBID and instance.live:
+                self.release(instance.id)
+            else:
+                self._settle(self._machines[instance.machine_id])
 
     def control_state(self) -> dict[str, Any]:
         with self._lock:
@@ -443,13 +572,39 @@ class Market:
 
     def _row(self, instance: Instance) -> dict[str, Any]:
         machine = self._machines[instance.machine_id]
-        return instance_row(instance, machine, self.clock.now(), self._floor(machine), self._config.stopped_as)
+        row = instance_row(instance, machine, self.clock.now(), self._floor(machine), self._config.stopped_as)
+        unheard = self._holds.unheard_as(instance.id)
+        return {**row, "actual_status": unheard, "ports": {}} if unheard else row
+
+    def _listed(self, instance: Instance) -> dict[str, Any]:
+        row = self._row(instance)
+        return {**row, **instances.AS_IT_RAN} if self._is_only_listed(instance) else row
+
+    def _is_only_listed(self, instance: Instance) -> bool:
+        return instance.phase is Phase.UNLOADED and self._holds.holds(instance.id, Held.ONLY_LISTED)
+
+    def _stored_as_held(self, instance: Instance) -> dict[str, Any]:
+        """As :meth:`_listed` shows it, in the stored columns."""
+        row = self._stored_row(instance)
+        unheard = self._holds.unheard_as(instance.id)
+        if unheard:
+            row = {**row, "actual_status": unheard}
+        return {**row, **instances.AS_IT_RAN} if self._is_only_listed(instance) else row
+
+    def _stored_row(self, instance: Instance) -> dict[str, Any]:
+        known = self._stored_rows.get(instance.id)
+        if known is None or known[0] is not instance:
+            machine = self._machines[instance.machine_id]
+            known = (instance, stored_row(instance, machine, self._config.stopped_as))
+            self._stored_rows[instance.id] = known
+        return known[1]
 
     def _tenants(self, machine: Machine) -> list[Instance]:
         return [one for one in self._state.instances.values() if one.machine_id == machine.machine_id]
 
     def _holder(self, machine: Machine) -> Instance | None:
-        return instances.holder_of_card(self._tenants(machine), self._floor(machine))
+        able = [one for one in self._tenants(machine) if not self._holds.holds(one.id, Held.SCHEDULING)]
+        return instances.holder_of_card(able, self._floor(machine))
 
     def _lets(self, machine: Machine, order: Order) -> bool:
         """Whether an offer is open to an order: free, or held by one that the order beats."""
@@ -460,8 +615,11 @@ class Market:
             return all(one.is_bid for one in holding)
         return all(one.price is not None and one.price < order.price for one in holding)
 
-    def _new_instance(self, order: Order, machine: Machine, now: float) -> Instance:
+    def _free_ports(self, runtype: str) -> tuple[int, ...]:
         taken = {port for one in self._state.instances.values() if one.live for port in one.ports}
+        return free_ports(2 if "jupyter" in runtype else 1, taken)
+
+    def _new_instance(self, order: Order, machine: Machine, now: float) -> Instance:
         return Instance(
             id=self._state.take_id(),
             offer_id=order.offer_id,
@@ -473,7 +631,7 @@ class Market:
             disk_gb=order.disk_gb,
             image=order.image,
             runtype=order.runtype,
-            ports=free_ports(2 if "jupyter" in order.runtype else 1, taken),
+            ports=self._free_ports(order.runtype),
             label=order.label,
             env=order.env,
             onstart=order.onstart,
@@ -506,7 +664,7 @@ class Market:
             self._halt(loser.id)
 
     def _launch(self, instance_id: int, wipe: bool = False) -> None:
-        if not self._closing.is_set():
+        if not self._closing.is_set() and not self._holds.keeps_down(instance_id):
             self._work.submit(self._boot, instance_id, self._state.instances[instance_id].boot, wipe)
 
     def _boot(self, instance_id: int, boot: int, wipe: bool) -> None:
@@ -561,10 +719,17 @@ class Market:
             with self._lock:
                 if self._state.instances[instance_id].phase in HOLDING_A_CARD:
                     return  # It was started again meanwhile; that start ends what ran before.
-            try:
-                self._engine.stop(instance_id)
-            except EngineError as reason:
-                log.error("instance %d: %s", instance_id, reason)
+            self._stop_engine(instance_id)
+
+    def _end_processes(self, instance_id: int) -> None:
+        with self._box_locks[instance_id]:
+            self._stop_engine(instance_id)
+
+    def _stop_engine(self, instance_id: int) -> None:
+        try:
+            self._engine.stop(instance_id)
+        except EngineError as reason:
+            log.error("instance %d: %s", instance_id, reason)
 
     def _remove(self, instance_id: int) -> None:
         """The end of a destroyed instance: its disk goes, then its row."""
@@ -575,7 +740,8 @@ class Market:
             except EngineError as reason:
                 log.error("instance %d: %s", instance_id, reason)
         with self._lock:
-            self._put(instances.vanish(self._state.instances[instance_id]))
+            if not self._holds.holds(instance_id, *LINGERING):
+                self._put(instances.vanish(self._state.instances[instance_id]))
             self._save()
 
     def _let_in(self, instance: Instance) -> None:
@@ -607,7 +773,7 @@ class Market:
     def _tick_until_closed(self) -> None:
         unsaved = 0.0
         while not self._closing.wait(TICK_S):
-            self._find_the_dead()
+            self.tick()
             unsaved += TICK_S
             if unsaved >= SAVE_INTERVAL_S:
                 unsaved = 0.0

@@ -102,11 +102,11 @@ class Machine:
         return Card(full, self.real_memory_mb, self.num_gpus, self.driver, f"{self.cuda:.1f}")
 
 
-def generate(seed: int) -> list[Machine]:
-    """The market's machines, the same for the same seed; ids do not depend on the seed's machines' qualities."""
+def generate(seed: int, size: int = CATALOGUE_SIZE) -> list[Machine]:
+    """The market's machines, the same for the same seed; a larger market has those of a smaller one and more."""
     chance = random.Random(seed)  # noqa: S311 - a market drawn from a seed, no secret
     machines = [_rehearsal_machine(chance, index) for index in range(len(REHEARSAL_4090))]
-    machines += [_machine(chance, index) for index in range(len(machines), CATALOGUE_SIZE)]
+    machines += [_machine(chance, index) for index in range(len(machines), size)]
     return machines
 
 
@@ -173,6 +173,7 @@ def price_row(machine: Machine, base: float, disk_gb: float) -> dict[str, Any]:
 def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
     """What offers and instances say alike about the machine; the memory is the claimed one."""
     model = machine.model
+    started, ends = moments(machine, now)
     return {
         "machine_id": machine.machine_id,
         "host_id": machine.host_id,
@@ -234,8 +235,8 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "geolocation": machine.geolocation,
         "geolocode": None,
         "country_code": machine.geolocation[-2:],
-        "start_date": now - 90 * DAY_S,
-        "end_date": now + machine.days * DAY_S,
+        "start_date": started,
+        "end_date": ends,
         "duration": machine.days * DAY_S,
         "time_remaining": "",
         "time_remaining_isbid": "",
@@ -246,6 +247,11 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "logo": "/static/logos/vastai_small2.png",
         "webpage": None,
     }
+
+
+def moments(machine: Machine, now: float) -> tuple[float, float]:
+    """``start_date`` and ``end_date``, the columns that move with the clock."""
+    return now - 90 * DAY_S, now + machine.days * DAY_S
 
 
 def _rehearsal_machine(chance: random.Random, index: int) -> Machine:

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import functools
 import json
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .filters import BadFilter
+from .filters import BadFilter, Row
 from .market import MarketError
 from .requests import page_limit
 from .rows import FILTERABLE
@@ -36,19 +38,30 @@ def selected(row: dict[str, Any], columns: list[Any] | None) -> dict[str, Any]:
     return row if not columns or "*" in columns else {str(name): row.get(str(name)) for name in columns}
 
 
-def keyset_order(rows: list[dict[str, Any]], order: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def keyset_order(rows: Sequence[Row], order: list[tuple[str, str]]) -> list[Row]:
+    """By the given columns, then by id; null first."""
     for column, direction in order:
         if column not in FILTERABLE or direction.lower() not in ("asc", "desc"):
             raise BadFilter(f"cannot order by {column!r} {direction!r}")
+    ordered = list(rows)
+    # Ids are whole numbers, never null. A stable sort by the last column first is one by all of them.
+    ordered = sorted(rows, key=operator.itemgetter("id"))
+    for column, direction in reversed(order):
+        ordered.sort(key=functools.partial(_sort_value_of, column), reverse=direction.lower() == "desc")
+    return ordered
 
-    def compare(one: dict[str, Any], other: dict[str, Any]) -> int:
-        return compare_rows(one, other, order)
 
-    return sorted(rows, key=functools.cmp_to_key(compare))
+def after_place(ordered: list[Row], place: Row, order: list[tuple[str, str]]) -> int:
+    """How many of the ordered rows come no later than a place."""
+    return bisect.bisect_right(ordered, 0, key=lambda row: compare_rows(row, place, order))
 
 
-def compare_rows(one: Mapping[str, Any], other: Mapping[str, Any], order: list[tuple[str, str]]) -> int:
-    """By the given columns, then by id; null first."""
+def _sort_value_of(column: str, row: Row) -> tuple[int, float, str]:
+    return sort_value(row.get(column))
+
+
+def compare_rows(one: Row, other: Row, order: list[tuple[str, str]]) -> int:
+    """Below, at or above 0, in the order of :func:`keyset_order`."""
     for column, direction in (*order, ("id", "asc")):
         first, second = sort_value(one.get(column)), sort_value(other.get(column))
         if first != second:

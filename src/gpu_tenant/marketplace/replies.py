@@ -15,11 +15,17 @@ from .market import MarketError
 
 @dataclass(frozen=True)
 class Reply:
-    """``body`` is JSON data, or text for a plain-text answer."""
+    """``body`` is JSON data, text for a plain-text answer, or bytes that only claim to be JSON.
+
+    :param delay_s: seconds before it is sent.
+    :param cut: the connection ends, and nothing is sent.
+    """
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    cut: bool = False
 
 
 def refusal_body(refusal: MarketError) -> dict[str, Any]:
@@ -64,4 +70,6 @@ def charge_row(line: billing.Charge) -> dict[str, Any]:
 def describe_item(item: billing.Item) -> str:
     if not item.metered:
         return "bandwidth, not metered by this marketplace"
+    if item.kind in billing.BANDWIDTH:
+        return f"{item.quantity:.4f} GB at ${item.rate:.4f}"
     return f"{item.quantity:.4f} hours at ${item.rate:.4f}"

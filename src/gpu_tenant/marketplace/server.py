@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -21,6 +22,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .api import Api
 from .calls import Call, Route
@@ -84,7 +87,7 @@ def serve(config: MarketplaceConfig, announce: Callable[[Served], None] | None =
             server = _Server(
                 uvicorn.Config(
                     application, log_level="warning", access_log=False, date_header=False, server_header=False,
-                    timeout_graceful_shutdown=2, lifespan="off",
+                    timeout_graceful_shutdown=2, lifespan="off", http=_OpenHandedProtocol,
                 ),
                 lambda: announce(Served(_url(listener), engine.describe())) if announce else None,
             )  # fmt: skip
@@ -96,6 +99,26 @@ def serve(config: MarketplaceConfig, announce: Callable[[Served], None] | None =
                     market.close()
         finally:
             directory.release()
+
+
+class _OpenHandedProtocol(H11Protocol):
+    """Shows an application the connection that its request came by, so that it can end it without an answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class _CutConnection(Response):
+    """No answer: the connection ends instead."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope.get("state", {}).get("transport")
+        if transport is None:  # a client in this process
+            raise ConnectionResetError("a fault of the marketplace ended the connection")
+        transport.close()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 class _Server(uvicorn.Server):
@@ -160,7 +183,9 @@ def _endpoint(api: Api, market: Market, route: Route) -> Callable[[Request], Any
             base_url=f"{request.url.scheme}://{request.url.netloc}",
             token=_token(request),
         )
-        return _response(await run_in_threadpool(api.answer, route, call), market)
+        reply = await run_in_threadpool(api.answer, route, call)
+        await asyncio.sleep(reply.delay_s)
+        return _response(reply, market)
 
     return endpoint
 
@@ -182,7 +207,11 @@ def _token(request: Request) -> str | None:
 
 
 def _response(reply: Reply, market: Market) -> Response:
-    if isinstance(reply.body, str):
+    if reply.cut:
+        return _CutConnection()
+    if isinstance(reply.body, bytes):
+        content, kind = reply.body, "application/json"
+    elif isinstance(reply.body, str):
         content, kind = reply.body.encode(), "text/plain; charset=utf-8"
     else:
         # Bare on purpose: the official client compares the header exactly.

@@ -7,13 +7,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from .billing import Segment
+from .billing import Segment, Traffic
 from .instances import Instance, Key, Phase
 from .volumes import Volume
 
@@ -51,6 +51,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[str] | None = None
+        self._texts: dict[int, tuple[Instance, str]] = {}
 
     @property
     def boxes(self) -> Path:
@@ -115,13 +116,24 @@ class StateDirectory:
         return state
 
     def save(self, state: MarketState) -> None:
+        """The whole state, durable on return. Only instances that changed are put into words again."""
+        self._texts = {one.id: self._text_of(one) for one in state.instances.values()}
+        rest = state_as_dict(replace(state, instances={}))
+        del rest["instances"]
+        listed = ",\n".join(text for _instance, text in self._texts.values())
         fresh = self._file.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as stream:
-            json.dump(state_as_dict(state), stream, indent=1, sort_keys=True)
+            stream.write(f'{json.dumps(rest)[:-1]}, "instances": [\n{listed}\n]}}\n')
             stream.flush()
             os.fsync(stream.fileno())
         fresh.chmod(0o600)
         fresh.replace(self._file)
+
+    def _text_of(self, instance: Instance) -> tuple[Instance, str]:
+        known = self._texts.get(instance.id)
+        if known is not None and known[0] is instance:
+            return known
+        return instance, json.dumps(asdict(instance))
 
 
 def state_as_dict(state: MarketState) -> dict[str, Any]:
@@ -164,5 +176,7 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         "args": tuple(data["args"]),
         "keys": tuple(Key(**key) for key in data["keys"]),
         "compute": tuple(Segment(**segment) for segment in data["compute"]),
+        # States from before traffic was billed have none.
+        "traffic": tuple(Traffic(**one) for one in data.get("traffic", ())),
     }
     return Instance(**parts)

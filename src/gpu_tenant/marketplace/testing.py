@@ -61,6 +61,19 @@ class Handle:
         answer: dict[str, Any] = self.request("POST", "/control/release", {"instance": instance_id})
         return answer
 
+    def inject(self, **fault: Any) -> int:
+        """Add a fault, with the keys of docs/marketplace-faults.md; the id by which it is cleared."""
+        number: int = self.request("POST", "/control/faults", {"faults": [fault]})["ids"][0]
+        return number
+
+    def clear_faults(self, number: int | None = None) -> None:
+        """End one fault, or all, and the states that they hold instances in."""
+        self.request("DELETE", "/control/faults" if number is None else f"/control/faults/{number}")
+
+    def faults(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.request("GET", "/control/faults")["faults"]
+        return listed
+
     def bill(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.request("GET", "/control/bill")
         return answer

@@ -28,10 +28,10 @@ class VolumeRoutes:
     def routes(self) -> list[Route]:
         path = "/api/v0/volumes"
         return [
-            Route("POST", f"{path}/search", self.search, interval_s=INTERVAL_S),
-            Route("GET", path, self.list, interval_s=INTERVAL_S),
-            Route("PUT", path, self.create, interval_s=INTERVAL_S),
-            Route("DELETE", path, self.delete, interval_s=INTERVAL_S),
+            Route("POST", f"{path}/search", self.search, interval_s=INTERVAL_S, call="volumes"),
+            Route("GET", path, self.list, interval_s=INTERVAL_S, call="volumes"),
+            Route("PUT", path, self.create, interval_s=INTERVAL_S, call="volumes"),
+            Route("DELETE", path, self.delete, interval_s=INTERVAL_S, call="volumes"),
         ]
 
     # --- requests -----------------------------------------------------------------------------------------------

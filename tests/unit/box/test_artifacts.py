@@ -383,3 +383,19 @@ def test_a_large_part_is_read_in_pieces_by_several_threads(tmp_path: Path, flip:
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
     assert artifacts.newest_sound_checkpoint(str(tmp_path), []) is None
     assert artifacts.newest_sound_checkpoint(str(tmp_path / "absent"), []) is None
+
+
+def test_what_the_callbacks_write_counts_and_a_folder_of_the_trainer_only_with_its_manifest(tmp_path: Path) -> None:
+    """The Trainer gives its folder the last name at once; a snapshot must not take the one that is being written."""
+    for step in (500, 1000):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "optimizer.pt").write_bytes(torch_zip(step))
+    (tmp_path / "checkpoints" / "checkpoint-500" / "manifest.json").write_text("{}")
+    found = artifacts.newest_sound_checkpoint(str(tmp_path), [])
+    assert found is not None
+    assert (found["step"], len(found["artifacts"])) == (500, 2)
+    (tmp_path / "checkpoints" / "step-0000000700.ckpt").write_bytes(torch_zip(700))
+    assert [unit["step"] for unit in artifacts.checkpoint_units(str(tmp_path), [])] == [700, 500]
+    declared = [{"glob": "checkpoints/checkpoint-*/optimizer.pt", "role": "checkpoint", "loader": "torch"}]
+    assert artifacts.checkpoint_units(str(tmp_path), declared)[0]["step"] == 1000, "the run spec vouches for it"

@@ -86,3 +86,45 @@ def test_only_a_checkpoint_counts_as_one(layout: Layout) -> None:
     assert not attempt._has_checkpoint(paths)
     Path(paths.checkpoints, "step-0000000001.pt").write_text("whole")
     assert attempt._has_checkpoint(paths)
+
+
+HALVES = (".step-0000000007.pt.tmp", ".step-0000000007.dcp.tmp/rank-0.pt", ".checkpoint-7.tmp/optimizer.pt")
+
+
+def half_saved(folder: str) -> Path:
+    """A checkpoint folder with one that is whole, files of somebody else, and what a kill leaves of saves."""
+    for name in (*HALVES, "step-0000000006.pt", "notes.tmp"):
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("bytes")
+    return Path(folder)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_a_killed_attempt_had_half_saved_goes_when_the_next_one_begins(layout: Layout, tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    first = half_saved(attempt.claim(layout, run, CELL, 1).checkpoints)
+    attempt.claim(layout, run, CELL, 1)
+    assert len(names(first)) == len(HALVES) + 2, "its own helper does that"
+    attempt.claim(layout, run, CELL, 2)
+    assert names(first) == {"step-0000000006.pt", "notes.tmp"}
+
+
+def test_on_the_mount_it_goes_too_but_only_that_of_this_box_before(layout: Layout, tmp_path: Path) -> None:
+    before = [
+        half_saved(claimed(layout, run_of(tmp_path))[0]),
+        half_saved(claimed(layout, run_of(tmp_path, generation=1), 9)[0]),
+    ]
+    living = [
+        half_saved(claimed(layout, run_of(tmp_path, box="b2"))[0]),
+        half_saved(claimed(layout, run_of(tmp_path, generation=3))[0]),
+        half_saved(claimed(layout, run_of(tmp_path), 3)[0]),
+    ]
+    for folder in before:
+        half_saved(str(folder))
+    claimed(layout, run_of(tmp_path), 2)
+    assert [names(folder) for folder in before] == [{"step-0000000006.pt", "notes.tmp"}] * 2
+    assert all(len(names(folder)) == len(HALVES) + 2 for folder in living)

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +179,29 @@ def test_check_mode_chooses_nothing(box: Box) -> None:
     wanted = policy.of(["checkpoint"], [])
     assert policy.choose(box.layout, control.Caller((), check=True), "r", wanted)["changed"]
     assert home(box) == EVERYTHING
+
+
+def saved(step: int, best: int | None) -> bytes:
+    """A file of torch.save with the record that tenant_checkpoint adds to it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"step": step}, 2))
+        archive.writestr("archive/manifest.json", json.dumps({"step": step, "best": best}))
+    return buffer.getvalue()
+
+
+def test_the_best_checkpoint_of_an_earlier_attempt_comes_home_with_the_newest(box: Box) -> None:
+    """The box is given up in mid-run: what the newest checkpoint calls the best dies with it otherwise."""
+    os.unlink(box.paths.done)
+    first = Path(box.layout.attempt("r", "c1", 1).checkpoints)
+    first.mkdir(parents=True)
+    for step in (10, 20, 30):
+        (first / f"step-{step:010d}.pt").write_bytes(saved(step, 10))
+    box.write("out/checkpoints", {"step-0000000040.pt": saved(40, 10)})
+    brought = sorted(line["path"] for line in box.manifest()["files"] if line["path"].endswith(".pt"))
+    assert brought == ["c1/a1/out/checkpoints/step-0000000010.pt", "c1/a2/out/checkpoints/step-0000000040.pt"]
+    assert {path for path in (each["path"] for each in box.left()["listed"]) if path.endswith(".pt")} == {
+        f"c1/a1/out/checkpoints/step-{step:010d}.pt" for step in (20, 30)
+    }
+    (first / "step-0000000010.pt").write_bytes(saved(10, 10)[:-20])
+    assert not [line for line in box.manifest()["files"] if "/a1/" in line["path"]], "a damaged one is not the best"

@@ -327,3 +327,28 @@ def test_a_durable_disk_that_fails_does_not_end_the_training_but_the_last_save_i
     monkeypatch.undo()
     checkpoints.save(wait=True)
     assert names(tmp_path / "durable") == ["step-0000000002.pt"]
+
+
+@pytest.mark.parametrize("place", ["own", "durable"])
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_make_a_whole_save_a_failed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    unlink = os.unlink
+
+    def stuck(path: str) -> None:
+        if os.fspath(path).startswith(str(tmp_path / place / "step-")):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path)
+
+    own, durable = tmp_path / "own", tmp_path / "durable"
+    checkpoints = saver(own, model_of(7.0), durable_dir=str(durable), keep_last=1)
+    monkeypatch.setattr(tenant_checkpoint.os, "unlink", stuck)
+    for checkpoints.step in (1, 2):
+        checkpoints.save(wait=True)
+    assert checkpoints.durable_step == 2
+    assert names(tmp_path / place) == ["step-0000000001.pt", "step-0000000002.pt"]
+    assert "cannot be removed" in caplog.text
+    monkeypatch.undo()
+    checkpoints.step = 3
+    checkpoints.save(wait=True)
+    assert names(own) == names(durable) == ["step-0000000003.pt"]

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import tenant_checkpoint
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tenant_checkpoint import Attempts, Cadence, Losses, best_interval, mean_behind_young, young_daly
+from tenant_checkpoint import Attempts, Cadence, Losses, Pace, Ranks, best_interval, mean_behind_young, young_daly
 
 
 class Clock:
@@ -305,3 +306,39 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_training(
     (tmp_path / "attempts.json").mkdir()
     begin(tmp_path)
     assert "the interval forgets this attempt" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ several boxes
+
+
+def ranks_of(monkeypatch: pytest.MonkeyPatch, world: int, on_each_box: str | None) -> Ranks:
+    """Ranks as torchrun starts them, without the others: only their numbers are asked for."""
+    dist = torch.distributed
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: world)
+    monkeypatch.setattr(dist, "new_group", lambda backend: None)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if on_each_box is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", on_each_box)
+    return Ranks()
+
+
+@pytest.mark.parametrize(
+    ("world", "on_each_box", "boxes"), [(8, "2", 4), (8, "8", 1), (8, None, 1), (8, "", 1), (3, "1", 3), (1, "4", 1)]
+)
+def test_a_loss_of_any_box_stops_all_so_the_guess_is_divided_by_their_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, world: int, on_each_box: str | None, boxes: int
+) -> None:
+    ranks = ranks_of(monkeypatch, world, on_each_box)
+    pace = Pace(ranks, str(tmp_path), 1e9, {"TENANT_MU_S": "7200"})
+    assert (ranks.nodes, pace.cadence.losses.guess_s) == (boxes, 7200 / boxes)
+    # What follows from it: the interval is that of a box which is lost so many times as often.
+    pace.cadence.begin(20.0, 0.0)
+    alone = Cadence(Losses(7200 / boxes), 1e9)
+    alone.begin(20.0, 0.0)
+    assert pace.cadence.interval_s == alone.interval_s
+    if boxes > 1:
+        one = Cadence(Losses(7200), 1e9)
+        one.begin(20.0, 0.0)
+        assert pace.cadence.interval_s < 0.8 * one.interval_s

@@ -123,9 +123,10 @@ def trainer_saves(folder: Path, step: int, hooks: Any, best: str | None = None) 
 
 
 def test_the_trainer_is_told_to_save_at_the_first_step_and_its_folder_is_sealed(tmp_path: Path) -> None:
-    hooks, arguments = trainer_hooks(tmp_path), SimpleNamespace(save_total_limit=1)
+    hooks, arguments = trainer_hooks(tmp_path), SimpleNamespace(save_total_limit=1, output_dir=str(tmp_path))
     state, control = SimpleNamespace(global_step=1), SimpleNamespace(should_save=False, should_training_stop=False)
     assert hooks.load_latest() is None
+    state.best_model_checkpoint = None
     hooks.on_train_begin(arguments, state, control, model=None)
     assert arguments.save_total_limit is None, "it would remove the old one before the new one is known to be whole"
     hooks.on_step_end(arguments, state, control)
@@ -144,7 +145,8 @@ def test_a_trainer_folder_that_was_not_finished_is_passed_over_and_old_ones_go_o
     tmp_path: Path,
 ) -> None:
     hooks = trainer_hooks(tmp_path, keep_last=2)
-    hooks.on_train_begin(SimpleNamespace(save_total_limit=None), None, None)
+    state = SimpleNamespace(best_model_checkpoint=None)
+    hooks.on_train_begin(SimpleNamespace(save_total_limit=None, output_dir=str(tmp_path)), state, None)
     for step in (5, 10, 15, 20):
         trainer_saves(tmp_path, step, hooks, best=str(tmp_path / "checkpoint-5"))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
@@ -155,6 +157,107 @@ def test_a_trainer_folder_that_was_not_finished_is_passed_over_and_old_ones_go_o
     (tmp_path / "checkpoint-20" / "optimizer.pt").write_text("torn")
     assert trainer_hooks(tmp_path).load_latest() == str(tmp_path / "checkpoint-15")
     assert sorted(path.name for path in (tmp_path / "quarantine").iterdir()) == ["checkpoint-20", "checkpoint-25"]
+
+
+class Box:
+    """Attempts of a box as the supervisor lays them out: each with a folder of its own, and one on a durable mount."""
+
+    def __init__(self, folder: Path, durable: Path | None = None) -> None:
+        self.folder, self.durable = folder, durable
+
+    def checkpoints(self, number: int) -> Path:
+        return self.folder / f"a{number}" / "out" / "checkpoints"
+
+    def environ(self, number: int) -> dict[str, str]:
+        earlier = [str(self.checkpoints(before)) for before in range(number - 1, 0, -1)]
+        found = {
+            "TENANT_CHECKPOINT_DIR": str(self.checkpoints(number)),
+            "TENANT_OUTPUT_DIR": str(self.checkpoints(number).parent),
+            "TENANT_MU_S": "1e9",
+        }
+        if self.durable is not None:
+            found["TENANT_DURABLE_CHECKPOINT_DIR"] = str(self.durable / f"a{number}")
+            earlier += [str(self.durable / f"a{before}") for before in range(number - 1, 0, -1)]
+        return {**found, "TENANT_RESUME_DIRS": os.pathsep.join(earlier)}
+
+
+def trained(hooks: Any, output_dir: Path, steps: tuple[int, ...], best: str | None = None) -> Any:
+    """What the Trainer does from its first step to a kill: it saves below the ``output_dir`` of its arguments."""
+    arguments = SimpleNamespace(save_total_limit=None, output_dir=str(output_dir))
+    hooks.on_train_begin(arguments, SimpleNamespace(best_model_checkpoint=best), None)
+    for step in steps:
+        trainer_saves(Path(arguments.output_dir), step, hooks, best)
+    return arguments
+
+
+def test_the_best_of_an_earlier_attempt_stays_the_trainers_best(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    first, second = (box.checkpoints(number) for number in (1, 2))
+    trained(trainer_hooks(first, environ=box.environ(1)), first, (5, 10), str(first / "checkpoint-5"))
+    hooks = trainer_hooks(second, environ=box.environ(2))
+    # The state comes from trainer_state.json and may name a box that is gone.
+    state = SimpleNamespace(global_step=15, best_model_checkpoint="/gone/checkpoint-5", best_metric=0.9)
+    hooks.on_train_begin(SimpleNamespace(save_total_limit=None, output_dir="results"), state, None)
+    assert state.best_model_checkpoint == str(first / "checkpoint-5")
+    assert not list(second.glob("checkpoint-*")), "it has not saved anything yet"
+    (second / "checkpoint-15").mkdir()
+    (second / "checkpoint-15" / "optimizer.pt").write_text("of 15")
+    hooks.on_save(None, state, None)
+    assert state.best_model_checkpoint == str(second / "checkpoint-5")
+    assert manifest_of(str(second / "checkpoint-5"))["step"] == 5
+    assert manifest_of(str(second / "checkpoint-15"))["best"] == 5
+    state.best_model_checkpoint = "/gone/checkpoint-4"
+    trainer_hooks(second, environ=box.environ(2)).on_train_begin(SimpleNamespace(output_dir="results"), state, None)
+    assert (state.best_model_checkpoint, state.best_metric) == (None, None)
+
+
+@pytest.mark.parametrize("said", ["out/hf", "results"])
+def test_the_trainer_goes_on_in_the_next_attempt_wherever_its_output_dir_points(
+    tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt has its own output folder, and the folder of the code belongs to no attempt at all."""
+    monkeypatch.chdir(tmp_path)
+    box = Box(tmp_path / "box")
+    for number in (1, 2):
+        place = box.checkpoints(number).parent / "hf" if said == "out/hf" else Path(said)
+        hooks = _TrainerHooks(str(place), environ=box.environ(number), longest_interval_s=1e9)
+        expected = None if number == 1 else str(box.checkpoints(1) / "checkpoint-20")
+        assert hooks.load_latest() == expected
+        trained(hooks, place, (10 * number, 20 * number))
+    assert sorted(path.name for path in box.checkpoints(2).glob("checkpoint-*")) == ["checkpoint-20", "checkpoint-40"]
+
+
+def test_what_the_script_writes_after_the_training_stays_where_it_has_it(tmp_path: Path) -> None:
+    hooks = _TrainerHooks("results", environ=Box(tmp_path).environ(1), longest_interval_s=1e9)
+    arguments = trained(hooks, Path("results"), (5,))
+    hooks.on_train_end(arguments, None, None)
+    assert arguments.output_dir == "results", "trainer.save_model() writes there"
+
+
+def test_the_loss_of_an_attempt_is_counted_by_the_callback_of_the_next(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    for number in (1, 2, 3):
+        hooks = _TrainerHooks(environ=box.environ(number), longest_interval_s=1e9)
+        trained(hooks, Path("results"), (number,))
+        assert hooks._pace is not None
+        assert hooks._pace.cadence.losses.seen == number - 1
+
+
+def test_the_trainer_goes_on_from_the_durable_mount_when_the_disk_of_the_box_is_gone(tmp_path: Path) -> None:
+    box = Box(tmp_path / "box", tmp_path / "mount")
+    trained(_TrainerHooks(environ=box.environ(1), keep_last=2, longest_interval_s=1e9), Path("results"), (5, 10, 15))
+    assert sorted(path.name for path in (tmp_path / "mount" / "a1").iterdir()) == ["checkpoint-10", "checkpoint-15"]
+    shutil.rmtree(box.checkpoints(1))
+    hooks = _TrainerHooks(environ=box.environ(2), longest_interval_s=1e9)
+    assert hooks.load_latest() == str(tmp_path / "mount" / "a1" / "checkpoint-15")
+
+
+def test_a_durable_mount_that_fails_does_not_end_the_trainer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "mount").write_text("no folder")
+    box = Box(tmp_path / "box", tmp_path / "mount")
+    trained(_TrainerHooks(environ=box.environ(1), longest_interval_s=1e9), Path("results"), (5,))
+    assert (box.checkpoints(1) / "checkpoint-5" / "manifest.json").exists()
+    assert "its copy to" in caplog.text
 
 
 class FakeLightning:
@@ -196,6 +299,20 @@ def test_lightning_saves_under_another_name_and_the_callback_makes_it_whole(tmp_
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-0000000001.ckpt", "step-0000000009.ckpt"]
 
 
+def test_lightning_goes_on_in_the_next_attempt_and_on_the_durable_mount(tmp_path: Path) -> None:
+    box = Box(tmp_path / "box", tmp_path / "mount")
+    for number in (1, 2):
+        hooks = _LightningHooks("checkpoints", environ=box.environ(number), longest_interval_s=1e-6)
+        expected = None if number == 1 else str(box.checkpoints(1) / "step-0000000003.ckpt")
+        assert hooks.load_latest() == expected
+        trainer = FakeLightning(sharded=False)
+        hooks.on_train_start(trainer, None)
+        trainer.global_step = 3 * number
+        hooks.on_train_batch_end(trainer, None, None, None, 0)
+        shutil.rmtree(box.checkpoints(2), ignore_errors=True)
+    assert hooks.load_latest() == str(tmp_path / "mount" / "a2" / "step-0000000006.ckpt")
+
+
 def test_neither_is_imported_before_it_is_asked_for() -> None:
     assert "transformers" not in sys.modules
     assert "lightning" not in sys.modules
@@ -211,3 +328,96 @@ def test_without_transformers_it_says_what_is_missing(tmp_path: Path) -> None:
 def test_without_lightning_it_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="needs the package lightning"):
         lightning_callback(str(tmp_path))
+
+
+class Killed(Exception):
+    """The box is gone."""
+
+
+def test_the_real_trainer_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    box = Box(tmp_path / "box")
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.inner = torch.nn.Linear(4, 1)
+
+        def forward(self, x: Any, labels: Any) -> dict[str, Any]:
+            return {"loss": (self.inner(x).squeeze(-1) - labels).square().mean()}
+
+    class Kills(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+            control.should_save = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+            if state.global_step == 3 and attempt == 1:
+                raise Killed
+
+    def train() -> tuple[Any, str | None, str]:
+        for name, value in box.environ(attempt).items():
+            monkeypatch.setenv(name, value)
+        place = str(box.checkpoints(attempt).parent / "hf")
+        data = [{"x": torch.arange(4.0) + item, "labels": torch.tensor(0.5)} for item in range(12)]
+        arguments = transformers.TrainingArguments(
+            place, num_train_epochs=1, per_device_train_batch_size=2, save_strategy="no", logging_strategy="no",
+            report_to=[], use_cpu=True, disable_tqdm=True,
+        )  # fmt: skip
+        callback = trainer_callback(arguments.output_dir, longest_interval_s=1e9)
+        trainer = transformers.Trainer(Model(), arguments, train_dataset=data, callbacks=[callback, Kills()])
+        latest = callback.load_latest()
+        trainer.train(resume_from_checkpoint=latest)
+        return trainer, latest, place
+
+    attempt = 1
+    with pytest.raises(Killed):
+        train()
+    attempt = 2
+    trainer, latest, place = train()
+    assert latest == str(box.checkpoints(1) / "checkpoint-3")
+    assert trainer.state.global_step == 6
+    assert (box.checkpoints(2) / "checkpoint-6" / "manifest.json").exists()
+    trainer.save_model()
+    assert list(Path(place).glob("model.safetensors")), "a model saved afterwards lies where the script has it"
+
+
+def test_the_real_lightning_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lightning = pytest.importorskip("lightning.pytorch")
+    box = Box(tmp_path / "box")
+
+    class Model(lightning.LightningModule):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            if attempt == 1 and index == 3:
+                raise Killed
+            return self.inner(batch).square().mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def train() -> tuple[Any, str | None]:
+        for name, value in box.environ(attempt).items():
+            monkeypatch.setenv(name, value)
+        batches = ShuffledBatches(12, 2)
+        callback = lightning_callback("checkpoints", batches=batches, longest_interval_s=1e-6)
+        trainer = lightning.Trainer(
+            max_epochs=1, accelerator="cpu", callbacks=[callback], enable_checkpointing=False, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        loader = torch.utils.data.DataLoader([torch.ones(4) * item for item in range(12)], batch_sampler=batches)
+        latest = callback.load_latest()
+        trainer.fit(Model(), loader, ckpt_path=latest)
+        return trainer, latest
+
+    attempt = 1
+    with pytest.raises(Killed):
+        train()
+    attempt = 2
+    trainer, latest = train()
+    assert latest is not None
+    assert Path(latest).parent == box.checkpoints(1)
+    assert trainer.global_step > int(Path(latest).stem[len("step-") :])

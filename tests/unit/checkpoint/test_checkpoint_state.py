@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import threading
 from collections import Counter, OrderedDict
@@ -22,6 +24,7 @@ from tenant_checkpoint import (
     CheckpointError,
     Metrics,
     ShuffledBatches,
+    manifest_of,
     random_state,
     restore_random_state,
 )
@@ -146,6 +149,101 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     resumed.after_step(metric=0.95)
     resumed.wait()
     assert names(tmp_path) == [8, 9]
+
+
+class Tries:
+    """Attempts of one cell on a box, each with folders of its own on the disk and on the durable mount."""
+
+    def __init__(self, folder: Path, sharded: bool) -> None:
+        self.folder, self.sharded = folder, sharded
+
+    def own(self, number: int) -> Path:
+        return self.folder / "box" / f"a{number}"
+
+    def durable(self, number: int) -> Path:
+        return self.folder / "mount" / f"a{number}"
+
+    def begin(self, number: int) -> Checkpointer:
+        earlier = range(number - 1, 0, -1)
+        environ = {
+            "TENANT_CHECKPOINT_DIR": str(self.own(number)),
+            "TENANT_DURABLE_CHECKPOINT_DIR": str(self.durable(number)),
+            "TENANT_RESUME_DIRS": os.pathsep.join(
+                [*map(str, map(self.own, earlier)), *map(str, map(self.durable, earlier))]
+            ),
+        }
+        model = torch.nn.Linear(2, 2)
+        made = Checkpointer(
+            {"model": model}, environ=environ, sharded=self.sharded, keep_last=1, longest_interval_s=1e9
+        )
+        made.load_latest()
+        return made
+
+    def steps(self, number: int) -> list[int]:
+        return sorted(int(path.stem[5:]) for path in self.own(number).glob("step-*"))
+
+
+@pytest.fixture(params=[False, True], ids=["file", "folder"])
+def tries(request: pytest.FixtureRequest, tmp_path: Path) -> Tries:
+    made = Tries(tmp_path, request.param)
+    first = made.begin(1)
+    for metric in (0.1, 0.9, 0.5):
+        first.after_step(metric=metric)
+        first.save(wait=True)
+    assert made.steps(1) == [2, 3]
+    return made
+
+
+@pytest.mark.parametrize("from_mount", [False, True])
+def test_the_best_of_an_earlier_attempt_comes_along_with_the_first_save(tries: Tries, from_mount: bool) -> None:
+    if from_mount:
+        shutil.rmtree(tries.own(1))
+    for number in (2, 3):
+        resumed = tries.begin(number)
+        assert resumed.best == {"step": 2, "metric": 0.9}
+        assert tries.steps(number) == [], "an attempt that saves nothing must not look as if it had"
+        resumed.after_step(metric=0.2)
+        resumed.save(wait=True)
+        assert tries.steps(number) == [2, resumed.step]
+        names = [name for name in os.listdir(tries.own(number)) if name.startswith("step-0000000002")]
+        best = manifest_of(str(tries.own(number) / names[0]))
+        assert (best["step"], best["best"]) == (2, 2)
+        assert manifest_of(resumed.save())["best"] == 2
+    resumed.after_step(metric=0.95)
+    resumed.save(wait=True)
+    assert tries.steps(3) == [6], "a better one replaces it"
+
+
+def test_where_no_link_can_lead_the_best_is_copied(tries: Tries, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_disk(*_paths: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(tenant_checkpoint.os, "link", other_disk)
+    tries.begin(2).save(wait=True)
+    assert tries.steps(2) == [2, 3]
+
+
+def test_a_best_one_that_is_damaged_is_taken_from_where_it_is_whole(tries: Tries) -> None:
+    (path,) = tries.own(1).glob("step-0000000002*")
+    if path.is_dir():
+        (path / "manifest.json").unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
+    tries.begin(2).save(wait=True)
+    (taken,) = tries.own(2).glob("step-0000000002*")
+    assert manifest_of(str(taken))["step"] == 2
+
+
+def test_a_best_one_that_is_nowhere_any_more_makes_room_for_another(tries: Tries) -> None:
+    for folder in (tries.own(1), tries.durable(1)):
+        for path in folder.glob("step-0000000002*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resumed = tries.begin(2)
+    assert resumed.best is None
+    resumed.after_step(metric=0.3)
+    resumed.wait()
+    assert resumed.best == {"step": 4, "metric": 0.3}
+    assert tries.steps(2) == [4]
 
 
 def test_the_lower_metric_can_be_the_better_one_and_is_saved_at_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,56 @@ def test_what_is_on_this_very_box_need_not_be_brought_and_its_part_is_joined(hom
     home.bring_step("b2", 9, of_second_rank, files=files)
     (found,) = home.found()
     assert sum(len(share["paths"]) for share in found["shares"]) == len(files)
+
+
+def trainer_folder(folder: Path, step: int) -> dict[str, bytes]:
+    """What the Trainer of transformers leaves, sealed by our callback: its files by name."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    torch.save({"state": torch.ones(3)}, path / "optimizer.pt")
+    (path / "trainer_state.json").write_text("{}")
+    tenant_checkpoint.seal_folder(str(path), {"step": step})
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_what_the_trainer_of_transformers_has_saved_is_carried_whole_or_not_at_all(home: Home) -> None:
+    old, new = trainer_folder(home.scratch, 500), trainer_folder(home.scratch, 1000)
+    place = "c1/a2/out/checkpoints/checkpoint-"
+    home.bring("b1", {f"{place}500/{name}": data for name, data in old.items()})
+    home.bring("b2", {f"{place}1000/{name}": data for name, data in new.items() if name != "optimizer.pt"})
+    (found,) = home.found()
+    assert (found["step"], found["name"]) == (500, "checkpoint-500")
+    assert found["shares"][0]["paths"] == sorted(f"checkpoint-500/{name}" for name in old)
+    home.bring("b2", {f"{place}1000/{name}": data for name, data in new.items()})
+    assert home.found()[0]["name"] == "checkpoint-1000"
+
+
+def test_the_file_of_lightning_is_carried(home: Home, tmp_path: Path) -> None:
+    tenant_checkpoint.write_torch(str(tmp_path / "one"), {"global_step": 7})
+    home.bring("b1", {"c1/a1/out/checkpoints/step-0000000007.ckpt": (tmp_path / "one").read_bytes()})
+    assert [(each["step"], each["name"]) for each in home.found()] == [(7, "step-0000000007.ckpt")]
+
+
+@pytest.mark.parametrize("layout", ["file", "folder", "trainer"])
+def test_the_best_comes_along_with_the_newest_that_names_it(home: Home, layout: str) -> None:
+    """It came home from the box before the last one."""
+    place = "c1/a1/out/checkpoints/"
+    for number, (step, best) in enumerate([(4, 4), (6, 4), (9, 4)], 1):
+        if layout == "trainer":
+            path = home.scratch / f"checkpoint-{step}"
+            trainer_folder(home.scratch, step)
+            tenant_checkpoint.seal_folder(str(path), {"step": step, "best": best})
+        else:
+            things = {"model": torch.nn.Linear(2, 2)}
+            saver = tenant_checkpoint.Checkpointer(
+                things, directory=str(home.scratch), sharded=layout == "folder", environ={}, keep_last=9
+            )
+            saver.step, saver.best = step, {"step": best, "metric": 0.5}
+            path = Path(saver.save(wait=True))
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        home.bring(f"b{number}", {f"{place}{each.relative_to(home.scratch)}": each.read_bytes() for each in files})
+    found = home.found()
+    assert [(each["cell"], each["step"], each["best"]) for each in found] == [("c1", 9, False), ("c1", 4, True)]
+    assert found[1]["shares"][0]["folder"].endswith("/b1/g1/c1/a1/out/checkpoints")
+    shutil.rmtree(home.results / "vision" / "digits" / "b1")
+    assert [each["step"] for each in home.found()] == [9], "what is not home cannot be brought"

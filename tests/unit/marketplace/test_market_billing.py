@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tenant.marketplace.billing import Account, Segment, bill_as_dict, charge, charges, total
+from gpu_tenant.marketplace.billing import Account, Segment, Traffic, bill_as_dict, charge, charges, total
 
 TIMES = st.floats(0, 1e6)
 RATES = st.floats(0, 100)
@@ -55,6 +55,19 @@ def test_the_disk_bills_in_every_state(account: Account, until: float) -> None:
 def test_compute_bills_only_while_it_runs_and_at_the_price_of_then() -> None:
     account = Account(7, "", 0, None, 10, 0.0, (Segment(0, 3600, 0.2), Segment(7200, None, 0.4)))
     assert charge(account, 9000).amount == pytest.approx(0.2 + 0.4 * 0.5)
+
+
+def test_traffic_bills_both_ways_when_it_moved_and_whatever_ran() -> None:
+    traffic = (Traffic(10, "bwd", 5, 0.02), Traffic(20, "bwd", 1, 0.02), Traffic(20, "bwu", 2, 0.03))
+    account = Account(7, "", 0, 3600, 10, 0.0, (), traffic)
+    lines = {item.kind: item for item in charge(account, 7200).items}
+    assert (lines["bwd"].quantity, lines["bwd"].amount, lines["bwd"].metered) == (6, pytest.approx(0.12), True)
+    assert lines["bwu"].amount == pytest.approx(0.06)
+    assert charge(account, 15).amount == pytest.approx(0.1)
+    assert charge(account, 7200, since=15).amount == pytest.approx(0.08)
+    bill = bill_as_dict([charge(account, 7200)], 7200)
+    assert bill["not_metered"] == []
+    assert bill["total"] == pytest.approx(0.18)
 
 
 def test_bandwidth_is_zero_and_says_that_it_is_not_metered() -> None:

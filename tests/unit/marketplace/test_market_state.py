@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant.marketplace.billing import Segment
+from gpu_tenant.marketplace.billing import Segment, Traffic
 from gpu_tenant.marketplace.clock import MarketClock
 from gpu_tenant.marketplace.instances import Instance, Key, Phase
 from gpu_tenant.marketplace.state import MarketState, StateDirectory, state_as_dict, state_from_dict
@@ -33,6 +33,7 @@ def a_state() -> MarketState:
         keys=(key,),
         phase=Phase.RUNNING,
         compute=(Segment(1.0, 2.0, 0.3), Segment(3.0, None, 0.3)),
+        traffic=(Traffic(1.5, "bwd", 2.0, 0.01),),
     )
     return MarketState(9, 12.5, 31000002, 6, {instance.id: instance}, (key,), {2: 0.7})
 

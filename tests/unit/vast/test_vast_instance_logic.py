@@ -21,6 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Acc
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Desire, converge
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.ranking import Work
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,9 +40,10 @@ class World:
         keeps = changes.pop("keeps", {})
         provider_id = changes.pop("provider_id", "")
         wanted = replace(WANTED, **{name: changes.pop(name) for name in list(changes) if hasattr(WANTED, name)})
+        work, rank_offers = changes.pop("work", Work()), changes.pop("rank_offers", False)
         order = replace(ORDER, wanted=wanted, **changes)
         account = Account(self.market.client(), self.store, keeps_of(keeps))
-        return converge(account, Desire(state, order, offers, provider_id), check)
+        return converge(account, Desire(state, order, offers, provider_id, work, rank_offers), check)
 
     def rented(self, **offer: Any) -> dict[str, Any]:
         self.market.offer(1, **offer)
@@ -314,6 +316,34 @@ def test_a_gone_offer_leads_to_the_next(world: World) -> None:
     made = world.converge("present", [stale, 2])
     assert made["generation"] == 1, "a generation that certainly never was is used again"
     assert made["diff"]["after"]["offer_id"] == 2
+
+
+def test_offers_are_tried_as_given_or_by_what_a_useful_hour_costs(world: World) -> None:
+    world.market.offer(1, inet_down_cost=0.05)
+    world.market.offer(2, min_bid=0.23)
+    work = Work(hours=4, download_gb=50)
+    given = world.converge("present", [1, 2], check=True, work=work)["would"]["offer"]
+    best = world.converge("present", [1, 2], check=True, work=work, rank_offers=True)["would"]["offer"]
+    assert (given["id"], best["id"]) == (1, 2)
+    assert given["cost_per_useful_hour"] > best["cost_per_useful_hour"]
+    assert "$2.503 once for 50 GB down and 1 GB up" in given["why"]
+    made = world.converge("present", [1, 2], work=work, rank_offers=True)["offer"]
+    assert (made["id"], made["why"], made["cost_parts"]) == (2, best["why"], best["cost_parts"])
+    assert "offer" not in world.converge("present", [1, 2], work=work), "nothing was rented this time"
+
+
+def test_a_machine_that_failed_here_is_tried_last(world: World) -> None:
+    pair = [(1, {"machine_id": 11, "min_bid": 0.220}), (2, {"machine_id": 12, "min_bid": 0.2201})]
+    for offer_id, fields in pair:
+        world.market.offer(offer_id, **fields)
+    world.market.on_boot = lambda row: row.update(dph_total=9.0) if row["machine_id"] == 11 else None
+    assert world.converge("present", [1, 2], rank_offers=True)["offer"]["id"] == 2
+    for offer_id, fields in pair:
+        world.market.offer(offer_id, **fields)
+    again = world.converge("present", [1, 2], check=True, rank_offers=True, name="vast-b")["would"]["offer"]
+    assert again["id"] == 2
+    plain = world.converge("present", [1, 2], check=True, name="vast-b")["would"]["offer"]
+    assert plain["why"].endswith("of 1 boots here 1 boots failed")
 
 
 def test_nothing_above_the_cap_is_rented(world: World) -> None:

@@ -112,6 +112,14 @@ class Engine(ABC):
         """The root of the box's disk on this machine, whether the box runs or not. EngineError without one."""
         raise EngineError(f"instance {spec.box_id} has no disk")
 
+    def renew_host_key(self, spec: BoxSpec) -> None:
+        """Another host key, in force from the box's next start on. EngineError without one."""
+        raise EngineError(f"instance {spec.box_id} has no host key")
+
+    def cut_sessions(self, spec: BoxSpec) -> None:
+        """End the ssh connections that there are; new ones are let in. EngineError where that cannot be done."""
+        raise EngineError(f"instance {spec.box_id} has no sessions that the engine {self.name} could end")
+
     def set_keys(self, spec: BoxSpec) -> None:  # noqa: B027 - an engine without boxes has no doors
         """Let ``spec.keys`` in from now on."""
 

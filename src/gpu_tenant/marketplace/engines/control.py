@@ -78,6 +78,15 @@ def make_host_key(path: Path, box_id: int) -> None:
         raise EngineError(f"ssh-keygen: {made.stderr.strip()}")
 
 
+def renew_host_key(path: Path, box_id: int) -> None:
+    """Another face for a box that had one. EngineError without one."""
+    if not path.exists():
+        raise EngineError(f"box {box_id} has no host key yet")
+    path.unlink()
+    path.with_suffix(".pub").unlink(missing_ok=True)
+    make_host_key(path, box_id)
+
+
 def sftp_server() -> str:
     return next((path for path in SFTP_SERVERS if Path(path).exists()), SFTP_SERVERS[0])
 

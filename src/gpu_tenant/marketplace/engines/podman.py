@@ -20,7 +20,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 from . import box_root
 from .base import LOOPBACK, START_DEADLINE_S, BoxSpec, Engine, EngineError, require_tools
-from .control import SFTP_SERVERS, delete_tree, make_host_key, python_prefixes, write_control, write_keys
+from .control import (
+    SFTP_SERVERS,
+    delete_tree,
+    make_host_key,
+    python_prefixes,
+    renew_host_key,
+    write_control,
+    write_keys,
+)
 from .podman_image import build_image
 
 PACKAGES = {"podman": "podman", "catatonit": "catatonit", "ssh-keygen": "openssh-client", "rsync": "rsync"}
@@ -151,6 +159,9 @@ class PodmanEngine(Engine):
             # A container that was removed meanwhile is not mounted any more.
             with contextlib.suppress(EngineError):
                 self._podman("unmount", name)
+
+    def renew_host_key(self, spec: BoxSpec) -> None:
+        renew_host_key(spec.directory / "control" / "host_key", spec.box_id)
 
     def set_keys(self, spec: BoxSpec) -> None:
         write_keys(spec.directory / "control" / "authorized_keys", spec.keys)

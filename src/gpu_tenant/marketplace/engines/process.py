@@ -31,6 +31,7 @@ from .control import (
     make_host_key,
     openssh_version,
     python_prefixes,
+    renew_host_key,
     sftp_server,
     write_control,
     write_keys,
@@ -155,6 +156,17 @@ class ProcessEngine(Engine):
             raise EngineError(f"instance {spec.box_id} has no disk yet")
         yield disk
 
+    def renew_host_key(self, spec: BoxSpec) -> None:
+        renew_host_key(Layout(spec.directory).host_key, spec.box_id)
+
+    def cut_sessions(self, spec: BoxSpec) -> None:
+        """End the children of the box's sshd: what they started in the box is not theirs to end."""
+        listeners = [pid for pid, command in _commands() if _is_sshd_of(Layout(spec.directory), command)]
+        for pid, command in _commands():
+            with contextlib.suppress(OSError):
+                if command.startswith("sshd") and _parent(pid) in listeners:
+                    os.kill(pid, signal.SIGKILL)
+
     def set_keys(self, spec: BoxSpec) -> None:
         write_keys(Layout(spec.directory).authorized_keys, spec.keys)
 
@@ -239,14 +251,30 @@ def end_left_over(layout: Layout) -> None:
     init = ""
     with contextlib.suppress(FileNotFoundError):
         init = layout.init_pid.read_text(encoding="ascii").strip()
+    for pid, command in _commands():
+        is_init = str(pid) == init and f"{box_root.CONTROL_IN_BOX}/init" in command
+        if is_init or _is_sshd_of(layout, command):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    """Process id and command line of every process of this machine."""
     for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            command = Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            is_init = entry == init and f"{box_root.CONTROL_IN_BOX}/init" in command
-            if is_init or ("sshd" in command and str(layout.sshd_config) in command):
-                os.kill(int(entry), signal.SIGKILL)
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                command = Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield int(entry), command
+
+
+def _is_sshd_of(layout: Layout, command: str) -> bool:
+    return "sshd" in command and str(layout.sshd_config) in command
+
+
+def _parent(pid: int) -> int:
+    return int(
+        Path("/proc", str(pid), "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1]
+    )
 
 
 def account_is_locked(login: str, shadow: Path = Path("/etc/shadow")) -> bool:

@@ -1,0 +1,149 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Where faults strike: round every call of the API, and the endpoints that add, list and clear them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .calls import Call, Route
+from .fault_answers import refusal_of, spoiled
+from .faults import BadFault, Entry, Fault, fault_in, plan_of
+from .holds import Held
+from .market import Market, MarketError
+from .replies import Reply
+from .requests import invalid
+
+log = logging.getLogger(__name__)
+
+_ABOUT_ONE = ("show", "change", "destroy", "reboot", "recycle", "bid", "logs")
+_HELD_BY = {
+    "outbid": Held.OUTBID,
+    "stuck_loading": Held.LOADING,
+    "stuck_scheduling": Held.SCHEDULING,
+}
+
+
+class FaultRoutes:
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._plan = plan_of(market.config.faults, market.config.seed)
+        self._lock = threading.Lock()
+
+    def routes(self) -> list[Route]:
+        path = "/control/faults"
+        return [
+            Route("GET", path, lambda _call: {"success": True, "seed": self._plan.seed, **self.shown()}),
+            Route("POST", path, self.add),
+            Route("DELETE", path, self.clear),
+            Route("DELETE", f"{path}/{{id:int}}", self.clear_one),
+        ]
+
+    def shown(self) -> dict[str, Any]:
+        """The faults, and the instances that they hold in a state."""
+        with self._lock:
+            faults = [entry.as_dict() for entry in self._plan.entries.values()]
+        return {"faults": faults, "held": self._market.held()}
+
+    def add(self, call: Call) -> dict[str, Any]:
+        listed = call.body.get("faults")
+        if not isinstance(listed, list) or not listed:
+            raise invalid("faults must be a list of at least one fault")
+        try:
+            faults = [fault_in(one, f"faults[{place}]") for place, one in enumerate(listed)]
+        except BadFault as problem:
+            raise invalid(str(problem)) from problem
+        with self._lock:
+            return {"success": True, "ids": [self._plan.add(fault) for fault in faults]}
+
+    def clear(self, _call: Call) -> dict[str, Any]:
+        with self._lock:
+            numbers = list(self._plan.entries)
+            self._plan.entries.clear()
+        for number in numbers:
+            self._market.let_go(number)
+        return {"success": True}
+
+    def clear_one(self, call: Call) -> dict[str, Any]:
+        number = int(call.parameters["id"])
+        with self._lock:
+            if self._plan.entries.pop(number, None) is None:
+                raise MarketError(404, "no_such_fault", f"There is no fault {number}.")
+        self._market.let_go(number)
+        return {"success": True}
+
+    def around(self, route: Route, call: Call, handle: Callable[[], Reply]) -> Reply:
+        """What a call is answered with, once the faults that hit it had their way.
+
+        A fault of state happens just before its call is handled; at a create, just after, to what was rented.
+        """
+        if not route.call or not self._plan.entries:
+            return handle()
+        named = _named_in(route, call)
+        if route.call != "create":
+            self._happen(route.call, named)
+        with self._lock:
+            faults = [entry.fault for entry in self._plan.of_answers(route.call, named)]
+        reply = refusal_of(faults, route.interval_s)
+        if reply is None:
+            reply = handle()
+            if route.call == "create":
+                self._happen(route.call, _rented_in(reply))
+        for fault in faults:
+            reply = spoiled(reply, fault)
+        return reply
+
+    def _happen(self, call: str, named: list[int]) -> None:
+        living = self._market.living()
+        if call == "create" and not named:
+            return  # nothing was rented, so there is nothing that it could happen to
+        with self._lock:
+            hits = self._plan.of_state(call, named, living)
+        for entry, instance_id in hits:
+            try:
+                self._happen_to(entry, instance_id)
+            except MarketError as refusal:
+                log.warning("fault %d (%s) did not happen: %s", entry.number, entry.fault.kind, refusal.message)
+
+    def _happen_to(self, entry: Entry, instance_id: int) -> None:
+        fault = entry.fault
+        log.info("fault %d: %s of instance %d", entry.number, fault.kind, instance_id)
+        if fault.kind == "revival":
+            self._market.revive(instance_id)
+        elif fault.kind == "port_change":
+            self._market.move_ports(instance_id)
+        elif fault.kind == "ssh_cut":
+            self._market.cut_sessions(instance_id)
+        elif fault.kind == "host_key_change":
+            self._market.renew_host_key(instance_id)
+        else:
+            self._market.hold(instance_id, _held_by(fault), fault.seconds, entry.number)
+
+
+def _held_by(fault: Fault) -> Held:
+    if fault.kind == "host_offline":
+        return Held(fault.shows)
+    if fault.kind == "slow_destroy":
+        return Held.ONLY_LISTED if fault.lingers == "list" else Held.LISTED
+    return _HELD_BY[fault.kind]
+
+
+def _named_in(route: Route, call: Call) -> list[int]:
+    """The instances that a call is about."""
+    if route.call not in _ABOUT_ONE:
+        return []
+    if "id" in call.parameters:
+        return [int(call.parameters["id"])]
+    listed = call.body.get("ids", call.body.get("instance_ids"))
+    return [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
+
+
+def _rented_in(reply: Reply) -> list[int]:
+    """The instances that an answer to a create, or to several, says were made."""
+    if not isinstance(reply.body, Mapping):
+        return []
+    answers = [reply.body, *(reply.body.get("results") or [])]
+    return [int(one["new_contract"]) for one in answers if one.get("new_contract")]
