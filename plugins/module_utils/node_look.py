@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any, Mapping, Sequence
 
-from .box import cgroup, gates, gpu, judge, records, shim, survey
+from .box import cgroup, gates, gpu_gate, judge, records, shim, survey
 from .box.bounded import run_bounded
 from .box.layout import Layout
 from .box.names import UnsafeName, inside
@@ -74,7 +74,7 @@ def refusals(layout: Layout, seen: survey.Survey, run: dict[str, Any]) -> list[s
         found.append("it is sealed: its results were promised to be final")
     found += gates.refusals(layout.root, run)
     # What lives holds its GPUs rightly.
-    found += [] if seen.live(run["run_id"]) else gpu.unfit(run["gpu"])
+    found += [] if seen.live(run["run_id"]) else gpu_gate.unfit(run)
     others = sorted({cell.run_id for cell in seen.live()} - {run["run_id"]})
     if others:
         found.append(f"it is at work on {', '.join(others)}, and would join the others only after that")

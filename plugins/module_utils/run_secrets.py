@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any, Mapping
 
-from .box import urls
+from .box import run_record, urls
 from .failures import TenantFailure
 
 # How a secret is proven: by asking the service who its bearer is. ``none`` for a service that nobody can ask.
@@ -63,10 +63,12 @@ def value_of(secret: Mapping[str, Any]) -> str:
     if secret["file"]:
         value, where = _from_file(secret), f"the file {secret['file']}"
     else:
-        value, where = os.environ.get(secret["env"], ""), f"the environment variable {secret['env']}"
+        # As of a file: the end of its line is no part of a key.
+        value = os.environ.get(secret["env"], "").rstrip("\r\n")
+        where = f"the environment variable {secret['env']}"
     if not value:
         raise _unusable(secret, f"{where} is not set or empty on the controller")
-    if len(value.splitlines()) != 1 or "\0" in value:
+    if not run_record.is_value(value):
         raise _unusable(secret, f"{where} holds more than one line")
     return value
 

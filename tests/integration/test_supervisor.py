@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, records, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, cgroup, process, records, run_record
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -119,7 +119,7 @@ def test_the_trainer_gets_what_it_was_promised(box: SupervisedBox) -> None:
     assert (env["TENANT_MU_S"], env["TENANT_GRACE_S"], env["TENANT_RUN_ID"]) == ("900", "20", "digits")
     assert env["TENANT_CHECKPOINT_DIR"] == box.paths().checkpoints
     assert env["TENANT_RESUME_DIRS"] == str(brought)
-    assert int(env["OMP_NUM_THREADS"]) >= 1
+    assert env["OMP_NUM_THREADS"] == env["MKL_NUM_THREADS"] == str(cgroup.threads())
     told = [path.read_text(errors="replace") for path in box.root.rglob("*.json") if path.name != "facts.json"]
     assert "k e'y" not in "".join(told) + box.log()
 
@@ -472,6 +472,21 @@ def test_too_little_disk_blocks_before_the_cell(box: SupervisedBox, limits: dict
     box.await_state("done")
 
 
+@pytest.mark.parametrize(("step", "state"), [(4, "failed"), (5, "done"), (None, "done")])
+def test_law_1_a_trainer_that_leaves_long_before_its_last_step_is_not_done(
+    box: SupervisedBox, step: int | None, state: str
+) -> None:
+    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
+    code = f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"
+    box.register(command=["python", "-c", code], artifacts=[])
+    box.verb("start")
+    cell = box.await_state(state)["cells"][0]
+    assert attempts(box) == [1], "what it did once it would do again"
+    if state == "failed":
+        assert cell["exit"] == {"wrapper": 20, "child": 0}
+        assert cell["why"] == "suspicious: it ended with exit code 0 at step 4 of 10"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SupervisedBox]:
     """A box whose data disk has 4 MiB and 400 inodes."""
@@ -522,6 +537,38 @@ def test_a_trainer_that_fills_the_disk_is_recorded_and_continued(small_disk: Sup
     small_disk.verb("start")
     run = small_disk.await_state("done")
     assert [cell["attempt"] for cell in run["cells"]] == [2, 1]
+
+
+@pytest.mark.parametrize("verb", ["stop", "seal"])
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_law_6_a_trainer_that_keeps_the_disk_full_can_be_stopped(
+    small_disk: SupervisedBox, what: str, verb: str
+) -> None:
+    filler, full = small_disk.workdir / "fill.py", small_disk.folder / "full"
+    filler.write_text(
+        "import os, signal, sys, time\n"
+        "out, number = os.environ['TENANT_OUTPUT_DIR'], 0\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(30))\n"
+        "while True:\n"
+        "    try:\n"
+        "        number += 1\n"
+        "        with open(f'{out}/{number if sys.argv[1] == \"inodes\" else 0}', 'ab') as stream:\n"
+        "            stream.write(b'x' * (4096 if sys.argv[1] == 'bytes' else 0))\n"
+        "    except OSError:\n"
+        "        open(sys.argv[2], 'w').close()\n"
+        "        signal.pause()\n"
+    )
+    small_disk.register(command=["python", "fill.py", what, str(full)], artifacts=[])
+    small_disk.verb("start")
+    wait_for("a full disk", full.exists)
+    # With an epoch, as the controller asks: its record too is written before any signal.
+    code, answer = small_disk.ask("--epoch", "7", verb, *(["--stop"] if verb == "seal" else []))
+    assert process.observe(attempt.trainer_of(small_disk.paths())) != process.ALIVE, answer
+    if verb == "stop":
+        assert (code, answer["stopped_cells"]) == (0, ["digits/c1"])
+        small_disk.await_no_daemon()
+        assert small_disk.run()["stopped"]
+        assert attempts(small_disk) == [1]
 
 
 @pytest.fixture

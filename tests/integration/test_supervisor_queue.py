@@ -49,18 +49,41 @@ def test_a_queue_that_was_stopped_is_aborted_and_goes_on_later(box: SupervisedBo
     assert box.run()["queue"]["end"] == "QUEUE_OK"
 
 
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The UUID of the one card that nvidia-smi reports."""
-    name = f"GPU-{uuid.uuid4()}"
-    folder = tmp_path / "bin"
+def install_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, used_mib: list[int]) -> list[str]:
+    """An nvidia-smi that reports cards with so much memory in use; their UUIDs."""
+    names = [f"GPU-{uuid.uuid4()}" for _card in used_mib]
     folder.mkdir()
-    query = f"echo '0, {name}, NVIDIA GeForce RTX 4090, 24564, 5, 570.86'"
+    rows = [f"{number}, {names[number]}, RTX 4090, 24564, {used}, 570.86" for number, used in enumerate(used_mib)]
+    query = "; ".join(f"echo '{row}'" for row in rows)
     script = f'#!/bin/sh\ncase "$*" in *memory.used*) {query} ;; *) exit 2 ;; esac\n'
     (folder / "nvidia-smi").write_text(script)
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    return name
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return names
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The UUID of the one card that nvidia-smi reports."""
+    return install_smi(tmp_path / "bin", monkeypatch, [5])[0]
+
+
+def test_a_neighbour_on_another_card_is_no_obstacle(
+    box: SupervisedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbours, own = install_smi(tmp_path / "bin", monkeypatch, [20000, 5])
+    held = gpu_locks.acquire([neighbours], 0)
+    try:
+        box.register_held(gpu={"required": True, "count": 1}, env={"CUDA_VISIBLE_DEVICES": "1"})
+        box.verb("start")
+        box.await_trainer()
+        assert gpu_locks.held([neighbours, own]) == [neighbours, own]
+        box.release()
+        box.await_state("done")
+        assert gpu_locks.held([neighbours, own]) == [neighbours]
+    finally:
+        gpu_locks.release(held)
 
 
 def test_two_projects_on_one_machine_take_turns_on_a_card(box: SupervisedBox, card: str, tmp_path: Path) -> None:

@@ -168,6 +168,9 @@ def test_the_gate_for_gpus_does_not_hold_the_box_while_it_asks(box: SupervisedBo
     box.await_no_daemon()
     assert "the run needs a GPU: nvidia-smi: no answer within 20 s" in box.log()
     assert box.layout.attempt_numbers("digits", "c1") == []
+    run = box.run()
+    assert (run["state"], run["exit"]) == ("blocked", 12)
+    assert run["blocked_by"] == ["the run needs a GPU: nvidia-smi: no answer within 20 s"]
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -222,3 +225,24 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told(small_memory: Path, b
     after = health(box)
     assert after["memory"]["oom_since"] == 1
     assert "the kernel killed 1 processes for memory since digits/c1/a1 began" in after["warnings"]
+
+
+# --- stalls -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leaves_with", [0, 30, None])
+def test_law_6_a_trainer_that_stalls_is_ended_tried_once_more_and_then_failed(
+    box: SupervisedBox, leaves_with: int | None
+) -> None:
+    answer = "signal.SIG_IGN" if leaves_with is None else f"lambda *_: sys.exit({leaves_with})"
+    code = f"import signal, sys; signal.signal(signal.SIGTERM, {answer}); open(sys.argv[1]).read()"
+    box.register(command=["python", "-c", code, str(box.gate)], artifacts=[], stall_s=1, grace_s=1)
+    box.verb("start")
+    cell = box.await_state("failed")["cells"][0]
+    assert cell["attempt"] == 2
+    assert "it stalls" in cell["why"]
+    for number in (1, 2):
+        ended = attempt.read(box.paths(number).exit, "exit")
+        assert (ended["wrapper"], ended["stop_asked"], ended["failure"]["class"]) == (40, False, "stalled")
+    box.await_no_daemon()
+    assert box.run()["queue"]["end"] == "QUEUE_FAILED"

@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     shim_verb = _add(verbs, "shim", "(internal) parent of one trainer", run="run id", cell="cell id")
     shim_verb.add_argument("--attempt", type=_count, required=True)
     shim_verb.add_argument("--ready-fd", type=int)
+    shim_verb.add_argument("--card", action="append", default=[])
     return top
 
 
@@ -125,7 +126,7 @@ def main(argv: list[str], program: list[str], unpacked: str = "") -> int:
         if options.verb == "shim":
             from . import shim
 
-            return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd)
+            return shim.main(layout, options.run, options.cell, options.attempt, options.ready_fd, options.card)
         answer = _answer(layout, options, program, unpacked)
         if options.verb == "register" and not options.check and unpacked:
             from . import unpack

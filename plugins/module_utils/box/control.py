@@ -26,6 +26,7 @@ from . import (
     locks,
     process,
     records,
+    reserve,
     run_record,
     stopping,
     survey,
@@ -308,17 +309,32 @@ def _halt(
         wanted = _wanted_by_halt(found, run_id, hold, stop_live)
         withdrawn = _withdrawn_by_halt(layout, caller, found, run_id, stop_live)
         before = survey.posture(found, survey.read_daemon(layout)["alive"])
-        if wanted != found.wanted and not caller.check:
-            desired.write(layout, wanted)
+        unwritten = None if wanted == found.wanted or caller.check else _write_order(layout, wanted)
         live = found.live(run_id) if stop_live else []
     # Without the lock: the supervisor needs it to see that nothing may go on.
     if live and not caller.check:
         _stop_live(layout, found, live, grace_s)
         _settle_if_unsupervised(layout, caller)
+    if unwritten is not None:
+        # Told after the signals: a trainer that fills the disk must end first of all.
+        said = "what lives was stopped" if live else "nothing was stopped"
+        what = f"{said}, and the order to stay so could not be written: {unwritten}"
+        raise Refused(DISK, what, "free space on the box, then repeat the command")
     planned = survey.posture(survey.survey(layout, wanted, withdrawn), before["supervisor"] == "running")
     still = [name for name in before["live"] if not stop_live or (run_id and not name.startswith(f"{run_id}/"))]
     after = dict(planned, live=still, supervisor=before["supervisor"])
     return outcome(before, after, stopped_cells=[f"{cell.run_id}/{cell.cell}" for cell in live])
+
+
+def _write_order(layout: Layout, wanted: dict[str, Any]) -> OSError | None:
+    """Why a full disk did not take the order; None when it did."""
+    try:
+        desired.write(layout, wanted)
+    except OSError as error:
+        if not reserve.is_full(error):
+            raise
+        return error
+    return None
 
 
 def _withdrawn_by_halt(
@@ -347,9 +363,13 @@ def _stop_live(layout: Layout, found: survey.Survey, live: list[judge.CellFacts]
 
 
 def _settle_if_unsupervised(layout: Layout, caller: Caller) -> None:
-    """Judge what was just stopped, unless a supervisor lives: then that is its work."""
-    with contextlib.suppress(Refused), settled(layout, caller, within_s=0):
-        pass
+    """Judge what was just stopped, unless a supervisor lives or the disk is full: then that is for the next one."""
+    try:
+        with contextlib.suppress(Refused), settled(layout, caller, within_s=0):
+            pass
+    except OSError as error:
+        if not reserve.is_full(error):
+            raise
 
 
 # --- settling: nothing lives, nothing is pending ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import process, records
+from . import process, records, reserve
 from .judge import Orders
 from .layout import Layout
 
@@ -31,7 +31,9 @@ def read(layout: Layout) -> dict[str, Any]:
 
 def write(layout: Layout, wanted: dict[str, Any]) -> None:
     keep = {key: wanted[key] for key in ("desired", "stopped", "forgiven")}
-    records.write_record(layout.desired, "desired", dict(keep, changed_at=records.utc_now()))
+    record = dict(keep, changed_at=records.utc_now())
+    # To stop what fills a disk is an order that cannot wait for space.
+    reserve.spend(layout.reserve, lambda: records.write_record(layout.desired, "desired", record))
 
 
 def orders(layout: Layout, wanted: dict[str, Any] | None = None) -> Orders:

@@ -13,14 +13,30 @@ import os
 import re
 from typing import Any
 
-from . import attempt, durable_place, gates, half_saved
+from . import attempt, durable_place, gates, half_saved, mount_answer
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, Refused
 
 VARIABLE = "TENANT_DURABLE_CHECKPOINT_DIR"
+PREPARED_WITHIN_S = 30.0
 _CLAIM = "claim"
 _PLACE = re.compile(r"/g(?P<generation>\d+)/[^/]+/a(?P<number>\d+)\Z")
 _SAME_WORK = ("project", "run_id", "spec_sha256", "cell", "config_sha256")
+
+
+def prepare(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> tuple[str, list[str]]:
+    """:func:`claim`, and :func:`earlier`; nothing on the mount is waited for without end.
+
+    :raises Refused: DISK, as :func:`claim`, and when the mount gives no answer.
+    """
+    if run["durable"]["kind"] != "mount":
+        return "", []
+    return mount_answer.asked(
+        run["durable"]["path"],
+        lambda: (claim(layout, run, paths, keys), earlier(run, paths, keys)),
+        # Folders of many attempts on a slow server.
+        PREPARED_WITHIN_S,
+    )
 
 
 def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> str:

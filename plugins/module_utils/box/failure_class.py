@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from . import peers
+from . import last_words, peers
 
 DISK_FULL = "disk_full"
 HOST_MEMORY = "host_memory"
@@ -20,14 +20,16 @@ GPU_FAULT = "gpu_fault"
 TRANSIENT = "transient"
 KILLED = "killed"
 CODE = "code"
+# Ended by the supervisor: alive, and neither wrote nor computed.
+STALLED = "stalled"
 # Of a run over several boxes: another box went away, or did not come. No failure of this one, so gone on with like
 # after a reboot, within limits that :mod:`judge` knows.
 PEER_LOST = "peer_lost"
 PEERS_ABSENT = "peers_absent"
 OF_PEERS = (PEER_LOST, PEERS_ABSENT)
-CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, CODE, *OF_PEERS)
+CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, STALLED, CODE, *OF_PEERS)
 # Chance made these, so chance may unmake them. The others need another disk, another box or another program.
-AGAIN = (TRANSIENT, KILLED)
+AGAIN = (TRANSIENT, KILLED, STALLED)
 ADVICE = {
     DISK_FULL: "free space or rent a larger disk, then start again: it resumes",
     HOST_MEMORY: "fewer data loader workers or smaller buffers; the batch size does not change host memory much",
@@ -35,6 +37,7 @@ ADVICE = {
     GPU_FAULT: "the card or its host is broken: go on with another box",
     TRANSIENT: "tried again",
     KILLED: "tried again",
+    STALLED: "tried again; if it stalls there too, look at its mounts and its data loaders, or raise stall_s",
     PEER_LOST: "another box of the run went away; this one waits for it and goes on with it",
     PEERS_ABSENT: "the other boxes did not come: look at them, then train on all of them again",
     CODE: "mend the program or its configuration, then deploy and start again",
@@ -115,13 +118,15 @@ def _by_counters(seen: Evidence) -> Failure | None:
 
 
 def _by_words(log_tail: str) -> Failure | None:
-    for name, words in (
-        (DISK_FULL, _DISK_WORDS),
-        (GPU_MEMORY, _GPU_MEMORY_WORDS),
-        (GPU_FAULT, _GPU_FAULT_WORDS),
-        (TRANSIENT, _TRANSIENT_WORDS),
+    for name, words, said in (
+        (DISK_FULL, _DISK_WORDS, log_tail),
+        (GPU_MEMORY, _GPU_MEMORY_WORDS, log_tail),
+        (GPU_FAULT, _GPU_FAULT_WORDS, log_tail),
+        # Connections break and are tried again all day: only one that ended it counts, or each error in the program
+        # would be paid for twice.
+        (TRANSIENT, _TRANSIENT_WORDS, last_words.of(log_tail)),
     ):
-        hits = [line.strip() for line in log_tail.splitlines() if words.search(line)]
+        hits = [line.strip() for line in said.splitlines() if words.search(line)]
         if hits:
             return Failure(name, f"its output says: {hits[-1][:200]}")
     return None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from . import records
+from . import records, reserve
 from .layout import Layout
 from .refusal import HELD, Refused
 
@@ -36,5 +36,6 @@ def pass_fence(layout: Layout, epoch: int | None, check: bool = False) -> int:
     known = known_epoch(layout)
     admitted = admitted_epoch(known, epoch)
     if admitted > known and not check:
-        records.write_record(layout.fence, "fence", {"epoch": admitted, "raised_at": records.utc_now()})
+        record = {"epoch": admitted, "raised_at": records.utc_now()}
+        reserve.spend(layout.reserve, lambda: records.write_record(layout.fence, "fence", record))
     return admitted

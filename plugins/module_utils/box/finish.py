@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, launch, process, progress, records, run_record
+from . import artifacts, attempt, durable, judge, launch, process, progress, records, reserve, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
+
+# Of the steps that the trainer itself says it makes; early stopping ends later than that.
+LEAST_SHARE = 0.5
 
 
 def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: int, watched: bool = False) -> str:
@@ -22,14 +24,14 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     keys = attempt.work(run, cell, number)
     ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
     process.kill_all(attempt.members(paths))
-    for path in paths.reserve:
-        # A shim that was killed could not give its reserve back.
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    # A shim that was killed could not give its reserve back.
+    reserve.free(paths.reserve)
     proven = ended is not None and ended.child == 0 and not ended.stop_asked
     attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
     try:
-        if not proven:
+        if proven:
+            _refuse_early_end(paths)
+        else:
             _demand_completeness(paths)
         lax = launch.may_lack_artifacts(layout, run)
         found, skipped = artifacts.collect(paths.output, run["artifacts"], run_record.is_part(run), lax)
@@ -44,6 +46,18 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
         return _give_up(paths, keys, ended, watched, refused)
     _write_done(paths, keys, done)
     return judge.DONE
+
+
+def _refuse_early_end(paths: AttemptPaths) -> None:
+    """An exit code of 0 long before the last step is no success: a data set that was empty, a loop that was left."""
+    reached = progress.read_progress(paths.metrics)
+    if reached.step is None or reached.steps is None or reached.step >= LEAST_SHARE * reached.steps:
+        return
+    raise Refused(
+        ARTIFACT_MISSING,
+        f"suspicious: it ended with exit code 0 at step {reached.step} of {reached.steps}",
+        "look at its log; if it may end so early, let it write the steps that it means to make",
+    )
 
 
 def _demand_completeness(paths: AttemptPaths) -> None:

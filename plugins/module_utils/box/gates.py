@@ -8,6 +8,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from . import mount_answer
+from .refusal import Refused
+
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
 DEFAULT_MIN_FREE_INODES = 1000
 # The last of a disk belongs to the records that decide; what only tells is not written on it.
@@ -51,10 +54,16 @@ def shortages(disk: Disk, limits: dict[str, Any]) -> list[str]:
 
 
 def durable_problem(durable: dict[str, Any], root: str) -> str:
-    """Why the durable mount cannot be used; empty when it can, or when none is declared."""
+    """Why the durable mount cannot be used; empty when it can, or when none is declared. One that hangs cannot."""
     if durable.get("kind") != "mount":
         return ""
-    path = durable["path"]
+    try:
+        return mount_answer.asked(durable["path"], lambda: _mount_problem(durable["path"], root))
+    except (Refused, OSError) as error:
+        return str(error)
+
+
+def _mount_problem(path: str, root: str) -> str:
     if not os.path.isdir(path):
         return f"the durable mount {path} is not there"
     if os.stat(path).st_dev == os.stat(root).st_dev:
@@ -66,5 +75,18 @@ def durable_problem(durable: dict[str, Any], root: str) -> str:
 
 def refusals(root: str, run: dict[str, Any]) -> list[str]:
     """Why the next cell of ``run`` must not start now."""
+    short = shortages(disk_of(root), run["limits"])
     problem = durable_problem(run["durable"], root)
-    return shortages(disk_of(root), run["limits"]) + ([problem] if problem else [])
+    return short + ([problem] if problem else _durable_shortages(run["durable"], run["limits"]))
+
+
+def _durable_shortages(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What the mount lacks: each checkpoint and the results go there too. One that tells no size lacks nothing."""
+    if durable.get("kind") != "mount":
+        return []
+    path = durable["path"]
+    try:
+        disk = mount_answer.asked(path, lambda: disk_of(path) if os.statvfs(path).f_blocks else None)
+    except (Refused, OSError) as error:
+        return [str(error)]
+    return [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Collection
 
 from .bounded import run_bounded, search_path
 
 TIMEOUT_S = 20.0
 NOT_INSTALLED = "nvidia-smi is not installed"
+# How the words begin when it was asked and nothing came back.
+_NO_ANSWER = "nvidia-smi: "
 # A driver's own context and a display take some hundred MiB; a forgotten trainer takes gigabytes.
 FOREIGN_MIB = 1024
 # NVIDIA, "Xid Errors": double-bit ECC, page retirement failed, NVLink, fallen off the bus, contained and uncontained
@@ -48,10 +51,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Reading:
-    """``problem``: why nvidia-smi could not be asked; empty when it could."""
+    """``problem``: why nvidia-smi could not be asked; empty when it could. ``silent``: it did not answer in time."""
 
     gpus: tuple[Gpu, ...] = ()
     problem: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Xid:
 def read(timeout_s: float = TIMEOUT_S) -> Reading:
     rows, problem = _query(_CORE, timeout_s)
     if problem:
-        return Reading(problem=problem)
+        return Reading(problem=problem, silent=problem.startswith(_NO_ANSWER))
     try:
         gpus = tuple(Gpu(int(row[0]), row[1], row[2], _whole(row[3]), _whole(row[4]), row[5]) for row in rows)
     except ValueError:
@@ -85,7 +89,7 @@ def _query(fields: tuple[str, ...], timeout_s: float, what: str = "gpu") -> tupl
         return [], NOT_INSTALLED
     outcome = run_bounded([program, f"--query-{what}={','.join(fields)}", "--format=csv,noheader,nounits"], timeout_s)
     if outcome.why:
-        return [], f"nvidia-smi: {outcome.why}"
+        return [], f"{_NO_ANSWER}{outcome.why}"
     if outcome.rc != 0:
         first = next((line.strip() for line in outcome.out.splitlines() if line.strip()), "")
         return [], f"nvidia-smi failed with {outcome.rc}: {first[:200]}"
@@ -102,15 +106,11 @@ def _whole(text: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def unfit(wanted: dict[str, Any]) -> list[str]:
-    """Why a cell of a run with the ``gpu`` record ``{required, count}`` must not start on this box now."""
-    if not wanted["required"]:
-        return []
-    return refusals(wanted, read()) or faults()
+def refusals(wanted: dict[str, Any], reading: Reading, cards: Collection[str] | None = None) -> list[str]:
+    """Why a cell that needs GPUs must not start now. ``wanted``: ``{required, count}``; nothing required, no words.
 
-
-def refusals(wanted: dict[str, Any], reading: Reading) -> list[str]:
-    """Why a cell that needs GPUs must not start now. ``wanted``: ``{required, count}``; nothing required, no words."""
+    :param cards: UUIDs of those that it uses; memory on others is none of its business. None: it may use any.
+    """
     if not wanted.get("required"):
         return []
     if reading.problem:
@@ -119,26 +119,29 @@ def refusals(wanted: dict[str, Any], reading: Reading) -> list[str]:
     found = []
     if len(reading.gpus) < count:
         found.append(f"the run needs {count} GPUs, nvidia-smi reports {len(reading.gpus)}")
-    return found + foreign_memory(reading)
+    return found + foreign_memory(reading, cards)
 
 
-def foreign_memory(reading: Reading) -> list[str]:
+def foreign_memory(reading: Reading, cards: Collection[str] | None = None) -> list[str]:
     """Cards whose memory somebody holds. Only true words while none of our own attempts lives."""
     return [
         f"GPU {gpu.index} ({gpu.name}) has {gpu.used_mib} MiB in use, and none of it by us: a leftover process holds it"
         for gpu in reading.gpus
-        if gpu.used_mib is not None and gpu.used_mib > FOREIGN_MIB
+        if (cards is None or gpu.uuid in cards) and gpu.used_mib is not None and gpu.used_mib > FOREIGN_MIB
     ]
 
 
-def faults(timeout_s: float = TIMEOUT_S) -> list[str]:
-    """What the driver itself calls broken. Fields that a card or driver does not know say nothing."""
+def faults(timeout_s: float = TIMEOUT_S, only: Collection[int] | None = None) -> list[str]:
+    """What the driver itself calls broken. Fields that a card or driver does not know say nothing.
+
+    :param only: indexes of the cards that are asked about; None: all.
+    """
     found = []
     for index, row in enumerate(_query(_ECC, timeout_s)[0]):
-        if row[0].isdigit() and int(row[0]) > 0:
+        if (only is None or index in only) and row[0].isdigit() and int(row[0]) > 0:
             found.append(f"GPU {index} has {row[0]} uncorrectable memory errors since its driver was loaded")
     for index, row in enumerate(_query(_ROWS, timeout_s)[0]):
-        if row[1].lower() in ("yes", "1"):
+        if (only is None or index in only) and row[1].lower() in ("yes", "1"):
             found.append(f"GPU {index} could not replace a broken row of its memory")
     return found
 
@@ -158,6 +161,11 @@ def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
         if not problem:
             return [f"GPU {index} slows down for heat" for index, row in enumerate(rows) if "Active" in row]
     return []
+
+
+def utilisation(timeout_s: float = TIMEOUT_S) -> dict[str, int | None]:
+    """Per cent of the last second in which each card, by its UUID, was at work; empty where the driver does not say."""
+    return {row[0]: _whole(row[1]) for row in _query(("uuid", "utilization.gpu"), timeout_s)[0]}
 
 
 def compute_memory(timeout_s: float = TIMEOUT_S) -> dict[int, int]:
@@ -189,9 +197,6 @@ def xids(since_s: float = 0.0, timeout_s: float = 5.0) -> list[Xid] | None:
 
 
 def uptime_s() -> float:
-    """Seconds since the kernel booted, the clock of its log."""
-    try:
-        with open("/proc/uptime", encoding="ascii") as stream:
-            return float(stream.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
+    """Seconds since the kernel booted, the clock of its log. Not /proc/uptime: in many containers that one counts from
+    the start of the container, and what the driver logged for an earlier tenant would seem to be of now."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

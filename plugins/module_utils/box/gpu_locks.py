@@ -24,14 +24,15 @@ _PAUSE_S = 0.05
 
 
 def cards(run: dict[str, Any], reading: gpu.Reading) -> list[str]:
-    """Names of the cards that the run's trainers use: its CUDA_VISIBLE_DEVICES, else every card of the machine.
+    """Names of the cards that the run's trainers use: its CUDA_VISIBLE_DEVICES, else the one that they inherit (a batch
+    system sets it), else every card of the machine.
 
     A card is named by its UUID where nvidia-smi tells it, so that an index and a UUID mean the same lock.
     """
     if not run["gpu"]["required"]:
         return []
     by_index = {str(card.index): card.uuid for card in reading.gpus}
-    visible = run["env"].get("CUDA_VISIBLE_DEVICES")
+    visible = run["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is None:
         return sorted(by_index.values())
     found = []

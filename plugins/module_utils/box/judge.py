@@ -157,6 +157,9 @@ def _judge_ended(cell: CellFacts, last: AttemptFacts) -> Verdict:
         return _judge_artifacts(cell, last, last.wrapper)
     if last.phase == PREEMPTED_STATE:
         return again
+    if last.exit.failure == failure_class.STALLED:
+        # Whatever it answered when it was ended: half of a run may look whole.
+        return _judge_failure(cell, last, last.exit)
     if last.exit.child == 0:
         return Verdict(VERIFYING, FINISH, last.number)
     if last.exit.stop_asked or last.exit.child == PREEMPTED or last.exit.cause == "interrupted":

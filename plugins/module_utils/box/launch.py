@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from . import records, run_record
+from . import records, reserve, run_record
 from .layout import Layout
 from .refusal import LIVE, MISMATCH, USAGE, Refused
 
@@ -59,7 +59,8 @@ def _read_any(layout: Layout, run: dict[str, Any]) -> dict[str, Any] | None:
 
 def write(layout: Layout, record: dict[str, Any], withdrawn: bool = False) -> None:
     """Give the launch, or take it back: then it still says which box was to write what."""
-    records.write_record(path(layout, record["run_id"]), "launch", dict(record, withdrawn=withdrawn))
+    whole, where = dict(record, withdrawn=withdrawn), path(layout, record["run_id"])
+    reserve.spend(layout.reserve, lambda: records.write_record(where, "launch", whole))
 
 
 def refuse_while_live(known: dict[str, Any] | None, wanted: dict[str, Any], live: bool) -> None:

@@ -57,6 +57,11 @@ class Layout:
     def log(self) -> str:
         return self.path("supervisor.log")
 
+    @property
+    def reserve(self) -> list[str]:
+        """What is kept back for the orders of people and of the controller: each may need a file of its own."""
+        return [self.path(f"reserve-{number}") for number in (1, 2, 3, 4)]
+
     def run_dir(self, run_id: str) -> str:
         return self.path("runs", check_name("run", run_id))
 

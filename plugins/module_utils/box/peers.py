@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 
+from . import last_words
 from .refusal import PREEMPTED
 
 _REPORTED = re.compile(r"Root Cause \(first observed failure\):.*?^\s*exitcode\s*:\s*(-?\d+)", re.MULTILINE | re.DOTALL)
-_PREFIX = re.compile(r"^(?:\[[^\]]*\]:? ?)*")
-_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt|Warning)?\b(?::|$)")
 _OF_TORCHRUN = re.compile(r"(?:^|\.)(?:ChildFailedError|SignalException|Rendezvous\w*Error|Dist\w*Error)\b")
 _LOST = re.compile(
     r"Connection closed by peer|Connection reset by peer|Connection was likely closed|Broken pipe"
@@ -61,10 +60,10 @@ def _uncaught(log_tail: str) -> list[str]:
     """The last line of each traceback: the first one after its head that is not indented."""
     found, inside = [], False
     for line in log_tail.splitlines():
-        text = _PREFIX.sub("", line, count=1)
-        if text.startswith("Traceback (most recent call last):"):
+        text = last_words.PREFIX.sub("", line, count=1)
+        if text.startswith(last_words.TRACEBACK):
             inside = True
-        elif inside and text and not text[0].isspace() and _ERROR.match(text):
+        elif inside and text and not text[0].isspace() and last_words.ERROR.match(text):
             inside = False
             found.append(text)
     return found

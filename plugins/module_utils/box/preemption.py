@@ -170,10 +170,14 @@ def azure_notice(document: dict[str, Any], machine: str) -> Notice | None:
     mine = [
         event
         for event in (events if isinstance(events, list) else [])
-        if isinstance(event, dict) and machine in (event.get("Resources") or [])
+        if isinstance(event, dict) and machine in _names(event.get("Resources"))
     ]
     notices = [Notice(_kind(event), str(event.get("EventType")), _not_before(event)) for event in mine]
     return min(notices, key=lambda notice: (notice.kind != STOP, notice.at), default=None)
+
+
+def _names(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _kind(event: dict[str, Any]) -> str:
@@ -239,14 +243,22 @@ class Watcher:
 
     def left_s(self) -> float | None:
         """Seconds until the end that the notice names, by the provider's clock; None when it names none."""
-        if self.notice is None or not self.notice.at:
+        # Read once: the thread may take it back between two looks at it.
+        notice = self.notice
+        if notice is None or not notice.at:
             return None
-        return records.parse_utc(self.notice.at).timestamp() - self._service.now()
+        return records.parse_utc(notice.at).timestamp() - self._service.now()
+
+    def ends(self) -> bool:
+        """Whether the machine is going to end, as far as the source has said."""
+        notice = self.notice
+        return notice is not None and notice.kind == STOP
 
     def as_dict(self) -> dict[str, Any]:
+        notice = self.notice
         return {
             "source": self.source,
-            "notice": self.notice.as_dict() if self.notice else None,
+            "notice": notice.as_dict() if notice else None,
             "problem": self.problem,
         }
 
@@ -262,7 +274,8 @@ class Watcher:
                     if self._stopped.wait(max(0.0, self._poll_s - (time.monotonic() - asked))):
                         return
                     asked = time.monotonic()
-            except Unavailable as error:
-                self.problem = str(error)
+            except Exception as error:
+                # Whatever a service answers: a thread that ended here would never tell of the end of the machine.
+                self.problem = str(error) if isinstance(error, Unavailable) else f"{type(error).__name__}: {error}"
                 self._stopped.wait(back_off)
                 back_off = min(2 * back_off, BACK_OFF_MOST_S)

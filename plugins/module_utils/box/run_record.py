@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import inputs, progress_source, records, tracker_names
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
 from .refusal import ENVIRONMENT, USAGE, Refused
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 IDENTITY = ("project", "box", "generation", "provider_id")
 ROLES = ("checkpoint", "metrics", "log", "other")
@@ -232,19 +235,25 @@ def read_env_file(path: str) -> dict[str, str]:
     :raises Refused: ENVIRONMENT, when the file is not there, is readable by others, or has another line.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", newline="\n") as stream:
             if os.fstat(stream.fileno()).st_mode & 0o077:
                 raise Refused(ENVIRONMENT, f"{path} can be read by others", f"chmod 600 {path}")
             text = stream.read()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(ENVIRONMENT, f"cannot read the environment file {path}", "deploy the run again") from error
     found = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): a value may hold what it takes for the end of a line (U+2028, a form feed).
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = line.partition("=")
         # The line itself is a secret: only its number is told.
         if not equals or not _VARIABLE.match(name.strip()):
             raise Refused(ENVIRONMENT, f"line {number} of {path} is not NAME=value", "deploy the run again")
-        found[name.strip()] = value
+        found[name.strip()] = value.rstrip("\r")
     return found
+
+
+def is_value(text: object) -> TypeGuard[str]:
+    """Whether ``text`` can be the value in a line that :func:`read_env_file` reads, and in an environment."""
+    return isinstance(text, str) and text != "" and not any(mark in text for mark in "\n\r\0")

@@ -43,8 +43,7 @@ def _checked(value: object) -> tuple[str, dict[str, str], list[str]]:
     if not isinstance(path, str) or not os.path.isabs(path) or not isinstance(values, dict):
         raise Refused(USAGE, "the order of secrets needs an absolute path and values")
     for name, text in values.items():
-        usable = run_record.is_variable(name) and isinstance(text, str) and len(text.splitlines()) == 1
-        if not usable:
+        if not run_record.is_variable(name) or not run_record.is_value(text):
             raise Refused(USAGE, f"the secret {name!a} cannot be a line of a file")
     return path, {str(name): str(text) for name, text in values.items()}, [str(each) for each in shared if each]
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from . import (
     attempt,
@@ -31,6 +31,7 @@ from . import (
     locks,
     process,
     records,
+    reserve,
     run_record,
     tracker_environment,
 )
@@ -44,10 +45,10 @@ LEFTOVER_GRACE_S = 5.0
 # The supervisor found them free a moment ago; only another root may have been faster.
 GPUS_WITHIN_S = 3.0
 EXIT_WRITE_LIMIT_S = 120.0
-RESERVE_BYTES = 32 * 1024
 LOG_TAIL = 64 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -56,10 +57,10 @@ def trainer_environment(
 ) -> dict[str, str]:
     """The trainer's environment: login noise removed, run's env, secrets, then what the supervisor says."""
     found = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
+    # What an image was built with knows nothing of the quota here; what the run says is meant.
+    found.update(dict.fromkeys(_THREADS, str(threads)))
     found.update(run["env"])
     found.update(secrets)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        found.setdefault(name, str(threads))
     found.update(tenant, PYTHONUNBUFFERED="1")
     programs = os.path.dirname(run["python"])
     if programs not in found.get("PATH", "").split(os.pathsep):
@@ -93,17 +94,36 @@ def rotate(path: str, cap: int = LOG_CAP) -> bool:
     try:
         if os.path.getsize(path) <= cap:
             return False
-        shutil.copyfile(path, f"{path}.1")
+        try:
+            shutil.copyfile(path, f"{path}.1")
+        except OSError as error:
+            if not reserve.is_full(error):
+                raise
+            return _cut(path)
         os.truncate(path, 0)
     except OSError:
         return False
     return True
 
 
-class Shim:
-    """One attempt, from the claim to the exit record."""
+def _cut(path: str) -> bool:
+    """Rotate on a full disk: of the old log only the end is kept. A part of a copy, made anew at each tick, would take
+    the space that a save needs."""
+    end = _tail(path).encode("utf-8")
+    os.unlink(f"{path}.1")
+    os.truncate(path, 0)
+    with contextlib.suppress(OSError), open(f"{path}.1", "wb") as stream:
+        stream.write(end)
+    return True
 
-    def __init__(self, layout: Layout, run_id: str, cell_id: str, number: int) -> None:
+
+class Shim:
+    """One attempt, from the claim to the exit record.
+
+    :param cards: those that its trainer uses, which no other trainer on this machine may use meanwhile.
+    """
+
+    def __init__(self, layout: Layout, run_id: str, cell_id: str, number: int, cards: Sequence[str]) -> None:
         self.run = run_record.read_run(layout, run_id)
         self.cell = run_record.cell_of(self.run, cell_id)
         self.paths = layout.attempt(run_id, cell_id, number)
@@ -111,12 +131,14 @@ class Shim:
         self.resume_dirs = attempt.resume_dirs(layout, self.run, cell_id, number)
         self._stop_asked = False
         self._stop_why = ""
+        self._stalls = False
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
         self._started_uptime_s = gpu.uptime_s()
         self._root, self._layout = layout.root, layout
         self._oom_before = cgroup.oom_kills()
+        self._cards = cards
         self._gpus: list[int] = []
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -142,7 +164,7 @@ class Shim:
             ready()
             return refused.code
         except OSError as error:
-            code = DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else INTERPRETER
+            code = DISK if reserve.is_full(error) else INTERPRETER
             self._record_exit(code, None, f"the trainer could not be started: {error}")
             ready()
             return code
@@ -156,8 +178,8 @@ class Shim:
         argv, of_launch = launch.trainer_argv(self._layout, self.run, self.cell)
         argv = [word.replace("{inputs}", inputs_dir) for word in argv]
         secrets = run_record.read_env_file(self.run["env_file"]) if self.run["env_file"] else {}
-        durable_dir = durable_checkpoints.claim(self._layout, self.run, self.paths, self.keys)
-        self.resume_dirs += durable_checkpoints.earlier(self.run, self.paths, self.keys)
+        durable_dir, earlier = durable_checkpoints.prepare(self._layout, self.run, self.paths, self.keys)
+        self.resume_dirs += earlier
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
         tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
         run = dict(self.run, env={**tracker_environment.variables(self.run, self.cell, self.paths), **self.run["env"]})
@@ -185,19 +207,11 @@ class Shim:
         self._check_started(fault_read, argv)
 
     def _take_gpus(self) -> None:
-        if self.run["gpu"]["required"]:
-            self._gpus = gpu_locks.acquire(gpu_locks.cards(self.run, gpu.read()), GPUS_WITHIN_S)
+        self._gpus = gpu_locks.acquire(self._cards, GPUS_WITHIN_S)
 
     def _make_reserve(self) -> None:
         """Blocks and inodes kept back for the exit record: a trainer that fills the disk is just what must be told."""
-        for path in self.paths.reserve:
-            with open(path, "wb") as stream:
-                stream.write(os.urandom(RESERVE_BYTES))
-
-    def _free_reserve(self) -> None:
-        for path in self.paths.reserve:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        reserve.keep(self.paths.reserve)
 
     def _become_trainer(self, argv: list[str], environment: dict[str, str], gate: int, fault: int) -> None:
         """In the child: own session, closed stdin, log as output, wait for the gate, exec. Never returns."""
@@ -272,6 +286,7 @@ class Shim:
         self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
         self._stop_asked = True
         self._stop_why = str(order.get("why") or "a signal to the shim")
+        self._stalls = order.get("failure") == failure_class.STALLED
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGTERM)
 
@@ -301,10 +316,17 @@ class Shim:
         _pid, status = os.waitpid(self._pid, 0)
         _collect_orphans()
         child = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        failure = None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
+        failure = self._failure(child)
         wrapper = wrapper_exit(child, self._stop_asked, failure)
         self._record_exit(wrapper, child, self._why(child, wrapper, failure), failure)
         return wrapper
+
+    def _failure(self, child: int) -> failure_class.Failure | None:
+        if self._stalls:
+            # Nobody asked for its end, so it counts against it, whatever it answered to the signal.
+            self._stop_asked = False
+            return failure_class.Failure(failure_class.STALLED, self._stop_why)
+        return None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
 
     def _evidence(self, child: int) -> failure_class.Evidence:
         """What the kernel, the disk and the trainer's own words say of its end."""
@@ -332,6 +354,8 @@ class Shim:
             return f"stopped on request: {self._stop_why}" if self._stop_asked else "the trainer says it was preempted"
         if failure is None:
             return ""
+        if failure.name == failure_class.STALLED:
+            return failure.evidence
         how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
         return how if failure.name in (failure_class.KILLED, failure_class.CODE) else f"{how}: {failure.evidence}"
 
@@ -352,7 +376,7 @@ class Shim:
             "seconds": round(time.monotonic() - self._started, 3),
             "why": why,
         }
-        self._free_reserve()
+        reserve.free(self.paths.reserve)
         _insist(lambda: attempt.write_exit(self.paths, self.keys, **facts))
         state = {0: judge.VERIFYING, PREEMPTED: judge.PREEMPTED_STATE}.get(wrapper, judge.FAILED)
         if self._stop_asked and child == 0:
@@ -371,6 +395,8 @@ def _restore_signals() -> None:
 
 def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | None = None) -> int:
     """The exit code of the attempt, from the trainer's (negative: signal), and what caused it."""
+    if failure is not None and failure.name == failure_class.STALLED:
+        return TRAINER_FAILED
     if stop_asked or child == PREEMPTED:
         return PREEMPTED
     if child > 0 and failure is not None and failure.name == failure_class.DISK_FULL:
@@ -403,7 +429,7 @@ def _insist(write: Callable[[], object]) -> None:
         try:
             write()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or time.monotonic() >= until:
+            if not reserve.is_full(error) or time.monotonic() >= until:
                 raise
             diary.say("shim", f"the exit record cannot be written: {error.strerror}; trying again")
             time.sleep(pause)
@@ -412,7 +438,9 @@ def _insist(write: Callable[[], object]) -> None:
             return
 
 
-def main(layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int | None) -> int:
+def main(
+    layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int | None, cards: Sequence[str] = ()
+) -> int:
     """Entry of the verb ``shim``."""
 
     if ready_fd is not None:
@@ -424,4 +452,4 @@ def main(layout: Layout, run_id: str, cell_id: str, number: int, ready_fd: int |
                 os.write(ready_fd, b"1")
                 os.close(ready_fd)
 
-    return Shim(layout, run_id, cell_id, number).main(ready)
+    return Shim(layout, run_id, cell_id, number, cards).main(ready)

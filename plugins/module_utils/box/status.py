@@ -23,10 +23,11 @@ from . import (
     queue,
     records,
     run_record,
+    stall,
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INPUTS
+from .refusal import DISK, INPUTS, INTERPRETER
 
 _TAIL = 256 * 1024
 
@@ -49,7 +50,7 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
         "sealed": os.path.lexists(layout.seal),
         "desired": found.orders.desired if found else "hold",
         "epoch": epoch,
-        "runs": [_run(layout, found, each, bool(daemon["alive"])) for each in wanted] if found else [],
+        "runs": [_run(layout, found, each, daemon) for each in wanted] if found else [],
         "disk": gates.disk_of(layout.root).as_dict(),
         "health": health.read(layout, bool(daemon["alive"])),
         "boot": process.current_boot().as_dict(),
@@ -66,8 +67,8 @@ def _telling(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) -> dict[str, Any]:
-    run = found.runs[run_id]
+def _run(layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, Any]) -> dict[str, Any]:
+    run, supervised = found.runs[run_id], bool(daemon["alive"])
     cells = [_cell(layout, run, cell) for cell in found.cells if cell.run_id == run_id]
     ended = queue.of(found.verdicts(run_id), supervised)
     state = judge.run_state([cell["state"] for cell in cells])
@@ -78,6 +79,8 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
         blocked_by = gates.refusals(layout.root, run)
         if not blocked_by and fetch and fetch["state"] not in (fetch_order.PROVEN, fetch_order.FETCHING):
             blocked_by, code = inputs.problems(layout, run["inputs"]), INPUTS
+        if not blocked_by:
+            blocked_by, code = _left_for(daemon, run_id), INTERPRETER
     return {
         "run_id": run_id,
         "spec_sha256": run["spec_sha256"],
@@ -91,6 +94,13 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, supervised: bool) ->
         "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,
     }
+
+
+def _left_for(daemon: dict[str, Any], run_id: str) -> list[str]:
+    """Why the last supervisor gave the run up: its GPUs, which only a supervisor looks at."""
+    told = daemon.get("blocked")
+    blocked = told if isinstance(told, dict) and told.get("run_id") == run_id else {}
+    return [str(each) for each in blocked.get("by") or []]
 
 
 def _cell(layout: Layout, run: dict[str, Any], cell: judge.CellFacts) -> dict[str, Any]:
@@ -169,11 +179,7 @@ def _last_checkpoint(paths: AttemptPaths, run: dict[str, Any]) -> dict[str, Any]
 
 def _idle_s(paths: AttemptPaths) -> float | None:
     """Seconds since log, metrics or checkpoints last changed; None before there is any."""
-    times = []
-    # Not the status: the shim's own heartbeat is no sign of life of the trainer.
-    for path in (paths.log, paths.metrics, paths.checkpoints, paths.claim, *heartbeat.signs_of_life(paths)):
-        with contextlib.suppress(OSError):
-            times.append(os.path.getmtime(path))
+    times = stall.signs_of_life(paths)
     return round(max(0.0, time.time() - max(times)), 1) if times else None
 
 

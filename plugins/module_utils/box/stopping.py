@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import time
 
-from . import attempt, process, records
+from . import attempt, process, records, reserve
 from .layout import AttemptPaths
 from .refusal import DEADLINE, Refused
 
@@ -16,9 +16,18 @@ _SETTLE_S = 20.0
 _PAUSE_S = 0.1
 
 
-def ask(paths: AttemptPaths, grace_s: float, why: str) -> None:
-    """Tell the attempt to stop. The shim forwards it; without a shim the trainer's group is told directly."""
-    records.write_record(paths.stop, "stop", {"grace_s": grace_s, "why": why, "asked_at": records.utc_now()})
+def ask(paths: AttemptPaths, grace_s: float, why: str, failure: str = "") -> None:
+    """Tell the attempt to stop. The shim forwards it; without a shim the trainer's group is told directly.
+
+    :param failure: the failure class that its end is, where nobody asked for it.
+    """
+    order = {"grace_s": grace_s, "why": why, "failure": failure, "asked_at": records.utc_now()}
+    try:
+        records.write_record(paths.stop, "stop", order)
+    except OSError as error:
+        if not reserve.is_full(error):
+            raise
+        # The signal matters more than its reason: a shim without the record gives the grace of the run.
     if process.send(attempt.shim_of(paths), signal.SIGTERM):
         return
     if not process.send_group(attempt.trainer_of(paths), signal.SIGTERM):

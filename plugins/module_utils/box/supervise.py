@@ -8,8 +8,6 @@ It keeps nothing in memory that matters: killed at any instruction, the next one
 from __future__ import annotations
 
 import contextlib
-import errno
-import math
 import os
 import select
 import signal
@@ -21,10 +19,10 @@ from . import (
     attempt,
     detach,
     diary,
+    failure_class,
     fetch_order,
     gates,
-    gpu,
-    gpu_locks,
+    gpu_gate,
     health,
     heartbeat,
     inputs,
@@ -34,12 +32,13 @@ from . import (
     process,
     queue,
     records,
+    reserve,
     run_record,
     shim,
+    stall,
     stopping,
     survey,
 )
-from .errand import Errand
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
 
@@ -47,8 +46,6 @@ TICK_S = 0.5
 # The end of a shim of our own is a signal; that of one which an earlier supervisor started is seen at the next tick.
 ADOPTED_TICK_S = 0.2
 HEARTBEAT_S = 30.0
-# Between two looks at cards that another root's trainer uses.
-GPU_LOOK_S = 5.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
 SELF_PREEMPTIONS = 3
@@ -60,37 +57,6 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 
 class _StopAsked(Exception):
     """SIGTERM came while a command held the box."""
-
-
-class _LookAtGpus:
-    """One look at the GPUs before a cell: cards that another root's trainer uses, else why they are not fit.
-
-    What it found is used once, however long it took: a driver may take longer to answer than one waits between looks.
-    """
-
-    def __init__(self, step: judge.Step, run: dict[str, Any]) -> None:
-        self.step = step
-        self._again_at = math.inf
-        self.errand = Errand("gpu gate", lambda: self._look(run), wake=True)
-
-    @staticmethod
-    def _look(run: dict[str, Any]) -> tuple[list[str], list[str]]:
-        reading = gpu.read()
-        taken = gpu_locks.held(gpu_locks.cards(run, reading))
-        if taken:
-            # Memory that the other one holds is no leftover.
-            return taken, []
-        if reading.problem:
-            return [], gpu.refusals(run["gpu"], reading)
-        # Asked again: the other one may have let go, of its memory too, since the first reading.
-        return [], gpu.unfit(run["gpu"])
-
-    def wait_for_others(self) -> None:
-        """The cards were found taken: it is worth another look after a while."""
-        self._again_at = min(self._again_at, time.monotonic() + GPU_LOOK_S)
-
-    def is_old(self) -> bool:
-        return time.monotonic() >= self._again_at
 
 
 class Supervisor:
@@ -112,7 +78,8 @@ class Supervisor:
         self._gpu_wanted = False
         self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
         self._complaint = ""
-        self._look: _LookAtGpus | None = None
+        self._gpu_gate = gpu_gate.Gate()
+        self._stall: stall.Watch | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -127,7 +94,7 @@ class Supervisor:
         try:
             return self._loop()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not reserve.is_full(error):
                 self._say(f"ended by {error}")
                 raise
             # Whatever lives goes on under its shim; the next start surveys again.
@@ -157,6 +124,8 @@ class Supervisor:
     def _decide(self) -> tuple[judge.Step | None, int]:
         """Survey, and launch if that comes next, under the box lock. A step of None means the end."""
         with self._box_lock():
+            with contextlib.suppress(OSError):
+                reserve.keep(self.layout.reserve)
             found = survey.survey(self.layout)
             self._watch_for_preemption(found.runs)
             self._gpu_wanted = any(run["gpu"]["required"] for run in found.runs.values())
@@ -188,39 +157,21 @@ class Supervisor:
         if unproven:
             fetching = fetch_order.is_running(self.layout, inputs.digest(run["inputs"]))
             return None if fetching else (f"is blocked: {'; '.join(unproven)}", INPUTS)
-        unfit = self._unfit(step, run)
-        if unfit is None or unfit:
-            return None if unfit is None else (f"is blocked: {'; '.join(unfit)}", INTERPRETER)
+        unfit = self._gpu_gate.ask(step, run)
+        if unfit:
+            # Kept for the status, which does not ask the driver itself.
+            self._record["blocked"] = {"run_id": step.run_id, "by": unfit, "exit": INTERPRETER}
+            return f"is blocked: {'; '.join(unfit)}", INTERPRETER
+        self._say_who_waits(run["run_id"], self._gpu_gate.waits_for)
+        if unfit is None:
+            return None
         if self._self_preempted.get((step.run_id, step.cell), 0) >= SELF_PREEMPTIONS:
             return "keeps saying that it was preempted", 0
         return "", 0
 
-    def _unfit(self, step: judge.Step, run: dict[str, Any]) -> list[str] | None:
-        """Why the GPUs forbid the cell; None while they are being asked, or while another root's trainer uses them.
-
-        Asked off the loop: a driver that hangs must not hold the box.
-        """
-        if not run["gpu"]["required"]:
-            return []
-        if self._look is None or self._look.step != step or self._look.is_old():
-            self._look = _LookAtGpus(step, run)
-        errand = self._look.errand
-        if not errand.is_back:
-            return None
-        if errand.answer is None:
-            self._look = None
-            return [f"the GPUs cannot be looked at: {errand.problem}"]
-        taken, found = errand.answer
-        self._say_who_waits(run["run_id"], taken)
-        if taken:
-            self._look.wait_for_others()
-            return None
-        self._look = None
-        return found
-
-    def _say_who_waits(self, run_id: str, taken: list[str]) -> None:
+    def _say_who_waits(self, run_id: str, what_for: str) -> None:
         """Said once, and shown in the status meanwhile."""
-        why = f"{run_id} waits: another run on this machine uses GPU {', '.join(taken)}" if taken else ""
+        why = f"{run_id} waits: {what_for}" if what_for else ""
         if why != self._record.get("why", ""):
             self._beat(why=why)
             self._say(why or f"{run_id} has its GPUs")
@@ -279,6 +230,8 @@ class Supervisor:
         ready_read, ready_write = os.pipe()
         arguments = ["--root", self.layout.root, "shim", "--run", run_id, "--cell", cell_id]
         arguments += ["--attempt", str(number), "--ready-fd", str(ready_write)]
+        # Those that the gate has just found: the driver need not be asked again, nor answer again.
+        arguments += [word for card in self._gpu_gate.cards for word in ("--card", card)]
         self._shims.append(
             # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
             subprocess.Popen(  # pylint: disable=ansible-bad-function
@@ -312,7 +265,7 @@ class Supervisor:
         if key not in self._watched:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
-        told = False
+        told, self._stall = False, None
         trainer = attempt.trainer_of(paths)
         began_s = process.start_s(trainer) if trainer is not None else None
         self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
@@ -323,6 +276,8 @@ class Supervisor:
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
+            if not told:
+                told = self._end_if_stalled(step, paths)
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
         # The last cell is followed by no tick, and its end is what people ask about.
@@ -394,7 +349,7 @@ class Supervisor:
     def _ending(self) -> preemption.Watcher | None:
         """Who says that this machine is going to end; None while nobody does."""
         watchers = self._watchers.values()
-        return next((each for each in watchers if each.notice and each.notice.kind == preemption.STOP), None)
+        return next((each for each in watchers if each.ends()), None)
 
     def _noticed(self) -> list[dict[str, Any]]:
         return [watcher.as_dict() for watcher in self._watchers.values()]
@@ -409,6 +364,23 @@ class Supervisor:
         why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)
+
+    def _end_if_stalled(self, step: judge.Step, paths: AttemptPaths) -> bool:
+        """SIGTERM to a trainer that stalls, then SIGKILL: the meter runs."""
+        why = ""
+
+        def look() -> None:
+            nonlocal why
+            if self._stall is None:
+                self._stall = stall.Watch(paths, run_record.read_run(self.layout, step.run_id))
+            why = self._stall.look()
+
+        self._observe(look)
+        if why:
+            self._say(f"{step.run_id}/{paths.relative}: {why}; it is ended")
+            grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
+            stopping.ask(paths, grace, why, failure_class.STALLED)
+        return bool(why)
 
     # --- housekeeping -----------------------------------------------------------------------------------------
 

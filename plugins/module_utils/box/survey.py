@@ -82,9 +82,12 @@ def read_daemon(layout: Layout) -> dict[str, Any]:
     identity = process.identity_from(record.get("process"))
     if identity is None:
         return {"alive": locks.is_held(layout.daemon_lock), "pid": None}
-    alive = process.observe(identity) == process.ALIVE and not record.get("stopped_at")
+    seen = process.observe(identity)
+    alive = seen == process.ALIVE and not record.get("stopped_at")
     keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program", "preemption")
-    return {"alive": alive, "pid": identity.pid, **{key: record.get(key) for key in keys}}
+    # What was in the way in an earlier life of the box says nothing of this one.
+    blocked = None if alive or seen == process.REBOOTED else record.get("blocked")
+    return {"alive": alive, "pid": identity.pid, "blocked": blocked, **{key: record.get(key) for key in keys}}
 
 
 def posture(found: Survey, daemon_alive: bool) -> dict[str, Any]:

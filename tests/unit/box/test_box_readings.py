@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +206,10 @@ def test_login_noise_does_not_reach_the_trainer() -> None:
     assert not {"SSH_AUTH_SOCK", "TMUX", "TENANT_STAMP"} & set(found)
     assert (found["A"], found["HOME"], found["PATH"]) == ("secret", "/root", "/opt/env/bin:/bin")
     assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "3")
+    # An image's own number is none of this box.
+    of_the_image = {"OMP_NUM_THREADS": "128", "MKL_NUM_THREADS": "128"}
+    found = shim.trainer_environment({**inherited, **of_the_image}, run, {}, {}, threads=3)
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "3")
 
 
 @pytest.mark.parametrize(
@@ -228,3 +236,37 @@ def test_a_log_is_capped_without_losing_its_writer(tmp_path: Path) -> None:
         writer.write(b"after")
     assert path.read_bytes() == b"after"
     assert (tmp_path / "run.log.1").read_bytes() == b"a" * 100 + b"b"
+
+
+def test_a_log_on_a_full_disk_gives_space_back_and_takes_none(tmp_path: Path) -> None:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("NOT RUN: mounting a small file system needs root")
+    try:
+        path = tmp_path / "run.log"
+        with open(path, "ab", buffering=0) as writer:
+            writer.write(b"x" * 700_000 + b"the last words\n")
+            assert shim.rotate(str(path), cap=100)
+            assert gates.disk_of(str(tmp_path)).free_bytes >= 900_000
+            assert (tmp_path / "run.log.1").read_bytes().endswith(b"x" * 1000 + b"the last words\n")
+            writer.write(b"after")
+        assert path.read_bytes() == b"after"
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_log_that_cannot_be_copied_for_another_reason_is_left_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_paths: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    path = tmp_path / "run.log"
+    path.write_bytes(b"a" * 200)
+    assert not shim.rotate(str(path), cap=100)
+    assert path.read_bytes() == b"a" * 200

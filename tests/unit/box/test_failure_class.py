@@ -55,6 +55,64 @@ def test_the_class_follows_the_evidence(seen: Evidence, name: str) -> None:
     assert found.again is (name in ("transient", "killed"))
 
 
+SURVIVED = """\
+urllib.error.HTTPError: HTTP Error 503: Service Unavailable
+Traceback (most recent call last):
+  File "train.py", line 4, in fetch
+    get(url)
+ConnectionError: reset by peer
+the shard is fetched again
+"""
+KEY_ERROR = """\
+Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+    rate = config["lr"]
+KeyError: 'lr'
+"""
+BROKE = """\
+[rank0]: Traceback (most recent call last):
+[rank0]:   File "train.py", line 4, in fetch
+[rank0]:     get(url)
+[rank0]: ConnectionResetError: [Errno 104] Connection reset by peer
+"""
+CAME_OF = """
+During handling of the above exception, another exception occurred:
+
+"""
+TORCHRUN = """\
+Traceback (most recent call last):
+  File "torchrun", line 8, in <module>
+    sys.exit(main())
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+train.py FAILED
+"""
+
+
+@pytest.mark.parametrize(
+    ("log_tail", "name"),
+    [
+        (SURVIVED + KEY_ERROR, "code"),
+        (SURVIVED + KEY_ERROR + TORCHRUN, "code"),
+        ("Temporary failure in name resolution, trying again\nKeyError: 'lr'", "code"),
+        ("HTTP Error 503, trying again\n" + KEY_ERROR, "code"),
+        # The error that ended it broke a connection, or came of one that broke.
+        (KEY_ERROR + "the default is taken\n" + BROKE, "transient"),
+        (KEY_ERROR + BROKE + TORCHRUN, "transient"),
+        (BROKE.replace("[rank0]: ", "") + CAME_OF + KEY_ERROR, "transient"),
+        # Said by C++ after the traceback of something survived.
+        (SURVIVED + "terminate called\n  what(): Watchdog caught collective operation timeout", "transient"),
+        # No word of an error's end: everything counts.
+        ("HTTP Error 503\ngiving up", "transient"),
+        ("requests.exceptions.ConnectionError: pool\nval_L1Error: 0.3\nval_loss_Error: -1e-3", "transient"),
+    ],
+)
+def test_a_connection_that_broke_counts_when_it_ended_the_trainer(log_tail: str, name: str) -> None:
+    found = classify(Evidence(1, log_tail=log_tail))
+    assert found is not None
+    assert found.name == name
+
+
 def test_an_end_without_failure_has_no_class() -> None:
     assert classify(Evidence(0, oom_kills=3, log_tail="ConnectionResetError: retried")) is None
 

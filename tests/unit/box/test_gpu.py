@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu
+from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu, gpu_gate, gpu_locks
 
 KERNEL_LOG = """\
 [    5.100000] NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.86
@@ -22,6 +26,7 @@ KERNEL_LOG = """\
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a stand-in for nvidia-smi can be put; nothing else is found on the way."""
     monkeypatch.setattr(gpu, "search_path", lambda: f"{tmp_path}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path / "nvidia-smi"
 
 
@@ -100,7 +105,7 @@ def test_a_row_that_waits_for_a_reset_is_told_and_keeps_no_run_from_starting(smi
     card = ONE_CARD + "; " + ONE_CARD.replace("0, GPU-1", "1, GPU-2")
     install(smi, f'case "$1" in *remapped*) {rows} ;; *ecc*) echo 0; echo 0 ;; *) {card} ;; esac')
     assert gpu.waiting_for_reset() == ["GPU 1 replaces a row of its memory at its next reset; it works meanwhile"]
-    assert gpu.unfit({"required": True, "count": 2}) == []
+    assert gpu_gate.unfit({"gpu": {"required": True, "count": 2}, "env": {}}) == []
     install(smi, "exit 2")
     assert gpu.waiting_for_reset() == []
 
@@ -108,12 +113,30 @@ def test_a_row_that_waits_for_a_reset_is_told_and_keeps_no_run_from_starting(smi
 def test_law_1_a_broken_card_starts_no_cell_of_a_run_that_needs_it(smi: Path) -> None:
     broken = f'case "$1" in *ecc*) echo 3 ;; *remapped*) exit 2 ;; *) {ONE_CARD} ;; esac'
     install(smi, broken)
-    assert gpu.unfit({"required": False, "count": 1}) == []
-    assert gpu.unfit({"required": True, "count": 1}) == [
+    assert gpu_gate.unfit({"gpu": {"required": False, "count": 1}, "env": {}}) == []
+    assert gpu_gate.unfit({"gpu": {"required": True, "count": 1}, "env": {}}) == [
         "GPU 0 has 3 uncorrectable memory errors since its driver was loaded"
     ]
     install(smi, ONE_CARD)
-    assert gpu.unfit({"required": True, "count": 2}) == ["the run needs 2 GPUs, nvidia-smi reports 1"]
+    assert gpu_gate.unfit({"gpu": {"required": True, "count": 2}, "env": {}}) == [
+        "the run needs 2 GPUs, nvidia-smi reports 1"
+    ]
+
+
+def test_cards_that_a_run_does_not_use_say_nothing_about_it(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour works on the first of two cards, and it is broken too."""
+    used, idle = ONE_CARD.replace("512", "20000"), ONE_CARD.replace("0, GPU-1", "1, GPU-2")
+    rows = 'echo "No, Yes"; echo "No, No"'
+    install(smi, f'case "$1" in *ecc*) echo 3; echo 0 ;; *remapped*) {rows} ;; *) {used}; {idle} ;; esac')
+    monkeypatch.setattr(gpu_locks, "held", lambda _names: [])
+    run = {"gpu": {"required": True, "count": 1}, "env": {"CUDA_VISIBLE_DEVICES": "1"}}
+    assert gpu_gate.unfit(run) == []
+    run["env"] = {"CUDA_VISIBLE_DEVICES": "0"}
+    assert "GPU 0 (NVIDIA GeForce RTX 4090) has 20000 MiB in use" in gpu_gate.unfit(run)[0]
+    install(smi, f'case "$1" in *ecc*) echo 3; echo 0 ;; *remapped*) {rows} ;; *) {ONE_CARD}; {idle} ;; esac')
+    assert len(gpu_gate.unfit(run)) == 2
+    monkeypatch.setattr(gpu_locks, "held", list)
+    assert gpu_gate.unfit(run) == ["another run on this machine uses GPU GPU-1"]
 
 
 def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:
@@ -131,6 +154,18 @@ def test_xids_have_hexadecimal_buses_and_a_time() -> None:
     ]
     # The first may be a previous tenant's: the ring buffer outlives rentals.
     assert [xid.code for xid in gpu.parse_xids(KERNEL_LOG, since_s=60.0)] == [79, 13]
+
+
+def test_the_clock_of_the_kernel_log_is_not_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lxcfs shows it: a container that is five seconds old on a host that is up for days."""
+    real = builtins.open
+
+    def of_the_container(path: Any, *words: Any, **more: Any) -> Any:
+        return io.StringIO("5.00 4.00\n") if path == "/proc/uptime" else real(path, *words, **more)
+
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    monkeypatch.setattr(builtins, "open", of_the_container)
+    assert before <= gpu.uptime_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_a_kernel_log_that_is_not_for_us_says_nothing(smi: Path) -> None:

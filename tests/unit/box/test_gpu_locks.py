@@ -25,9 +25,18 @@ READING = gpu.Reading(tuple(gpu.Gpu(n, f"GPU-{n}a{n}b", "RTX 4090", 24564, 1) fo
         ({"CUDA_VISIBLE_DEVICES": ""}, []),
     ],
 )
-def test_an_index_and_a_uuid_mean_the_same_card(env: dict[str, str], names: list[str]) -> None:
+def test_an_index_and_a_uuid_mean_the_same_card(
+    env: dict[str, str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpu_locks.cards({"gpu": {"required": True}, "env": env}, READING) == names
     assert gpu_locks.cards({"gpu": {"required": False}, "env": env}, READING) == []
+
+
+def test_cards_that_a_batch_system_gave_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpu_locks.cards({"gpu": {"required": True}, "env": {}}, READING) == ["GPU-1a1b"]
+    assert gpu_locks.cards({"gpu": {"required": True}, "env": {"CUDA_VISIBLE_DEVICES": "0"}}, READING) == ["GPU-0a0b"]
 
 
 def test_a_card_has_one_holder_and_all_are_taken_or_none(tmp_path: Path) -> None:

@@ -135,6 +135,17 @@ def test_values_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert run_record.read_env_file(path) == {"A": "1", "B": " x'y\"$HOME=z ", "C": ""}
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85"])
+def test_a_value_may_hold_what_python_takes_for_the_end_of_a_line(tmp_path: Path, mark: str) -> None:
+    assert run_record.is_value(f"a{mark}b")
+    assert run_record.read_env_file(env_file(tmp_path, f"A=a{mark}b\nB=1\n")) == {"A": f"a{mark}b", "B": "1"}
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "a\rb", "a\0b", "a\n", 5, None])
+def test_what_a_line_cannot_hold_is_no_value(value: object) -> None:
+    assert not run_record.is_value(value)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(Refused) as refused:
