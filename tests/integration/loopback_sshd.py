@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import transfer
+from thread_states import DEAD, STOPPED, thread_states
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALIAS = "box1.g1"
-_DEAD = {"Z", "X", "x"}
-_STOPPED = {"T", "t", *_DEAD}
 
 
 def sshd_path() -> str | None:
@@ -251,25 +250,13 @@ def kill_tree(ancestor: int, names: tuple[str, ...]) -> None:
     while new:
         end_pids(new, signal.SIGSTOP)
         for pid in new:
-            wait_for(lambda pid=pid: _states(pid) <= _STOPPED, what=f"pid {pid} to stop")
+            wait_for(lambda pid=pid: thread_states(pid) <= STOPPED, what=f"pid {pid} to stop")
         stopped += new
         below = [pid for name in names for pid in descendants_named(ancestor, name)]
         new = [pid for pid in below if pid not in stopped]
     end_pids(stopped, signal.SIGKILL)
     for pid in stopped:
-        wait_for(lambda pid=pid: _states(pid) <= _DEAD, what=f"pid {pid} to die")
-
-
-def _states(pid: int) -> set[str]:
-    """The states of all threads of a process, as the kernel calls them; none when it is gone."""
-    found, folder = set(), f"/proc/{pid}/task"
-    threads: list[str] = []
-    with contextlib.suppress(OSError):
-        threads = os.listdir(folder)
-    for thread in threads:
-        with contextlib.suppress(OSError):
-            found.add(Path(folder, thread, "stat").read_text().rpartition(")")[2].split()[0])
-    return found
+        wait_for(lambda pid=pid: thread_states(pid) <= DEAD, what=f"pid {pid} to die")
 
 
 def end_pids(pids: list[int], number: int = signal.SIGTERM) -> None:

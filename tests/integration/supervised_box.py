@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, pro
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.unpack import unpack
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
+from thread_states import DEAD, thread_states
 
 PATIENCE_S = 120.0
 TRAINER = Path(__file__).with_name("small_trainer.py")
@@ -217,11 +218,15 @@ class SupervisedBox:
     def kill_everything(self) -> None:
         """What the end of a container does: every process at once, none of which can write any more."""
         until = time.monotonic() + PATIENCE_S
-        while self.processes():
+        killed: list[process.Identity] = []
+        while found := self.processes():
+            killed += found
             # Stopped first, so that nobody sees another one die.
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 process.kill_all(self.processes(), number)
             assert time.monotonic() < until
+        # A dying process loses its arguments, by which it is found here, before its files and locks.
+        wait_for("the killed to be dead", lambda: all(thread_states(each.pid) <= DEAD for each in killed))
 
 
 @contextlib.contextmanager

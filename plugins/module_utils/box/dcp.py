@@ -27,6 +27,11 @@ _OF_METADATA = (
     "StorageMeta _MEM_FORMAT_ENCODING"
 )
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")
+_ENUMS = (
+    "torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING",
+    "torch.distributed._shard.sharded_tensor.metadata.MEM_FORMAT_ENCODING",
+)
+_MEMORY_FORMATS = ("TORCH_CONTIGUOUS_FORMAT", "TORCH_CHANNELS_LAST", "TORCH_PRESERVE_FORMAT")
 _DTYPES = (
     "float16 float32 float64 bfloat16 complex32 complex64 complex128 uint8 uint16 uint32 uint64 int8 int16 int32 int64 "
     "bool float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 qint8 quint8 qint32"
@@ -39,6 +44,7 @@ KNOWN_NAMES = frozenset(
         f"torch.distributed._shard.sharded_tensor.metadata.{name}"
         for name in ("TensorProperties", "MEM_FORMAT_ENCODING")
     ]
+    + [f"{enum}.{member}" for enum in _ENUMS for member in _MEMORY_FORMATS]
     + [f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS]
     + [f"torch.{name}" for name in _DTYPES.split()]
     + ["torch.Size", "torch.strided", "torch.device", "torch.serialization._get_layout"]
@@ -91,7 +97,7 @@ def read_metadata(window: Window) -> Metadata:
     if window.length > _MAX_METADATA:
         raise Damaged(f"it has {window.length} bytes, more than {_MAX_METADATA}")
     reading = inert_pickle.read(window.read(0, window.length))
-    foreign = sorted(reading.names - KNOWN_NAMES)
+    foreign = sorted(reading.reached - KNOWN_NAMES)
     if foreign:
         raise Damaged(f"it needs code to load ({', '.join(foreign[:5])}) and was refused: torch would run it")
     try:
@@ -178,12 +184,22 @@ def _size(value: Any) -> tuple[int, ...]:
 def _dtype(properties: Any) -> str:
     """The number format that a TensorProperties names; Damaged unless torch would take it as it is."""
     dtype, layout, requires_grad, memory_format, pinned = properties.state
-    formats = memory_format.wanted.endswith("MEM_FORMAT_ENCODING") and memory_format.args[0] in (0, 1, 2)
     layouts = layout.wanted == "torch.strided" or layout.args[0] == "torch.strided"
     known = dtype.wanted in KNOWN_NAMES and issubclass(dtype, Inert)
-    if not (formats and layouts and known) or (type(requires_grad), type(pinned)) != (bool, bool):
+    if not (_is_memory_format(memory_format) and layouts and known) or (type(requires_grad), type(pinned)) != (
+        bool,
+        bool,
+    ):
         raise Damaged("it describes a tensor in a way that torch does not")
     return str(dtype.wanted)
+
+
+def _is_memory_format(member: Any) -> bool:
+    """A member of the enum, made from its number or, by an early Python 3.11, asked for by its name."""
+    enum, _dot, name = member.wanted.rpartition(".")
+    return (enum in _ENUMS and name in _MEMORY_FORMATS) or (
+        member.wanted in _ENUMS and member.args[0] in range(len(_MEMORY_FORMATS))
+    )
 
 
 # --- a rank's file --------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 from .zip_archive import Damaged
 
+# How Python 3.11.0 to 3.11.3 (Debian 12 has 3.11.2) writes the member of an enum: the class and a name for this.
+GETATTR = "builtins.getattr"
+
 
 class Inert:
     """Stands for an object: ``args`` it would have been made with, ``state`` it would have been given."""
@@ -47,12 +50,25 @@ class Inert:
         self.append(value)
 
 
+def _stand_in(wanted: str) -> type[Inert]:
+    return type("Inert", (Inert,), {"wanted": wanted})
+
+
 class Reading(NamedTuple):
-    """``value`` with stand-ins, ``names`` that the pickle asked for, ``persistent`` ids in their order."""
+    """``value`` with stand-ins, ``names`` that the pickle asked for, ``persistent`` ids in their order.
+
+    ``attributes`` are what it asked ``getattr`` for, as ``module.class.attribute``.
+    """
 
     value: Any
     names: frozenset[str]
     persistent: list[Any]
+    attributes: frozenset[str]
+
+    @property
+    def reached(self) -> frozenset[str]:
+        """The names, with what was asked of ``getattr`` in its place. Where that cannot be told, it stays itself."""
+        return self.names - {GETATTR} | self.attributes if self.attributes else self.names
 
 
 class _Whole(io.BytesIO):
@@ -72,15 +88,22 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ignor
         super().__init__(stream, encoding="latin-1")
         self.names: set[str] = set()
         self.persistent: list[Any] = []
+        self.attributes: set[str] = set()
 
-    def find_class(self, module: str, name: str) -> type[Inert]:
+    def find_class(self, module: str, name: str) -> Any:
         # Old pickles spell modules as Python 2 did, and a reader of today maps them so.
         if (module, name) in NAME_MAPPING:
             module, name = NAME_MAPPING[module, name]
         module = IMPORT_MAPPING.get(module, module)
         wanted = f"{module}.{name}"
         self.names.add(wanted)
-        return type("Inert", (Inert,), {"wanted": wanted})
+        return self._attribute if wanted == GETATTR else _stand_in(wanted)
+
+    def _attribute(self, holder: Any, name: Any) -> Inert:
+        of_class = isinstance(holder, type) and issubclass(holder, Inert) and isinstance(name, str)
+        wanted = f"{holder.wanted}.{name}" if of_class else GETATTR
+        self.attributes.add(wanted)
+        return _stand_in(wanted)()
 
     def persistent_load(self, pid: Any) -> Any:
         self.persistent.append(pid)
@@ -104,7 +127,7 @@ def read(data: bytes) -> Reading:
         raise Damaged(f"it holds a pickle that cannot be read ({type(error).__name__})") from error
     if stream.tell() != len(data):
         raise Damaged("it holds a pickle with bytes after its end")
-    return Reading(value, frozenset(reader.names), reader.persistent)
+    return Reading(value, frozenset(reader.names), reader.persistent, frozenset(reader.attributes))
 
 
 # --- names that never belong into a checkpoint --------------------------------------------------------------------

@@ -513,7 +513,44 @@ def test_every_name_that_torch_writes_into_metadata_is_known(ranks: dict[int, Sp
     from ansible_collections.tenant.gpu.plugins.module_utils.box import inert_pickle
 
     for specimen in (ranks[100], whole["dcp"]):
-        assert inert_pickle.read(specimen.files[".metadata"]).names <= dcp.KNOWN_NAMES
+        assert inert_pickle.read(specimen.files[".metadata"]).reached <= dcp.KNOWN_NAMES
+
+
+def _as_python_3_11_2_writes(member: Any, _protocol: int) -> Any:
+    return getattr, (type(member), member.name)
+
+
+def test_metadata_written_by_an_early_python_3_11_is_read(
+    ranks: dict[int, Specimen], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has such a Python: it writes members of an enum as a call of getattr."""
+    from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
+
+    monkeypatch.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", _as_python_3_11_2_writes)
+    written = pickle.dumps(ours(ranks[100]))
+    assert b"getattr" in written
+    assert failures(check(ranks[100].with_file(".metadata", written), tmp_path, "load")) == ""
+
+
+class _Deletes:
+    def __reduce__(self) -> Any:
+        return getattr, (Path, "unlink")
+
+
+class _Reaches:
+    def __reduce__(self) -> Any:
+        return getattr, ("a text", "join")
+
+
+@pytest.mark.parametrize(("hostile", "named"), [(_Deletes(), "Path.unlink"), (_Reaches(), "builtins.getattr")])
+def test_getattr_for_anything_else_is_refused(
+    ranks: dict[int, Specimen], tmp_path: Path, hostile: Any, named: str
+) -> None:
+    metadata = ours(ranks[100])
+    metadata.planner_data = hostile
+    told = failures(check(ranks[100].with_file(".metadata", pickle.dumps(metadata)), tmp_path, "structure"))
+    assert "it needs code to load" in told
+    assert named in told
 
 
 # --- in parallel --------------------------------------------------------------------------------------------------
