@@ -49,6 +49,8 @@ class PodmanEngine(Engine):
         self._image = image
         self._state = state
         self._owner = hashlib.sha256(str(state).encode()).hexdigest()[:10]
+        # Other marketplaces of this machine count their instances from the same number.
+        self._label = f"gpu-tenant-market={self._owner}"
         self._waiters: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._environment = dict(os.environ)
@@ -74,7 +76,14 @@ class PodmanEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         isolation = "each box is a podman container on the machine's network, its sshd on the loopback interface"
-        return {"name": self.name, "login": "root", "isolation": isolation, "isolated": True, "image": self._image}
+        return {
+            "name": self.name,
+            "login": "root",
+            "isolation": isolation,
+            "isolated": True,
+            "image": self._image,
+            "label": self._label,
+        }
 
     def create(self, spec: BoxSpec) -> None:
         control = spec.directory / "control"
@@ -87,7 +96,7 @@ class PodmanEngine(Engine):
             mounts += ["--volume", f"{prefix}:{prefix}:ro"]
         self._podman(
             "create", "--replace", "--init", "--name", self._container(spec.box_id),
-            "--label", f"gpu-tenant-market={self._owner}",
+            "--label", self._label,
             "--hostname", f"C.{spec.box_id}", "--network", "host", "--pull", "never", "--log-driver", "k8s-file",
             *mounts, self._image, "/bin/sh", f"{box_root.CONTROL_IN_BOX}/init",
         )  # fmt: skip
@@ -178,8 +187,7 @@ class PodmanEngine(Engine):
 
     def _stop_left_over(self) -> None:
         """Containers outlive a killed server; they are no running boxes of this one."""
-        mine = f"label=gpu-tenant-market={self._owner}"
-        for container in self._podman("ps", "--quiet", "--filter", mine).split():
+        for container in self._podman("ps", "--quiet", "--filter", f"label={self._label}").split():
             self._podman("stop", "--time", "0", container)
 
     def _podman(self, *words: str) -> str:
