@@ -69,7 +69,7 @@ def test_the_end_of_a_container_becomes_a_last_save_and_its_next_start_goes_on(
     found = box.run()
     assert (found["state"], found["stopped"], desired.read(box.layout)["desired"]) == ("preempted", False, "run")
     second = container()
-    box.release()
+    # Beyond the step at which it waited.
     box.await_state("done")
     assert box.cell()["attempt"] == 2
     assert ends(second) == TOLD
