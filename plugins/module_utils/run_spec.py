@@ -12,7 +12,8 @@ import os
 from typing import Any
 
 from . import delivery, rendezvous, run_secrets
-from .box import inputs, progress_source, records, tracker_names
+from .box import inputs, progress_source, prune_modes, records, tracker_names
+from .box import run_record as run_record_on_box
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
@@ -20,7 +21,7 @@ from .failures import TenantFailure
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 # How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
-_NOT_HASHED = ("progress",)
+_NOT_HASHED = ("progress", "stall_s")
 ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 
 # name: (accepted types, default); a default of None means that the key is required.
@@ -48,6 +49,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "budget": ((dict,), {}),
     "deadline_s": ((int, float), 86400),
     "grace_s": ((int, float), 30),
+    "stall_s": ((int, float), run_record_on_box.DEFAULT_STALL_S),
 }
 
 
@@ -84,6 +86,10 @@ class _Reader:
         whole["parts"] = self._parts(whole["parts"])
         whole["nodes"] = self._nodes(whole)
         whole["progress"] = self._progress(whole["progress"])
+        self._seconds("stall_s", whole["stall_s"])
+        why = prune_modes.problem_of(whole["checkpoint"])
+        if why:
+            self.refuse(("checkpoint", "prune"), why)
         whole["workdir"] = self._workdir(whole["workdir"])
         whole["tracker"] = self._tracker(whole)
         return self._with_code(whole)
@@ -181,6 +187,11 @@ class _Reader:
             return progress_source.check(value)
         except progress_source.BadProgress as error:
             return self.refuse(("progress", error.key), str(error))  # type: ignore[no-any-return]
+
+    def _seconds(self, name: str, value: float) -> None:
+        if not run_record_on_box.is_seconds(value):
+            most = f"{run_record_on_box.MOST_SECONDS / 86400:g} days"
+            self.refuse((name,), f"{name!r} must be a number of seconds from 0 to {most}, not {value!r}")
 
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""
@@ -295,6 +306,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},
         "gpu": box.get("gpu") or {"required": False, "count": 1},
         "grace_s": spec["grace_s"],
+        "stall_s": spec["stall_s"],
         "limits": spec["resources"].get("limits") or {},
     }
 

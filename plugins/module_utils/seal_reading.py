@@ -16,6 +16,7 @@ from .box import artifacts, attempt, index, process, records, run_record
 from .box.artifacts import FileChanged, hash_stable
 from .box.layout import AttemptPaths, Layout
 from .box.names import UnsafeName, check_name, check_relative_path
+from .box.refusal import Refused
 from .journal import Journal
 from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
@@ -42,7 +43,7 @@ def read_box(tenant_root: str) -> dict[str, Any]:
     runs = _run_records(layout, [run_id for run_id in present if run_id in listed], problems)
     return dict(
         found,
-        live_cells=_live_cells(layout, present),
+        live_cells=_live_cells(layout, present, problems),
         unlisted_runs=[run_id for run_id in present if run_id not in listed],
         checkpoints={run_id: _reached(layout, run) for run_id, run in runs.items()},
         durable=_durable_devices(runs),
@@ -79,14 +80,22 @@ def _attempts(layout: Layout, run_id: str) -> Iterator[tuple[str, AttemptPaths]]
             yield cell, layout.attempt(run_id, cell, number)
 
 
-def _live_cells(layout: Layout, run_ids: list[str]) -> list[str]:
-    """``run/cell/aN`` of every attempt whose shim or trainer lives."""
+def _live_cells(layout: Layout, run_ids: list[str], problems: list[str]) -> list[str]:
+    """``run/cell/aN`` of every attempt whose shim or trainer lives, or of which nobody can say that they do not."""
     return [
         f"{run_id}/{cell}/a{paths.number}"
         for run_id in filter(_is_name, run_ids)
         for cell, paths in _attempts(layout, run_id)
-        if attempt.is_alive(paths)
+        if _may_live(paths, problems)
     ]
+
+
+def _may_live(paths: AttemptPaths, problems: list[str]) -> bool:
+    try:
+        return attempt.is_alive(paths)
+    except Refused as refused:
+        problems.append(refused.what)
+        return True
 
 
 def _is_name(text: str) -> bool:

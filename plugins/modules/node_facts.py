@@ -106,6 +106,7 @@ node:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.node_look import look
 
@@ -122,8 +123,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         module.exit_json(changed=False, node=look(**module.params))
-    except RecordError as error:
-        failure = TenantFailure("config", str(error), safe="nothing was started", fix="run the deploy playbook again")
+    except (RecordError, Refused) as error:
+        fix = error.fix if isinstance(error, Refused) else "run the deploy playbook again"
+        failure = TenantFailure("config", str(error), safe="nothing was started", fix=fix)
         module.fail_json(**failure.as_result())
 
 

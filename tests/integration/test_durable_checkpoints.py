@@ -188,3 +188,53 @@ def test_a_mount_that_takes_no_files_blocks_the_cell_until_it_does(
         assert (mount.checkpoints("b1", number=box.cell()["attempt"]) / "step-0000000008.pt").exists()
     finally:
         mount.unmount()
+
+
+# --- pruning behind the copy --------------------------------------------------------------------------------------
+
+SAVES_AND_WAITS = """
+import json, os, pickle, sys, zipfile
+def save(path, **about):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(about, 2))
+        archive.writestr("archive/manifest.json", json.dumps(about))
+for step in range(1, 5):
+    save(os.path.join(os.environ["TENANT_CHECKPOINT_DIR"], "step-%010d.pt" % step), step=step, best=2)
+    with open(os.environ["TENANT_METRICS"], "a") as stream:
+        stream.write(json.dumps({"step": step, "steps": 4}) + "\\n")
+open(sys.argv[1]).read()
+save(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "model.pt"), step=4)
+"""
+
+
+def steps_in(box: SupervisedBox, number: int) -> list[int]:
+    return sorted(int(path.stem[5:]) for path in Path(box.paths(number).checkpoints).glob("step-*.pt"))
+
+
+def test_what_nobody_needs_goes_once_the_cell_is_synced_and_a_later_start_makes_good(
+    mount: Mount, boxes: Callable[[str], SupervisedBox]
+) -> None:
+    box = boxes("b1")
+    (box.workdir / "saves.py").write_text(SAVES_AND_WAITS)
+    changes: dict[str, Any] = {"durable": {"kind": "mount", "path": str(mount.path)}, "box": "b1"}
+    box.register(command=["python", "saves.py", str(box.gate)], **changes)
+    box.verb("start")
+    box.await_trainer(step=4)
+    box.kill_everything()
+    box.verb("start")
+    box.await_trainer(2, step=4)
+    assert (steps_in(box, 1), steps_in(box, 2)) == ([1, 2, 3, 4], [1, 2, 3, 4])
+    box.release()
+    box.await_state("done")
+    box.await_no_daemon()
+    assert (steps_in(box, 1), steps_in(box, 2)) == ([], [2, 4])
+    assert "6 older checkpoints pruned" in box.log()
+    # Killed between the done record and the pruning: as if neither had been written after the former.
+    os.unlink(box.paths(2).pruned)
+    shutil.copy(box.paths(2).checkpoints + "/step-0000000002.pt", box.paths(1).checkpoints)
+    box.register(run_id="other", command=["python", "saves.py", str(box.gate)], **changes)
+    box.verb("start")
+    box.release()
+    box.await_state("done", "other")
+    assert (steps_in(box, 1), steps_in(box, 2)) == ([], [2, 4])
+    assert box.run()["state"] == "done"

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, cgroup, process, records, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    attempt,
+    cgroup,
+    detach,
+    process,
+    records,
+    run_record,
+)
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -914,6 +921,34 @@ def test_tmux_is_another_way_to_detach(box: SupervisedBox) -> None:
     box.release()
     box.await_state("done")
     box.await_no_daemon()
+
+
+def test_variables_reach_a_cell_in_a_tmux_server_that_is_older(
+    box: SupervisedBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("tmux") is None:
+        if os.environ.get("CI"):
+            pytest.fail("NOT RUN: no tmux")
+        pytest.skip("NOT RUN: no tmux")
+    server = ["tmux", "-L", detach.unit_name(str(box.root))]
+    old = {"PATH": os.environ["PATH"], "OF_THE_LOGIN": "old", "OF_THE_RUN": "old"}
+    subprocess.run([*server, "new-session", "-d", "-s", "older", "--", "sleep", "600"], env=old, check=True)
+    try:
+        monkeypatch.setenv("OF_THE_LOGIN", "a b;c")
+        secrets = box.folder / "secrets.env"
+        secrets.write_text("OF_THE_SECRETS=s3\n")
+        secrets.chmod(0o600)
+        box.register_held(env={"OF_THE_RUN": "new"}, env_file=str(secrets))
+        box.verb("start", "--detach", "tmux")
+        trainer = box.await_trainer()
+        found = dict(
+            line.split("=", 1) for line in Path(f"/proc/{trainer.pid}/environ").read_text().split("\0") if "=" in line
+        )
+        assert (found["OF_THE_LOGIN"], found["OF_THE_RUN"], found["OF_THE_SECRETS"]) == ("a b;c", "new", "s3")
+        box.release()
+        box.await_state("done")
+    finally:
+        subprocess.run([*server, "kill-server"], check=False, capture_output=True)
 
 
 def test_detach_none_starts_nothing(box: SupervisedBox) -> None:

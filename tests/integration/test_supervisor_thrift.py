@@ -25,7 +25,7 @@ WAKE_UPS = 8
 MOST_READS = 24
 # Modules that judge artifacts, answer people or talk to a metadata service: megabytes of compiled code.
 NOT_FOR_A_SHIM = {"artifacts", "sharded", "dcp", "inert_pickle", "zip_archive", "structure", "finish", "durable"} | {
-    *("control", "manifest", "seal", "status", "supervise", "policy", "left_behind")
+    *("control", "manifest", "seal", "status", "supervise", "policy", "left_behind", "pruning")
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from . import checkpoint_manifest, globs, sharded
 from .hashing import hash_open
@@ -33,8 +33,8 @@ class FileChanged(Exception):
 # --- hashing --------------------------------------------------------------------------------------------------
 
 
-def hash_stable(path: str) -> tuple[int, str]:
-    """Size and SHA-256 of a plain file that did not change meanwhile.
+def hash_stable(path: str, moved: Callable[[], object] | None = None) -> tuple[int, str]:
+    """Size and SHA-256 of a plain file that did not change meanwhile. :param moved: as :func:`hash_open` calls it.
 
     :raises FileChanged: it grew, shrank, was rewritten or replaced while it was read.
     :raises UnsafeName: it is a symlink or not a plain file.
@@ -49,7 +49,7 @@ def hash_stable(path: str) -> tuple[int, str]:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise UnsafeName(f"{path} is not a plain file")
-        size, sha256 = hash_open(descriptor, before.st_size)
+        size, sha256 = hash_open(descriptor, before.st_size, moved)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -268,6 +268,11 @@ def sound_checkpoint_of(
             if found is not None:
                 return found
     return None
+
+
+def is_sound(output: str, unit: dict[str, Any], share: bool = False) -> bool:
+    """Whether every file of a checkpoint is there and whole."""
+    return _examined(output, unit, share) is not None
 
 
 def _examined(output: str, unit: dict[str, Any], share: bool) -> dict[str, Any] | None:

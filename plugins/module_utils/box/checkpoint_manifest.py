@@ -18,6 +18,12 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 def best_step(path: str) -> int | None:
     """The step of the best checkpoint when the one at ``path`` was saved; None when it does not say."""
+    step = (about(path) or {}).get("best")
+    return step if is_count(step) else None
+
+
+def about(path: str) -> dict[str, Any] | None:
+    """What the checkpoint at ``path`` says of itself; None when it says nothing that can be read."""
     found: list[Any] = []
     problem = ""
     try:
@@ -28,8 +34,7 @@ def best_step(path: str) -> int | None:
             problem = problem_in(path, lambda window: found.append(_in_file(window)))
     except (OSError, ValueError, RecursionError):
         return None
-    step = found[0].get("best") if not problem and isinstance(found[0], dict) else None
-    return step if is_count(step) else None
+    return found[0] if not problem and isinstance(found[0], dict) else None
 
 
 def _in_file(window: zip_archive.Window) -> Any:

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--retry-failed", action="store_true", help="try failed cells again")
     start.add_argument("--launch-file", help="the launch of a run of several boxes, - for stdin")
     _add(verbs, "resume-all", "what the box runs at each start: obeys seal, hold and stops")
+    _add(verbs, "leave", "for start scripts whose container ends: save, leave, go on at the next start")
     _add(verbs, "status", "everything, computed now").add_argument("--run")
     stop = _add(verbs, "stop", "stop a run, or all, until a start or a reboot")
     stop.add_argument("--run")
@@ -196,6 +197,8 @@ def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dic
         return control.start(layout, caller, wanted)
     if options.verb == "resume-all":
         return control.resume_all(layout, caller)
+    if options.verb == "leave":
+        return control.leave(layout)
     if options.verb == "stop":
         return control.stop(layout, caller, options.run, options.grace_s)
     if options.verb == "hold":

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
 from dataclasses import dataclass
 from typing import Any, Iterator
 
@@ -36,6 +38,10 @@ from .refusal import DEADLINE, DISK, HELD, INPUTS, LIVE, SEALED, USAGE, Refused
 
 LOCK_WITHIN_S = 60.0
 SETTLE_WITHIN_S = 900.0
+# At a boot, a network mount often comes after the script that resumes.
+MOUNT_WITHIN_S = 180.0
+MOUNT_LOOK_S = 2.0
+LEAVE_LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,36 @@ def resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
     """What the box runs at each start. Obeys seal, hold and stops; says why it does nothing."""
     if not os.path.isdir(layout.root):
         return {"changed": False, "reason": "nothing is deployed"}
+    waited_s = 0.0 if caller.check else _await_mount(layout)
+    answer = _resume_all(layout, caller)
+    return dict(answer, waited_for_mount_s=round(waited_s, 1)) if waited_s else answer
+
+
+def _await_mount(layout: Layout) -> float:
+    """Wait for the durable mount that the next step needs; for how long. What is wrong after that, others tell."""
+    began = time.monotonic()
+    while _lacks_mount(layout) and time.monotonic() - began < MOUNT_WITHIN_S:
+        time.sleep(MOUNT_LOOK_S)
+    waited_s = time.monotonic() - began
+    return waited_s if waited_s >= MOUNT_LOOK_S else 0.0
+
+
+def _lacks_mount(layout: Layout) -> bool:
+    """Looked at without the lock: nothing is decided by it."""
+    try:
+        if index.read(layout) is None:
+            return False
+        found = survey.survey(layout)
+    except (records.RecordError, Refused):
+        return False
+    step = found.next_step()
+    run = found.runs.get(step.run_id)
+    # What ended is copied there as well.
+    wants = run is not None and step.kind in (judge.RUN, judge.FINISH) and found.orders.may_run(step.run_id)
+    return wants and run is not None and bool(gates.durable_problem(run["durable"], layout.root))
+
+
+def _resume_all(layout: Layout, caller: Caller) -> dict[str, Any]:
     with box(layout, caller):
         if index.read(layout) is None:
             return {"changed": False, "reason": "nothing is registered"}
@@ -370,6 +406,25 @@ def _settle_if_unsupervised(layout: Layout, caller: Caller) -> None:
     except OSError as error:
         if not reserve.is_full(error):
             raise
+
+
+def leave(layout: Layout) -> dict[str, Any]:
+    """What the start script of a container does when it is told that the container ends: trainers save, the supervisor
+    leaves, and the next start goes on. Neither a lock nor the fence is asked: there are seconds.
+
+    Returns when all of them have left: whoever asks is the first process, whose end ends them all.
+    """
+    identity = process.identity_from(attempt.read(layout.daemon, "daemon").get("process"))
+    told = process.send(identity, signal.SIGTERM)
+    found = survey.survey(layout)
+    live = found.live()
+    grace_s = max([found.runs[cell.run_id]["grace_s"] for cell in live], default=0.0)
+    until = time.monotonic() + grace_s + stopping.SETTLE_S
+    while told and process.observe(identity) == process.ALIVE and time.monotonic() < until:
+        time.sleep(LEAVE_LOOK_S)
+    # A supervisor has waited for its trainers; they may also live without one.
+    stopping.stop_all([survey.paths_of(layout, cell) for cell in live if not told], grace_s, "the container ends")
+    return {"changed": told or bool(live), "cells": [f"{cell.run_id}/{cell.cell}" for cell in live]}
 
 
 # --- settling: nothing lives, nothing is pending ------------------------------------------------------------------

@@ -25,16 +25,25 @@ SLURM_NOTICE_S = 120
 
 
 def command(
-    method: str, argv: list[str], root: str, is_root: bool, log: str = "", options: Sequence[str] = ()
+    method: str,
+    argv: list[str],
+    root: str,
+    is_root: bool,
+    log: str = "",
+    options: Sequence[str] = (),
+    variables: Sequence[str] = (),
 ) -> list[str]:
     """The command that starts ``argv`` under ``method``, for those that detach by themselves.
 
     :param options: words for the tool, for instance ``--partition=gpu`` for sbatch.
+    :param variables: names of the environment variables of this process that a running tmux server must be given.
     """
     name = unit_name(root)
     if method == "tmux":
-        # A server of our own: one that is already running has the environment of whoever started it.
-        return ["tmux", "-L", name, "new-session", *options, "-d", "-s", "supervisor", "--", *argv]
+        # A server of our own. Should it run already, it has the environment of whoever started it, so the variables of
+        # now are named: tmux takes their values from this process, and none of them passes through argv.
+        brought = ["start-server", ";", "set-option", "-g", "update-environment", " ".join(variables), ";"]
+        return ["tmux", "-L", name, *brought, "new-session", *options, "-d", "-s", "supervisor", "--", *argv]
     if method == "systemd":
         scope = [] if is_root else ["--user"]
         # KillMode=process: ending the unit must leave the shims and their trainers alone.
@@ -45,6 +54,11 @@ def command(
         job = ["--parsable", f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue", notice]
         return ["sbatch", *job, "--chdir=/", *options, "--wrap", f"exec env {REQUEUES}=1 {shlex.join(argv)}"]
     raise Refused(USAGE, f"unknown way to detach: {method!r}")
+
+
+def _variables() -> list[str]:
+    """Names of what this process has in its environment. Shell functions have others, and TMUX is another server's."""
+    return sorted(name for name in os.environ if name.isidentifier() and not name.startswith("TMUX"))
 
 
 def unit_name(root: str) -> str:
@@ -64,7 +78,10 @@ def start_daemon(
     if method in ("setsid", "onstart"):
         _start_by_fork(argv, log)
         return RUNNING
-    _run_tool(command(method, argv, root, os.geteuid() == 0, log, options), "start the supervisor")
+    if method == "systemd" and os.geteuid() != 0:
+        refuse_without_linger(os.geteuid())
+    words = command(method, argv, root, os.geteuid() == 0, log, options, _variables())
+    _run_tool(words, "start the supervisor")
     until = time.monotonic() + READY_WITHIN_S
     while not is_ready():
         if method == "sbatch" and pending_job(root):
@@ -73,6 +90,24 @@ def start_daemon(
             raise Refused(DEADLINE, f"the supervisor was not ready within {READY_WITHIN_S:g} s", f"read {log}")
         time.sleep(0.1)
     return RUNNING
+
+
+def refuse_without_linger(uid: int) -> None:
+    """Refused(SYSTEM) when the user's systemd ends with the login: it takes every unit with it, this one too.
+
+    Where it cannot be asked, nothing is known, and the start shows what it can.
+    """
+    words = ["loginctl", "show-user", str(uid), "--property=Linger", "--value"]
+    try:
+        answer = _run_tool(words, "say whether your processes outlive the login").strip()
+    except Refused:
+        return
+    if answer == "no":
+        raise Refused(
+            SYSTEM,
+            f"systemd-run --user would end the supervisor with the last login of uid {uid}: lingering is off",
+            "run 'loginctl enable-linger' on the box once, or detach by setsid or tmux",
+        )
 
 
 def pending_job(root: str) -> str:

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import threading
+from typing import Any, BinaryIO
 
-from . import durable_place, gates
-from .artifacts import hash_stable
+from . import durable_place, gates, mount_answer
+from .artifacts import FileChanged, hash_stable
 from .layout import AttemptPaths, Layout
 from .refusal import DURABLE_FAILED, Refused
 
 _CHUNK = 1024 * 1024
+# So often a copy is synced: the server shows that it takes what it is given, also in a file of many gigabytes.
+_SYNC_EACH = 64
 
 
 def copy_artifacts(
@@ -30,9 +33,13 @@ def copy_artifacts(
     if problem:
         raise Refused(DURABLE_FAILED, problem, "mount it, then start again: nothing is trained twice")
     target = durable_place.destination(run, paths)
-    for artifact in artifacts:
-        inner = os.path.relpath(artifact["path"], paths.relative)
-        _copy_one(os.path.join(paths.folder, inner), os.path.join(target, inner), artifact)
+
+    def copy(movement: mount_answer.Movement) -> None:
+        for artifact in artifacts:
+            inner = os.path.relpath(artifact["path"], paths.relative)
+            _copy_one(os.path.join(paths.folder, inner), os.path.join(target, inner), artifact, movement)
+
+    mount_answer.moving(run["durable"]["path"], f"the copy of {paths.relative}", copy)
     return {"kind": kind, "state": "synced", "path": target}
 
 
@@ -45,39 +52,53 @@ def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
     """
     if copied["state"] != "synced":
         return
-    durable_place.put_record(copied["path"], "done", done)
+    place = copied["path"]
+    mount_answer.moving(
+        place,
+        "the copy of the done record",
+        lambda movement: durable_place.put_record(place, "done", done, movement.moved),
+    )
 
 
-def _copy_one(source: str, target: str, artifact: dict[str, Any]) -> None:
+def _copy_one(source: str, target: str, artifact: dict[str, Any], movement: mount_answer.Movement) -> None:
     try:
-        if _is_same(target, artifact):
+        if _is_same(target, artifact, movement):
             return
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        temporary = f"{target}.{os.getpid()}.part"
+        # Of this thread alone: one that was left behind on a mount that hung may still hold its own.
+        temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.part"
         try:
-            _copy_bytes(source, temporary)
-            if not _is_same(temporary, artifact):
+            _copy_bytes(source, temporary, movement)
+            if not _is_same(temporary, artifact, movement):
                 raise Refused(DURABLE_FAILED, f"the copy of {artifact['path']} reads back with another hash")
+            movement.moved()
             os.replace(temporary, target)
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
         durable_place.sync_folder(os.path.dirname(target))
-    except OSError as error:
-        raise Refused(
-            DURABLE_FAILED, f"cannot copy {artifact['path']} to {target}: {error.strerror or error}"
-        ) from error
+    except (OSError, FileChanged) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Refused(DURABLE_FAILED, f"cannot copy {artifact['path']} to {target}: {why}") from error
 
 
-def _copy_bytes(source: str, target: str) -> None:
+def _copy_bytes(source: str, target: str, movement: mount_answer.Movement) -> None:
     with open(source, "rb") as reader, open(target, "wb") as writer:
-        for chunk in iter(lambda: reader.read(_CHUNK), b""):
+        for number, chunk in enumerate(iter(lambda: reader.read(_CHUNK), b""), 1):
             writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
+            movement.moved()
+            if number % _SYNC_EACH == 0:
+                _sync(writer)
+                movement.moved()
+        _sync(writer)
 
 
-def _is_same(path: str, artifact: dict[str, Any]) -> bool:
+def _sync(writer: BinaryIO) -> None:
+    writer.flush()
+    os.fsync(writer.fileno())
+
+
+def _is_same(path: str, artifact: dict[str, Any], movement: mount_answer.Movement) -> bool:
     if not os.path.isfile(path) or os.path.getsize(path) != artifact["bytes"]:
         return False
-    return hash_stable(path) == (artifact["bytes"], artifact["sha256"])
+    return hash_stable(path, movement.moved) == (artifact["bytes"], artifact["sha256"])

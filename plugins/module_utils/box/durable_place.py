@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from typing import Any, Callable
 
 from . import records
 from .layout import AttemptPaths
@@ -24,9 +24,10 @@ def destination(run: dict[str, Any], paths: AttemptPaths) -> str:
     return os.path.join(run_folder(run), run["box"], f"g{run['generation']}", *paths.relative.split("/"))
 
 
-def put_record(folder: str, name: str, record: dict[str, Any]) -> None:
+def put_record(folder: str, name: str, record: dict[str, Any], moved: Callable[[], object] = lambda: None) -> None:
     """Write ``<folder>/<name>.json``, read it back, and only then give it its name.
 
+    :param moved: called before it gets its name; what it raises leaves the old one in place.
     :raises Refused: DURABLE_FAILED.
     """
     target, data = os.path.join(folder, f"{name}.json"), records.record_bytes(name, record)
@@ -39,6 +40,7 @@ def put_record(folder: str, name: str, record: dict[str, Any]) -> None:
             os.fsync(writer.fileno())
         if records.sha256_file(temporary) != hashlib.sha256(data).hexdigest():
             raise Refused(DURABLE_FAILED, f"{temporary} reads back with another hash")
+        moved()
         os.replace(temporary, target)
         sync_folder(folder)
     except OSError as error:

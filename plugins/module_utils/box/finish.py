@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, launch, process, progress, records, reserve, run_record
+from . import artifacts, attempt, durable, judge, launch, process, progress, pruning, records, reserve, run_record
 from .layout import AttemptPaths, Layout
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
 
@@ -38,7 +38,9 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
         roster = [dict(each, path=f"{paths.relative}/out/{each['path']}") for each in found] + _records_of(paths)
         attempt.write_status(paths, keys, state=judge.COPYING)
         copied = durable.copy_artifacts(layout, run, paths, roster)
-        done = _done_record(keys, ended, roster, skipped, copied)
+        promised, on_mount = pruning.split(run, paths, roster) if copied["state"] == "synced" else (roster, [])
+        done = _done_record(keys, ended, promised, skipped, copied)
+        done.update({"durable_only": on_mount} if on_mount else {})
         durable.copy_done(copied, done)
     except Refused as refused:
         if proven:

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Callable
 
 # What was read is still in the processor's cache when it is hashed.
 _CHUNK = 256 * 1024
 
 
-def hash_open(descriptor: int, size: int) -> tuple[int, str]:
-    """(bytes that were read, their SHA-256). They are not ``size``, which it had, when the file changes meanwhile."""
+def hash_open(descriptor: int, size: int, moved: Callable[[], object] | None = None) -> tuple[int, str]:
+    """(bytes that were read, their SHA-256). They are not ``size``, which it had, when the file changes meanwhile.
+
+    :param moved: called for each piece of a larger file, for whoever watches whether its disk still answers.
+    """
     if size <= _CHUNK:
         # One byte more shows that it grew; asking for a whole chunk would cost more than hashing a small file.
         data = os.read(descriptor, size + 1)
@@ -27,3 +31,5 @@ def hash_open(descriptor: int, size: int) -> tuple[int, str]:
                 return count, hasher.hexdigest()
             hasher.update(view[:got])
             count += got
+            if moved is not None:
+                moved()

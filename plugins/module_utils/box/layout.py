@@ -114,6 +114,7 @@ class AttemptPaths:
         self.status = os.path.join(self.folder, "status.json")
         self.exit = os.path.join(self.folder, "exit.json")
         self.done = os.path.join(self.folder, "done.json")
+        self.pruned = os.path.join(self.folder, "pruned.json")
         self.stop = os.path.join(self.folder, "stop.json")
         self.progress = os.path.join(self.folder, "progress.json")
         self.lock = os.path.join(self.folder, "shim.lock")

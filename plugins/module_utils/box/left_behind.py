@@ -20,7 +20,7 @@ _SHOWN = 3
 _ATTEMPT = re.compile(r"(?P<cell>[^/]+)/a(?P<number>[0-9]+)/(?P<inner>.+)\Z", re.DOTALL)
 # Of the supervisor, and of tenant_checkpoint.
 _RECORDS = re.compile(
-    r"(claim|status|exit|stop|progress|done)\.json|shim\.lock|reserve-[0-9]+|snapshot/metrics\.jsonl"
+    r"(claim|status|exit|stop|progress|done|pruned)\.json|shim\.lock|reserve-[0-9]+|snapshot/metrics\.jsonl"
     r"|out/checkpoints/attempts\.json"
 )
 _ROLES = {"metrics.jsonl": "metrics", "run.log": "log"}

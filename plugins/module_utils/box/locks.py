@@ -25,37 +25,48 @@ def try_lock(path: str) -> int | None:
             return descriptor
     except OSError as error:
         os.close(descriptor)
-        raise Refused(
-            SYSTEM, f"{path} cannot be locked: {error.strerror}", "put the tenant root on a local disk"
-        ) from error
+        raise _no_locks(path, error) from error
     os.close(descriptor)
     return None
 
 
-def flock_now(descriptor: int) -> bool:
-    """Whether the file is locked by us now; False when another process holds it."""
+def _no_locks(path: str, error: OSError) -> Refused:
+    """Neither held nor free: a network disk without locks (ENOLCK), or one that is broken (EIO)."""
+    what = f"{path} cannot be locked, so nobody can say whether its owner lives: {error.strerror or error}"
+    return Refused(SYSTEM, what, "keep the tenant root on a local disk, and look whether that disk is well (dmesg)")
+
+
+def flock_now(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Whether the file is locked by us now; False when another process holds it.
+
+    :raises OSError: any other answer than these two.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
             return False
         raise
     return True
 
 
 def is_held(path: str) -> bool:
-    """True when some process holds the lock. Takes a shared lock for an instant, so holders must retry once."""
+    """True when some process holds the lock. Takes a shared lock for an instant, so holders must retry once.
+
+    :raises Refused: SYSTEM, when the disk cannot say.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise _no_locks(path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not flock_now(descriptor, fcntl.LOCK_SH)
+    except OSError as error:
+        raise _no_locks(path, error) from error
     finally:
         os.close(descriptor)
-    return False
 
 
 def lock_within(path: str, seconds: float, what: str) -> int:

@@ -31,6 +31,13 @@ _AZURE_WITHIN_S = 130.0
 _GCP_HELD_S = 60
 _AWS_TOKEN_S = 21600
 _LARGEST_ANSWER = 256 * 1024
+# How long a machine lives after a notice that names no time, at most, by what the providers grant. Azure gives up to
+# 15 minutes before a reboot or a redeployment, and 30 s before an eviction.
+GRACE_S = {"aws_imds": 120.0, "gcp_metadata": 30.0, "azure_scheduled_events": 900.0}
+# A notice further ahead than this is a clock that is wrong.
+MOST_NOTICE_S = 3600.0
+# What a machine may outlive its announced end by before nobody believes in it any more: cells wait, and it bills.
+OVERDUE_MARGIN_S = 300.0
 _AZURE_ENDS = ("Preempt", "Terminate", "Redeploy", "Reboot")
 
 STOP, ADVICE = "stop", "advice"
@@ -224,11 +231,16 @@ SOURCES: dict[str, Callable[[MetadataService], Look]] = {
 class Watcher:
     """Looks at one source from a thread of its own. ``notice`` and ``problem`` are what the last look said."""
 
-    def __init__(self, source: str, url: str = "", poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, source: str, url: str = "", poll_s: float = POLL_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.source = source
         self.url = url
         self.notice: Notice | None = None
         self.problem = ""
+        self._clock = clock
+        # The notice in force, and when this machine should be gone by it.
+        self._due: tuple[Notice, float] | None = None
         self._service = MetadataService(url or METADATA_URL)
         self._poll_s = poll_s
         self._stopped = threading.Event()
@@ -250,15 +262,46 @@ class Watcher:
         return records.parse_utc(notice.at).timestamp() - self._service.now()
 
     def ends(self) -> bool:
-        """Whether the machine is going to end, as far as the source has said."""
+        """Whether the machine is going to end, as far as the source has said and as long as that can be true."""
         notice = self.notice
-        return notice is not None and notice.kind == STOP
+        return notice is not None and notice.kind == STOP and self._overdue_s(notice) <= OVERDUE_MARGIN_S
+
+    def overdue(self) -> str:
+        """Why the notice is not believed any more; empty while it is, or when there is none."""
+        return self._why_overdue(self.notice)
+
+    def _why_overdue(self, notice: Notice | None) -> str:
+        late_s = 0.0 if notice is None or notice.kind != STOP else self._overdue_s(notice)
+        if notice is None or late_s <= OVERDUE_MARGIN_S:
+            return ""
+        silence = f", and now the source cannot be asked: {self.problem}" if self.problem else ""
+        return f"{self.source} announced its end ({notice.event}), it lives {late_s:.0f} s longer{silence}"
+
+    def _overdue_s(self, notice: Notice) -> float:
+        """How long the machine has outlived ``notice``; negative before its end."""
+        due = self._due
+        return self._clock() - due[1] if due is not None and due[0] == notice else 0.0
+
+    def _heed(self, notice: Notice | None) -> None:
+        """Take what a look said. The same notice again changes nothing: its time runs from the first look at it."""
+        if notice is None or self._due is None or self._due[0] != notice:
+            # The time first: whoever reads the notice finds when its machine should be gone.
+            self._due = None if notice is None else (notice, self._clock() + self._grace_s(notice))
+        self.notice = notice
+
+    def _grace_s(self, notice: Notice) -> float:
+        if not notice.at:
+            return GRACE_S[self.source]
+        # By the provider's clock, read once; this machine's own may be set.
+        left_s = records.parse_utc(notice.at).timestamp() - self._service.now()
+        return min(max(left_s, 0.0), MOST_NOTICE_S)
 
     def as_dict(self) -> dict[str, Any]:
         notice = self.notice
         return {
             "source": self.source,
             "notice": notice.as_dict() if notice else None,
+            "overdue": self._why_overdue(notice) != "",
             "problem": self.problem,
         }
 
@@ -269,7 +312,9 @@ class Watcher:
             try:
                 for notice in SOURCES[self.source](self._service):
                     # A source that cannot be asked any more keeps its last word: machines end without taking it back.
-                    self.notice, self.problem, back_off = notice, "", self._poll_s
+                    # One that lives on all the same goes on working after a while (see :meth:`overdue`).
+                    self._heed(notice)
+                    self.problem, back_off = "", self._poll_s
                     # A look that the service held back until something changed needs no pause after it.
                     if self._stopped.wait(max(0.0, self._poll_s - (time.monotonic() - asked))):
                         return

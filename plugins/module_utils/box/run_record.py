@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import inputs, progress_source, records, tracker_names
+from . import inputs, progress_source, prune_modes, records, tracker_names
 from .layout import Layout
 from .names import UnsafeName, check_name, check_relative_path
 from .preemption import SOURCES
@@ -24,6 +24,7 @@ DURABLE_KINDS = ("mount", "object", "pull", "none")
 DEFAULT_GRACE_S = 30.0
 DEFAULT_RETRIES = 1
 DEFAULT_STALL_S = 1800.0
+MOST_SECONDS = 86400.0 * 30
 _RESERVED_CELLS = ("manifest.json", "run.json", "launch.json", "secrets.env", "requirements.txt")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -59,6 +60,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["inputs"] = inputs.check(run.get("inputs") or [])
     run["tracker"] = _tracker(run.get("tracker") or tracker_names.NONE)
     run["checkpoint"] = _mapping("checkpoint", run.get("checkpoint"))
+    _demand(not prune_modes.problem_of(run["checkpoint"]), "checkpoint", prune_modes.WANTED)
     run["retries"] = _retries(_mapping("retries", run.get("retries")))
     run["durable"] = _durable(_mapping("durable", run.get("durable")))
     run["limits"] = _limits(_mapping("limits", run.get("limits")))
@@ -174,9 +176,12 @@ def _list(key: str, value: object) -> list[Any]:
 
 
 def _seconds(key: str, value: object) -> float:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 86400 * 30
-    _demand(usable, key, "a number of seconds")
+    _demand(is_seconds(value), key, "a number of seconds")
     return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS
 
 
 def _is_count(value: object) -> bool:

@@ -27,7 +27,7 @@ from . import (
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INPUTS, INTERPRETER
+from .refusal import DISK, INPUTS, INTERPRETER, Refused
 
 _TAIL = 256 * 1024
 
@@ -41,7 +41,9 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
     found: survey.Survey | None = None
     with _telling(problems):
         found = survey.survey(layout)
-    daemon = survey.read_daemon(layout)
+    daemon: dict[str, Any] = {"alive": False, "pid": None}
+    with _telling(problems):
+        daemon = survey.read_daemon(layout)
     known = (found.index if found else None) or {}
     wanted = [] if found is None else [each for each in found.runs if run_id in (None, each)]
     return {
@@ -63,8 +65,8 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
 def _telling(problems: list[str]) -> Iterator[None]:
     try:
         yield
-    except records.RecordError as error:
-        problems.append(str(error))
+    except (records.RecordError, Refused) as error:
+        problems.append(f"{error}: {error.fix}" if isinstance(error, Refused) and error.fix else str(error))
 
 
 def _run(layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, Any]) -> dict[str, Any]:

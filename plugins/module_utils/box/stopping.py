@@ -12,7 +12,7 @@ from .layout import AttemptPaths
 from .refusal import DEADLINE, Refused
 
 # After SIGKILL: time for the kernel to end the processes and for the shim to write its record.
-_SETTLE_S = 20.0
+SETTLE_S = 20.0
 _PAUSE_S = 0.1
 
 
@@ -43,7 +43,7 @@ def stop_all(attempts: list[AttemptPaths], grace_s: float, why: str) -> None:
         return
     for paths in attempts:
         process.kill_all(attempt.members(paths))
-    if not _ended_within(attempts, _SETTLE_S):
+    if not _ended_within(attempts, SETTLE_S):
         alive = [paths.folder for paths in attempts if attempt.is_alive(paths)]
         raise Refused(DEADLINE, f"still alive after SIGKILL: {', '.join(alive)}", "look at the box: is a disk hanging?")
 

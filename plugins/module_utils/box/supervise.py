@@ -78,6 +78,7 @@ class Supervisor:
         self._gpu_wanted = False
         self._followed: tuple[tuple[str, str, int], heartbeat.Heartbeat] | None = None
         self._complaint = ""
+        self._overdue = ""
         self._gpu_gate = gpu_gate.Gate()
         self._stall: stall.Watch | None = None
 
@@ -91,6 +92,7 @@ class Supervisor:
         self._beat(program=self.program[-1])
         ready()
         self._say("started")
+        self._observe(self._prune_what_is_left)
         try:
             return self._loop()
         except OSError as error:
@@ -300,6 +302,27 @@ class Supervisor:
             self._observe(lambda: self._heart(key).beat(last=True))
         outcome = finish.finish(self.layout, run, run_record.cell_of(run, step.cell), step.number, watched)
         self._say(f"{step.run_id}/{step.cell}/a{step.number} is {outcome}")
+        if outcome == judge.DONE:
+            self._prune(run, step.cell, step.number)
+
+    def _prune(self, run: dict[str, Any], cell: str, number: int) -> None:
+        """Older checkpoints of a finished cell, once its results are on the durable mount."""
+        if run["durable"]["kind"] != "mount":
+            return  # what is on this disk is the only copy
+        from . import pruning  # as finish
+
+        told = pruning.prune(self.layout, run, cell, number)
+        for line in pruning.sentences(told) if told else []:
+            self._say(f"{run['run_id']}/{cell}/a{number}: {line}")
+
+    def _prune_what_is_left(self) -> None:
+        """Cells that were done just before a supervisor was killed."""
+        found = survey.survey(self.layout)
+        for cell in found.cells:
+            verdict = judge.judge_cell(cell)
+            told = attempt.read(self.layout.attempt(cell.run_id, cell.cell, verdict.number).pruned, "pruned")
+            if verdict.state == judge.DONE and not told.get("finished_at"):
+                self._prune(found.runs[cell.run_id], cell.cell, verdict.number)
 
     def _heart(self, key: tuple[str, str, int]) -> heartbeat.Heartbeat:
         if self._followed is None or self._followed[0] != key:
@@ -351,6 +374,13 @@ class Supervisor:
         watchers = self._watchers.values()
         return next((each for each in watchers if each.ends()), None)
 
+    def _say_overdue(self) -> None:
+        """Said once for each notice: why cells go on, on a machine that was to end."""
+        told = "; ".join(filter(None, (each.overdue() for each in self._watchers.values())))
+        if told and not self._overdue:
+            self._say(f"this machine was to end and did not: {told}; cells go on")
+        self._overdue = told
+
     def _noticed(self) -> list[dict[str, Any]]:
         return [watcher.as_dict() for watcher in self._watchers.values()]
 
@@ -393,6 +423,7 @@ class Supervisor:
         if time.monotonic() - self._beat_at >= HEARTBEAT_S or self._noticed() != self._record.get("preemption", []):
             with contextlib.suppress(OSError):
                 self._beat()
+        self._say_overdue()
         self._observe(lambda: self._health.tick(self._live, self._gpu_wanted))
         shim.rotate(self.layout.log, LOG_CAP)
 

@@ -6,9 +6,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import preemption
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    attempt,
+    gates,
+    judge,
+    preemption,
+    records,
+    supervise,
+)
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 
 ENDS = preemption.Notice(preemption.STOP, "spot terminate", "2026-11-21T08:22:00Z")
 PATIENCE_S = 20.0
@@ -69,3 +79,115 @@ def test_an_answer_that_nobody_foresaw_is_told_and_the_next_one_is_read(
 def test_resources_that_are_no_list_name_no_machine(resources: object) -> None:
     document = {"Events": [{"EventType": "Preempt", "Resources": resources}]}
     assert preemption.azure_notice(document, "vm-1") is None
+
+
+# --- a machine that outlives its announced end --------------------------------------------------------------------
+
+
+class Clock:
+    """Of the watcher, and of the provider as far as a notice names a time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        at = records.parse_utc("2026-11-21T08:20:00Z").timestamp()
+        monkeypatch.setattr(preemption.MetadataService, "now", lambda _service: at + self.now - 1000.0)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def watcher_at(clock: Clock, source: str = "aws_imds") -> preemption.Watcher:
+    return preemption.Watcher(source, clock=clock)
+
+
+NO_TIME = preemption.Notice(preemption.STOP, "preempted")
+FAR = preemption.Notice(preemption.STOP, "spot terminate", "2036-01-01T00:00:00Z")
+PAST = preemption.Notice(preemption.STOP, "spot terminate", "2026-11-21T08:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("source", "notice", "lives_s"),
+    [
+        ("aws_imds", ENDS, 120.0),
+        ("aws_imds", NO_TIME, 120.0),
+        ("gcp_metadata", NO_TIME, 30.0),
+        ("azure_scheduled_events", NO_TIME, 900.0),
+        ("aws_imds", PAST, 0.0),
+        ("aws_imds", FAR, 3600.0),
+    ],
+)
+def test_law_6_a_notice_is_believed_for_the_grace_of_its_provider_and_a_margin(
+    clock: Clock, source: str, notice: preemption.Notice, lives_s: float
+) -> None:
+    watcher = watcher_at(clock, source)
+    watcher._heed(notice)
+    clock.now += lives_s + preemption.OVERDUE_MARGIN_S
+    # Said again at each look, it is the same notice.
+    watcher._heed(preemption.Notice(notice.kind, notice.event, notice.at))
+    assert watcher.ends()
+    assert (watcher.overdue(), watcher.as_dict()["overdue"]) == ("", False)
+    clock.now += 1
+    assert not watcher.ends()
+    assert watcher.as_dict()["overdue"] is True
+    assert watcher.overdue() == f"{source} announced its end ({notice.event}), it lives 301 s longer"
+
+
+def test_law_6_a_source_that_fell_silent_after_its_notice_is_not_believed_for_ever(clock: Clock) -> None:
+    watcher = watcher_at(clock)
+    watcher._heed(ENDS)
+    watcher.problem = "169.254.169.254 does not answer"
+    clock.now += 86400
+    assert not watcher.ends()
+    assert watcher.overdue().endswith("and now the source cannot be asked: 169.254.169.254 does not answer")
+
+
+def test_a_new_notice_and_one_that_was_taken_back_are_believed_anew(clock: Clock) -> None:
+    watcher = watcher_at(clock)
+    watcher._heed(ENDS)
+    clock.now += 86400
+    watcher._heed(preemption.Notice(preemption.STOP, "spot terminate", "2026-11-22T09:00:00Z"))
+    assert watcher.ends()
+    clock.now += 86400
+    assert not watcher.ends()
+    watcher._heed(None)
+    assert (watcher.ends(), watcher.overdue()) == (False, "")
+    watcher._heed(NO_TIME)
+    assert watcher.ends()
+
+
+def test_advice_is_never_overdue(clock: Clock) -> None:
+    watcher = watcher_at(clock)
+    watcher._heed(preemption.Notice(preemption.ADVICE, "rebalance recommendation", "2026-11-21T08:00:00Z"))
+    clock.now += 86400
+    assert (watcher.ends(), watcher.overdue()) == (False, "")
+
+
+def test_law_6_cells_are_withheld_no_longer_and_the_supervisor_says_why_once(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(supervise.Supervisor, "_say", lambda _self, text: said.append(text))
+    monkeypatch.setattr(gates, "refusals", lambda _root, _run: [])
+    supervisor = supervise.Supervisor(Layout(str(tmp_path)), ["supervisor.pyz"])
+    watcher = supervisor._watchers["aws_imds", ""] = watcher_at(clock)
+    step = judge.Step(judge.RUN, "digits", "c1", 2)
+    run: dict[str, Any] = {"run_id": "digits", "inputs": [], "gpu": {"required": False}}
+    watcher._heed(ENDS)
+    assert supervisor._obstacle(step, run) is None, "withheld"
+    supervisor._say_overdue()
+    assert said == []
+    clock.now += 120 + preemption.OVERDUE_MARGIN_S + 1
+    assert supervisor._obstacle(step, run) == ("", 0), "nothing is in its way"
+    for _tick in range(3):
+        clock.now += 1
+        supervisor._say_overdue()
+    assert len(said) == 1
+    assert "was to end and did not: aws_imds announced its end (spot terminate)" in said[0]
+    supervisor._beat()
+    (told,) = attempt.read(supervisor.layout.daemon, "daemon")["preemption"]
+    assert told["overdue"] is True

@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import check_run
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, resolve_argv, run_record
 
@@ -147,3 +148,29 @@ def test_how_progress_is_read_may_be_corrected_without_becoming_another_run(writ
     assert record["progress"] == {"source": "regex", "pattern": "it (?P<step>[0-9]+)", "total_steps": None}
     assert with_pattern["spec_sha256"] == plain["spec_sha256"]
     assert load_run_spec(write(text + "grace_s: 31\n"))["spec_sha256"] != plain["spec_sha256"]
+
+
+def test_the_patience_with_a_silent_trainer_reaches_the_box_and_is_no_part_of_the_hash(write) -> None:
+    first = load_run_spec(write(GOOD))
+    patient = load_run_spec(write(GOOD + "stall_s: 7200\n"))
+    assert (first["stall_s"], patient["stall_s"]) == (1800.0, 7200)
+    assert patient["spec_sha256"] != first["spec_sha256"], "run.yml itself is part of the code tree here"
+    outside = GOOD + "code: {exclude: [run.yml]}\n"
+    same = {load_run_spec(write(outside + more))["spec_sha256"] for more in ("", "stall_s: 7200\n", "stall_s: 0\n")}
+    assert len(same) == 1
+    box = {"name": "b1", "tenant_root": "/data/gpu-tenant", "python": "/usr/bin/python3"}
+    record = run_record(patient, {"generation": 1, "provider_id": "7"}, "demo", box)
+    assert check_run(record)["stall_s"] == 7200.0
+    assert check_run({key: value for key, value in record.items() if key != "stall_s"})["stall_s"] == 1800.0
+
+
+@pytest.mark.parametrize("value", ["-1", "2592001", ".nan", ".inf", "true", "soon"])
+def test_a_patience_that_is_no_time_is_refused_with_its_line(write, value: str) -> None:
+    with pytest.raises(TenantFailure, match=r"line 8: 'stall_s' must be"):
+        load_run_spec(write(GOOD + f"stall_s: {value}\n"))
+
+
+def test_what_is_pruned_is_chosen_by_a_known_word(write) -> None:
+    assert load_run_spec(write(GOOD + "checkpoint: {prune: older}\n"))["checkpoint"] == {"prune": "older"}
+    with pytest.raises(TenantFailure, match=r"line 9: .*one of none, spare, older, not 'all'"):
+        load_run_spec(write(GOOD + "checkpoint:\n  prune: all\n"))
