@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     delivery,
     destination,
     roster,
+    ssh_proxies,
     stores,
     transfer,
 )
@@ -80,15 +81,15 @@ class ActionModule(ControllerAction):
         self.box = str(task_vars.get("inventory_hostname", ""))
         if params["direction"] in ("store", "fetch"):
             return self._through_objects(params, task_vars)
-        if params["via"] and params["direction"] == "pull" and self._is_proxied(params["endpoint"], task_vars):
+        proxy = self._proxy(params["endpoint"], task_vars)
+        if params["via"] and params["direction"] == "pull" and proxy:
             order = self._object_order(params, params["via"])
             missing = object_transfer.missing_here(order)
             if destination.proxy_problem(missing, params["proxy_limit_bytes"]):
                 source = self._on_box(params["src"])
                 return object_transfer.through_store(order, source, self._sender(task_vars), self._report())
         order = self._order(params)
-        proxied = self._is_proxied(params["endpoint"], task_vars)
-        far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxied)
+        far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxy)
         return checked_transfer.run(order, far, self._report())
 
     # --- the order ------------------------------------------------------------------------------------------------
@@ -203,12 +204,20 @@ class ActionModule(ControllerAction):
     def _refusal(self, what: str, fix: str) -> TenantFailure:
         return TenantFailure("config", what, box=self.box, safe="Nothing was transferred", fix=fix)
 
-    @staticmethod
-    def _is_proxied(endpoint: str, task_vars: dict[str, Any]) -> bool:
-        if endpoint != "auto":
-            return endpoint == "proxy"
+    def _proxy(self, endpoint: str, task_vars: dict[str, Any]) -> str:
+        """What to use in place of the proxy that this connection goes through; empty where it goes through none."""
+        if endpoint == "direct":
+            return ""
         located = (task_vars.get("ansible_facts") or {}).get("box_endpoint") or {}
-        return located.get("proxy") is True
+        known = located.get("proxy_instead") or self._known_proxy(task_vars)
+        return known or (ssh_proxies.DIRECT if endpoint == "proxy" or located.get("proxy") is True else "")
+
+    def _known_proxy(self, task_vars: dict[str, Any]) -> str:
+        """Also where nobody has located the box: the profile's word on the host that is connected to."""
+        proxies = task_vars.get(ssh_proxies.PROFILE_KEY)
+        if not proxies or self._connection.transport != "ssh":
+            return ""
+        return ssh_proxies.instead_of(self._templar.template(proxies), [self._connection.get_option("host")])
 
     def _report(self) -> Any:
         """Appends each report as a line to the file that the runner watches, where there is one."""

@@ -44,13 +44,15 @@ _Read = TypeVar("_Read")
 class Far:
     """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``.
 
-    ``files`` are mappings, as that module takes them.
+    ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
+    mappings, as that module takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
+    through; empty where it goes through none.
     """
 
     name: str
     link: transfer.Link
     ask: Callable[..., dict[str, Any]]
-    proxied: bool = False
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,12 +234,10 @@ class _Transfer:
             raise self._refusal("config", shown, "Free space there, or choose another destination")
 
     def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
-        problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
+        problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxy else ""
         if problem:
-            fix = (
-                f"Name an object store in via ({stores.FORMS}), rent the box with a direct port, "
-                "or raise proxy_limit_bytes if the proxy can carry it"
-            )
+            store = f"Name an object store in via ({stores.FORMS}); or " if self.order.pull else ""
+            fix = f"{store}{self.far.proxy}; or raise proxy_limit_bytes if the proxy can carry it"
             raise self._refusal("config", problem, fix)
 
     def _preflight(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> str:
@@ -266,7 +266,8 @@ class _Transfer:
     def _choose_transport(self, wanted: Sequence[roster.RosterFile], far_problem: str) -> None:
         if self.order.transport == "stream":
             return
-        if self.order.transport == "auto" and transfer.many_small(wanted):
+        if self.order.transport == "auto" and (self.far.proxy or transfer.many_small(wanted)):
+            # What a proxy lets through is a plain command, if anything.
             self.transport = "stream"
             return
         near_problem = delivery.rsync_problem()
@@ -399,7 +400,7 @@ class _Transfer:
             f"{what}{reason}: {shown}",
             box=self.far.name,
             safe="Nothing was removed at the source, and what arrived is kept",
-            fix=_fix(delivered),
+            fix=_fix(delivered) + (f". Through a proxy it may never end: {self.far.proxy}" if self.far.proxy else ""),
         )
         return {
             **failure.as_result(),

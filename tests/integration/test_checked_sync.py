@@ -45,6 +45,7 @@ SYNC = "tenant.gpu.checked_sync"
 BIG = 6 * 1024 * 1024
 
 
+EXPOSE = "expose TCP port 22 of the pod"
 @pytest.fixture(scope="module")
 def box_with_rsync() -> Iterator[LoopbackBox]:
     with loopback_box() as running:
@@ -125,7 +126,7 @@ class Run:
             check_mode=check_mode,
             **more,
         )
-        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxied", False))
+        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxy", ""))
         try:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
@@ -415,11 +416,14 @@ def test_law_8_a_destination_outside_its_root_is_refused(run: Run, tmp_path: Pat
 
 
 def test_a_proxied_endpoint_carries_small_files_only(run: Run) -> None:
-    result = run.pull(proxied=True, proxy_limit_bytes=1000)
-    assert result["failed"]
-    assert "proxy" in result["msg"]
-    assert "direct port" in result["msg"]
-    assert run.pull(proxied=True)["verified"] is True
+    for refused in (run.pull(proxy=EXPOSE, proxy_limit_bytes=1000), run.push(proxy=EXPOSE, proxy_limit_bytes=1000)):
+        assert refused["failed"]
+        assert refused["failure"]["kind"] == "config"
+        assert "ssh proxy" in refused["msg"]
+        assert EXPOSE in refused["failure"]["fix"]
+    assert not run.dest.exists()
+    small = run.pull(proxy=EXPOSE)
+    assert (small["verified"], small["transport"]) == (True, "stream")
 
 
 def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> None:
