@@ -369,7 +369,7 @@ class _Transfer:
         if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
             self.transport = "stream"
             attempt = self._attempt(route, files)
-        if self.own_connection and "Permission denied" in attempt.reason:
+        if self.own_connection and attempt.denied:
             # The play got in by a way that only its open connection still knows, such as a password.
             self.own_connection = False
         return attempt

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import folder_manifest
@@ -44,8 +45,8 @@ pytestmark = pytest.mark.integration
 SYNC = "tenant.gpu.checked_sync"
 BIG = 6 * 1024 * 1024
 
-
 EXPOSE = "expose TCP port 22 of the pod"
+
 @pytest.fixture(scope="module")
 def box_with_rsync() -> Iterator[LoopbackBox]:
     with loopback_box() as running:
@@ -459,6 +460,21 @@ def test_law_8_a_host_key_that_is_not_pinned_stops_the_transfer(run: Run, transp
 
 
 @pytest.mark.parametrize("transport", ["rsync", "stream"])
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+def test_law_8_a_box_does_not_end_a_transfer_by_what_it_prints(run: Run, transport: str) -> None:
+    """It says and returns what ssh would of a wrong host key, once."""
+    said = run.box.folder / f"said-{transport}"
+    program = run.box.folder / f"forger-{transport}"
+    program.write_text(
+        f'#!/bin/sh\n[ -e {said} ] && exec "$@"\n: > {said}\necho "Host key verification failed." >&2\nexit 255\n'
+    )
+    program.chmod(0o755)
+    run.link = replace(run.box.link(), become=(str(program),))
+    result = run.pull(transport=transport)
+    assert said.exists()
+    assert (result["verified"], result["attempts"]) == (True, 2)
+
+
 def test_law_8_a_box_that_lies_about_its_links_sends_none(run: Run, transport: str) -> None:
     secret = run.box.folder / "secret"
     secret.write_bytes(b"the controller's own")
