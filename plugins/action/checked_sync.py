@@ -23,6 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printa
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
 PEER = "tenant.gpu.checked_sync_peer"
 # Where the runner says that it reads how far transfers are.
@@ -164,8 +165,8 @@ class ActionModule(ControllerAction):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             arguments = {"order": json.dumps(order)}
             try:
-                answer = self._execute_module(module_name=UPLOADER, module_args=arguments, task_vars=task_vars)
-            except AnsibleConnectionFailure as error:
+                answer = self._ask_box(UPLOADER, arguments, task_vars, order["deadline_s"] + checked_transfer.LAST_WORD_S)
+            except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
             ended = answer.get("rc")
             if answer.get("unreachable") or (isinstance(ended, int) and (ended < 0 or ended == SSH_FAILED)):
@@ -282,10 +283,33 @@ class ActionModule(ControllerAction):
             raise self._refusal(f"files cannot be carried with become by {become.name}", "Use sudo, or no become")
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
+    def _ask_box(
+        self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
+    ) -> dict[str, Any]:
+        """What a module on the box answers; OutOfTime when it does not ``within_s`` seconds."""
+        try:
+            with time_limit(within_s):
+                answer: dict[str, Any] = self._execute_module(
+                    module_name=module, module_args=arguments, task_vars=task_vars
+                )
+        except OutOfTime:
+            # Nor is a silent box asked to tidy up: that would take as long.
+            self._connection._shell.tmpdir = None
+            raise
+        return answer
+
     def _asker(self, task_vars: dict[str, Any]) -> Any:
-        def ask(op: str, files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-            arguments = {"op": op, "files": files, **options}
-            answer = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
+        def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
+            try:
+                answer = self._ask_box(PEER, {"op": op, "files": files, **options}, task_vars, within_s)
+            except OutOfTime as error:
+                raise TenantFailure(
+                    "unreachable",
+                    f"the box did not answer within {within_s:.0f} s when it was asked about its files ({op})",
+                    box=self.box,
+                    safe="Nothing was removed at the source, and what arrived is kept",
+                    fix="Run the same task again, it continues; where there is much to hash, with a longer deadline_s",
+                ) from error
             if answer.get("failed"):
                 raise TenantFailure(
                     "config",

@@ -179,7 +179,10 @@ options:
     type: int
     default: 60
   deadline_s:
-    description: Seconds that all attempts together may take.
+    description:
+      - Seconds that the whole may take, which is all attempts together and what the box is asked about its files. A box
+        that does not answer by then is unreachable, and what arrived is kept.
+      - To settle what arrived, and to say how far it got, a box has 60 seconds more.
     type: int
     default: 21600
   retries:

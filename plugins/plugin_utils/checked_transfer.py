@@ -32,17 +32,21 @@ from ansible_collections.tenant.gpu.plugins.module_utils.difference import Diffe
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
 
+# What a box is given to settle what arrived, and to say how far it got, when the time for all of it is over.
+LAST_WORD_S = 60.0
 _SHOWN = 10
 _LISTED = 1000
 _DIFFED = 200
 _LONGEST = 1000
+_LOOK_S = 600.0
+_LEAST_S = 1.0
 _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
 class Far:
-    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``.
+    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something.
 
     ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
     mappings, as that module takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
@@ -159,7 +163,7 @@ class _Transfer:
         try:
             # What is only looked at needs no hash: thousands of files are asked about in fewer bytes.
             entries = _entries(files) if op != "offer" else [{"path": each.path, "bytes": each.bytes} for each in files]
-            return read(self.far.ask(op, entries, **options), files)
+            return read(self.far.ask(op, entries, within_s=self._patience(op), **options), files)
         except peer_answers.Senseless as error:
             raise TenantFailure(
                 "evidence_missing",
@@ -168,6 +172,15 @@ class _Transfer:
                 safe="Nothing was removed at the source, and what arrived is kept",
                 fix="Run the same task again; if it happens again, do not trust this box",
             ) from error
+
+    def _patience(self, op: str) -> float:
+        """Seconds: what the whole transfer has left, less for a mere look at names and sizes.
+
+        What arrived is settled even where moving it took all of that.
+        """
+        if op == "offer":
+            return max(min(self.deadline.left_s, _LOOK_S), _LEAST_S)
+        return max(self.deadline.left_s, LAST_WORD_S if op == "settle" else _LEAST_S)
 
     def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
         """What changes at the destination: the one source of ``changed`` and ``diff``."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import folder_manifest
@@ -44,8 +45,8 @@ from loopback_sshd import (
 pytestmark = pytest.mark.integration
 SYNC = "tenant.gpu.checked_sync"
 BIG = 6 * 1024 * 1024
-
 EXPOSE = "expose TCP port 22 of the pod"
+
 
 @pytest.fixture(scope="module")
 def box_with_rsync() -> Iterator[LoopbackBox]:
@@ -460,7 +461,6 @@ def test_law_8_a_host_key_that_is_not_pinned_stops_the_transfer(run: Run, transp
 
 
 @pytest.mark.parametrize("transport", ["rsync", "stream"])
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
 def test_law_8_a_box_does_not_end_a_transfer_by_what_it_prints(run: Run, transport: str) -> None:
     """It says and returns what ssh would of a wrong host key, once."""
     said = run.box.folder / f"said-{transport}"
@@ -475,6 +475,7 @@ def test_law_8_a_box_does_not_end_a_transfer_by_what_it_prints(run: Run, transpo
     assert (result["verified"], result["attempts"]) == (True, 2)
 
 
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
 def test_law_8_a_box_that_lies_about_its_links_sends_none(run: Run, transport: str) -> None:
     secret = run.box.folder / "secret"
     secret.write_bytes(b"the controller's own")
@@ -565,3 +566,16 @@ def test_law_1_a_file_that_changes_while_it_is_pushed_is_not_called_verified(run
     assert result["failed"]
     assert result["verified"] is False
     assert not (dest / "c0/a1/out/model.bin").exists()
+
+
+def test_a_box_that_never_answers_a_question_is_given_up_at_the_deadline(run: Run, tmp_path: Path) -> None:
+    silent, begun = tmp_path / "silent", tmp_path / "begun"
+    silent.write_text(f"#!/bin/sh\necho $$ >> {begun}\nexec sleep 600\n")
+    silent.chmod(0o755)
+    arguments = run.pull_arguments(deadline_s=4)
+    result = run.box.ad_hoc(SYNC, arguments, ansible_python_interpreter=str(silent))
+    if begun.exists():
+        end_pids([int(line) for line in begun.read_text().split()])
+    assert result["failure"]["kind"] == "unreachable"
+    assert re.search(r"did not answer within [1-4] s when it was asked about its files \(offer\)", result["msg"])
+    assert not run.dest.exists()
