@@ -163,9 +163,9 @@ class ActionModule(ControllerAction):
         """Asks the box to hash and send. What it is asked holds presigned URLs, so nothing of it is shown."""
 
         def ask(order: dict[str, Any]) -> dict[str, Any]:
-            arguments = {"order": json.dumps(order)}
+            within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._ask_box(UPLOADER, arguments, task_vars, order["deadline_s"] + checked_transfer.LAST_WORD_S)
+                answer = self._ask_box(UPLOADER, {"order": json.dumps(order)}, task_vars, within_s)
             except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
             ended = answer.get("rc")

@@ -173,7 +173,7 @@ SCHEMA: dict[str, Any] = {
         },
         "platform_ssh_proxies": {
             "type": "array",
-            "description": "hosts of the platform's ssh proxy, through which no large file goes, and what to use instead",
+            "description": "hosts of the platform's ssh proxy, which carries no large file, and what to use instead",
             "x-fix": "write a list of {host, instead}, [] for none",
             "items": {
                 "type": "object",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 from typing import Any, Iterator
 
-FAILED = 255
 _READ = 16 * 1024
 _QUOTES_THE_FAR_END = ("Received disconnect from", "channel ")
 _UNKNOWN_KEY = "Host key verification failed."
@@ -22,7 +21,7 @@ class SshLog:
     """A file for the messages of one ssh."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="tenant-ssh-")
+        self._file = tempfile.NamedTemporaryFile(prefix="tenant-ssh-")  # noqa: SIM115 (__exit__ closes it)
 
     def __enter__(self) -> SshLog:
         return self
@@ -40,9 +39,9 @@ class SshLog:
         return self._file.read(_READ)
 
 
-def refuses_key(status: int, log: bytes) -> bool:
-    """Whether ssh ended because the box's host key is not the pinned one."""
-    return status == FAILED and _UNKNOWN_KEY in _own_lines(log)
+def refuses_key(log: bytes) -> bool:
+    """Whether ssh ended because the box's host key is not the pinned one. No exit status of rsync tells surely."""
+    return _UNKNOWN_KEY in _own_lines(log)
 
 
 def was_denied(log: bytes) -> bool:

@@ -281,7 +281,7 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False, l
     """
     if status == 0:
         return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
-    if refuses_key(status, log):
+    if refuses_key(log):
         return _other_key("rsync", status, log)
     if full:
         return _full("rsync", status)
@@ -298,7 +298,7 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False, l
 
 def judge_ssh(status: int, stderr: bytes, reason: str, full: bool = False, log: bytes = b"") -> Attempt:
     """What the end of a stream over ssh means; ``reason`` is what the near end noticed, the others as above."""
-    if refuses_key(status, log):
+    if refuses_key(log):
         return _other_key("stream", status, log)
     if full:
         return _full("stream", status)

@@ -52,8 +52,8 @@ options:
         default: none
   missing_library:
     description:
-      - What to do with O(level=load) where the Python that runs this lacks a library that the files need, or has a torch
-        older than 2.1.
+      - What to do with O(level=load) where the Python that runs this lacks a library that the files need, or has a
+        torch older than 2.1.
       - V(structure) checks every file for its structure, and RV(why_not_loaded) says why no more was done.
     type: str
     choices: [fail, structure]

@@ -97,7 +97,8 @@ def _platform(profile: dict[str, Any]) -> str:
 
 
 def _proxies(profile: dict[str, Any]) -> str:
-    return table(["host", "instead"], [[proxy["host"], _cell(proxy["instead"])] for proxy in profile["platform_ssh_proxies"]])
+    rows = [[proxy["host"], _cell(proxy["instead"])] for proxy in profile["platform_ssh_proxies"]]
+    return table(["host", "instead"], rows)
 
 
 def _clocks(profile: dict[str, Any]) -> str:

@@ -57,7 +57,9 @@ def test_without_torch_its_structure_is_checked_and_the_reason_said(
         verify(root)
 
 
-@pytest.mark.parametrize(("version", "old"), [("2.0.1+cu118", True), ("1.13.1", True), ("2.1.0", False), ("odd", False)])
+@pytest.mark.parametrize(
+    ("version", "old"), [("2.0.1+cu118", True), ("1.13.1", True), ("2.1.0", False), ("odd", False)]
+)
 def test_a_torch_that_cannot_leave_tensors_in_the_file_is_told_by_its_version(
     root: Path, monkeypatch: pytest.MonkeyPatch, version: str, old: bool
 ) -> None:

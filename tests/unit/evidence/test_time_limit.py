@@ -23,11 +23,15 @@ def _no_alarm_is_left() -> Iterator[None]:
 
 
 def test_what_takes_too_long_is_ended_with_the_programs_that_it_started() -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def wait_for_another() -> None:
+        started.append(subprocess.Popen(FOREVER))
+        started[0].wait()
+
     with subprocess.Popen(FOREVER) as older:
-        started: list[subprocess.Popen[bytes]] = []
         with pytest.raises(OutOfTime), time_limit(0.2):
-            started.append(subprocess.Popen(FOREVER))
-            started[0].wait()
+            wait_for_another()
         assert started[0].wait(timeout=30) == -signal.SIGTERM
         assert older.poll() is None, "what ran before is none of its business"
         older.kill()

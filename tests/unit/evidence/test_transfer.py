@@ -187,7 +187,7 @@ QUOTED = b"Received disconnect from 203.0.113.7 port 22:2: no\nHost key verifica
     ("status", "log", "final"),
     [
         (255, UNKNOWN + REFUSED, True),
-        (12, REFUSED, False),
+        (12, REFUSED, True),
         (255, QUOTED, False),
         (255, b"channel 0: open failed: connect failed: x\n" + REFUSED, False),
         (255, b"Connection to 203.0.113.7 closed by remote host.\r\n", False),
