@@ -36,7 +36,7 @@ class MemoryGroup:
 
     @property
     def peak(self) -> Path:
-        """The most that it ever held, the page cache of the files that were read in it included."""
+        """The most that it ever held, with the page cache of files that nobody had read before."""
         return self._file("memory.max_usage_in_bytes", "memory.peak")
 
     @property
