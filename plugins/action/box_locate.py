@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible.utils.display import Display
-from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, power_record, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    box_endpoint,
+    power_record,
+    profile_schema,
+    ssh_proxies,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -137,9 +142,12 @@ class ActionModule(ControllerAction):
             store, project, box, None if wanted is None else int(wanted)
         )
         proxy = any(settings.get(name, "none") != "none" for name in ("proxyjump", "proxycommand"))
-        return box_endpoint.from_inventory(
+        endpoint = box_endpoint.from_inventory(
             box, host, port, user, profile.get("platform_python") or "", generation, proxy=proxy
         )
+        # ssh's own configuration may know the proxy by another name.
+        ssh_proxies.mark(endpoint, profile, [host, settings.get("hostname")])
+        return endpoint
 
     # -- vast.ai -------------------------------------------------------------------------------------------------
 
@@ -151,7 +159,9 @@ class ActionModule(ControllerAction):
 
         def endpoint(listing: Listing) -> dict[str, Any]:
             python, user = profile.get("platform_python") or "", profile.get("platform_ssh_user") or "root"
-            return box_endpoint.from_provider(listing.boxes, project, box, python, user)
+            found = box_endpoint.from_provider(listing.boxes, project, box, python, user)
+            ssh_proxies.mark(found, profile, [found["host"]])
+            return found
 
         def fetch() -> list[Any]:
             return [to_box(row) for row in client.list_instances()]
@@ -191,6 +201,11 @@ def _warnings(box: str, endpoint: dict[str, Any]) -> list[str]:
     if endpoint["superseded"]:
         ids = ", ".join(old["provider_id"] for old in endpoint["superseded"])
         found.append(f"{box}: superseded machines of it are still rented and bill: {ids}")
+    if endpoint["proxy_instead"]:
+        found.append(
+            f"{box}: {endpoint['host']} is its platform's ssh proxy, through which no large file goes: "
+            f"{endpoint['proxy_instead']}"
+        )
     return found
 
 

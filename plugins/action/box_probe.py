@@ -55,10 +55,10 @@ class ActionModule(ControllerAction):
         for option, variable in FROM_PROFILE.items():
             if params[option] is None:
                 params[option] = self._templar.template(task_vars.get(variable, "")) or ""
-        preflight, skew = self._preflight(params["python"])
+        preflight, skew = self._preflight(params["python"], _endpoint(task_vars).get("proxy_instead"))
         visit = {
             "login": {"user": preflight.user, "auto_tmux": preflight.auto_tmux, "noise": preflight.noise},
-            "endpoint_kind": _endpoint_kind(task_vars),
+            "endpoint_kind": "proxy" if _endpoint(task_vars).get("proxy") else "direct",
             "sftp": preflight.sftp,
             **skew,
         }
@@ -74,8 +74,11 @@ class ActionModule(ControllerAction):
         probe["statement"] = probe_report.statement(probe.get("torch"), probe.get("training_python"), driver_cuda)
         return self._verdict(params, probe, probe_report.refusals(probe, params["require"] or {}))
 
-    def _preflight(self, python: str) -> tuple[preflight_script.Preflight, dict[str, Any]]:
-        """What plain sh says, and how far the box's clock is off (seconds, the box ahead is positive)."""
+    def _preflight(self, python: str, direct: Any) -> tuple[preflight_script.Preflight, dict[str, Any]]:
+        """What plain sh says, and how far the box's clock is off (seconds, the box ahead is positive).
+
+        :param direct: what to do for a direct connection, where the profile knows the proxy that this one goes through.
+        """
         nonce = f"tenant-{secrets.token_hex(8)}"
         before = time.time()
         answer = self._low_level_execute_command(preflight_script.script(nonce, python), executable="/bin/sh")
@@ -89,7 +92,10 @@ class ActionModule(ControllerAction):
                 f"the endpoint opens a shell but runs no commands (rc {answer.get('rc')}); it said: {said}",
                 box=self._box,
                 safe="nothing was changed on it",
-                fix="use the platform's direct endpoint; an auto-tmux login is switched off by a file ~/.no_auto_tmux",
+                fix=(
+                    f"{direct or 'use the endpoint that is direct'}; "
+                    "an auto-tmux login is switched off by a file ~/.no_auto_tmux"
+                ),
             ) from None
         if preflight.box_now is None:
             return preflight, {"clock_skew_s": None, "clock_uncertainty_s": None}
@@ -133,6 +139,5 @@ def _no_python(pythons: list[tuple[str, preflight_script.Version]], floor: prefl
     return f"no Python {'.'.join(map(str, floor))} or newer was found on the box (seen: {seen})"
 
 
-def _endpoint_kind(task_vars: dict[str, Any]) -> str:
-    endpoint = task_vars.get("ansible_facts", {}).get("box_endpoint") or {}
-    return "proxy" if endpoint.get("proxy") else "direct"
+def _endpoint(task_vars: dict[str, Any]) -> dict[str, Any]:
+    return task_vars.get("ansible_facts", {}).get("box_endpoint") or {}

@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     delivery,
     destination,
     roster,
+    ssh_proxies,
     stores,
     transfer,
 )
@@ -22,6 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printa
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
 PEER = "tenant.gpu.checked_sync_peer"
 # Where the runner says that it reads how far transfers are.
@@ -80,15 +82,15 @@ class ActionModule(ControllerAction):
         self.box = str(task_vars.get("inventory_hostname", ""))
         if params["direction"] in ("store", "fetch"):
             return self._through_objects(params, task_vars)
-        if params["via"] and params["direction"] == "pull" and self._is_proxied(params["endpoint"], task_vars):
+        proxy = self._proxy(params["endpoint"], task_vars)
+        if params["via"] and params["direction"] == "pull" and proxy:
             order = self._object_order(params, params["via"])
             missing = object_transfer.missing_here(order)
             if destination.proxy_problem(missing, params["proxy_limit_bytes"]):
                 source = self._on_box(params["src"])
                 return object_transfer.through_store(order, source, self._sender(task_vars), self._report())
         order = self._order(params)
-        proxied = self._is_proxied(params["endpoint"], task_vars)
-        far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxied)
+        far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxy)
         return checked_transfer.run(order, far, self._report())
 
     # --- the order ------------------------------------------------------------------------------------------------
@@ -161,10 +163,10 @@ class ActionModule(ControllerAction):
         """Asks the box to hash and send. What it is asked holds presigned URLs, so nothing of it is shown."""
 
         def ask(order: dict[str, Any]) -> dict[str, Any]:
-            arguments = {"order": json.dumps(order)}
+            within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._execute_module(module_name=UPLOADER, module_args=arguments, task_vars=task_vars)
-            except AnsibleConnectionFailure as error:
+                answer = self._ask_box(UPLOADER, {"order": json.dumps(order)}, task_vars, within_s)
+            except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
             ended = answer.get("rc")
             if answer.get("unreachable") or (isinstance(ended, int) and (ended < 0 or ended == SSH_FAILED)):
@@ -203,12 +205,20 @@ class ActionModule(ControllerAction):
     def _refusal(self, what: str, fix: str) -> TenantFailure:
         return TenantFailure("config", what, box=self.box, safe="Nothing was transferred", fix=fix)
 
-    @staticmethod
-    def _is_proxied(endpoint: str, task_vars: dict[str, Any]) -> bool:
-        if endpoint != "auto":
-            return endpoint == "proxy"
+    def _proxy(self, endpoint: str, task_vars: dict[str, Any]) -> str:
+        """What to use in place of the proxy that this connection goes through; empty where it goes through none."""
+        if endpoint == "direct":
+            return ""
         located = (task_vars.get("ansible_facts") or {}).get("box_endpoint") or {}
-        return located.get("proxy") is True
+        known = located.get("proxy_instead") or self._known_proxy(task_vars)
+        return known or (ssh_proxies.DIRECT if endpoint == "proxy" or located.get("proxy") is True else "")
+
+    def _known_proxy(self, task_vars: dict[str, Any]) -> str:
+        """Also where nobody has located the box: the profile's word on the host that is connected to."""
+        proxies = task_vars.get(ssh_proxies.PROFILE_KEY)
+        if not proxies or self._connection.transport != "ssh":
+            return ""
+        return ssh_proxies.instead_of(self._templar.template(proxies), [self._connection.get_option("host")])
 
     def _report(self) -> Any:
         """Appends each report as a line to the file that the runner watches, where there is one."""
@@ -273,10 +283,33 @@ class ActionModule(ControllerAction):
             raise self._refusal(f"files cannot be carried with become by {become.name}", "Use sudo, or no become")
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
+    def _ask_box(
+        self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
+    ) -> dict[str, Any]:
+        """What a module on the box answers; OutOfTime when it does not ``within_s`` seconds."""
+        try:
+            with time_limit(within_s):
+                answer: dict[str, Any] = self._execute_module(
+                    module_name=module, module_args=arguments, task_vars=task_vars
+                )
+        except OutOfTime:
+            # Nor is a silent box asked to tidy up: that would take as long.
+            self._connection._shell.tmpdir = None
+            raise
+        return answer
+
     def _asker(self, task_vars: dict[str, Any]) -> Any:
-        def ask(op: str, files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-            arguments = {"op": op, "files": files, **options}
-            answer = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
+        def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
+            try:
+                answer = self._ask_box(PEER, {"op": op, "files": files, **options}, task_vars, within_s)
+            except OutOfTime as error:
+                raise TenantFailure(
+                    "unreachable",
+                    f"the box did not answer within {within_s:.0f} s when it was asked about its files ({op})",
+                    box=self.box,
+                    safe="Nothing was removed at the source, and what arrived is kept",
+                    fix="Run the same task again, it continues; where there is much to hash, with a longer deadline_s",
+                ) from error
             if answer.get("failed"):
                 raise TenantFailure(
                     "config",

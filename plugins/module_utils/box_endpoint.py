@@ -37,6 +37,7 @@ def absent(box: str, python: str, user: str) -> dict[str, Any]:
         "intended": "",
         "stamp": "",
         "proxy": False,
+        "proxy_instead": "",
         "machine_id": None,
         "price_per_hour": None,
         "superseded": [],

@@ -203,9 +203,8 @@ class _Roster:
         """The libraries that level load will need, while children look at the structure."""
         if self._level == "structure":
             return
-        loaders = {loader_for(entry.path, entry.loader) for entry in self._entries}
-        loaders |= {entry.loader for entry in self._entries if entry.loader == "dcp"}
         wanted = {"torch": ("torch",), "dcp": ("torch",), "safetensors": ("torch", "safetensors"), "npz": ("numpy",)}
+        loaders = load_formats.loaders_of((entry.path, entry.loader) for entry in self._entries)
         for name in sorted({name for loader in loaders for name in wanted.get(loader, ())}):
             # Whoever needs it finds out that it is not there, and says so.
             with contextlib.suppress(ImportError):

@@ -4,16 +4,47 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from typing import Any, Iterator, Mapping, Sequence
+import sys
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from .box import zip_archive
-from .box.structure import json_documents, problem_in
+from .box.structure import json_documents, loader_for, problem_in
 from .box.zip_archive import Member, Window
 from .load_failures import CheckFailed, Inside, finite_number, need, refuse_broken_promises, refuse_infinite
-from .load_torch import is_finite, step_in_name
+from .load_torch import is_finite, step_in_name, too_old
 
 _FIX = "pip install safetensors numpy, or use level structure"
+
+
+def loaders_of(files: Iterable[tuple[str, str]]) -> set[str]:
+    """What reads files given as (path, loader), the folder format ``dcp`` among them because its index needs torch."""
+    found = set()
+    for path, loader in files:
+        found |= {loader_for(path, loader), *(["dcp"] if loader == "dcp" else [])}
+    return found
+
+
+def missing_library(files: Iterable[tuple[str, str]]) -> str:
+    """Why the Python that runs this cannot load such files, as (path, loader); empty when it can. Imports nothing."""
+    wanted = {"torch": ("torch",), "dcp": ("torch",), "safetensors": ("safetensors",), "npz": ("numpy",)}
+    loaders = loaders_of(files)
+    lacking = sorted({name for loader in loaders for name in wanted.get(loader, ()) if not _is_there(name)})
+    if "safetensors" in loaders and not (_is_there("torch") or _is_there("numpy")):
+        lacking.append("numpy")
+    if lacking:
+        return f"{sys.executable} has no {' and no '.join(lacking)}"
+    if loaders & {"torch", "dcp"}:
+        return too_old()
+    return ""
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 # --- safetensors --------------------------------------------------------------------------------------------------

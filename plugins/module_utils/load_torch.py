@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import os
 import re
 import sys
@@ -14,10 +15,22 @@ from typing import Any, BinaryIO, Iterator, Mapping, Sequence
 from .box.inert_pickle import never_allowed
 from .load_failures import CheckFailed, Inside, need, refuse_broken_promises, refuse_infinite
 
+# The first that leaves the tensors in the file.
+OLDEST = (2, 1)
 STEP_KEYS = ("step", "global_step", "iteration", "steps")
 FIX = "pip install 'gpu-tenant[torch]', or use level structure"
 _STEP_IN_NAME = re.compile(r"step-(\d+)\.[A-Za-z]+\Z")
 _CHUNK_ELEMENTS = 4 * 1024 * 1024
+
+
+def too_old() -> str:
+    """Why the torch that is installed cannot load a file bit by bit; empty when it can. Does not import it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        version = importlib.metadata.version("torch")
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers and tuple(map(int, numbers.groups())) < OLDEST:
+            return f"torch {version} of {sys.executable} is older than {'.'.join(map(str, OLDEST))}"
+    return ""
 
 
 def check_torch(path: str, level: str, expect: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,6 +171,25 @@ SCHEMA: dict[str, Any] = {
             "type": "boolean",
             "description": "host and port stay the same over stop and start",
         },
+        "platform_ssh_proxies": {
+            "type": "array",
+            "description": "hosts of the platform's ssh proxy, which carries no large file, and what to use instead",
+            "x-fix": "write a list of {host, instead}, [] for none",
+            "items": {
+                "type": "object",
+                "required": ["host", "instead"],
+                "additionalProperties": False,
+                "properties": {
+                    "host": {
+                        "type": "string",
+                        "pattern": r"^[A-Za-z0-9*?.-]+$",
+                        "description": "name of the host; * and ? stand for any characters and for one",
+                        "x-fix": "write a host name such as ssh*.vast.ai",
+                    },
+                    "instead": {"type": "string", "minLength": 1, "description": "what to do for a direct connection"},
+                },
+            },
+        },
         "platform_storage": {
             "type": "array",
             "description": "storage tiers and what each survives; tier `disk` holds the data folder",

@@ -62,8 +62,8 @@ class _Piece:
 def newest_checkpoints(
     results_dir: str, project: str, run_id: str, not_from: tuple[str, int], spec_sha256: str = ""
 ) -> list[dict[str, Any]]:
-    """Per cell ``{cell, step, name, best, bytes, sha256, shares}`` of the newest sound checkpoint at home, and then of
-    the one that this names the best so far, if it is another (``best`` is true).
+    """Per cell ``{cell, step, name, best, bytes, sha256, dest, shares, files}`` of the newest sound checkpoint at home,
+    and then of the one that this names the best so far, if it is another (``best`` is true).
 
     :param not_from: (box, generation): what is there whole already need not be brought.
     :param spec_sha256: only what this spec has trained; empty takes any.
@@ -79,7 +79,8 @@ def newest_checkpoints(
     found = []
     for cell in sorted(newest):
         best = _best_beside(pieces, newest[cell])
-        found += [_described(newest[cell]), *([_described(best, best=True)] if best is not None else [])]
+        wholes = [(newest[cell], False), *([(best, True)] if best is not None else [])]
+        found += [_described(whole, spec_sha256, is_best) for whole, is_best in wholes]
     return found
 
 
@@ -184,8 +185,10 @@ def _sound(whole: list[_Piece]) -> bool:
         return not any(check_structure(os.path.join(folder, name), loader) for name in names)
 
 
-def _described(whole: list[_Piece], best: bool = False) -> dict[str, Any]:
+def _described(whole: list[_Piece], spec_sha256: str, best: bool) -> dict[str, Any]:
     first = whole[0]
+    # Where the supervisor looks for it, below the run's folder on the box.
+    dest = os.path.join(first.cell, "resume", spec_sha256[:12]).rstrip("/")
     shares: dict[str, list[str]] = {}
     for piece in whole:
         shares.setdefault(piece.folder, []).append(piece.name)
@@ -196,5 +199,7 @@ def _described(whole: list[_Piece], best: bool = False) -> dict[str, Any]:
         "best": best,
         "bytes": sum(piece.file.bytes for piece in whole),
         "sha256": first.file.sha256,
+        "dest": dest,
         "shares": [{"folder": folder, "paths": sorted(paths)} for folder, paths in sorted(shares.items())],
+        "files": [{"path": f"{dest}/{piece.name}", "loader": piece.file.loader} for piece in whole],
     }

@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import tempfile
+from dataclasses import replace
 from typing import IO, Callable, Iterator, Protocol, Sequence
 
 from .arrivals import Arrivals
@@ -17,6 +18,7 @@ from .destination import room, room_problem
 from .error_tail import ErrorTail
 from .follower import LARGE, Follower
 from .roster import RosterFile
+from .ssh_log import SshLog
 from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv, says_full
 
 _CHUNK = 64 * 1024
@@ -54,20 +56,22 @@ def _runs(files: Sequence[RosterFile]) -> Iterator[Sequence[RosterFile]]:
 def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
     followed = route.pull and files[0].bytes >= LARGE
-    argv = rsync_argv(route.link, route.pull, source, dest, route.wishes, own_connection, followed)
-    # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv,
-        stdin=_list(files, wanted),
-        stdout=subprocess.PIPE,
-        stderr=errors.fileno(),
-        env={**os.environ, **_ENVIRONMENT},
-    ) as process:
-        stdout = _watch(process, route, files, deadline)
+    with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, SshLog() as log:
+        link = replace(route.link, log=log.path)
+        # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
+        with subprocess.Popen(  # pylint: disable=ansible-bad-function
+            rsync_argv(link, route.pull, source, dest, route.wishes, own_connection, followed),
+            stdin=_list(files, wanted),
+            stdout=subprocess.PIPE,
+            stderr=errors.fileno(),
+            env={**os.environ, **_ENVIRONMENT},
+        ) as process:
+            stdout = _watch(process, route, files, deadline)
         if stdout is None:
             return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
         stderr = errors.read() if process.returncode else b""
-        return judge_rsync(process.returncode, stdout, stderr, says_full(stderr) and _is_full(route, files))
+        full = says_full(stderr) and _is_full(route, files)
+        return judge_rsync(process.returncode, stdout, stderr, full, log.read())
 
 
 def _is_full(route: Route, files: Sequence[RosterFile]) -> bool:

@@ -14,6 +14,7 @@ import select
 import subprocess
 import time
 import zlib
+from dataclasses import replace
 from typing import Any, Callable, Iterator, Sequence
 
 from . import stream_peer
@@ -24,6 +25,7 @@ from .landing import Landing
 from .progress import Progress
 from .roster import RosterFile
 from .settling import EVIDENCE, OTHER_BYTES, name_of
+from .ssh_log import SshLog
 from .transfer import PARTIAL_DIR, Attempt, RsyncWishes, far_argv, judge_error, judge_ssh, says_full
 
 _CHUNK = 256 * 1024
@@ -42,27 +44,30 @@ class _Broken(Exception):
 
 def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
     """One connection that carries ``files`` without rsync, each from where it was cut."""
-    argv = far_argv(route.link, [route.python, "-c", inspect.getsource(stream_peer)], own_connection)
-    # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-    with ErrorTail() as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno()
-    ) as process:
-        pipes = _Pipes(process, route.wishes, deadline, route.progress)
-        reason, own = "", None
-        try:
-            (_pull if route.pull else _push)(route, files, pipes)
-        except (_Broken, EOFError, UnsafeName, zlib.error) as error:
-            reason = str(error) or "the stream ended early"
-        except OSError as error:
-            own = judge_error("stream", error)
-        finally:
-            _close(process, _BROKEN_GRACE_S if reason else END_GRACE_S)
+    far = [route.python, "-c", inspect.getsource(stream_peer)]
+    with ErrorTail() as errors, SshLog() as log:
+        argv = far_argv(replace(route.link, log=log.path), far, own_connection)
+        # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
+        with subprocess.Popen(  # pylint: disable=ansible-bad-function
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno()
+        ) as process:
+            pipes = _Pipes(process, route.wishes, deadline, route.progress)
+            reason, own = "", None
+            try:
+                (_pull if route.pull else _push)(route, files, pipes)
+            except (_Broken, EOFError, UnsafeName, zlib.error) as error:
+                reason = str(error) or "the stream ended early"
+            except OSError as error:
+                own = judge_error("stream", error)
+            finally:
+                _close(process, _BROKEN_GRACE_S if reason else END_GRACE_S)
         if own:
             return own
         if reason:
             stderr = errors.read()
             # What is pulled is written by this process itself, so a box has nothing to say about this disk.
-            return judge_ssh(process.returncode, stderr, reason, full=not route.pull and says_full(stderr))
+            full = not route.pull and says_full(stderr)
+            return judge_ssh(process.returncode, stderr, reason, full, log.read())
     return Attempt("stream", 0, wire_bytes=pipes.carried)
 
 

@@ -18,6 +18,7 @@ from .box.names import printable
 from .failures import TenantFailure
 from .roster import RosterFile
 from .settling import TEMPORARY
+from .ssh_log import refuses_key, was_denied
 
 PARTIAL_DIR = ".tenant-partial"
 # Below this, riding on the play's open connection is cheaper than a handshake; above it, its compression costs more.
@@ -30,9 +31,6 @@ _TEXT_ROLES = ("log", "metrics")
 _WORTH_COMPRESSING = 4 * 1024 * 1024
 _MANY = 1000
 _SMALL_ON_AVERAGE = 256 * 1024
-_KEY_PROBLEM = re.compile(
-    r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known"
-)
 _MULTIPLEX = ("controlmaster", "controlpath", "controlpersist")
 
 # rsync(1), EXIT VALUES: those after which a second attempt can end better.
@@ -68,7 +66,8 @@ class Link:
     """How this controller reaches a box, as the play does.
 
     ``options`` are ssh arguments of the play, ``control_path`` is the play's open connection (empty when none).
-    A ``host`` of "" means this very machine: nothing is put before a command. ``become`` precedes far commands.
+    A ``host`` of "" means this very machine: nothing is put before a command. ``become`` precedes far commands. Into
+    ``log`` ssh writes what it has to say itself, apart from what the box says on standard error.
     """
 
     host: str = ""
@@ -76,6 +75,7 @@ class Link:
     options: tuple[str, ...] = ()
     control_path: str = ""
     become: tuple[str, ...] = ()
+    log: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -124,13 +124,15 @@ def ssh_argv(link: Link, own_connection: bool) -> list[str]:
     """
     argv = [link.ssh, "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
     argv += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-T", "-x", "-a"]
+    options = list(link.options)
     if own_connection:
         argv += ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "Compression=no"]
-        return argv + list(_without_multiplexing(link.options))
-    if link.control_path:
+        options = list(_without_multiplexing(link.options))
+    elif link.control_path:
         argv += ["-o", "ControlMaster=no", "-o", f'ControlPath="{link.control_path}"']
-        return argv + list(_without_multiplexing(link.options))
-    return argv + list(link.options)
+        options = list(_without_multiplexing(link.options))
+    # Of -E the last one wins.
+    return argv + options + (["-E", link.log] if link.log else [])
 
 
 def _without_multiplexing(options: Sequence[str]) -> Iterator[str]:
@@ -239,7 +241,10 @@ def modern_rsync(version_text: str) -> bool:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one attempt to move bytes ended; whether they arrived is for the hashes to say."""
+    """How one attempt to move bytes ended; whether they arrived is for the hashes to say.
+
+    ``denied``: the box did not let ssh in.
+    """
 
     transport: str
     status: int
@@ -247,6 +252,7 @@ class Attempt:
     again: bool = False
     wire_bytes: int | None = None
     kind: str = "unreachable"
+    denied: bool = False
 
 
 def _full(transport: str, status: int) -> Attempt:
@@ -267,16 +273,16 @@ def says_full(stderr: bytes) -> bool:
     return b"No space left on device" in stderr or b"Disk quota exceeded" in stderr
 
 
-def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False) -> Attempt:
+def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False, log: bytes = b"") -> Attempt:
     """What an exit status of rsync means for the next attempt.
 
     :param full: the destination is known to be full.
+    :param log: what ssh itself said. What stands on ``stderr`` may be the box's words, and ends no attempt for good.
     """
-    tail = _tail(stderr)
     if status == 0:
         return Attempt("rsync", 0, wire_bytes=literal_bytes(stdout))
-    if _KEY_PROBLEM.search(tail):
-        return Attempt("rsync", status, f"the box's host key is not the pinned one ({tail})")
+    if refuses_key(log):
+        return _other_key("rsync", status, log)
     if full:
         return _full("rsync", status)
     if status < 0:
@@ -285,22 +291,32 @@ def judge_rsync(status: int, stdout: bytes, stderr: bytes, full: bool = False) -
         # How a shell says it; a box that runs out of memory ends programs so.
         return Attempt("rsync", status, f"the box's rsync was killed by signal {status - _BY_SIGNAL}", again=True)
     reason = _TRANSIENT.get(status) or _FINAL.get(status) or f"rsync ended with {status}"
-    return Attempt("rsync", status, f"{reason} ({tail})" if tail else reason, again=status in _TRANSIENT)
+    said = _said(log, stderr)
+    again = status in _TRANSIENT
+    return Attempt("rsync", status, f"{reason} ({said})" if said else reason, again=again, denied=was_denied(log))
 
 
-def _tail(stderr: bytes) -> str:
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return printable(" / ".join(lines[-3:]))[-400:]
-
-
-def judge_ssh(status: int, stderr: bytes, reason: str, full: bool = False) -> Attempt:
-    """What the end of a stream over ssh means; ``reason`` is what the near end noticed, ``full`` as above."""
-    tail = _tail(stderr)
-    if _KEY_PROBLEM.search(tail):
-        return Attempt("stream", status, f"the box's host key is not the pinned one ({tail})")
+def judge_ssh(status: int, stderr: bytes, reason: str, full: bool = False, log: bytes = b"") -> Attempt:
+    """What the end of a stream over ssh means; ``reason`` is what the near end noticed, the others as above."""
+    if refuses_key(log):
+        return _other_key("stream", status, log)
     if full:
         return _full("stream", status)
-    return Attempt("stream", status, f"{reason} ({tail})" if tail else reason, again=True)
+    said = _said(log, stderr)
+    return Attempt("stream", status, f"{reason} ({said})" if said else reason, again=True, denied=was_denied(log))
+
+
+def _other_key(transport: str, status: int, log: bytes) -> Attempt:
+    return Attempt(transport, status, f"the box's host key is not the pinned one ({_tail(log)})")
+
+
+def _said(log: bytes, stderr: bytes) -> str:
+    return " / ".join(said for said in (_tail(log), _tail(stderr)) if said)
+
+
+def _tail(text: bytes) -> str:
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    return printable(" / ".join(lines[-3:]))[-400:]
 
 
 def back_off(first_s: float, cap_s: float = 60.0) -> Iterator[float]:

@@ -130,6 +130,9 @@ ansible_facts:
         proxy:
           description: Whether it is reached through a proxy or a jump host, where large transfers are slow.
           type: bool
+        proxy_instead:
+          description: What to use in place of a proxy that the profile knows (C(platform_ssh_proxies)); else empty.
+          type: str
         machine_id:
           description: The provider's id of the physical machine.
           type: int

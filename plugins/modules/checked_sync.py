@@ -88,15 +88,18 @@ options:
     choices: [report, quarantine, refuse]
   transport:
     description:
-      - How to move bytes. V(auto) takes rsync where both sides have it, and the stream where they do not, or where
-        there are a thousand files or more that are small on average.
+      - How to move bytes. V(auto) takes rsync where both sides have it, and the stream where they do not, where there
+        are a thousand files or more that are small on average, or where the connection goes through a proxy.
     type: str
     choices: [auto, rsync, stream]
     default: auto
   endpoint:
     description:
-      - Whether the connection goes through the platform's proxy, which carries small files only.
-      - V(auto) believes the fact C(box_endpoint).
+      - Whether the connection goes through the platform's proxy, which carries small files only. What is larger than
+        O(proxy_limit_bytes) goes through O(via), or the task stops before the first byte and says how the box is
+        reached directly.
+      - V(auto) believes the fact C(box_endpoint), and the profile (C(platform_ssh_proxies)), which knows the names of
+        such hosts (V(ssh5.vast.ai), V(ssh.runpod.io)).
     type: str
     choices: [auto, direct, proxy]
     default: auto
@@ -176,7 +179,10 @@ options:
     type: int
     default: 60
   deadline_s:
-    description: Seconds that all attempts together may take.
+    description:
+      - Seconds that the whole may take, which is all attempts together and what the box is asked about its files. A box
+        that does not answer by then is unreachable, and what arrived is kept.
+      - To settle what arrived, and to say how far it got, a box has 60 seconds more.
     type: int
     default: 21600
   retries:

@@ -86,6 +86,15 @@ checkpoints:
     sha256:
       description: Hash of the file, of a sharded one that of its manifest, read again now.
       type: str
+    dest:
+      description: Folder that it belongs into, below the run's folder on the box.
+      type: str
+    files:
+      description:
+        - Its files as they will lie below the run's folder on the box, each with the loader that the run spec names for
+          it, as M(tenant.gpu.verify_load) takes them.
+      type: list
+      elements: dict
     shares:
       description: Where its files lie on the controller, one entry for each box that they came from.
       type: list

@@ -50,6 +50,14 @@ options:
         type: str
         choices: [torch, safetensors, npz, json, hf, dcp, none]
         default: none
+  missing_library:
+    description:
+      - What to do with O(level=load) where the Python that runs this lacks a library that the files need, or has a
+        torch older than 2.1.
+      - V(structure) checks every file for its structure, and RV(why_not_loaded) says why no more was done.
+    type: str
+    choices: [fail, structure]
+    default: fail
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
@@ -90,6 +98,12 @@ EXAMPLES = r"""
       shapes:
         model.embedding.weight: [32000, 4096]
 
+- name: Load what a run will go on from with the Python that trains, if it has torch already
+  tenant.gpu.verify_load:
+    root: /workspace/gpu-tenant/runs/run1
+    files: "{{ __deploy_resume.checkpoints | map(attribute='files') | flatten }}"
+    missing_library: structure
+
 - name: Load checkpoints that hold an object of a class that is known to be harmless
   tenant.gpu.verify_load:
     root: results
@@ -101,6 +115,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+why_not_loaded:
+  description: Why only the structure was checked, with O(missing_library=structure); empty when the files were loaded.
+  returned: success
+  type: str
+  sample: /usr/bin/python3 has no torch
 checks:
   description: One check per file. That of an index speaks for its folder.
   returned: always
@@ -134,7 +153,7 @@ checks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, load_formats, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 FILE_SPEC = {
@@ -151,18 +170,25 @@ ARGUMENT_SPEC = {
     "files": {"type": "list", "elements": "dict", "options": FILE_SPEC},
     "level": {"type": "str", "choices": ["structure", "load", "expect"], "default": "load"},
     "expect": {"type": "dict", "default": {}, "options": load_checks.EXPECT_SPEC},
+    "missing_library": {"type": "str", "choices": ["fail", "structure"], "default": "fail"},
 }
 
 
-def verify(params: dict) -> list:
-    """The checks; TenantFailure when one failed or nothing can be checked."""
+def verify(params: dict) -> dict:
+    """The checks, and why nothing was loaded if so; TenantFailure when one failed or nothing can be checked."""
+    level, why_not = params["level"], ""
     try:
+        files = _files(params)
         expect = {key: value for key, value in (params["expect"] or {}).items() if value is not None}
-        checks = load_checks.check_roster(params["root"], _files(params), params["level"], expect)
+        if level == "load" and params["missing_library"] == "structure":
+            why_not = load_formats.missing_library((file["path"], file["loader"]) for file in files)
+        if why_not:
+            level, expect = "structure", {}
+        checks = load_checks.check_roster(params["root"], files, level, expect)
     except (load_checks.BadExpectation, roster.BadManifest) as error:
         raise TenantFailure("config", str(error), fix="Correct the task") from error
     load_checks.refuse_failed(checks, params["root"])
-    return checks
+    return {"checks": checks, "why_not_loaded": why_not}
 
 
 def _files(params: dict) -> list:
@@ -178,7 +204,7 @@ def main() -> None:
         argument_spec=ARGUMENT_SPEC, mutually_exclusive=[("manifest", "files")], supports_check_mode=True
     )
     try:
-        module.exit_json(changed=False, checks=verify(module.params))
+        module.exit_json(changed=False, **verify(module.params))
     except load_checks.LoadFailure as failure:
         module.fail_json(checks=failure.checks, **failure.as_result())
     except TenantFailure as failure:

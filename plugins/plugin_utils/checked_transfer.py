@@ -32,25 +32,31 @@ from ansible_collections.tenant.gpu.plugins.module_utils.difference import Diffe
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
 
+# What a box is given to settle what arrived, and to say how far it got, when the time for all of it is over.
+LAST_WORD_S = 60.0
 _SHOWN = 10
 _LISTED = 1000
 _DIFFED = 200
 _LONGEST = 1000
+_LOOK_S = 600.0
+_LEAST_S = 1.0
 _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
 class Far:
-    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something, ``ask(op, files, **options)``.
+    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something.
 
-    ``files`` are mappings, as that module takes them.
+    ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
+    mappings, as that module takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
+    through; empty where it goes through none.
     """
 
     name: str
     link: transfer.Link
     ask: Callable[..., dict[str, Any]]
-    proxied: bool = False
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class _Transfer:
         try:
             # What is only looked at needs no hash: thousands of files are asked about in fewer bytes.
             entries = _entries(files) if op != "offer" else [{"path": each.path, "bytes": each.bytes} for each in files]
-            return read(self.far.ask(op, entries, **options), files)
+            return read(self.far.ask(op, entries, within_s=self._patience(op), **options), files)
         except peer_answers.Senseless as error:
             raise TenantFailure(
                 "evidence_missing",
@@ -166,6 +172,15 @@ class _Transfer:
                 safe="Nothing was removed at the source, and what arrived is kept",
                 fix="Run the same task again; if it happens again, do not trust this box",
             ) from error
+
+    def _patience(self, op: str) -> float:
+        """Seconds: what the whole transfer has left, less for a mere look at names and sizes.
+
+        What arrived is settled even where moving it took all of that.
+        """
+        if op == "offer":
+            return max(min(self.deadline.left_s, _LOOK_S), _LEAST_S)
+        return max(self.deadline.left_s, LAST_WORD_S if op == "settle" else _LEAST_S)
 
     def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
         """What changes at the destination: the one source of ``changed`` and ``diff``."""
@@ -232,12 +247,10 @@ class _Transfer:
             raise self._refusal("config", shown, "Free space there, or choose another destination")
 
     def _refuse_proxy(self, wanted: Sequence[roster.RosterFile]) -> None:
-        problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxied else ""
+        problem = destination.proxy_problem(wanted, self.order.proxy_limit_bytes) if self.far.proxy else ""
         if problem:
-            fix = (
-                f"Name an object store in via ({stores.FORMS}), rent the box with a direct port, "
-                "or raise proxy_limit_bytes if the proxy can carry it"
-            )
+            store = f"Name an object store in via ({stores.FORMS}); or " if self.order.pull else ""
+            fix = f"{store}{self.far.proxy}; or raise proxy_limit_bytes if the proxy can carry it"
             raise self._refusal("config", problem, fix)
 
     def _preflight(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> str:
@@ -266,7 +279,8 @@ class _Transfer:
     def _choose_transport(self, wanted: Sequence[roster.RosterFile], far_problem: str) -> None:
         if self.order.transport == "stream":
             return
-        if self.order.transport == "auto" and transfer.many_small(wanted):
+        if self.order.transport == "auto" and (self.far.proxy or transfer.many_small(wanted)):
+            # What a proxy lets through is a plain command, if anything.
             self.transport = "stream"
             return
         near_problem = delivery.rsync_problem()
@@ -368,7 +382,7 @@ class _Transfer:
         if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
             self.transport = "stream"
             attempt = self._attempt(route, files)
-        if self.own_connection and "Permission denied" in attempt.reason:
+        if self.own_connection and attempt.denied:
             # The play got in by a way that only its open connection still knows, such as a password.
             self.own_connection = False
         return attempt
@@ -399,7 +413,7 @@ class _Transfer:
             f"{what}{reason}: {shown}",
             box=self.far.name,
             safe="Nothing was removed at the source, and what arrived is kept",
-            fix=_fix(delivered),
+            fix=_fix(delivered) + (f". Through a proxy it may never end: {self.far.proxy}" if self.far.proxy else ""),
         )
         return {
             **failure.as_result(),

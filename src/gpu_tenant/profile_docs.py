@@ -38,7 +38,8 @@ them; by default `auto` is.
 
 Your own `group_vars/` and `host_vars/` win over a profile, whatever the order of the inventories. Most keys are plain
 values, so that you override one without repeating the others; only `platform_verbs`, `platform_clocks`,
-`platform_storage` and `platform_spot` are nested and are replaced as a whole. An empty value means none.
+`platform_storage`, `platform_ssh_proxies` and `platform_spot` are nested and are replaced as a whole. An empty value
+means none.
 
 The one place that loses is `vars:` of the group `all` written inside an inventory file, because Ansible ranks a
 platform's group above `all` there; write such values into `group_vars/all.yml`.
@@ -88,9 +89,16 @@ def _platform(profile: dict[str, Any]) -> str:
         signal = f", told by {spot['signal']}" if spot["signal"] else ", without a word"
         taken = f"It can be taken away after {spot['grace_s']} s of grace{signal}."
     parts.append(taken + "\n")
+    if profile["platform_ssh_proxies"]:
+        parts += ["No large file goes through its ssh proxy:\n", _proxies(profile)]
     if profile["platform_conveniences"]:
         parts += ["It saves you work:\n", "\n".join(f"- {line}" for line in profile["platform_conveniences"]) + "\n"]
     return "\n".join(parts)
+
+
+def _proxies(profile: dict[str, Any]) -> str:
+    rows = [[proxy["host"], _cell(proxy["instead"])] for proxy in profile["platform_ssh_proxies"]]
+    return table(["host", "instead"], rows)
 
 
 def _clocks(profile: dict[str, Any]) -> str:

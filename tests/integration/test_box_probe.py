@@ -256,8 +256,12 @@ def test_noise_of_the_login_does_not_confuse_the_preflight(controller: Controlle
 def test_a_shell_that_runs_no_commands_is_refused(controller: Controller, machine: Machine) -> None:
     machine.install("menu", "#!/bin/sh\necho 'This endpoint is for people'\n")
     machine.start(f"ForceCommand {machine.tools}/menu")
-    _answers, done = controller.play([LOCATE, pin(), probe()], ok=False)
+    controller.inventory(platform_ssh_proxies=[{"host": "127.0.0.*", "instead": "expose TCP port 22 of the pod"}])
+    answers, done = controller.play([LOCATE, pin(), probe()], ok=False)
     assert "runs no commands" in words(done)
+    assert "platform's ssh proxy, through which no large file goes: expose TCP port 22 of the pod" in words(done)
+    assert "expose TCP port 22 of the pod; an auto-tmux" in words(done)
+    assert answers["locate"]["ansible_facts"]["box_endpoint"]["proxy"] is True
     assert "This endpoint is for people" in words(done)
 
 

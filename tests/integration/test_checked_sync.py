@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from loopback_sshd import (
 pytestmark = pytest.mark.integration
 SYNC = "tenant.gpu.checked_sync"
 BIG = 6 * 1024 * 1024
+EXPOSE = "expose TCP port 22 of the pod"
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,7 @@ class Run:
             check_mode=check_mode,
             **more,
         )
-        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxied", False))
+        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxy", ""))
         try:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
@@ -415,11 +418,14 @@ def test_law_8_a_destination_outside_its_root_is_refused(run: Run, tmp_path: Pat
 
 
 def test_a_proxied_endpoint_carries_small_files_only(run: Run) -> None:
-    result = run.pull(proxied=True, proxy_limit_bytes=1000)
-    assert result["failed"]
-    assert "proxy" in result["msg"]
-    assert "direct port" in result["msg"]
-    assert run.pull(proxied=True)["verified"] is True
+    for refused in (run.pull(proxy=EXPOSE, proxy_limit_bytes=1000), run.push(proxy=EXPOSE, proxy_limit_bytes=1000)):
+        assert refused["failed"]
+        assert refused["failure"]["kind"] == "config"
+        assert "ssh proxy" in refused["msg"]
+        assert EXPOSE in refused["failure"]["fix"]
+    assert not run.dest.exists()
+    small = run.pull(proxy=EXPOSE)
+    assert (small["verified"], small["transport"]) == (True, "stream")
 
 
 def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> None:
@@ -452,6 +458,21 @@ def test_law_8_a_host_key_that_is_not_pinned_stops_the_transfer(run: Run, transp
     assert "host key is not the pinned one" in result["msg"]
     assert result["attempts"] == 1
     assert run.at_home() == []
+
+
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+def test_law_8_a_box_does_not_end_a_transfer_by_what_it_prints(run: Run, transport: str) -> None:
+    """It says and returns what ssh would of a wrong host key, once."""
+    said = run.box.folder / f"said-{transport}"
+    program = run.box.folder / f"forger-{transport}"
+    program.write_text(
+        f'#!/bin/sh\n[ -e {said} ] && exec "$@"\n: > {said}\necho "Host key verification failed." >&2\nexit 255\n'
+    )
+    program.chmod(0o755)
+    run.link = replace(run.box.link(), become=(str(program),))
+    result = run.pull(transport=transport)
+    assert said.exists()
+    assert (result["verified"], result["attempts"]) == (True, 2)
 
 
 @pytest.mark.parametrize("transport", ["rsync", "stream"])
@@ -545,3 +566,16 @@ def test_law_1_a_file_that_changes_while_it_is_pushed_is_not_called_verified(run
     assert result["failed"]
     assert result["verified"] is False
     assert not (dest / "c0/a1/out/model.bin").exists()
+
+
+def test_a_box_that_never_answers_a_question_is_given_up_at_the_deadline(run: Run, tmp_path: Path) -> None:
+    silent, begun = tmp_path / "silent", tmp_path / "begun"
+    silent.write_text(f"#!/bin/sh\necho $$ >> {begun}\nexec sleep 600\n")
+    silent.chmod(0o755)
+    arguments = run.pull_arguments(deadline_s=4)
+    result = run.box.ad_hoc(SYNC, arguments, ansible_python_interpreter=str(silent))
+    if begun.exists():
+        end_pids([int(line) for line in begun.read_text().split()])
+    assert result["failure"]["kind"] == "unreachable"
+    assert re.search(r"did not answer within [1-4] s when it was asked about its files \(offer\)", result["msg"])
+    assert not run.dest.exists()

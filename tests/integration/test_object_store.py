@@ -529,11 +529,13 @@ def test_through_ansible_store_fetch_and_a_proxied_pull(box: LoopbackBox, server
     assert same_tree(run.folder, tmp_path / "home")
 
     pull = {"direction": "pull", "src": str(run.folder), "dest": str(tmp_path / "pulled"), "manifest": run.record()}
-    pull |= {"endpoint": "proxy", "proxy_limit_bytes": 1000, "object_store": settings}
-    refused = box.ad_hoc(SYNC, pull)
+    pull |= {"proxy_limit_bytes": 1000, "object_store": settings}
+    profile = {"platform_ssh_proxies": [{"host": "127.0.0.*", "instead": "expose TCP port 22 of the pod"}]}
+    refused = box.ad_hoc(SYNC, pull, **profile)
     assert refused["failed"]
     assert "via" in refused["failure"]["fix"]
-    through = box.ad_hoc(SYNC, {**pull, "via": f"s3://{BUCKET}/passage/r1"})
+    assert "expose TCP port 22 of the pod" in refused["failure"]["fix"]
+    through = box.ad_hoc(SYNC, {**pull, "via": f"s3://{BUCKET}/passage/r1"}, **profile)
     assert through["verified"], through
     assert (through["transport"], through["via"]) == ("object_store", f"s3://{BUCKET}/passage/r1")
     assert same_tree(run.folder, tmp_path / "pulled")

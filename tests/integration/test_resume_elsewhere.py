@@ -90,6 +90,9 @@ def test_two_and_four_ranks_of_other_boxes_go_on_from_what_came_home(team: SshTe
     boxes = {name: (team.rent(name, **ranks(count)), count) for name, count in (("second", 2), ("third", 4))}
     shown = team.play("train", "second,third")
     assert shown.count(f"main step {LOST_AT}") >= 2
+    loaded = shown[shown.index("Resume | Load them with the Python that trains") :]
+    assert {"ok: [second]", "ok: [third]"} <= {line.strip() for line in loaded.splitlines()[1:3]}, loaded[:400]
+    assert "for their structure only" not in shown
     for box, count in boxes.values():
         place = Path(box.layout.cell_dir("sharded", "main"), "resume", team.spec["spec_sha256"][:12])
         brought = place / f"step-{LOST_AT:010d}.dcp"

@@ -225,3 +225,13 @@ def test_the_best_comes_along_with_the_newest_that_names_it(home: Home, layout: 
     assert found[1]["shares"][0]["folder"].endswith("/b1/g1/c1/a1/out/checkpoints")
     shutil.rmtree(home.results / "vision" / "digits" / "b1")
     assert [each["step"] for each in home.found()] == [9], "what is not home cannot be brought"
+
+
+def test_where_the_files_will_lie_on_the_box_and_what_reads_them_is_said(home: Home) -> None:
+    home.bring_step("lost", 4)
+    (found,) = home.found(spec_sha256=SPEC)
+    assert found["dest"] == f"c1/resume/{SPEC[:12]}"
+    carried = {f"{found['dest']}/{path}" for share in found["shares"] for path in share["paths"]}
+    assert {file["path"] for file in found["files"]} == carried
+    assert {file["loader"] for file in found["files"]} == {"none"}, "as the manifest of the run has it"
+    assert home.found()[0]["dest"] == "c1/resume"

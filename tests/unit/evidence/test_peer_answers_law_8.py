@@ -41,18 +41,20 @@ class Box:
 
     def __init__(self, folder: Path, op: str, change: Callable[[dict[str, Any]], Any]) -> None:
         self.op, self.change = op, change
+        self.patience: dict[str, float] = {}
         self.source, self.dest = folder / "source", folder / "dest"
         self.source.mkdir()
         for name in ("a", "b"):
             (self.source / name).write_bytes(name.encode())
 
-    def ask(self, op: str, files: Any, **options: Any) -> Any:
+    def ask(self, op: str, files: Any, within_s: float = 0, **options: Any) -> Any:
+        self.patience[op] = within_s
         answer = delivery.answer(
             {"within": "", "aside": [], "inode_cap": 0, **options, "op": op, "files": files}, False
         )
         return self.change(answer) if op == self.op else answer
 
-    def transfer(self, transport: str = "stream", extra: str = "report") -> dict[str, Any]:
+    def transfer(self, transport: str = "stream", extra: str = "report", deadline_s: int = 60) -> dict[str, Any]:
         order = checked_transfer.Order(
             pull=self.op == "offer",
             src=str(self.source),
@@ -60,7 +62,7 @@ class Box:
             files=delivery.scan_tree(str(self.source)),
             transport=transport,
             extra=extra,
-            deadline_s=60,
+            deadline_s=deadline_s,
             patience=carrier.Patience(0, 0, 0.01),
         )
         return checked_transfer.run(order, checked_transfer.Far("box1", transfer.Link(), self.ask))
@@ -166,3 +168,18 @@ def test_a_path_that_is_named_twice_by_a_liar_is_no_second_file(tmp_path: Path) 
     files = delivery.scan_tree(str(tmp_path))
     twice = {"mismatches": [{"path": "a", "what": "x"}] * 2, "rsync_problem": "", "python": "/bin/python3"}
     assert len(peer_answers.offer(twice, files).mismatches) == 1
+
+
+@pytest.mark.parametrize("deadline_s", [0, 300, 7200])
+def test_every_question_has_a_deadline(tmp_path: Path, deadline_s: int) -> None:
+    """Looking is soon done; hashing may take what is left; what arrived is settled whatever is left."""
+    for op in ("offer", "survey"):
+        (tmp_path / op).mkdir()
+        box = Box(tmp_path / op, op, lambda answer: answer)
+        with contextlib.suppress(TenantFailure):
+            box.transfer(deadline_s=deadline_s)
+        asked = {"offer"} if op == "offer" else {"survey", "settle"}
+        assert set(box.patience) == asked
+        assert all(0 < seconds <= max(deadline_s, 60) for seconds in box.patience.values())
+        assert box.patience.get("offer", 0) <= 600
+        assert box.patience.get("settle", 60) >= 60

@@ -162,8 +162,8 @@ def test_a_plain_host_passes(host: str) -> None:
         (23, b"", True, "could not be sent"),
         (30, b"", True, "no data"),
         (255, b"ssh: connect to host x: Connection refused", True, "Connection refused"),
-        (255, b"Host key verification failed.", False, "host key"),
-        (255, b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", False, "host key"),
+        (255, b"Host key verification failed.", True, "the ssh connection failed"),
+        (255, b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", True, "the ssh connection failed"),
         (11, b"rsync: write failed: No space left on device (28)", False, "could not be read or written"),
         (12, b"No space left on device", True, "broke"),
         (1, b"", False, "options"),
@@ -176,6 +176,46 @@ def test_an_exit_status_says_whether_to_try_again(status: int, stderr: bytes, ag
     attempt = transfer.judge_rsync(status, b"", stderr)
     assert attempt.again == again
     assert word in attempt.reason
+
+
+UNKNOWN = b"No ED25519 host key is known for box1 and you have requested strict checking.\r\n"
+REFUSED = b"Host key verification failed.\r\n"
+QUOTED = b"Received disconnect from 203.0.113.7 port 22:2: no\nHost key verification failed.\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "final"),
+    [
+        (255, UNKNOWN + REFUSED, True),
+        (12, REFUSED, True),
+        (255, QUOTED, False),
+        (255, b"channel 0: open failed: connect failed: x\n" + REFUSED, False),
+        (255, b"Connection to 203.0.113.7 closed by remote host.\r\n", False),
+        (255, b"it said: Host key verification failed.\r\n", False),
+        (255, b"", False),
+    ],
+)
+def test_law_8_only_sshs_own_word_on_the_host_key_is_final(status: int, log: bytes, final: bool) -> None:
+    """Whatever a box prints, and however it ends."""
+    of_rsync = transfer.judge_rsync(status, b"", REFUSED, log=log)
+    of_stream = transfer.judge_ssh(status, REFUSED, "it ended", log=log)
+    for attempt in (of_rsync, of_stream):
+        assert attempt.again is not final
+        assert ("host key is not the pinned one" in attempt.reason) is final
+
+
+def test_who_is_not_let_in_is_said_by_ssh_alone() -> None:
+    denied = b"kim@203.0.113.7: Permission denied (publickey).\r\n"
+    assert transfer.judge_ssh(255, b"", "it ended", log=denied).denied
+    assert not transfer.judge_ssh(255, denied, "it ended").denied
+    assert transfer.judge_rsync(255, b"", b"", log=denied).denied
+
+
+def test_ssh_keeps_what_it_says_apart_from_what_the_box_says() -> None:
+    link = transfer.Link(host="h", options=("-E", "of-the-play"), log="/tmp/a b")
+    for own in (True, False):
+        assert transfer.ssh_argv(link, own)[-2:] == ["-E", "/tmp/a b"]
+    assert "-E" not in transfer.ssh_argv(transfer.Link(host="h"), True)
 
 
 @pytest.mark.parametrize("judge", [transfer.judge_rsync, transfer.judge_ssh])

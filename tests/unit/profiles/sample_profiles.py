@@ -57,6 +57,7 @@ BASE: dict[str, Any] = {
     "platform_cuda_max": "",
     "platform_local_nvme": None,
     "platform_endpoint_stable": True,
+    "platform_ssh_proxies": [],
     "platform_storage": [tier("disk", "/data", True, False)],
     "platform_verbs": {"compute_stop": [], "park": [], "full_stop": []},
     "platform_clocks": [],
@@ -80,6 +81,7 @@ SAMPLES = [
         data_dir="/workspace",
         spot={"available": True, "grace_s": 5, "signal": "SIGTERM"},
         endpoint_stable=False,
+        ssh_proxies=[{"host": "ssh.runpod.io", "instead": "expose TCP port 22 of the pod"}],
         storage=[
             tier("container", "/", False, False, "20 GB"),
             tier("disk", "/workspace", True, False),
