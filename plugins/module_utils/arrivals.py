@@ -19,7 +19,7 @@ class Arrivals:
     """Reads the names that one run of rsync for ``files`` prints."""
 
     def __init__(self, landing: Landing, files: Sequence[RosterFile]) -> None:
-        self._landing = landing
+        self._landing, self._settler = landing, landing.another_settler()
         self._files = {file.path: file for file in files}
         self._begun: RosterFile | None = None
 
@@ -36,8 +36,9 @@ class Arrivals:
     def end(self) -> None:
         """rsync has ended."""
         self._take_begun()
+        self._settler.close()
 
     def _take_begun(self) -> None:
         file, self._begun = self._begun, None
-        if file is not None and not self._landing.settle_one(file):
-            self._landing.progress.moved(file.bytes)
+        if file is not None and not self._landing.settle_one(file, self._settler):
+            self._landing.moved(file.bytes)

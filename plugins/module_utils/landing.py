@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Sequence
 
 from . import settling
@@ -12,7 +13,7 @@ from .roster import Mismatch, RosterFile
 
 
 class Landing:
-    """What one pull has brought so far. Used by one thread at a time."""
+    """What one pull has brought so far. Threads that bring files at the same time have a settler each."""
 
     def __init__(self, root: str, progress: Progress) -> None:
         self.root, self.staging, self.progress = root, settling.staging(root), progress
@@ -20,10 +21,19 @@ class Landing:
         # Why files did not come, as far as it was learned on the way.
         self.refused: dict[str, str] = {}
         self._settled: set[str] = set()
+        self._counting = threading.Lock()
 
-    def settle_one(self, file: RosterFile) -> str:
+    def another_settler(self) -> settling.Settler:
+        """For a thread of its own; to be closed by it."""
+        return settling.Settler(self.root, self.settler.evidence)
+
+    def settle_one(self, file: RosterFile, settler: settling.Settler | None = None) -> str:
         """Empty when the staged file was right and now is in its place, else what is wrong with it."""
-        return self._note(file, self.settler.settle(file))
+        return self._note(file, (settler or self.settler).settle(file))
+
+    def moved(self, count: int) -> None:
+        with self._counting:
+            self.progress.moved(count)
 
     def move(self, file: RosterFile, mode: int, source_name: str = "") -> str:
         """The same for a file whose bytes are known to be right."""
@@ -31,9 +41,10 @@ class Landing:
 
     def _note(self, file: RosterFile, what: str) -> str:
         if not what:
-            self._settled.add(file.path)
-            self.refused.pop(file.path, None)
-            self.progress.landed()
+            with self._counting:
+                self._settled.add(file.path)
+                self.refused.pop(file.path, None)
+                self.progress.landed()
         return what
 
     def settle(self, files: Sequence[RosterFile]) -> tuple[list[str], list[Mismatch]]:

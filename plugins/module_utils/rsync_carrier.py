@@ -9,8 +9,10 @@ import re
 import select
 import subprocess
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import IO, Callable, Iterator, Protocol, Sequence
+from typing import IO, Callable, Protocol, Sequence
 
 from .arrivals import Arrivals
 from .carrier import Deadline, Route, end_process, widen_pipe
@@ -18,39 +20,71 @@ from .destination import room, room_problem
 from .error_tail import ErrorTail
 from .follower import LARGE, Follower
 from .roster import RosterFile
+from .shared_connection import shared_connection
 from .ssh_log import SshLog
 from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv, says_full
 
 _CHUNK = 64 * 1024
 _TAIL = 4096
 # rsync compares each name that comes with all names that were asked for, so a run's time grows with their square.
-_MOST_NAMES = 10_000
+_MOST_NAMES = 2_500
+# One makes its list while the other carries.
+_AT_ONCE = 2
 _OVERALL = re.compile(rb"\s*(\d+)\s+\d+%")
 # What both ends have is agreed on between them; zstd and lz4 keep up with fast links.
 _ENVIRONMENT = {"LC_ALL": "C", "RSYNC_COMPRESS_LIST": "zstd lz4 zlibx zlib"}
 
 
 def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
-    """Runs of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver."""
-    failed, carried = None, 0
-    for run in _runs(files):
-        attempt = _one_run(route, run, deadline, own_connection)
-        carried += attempt.wire_bytes or 0
-        if attempt.status:
-            failed = failed or attempt
-            if attempt.status not in SOME_NOT_SENT:
-                break
-    return failed or Attempt("rsync", 0, wire_bytes=carried)
+    """Runs of rsync for ``files``. What arrived of a cut file stays in the partial folder of the receiver.
 
-
-def _runs(files: Sequence[RosterFile]) -> Iterator[Sequence[RosterFile]]:
-    """Small files first: logs and metrics are soon home. Large ones are followed while they grow."""
+    Small files first: logs and metrics are soon home. Large ones are followed while they grow.
+    """
     small = [file for file in files if file.bytes < LARGE]
-    for begin in range(0, len(small), _MOST_NAMES):
-        yield small[begin : begin + _MOST_NAMES]
     large = [file for file in files if file.bytes >= LARGE]
-    if large:
-        yield large
+    attempts = _move_small(route, small, deadline, own_connection)
+    if large and not any(_ends_all(attempt) for attempt in attempts):
+        attempts.append(_one_run(route, large, deadline, own_connection))
+    failed = next((attempt for attempt in attempts if attempt.status), None)
+    return failed or Attempt("rsync", 0, wire_bytes=sum(attempt.wire_bytes or 0 for attempt in attempts))
+
+
+def _ends_all(attempt: Attempt) -> bool:
+    return attempt.status != 0 and attempt.status not in SOME_NOT_SENT
+
+
+def _move_small(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> list[Attempt]:
+    # Only what pulls compares names.
+    most = _MOST_NAMES if route.pull else max(1, len(files))
+    runs = [files[begin : begin + most] for begin in range(0, len(files), most)]
+    if len(runs) < 2:
+        return [_one_run(route, run, deadline, own_connection) for run in runs]
+    if route.link.is_local or (route.link.control_path and not own_connection):
+        return _side_by_side(route, runs, deadline)
+    with shared_connection(route.link, deadline) as link:
+        return _side_by_side(replace(route, link=link), runs, deadline, own_connection and not link.control_path)
+
+
+def _side_by_side(
+    route: Route, runs: Sequence[Sequence[RosterFile]], deadline: Deadline, own_connection: bool = False
+) -> list[Attempt]:
+    """The runs that took place, in order; none begins after one that ends all."""
+    over = threading.Event()
+
+    def run(files: Sequence[RosterFile]) -> Attempt | None:
+        if over.is_set():
+            return None
+        attempt = _one_run(route, files, deadline, own_connection)
+        if _ends_all(attempt):
+            over.set()
+        return attempt
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            return [attempt for attempt in pool.map(run, runs) if attempt is not None]
+        except BaseException:
+            over.set()
+            raise
 
 
 def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:

@@ -346,6 +346,39 @@ def test_law_1_one_file_that_is_gone_holds_up_no_other(run: Run, monkeypatch: py
     assert home == {line["path"] for line in manifest["files"]} - {"c0/a1/out/model.bin"}
 
 
+def logins(run: Run) -> int:
+    return (run.box.folder / "sshd.log").read_text().count("Accepted publickey")
+
+
+def many_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A hundred files that five runs of rsync bring, as if they were a lot of bytes."""
+    monkeypatch.setattr(rsync_carrier, "_MOST_NAMES", 20)
+    monkeypatch.setattr(carrier, "BULK_BYTES", 1)
+    for number in range(98):
+        run.write(f"c{number % 3}/small-{number}", os.urandom(1000))
+    return run.pull(transport="rsync", retries=0)
+
+
+def test_many_runs_of_rsync_log_in_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = logins(run)
+    pulled = many_small(run, monkeypatch)
+    assert (pulled["verified"], pulled["attempts"], pulled["transferred_files"]) == (True, 1, 100)
+    assert logins(run) == before + 1
+
+
+def test_where_a_connection_cannot_be_shared_each_run_logs_in(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\ncase "$*" in *ControlMaster=yes*) exit 255;; esac\nexec ssh "$@"\n')
+    ssh.chmod(0o755)
+    run.link = replace(run.link, ssh=str(ssh))
+    before = logins(run)
+    pulled = many_small(run, monkeypatch)
+    assert (pulled["verified"], pulled["attempts"]) == (True, 1)
+    assert logins(run) == before + 5
+
+
 def test_many_small_files_come_by_stream_when_nobody_asks_for_rsync(run: Run) -> None:
     for number in range(1000):
         run.write(f"c0/a1/out/many/{number}", b"%d" % number)
