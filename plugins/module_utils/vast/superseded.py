@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import gate, supersession
+from .. import approvals, gate, standstill, supersession
 from ..box import records
 from ..difference import DifferenceTracker
 from ..evidence import successor
@@ -84,10 +84,10 @@ def settle(account: Account, project: str, name: str, state: str, wait_s: float,
     for old in olds:
         if _may_be_parked(old, found.all[0].generation):
             _park(account, old, wait_s, check_mode)
-        if old.overdue and state == ABSENT:
-            _end(account, old, wait_s, check_mode)
         if old.overdue:
             old.to_harvest = old.state in STOPPED_STATES and not _is_home(account, old.box)
+            if state == ABSENT:
+                _end(account, old, wait_s, check_mode)
     tracker = DifferenceTracker()
     for old in olds:
         after = "absent" if old.gone else "told to stop" if old.parked else old.before
@@ -127,6 +127,10 @@ def _park(account: Account, old: Old, wait_s: float, check_mode: bool) -> None:
 
 
 def _end(account: Account, old: Old, wait_s: float, check_mode: bool) -> None:
+    # The gate's exception goes by what is known of it; nobody asked for its end, so it is looked into first.
+    if old.to_harvest and not approvals.find(account.store, identity_of(old.box), DESTROY):
+        old.kept_because.append("it may hold what is not home, and nobody approved its end")
+        return
     try:
         if check_mode:
             old.passed = account.pass_gate(old.box, DESTROY)
@@ -135,10 +139,14 @@ def _end(account: Account, old: Old, wait_s: float, check_mode: bool) -> None:
     except TenantFailure as failure:
         old.kept_because.append(failure.what)
         return
-    old.gone = True
+    old.gone, old.to_harvest = True, False
 
 
 def _is_home(account: Account, box: Box) -> bool:
-    """Whether all that a stopped box is known to hold is home, by copies re-read now."""
+    """Whether all that a stopped box can hold is home, by copies re-read now: nothing was ever deployed on it, or it
+    did not work after the last look and copies are as far as it was then."""
     keeps, view = account.kept_by(DESTROY), account.provider_view(box)
-    return not supersession.gaps(gate.gather(account.store, identity_of(box), DESTROY, keeps, view))
+    evidence = gate.gather(account.store, identity_of(box), DESTROY, keeps, view)
+    if not gate.why_not_virgin(evidence):
+        return True
+    return not (standstill.why_not_still(evidence) or supersession.gaps(evidence))

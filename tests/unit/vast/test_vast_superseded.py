@@ -156,6 +156,25 @@ def test_law_2_an_overdue_one_goes_when_nothing_of_it_is_beyond_a_verified_copy(
     assert world.ended
 
 
+def test_law_2_an_overdue_one_that_may_have_got_further_is_looked_into_first(tmp_path: Path) -> None:
+    """It was stopped long after the last look. A teardown may go by what is known; here nobody asked for its end."""
+    world = Replaced(tmp_path, **RESTS).parked(5).looked_at(9000, seal=False)
+    old = world.one()
+    assert (old["to_harvest"], old["kept_because"]) == (
+        True,
+        "it may hold what is not home, and nobody approved its end",
+    )
+    assert not world.ended
+    world.looked_at(10, seal=False)
+    assert world.one()["state"] == "absent"
+
+
+def test_law_2_a_virgin_one_goes_once_it_is_overdue(tmp_path: Path) -> None:
+    world = Replaced(tmp_path)
+    world.note(1, world.old, deploy_started_at=None)
+    assert world.one()["gate"]["rule"] == "virgin"
+
+
 def test_what_is_home_is_not_harvested_again(tmp_path: Path) -> None:
     world = Replaced(tmp_path, **RESTS).parked(5).looked_at(10)
     assert not world.one("parked")["to_harvest"]
@@ -224,6 +243,11 @@ def stories(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
         made.add(2)
         return made
 
+    def virgin() -> Replaced:
+        made = world()
+        made.note(1, made.old, deploy_started_at=None)
+        return made
+
     def vanishing() -> Replaced:
         made = world()
         made.market.fault(
@@ -244,6 +268,9 @@ def stories(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
         "not home": lambda: at_rest().looked_at(10, runs=("r1",)),
         "looked at long ago": lambda: at_rest().looked_at(9000, runs=("r1",)),
         "never looked at": at_rest,
+        "known, looked at long ago": lambda: at_rest().looked_at(9000, seal=False),
+        "known, looked at long ago, approved": lambda: at_rest().looked_at(9000, seal=False).approve(),
+        "virgin": virgin,
     }
     asked: list[dict[str, Any]] = [{}, {"check_mode": True}, {"state": "parked"}, WIPES]
     return {
@@ -259,7 +286,7 @@ def _end_of(make: Callable[[], Replaced], options: dict[str, Any]) -> Iterator[A
     for box in found["boxes"]:
         yield [box[name] for name in ("provider_id", "generation", "state", "overdue", "to_harvest")]
         yield [bool(box[name]) for name in ("superseded_at", "due", "gate")]
-        yield [word in box["kept_because"] for word in ("admitted", "stopped", "refused", "no receipt")]
+        yield [word in box["kept_because"] for word in ("admitted", "stopped", "refused", "no receipt", "nobody")]
     yield [[word in told for word in ("was due", ", by ", "(", "is destroyed")] for told in found["told"]]
     sent = [(verb, path, body) for verb, path, body in world.market.requests if verb != "GET"]
     yield found["changed"], found["diff"], sent, sorted(world.market.instances)
