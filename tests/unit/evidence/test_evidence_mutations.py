@@ -23,7 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from evidence_world import IDENTITY, World, edit_json, entry, make_manifest
-from mutants import survivors
+from mutants import no_waiting_for_disks, survivors
 
 # --- the state store ----------------------------------------------------------------------------------------------
 
@@ -265,6 +265,12 @@ EQUIVALENT: dict[str, str] = {
         "a name is a text; the type checker wants to be told"
     ),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with no_waiting_for_disks():
+        yield
 
 
 @pytest.mark.parametrize("name", sorted(SCENES))

@@ -24,6 +24,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from evidence_world import World, entry, make_manifest, places, replaced, value_at, without
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mutants import no_waiting_for_disks
 
 RICH = {
     "provenance": {"code": "c" * 64, "seeds": {"c0": 7}, "torch": "2.9.0", "cost": {"usd": 0.25, "how": "estimate"}},
@@ -66,6 +67,12 @@ class Home:
             if not path.exists() or path.read_bytes() != data:
                 path.write_bytes(data)
         return self._world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with no_waiting_for_disks():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +266,7 @@ def test_law_1_a_power_cut_at_any_step_leaves_one_whole_receipt_or_none(home: Ho
 CHECKPOINTS = st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=4, unique=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(checkpoints=CHECKPOINTS)
 def test_law_2_a_receipt_of_an_older_seal_never_covers_a_later_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, checkpoints: list[bytes]

@@ -33,7 +33,7 @@ from volume_world import World as VolumeWorld
 from wire_market import WireMarket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evidence"))
-from mutants import survivors
+from mutants import no_waiting_for_disks, survivors
 
 ITEM = r"v0/instances/[0-9]+/$"
 RUNNING = {"actual_status": "running", "intended_status": "running", "cur_state": "running", "next_state": "running"}
@@ -481,6 +481,12 @@ SCENES: dict[str, tuple[types.ModuleType, set[str], dict[str, Callable[[Path], l
 EQUIVALENT: dict[str, str] = {
     "volumes._await_gone: True #0": "whatever is not None ends the wait",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with no_waiting_for_disks():
+        yield
 
 
 @pytest.mark.parametrize("name", sorted(SCENES))

@@ -23,7 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Acc
 from wire_market import WireMarket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evidence"))
-from mutants import survivors
+from mutants import no_waiting_for_disks, survivors
 
 ROLES = Path(__file__).parents[3] / "roles"
 RESTS = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped", "next_state": "stopped"}
@@ -93,6 +93,12 @@ class Replaced:
     @property
     def ended(self) -> bool:
         return self.old["id"] not in self.market.instances
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with no_waiting_for_disks():
+        yield
 
 
 def test_it_is_stopped_at_once_and_told_with_its_deadline(tmp_path: Path) -> None:
