@@ -151,7 +151,7 @@ def gather(
         box_record=box_record,
         box_problem=box_problem,
         was_deployed=ledger.was_deployed(identity),
-        newer=_newer(store, identity),
+        newer=successor(store, identity),
         reading=stored_reading,
         reading_problem=reading_problem,
         contact=contact,
@@ -186,7 +186,7 @@ def _contact(store: StateStore, identity: BoxIdentity) -> tuple[dict[str, dict[s
     return ({}, f"{path} does not say what was reached") if runs is None else (runs, "")
 
 
-def _newer(store: StateStore, identity: BoxIdentity) -> Mapping[str, Any] | None:
+def successor(store: StateStore, identity: BoxIdentity) -> Mapping[str, Any] | None:
     """The record of the newest later generation that was admitted: the box that took this one's place."""
     for generation in range(store.last_generation(identity.project, identity.box), identity.generation, -1):
         record, _problem = _read(store.box_record_path(identity.project, identity.box, generation), "box")
@@ -255,8 +255,17 @@ def _read_receipt(store: StateStore, path: str, identity: BoxIdentity, now: str,
     record, problem = _read(path, "receipt")
     if record is None:
         return ReceiptEvidence(path, None, problem)
-    why = ledger.receipt_problem(record)
+    why = _why_misplaced(store, path, record) or ledger.receipt_problem(record)
     listed = record.get("copies")
     named = [copy for copy in listed if isinstance(copy, dict)] if isinstance(listed, list) else []
     reread = tuple(copies.reread(store, copy, identity, now) for copy in named)
     return ReceiptEvidence(path, record, f"the receipt {path} {why}" if why else "", reread)
+
+
+def _why_misplaced(store: StateStore, path: str, record: Mapping[str, Any]) -> str:
+    """Why a receipt is not what its place says; the journal is asked by that place, so it must be its own."""
+    try:
+        place = store.receipt_path(record["project"], record["run_id"], record["box"], record["generation"])
+    except (KeyError, UnsafeName):
+        return "does not say whose it is"
+    return "" if place == path else f"is that of another run or box: its place is {place}"

@@ -17,7 +17,9 @@ COPY_READING = "copy-reading"
 DEPLOY_STARTED = "deploy_started"
 _RECEIPT = "receipt"
 _WITHDRAWN = "withdraw-receipt"
-_RECEIPT_FIELDS = ("manifest_digest", "complete", "files", "bytes")
+# A receipt has one place for a run on a box generation. What else its line says of it, it says itself.
+_RECEIPT_PLACE = ("project", "run_id", "box", "generation")
+_RECEIPT_FIELDS = ("provider_id", "manifest_digest", "complete", "files", "bytes")
 
 
 class Ledger:
@@ -35,14 +37,14 @@ class Ledger:
 
     def receipt_problem(self, receipt: Mapping[str, Any]) -> str:
         """Why a receipt is not the one in force; empty when it is or nothing is known."""
-        about = {key: receipt.get(key) for key in ("project", "run_id", "box", "generation", "provider_id")}
+        about = {key: receipt.get(key) for key in _RECEIPT_PLACE}
         last = self._last((_RECEIPT, _WITHDRAWN), about, ("effect", "intent"))
         if last is None:
             return ""
         if last["verb"] == _WITHDRAWN:
             return f"was withdrawn at {last.get('at')} and put back"
         # A crash between the record and its line leaves the intent as the last word, which promises no values.
-        if last["kind"] == "effect" and any(last.get(key) != receipt.get(key) for key in _RECEIPT_FIELDS):
+        if last["kind"] == "effect" and _differs(last, receipt):
             return "was edited after it was written (it differs from the journal)"
         return ""
 
@@ -52,7 +54,7 @@ class Ledger:
 
     def _hash_problem(self, verb: str, about: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         last = self._last((verb,), about, ("effect",))
-        if last is None or last.get("sha256") == _digest(record):
+        if last is None or last.get("sha256") == fingerprint(record):
             return ""
         return f"is not the one that was written last, at {last.get('at')}: it was edited, or an older one was put back"
 
@@ -64,7 +66,15 @@ class Ledger:
         return None
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def _differs(line: Mapping[str, Any], receipt: Mapping[str, Any]) -> bool:
+    if any(line.get(key) != receipt.get(key) for key in _RECEIPT_FIELDS):
+        return True
+    # Earlier versions wrote lines without the hash of the whole.
+    return "sha256" in line and line["sha256"] != fingerprint(receipt)
+
+
+def fingerprint(record: Mapping[str, Any]) -> str:
+    """The hash by which a line knows a record; empty for one that holds what no record can hold."""
     try:
         return records.digest(dict(record))
     except (ValueError, TypeError, RecursionError):  # a hand-edited record can hold NaN

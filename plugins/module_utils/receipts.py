@@ -17,6 +17,7 @@ from .box import records
 from .difference import DifferenceTracker
 from .failures import TenantFailure
 from .journal import Journal
+from .ledger import fingerprint
 from .state_store import BoxIdentity, StateStore
 
 _SHOWN = 10
@@ -301,8 +302,11 @@ def write(store: StateStore, identity: BoxIdentity, receipt: Mapping[str, Any]) 
     """Put a receipt in force, journalled; returns what was written."""
     path = store.receipt_path(identity.project, receipt["run_id"], identity.box, identity.generation)
     with Journal(store).effect("receipt", run_id=receipt["run_id"], **identity.as_dict()) as effect:
-        written = records.write_record(path, "receipt", dict(receipt))
+        records.write_record(path, "receipt", dict(receipt))
+        # As every reader will see it: JSON has no tuples and no numbers for keys.
+        written = records.read_record(path, "receipt")
         effect.details.update({name: written[name] for name in ("manifest_digest", "complete", "files", "bytes")})
+        effect.details["sha256"] = fingerprint(written)
     return written
 
 

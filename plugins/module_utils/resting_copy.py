@@ -64,7 +64,7 @@ def runs_not_home(evidence: gate.Evidence) -> list[str]:
 
 
 def _why_not_home(receipt: gate.ReceiptEvidence | None, digest: object) -> str:
-    if receipt is None or receipt.record is None:
+    if receipt is None or receipt.record is None or receipt.problem:
         return (receipt.problem if receipt else "") or "there is no receipt for it"
     if receipt.record.get("manifest_digest") != digest:
         return "its receipt is for other files"

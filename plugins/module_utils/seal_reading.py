@@ -221,7 +221,8 @@ def as_record(identity: BoxIdentity, read_at: str, answer: Mapping[str, Any]) ->
     try:
         records.digest(record)
     except (ValueError, TypeError, RecursionError):
-        return dict(record, **dict.fromkeys(_ANSWERS), problems=["its answer holds a value that no record can hold"])
+        unread = dict.fromkeys(_ANSWERS)
+        return {**record, **unread, "problems": ["its answer holds a value that no record can hold"]}
     return record
 
 

@@ -14,6 +14,7 @@ from typing import Any, Mapping
 from . import last_contact, losses, standstill
 from .box import records
 from .evidence import Evidence, runs_of
+from .state_store import BoxIdentity
 
 # A superseded box is dealt with in this time after its successor was admitted; later it is said to be overdue.
 HANDLE_WITHIN_S = 24 * 3600
@@ -44,7 +45,11 @@ def gaps(evidence: Evidence) -> list[str]:
 
 def superseded_at(evidence: Evidence) -> datetime.datetime | None:
     """When a later generation took its place; None while none did."""
-    newer, identity = evidence.newer, evidence.identity
+    return replaced_at(evidence.identity, evidence.newer)
+
+
+def replaced_at(identity: BoxIdentity, newer: Mapping[str, Any] | None) -> datetime.datetime | None:
+    """When ``newer``, a box record, took the place of this box; None where it did not."""
     if newer is None or (newer.get("project"), newer.get("box")) != (identity.project, identity.box):
         return None
     generation = newer.get("generation")
@@ -62,13 +67,22 @@ def _is_of_this_box(evidence: Evidence, reading: Mapping[str, Any]) -> bool:
     return schemas and all(reading.get(key) == value and index.get(key) == value for key, value in wanted)
 
 
+def due_at(since: datetime.datetime) -> str:
+    """By when a box that was replaced then is to be dealt with, UTC text."""
+    return records.utc_text(since + datetime.timedelta(seconds=HANDLE_WITHIN_S))
+
+
+def is_overdue(since: datetime.datetime, now: str) -> bool:
+    return now > due_at(since)
+
+
 def policy(evidence: Evidence) -> str:
     """What is to become of a superseded box and by when, in words; empty for any other."""
     since = superseded_at(evidence)
     if since is None:
         return ""
-    due = records.utc_text(since + datetime.timedelta(seconds=HANDLE_WITHIN_S))
-    when = f"this was due by {due}" if evidence.now > due else f"do this by {due}"
+    due = due_at(since)
+    when = f"this was due by {due}" if is_overdue(since, evidence.now) else f"do this by {due}"
     return (
         f"{evidence.subject} is superseded and bills; {when}: harvest it while it is stopped (the provider copies a "
         "stopped disk), or consent to its loss"

@@ -8,15 +8,19 @@ the box and the state store, so the same command continues after it was killed a
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact, supersession
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
+from ansible_collections.tenant.gpu.plugins.module_utils.evidence import successor
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
 
 from gpu_tenant import decide
 from gpu_tenant.approve import Consent, give, receipts_of
@@ -77,6 +81,8 @@ class _Memory:
     pulled_at: float | None = None
     pull_took_s: float = 0.0
     resume_pending: bool = False
+    superseded_told: set[str] = field(default_factory=set)
+    superseded_settled: set[str] = field(default_factory=set)
 
 
 class Go:
@@ -191,6 +197,7 @@ class Go:
             memory.brought_up = True
         self._note_resumed(seen)
         self._note_reached(seen)
+        self._tell_superseded(seen)
         self.on_look(seen)
         return seen
 
@@ -256,8 +263,12 @@ class Go:
     def _pull_if_due(self, seen: Observation) -> None:
         """Bring the newest checkpoints home now and then, but never so often that pulling is most of the work."""
         every = max(self._options.pull_every_s, PULL_SHARE * self._memory.pull_took_s)
-        if self._options.pull_every_s <= 0 or self._at_risk_s() < every:
-            return
+        due = self._options.pull_every_s > 0 and self._at_risk_s() >= every
+        # The same playbook deals with what this box replaced.
+        if self._is_newly_overdue(seen) or due:
+            self._pull(seen)
+
+    def _pull(self, seen: Observation) -> None:
         began = self._clock()
         outcome = self._play("harvest", {"harvest_snapshot": True})
         self._memory.pulled_at = self._clock()
@@ -269,6 +280,35 @@ class Go:
         failure = outcome.failure(seen.box)
         why = failure.what if failure else "unknown"
         self._progress.emit("warning", f"the periodic pull failed and will be repeated: {why}", seen.box)
+
+    # -- superseded boxes ----------------------------------------------------------------------------------------
+
+    def _tell_superseded(self, seen: Observation) -> None:
+        """Name each box that a later one replaced, once: it bills until somebody ends it."""
+        for old in seen.superseded:
+            if old.provider_id not in self._memory.superseded_told:
+                self._memory.superseded_told.add(old.provider_id)
+                since = self._replaced_at(old)
+                due = f"; it is to be harvested and destroyed by {supersession.due_at(since)}" if since else ""
+                what = f"instance {old.provider_id} of generation {old.generation} was replaced and bills{due}"
+                self._progress.emit("warning", what, seen.box)
+
+    def _is_newly_overdue(self, seen: Observation) -> bool:
+        """Whether the deadline of a superseded box has passed since this was asked last."""
+        now = records.utc_now()
+        moments = {old.provider_id: self._replaced_at(old) for old in seen.superseded}
+        overdue = {name for name, since in moments.items() if since is not None and supersession.is_overdue(since, now)}
+        fresh = overdue - self._memory.superseded_settled
+        self._memory.superseded_settled |= fresh
+        if fresh:
+            ids = ", ".join(sorted(fresh))
+            what = f"overdue: instance {ids} was replaced; it is harvested now, and ended if the gate lets it go"
+            self._progress.emit("warning", what, seen.box)
+        return bool(fresh)
+
+    def _replaced_at(self, old: Box) -> datetime.datetime | None:
+        identity = BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
+        return supersession.replaced_at(identity, successor(self.store, identity))
 
     # -- acting --------------------------------------------------------------------------------------------------
 
@@ -459,7 +499,12 @@ class Go:
             name,
         )
         for old in seen.superseded:
-            self._progress.emit("warning", f"instance {old.provider_id} of an earlier generation bills as well", name)
+            what = f"instance {old.provider_id} of generation {old.generation} was replaced and bills as well"
+            self._progress.emit("warning", what, name)
+            result.next_steps.append(
+                f"gpu-tenant approve destroy {name} --generation {old.generation} --approver YOU --loss "
+                f"--reason 'replaced'  # if the teardown does not let instance {old.provider_id} go"
+            )
 
 
 def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:

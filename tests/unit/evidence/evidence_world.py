@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import hashlib
 import json
@@ -178,3 +179,27 @@ def edit_json(path: str, **changes: Any) -> None:
     record.update(changes)
     with open(path, "w", encoding="utf-8") as stream:
         json.dump(record, stream)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path to every value inside a record, however deep."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at] * bool(at) + [path for key, child in children for path in places(child, (*at, key))]
+
+
+def value_at(record: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        record = record[key]
+    return record
+
+
+def replaced(record: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(record)
+    value_at(changed, path[:-1])[path[-1]] = value
+    return changed
+
+
+def without(record: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    changed = copy.deepcopy(record)
+    del value_at(changed, path[:-1])[path[-1]]
+    return changed

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import shutil
@@ -23,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from evidence_world import World, edit_json, later, make_manifest
+from evidence_world import World, edit_json, later, make_manifest, places, replaced, value_at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -580,20 +579,6 @@ def test_law_2_a_forged_registered_result_is_no_evidence(world: World) -> None:
     refused(world.decide(), "run r1: there is no receipt")
 
 
-def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at] * bool(at) + [path for key, child in children for path in _paths(child, (*at, key))]
-
-
-def _replace(record: dict[str, Any], path: tuple[Any, ...], junk: Any) -> dict[str, Any]:
-    changed = copy.deepcopy(record)
-    place: Any = changed
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = junk
-    return changed
-
-
 JUNK = st.one_of(
     st.none(),
     st.booleans(),
@@ -661,12 +646,10 @@ def test_law_2_no_single_forged_value_opens_what_it_falsifies(
     """Put junk at any place of any record: decide never raises, and what the decision rests on shuts the gate."""
     evidence, parts = evidence_parts
     name = data.draw(st.sampled_from(sorted(parts)))
-    path = data.draw(st.sampled_from(_paths(parts[name])))
+    path = data.draw(st.sampled_from(places(parts[name])))
     junk = data.draw(JUNK)
-    place: Any = parts[name]
-    for key in path:
-        place = place[key]
-    decision = gate.decide(_with(evidence, name, _replace(parts[name], path, junk)))
+    place = value_at(parts[name], path)
+    decision = gate.decide(_with(evidence, name, replaced(parts[name], path, junk)))
     assert decision.allowed == (not decision.missing)
     rests_on = not any(key in FREE for key in path if isinstance(key, str))
     same = junk == place or (path == ("used_at",) and junk is None)
@@ -686,7 +669,7 @@ def test_law_2_no_forged_value_makes_a_used_box_virgin(
     record = dict(evidence.box_record or {}, deploy_started_at=None)
     alone = dataclasses.replace(evidence, box_record=record, was_deployed=False)
     assert gate.decide(alone).rule == gate.RULE_VIRGIN
-    forged = _replace(record, data.draw(st.sampled_from(_paths(record))), data.draw(JUNK))
+    forged = replaced(record, data.draw(st.sampled_from(places(record))), data.draw(JUNK))
     assert not gate.decide(dataclasses.replace(evidence, box_record=forged)).allowed
 
 

@@ -195,6 +195,7 @@ def test_what_is_home_may_be_deleted(copy: Copy) -> None:
     ("changes", "word"),
     [
         ({"record": None}, "no receipt"),
+        ({"problem": "the receipt r.json was edited"}, "was edited"),
         ({"record": {"manifest_digest": "f" * 64}}, "other files"),
         ({"copies": ()}, "names no copy"),
         ({"copies": (CopyEvidence("file:///home", "", ("model.bin is missing",)),)}, "model.bin is missing"),

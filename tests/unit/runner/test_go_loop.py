@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class World:
         self.on_look: Callable[[str], None] = lambda name: None
         self.steps_per_look = 10
         self.resumed_from: int | None = None
+        self.generation = 1
+        self.superseded: tuple[Box, ...] = ()
 
     # what Interrupts does
     def check(self) -> None:
@@ -76,14 +79,14 @@ class World:
         state = self.provider.get(name, "absent") if self.api_up else "unreachable"
         if state in ("absent", "unreachable"):
             return Observation(name, "now", state)
-        seen = Observation(name, "now", state, self.item(name))
+        seen = Observation(name, "now", state, self.item(name), self.superseded)
         if state != "running" or not self.reachable:
             return replace(seen, contact="unreachable" if state == "running" else "not_tried")
         run = RunView(self.run_state[name], self.step, 100, 0.5, resumed_from=self.resumed_from)
         return replace(seen, contact="answered", run=run if name in self.run_state else None)
 
     def item(self, name: str) -> Box:
-        return to_box({**ROW, "label": f"gt1/demo/{name}/g1/0123456789abcdef"})
+        return to_box({**ROW, "label": f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"})
 
     # what PlaybookRunner does
     def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
@@ -457,3 +460,38 @@ def test_how_boxes_were_left(world: World) -> None:
         "b1 is running at $0.3000 an hour; run digits is running there and goes on by itself",
         "b2 is absent",
     ]
+
+
+# --- superseded boxes ---
+
+
+def _replaced(world: World, hours_ago: float) -> None:
+    """The box at work is generation 2, admitted so long ago; the one that it replaced is still rented."""
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours_ago)
+    world.generation, world.provider["b1"], world.run_state["b1"] = 2, "running", "running"
+    world.store.update_box("demo", "b1", 2, provider_id="42", admitted_at=records.utc_text(moment))
+    label = "gt1/demo/b1/g1/0123456789abcdef"
+    world.superseded = (
+        to_box({**ROW, "id": 41, "label": label, "intended_status": "stopped", "cur_state": "stopped"}),
+    )
+
+
+def test_a_superseded_box_is_named_once_with_its_deadline(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _replaced(world, hours_ago=1)
+    result = drive()
+    told = [event.text for event in said.events if "instance 41" in event.text and "by 20" in event.text]
+    assert len(told) == 1
+    assert world.names == ["harvest"], "before the deadline nothing is done for it alone"
+    assert any("--generation 1" in step for step in result.next_steps)
+
+
+def test_an_overdue_superseded_box_is_harvested_while_the_next_one_works(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _replaced(world, hours_ago=25)
+    drive()
+    assert world.played[0] == ("harvest", "b1", {"tenant_run": "/run.yml", "harvest_snapshot": True})
+    assert world.names == ["harvest", "harvest"], "once, however often it is looked at"
+    assert sum("overdue: instance 41" in event.text for event in said.events) == 1
