@@ -32,7 +32,8 @@ from .engines.base import Engine
 from .engines.none import NoEngine
 from .engines.podman import PodmanEngine
 from .engines.process import ProcessEngine
-from .market import Market, MarketError
+from .market import Market
+from .refusals import MarketError
 from .replies import Reply, refusal_reply
 from .requests import read_body, read_query
 from .state import StateDirectory

@@ -295,14 +295,14 @@ def test_a_lost_answer_ends_the_connection_and_the_request_was_done(client: Clie
     inject(client, kind="lost_answer", call="create")
     with pytest.raises(ConnectionResetError):
         client.rent(client.offers()[0])
-    assert len(client.market.instance_rows()) == 1
+    assert len(client.market.listing.instance_rows()) == 1
 
 
 def test_a_lost_request_was_not_done(client: Client) -> None:
     inject(client, kind="lost_request", call="create")
     with pytest.raises(ConnectionResetError):
         client.rent(client.offers()[0])
-    assert client.market.instance_rows() == []
+    assert client.market.listing.instance_rows() == []
 
 
 def test_every_call_of_the_api_that_needs_a_key_can_be_hit(client: Client) -> None:
@@ -316,7 +316,7 @@ def test_every_call_of_the_api_that_needs_a_key_can_be_hit(client: Client) -> No
 
 
 def billed(client: Client, kind: str) -> float:
-    return sum(item.amount for line in client.market.charges() for item in line.items if item.kind == kind)
+    return sum(item.amount for line in client.market.money.charges() for item in line.items if item.kind == kind)
 
 
 def test_a_stuck_box_bills_no_card_and_comes_up_when_the_fault_ends(client: Client) -> None:
@@ -365,14 +365,14 @@ def test_on_demand_cannot_be_outbid_and_the_call_goes_on(client: Client) -> None
     number = client.running(client.offers(type="on-demand")[0])
     inject(client, kind="outbid", call="show", instance=number)
     assert client.row(number) is not None
-    assert client.market.instance(number).phase == "running"
+    assert client.market.books.instance(number).phase == "running"
 
 
 def test_an_engine_without_host_keys_has_none_to_change(client: Client) -> None:
     number = client.running(client.offers()[0])
     inject(client, kind="host_key_change", call="show")
     assert client.row(number) is not None
-    assert client.market.instance(number).phase == "running"
+    assert client.market.books.instance(number).phase == "running"
 
 
 def test_a_destroyed_box_stays_listed_and_bills_no_more(client: Client) -> None:
@@ -380,9 +380,9 @@ def test_a_destroyed_box_stays_listed_and_bills_no_more(client: Client) -> None:
     inject(client, kind="slow_destroy", call="destroy", seconds=3600)
     client.call("DELETE", f"/api/v0/instances/{number}/", {})
     assert client.wait(number, cur_state="unloaded")["id"] == number
-    billed = client.market.charges()
-    assert number not in client.market.living()
+    billed = client.market.money.charges()
+    assert number not in client.market.books.living()
     client.call("GET", "/control/state")
-    assert client.market.charges() == billed
+    assert client.market.money.charges() == billed
     client.call("DELETE", "/control/faults")
     client.wait_until_gone(number)

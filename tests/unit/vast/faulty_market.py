@@ -76,7 +76,7 @@ class FaultyMarket:
 
     def offers(self) -> list[int]:
         """Ids of what can be rented, the cheapest first; read past the faults."""
-        rows = self.market.offer_rows(interruptible=True, allocated_gb=20.0)
+        rows = self.market.listing.offer_rows(interruptible=True, allocated_gb=20.0)
         free = [row for row in rows if row["rentable"] and row["disk_space"] >= 20]
         return [row["id"] for row in sorted(free, key=lambda row: (row["dph_total"], row["id"]))]
 
@@ -100,7 +100,7 @@ class FaultyMarket:
         return listed
 
     def rows(self) -> dict[int, dict[str, Any]]:
-        return {row["id"]: row for row in self.market.instance_rows()}
+        return {row["id"]: row for row in self.market.listing.instance_rows()}
 
     def count(self, method: str, path: str) -> int:
         return len([one for one in self.sent if one[0] == method and re.search(path, one[1])])

@@ -19,7 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import IDEMPOT
 from faulty_market import FaultyMarket
 
 from gpu_tenant.marketplace.faults import KINDS, STATUSES
-from gpu_tenant.marketplace.market import Order
+from gpu_tenant.marketplace.contracts import Order
 
 SEEDS = int(os.environ.get("GPU_TENANT_FAULT_SEQUENCES", "40"))
 OPERATIONS = 10
@@ -57,7 +57,7 @@ class Sequence:
     def __init__(self, folder: Path, seed: int) -> None:
         self.draw = random.Random(f"sequence {seed}")
         self.market = FaultyMarket(folder, *faults_of(self.draw), seed=seed)
-        self.foreign = self.market.market.rent(_order(self.market)).id
+        self.foreign = self.market.market.contracts.rent(_order(self.market)).id
 
     def run(self) -> None:
         states = ["present"] + self.draw.choices(
@@ -99,7 +99,7 @@ class Sequence:
         return {
             number: row
             for number, row in self.market.rows().items()
-            if parse_stamp(row["label"]) and number in self.market.market.living()
+            if parse_stamp(row["label"]) and number in self.market.market.books.living()
         }
 
 
