@@ -20,6 +20,7 @@ from .fault_routes import FaultRoutes
 from .filters import BadFilter, in_order, matching
 from .instances import Phase
 from .market import Market
+from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
 from .refusals import MarketError
 from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
@@ -41,6 +42,8 @@ from .volume_routes import VolumeRoutes, charge_rows
 LIST_LIMIT = 25
 SEARCH_LIMIT = 64
 KEPT_LOGS = 200
+# What a disk has at least; prices on the overview are with one of this size.
+LEAST_DISK_GB = 10.0
 
 
 class Api:
@@ -61,6 +64,7 @@ class Api:
         v0, v1 = "/api/v0", "/api/v1"
         one = f"{v0}/instances/{{id:int}}"
         return [
+            Route("GET", "/", self.overview, public=True),
             Route("GET", f"{v0}/users/current", self.show_user, call="user"),
             Route("GET", f"{v0}/gpu_names/unique", self.gpu_names, public=True),
             Route("POST", f"{v0}/bundles", self.search, call="search"),
@@ -107,7 +111,11 @@ class Api:
                 self._authorize(call)
         except MarketError as refusal:
             return refusal_reply(refusal)
-        return self._faults.around(route, call, lambda: self._handled(route, call))
+        reply = self._faults.around(route, call, lambda: self._handled(route, call))
+        if route.method != "GET":
+            # What is answered outlives a crash. Changes that come of themselves are written down by the next tick.
+            self._market.books.flush()
+        return reply
 
     def _handled(self, route: Route, call: Call) -> Reply:
         try:
@@ -388,6 +396,14 @@ class Api:
 
     def control_preempt(self, call: Call) -> dict[str, Any]:
         return {"success": True, "market_price": self._market.auction.preempt(instance_in(call.body))}
+
+    def overview(self, call: Call) -> Reply:
+        """The page for a person at this machine, who needs no key to look."""
+        if not is_local(call.base_url):
+            raise MarketError(403, "not_authorized", "The overview is only shown to this machine, by its own address.")
+        offers = self._market.listing.offer_rows(interruptible=False, allocated_gb=LEAST_DISK_GB)
+        money = self._market.money
+        return overview_page(offers, self.control_state(call), money.bill(), money.credit())
 
     def control_state(self, _call: Call) -> dict[str, Any]:
         return {**self._market.control_state(), **self._faults.shown()}

@@ -29,11 +29,16 @@ class Books:
         self.config = config
         self.directory = directory
         self.state = directory.load(config.seed)
-        self.holds = Holds()
         self.clock = clock or MarketClock(config.speed, self.state.now)
         self.lock = threading.RLock()
+        self._writing = threading.Lock()
+        self._unwritten = False
         self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
         self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
+
+    @property
+    def holds(self) -> Holds:
+        return self.state.holds
 
     # --- machines -----------------------------------------------------------------------------------------------
 
@@ -90,8 +95,23 @@ class Books:
         self.state.instances[instance.id] = instance
 
     def save(self) -> None:
-        self.state.now = self.clock.now()
-        self.directory.save(self.state)
+        """Keep what was changed: it is durable after the next :meth:`flush`, which one write serves many of."""
+        self._unwritten = True
+
+    def flush(self) -> None:
+        """Return once everything saved so far is durable. The lock must not be held, for others go on meanwhile."""
+        with self._writing:
+            with self.lock:
+                if not self._unwritten:
+                    return
+                self._unwritten = False
+                self.state.now = self.clock.now()
+                text = self.directory.text_of(self.state)
+            try:
+                self.directory.write(text)
+            except OSError:
+                self._unwritten = True
+                raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[tuple[MarketState, float]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from .calls import Call, Route
 from .fault_answers import refusal_of, spoiled
-from .faults import BadFault, Entry, Fault, fault_in, plan_of
+from .fault_memory import FaultMemory, plan_after
+from .faults import BadFault, Entry, Fault, fault_in
 from .holds import Held
 from .market import Market
 from .refusals import MarketError
@@ -31,8 +32,12 @@ _HELD_BY = {
 class FaultRoutes:
     def __init__(self, market: Market) -> None:
         self._market = market
-        self._plan = plan_of(market.config.faults, market.config.seed)
+        books, script = market.books, market.config.faults
+        self._plan = plan_after(books.state.faults, script, market.config.seed)
+        books.state.faults = FaultMemory(script, self._plan)
         self._lock = threading.Lock()
+        for cause in {hold.cause for hold in books.holds} - set(self._plan.entries):
+            market.incidents.let_go(cause)
 
     def routes(self) -> list[Route]:
         path = "/control/faults"
@@ -58,12 +63,15 @@ class FaultRoutes:
         except BadFault as problem:
             raise invalid(str(problem)) from problem
         with self._lock:
-            return {"success": True, "ids": [self._plan.add(fault) for fault in faults]}
+            numbers = [self._plan.add(fault) for fault in faults]
+        self._market.books.save()
+        return {"success": True, "ids": numbers}
 
     def clear(self, _call: Call) -> dict[str, Any]:
         with self._lock:
             numbers = list(self._plan.entries)
             self._plan.entries.clear()
+        self._market.books.save()
         for number in numbers:
             self._market.incidents.let_go(number)
         return {"success": True}
@@ -73,6 +81,7 @@ class FaultRoutes:
         with self._lock:
             if self._plan.entries.pop(number, None) is None:
                 raise MarketError(404, "no_such_fault", f"There is no fault {number}.")
+        self._market.books.save()
         self._market.incidents.let_go(number)
         return {"success": True}
 
@@ -88,6 +97,7 @@ class FaultRoutes:
             self._happen(route.call, named)
         with self._lock:
             faults = [entry.fault for entry in self._plan.of_answers(route.call, named)]
+        self._market.books.save()  # how far the plan is outlives the process
         reply = refusal_of(faults, route.interval_s)
         if reply is None:
             reply = handle()

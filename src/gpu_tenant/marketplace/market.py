@@ -68,6 +68,7 @@ class Market:
                 if instance.phase is Phase.UNLOADED:
                     self.boxes.remove(instance.id)
             self.books.save()
+        self.books.flush()
         self._ticker.start()
 
     def close(self) -> None:
@@ -79,6 +80,7 @@ class Market:
         with self.books.lock:
             self.books.all_stood(self.clock.now())
             self.books.save()
+        self.books.flush()
 
     def tick(self) -> None:
         """What time alone brings about."""
@@ -92,8 +94,8 @@ class Market:
             unsaved += TICK_S
             if unsaved >= SAVE_INTERVAL_S:
                 unsaved = 0.0
-                with self.books.lock:
-                    self.books.save()
+                self.books.save()
+            self.books.flush()
 
     def control_state(self) -> dict[str, Any]:
         """What a rehearsal may see of the market that no tenant sees."""

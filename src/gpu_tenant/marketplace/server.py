@@ -217,7 +217,7 @@ def _response(reply: Reply, market: Market) -> Response:
     else:
         # Bare on purpose: the official client compares the header exactly.
         content, kind = json.dumps(reply.body).encode(), "application/json"
-    headers = {**reply.headers, "content-type": kind, "date": market.clock.http_date()}
+    headers = {"content-type": kind, **reply.headers, "date": market.clock.http_date()}
     return Response(content, status_code=reply.status, headers=headers)
 
 

@@ -386,3 +386,49 @@ def test_a_destroyed_box_stays_listed_and_bills_no_more(client: Client) -> None:
     assert client.market.money.charges() == billed
     client.call("DELETE", "/control/faults")
     client.wait_until_gone(number)
+
+
+# -- over a restart -------------------------------------------------------------------------------------------------
+
+
+def restarted(client: Client, state: Path, **settings: Any) -> Client:
+    client.close()
+    return Client(state, **settings)
+
+
+def test_faults_go_on_after_a_restart_and_hold_whom_they_held(tmp_path: Path) -> None:
+    client = Client(tmp_path / "state")
+    box = client.running(client.offers()[0], price=1.0)
+    inject(client, kind="lost_answer", call="search", after=1)
+    inject(client, kind="outbid", call="show", instance=box)
+    client.row(box)
+    client.offers()
+    before = client.call("GET", "/control/faults")[1]
+    assert [fault["calls"] for fault in before["faults"]] == [1, 1]
+    client = restarted(client, tmp_path / "state")
+    try:
+        assert client.call("GET", "/control/faults")[1] == before
+        assert client.row(box)["actual_status"] == "exited"  # type: ignore[index]
+        with pytest.raises(ConnectionResetError):
+            client.offers()
+        client.call("DELETE", "/control/faults")
+        client.wait(box, actual_status="running")
+    finally:
+        client.close()
+
+
+def test_another_script_begins_anew_and_lets_go_whom_the_old_one_held(tmp_path: Path) -> None:
+    client = Client(tmp_path / "state")
+    box = client.running(client.offers()[0], price=1.0)
+    inject(client, kind="outbid", call="show", instance=box)
+    client.row(box)
+    raised = client.market.books.state.raised
+    assert raised
+    script = script_in({"faults": [{"kind": "slow", "call": "user", "seconds": 1}]})
+    client = restarted(client, tmp_path / "state", faults=script)
+    try:
+        shown = client.call("GET", "/control/faults")[1]
+        assert ([fault["id"] for fault in shown["faults"]], shown["held"]) == ([2], [])
+        assert client.market.books.state.raised == {}
+    finally:
+        client.close()
