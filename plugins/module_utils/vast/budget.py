@@ -8,6 +8,7 @@ A box that rests counts with what it costs once it runs again: nobody asks the b
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from .actions import Account
 from .ghosts import real_boxes
@@ -45,7 +46,7 @@ def committed(account: Account, project: str) -> dict[str, float | None]:
     return rates
 
 
-def _open_records(account: Account, project: str) -> list[dict[str, object]]:
+def _open_records(account: Account, project: str) -> list[dict[str, Any]]:
     folder = account.store.path("boxes", project)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     return [record for name in names for record in account.open_records(project, name)]

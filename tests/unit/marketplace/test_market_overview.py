@@ -58,7 +58,12 @@ def page_of(client: Client, host: str = "127.0.0.1:8383") -> Tables:
 def test_an_empty_market_has_offers_and_nothing_else(client: Client) -> None:
     shown = page_of(client).sections
     assert len(shown["Offers, prices on demand"]) == 1 + len(client.market.books.machines)
-    assert [title for title, rows in shown.items() if not rows] == ["Instances", "Bill", "Active faults", "Held by faults"]
+    assert [title for title, rows in shown.items() if not rows] == [
+        "Instances",
+        "Bill",
+        "Active faults",
+        "Held by faults",
+    ]
 
 
 def test_instances_bill_and_active_faults(client: Client) -> None:

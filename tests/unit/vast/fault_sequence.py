@@ -41,6 +41,8 @@ FOREIGN = "a foreign box touched"
 LATE = "not converged within its deadline"
 SILENT = "a failure that does not say what is safe"
 RULES = (TWO_BOXES, NO_OWNER, FOREIGN, LATE, SILENT)
+# What a create that is sent twice leads to.
+RENTED_TWICE = (TWO_BOXES, NO_OWNER, LATE)
 
 
 class Broken(AssertionError):

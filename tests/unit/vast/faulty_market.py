@@ -98,9 +98,7 @@ class FaultyMarket:
     # -- the tenant ----------------------------------------------------------------------------------------------
 
     def client(self) -> VastClient:
-        return VastClient(
-            KEY, URL, opener=self, sleep=self.sleep, clock=self.clock, jitter=self._jitter.random
-        )
+        return VastClient(KEY, URL, opener=self, sleep=self.sleep, clock=self.clock, jitter=self._jitter.random)
 
     def converge(self, state: str, offers: int = 3, **order: Any) -> dict[str, Any]:
         account = Account(self.client(), self.store)

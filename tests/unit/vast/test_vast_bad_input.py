@@ -201,7 +201,9 @@ def test_a_budget_without_room(tmp_path: Path) -> None:
         return converge(Account(market.client(), store, {}), desire, check_mode)
 
     for check_mode in (True, False):
-        with pytest.raises(TenantFailure, match=r"on top of the \$0.3000 of 1 box is above the budget_per_hour") as caught:
+        with pytest.raises(
+            TenantFailure, match=r"on top of the \$0.3000 of 1 box is above the budget_per_hour"
+        ) as caught:
             rent(0.5, check_mode)
         assert caught.value.kind == "budget"
         assert "budget_per_hour" in caught.value.fix
