@@ -87,7 +87,7 @@ class Sequence:
         self._draw = random.Random(f"sequence {seed}")
         self.market = FaultyMarket(folder, *faults_of(self._draw), seed=seed, machines=MACHINES, forgetful=True)
         self._foreign = self.market.market.contracts.rent(
-            Order(self.market.offers()[-1], "debian:12", "ssh", 10.0, label="somebody's own")
+            Order(self.market.offers()[-1], "debian:12", "ssh", 10.0, price=100.0, label="somebody's own")
         ).id
         self.operations: list[str] = []
         self.refused = 0
