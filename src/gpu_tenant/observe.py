@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_e
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import real_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
     Box,
     current_and_superseded,
@@ -124,7 +125,7 @@ class Observer:
             if host.text("platform_driver") == "vast":
                 client = self.client(host.name)
                 if id(client) not in listed:
-                    listed[id(client)] = _list(client)
+                    listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
             looks = [pool.submit(self._look, host, self._listed_for(host, listed), run_id) for host in wanted]
             return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
@@ -165,10 +166,10 @@ class Observer:
         return _read_answer(seen, done, run_id)
 
 
-def _list(client: VastClient) -> list[Box] | str:
+def _list(client: VastClient, store: StateStore) -> list[Box] | str:
     """The account's boxes, or why they are not known. A refused key is raised: waiting does not mend it."""
     try:
-        return [to_box(row) for row in client.list_instances()]
+        return real_boxes(client, store, map(to_box, client.list_instances()))
     except TenantFailure as failure:
         if failure.kind == "config":
             raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,11 +17,15 @@ NONCE = "0123456789abcdef"
 
 
 class Provider(ThreadingHTTPServer):
-    """Lists the rows that it is given, and counts how often it is asked."""
+    """Lists the rows that it is given, and counts how often it is asked.
+
+    ``only_listed`` are ids that its list still shows and that their own item knows no more.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.rows: list[dict[str, Any]] = []
+        self.only_listed: set[int] = set()
         self.asked = 0
         self.status = 200
         self.rewrite: Callable[[dict[str, Any]], Any] = lambda body: body
@@ -61,6 +66,10 @@ class Answer(BaseHTTPRequestHandler):
         status = self.server.status if known else 401
         rows = self.server.rows
         body = {"success": True, "instances": rows, "total_instances": len(rows), "next_token": None}
+        one = re.match(r"/api/v0/instances/([0-9]+)/", self.path)
+        if one is not None:
+            there = [row for row in rows if row["id"] == int(one.group(1)) and row["id"] not in self.server.only_listed]
+            body = {"instances": there[0] if there else None}
         said = self.server.rewrite(body) if status == 200 else {"error": "auth_error", "msg": "bad key"}
         data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
         self.send_response(status)

@@ -113,6 +113,18 @@ def test_a_box_on_record_that_is_not_listed_is_asked_for_twice(controller: Plays
     assert endpoint(answers)["state"] == "running"
 
 
+def test_a_destroyed_box_on_a_list_that_lags_behind_is_absent(controller: Plays, provider: Provider) -> None:
+    ghost = provider.add("a1", generation=2)
+    provider.only_listed = {ghost["id"]}
+    store = StateStore(str(controller.folder / "state"))
+    store.update_box("demo", "a1", 2, provider_id=str(ghost["id"]), destroyed_at="2026-11-21T04:00:00Z")
+    answers, _done = controller.play([locate()])
+    assert endpoint(answers)["state"] == "absent"
+    provider.only_listed = set()
+    answers, _done = controller.play([locate(refresh=True)])
+    assert endpoint(answers)["state"] == "running", "whatever our record says, its own item shows it"
+
+
 def test_a_host_name_that_is_an_option_is_never_a_connection(controller: Plays, provider: Provider) -> None:
     provider.add("a1", public_ipaddr="-oProxyCommand=touch${IFS}ran")
     answers, done = controller.play([locate()])

@@ -22,6 +22,7 @@ from ..failures import TenantFailure
 from ..journal import Journal
 from ..state_store import BoxIdentity, StateStore
 from .api import VastClient, VastError
+from .ghosts import real_boxes
 from .offers import Constraints, bid_within
 from .transformations import Box, current_and_superseded, local_moment, stamp_of, started_epoch, to_box
 from .waiters import wait_for_gone, wait_for_rest, wait_for_running
@@ -106,8 +107,8 @@ class Account:
         asked_at = records.utc_now()
         current, superseded = current_and_superseded(map(to_box, self.client.list_instances()), project, name)
         listed = Found(current, superseded).all
-        gone = [box for box in listed if self._is_only_listed(box)]
-        there = [box for box in listed if box not in gone]
+        there = real_boxes(self.client, self.store, listed)
+        gone = [box for box in listed if box not in there]
         found = Found(there[0] if there else None, there[1:], gone)
         for box in found.all:
             self._remember(box)
@@ -140,11 +141,6 @@ class Account:
                 fix="look at its label in the provider's console",
             )
         return to_box(row)
-
-    def _is_only_listed(self, box: Box) -> bool:
-        """Whether a box that we destroyed is only on a list that lags behind: its own item knows it no more."""
-        ended = bool((power_record.read(self.store, identity_of(box)) or {}).get("destroyed_at"))
-        return (ended or box.is_leaving) and self.client.get_instance(box.provider_id) is None
 
     def _check_known_ids(self, project: str, name: str) -> None:
         """A list that lacks a box which its own item still shows is partial, however well formed."""

@@ -132,7 +132,8 @@ class _Reply:
     def is_auth_error(self) -> bool:
         if self.code == "auth_error" or self.status == 401:
             return True
-        return self.status in (403, 404) and bool(re.search(r"invalid user key|log in|login", self.message, re.I))
+        told = r"invalid user key|log in|login|session expired|2fa|tfa\b|two.factor|second factor"
+        return self.status in (403, 404) and bool(re.search(told, self.message, re.I))
 
     @property
     def is_missing(self) -> bool:
@@ -173,6 +174,7 @@ class VastClient:
     :param timeout_s: seconds that one request may take.
     :param retry_for_s: seconds for which a safe or idempotent request is tried again.
     :param sleep, clock: replaced by a virtual clock in tests.
+    :param jitter: numbers from 0 to 1 that spread the waits.
     :param intervals: least seconds between two requests of one kind; by default the market's own on the market,
         none elsewhere.
     """
@@ -187,6 +189,7 @@ class VastClient:
         retry_for_s: float = 90.0,
         intervals: dict[str, float] | None = None,
         opener: Any = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._key = _usable_key(api_key)
         self.base_url = _usable_url(base_url)
@@ -199,7 +202,7 @@ class VastClient:
         self._sent_at: dict[str, float] = {}
         self._opener = opener or urllib.request.build_opener(_NoRedirect)
         self._provider_clock: tuple[float, float] | None = None
-        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._jitter = jitter
 
     def __repr__(self) -> str:
         return f"VastClient({self.base_url!r})"
@@ -404,7 +407,7 @@ class VastClient:
         """Waits that grow by half as much again, each jittered between half and the whole of it."""
         step = first_s
         while True:
-            yield step * (0.5 + self._random.random() / 2)
+            yield step * (0.5 + self._jitter() / 2)
             step = min(step * 1.5, most_s)
 
     # -- plumbing ------------------------------------------------------------------------------------------------
@@ -547,14 +550,7 @@ class VastClient:
     def _error(self, method: str, path: str, repeat: str, reply: _Reply) -> VastError:
         said = self.redact(reply.message) or "no reason given"
         if reply.is_auth_error:
-            return VastError(
-                f"the API refused the key ({said})",
-                reply.status,
-                "auth_error",
-                kind="config",
-                safe="nothing was changed",
-                fix="check the file named by api_key_file, or the environment variable VAST_API_KEY",
-            )
+            return _refused_key(reply, said)
         what = f"{method} {path} failed with {reply.status}: {said}"
         if repeat == ONCE and not _is_certain_refusal(reply):
             return AmbiguousAnswer(what, reply.status, reply.code or "unanswered", contract=reply.contract)
@@ -564,6 +560,20 @@ class VastClient:
         fix = "wait a minute, then run again" if reply.status in _RETRY_STATUSES else ""
         waits = reply.retry_after_s or 0.0
         return VastError(what, reply.status, code, fix=fix, contract=reply.contract, retry_after_s=waits)
+
+
+def _refused_key(reply: _Reply, said: str) -> VastError:
+    """An account with two-factor login has keys that last as long as a login; waiting does not mend them either."""
+    if re.search(r"session expired|2fa|tfa\b|two.factor|second factor", said, re.I):
+        what = f"the API asks for a new two-factor login ({said})"
+        fix = (
+            "log in to the provider's console with the second factor, make an API key there that belongs to no "
+            "session, and put it into the file named by api_key_file"
+        )
+    else:
+        what = f"the API refused the key ({said})"
+        fix = "check the file named by api_key_file, or the environment variable VAST_API_KEY"
+    return VastError(what, reply.status, "auth_error", safe="nothing was changed", fix=fix, kind="config")
 
 
 def _worth_repeating(reply: _Reply) -> bool:

@@ -14,9 +14,10 @@ from ..box import records
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from .actions import DESTROY, GONE_WAIT_S, Account, Found, Passed, bid_to_start
+from .budget import over_budget
 from .offers import Offer, Price, reread
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
-from .rental import Order, Outcome, Renter, acceptable, check_order
+from .rental import Order, Outcome, Renter, acceptable, check_order, nothing_rented
 from .reputation import from_journal
 from .transformations import Box, box_result, clocks_of
 
@@ -141,12 +142,15 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) ->
     order = desire.order
     check_order(order, account.client.key)
     offers = reread(account.client, desire.offers, order.wanted)
-    fitting, refused = acceptable(offers, order.wanted)
+    fitting, refused = acceptable(offers, order)
     if not fitting:
         raise _no_offer(order, desire.offers, refused)
     judged = _judged(account, desire, fitting)
     if check_mode:
         offer, price, cost = judged[0]
+        problem = over_budget(account, order.project, price.total, order.budget_per_hour)
+        if problem:
+            raise nothing_rented(order, Outcome(refused=[problem], over_budget=[offer.offer_id]))
         last = max(found.last_generation, account.store.last_generation(order.project, order.name))
         predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)", "offer_id": offer.offer_id}
         predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
@@ -217,8 +221,10 @@ def _no_offer(order: Order, listed: Sequence[Any], refused: Sequence[str]) -> Te
         what, fix = "there is no box and no offer to rent", "search with vast_offer_info and pass its offers"
     elif not refused:
         what, fix = f"none of the {len(listed)} offers is on the market any more", "search again with vast_offer_info"
-    else:
+    elif any("price_cap" in reason for reason in refused):
         what, fix = "; ".join(refused), "raise price_cap, or search again with vast_offer_info"
+    else:
+        what, fix = "; ".join(refused), "search again with vast_offer_info for hosts that can run it"
     return TenantFailure("no_offer", what, box=order.name, safe="nothing was rented", fix=fix)
 
 

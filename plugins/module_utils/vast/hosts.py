@@ -18,6 +18,7 @@ from ..evidence import named_runs
 from ..failures import TenantFailure
 from ..state_store import StateStore
 from .api import VastClient
+from .ghosts import real_boxes
 from .transformations import Box, box_result, seniority, to_box
 
 Row = Mapping[str, Any]
@@ -42,9 +43,10 @@ def account_digest(client: VastClient) -> str:
     return hashlib.sha256(f"{client.base_url}\0{client.key}".encode()).hexdigest()[:16]
 
 
-def ask(client: VastClient, allow_empty: bool = False) -> dict[str, Any]:
+def ask(client: VastClient, allow_empty: bool = False, store: StateStore | None = None) -> dict[str, Any]:
     """Every instance of the account, with when it was asked; plain JSON without any secret.
 
+    :param store: what tells which boxes we destroyed; a list may lag behind and still show them.
     :raises TenantFailure: for a list that is partial or malformed, and for an empty one unless ``allow_empty``, which
         is believed only when two answers agree.
     """
@@ -57,7 +59,7 @@ def ask(client: VastClient, allow_empty: bool = False) -> dict[str, Any]:
             safe="nothing was concluded from it",
             fix="if the account has none, write allow_empty: true into the inventory source; else try again",
         )
-    boxes = [to_box(row) for row in rows]
+    boxes = real_boxes(client, store, map(to_box, rows))
     return {"account": account_digest(client), "observed_at": observed_at, "boxes": _rows(client, boxes)}
 
 

@@ -35,6 +35,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         env=_environment_of(options["env"]),
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
+        budget_per_hour=options["budget_per_hour"],
     )
     work = Work.from_options(options)
     return Desire(options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"])

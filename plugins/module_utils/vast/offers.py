@@ -30,7 +30,8 @@ _MB_PER_GB = 1000.0  # as the market's own client converts gpu_ram
 class Constraints:
     """What an offer must satisfy. Zero, empty or None means that the constraint is not set.
 
-    ``price_cap`` is dollars an hour for compute and disk together.
+    ``price_cap`` is dollars an hour for compute and disk together. ``bulk_transfer`` declares that large files will
+    move: only verified hosts with a direct port will do.
     """
 
     market: str = INTERRUPTIBLE
@@ -46,6 +47,7 @@ class Constraints:
     bid_margin: float = DEFAULT_BID_MARGIN
     exclude_machines: tuple[int, ...] = ()
     verified: bool = True
+    bulk_transfer: bool = False
     query: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -62,6 +64,13 @@ class Constraints:
             _check_positive("bid", wanted.bid)
         if wanted.bid_margin < 0:
             raise TenantFailure("config", f"bid_margin is {wanted.bid_margin}, it cannot be below 0")
+        if wanted.bulk_transfer and (options.get("verified") is False or options.get("direct_ports") == 0):
+            raise TenantFailure(
+                "config",
+                "bulk_transfer needs verified hosts with a direct port, and verified or direct_ports asks for others",
+                safe="nothing was rented",
+                fix="leave verified true and direct_ports at least 1, or do not declare bulk_transfer",
+            )
         return wanted
 
 
@@ -148,7 +157,7 @@ def to_offer(row: Mapping[str, Any]) -> Offer:
 def search_body(wanted: Constraints, limit: int) -> dict[str, Any]:
     """The search as the API takes it. The caller's raw ``query`` wins over what the constraints say."""
     body: dict[str, Any] = {"external": {"eq": False}, "rentable": {"eq": True}, "num_gpus": {"eq": wanted.num_gpus}}
-    if wanted.verified:
+    if wanted.verified or wanted.bulk_transfer:
         body["verified"] = {"eq": True}
     if wanted.gpu_name:
         body["gpu_name"] = {"eq": wanted.gpu_name.replace("_", " ")}
@@ -157,7 +166,7 @@ def search_body(wanted: Constraints, limit: int) -> dict[str, Any]:
         ("disk_space", wanted.min_disk_gb),
         ("cuda_max_good", wanted.min_cuda),
         ("reliability", wanted.min_reliability),
-        ("direct_port_count", wanted.direct_ports),
+        ("direct_port_count", max(wanted.direct_ports, int(wanted.bulk_transfer))),
     ):
         if least:
             body[column] = {"gte": least}
@@ -239,6 +248,7 @@ _CHECKS: list[tuple[str, Check]] = [
     ("min_reliability", lambda o, c: _at_least(o.reliability, c.min_reliability)),
     ("direct_ports", lambda o, c: o.direct_ports >= c.direct_ports),
     ("verified", lambda o, c: o.verified or not c.verified),
+    ("bulk_transfer", lambda o, c: not c.bulk_transfer or (o.verified and o.direct_ports >= 1)),
     ("exclude_machines", lambda o, c: o.machine_id not in c.exclude_machines),
     ("price", lambda o, c: price_of(o, c) is not None),
     ("price_cap", within_cap),
@@ -297,6 +307,8 @@ def nothing_found(offers: Sequence[Offer], wanted: Constraints) -> TenantFailure
 def _words(name: str, wanted: Constraints) -> str:
     if name == "price":
         return "a price the host does not state"
+    if name == "bulk_transfer":
+        return "bulk_transfer (verified, with a direct port)"
     value = getattr(wanted, name)
     return f"{name} ({len(value)} machines)" if name == "exclude_machines" else f"{name} {value}"
 

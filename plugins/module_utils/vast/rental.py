@@ -17,6 +17,8 @@ from ..failures import TenantFailure
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account, Found
 from .api import AmbiguousAnswer, VastError
+from .budget import over_budget
+from .image_cuda import driver_problem
 from .offers import LEAST_DISK_GB, ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
 from .transformations import Box, to_box
 from .waiters import DeadlinePassed, wait_until
@@ -37,7 +39,10 @@ _LIMITS = {"image": 1024, "onstart": 4048, "env_value": 256, "env_total": 32768}
 
 @dataclass(frozen=True)
 class Order:
-    """What to rent, whatever the offer."""
+    """What to rent, whatever the offer.
+
+    :param budget_per_hour: the most that all boxes of the project may cost an hour together, None for no limit.
+    """
 
     project: str
     name: str
@@ -47,16 +52,21 @@ class Order:
     env: Mapping[str, str] = field(default_factory=dict)
     onstart: str = ""
     wait_s: float = 900.0
+    budget_per_hour: float | None = None
 
 
 @dataclass
 class Outcome:
-    """``box`` runs; ``rejected`` were rented before it and given back; ``refused`` offers cost nothing."""
+    """``box`` runs; ``rejected`` were rented before it and given back; ``refused`` offers cost nothing.
+
+    ``over_budget`` are those of the refused that the project's budget had no room for.
+    """
 
     box: Box | None = None
     offer: Offer | None = None
     rejected: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    over_budget: list[int] = field(default_factory=list)
 
 
 def check_order(order: Order, key: str) -> None:
@@ -84,25 +94,28 @@ def _order_problem(order: Order, key: str) -> str:
         return f"{ENVIRONMENT_NAME} in env is ours"
     if any(key in text for text in (order.image, order.onstart, *order.env.values())):
         return "the account's API key is in image, onstart or env, and would reach a stranger's machine"
+    if order.budget_per_hour is not None and not 0 < order.budget_per_hour < float("inf"):
+        return f"budget_per_hour is {order.budget_per_hour}, it must be above 0"
     if order.wanted.price_cap is None:
         return "there is no price_cap, and renting without one is not consented to"
     return ""
 
 
-def acceptable(offers: Sequence[Offer], wanted: Constraints) -> tuple[list[tuple[Offer, Price]], list[str]]:
-    """The offers within cap, disk and exclusions, in their order, with prices; and why the others are not."""
+def acceptable(offers: Sequence[Offer], order: Order) -> tuple[list[tuple[Offer, Price]], list[str]]:
+    """The offers that can run the order within its cap, in their order, with prices; and why the others cannot."""
     fitting, refused = [], []
     for offer in offers:
-        price = price_of(offer, wanted)
-        failed = [name for name in failed_constraints(offer, wanted) if name in _RENTAL_CHECKS]
-        if price is not None and not failed:
+        price = price_of(offer, order.wanted)
+        failed = [name for name in failed_constraints(offer, order.wanted) if name in _RENTAL_CHECKS]
+        driver = driver_problem(order.image, offer.cuda_max)
+        if price is not None and not failed and not driver:
             fitting.append((offer, price))
         else:
-            refused.append(f"offer {offer.offer_id}: {_why_not(offer, price, wanted, failed)}")
+            refused.append(f"offer {offer.offer_id}: {driver or _why_not(offer, price, order.wanted, failed)}")
     return fitting, refused
 
 
-_RENTAL_CHECKS = ("min_disk_gb", "exclude_machines", "price", "price_cap")
+_RENTAL_CHECKS = ("min_disk_gb", "exclude_machines", "bulk_transfer", "price", "price_cap")
 
 
 def _why_not(offer: Offer, price: Price | None, wanted: Constraints, failed: Sequence[str]) -> str:
@@ -111,6 +124,9 @@ def _why_not(offer: Offer, price: Price | None, wanted: Constraints, failed: Seq
     if "price_cap" in failed:
         least = price.storage + (price.compute if offer.min_bid is None or price.bid is None else offer.min_bid)
         return f"costs at least ${least:.4f} an hour, disk included, and price_cap is ${wanted.price_cap}"
+    if "bulk_transfer" in failed:
+        lacking = "has no direct port" if offer.verified else "is not verified"
+        return f"bulk_transfer is declared, and its host {lacking}"
     if "min_disk_gb" in failed:
         return f"has {offer.disk_gb} GB of disk and {wanted.min_disk_gb} GB are wanted"
     return f"is on the excluded machine {offer.machine_id}"
@@ -179,6 +195,8 @@ class Renter:
             found = self._account.locate(project, name)
             if found.current is not None and not self._is_rejected(found.current):
                 return found.current, False  # another process rented it while we waited for the lock
+            if not self._has_room(offer, price):
+                return None, True
             stamp = new_stamp(project, name, 1 + self._last_generation(found))
             self._intend(stamp, offer, price)
             with self._account.journal.effect(
@@ -191,6 +209,15 @@ class Renter:
                 provider_id = self._send(stamp, offer, price)
                 effect.details["provider_id"] = provider_id
             return (self._confirm(stamp, provider_id) if provider_id else None), True
+
+    def _has_room(self, offer: Offer, price: Price) -> bool:
+        """Whether the project's budget has room for the offer. The lock is held, so that nobody else takes the room."""
+        order = self._order
+        problem = over_budget(self._account, order.project, price.total, order.budget_per_hour)
+        if problem:
+            self._outcome.refused.append(f"offer {offer.offer_id}: {problem}")
+            self._outcome.over_budget.append(offer.offer_id)
+        return not problem
 
     def _last_generation(self, found: Found) -> int:
         return max(found.last_generation, self._store.last_generation(self._order.project, self._order.name))
@@ -383,8 +410,10 @@ def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
     fix = "search again with vast_offer_info"
     if machines:
         fix += f" and exclude_machines: [{', '.join(machines)}]"
+    if outcome.over_budget:
+        fix = "destroy a box of the project, or raise budget_per_hour"
     return TenantFailure(
-        "no_offer",
+        "budget" if outcome.over_budget else "no_offer",
         "no offer led to a running box: " + ("; ".join(reasons) or "there was none"),
         box=order.name,
         safe="nothing that was rented on the way is left",

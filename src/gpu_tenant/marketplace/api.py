@@ -19,8 +19,10 @@ from .daemon_log import daemon_log
 from .fault_routes import FaultRoutes
 from .filters import BadFilter, in_order, matching
 from .instances import Phase
-from .market import Market, MarketError
+from .market import Market
+from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
+from .refusals import MarketError
 from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
 from .requests import (
     bid_in,
@@ -40,6 +42,8 @@ from .volume_routes import VolumeRoutes, charge_rows
 LIST_LIMIT = 25
 SEARCH_LIMIT = 64
 KEPT_LOGS = 200
+# What a disk has at least; prices on the overview are with one of this size.
+LEAST_DISK_GB = 10.0
 
 
 class Api:
@@ -53,13 +57,14 @@ class Api:
         self._logs: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self._copies = CopyRoutes(market)
-        self._volumes = VolumeRoutes(market)
+        self._volumes = VolumeRoutes(market.books)
         self._faults = FaultRoutes(market)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
         one = f"{v0}/instances/{{id:int}}"
         return [
+            Route("GET", "/", self.overview, public=True),
             Route("GET", f"{v0}/users/current", self.show_user, call="user"),
             Route("GET", f"{v0}/gpu_names/unique", self.gpu_names, public=True),
             Route("POST", f"{v0}/bundles", self.search, call="search"),
@@ -96,7 +101,7 @@ class Api:
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
-            Route("GET", "/control/bill", lambda _call: self._market.bill()),
+            Route("GET", "/control/bill", lambda _call: self._market.money.bill()),
             Route("GET", "/control/state", self.control_state),
         ]
 
@@ -106,7 +111,11 @@ class Api:
                 self._authorize(call)
         except MarketError as refusal:
             return refusal_reply(refusal)
-        return self._faults.around(route, call, lambda: self._handled(route, call))
+        reply = self._faults.around(route, call, lambda: self._handled(route, call))
+        if route.method != "GET":
+            # What is answered outlives a crash. Changes that come of themselves are written down by the next tick.
+            self._market.books.flush()
+        return reply
 
     def _handled(self, route: Route, call: Call) -> Reply:
         try:
@@ -142,8 +151,8 @@ class Api:
     # --- account ------------------------------------------------------------------------------------------------
 
     def show_user(self, _call: Call) -> dict[str, Any]:
-        keys = self._market.account_keys()
-        credit = round(self._market.credit(), 6)
+        keys = self._market.ssh_keys.of_account()
+        credit = round(self._market.money.credit(), 6)
         return {
             "id": 100001,
             "email": "tenant@marketplace.invalid",
@@ -159,20 +168,20 @@ class Api:
         }
 
     def gpu_names(self, _call: Call) -> dict[str, Any]:
-        return {"gpu_names": self._market.gpu_names()}
+        return {"gpu_names": self._market.listing.gpu_names()}
 
     def list_keys(self, _call: Call) -> list[dict[str, Any]]:
-        return [key_row(key) for key in self._market.account_keys()]
+        return [key_row(key) for key in self._market.ssh_keys.of_account()]
 
     def add_key(self, call: Call) -> dict[str, Any]:
-        return {"success": True, "key": key_row(self._market.add_key(public_key_in(call.body)))}
+        return {"success": True, "key": key_row(self._market.ssh_keys.add(public_key_in(call.body)))}
 
     def change_key(self, call: Call) -> dict[str, Any]:
-        changed = self._market.change_key(int(call.parameters["id"]), public_key_in(call.body))
+        changed = self._market.ssh_keys.change(int(call.parameters["id"]), public_key_in(call.body))
         return {"success": True, "key": key_row(changed)}
 
     def delete_key(self, call: Call) -> dict[str, Any]:
-        self._market.delete_key(int(call.parameters["id"]))
+        self._market.ssh_keys.delete(int(call.parameters["id"]))
         return {"success": True}
 
     # --- offers -------------------------------------------------------------------------------------------------
@@ -189,7 +198,7 @@ class Api:
         kind = str(wanted.get("type") or "on-demand")
         interruptible = kind in ("bid", "interruptible")
         allocated = number_in(wanted, "allocated_storage", 5.0)
-        rows = self._market.offer_rows(interruptible, allocated)
+        rows = self._market.listing.offer_rows(interruptible, allocated)
         found = matching([row for row in rows if row["disk_space"] >= allocated], wanted)
         ordered = in_order(found, wanted.get("order") or [["score", "desc"]])
         limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
@@ -201,7 +210,7 @@ class Api:
         offer_id = int(call.parameters["id"])
         try:
             order = self._volumes.with_volume(order_from(offer_id, call.body), call.body)
-            instance = self._market.rent(order)
+            instance = self._market.contracts.rent(order)
         except MarketError as refusal:
             refusal.extra.setdefault("ask_id", offer_id)
             raise
@@ -211,7 +220,7 @@ class Api:
         results = []
         for offer_id in ids_in(call.body, "ids"):
             try:
-                instance = self._market.rent(order_from(offer_id, call.body))
+                instance = self._market.contracts.rent(order_from(offer_id, call.body))
                 results.append({"success": True, "ask_id": offer_id, "new_contract": instance.id})
             except MarketError as refusal:
                 results.append({**refusal_body(refusal), "ask_id": offer_id})
@@ -222,7 +231,7 @@ class Api:
     def list_instances(self, call: Call) -> Reply | dict[str, Any]:
         filters = json_parameter(call.query, "select_filters", {})
         order = order_in(call.query)
-        found = matching(self._market.stored_rows(), filters, FILTERABLE)
+        found = matching(self._market.listing.stored_rows(), filters, FILTERABLE)
         ordered = keyset_order(found, order)
         after = call.query.get("after_token")
         if after:
@@ -230,7 +239,7 @@ class Api:
         limit = page_limit(call.query, LIST_LIMIT, LIST_LIMIT)
         page = ordered[:limit]
         more = len(ordered) > limit
-        shown = self._market.instance_rows([row["id"] for row in page])
+        shown = self._market.listing.instance_rows([row["id"] for row in page])
         columns = json_parameter(call.query, "select_cols", None)
         return {
             "success": True,
@@ -247,11 +256,11 @@ class Api:
 
     def list_filters(self, _call: Call) -> dict[str, Any]:
         names = ("actual_status", "verification", "gpu_name")
-        seen = {tuple(row[name] for name in names) for row in self._market.stored_rows()}
+        seen = {tuple(row[name] for name in names) for row in self._market.listing.stored_rows()}
         return {"filters": [dict(zip(names, one, strict=True)) for one in sorted(seen, key=str)]}
 
     def show(self, call: Call) -> dict[str, Any]:
-        return {"instances": self._market.find_row(int(call.parameters["id"]))}
+        return {"instances": self._market.listing.find_row(int(call.parameters["id"]))}
 
     def change(self, call: Call) -> dict[str, Any]:
         self._change(int(call.parameters["id"]), call.body)
@@ -265,7 +274,7 @@ class Api:
     def _known(self, instance_ids: list[int]) -> list[int]:
         """The same ids, when every one of them exists: a bulk request does all or nothing."""
         for instance_id in instance_ids:
-            self._market.instance(instance_id)
+            self._market.books.instance(instance_id)
         return instance_ids
 
     def _change(self, instance_id: int, body: Mapping[str, Any]) -> None:
@@ -273,40 +282,40 @@ class Api:
             label = str(body["label"] or "")
             if len(label) > 1024:
                 raise MarketError(400, "label_too_long", "A label has at most 1024 characters.")
-            self._market.label(instance_id, label)
+            self._market.contracts.label(instance_id, label)
         elif body.get("state") == "running":
-            self._market.start(instance_id)
+            self._market.contracts.start(instance_id)
         elif body.get("state") == "stopped":
-            self._market.stop(instance_id)
+            self._market.contracts.stop(instance_id)
         else:
             raise MarketError(400, "invalid_args", "state must be running or stopped, or label given.")
 
     def destroy(self, call: Call) -> dict[str, Any]:
-        self._market.destroy(int(call.parameters["id"]))
+        self._market.contracts.destroy(int(call.parameters["id"]))
         return {"success": True}
 
     def destroy_many(self, call: Call) -> dict[str, Any]:
         for instance_id in self._known(ids_in(call.body, "instance_ids")):
-            self._market.destroy(instance_id)
+            self._market.contracts.destroy(instance_id)
         return {"success": True}
 
     def reboot(self, call: Call) -> dict[str, Any]:
-        self._market.restart(int(call.parameters["id"]), Phase.REBOOTING)
+        self._market.contracts.restart(int(call.parameters["id"]), Phase.REBOOTING)
         return {"success": True}
 
     def recycle(self, call: Call) -> dict[str, Any]:
-        self._market.restart(int(call.parameters["id"]), Phase.RECYCLING)
+        self._market.contracts.restart(int(call.parameters["id"]), Phase.RECYCLING)
         return {"success": True}
 
     def change_bid(self, call: Call) -> dict[str, Any]:
         price = call.body.get("price")
-        self._market.change_bid(int(call.parameters["id"]), None if price is None else bid_in(price))
+        self._market.auction.change_bid(int(call.parameters["id"]), None if price is None else bid_in(price))
         return {"success": True}
 
     def request_logs(self, call: Call) -> dict[str, Any]:
         number = int(call.parameters["id"])
         daemon = str(call.body.get("daemon_logs") or "").lower() == "true"
-        text = daemon_log(self._market.instance(number)) if daemon else self._market.log_text(number)
+        text = daemon_log(self._market.books.instance(number)) if daemon else self._market.boxes.log_text(number)
         wanted = str(call.body.get("filter") or "")
         lines = [line for line in text.splitlines() if wanted in line]
         tail = call.body.get("tail")
@@ -328,17 +337,17 @@ class Api:
         return Reply(200, text)
 
     def list_instance_keys(self, call: Call) -> dict[str, Any]:
-        instance = self._market.instance(int(call.parameters["id"]))
+        instance = self._market.books.instance(int(call.parameters["id"]))
         rows = [{"id": key.id, "name": "", "public_key": key.public_key} for key in instance.keys]
         return {"success": True, "ssh_keys": json.dumps(rows)}
 
     def attach_key(self, call: Call) -> dict[str, Any]:
-        key = self._market.attach_key(int(call.parameters["id"]), public_key_in(call.body))
+        key = self._market.ssh_keys.attach(int(call.parameters["id"]), public_key_in(call.body))
         text = json.dumps({**key_row(key), "default": False, "private_key": None})
         return {"success": True, "msg": "SSH key added to instance.", "key": text}
 
     def detach_key(self, call: Call) -> dict[str, Any]:
-        self._market.detach_key(int(call.parameters["id"]), int(call.parameters["key"]))
+        self._market.ssh_keys.detach(int(call.parameters["id"]), int(call.parameters["key"]))
         return {"success": True, "msg": "SSH key removed from instance."}
 
     # --- money --------------------------------------------------------------------------------------------------
@@ -347,8 +356,8 @@ class Api:
         filters = json_parameter(call.query, "select_filters", {})
         kinds = filters.get("type", {}).get("in")
         since, until = window(filters.get("day", {}))
-        lines = [] if kinds and "instance" not in kinds else self._market.charges(since, until)
-        stored = [] if kinds and "volume" not in kinds else self._market.volume_charges(since, until)
+        lines = [] if kinds and "instance" not in kinds else self._market.money.charges(since, until)
+        stored = [] if kinds and "volume" not in kinds else self._market.money.volume_charges(since, until)
         return money_page([*map(charge_row, lines), *charge_rows(stored)], call.query)
 
     def invoices(self, call: Call) -> dict[str, Any]:
@@ -358,7 +367,7 @@ class Api:
     def old_invoices(self, call: Call) -> dict[str, Any]:
         since, until = window({"gte": call.query.get("sdate"), "lte": call.query.get("edate")})
         rows = []
-        for line in self._market.charges(since, until):
+        for line in self._market.money.charges(since, until):
             rows += [
                 {
                     "type": "charge",
@@ -371,7 +380,7 @@ class Api:
                 }
                 for item in line.items
             ]
-        spent = billing.total(self._market.charges())
+        spent = billing.total(self._market.money.charges())
         return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
 
     # --- rehearsal ----------------------------------------------------------------------------------------------
@@ -382,14 +391,22 @@ class Api:
         if not all(0 <= gigabytes < float("inf") for gigabytes in moved.values()):
             raise MarketError(400, "invalid_args", "download_gb and upload_gb are numbers from 0 up.")
         instance_id = instance_in(call.body)
-        amount = sum(self._market.meter(instance_id, kind, size) for kind, size in moved.items() if size)
+        amount = sum(self._market.money.meter(instance_id, kind, size) for kind, size in moved.items() if size)
         return {"success": True, "amount": amount}
 
     def control_preempt(self, call: Call) -> dict[str, Any]:
-        return {"success": True, "market_price": self._market.preempt(instance_in(call.body))}
+        return {"success": True, "market_price": self._market.auction.preempt(instance_in(call.body))}
+
+    def overview(self, call: Call) -> Reply:
+        """The page for a person at this machine, who needs no key to look."""
+        if not is_local(call.base_url):
+            raise MarketError(403, "not_authorized", "The overview is only shown to this machine, by its own address.")
+        offers = self._market.listing.offer_rows(interruptible=False, allocated_gb=LEAST_DISK_GB)
+        money = self._market.money
+        return overview_page(offers, self.control_state(call), money.bill(), money.credit())
 
     def control_state(self, _call: Call) -> dict[str, Any]:
         return {**self._market.control_state(), **self._faults.shown()}
 
     def control_release(self, call: Call) -> dict[str, Any]:
-        return {"success": True, "market_price": self._market.release(instance_in(call.body))}
+        return {"success": True, "market_price": self._market.auction.release(instance_in(call.body))}

@@ -123,6 +123,7 @@ def serve_command(
         click.echo(f"The marketplace answers on {served.url} (engine {engine}, state {config.state})")
         click.echo(f"Boxes: {served.engine['isolation']}; log in as {served.engine['login']}")
         click.echo(f"Clients: export VAST_URL={served.url} VAST_API_KEY={'…' if api_key else config.api_key}")
+        click.echo(f"Offers, instances, bill and faults: {served.url}/")
         click.echo("Ctrl-C ends it and every box.")
 
     # Until the server listens to signals itself, an end asked for is an interruption like Ctrl-C.

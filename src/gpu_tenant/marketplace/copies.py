@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from .engines.base import EngineError
-from .market import Market, MarketError
+from .market import Market
+from .refusals import MarketError
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +120,11 @@ class Copies:
             fault = self._faults.popleft() if self._faults else None
             number = next(self._numbers)
             self._jobs[number] = Job(source, dest, tuple(flags), fault)
-        self._market.in_background(self._work, number)
+        self._market.boxes.in_background(self._work, number)
 
     def cancel(self, instance_id: int, cloud: bool) -> int:
         """End the copies into an instance, or its exchanges with a cloud; how many there were. MarketError."""
-        self._market.instance(instance_id)
+        self._market.books.instance(instance_id)
         with self._lock:
             meant = [
                 job
@@ -171,7 +172,7 @@ class Copies:
         while True:
             self._check(job)
             reporter.tick()
-            self._market.closing.wait(POLL_S)
+            self._market.boxes.closing.wait(POLL_S)
 
     def _rsync(self, job: Job, source: _Handle, dest: _Handle, reporter: _Reporter) -> tuple[int, int]:
         """Files and bytes that were sent. CopyFailed with rsync's own words."""
@@ -193,7 +194,7 @@ class Copies:
                     if percents:
                         reporter.progress(int(percents[-1]))
                     reporter.tick()
-                    self._market.closing.wait(POLL_S)
+                    self._market.boxes.closing.wait(POLL_S)
             finally:
                 process.kill()
                 process.wait()
@@ -211,21 +212,21 @@ class Copies:
         """rsync's limit for the links of the machines concerned, in KiB a second of this machine's time."""
         rates = []
         if job.source.instance is not None:
-            rates.append(self._market.machine_of(job.source.instance).inet_up)
+            rates.append(self._market.books.machine_of(job.source.instance).inet_up)
         if job.dest.instance is not None:
-            rates.append(self._market.machine_of(job.dest.instance).inet_down)
+            rates.append(self._market.books.machine_of(job.dest.instance).inet_down)
         limit = min(rates) * 1e6 / 8 / 1024 * self._market.config.speed
         return [f"--bwlimit={max(int(limit), 1)}"]
 
     def _check(self, job: Job) -> None:
         if job.cancelled.is_set():
             raise CopyFailed("cancelled")
-        if self._market.closing.is_set():
+        if self._market.boxes.closing.is_set():
             raise CopyFailed("the marketplace ended")
         for end in (job.source, job.dest):
             if end.instance is not None:
                 try:
-                    self._market.instance(end.instance)
+                    self._market.books.instance(end.instance)
                 except MarketError as gone:
                     raise CopyFailed(str(gone)) from gone
 
@@ -239,7 +240,7 @@ class Copies:
             return
         assert end.instance is not None
         try:
-            with self._market.disk(end.instance) as disk:
+            with self._market.boxes.disk(end.instance) as disk:
                 yield disk
         except EngineError as reason:
             raise MarketError(200, "invalid_args", str(reason)) from reason
@@ -290,7 +291,7 @@ class _Reporter:
 
     def settle(self) -> None:
         """Wait for the next report: the end is told as late as everything else."""
-        while self._market.clock.now() < self._next and not self._market.closing.wait(POLL_S):
+        while self._market.clock.now() < self._next and not self._market.boxes.closing.wait(POLL_S):
             pass
 
     def last(self, message: str) -> None:
@@ -302,7 +303,7 @@ class _Reporter:
         told = {"source": [source], "destination": [dest], "both": [source, dest]}[where]
         # A copy with a cloud has one instance only, which is then told whatever the dialect.
         for instance_id in [one for one in told if one is not None] or [one for one in (source, dest) if one]:
-            self._market.say(instance_id, message)
+            self._market.contracts.say(instance_id, message)
 
 
 def _walk(root: Path, parts: Sequence[str], make: bool) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 from .calls import Call, Route
 from .copies import FAULTS, Connection, Copies, End, Fault
-from .market import Market, MarketError
+from .market import Market
+from .refusals import MarketError
 from .requests import invalid, number_in
 
 STARTED = "Remote to Remote copy initiated - check instance status bar for progress updates (~30 seconds delayed)."
@@ -98,7 +99,7 @@ class CopyRoutes:
         named = _INSTANCE.match(text.partition(":")[0])
         if named is None:
             raise invalid(f"{text[:80]!r} is not an instance")
-        return self._market.instance(int(named[1])).id
+        return self._market.books.instance(int(named[1])).id
 
     def _connection(self, number: str, cloud_type: str = "") -> Connection:
         for one in self._copies.connections:
@@ -110,7 +111,7 @@ class CopyRoutes:
         """Where the client's own rsync shall go. MarketError (200) where nothing would answer it."""
         side, name = ("dst", dest) if source == LOCAL else ("src", source)
         number = self._instance(name)
-        where = self._market.rsync_daemon(number)
+        where = self._market.boxes.rsync_daemon(number)
         if where is None:
             raise MarketError(
                 200,

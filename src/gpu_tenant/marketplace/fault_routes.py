@@ -11,9 +11,11 @@ from typing import Any
 
 from .calls import Call, Route
 from .fault_answers import refusal_of, spoiled
-from .faults import BadFault, Entry, Fault, fault_in, plan_of
+from .fault_memory import FaultMemory, plan_after
+from .faults import BadFault, Entry, Fault, fault_in
 from .holds import Held
-from .market import Market, MarketError
+from .market import Market
+from .refusals import MarketError
 from .replies import Reply
 from .requests import invalid
 
@@ -30,8 +32,12 @@ _HELD_BY = {
 class FaultRoutes:
     def __init__(self, market: Market) -> None:
         self._market = market
-        self._plan = plan_of(market.config.faults, market.config.seed)
+        books, script = market.books, market.config.faults
+        self._plan = plan_after(books.state.faults, script, market.config.seed)
+        books.state.faults = FaultMemory(script, self._plan)
         self._lock = threading.Lock()
+        for cause in {hold.cause for hold in books.holds} - set(self._plan.entries):
+            market.incidents.let_go(cause)
 
     def routes(self) -> list[Route]:
         path = "/control/faults"
@@ -46,7 +52,7 @@ class FaultRoutes:
         """The faults, and the instances that they hold in a state."""
         with self._lock:
             faults = [entry.as_dict() for entry in self._plan.entries.values()]
-        return {"faults": faults, "held": self._market.held()}
+        return {"faults": faults, "held": self._market.incidents.held()}
 
     def add(self, call: Call) -> dict[str, Any]:
         listed = call.body.get("faults")
@@ -57,14 +63,17 @@ class FaultRoutes:
         except BadFault as problem:
             raise invalid(str(problem)) from problem
         with self._lock:
-            return {"success": True, "ids": [self._plan.add(fault) for fault in faults]}
+            numbers = [self._plan.add(fault) for fault in faults]
+        self._market.books.save()
+        return {"success": True, "ids": numbers}
 
     def clear(self, _call: Call) -> dict[str, Any]:
         with self._lock:
             numbers = list(self._plan.entries)
             self._plan.entries.clear()
+        self._market.books.save()
         for number in numbers:
-            self._market.let_go(number)
+            self._market.incidents.let_go(number)
         return {"success": True}
 
     def clear_one(self, call: Call) -> dict[str, Any]:
@@ -72,7 +81,8 @@ class FaultRoutes:
         with self._lock:
             if self._plan.entries.pop(number, None) is None:
                 raise MarketError(404, "no_such_fault", f"There is no fault {number}.")
-        self._market.let_go(number)
+        self._market.books.save()
+        self._market.incidents.let_go(number)
         return {"success": True}
 
     def around(self, route: Route, call: Call, handle: Callable[[], Reply]) -> Reply:
@@ -87,6 +97,7 @@ class FaultRoutes:
             self._happen(route.call, named)
         with self._lock:
             faults = [entry.fault for entry in self._plan.of_answers(route.call, named)]
+        self._market.books.save()  # how far the plan is outlives the process
         reply = refusal_of(faults, route.interval_s)
         if reply is None:
             reply = handle()
@@ -97,7 +108,7 @@ class FaultRoutes:
         return reply
 
     def _happen(self, call: str, named: list[int]) -> None:
-        living = self._market.living()
+        living = self._market.books.living()
         if call == "create" and not named:
             return  # nothing was rented, so there is nothing that it could happen to
         with self._lock:
@@ -112,15 +123,15 @@ class FaultRoutes:
         fault = entry.fault
         log.info("fault %d: %s of instance %d", entry.number, fault.kind, instance_id)
         if fault.kind == "revival":
-            self._market.revive(instance_id)
+            self._market.incidents.revive(instance_id)
         elif fault.kind == "port_change":
-            self._market.move_ports(instance_id)
+            self._market.incidents.move_ports(instance_id)
         elif fault.kind == "ssh_cut":
-            self._market.cut_sessions(instance_id)
+            self._market.incidents.cut_sessions(instance_id)
         elif fault.kind == "host_key_change":
-            self._market.renew_host_key(instance_id)
+            self._market.incidents.renew_host_key(instance_id)
         else:
-            self._market.hold(instance_id, _held_by(fault), fault.seconds, entry.number)
+            self._market.incidents.hold(instance_id, _held_by(fault), fault.seconds, entry.number)
 
 
 def _held_by(fault: Fault) -> Held:

@@ -302,8 +302,9 @@ class FaultPlan:
         return random.Random(f"{self.seed}/{entry.number}/{entry.calls}/{purpose}")  # noqa: S311 - to be repeated
 
 
-def plan_of(script: FaultScript, market_seed: int) -> FaultPlan:
-    plan = FaultPlan(market_seed if script.seed is None else script.seed)
+def plan_of(script: FaultScript, market_seed: int, last_number: int = 0) -> FaultPlan:
+    """A plan that begins. The draws go by the faults' numbers, which come after ``last_number``."""
+    plan = FaultPlan(market_seed if script.seed is None else script.seed, last_number=last_number)
     for fault in script.faults:
         plan.add(fault)
     return plan

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -49,6 +49,9 @@ class Holds:
     """Not for two threads at once."""
 
     _all: list[Hold] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Hold]:
+        return iter(self._all)
 
     def add(self, hold: Hold) -> None:
         self._all.append(hold)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .filters import BadFilter, Row
-from .market import MarketError
+from .refusals import MarketError
 from .requests import page_limit
 from .rows import FILTERABLE
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import billing
 from .instances import Key
-from .market import MarketError
+from .refusals import MarketError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from .market import MarketError, Order
+from .contracts import Order
+from .refusals import MarketError
 
 BULK_LIMIT = 64
 MIN_BID, MAX_BID = 0.001, 128.0

@@ -32,7 +32,8 @@ from .engines.base import Engine
 from .engines.none import NoEngine
 from .engines.podman import PodmanEngine
 from .engines.process import ProcessEngine
-from .market import Market, MarketError
+from .market import Market
+from .refusals import MarketError
 from .replies import Reply, refusal_reply
 from .requests import read_body, read_query
 from .state import StateDirectory
@@ -218,7 +219,7 @@ def _response(reply: Reply, market: Market) -> Response:
     else:
         # Bare on purpose: the official client compares the header exactly.
         content, kind = json.dumps(reply.body).encode(), "application/json"
-    headers = {**reply.headers, "content-type": kind, "date": market.clock.http_date()}
+    headers = {"content-type": kind, **reply.headers, "date": market.clock.http_date()}
     return Response(content, status_code=reply.status, headers=headers)
 
 

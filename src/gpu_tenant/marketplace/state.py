@@ -14,6 +14,8 @@ from typing import IO, Any
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from .billing import Segment, Traffic
+from .fault_memory import FaultMemory, holds_as_list, holds_from_list, memory_as_dict, memory_from_dict
+from .holds import Holds
 from .instances import Instance, Key, Phase
 from .volumes import Volume
 
@@ -33,6 +35,8 @@ class MarketState:
     keys: tuple[Key, ...] = ()
     raised: dict[int, float] = field(default_factory=dict)
     volumes: dict[int, Volume] = field(default_factory=dict)
+    faults: FaultMemory | None = None
+    holds: Holds = field(default_factory=Holds)
 
     def take_id(self) -> int:
         taken = self.next_id
@@ -116,14 +120,22 @@ class StateDirectory:
         return state
 
     def save(self, state: MarketState) -> None:
-        """The whole state, durable on return. Only instances that changed are put into words again."""
+        """The whole state, durable on return."""
+        self.write(self.text_of(state))
+
+    def text_of(self, state: MarketState) -> str:
+        """The whole state in words. Only instances that changed are put into words again."""
         self._texts = {one.id: self._text_of(one) for one in state.instances.values()}
         rest = state_as_dict(replace(state, instances={}))
         del rest["instances"]
         listed = ",\n".join(text for _instance, text in self._texts.values())
+        return f'{json.dumps(rest)[:-1]}, "instances": [\n{listed}\n]}}\n'
+
+    def write(self, text: str) -> None:
+        """Put a state's text in place of the one before; durable on return. One caller at a time."""
         fresh = self._file.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(f'{json.dumps(rest)[:-1]}, "instances": [\n{listed}\n]}}\n')
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         fresh.chmod(0o600)
@@ -147,6 +159,8 @@ def state_as_dict(state: MarketState) -> dict[str, Any]:
         "keys": [asdict(key) for key in state.keys],
         "raised": {str(machine): price for machine, price in state.raised.items()},
         "volumes": [asdict(one) for one in state.volumes.values()],
+        "faults": memory_as_dict(state.faults),
+        "holds": holds_as_list(state.holds),
     }
 
 
@@ -165,6 +179,9 @@ def state_from_dict(data: dict[str, Any]) -> MarketState:
         raised={int(machine): price for machine, price in data["raised"].items()},
         # States from before there were volumes have none.
         volumes={one["id"]: Volume(**one) for one in data.get("volumes", [])},
+        # Nor did faults outlive a process.
+        faults=memory_from_dict(data.get("faults")),
+        holds=holds_from_list(data.get("holds", [])),
     )
 
 

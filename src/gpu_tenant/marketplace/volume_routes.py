@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from . import billing, volumes
+from .books import Books
 from .calls import Call, Route
+from .contracts import Order
 from .filters import in_order, matches
-from .market import Market, MarketError, Order, no_such_offer
+from .refusals import MarketError, no_such_offer
 from .requests import invalid, number_in
 from .volumes import Volume
 
@@ -22,8 +24,8 @@ KINDS = ("local_volume", "network_volume", "all_volume")
 
 
 class VolumeRoutes:
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, books: Books) -> None:
+        self._books = books
 
     def routes(self) -> list[Route]:
         path = "/api/v0/volumes"
@@ -39,10 +41,10 @@ class VolumeRoutes:
     def search(self, call: Call) -> dict[str, Any]:
         wanted = call.body
         allocated = number_in(wanted, "allocated_storage", 1.0)
-        with self._market.reading() as (state, now):
+        with self._books.reading() as (state, now):
             rows = [
                 volumes.offer_row(machine, now, volumes.left_on(machine, state.volumes), allocated)
-                for machine in self._market.machines
+                for machine in self._books.machines
             ]
         found = [row for row in rows if row["rentable"] and row["disk_space"] >= allocated and matches(row, wanted)]
         limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
@@ -52,9 +54,9 @@ class VolumeRoutes:
         kind = call.query.get("type") or "all_volume"
         if kind not in KINDS:
             raise invalid(f"type is among {', '.join(KINDS)}")
-        with self._market.reading() as (state, now):
+        with self._books.reading() as (state, now):
             rows = [
-                volumes.volume_row(one, self._market.machine(one.machine_id), now, volumes.users(one, state.instances))
+                volumes.volume_row(one, self._books.machine(one.machine_id), now, volumes.users(one, state.instances))
                 for one in state.volumes.values()
                 if one.live and kind != "network_volume"
             ]
@@ -70,7 +72,7 @@ class VolumeRoutes:
         named = call.query.get("id") or call.body.get("id")
         if not str(named).isdigit():
             raise invalid("id must be a volume's id")
-        with self._market.changing() as (state, now):
+        with self._books.changing() as (state, now):
             volume = self._live(state.volumes, int(str(named)))
             used_by = volumes.users(volume, state.instances)
             if used_by:
@@ -89,10 +91,10 @@ class VolumeRoutes:
         named = volumes.mounts(order.env)
         if not named:
             return order
-        if self._market.config.engine != "none":
+        if self._books.config.engine != "none":
             raise invalid("Boxes of this marketplace cannot mount volumes, except those of the engine none.")
-        machine = self._market.machine_of_offer(order.offer_id)
-        with self._market.reading() as (state, _now):
+        machine = self._books.machine_of_offer(order.offer_id)
+        with self._books.reading() as (state, _now):
             for number in named:
                 if self._live(state.volumes, number).machine_id != machine.machine_id:
                     raise invalid(f"Volume {number} is not on the machine of offer {order.offer_id}.")
@@ -113,8 +115,8 @@ class VolumeRoutes:
             raise invalid("A volume's name has at most 64 letters, digits and underscores.")
         if size < 1 or size != int(size):
             raise invalid("size must be whole GB, at least 1")
-        with self._market.changing() as (state, now):
-            machine = next((one for one in self._market.machines if volumes.offer_id_of(one) == offer_id), None)
+        with self._books.changing() as (state, now):
+            machine = next((one for one in self._books.machines if volumes.offer_id_of(one) == offer_id), None)
             if machine is None:
                 raise no_such_offer(offer_id)
             left = volumes.left_on(machine, state.volumes)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
 """What earlier scripts got wrong (docs/earlier-failures.md): the tests of it that fit nowhere else, and a check that
-every test which that page names exists."""
+every test which that page names exists, or the page of a platform's traps."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "earlier-failures.md"
+TRAPS = ROOT / "docs" / "platforms"
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "profiles"))
 from sample_profiles import BASE  # noqa: E402 - it lies beside the tests of profiles
 
@@ -99,8 +100,8 @@ def test_9_no_option_that_its_program_has_dropped() -> None:
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-def named_tests() -> list[tuple[str, str]]:
-    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text())
+def named_tests(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
 
 
 def defined_in(path: Path) -> set[str]:
@@ -108,7 +109,9 @@ def defined_in(path: Path) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
-@pytest.mark.parametrize(("path", "name"), sorted(set(named_tests())))
+@pytest.mark.parametrize(
+    ("path", "name"), sorted({named for page in (PAGE, *TRAPS.glob("*.md")) for named in named_tests(page)})
+)
 def test_every_test_that_the_page_names_exists(path: str, name: str) -> None:
     assert (ROOT / path).is_file()
     assert name in defined_in(ROOT / path)
@@ -119,4 +122,13 @@ def test_every_row_of_the_page_names_a_test() -> None:
     assert [line for line in rows if "`tests/" not in line] == []
     numbers = [int(found.group(1)) for line in rows if (found := re.match(r"\| (\d+)[a-e]? \|", line))]
     assert sorted(set(numbers)) == list(range(1, 11)), "an item of the list is missing"
-    assert len(named_tests()) == PAGE.read_text().count("`tests/") - 1
+    assert len(named_tests(PAGE)) == PAGE.read_text().count("`tests/") - 1
+
+
+def test_every_trap_of_a_platform_has_a_row_that_names_a_test_or_says_why_not() -> None:
+    profile = yaml.safe_load((ROOT / "inventories" / "profiles" / "group_vars" / "vast.yml").read_text())
+    rows = [line.split("|")[1:-1] for line in (TRAPS / "vast.md").read_text().splitlines() if line.startswith("| VAST")]
+    assert [row[0].strip() for row in rows] == profile["platform_gotchas"]
+    for row in rows:
+        assert len(row) == 4
+        assert "`tests/" in row[3] or row[3].strip().endswith("."), row[0]

@@ -24,7 +24,7 @@ class Hours:
 
     def __init__(self, client: Client) -> None:
         self._real_s = 0.0
-        client.market.clock = MarketClock(SPEED, wall=lambda: 1.8e9, monotonic=lambda: self._real_s)
+        client.market.books.clock = MarketClock(SPEED, wall=lambda: 1.8e9, monotonic=lambda: self._real_s)
 
     def pass_by(self, hours: float) -> None:
         self._real_s += hours * 3600 / SPEED

@@ -295,14 +295,14 @@ def test_a_lost_answer_ends_the_connection_and_the_request_was_done(client: Clie
     inject(client, kind="lost_answer", call="create")
     with pytest.raises(ConnectionResetError):
         client.rent(client.offers()[0])
-    assert len(client.market.instance_rows()) == 1
+    assert len(client.market.listing.instance_rows()) == 1
 
 
 def test_a_lost_request_was_not_done(client: Client) -> None:
     inject(client, kind="lost_request", call="create")
     with pytest.raises(ConnectionResetError):
         client.rent(client.offers()[0])
-    assert client.market.instance_rows() == []
+    assert client.market.listing.instance_rows() == []
 
 
 def test_every_call_of_the_api_that_needs_a_key_can_be_hit(client: Client) -> None:
@@ -316,7 +316,7 @@ def test_every_call_of_the_api_that_needs_a_key_can_be_hit(client: Client) -> No
 
 
 def billed(client: Client, kind: str) -> float:
-    return sum(item.amount for line in client.market.charges() for item in line.items if item.kind == kind)
+    return sum(item.amount for line in client.market.money.charges() for item in line.items if item.kind == kind)
 
 
 def test_a_stuck_box_bills_no_card_and_comes_up_when_the_fault_ends(client: Client) -> None:
@@ -365,14 +365,14 @@ def test_on_demand_cannot_be_outbid_and_the_call_goes_on(client: Client) -> None
     number = client.running(client.offers(type="on-demand")[0])
     inject(client, kind="outbid", call="show", instance=number)
     assert client.row(number) is not None
-    assert client.market.instance(number).phase == "running"
+    assert client.market.books.instance(number).phase == "running"
 
 
 def test_an_engine_without_host_keys_has_none_to_change(client: Client) -> None:
     number = client.running(client.offers()[0])
     inject(client, kind="host_key_change", call="show")
     assert client.row(number) is not None
-    assert client.market.instance(number).phase == "running"
+    assert client.market.books.instance(number).phase == "running"
 
 
 def test_a_destroyed_box_stays_listed_and_bills_no_more(client: Client) -> None:
@@ -380,9 +380,55 @@ def test_a_destroyed_box_stays_listed_and_bills_no_more(client: Client) -> None:
     inject(client, kind="slow_destroy", call="destroy", seconds=3600)
     client.call("DELETE", f"/api/v0/instances/{number}/", {})
     assert client.wait(number, cur_state="unloaded")["id"] == number
-    billed = client.market.charges()
-    assert number not in client.market.living()
+    billed = client.market.money.charges()
+    assert number not in client.market.books.living()
     client.call("GET", "/control/state")
-    assert client.market.charges() == billed
+    assert client.market.money.charges() == billed
     client.call("DELETE", "/control/faults")
     client.wait_until_gone(number)
+
+
+# -- over a restart -------------------------------------------------------------------------------------------------
+
+
+def restarted(client: Client, state: Path, **settings: Any) -> Client:
+    client.close()
+    return Client(state, **settings)
+
+
+def test_faults_go_on_after_a_restart_and_hold_whom_they_held(tmp_path: Path) -> None:
+    client = Client(tmp_path / "state")
+    box = client.running(client.offers()[0], price=1.0)
+    inject(client, kind="lost_answer", call="search", after=1)
+    inject(client, kind="outbid", call="show", instance=box)
+    client.row(box)
+    client.offers()
+    before = client.call("GET", "/control/faults")[1]
+    assert [fault["calls"] for fault in before["faults"]] == [1, 1]
+    client = restarted(client, tmp_path / "state")
+    try:
+        assert client.call("GET", "/control/faults")[1] == before
+        assert client.row(box)["actual_status"] == "exited"  # type: ignore[index]
+        with pytest.raises(ConnectionResetError):
+            client.offers()
+        client.call("DELETE", "/control/faults")
+        client.wait(box, actual_status="running")
+    finally:
+        client.close()
+
+
+def test_another_script_begins_anew_and_lets_go_whom_the_old_one_held(tmp_path: Path) -> None:
+    client = Client(tmp_path / "state")
+    box = client.running(client.offers()[0], price=1.0)
+    inject(client, kind="outbid", call="show", instance=box)
+    client.row(box)
+    raised = client.market.books.state.raised
+    assert raised
+    script = script_in({"faults": [{"kind": "slow", "call": "user", "seconds": 1}]})
+    client = restarted(client, tmp_path / "state", faults=script)
+    try:
+        shown = client.call("GET", "/control/faults")[1]
+        assert ([fault["id"] for fault in shown["faults"]], shown["held"]) == ([2], [])
+        assert client.market.books.state.raised == {}
+    finally:
+        client.close()

@@ -9,7 +9,12 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from gpu_tenant.marketplace.billing import Segment, Traffic
+from gpu_tenant.marketplace.books import Books
 from gpu_tenant.marketplace.clock import MarketClock
+from gpu_tenant.marketplace.config import MarketplaceConfig
+from gpu_tenant.marketplace.fault_memory import FaultMemory
+from gpu_tenant.marketplace.faults import plan_of, script_in
+from gpu_tenant.marketplace.holds import Held, Hold
 from gpu_tenant.marketplace.instances import Instance, Key, Phase
 from gpu_tenant.marketplace.state import MarketState, StateDirectory, state_as_dict, state_from_dict
 
@@ -35,7 +40,13 @@ def a_state() -> MarketState:
         compute=(Segment(1.0, 2.0, 0.3), Segment(3.0, None, 0.3)),
         traffic=(Traffic(1.5, "bwd", 2.0, 0.01),),
     )
-    return MarketState(9, 12.5, 31000002, 6, {instance.id: instance}, (key,), {2: 0.7})
+    state = MarketState(9, 12.5, 31000002, 6, {instance.id: instance}, (key,), {2: 0.7})
+    script = script_in({"seed": 3, "faults": [{"kind": "outbid", "call": "show", "times": None, "instance": 31000001}]})
+    state.faults = FaultMemory(script, plan_of(script, 9))
+    state.faults.plan.of_state("show", [31000001], [31000001])
+    state.holds.add(Hold(31000001, Held.OUTBID, float("inf"), 1))
+    state.holds.add(Hold(31000001, Held.LOADING, 99.5, 1))
+    return state
 
 
 def test_a_state_survives_being_written_and_read() -> None:
@@ -76,6 +87,37 @@ def test_a_strangers_file_is_refused_and_left_alone(tmp_path: Path, text: str) -
         StateDirectory(tmp_path).load(0)
     assert refusal.value.kind == "config"
     assert (tmp_path / "market.json").read_text() == text
+
+
+def test_what_was_saved_is_written_by_the_next_flush_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    directory = StateDirectory(tmp_path)
+    monkeypatch.setattr(directory, "write", written.append)
+    books = Books(MarketplaceConfig(port=0, api_key="k", state=tmp_path), directory)
+    for _change in range(3):
+        with books.changing() as (state, _now):
+            state.take_id()
+    assert written == []
+    books.flush()
+    books.flush()
+    assert len(written) == 1
+    assert json.loads(written[0])["next_id"] == 31000004
+
+
+def test_a_write_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_text: str) -> None:
+        raise OSError("no space left")
+
+    directory = StateDirectory(tmp_path)
+    books = Books(MarketplaceConfig(port=0, api_key="k", state=tmp_path), directory)
+    with books.changing() as (state, _now):
+        state.take_id()
+    with monkeypatch.context() as patched:
+        patched.setattr(directory, "write", full)
+        with pytest.raises(OSError, match="no space"):
+            books.flush()
+    books.flush()
+    assert StateDirectory(tmp_path).load(0).next_id == 31000002
 
 
 def test_ids_only_grow() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.console import Console
 
 from gpu_tenant import observe, status
@@ -43,6 +44,10 @@ class Provider:
         if isinstance(self.rows, TenantFailure):
             raise self.rows
         return self.rows
+
+    def get_instance(self, instance_id: str) -> dict[str, Any] | None:
+        """No box is more than a row of the list."""
+        return None
 
 
 @pytest.fixture
@@ -120,6 +125,16 @@ def test_contact(
 ) -> None:
     seen = look(monkeypatch, host, [vast_row], Box(code, out))
     assert (seen.provider, seen.contact, seen.run) == ("running", contact, None)
+
+
+def test_a_destroyed_box_on_a_list_that_lags_behind_is_absent(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any], tmp_path: Path
+) -> None:
+    box = Box(out=json.dumps(STATUS).encode())
+    gone = {"provider_id": str(vast_row["id"]), "destroyed_at": "2026-11-21T04:00:00Z"}
+    StateStore(str(tmp_path)).update_box("demo", "digits-1", 2, **gone)
+    assert look(monkeypatch, host, [vast_row], box).provider == "absent"
+    assert box.asked == []
 
 
 def test_an_unpinned_box_is_not_asked(

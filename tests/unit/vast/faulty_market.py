@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import re
 import urllib.error
 import urllib.parse
@@ -30,9 +31,10 @@ from gpu_tenant.marketplace.config import MarketplaceConfig
 from gpu_tenant.marketplace.engines.none import NoEngine
 from gpu_tenant.marketplace.faults import script_in
 from gpu_tenant.marketplace.market import Market
+from gpu_tenant.marketplace.offers import CATALOGUE_SIZE
 from gpu_tenant.marketplace.replies import Reply
 from gpu_tenant.marketplace.requests import read_query
-from gpu_tenant.marketplace.state import StateDirectory
+from gpu_tenant.marketplace.state import MarketState, StateDirectory
 
 URL = "http://127.0.0.1:1"
 ORDER = Order("digits", "vast-a", "python:3.12", 20.0, Constraints(min_disk_gb=20.0, price_cap=50.0), wait_s=300.0)
@@ -47,18 +49,47 @@ class AtOnce(Executor):
         return done
 
 
-class FaultyMarket:
-    """A tenant with its own state store, on a market of its own."""
+class InMemory(StateDirectory):
+    """A state that no other server will take up."""
 
-    def __init__(self, folder: Path, *faults: dict[str, Any], seed: int = 0) -> None:
+    def text_of(self, state: MarketState) -> str:
+        return ""
+
+    def write(self, text: str) -> None:
+        return
+
+
+class FaultyMarket:
+    """A tenant with its own state store, on a market of its own.
+
+    :param forgetful: the market keeps its state in memory only.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *faults: dict[str, Any],
+        seed: int = 0,
+        machines: int = CATALOGUE_SIZE,
+        forgetful: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         script = script_in({"seed": seed, "faults": list(faults)})
         config = MarketplaceConfig(
-            port=0, api_key=KEY, engine="none", state=folder, boot_s=0.0, destroy_lag_s=0.0, faults=script
+            port=0,
+            api_key=KEY,
+            engine="none",
+            machines=machines,
+            state=folder,
+            boot_s=0.0,
+            destroy_lag_s=0.0,
+            faults=script,
         )
         self.clock = Clock()
+        self._jitter = random.Random(seed)
         clock = MarketClock(wall=lambda: EPOCH, monotonic=self.clock)
-        self.market = Market(config, NoEngine(), StateDirectory(folder), clock, AtOnce())
+        directory = InMemory(folder) if forgetful else StateDirectory(folder)
+        self.market = Market(config, NoEngine(), directory, clock, AtOnce())
         self.api = Api(self.market, KEY)
         self.store = StateStore(str(folder / "tenant"))
         self.sent: list[tuple[str, str]] = []
@@ -67,7 +98,7 @@ class FaultyMarket:
     # -- the tenant ----------------------------------------------------------------------------------------------
 
     def client(self) -> VastClient:
-        return VastClient(KEY, URL, opener=self, sleep=self.sleep, clock=self.clock)
+        return VastClient(KEY, URL, opener=self, sleep=self.sleep, clock=self.clock, jitter=self._jitter.random)
 
     def converge(self, state: str, offers: int = 3, **order: Any) -> dict[str, Any]:
         account = Account(self.client(), self.store)
@@ -76,7 +107,7 @@ class FaultyMarket:
 
     def offers(self) -> list[int]:
         """Ids of what can be rented, the cheapest first; read past the faults."""
-        rows = self.market.offer_rows(interruptible=True, allocated_gb=20.0)
+        rows = self.market.listing.offer_rows(interruptible=True, allocated_gb=20.0)
         free = [row for row in rows if row["rentable"] and row["disk_space"] >= 20]
         return [row["id"] for row in sorted(free, key=lambda row: (row["dph_total"], row["id"]))]
 
@@ -100,7 +131,7 @@ class FaultyMarket:
         return listed
 
     def rows(self) -> dict[int, dict[str, Any]]:
-        return {row["id"]: row for row in self.market.instance_rows()}
+        return {row["id"]: row for row in self.market.listing.instance_rows()}
 
     def count(self, method: str, path: str) -> int:
         return len([one for one in self.sent if one[0] == method and re.search(path, one[1])])

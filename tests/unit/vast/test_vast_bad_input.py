@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Desire, converge
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.image_cuda import driver_problem
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offer_search import search
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.ranking import Work
@@ -35,14 +36,14 @@ GONE = (
 BROKE = (400, {"success": False, "error": "missing_billing", "msg": "Your account has no credit left."}, {})
 
 
-def refused(market: WireMarket, folder: Path, offers: list[int], **changes: Any) -> TenantFailure:
-    """Renting fails, and neither a box nor a record of one is left."""
+def refused(market: WireMarket, folder: Path, offers: list[int], left: int = 0, **changes: Any) -> TenantFailure:
+    """Renting fails, and neither a box nor a record of one is left beside the ``left`` that there were."""
     store = StateStore(str(folder / "state"))
     wanted = replace(WANTED, min_disk_gb=changes.get("disk_gb", WANTED.min_disk_gb))
     order = replace(ORDER, wanted=wanted, **changes)
     with pytest.raises(TenantFailure) as caught:
         converge(Account(market.client(), store, {}), Desire("present", order, offers))
-    assert not market.instances
+    assert len(market.instances) == left
     assert store.last_generation("digits", "vast-a") == 0
     return caught.value
 
@@ -106,6 +107,123 @@ def test_a_wrong_key(tmp_path: Path, status: int) -> None:
     assert failure.kind == "config"
     assert "refused the key" in failure.what
     assert not market.sent("PUT", "asks")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "auth_error", "Session expired. Please log in again."),
+        (403, "", "Two-factor authentication required"),
+        (401, "tfa_required", "2FA code required."),
+    ],
+)
+def test_a_two_factor_login_that_ran_out(tmp_path: Path, status: int, code: str, said: str) -> None:
+    market = WireMarket()
+    market.offer(1)
+    market.fault("GET", "instances", times=9, answer=(status, {"success": False, "error": code, "msg": said}, {}))
+    failure = refused(market, tmp_path, [1])
+    assert failure.kind == "config"
+    assert "two-factor login" in failure.what
+    assert "API key" in failure.fix
+    assert not market.sent("PUT", "asks")
+    assert len(market.requests) == 1, "waiting does not mend it"
+
+
+@pytest.mark.parametrize(
+    ("image", "cuda_max", "words"),
+    [
+        ("pytorch/pytorch:2.9.1-cuda13.0-cudnn9-runtime", 12.8, "the image has CUDA 13.0"),
+        ("nvidia/cuda:12.8.1-base-ubuntu22.04", 12.4, "driver supports 12.4 at most"),
+        ("docker.io/nvidia/cuda:12.8.1-base-ubuntu22.04", 12.4, "driver supports 12.4 at most"),
+        ("pytorch/pytorch:2.8.0-cuda12.8-cudnn9-devel", 12.4, "driver supports 12.4 at most"),
+        ("somebody/else:torch2.9-cu130@sha256:" + "a" * 64, 12.8, "the image has CUDA 13.0"),
+        ("nvidia/cuda:12.4.1-base", None, "the host does not say what its driver supports"),
+    ],
+)
+def test_an_image_whose_cuda_is_above_the_driver(
+    tmp_path: Path, image: str, cuda_max: float | None, words: str
+) -> None:
+    market = WireMarket()
+    market.offer(1, cuda_max_good=cuda_max)
+    failure = refused(market, tmp_path, [1], image=image)
+    assert failure.kind == "no_offer"
+    assert words in failure.what
+    assert not market.sent("PUT", "asks")
+
+
+@pytest.mark.parametrize(
+    ("image", "cuda_max"),
+    [
+        ("python:3.12", 11.8),
+        ("pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime", 12.4),
+        ("nvidia/cuda:12.4.1-base", 12.4),
+        ("nvidia/cuda:11.8.0-base", 12.2),
+        ("somebody/cuda9.9-tools:latest", 9.0),
+    ],
+)
+def test_an_image_that_the_driver_runs(image: str, cuda_max: float) -> None:
+    assert driver_problem(image, cuda_max) == ""
+
+
+@pytest.mark.parametrize(
+    ("offer", "words"),
+    [({"verification": "unverified"}, "is not verified"), ({"direct_port_count": 0}, "has no direct port")],
+)
+def test_a_host_that_cannot_move_what_is_declared(tmp_path: Path, offer: dict[str, Any], words: str) -> None:
+    market = WireMarket()
+    market.offer(1, **offer)
+    bulky = replace(WANTED, bulk_transfer=True)
+    store = StateStore(str(tmp_path / "state"))
+    with pytest.raises(TenantFailure, match=f"bulk_transfer is declared, and its host {words}") as caught:
+        converge(Account(market.client(), store, {}), Desire("present", replace(ORDER, wanted=bulky), [1]))
+    assert caught.value.kind == "no_offer"
+    assert not market.instances
+    assert not market.sent("PUT", "asks")
+    with pytest.raises(TenantFailure, match=r"bulk_transfer \(verified, with a direct port\) excludes 1"):
+        search(market.client(), bulky, Work(), 5)
+
+
+@pytest.mark.parametrize("contrary", [{"verified": False}, {"direct_ports": 0}])
+def test_bulk_transfers_from_hosts_that_cannot_is_no_wish(contrary: dict[str, Any]) -> None:
+    with pytest.raises(TenantFailure, match="bulk_transfer needs verified hosts with a direct port") as caught:
+        Constraints.from_options({"bulk_transfer": True, **contrary})
+    assert caught.value.kind == "config"
+
+
+def test_a_budget_without_room(tmp_path: Path) -> None:
+    market = WireMarket()
+    market.offer(1)
+    market.add(str(new_stamp("digits", "other", 1)), dph_total=0.3, dph_base=0.3, is_bid=False)
+    store = StateStore(str(tmp_path / "state"))
+
+    def rent(budget: float, check_mode: bool = False) -> dict[str, Any]:
+        desire = Desire("present", replace(ORDER, budget_per_hour=budget), [1])
+        return converge(Account(market.client(), store, {}), desire, check_mode)
+
+    for check_mode in (True, False):
+        with pytest.raises(
+            TenantFailure, match=r"on top of the \$0.3000 of 1 box is above the budget_per_hour"
+        ) as caught:
+            rent(0.5, check_mode)
+        assert caught.value.kind == "budget"
+        assert "budget_per_hour" in caught.value.fix
+    assert not market.sent("PUT", "asks")
+    assert rent(0.53)["instance"]["state"] == "running"
+
+
+def test_a_budget_beside_a_box_of_unknown_price(tmp_path: Path) -> None:
+    market = WireMarket()
+    market.offer(1)
+    other = market.add(str(new_stamp("digits", "other", 1)), dph_total=None, dph_base=None, is_bid=False)
+    words = f"what instance {other['id']} of the project costs is not known"
+    assert words in refused(market, tmp_path, [1], budget_per_hour=9.0, left=1).what
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_budget_that_cannot_be(tmp_path: Path, budget: float) -> None:
+    market = WireMarket()
+    market.offer(1)
+    assert "budget_per_hour is" in refused(market, tmp_path, [1], budget_per_hour=budget).what
 
 
 def test_no_key() -> None:

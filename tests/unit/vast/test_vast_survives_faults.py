@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
 from faulty_market import FaultyMarket
 
@@ -297,6 +298,23 @@ def test_a_box_that_only_a_lagging_list_still_shows_is_no_box(market: FaultyMark
     assert made["instance"]["state"] == "running"
     assert made["superseded"] == []
     assert not market.converge(state)["changed"]
+
+
+def test_a_box_that_only_a_lagging_list_still_shows_is_neither_in_the_inventory_nor_told_of(
+    market: FaultyMarket,
+) -> None:
+    other = str(market.rent_for_another())
+    ghost = market.converge("present")["instance"]["provider_id"]
+    market.inject("slow_destroy", "destroy", seconds=3600, lingers="list")
+    market.converge("absent")
+    told = [row["provider_id"] for row in hosts.ask(market.client())["boxes"]]
+    assert told == [other, ghost], "without our records a list is all that is known"
+    known = hosts.ask(market.client(), store=market.store)["boxes"]
+    assert [row["provider_id"] for row in known] == [other]
+    assert list_boxes(market.client(), None, None, False, market.store)["instances"] == []
+    made = market.converge("present")["instance"]["provider_id"]
+    after = hosts.ask(market.client(), store=market.store)["boxes"]
+    assert [row["provider_id"] for row in after] == [other, made]
 
 
 def test_a_destroy_that_is_not_seen_to_end_is_not_called_done(market: FaultyMarket) -> None:

@@ -1,0 +1,134 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The market's books: its state, its machines and its time, under one lock.
+
+Whoever changes something holds the lock, puts whole instances back and saves. Engines are never called meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from . import instances, offers
+from .clock import MarketClock
+from .config import MarketplaceConfig
+from .engines.base import free_ports
+from .holds import Holds
+from .instances import Instance
+from .offers import Machine
+from .refusals import MarketError, no_such_offer
+from .state import MarketState, StateDirectory
+
+
+class Books:
+    """:param clock: in place of the wall's."""
+
+    def __init__(self, config: MarketplaceConfig, directory: StateDirectory, clock: MarketClock | None = None) -> None:
+        self.config = config
+        self.directory = directory
+        self.state = directory.load(config.seed)
+        self.clock = clock or MarketClock(config.speed, self.state.now)
+        self.lock = threading.RLock()
+        self._writing = threading.Lock()
+        self._unwritten = False
+        self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
+        self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
+
+    @property
+    def holds(self) -> Holds:
+        return self.state.holds
+
+    # --- machines -----------------------------------------------------------------------------------------------
+
+    @property
+    def machines(self) -> list[Machine]:
+        return list(self._machines.values())
+
+    def machine(self, machine_id: int) -> Machine:
+        return self._machines[machine_id]
+
+    def machine_of(self, instance_id: int) -> Machine:
+        return self._machines[self.instance(instance_id).machine_id]
+
+    def find_offer(self, offer_id: int) -> Machine | None:
+        return self._by_offer.get(offer_id)
+
+    def machine_of_offer(self, offer_id: int) -> Machine:
+        """MarketError (404) for an offer that there never was."""
+        machine = self._by_offer.get(offer_id)
+        if machine is None:
+            raise no_such_offer(offer_id)
+        return machine
+
+    def floor(self, machine: Machine) -> float:
+        """What the market asks for the machine now, in dollars per hour: a lower bid has no card."""
+        return self.state.raised.get(machine.machine_id, machine.min_bid)
+
+    # --- instances ----------------------------------------------------------------------------------------------
+
+    def instance(self, instance_id: int) -> Instance:
+        """A live instance. MarketError (404 no_such_instance) for any other."""
+        with self.lock:
+            instance = self.state.instances.get(instance_id)
+        if instance is None or not instance.live:
+            raise MarketError(404, "no_such_instance", f"Instance {instance_id} not found.")
+        return instance
+
+    def living(self) -> list[int]:
+        """The instances that something can happen to, the oldest first."""
+        with self.lock:
+            return sorted(one.id for one in self.state.instances.values() if one.live)
+
+    def tenants(self, machine: Machine) -> list[Instance]:
+        return [one for one in self.state.instances.values() if one.machine_id == machine.machine_id]
+
+    def free_ports(self, runtype: str) -> tuple[int, ...]:
+        """Ports for a box of this kind that no living box has."""
+        taken = {port for one in self.state.instances.values() if one.live for port in one.ports}
+        return free_ports(2 if "jupyter" in runtype else 1, taken)
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    def put(self, instance: Instance) -> None:
+        self.state.instances[instance.id] = instance
+
+    def save(self) -> None:
+        """Keep what was changed: it is durable after the next :meth:`flush`, which one write serves many of."""
+        self._unwritten = True
+
+    def flush(self) -> None:
+        """Return once everything saved so far is durable. The lock must not be held, for others go on meanwhile."""
+        with self._writing:
+            with self.lock:
+                if not self._unwritten:
+                    return
+                self._unwritten = False
+                self.state.now = self.clock.now()
+                text = self.directory.text_of(self.state)
+            try:
+                self.directory.write(text)
+            except OSError:
+                self._unwritten = True
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[tuple[MarketState, float]]:
+        """The state and the time, while nothing else happens."""
+        with self.lock:
+            yield self.state, self.clock.now()
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[tuple[MarketState, float]]:
+        """As :meth:`reading`; what was changed is kept, unless the block fails."""
+        with self.lock:
+            yield self.state, self.clock.now()
+            self.save()
+
+    def all_stood(self, now: float) -> list[Instance]:
+        """Every instance, as no process of it lived through a time without a server."""
+        with self.lock:
+            for instance in list(self.state.instances.values()):
+                self.put(instances.market_stood(instance, now))
+            return list(self.state.instances.values())

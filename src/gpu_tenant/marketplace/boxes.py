@@ -1,0 +1,216 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The work on boxes that the books call for: starts, ends and removals, on threads of their own.
+
+Engines are called without the books' lock, one call at a time per box, and a start reports back only if it is still
+the newest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from . import instances
+from .books import Books
+from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
+from .holds import LINGERING
+from .instances import HOLDING_A_CARD, Instance, Phase
+from .refusals import MarketError
+
+log = logging.getLogger(__name__)
+
+
+class Boxes:
+    """:param work: what does the work; threads of its own when not given."""
+
+    def __init__(self, books: Books, engine: Engine, work: Executor | None = None) -> None:
+        self._books = books
+        self._engine = engine
+        self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+        self._work = work or ThreadPoolExecutor(max_workers=8, thread_name_prefix="box")
+        # Set once the market ends: whatever works for it must end too.
+        self.closing = threading.Event()
+
+    def close(self) -> None:
+        """End every box's processes. :attr:`closing` is set by then."""
+        self._work.shutdown(wait=True, cancel_futures=True)
+        self._engine.close()
+
+    def in_background(self, work: Callable[..., None], *arguments: Any) -> None:
+        if not self.closing.is_set():
+            self._work.submit(work, *arguments)
+
+    # --- starting -----------------------------------------------------------------------------------------------
+
+    def launch(self, instance_id: int, wipe: bool = False) -> None:
+        """Start the box, unless a fault keeps it down. The lock is held.
+
+        :param wipe: on a new disk.
+        """
+        if not self.closing.is_set() and not self._books.holds.keeps_down(instance_id):
+            self._work.submit(self._boot, instance_id, self._books.state.instances[instance_id].boot, wipe)
+
+    def _boot(self, instance_id: int, boot: int, wipe: bool) -> None:
+        try:
+            self._start(instance_id, boot, wipe)
+        except Exception as reason:
+            if not isinstance(reason, EngineError):
+                log.exception("instance %d", instance_id)
+            message = str(reason)
+            now = self._books.clock.now()
+            self._if_current(instance_id, boot, lambda one: instances.failed(one, message, now))
+            with contextlib.suppress(EngineError):
+                self._engine.stop(instance_id)
+
+    def _start(self, instance_id: int, boot: int, wipe: bool) -> None:
+        pause_s = self._books.config.boot_s / 2
+        self.closing.wait(pause_s)
+        with self._locks[instance_id]:
+            current = self._current(instance_id, boot)
+            if current is None:
+                return
+            spec = self._spec(current)
+            self._engine.stop(instance_id)
+            if wipe:
+                self._engine.destroy(spec)
+            if wipe or not current.ever_ran:
+                self._engine.create(spec)
+                self._if_current(instance_id, boot, instances.loading)
+        self.closing.wait(pause_s)
+        with self._locks[instance_id]:
+            current = self._current(instance_id, boot)
+            if current is None:
+                return
+            self._engine.start(self._spec(current))
+            if not self._if_current(instance_id, boot, lambda one: instances.booted(one, self._books.clock.now())):
+                self._engine.stop(instance_id)
+
+    def _current(self, instance_id: int, boot: int) -> Instance | None:
+        with self._books.lock:
+            instance = self._books.state.instances[instance_id]
+            return instance if instance.boot == boot and not self.closing.is_set() else None
+
+    def _if_current(self, instance_id: int, boot: int, change: Callable[[Instance], Instance]) -> bool:
+        with self._books.lock:
+            current = self._current(instance_id, boot)
+            if current is None:
+                return False
+            self._books.put(change(current))
+            self._books.save()
+            return True
+
+    # --- ending -------------------------------------------------------------------------------------------------
+
+    def halt(self, instance_id: int) -> None:
+        """Return once the processes of a box that has no card are dead."""
+        with self._locks[instance_id]:
+            with self._books.lock:
+                if self._books.state.instances[instance_id].phase in HOLDING_A_CARD:
+                    return  # It was started again meanwhile; that start ends what ran before.
+            self._stop(instance_id)
+
+    def end_processes(self, instance_id: int) -> None:
+        """As :meth:`halt`, whoever has the card."""
+        with self._locks[instance_id]:
+            self._stop(instance_id)
+
+    def _stop(self, instance_id: int) -> None:
+        try:
+            self._engine.stop(instance_id)
+        except EngineError as reason:
+            log.error("instance %d: %s", instance_id, reason)
+
+    def remove(self, instance_id: int) -> None:
+        """The end of a destroyed instance, in its own time: its disk goes, then its row."""
+        self._work.submit(self._remove, instance_id)
+
+    def _remove(self, instance_id: int) -> None:
+        books = self._books
+        self.closing.wait(books.config.destroy_lag_s)
+        with self._locks[instance_id]:
+            try:
+                self._engine.destroy(self._spec(books.state.instances[instance_id]))
+            except EngineError as reason:
+                log.error("instance %d: %s", instance_id, reason)
+        with books.lock:
+            if not books.holds.holds(instance_id, *LINGERING):
+                books.put(instances.vanish(books.state.instances[instance_id]))
+            books.save()
+
+    def find_the_dead(self) -> None:
+        """Notice the boxes whose processes ended by themselves."""
+        with self._books.lock:
+            running = [one for one in self._books.state.instances.values() if one.phase is Phase.RUNNING]
+        for instance in running:
+            if self._engine.alive(instance.id):
+                continue
+            if self._if_current(instance.id, instance.boot, instances.exited):
+                log.warning("instance %d: its box ended by itself", instance.id)
+
+    # --- what works on boxes beside their tenants ----------------------------------------------------------------
+
+    def describe_engine(self) -> dict[str, Any]:
+        return self._engine.describe()
+
+    def log_text(self, instance_id: int) -> str:
+        return self._engine.log(self._spec(self._books.instance(instance_id)))
+
+    def disk(self, instance_id: int) -> contextlib.AbstractContextManager[Path]:
+        """The root of an instance's disk on this machine, for the length of the block. EngineError."""
+        return self._engine.disk(self._spec(self._books.instance(instance_id)))
+
+    def rsync_daemon(self, instance_id: int) -> tuple[str, int] | None:
+        """Where an rsync daemon answers over ssh for the instance; None where its engine has none."""
+        instance = self._books.instance(instance_id)
+        if not self._engine.has_rsync_daemon or instance.phase is not Phase.RUNNING:
+            return None
+        return LOOPBACK, instance.ports[0]
+
+    def let_in(self, instance: Instance) -> None:
+        """Let the instance's keys in from now on, and no others."""
+        with self._locks[instance.id]:
+            if instance.ever_ran:
+                self._engine.set_keys(self._spec(instance))
+
+    def renew_host_key(self, instance: Instance) -> None:
+        """Another host key from the next start on. MarketError (400) without one."""
+        with self._locks[instance.id]:
+            try:
+                self._engine.renew_host_key(self._spec(instance))
+            except EngineError as reason:
+                raise MarketError(400, "invalid_args", str(reason)) from reason
+
+    def cut_sessions(self, instance: Instance) -> None:
+        """End the connections to a box, which runs on. MarketError (400) where the engine cannot."""
+        try:
+            self._engine.cut_sessions(self._spec(instance))
+        except EngineError as reason:
+            raise MarketError(400, "invalid_args", str(reason)) from reason
+
+    def _spec(self, instance: Instance) -> BoxSpec:
+        machine = self._books.machine(instance.machine_id)
+        given = {
+            "CONTAINER_ID": str(instance.id),
+            "CONTAINER_API_KEY": instance.api_key,
+            "VAST_CONTAINERLABEL": f"C.{instance.id}",
+            "PUBLIC_IPADDR": "127.0.0.1",
+            "VAST_TCP_PORT_22": str(instance.ports[0]),
+            "GPU_COUNT": str(machine.num_gpus),
+        }
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=machine.card,
+            image=instance.image,
+            keys=tuple(key.public_key for key in instance.keys),
+            environment={**given, **instance.env},
+            onstart=instance.onstart or "",
+        )

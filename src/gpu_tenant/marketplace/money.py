@@ -1,0 +1,47 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the account's instances and volumes cost so far, and what credit is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from . import billing
+from .books import Books
+
+
+class Money:
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def charges(self, since: float = 0.0, until: float | None = None) -> list[billing.Charge]:
+        with self._books.reading() as (state, now):
+            accounts = [one.account() for one in state.instances.values()]
+        return billing.charges(accounts, now if until is None else min(until, now), since)
+
+    def volume_charges(self, since: float = 0.0, until: float | None = None) -> list[billing.Charge]:
+        with self._books.reading() as (state, now):
+            accounts = [one.account() for one in state.volumes.values()]
+        return billing.charges(accounts, now if until is None else min(until, now), since)
+
+    def bill(self) -> dict[str, Any]:
+        now = self._books.clock.now()
+        bill = billing.bill_as_dict(self.charges(until=now), now)
+        lines = self.volume_charges(until=now)
+        stored = [{"id": line.instance_id, "label": line.label, "amount": line.amount} for line in lines]
+        speed = self._books.config.speed
+        return {**bill, "total": bill["total"] + billing.total(lines), "volumes": stored, "speed": speed}
+
+    def credit(self) -> float:
+        return self._books.config.credit - billing.total(self.charges()) - billing.total(self.volume_charges())
+
+    def meter(self, instance_id: int, kind: str, gigabytes: float) -> float:
+        """Bill traffic to an instance, as its host would have counted it; the dollars."""
+        with self._books.changing() as (_state, now):
+            instance = self._books.instance(instance_id)
+            machine = self._books.machine(instance.machine_id)
+            rate = machine.down_cost if kind == "bwd" else machine.up_cost
+            moved = billing.Traffic(now, kind, gigabytes, rate)
+            self._books.put(replace(instance, traffic=(*instance.traffic, moved)))
+        return gigabytes * rate
