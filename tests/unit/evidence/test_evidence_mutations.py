@@ -18,7 +18,8 @@ from unittest import mock
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import evidence, gate, last_contact, receipts, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records
-from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import SYSTEM, Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
@@ -162,6 +163,7 @@ class SealedBox:
         self._file("r", "c1/a10/run.log")
         self._file("r", "c2/a1/out/checkpoints/step-0.pt")
         self._file("r", "c2/a1/alive")
+        self._file("r", "c2/a2/unsaid")
         self._file("r", "c2/notes")
         self._file("quiet", "c1/a1/out/same.bin")
         self._file("quiet", "c1/a1/out/nameless.ckpt")
@@ -223,7 +225,7 @@ class SealedBox:
         Path(self.layout.run_dir("r"), "bad cell", "a1").mkdir(parents=True)
 
     def look(self) -> Iterator[Any]:
-        with mock.patch.object(attempt, "is_alive", lambda paths: os.path.exists(os.path.join(paths.folder, "alive"))):
+        with mock.patch.object(attempt, "is_alive", self._is_alive):
             layouts = (self.layout, self.retouched, self.empty, self.damaged, self.odd)
             found = [self._read(layout) for layout in layouts]
             found.append(self._cut_short("_MOST_NAMES", 2))
@@ -232,6 +234,12 @@ class SealedBox:
         yield from self._kept()
         sealed = os.lstat(self.layout.seal).st_ctime_ns
         yield [seal_reading._is_newer(self.layout.seal, moment) for moment in (sealed - 1, sealed, sealed + 1)]
+
+    @staticmethod
+    def _is_alive(paths: AttemptPaths) -> bool:
+        if os.path.exists(os.path.join(paths.folder, "unsaid")):
+            raise Refused(SYSTEM, "this disk cannot say who holds a lock", "")
+        return os.path.exists(os.path.join(paths.folder, "alive"))
 
     def _cut_short(self, limit: str, number: int) -> dict[str, Any]:
         with mock.patch.object(seal_reading, limit, number):
