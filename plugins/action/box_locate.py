@@ -25,9 +25,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import 
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import real_boxes
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import listed_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 DRIVERS = ("", "vast")
@@ -165,7 +164,7 @@ class ActionModule(ControllerAction):
             return found
 
         def fetch() -> list[Any]:
-            return real_boxes(client, store, map(to_box, client.list_instances()))
+            return listed_boxes(client, store)
 
         asked_at = time.time()
         listing = shared.get(fetch, asked_at - (0.0 if params["refresh"] else params["max_age_s"]))

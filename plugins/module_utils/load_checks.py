@@ -203,9 +203,10 @@ class _Roster:
         """The libraries that level load will need, while children look at the structure."""
         if self._level == "structure":
             return
-        wanted = {"torch": ("torch",), "dcp": ("torch",), "safetensors": ("torch", "safetensors"), "npz": ("numpy",)}
-        loaders = load_formats.loaders_of((entry.path, entry.loader) for entry in self._entries)
-        for name in sorted({name for loader in loaders for name in wanted.get(loader, ())}):
+        wanted = load_formats.libraries_for((entry.path, entry.loader) for entry in self._entries)
+        # Its tensors are those of torch where there is one.
+        wanted |= {"torch"} if "safetensors" in wanted else set()
+        for name in sorted(wanted):
             # Whoever needs it finds out that it is not there, and says so.
             with contextlib.suppress(ImportError):
                 __import__(name)

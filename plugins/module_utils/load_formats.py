@@ -16,26 +16,27 @@ from .load_failures import CheckFailed, Inside, finite_number, need, refuse_brok
 from .load_torch import is_finite, step_in_name, too_old
 
 _FIX = "pip install safetensors numpy, or use level structure"
+# safetensors gives its tensors as those of torch or of numpy.
+_LIBRARIES = {"torch": ("torch",), "dcp": ("torch",), "safetensors": ("safetensors",), "npz": ("numpy",)}
 
 
-def loaders_of(files: Iterable[tuple[str, str]]) -> set[str]:
-    """What reads files given as (path, loader), the folder format ``dcp`` among them because its index needs torch."""
-    found = set()
+def libraries_for(files: Iterable[tuple[str, str]]) -> set[str]:
+    """The libraries that load files given as (path, loader); the index of the folder format ``dcp`` needs one too."""
+    loaders: set[str] = set()
     for path, loader in files:
-        found |= {loader_for(path, loader), *(["dcp"] if loader == "dcp" else [])}
-    return found
+        loaders |= {loader_for(path, loader), *(["dcp"] if loader == "dcp" else [])}
+    return {name for loader in loaders for name in _LIBRARIES.get(loader, ())}
 
 
 def missing_library(files: Iterable[tuple[str, str]]) -> str:
     """Why the Python that runs this cannot load such files, as (path, loader); empty when it can. Imports nothing."""
-    wanted = {"torch": ("torch",), "dcp": ("torch",), "safetensors": ("safetensors",), "npz": ("numpy",)}
-    loaders = loaders_of(files)
-    lacking = sorted({name for loader in loaders for name in wanted.get(loader, ()) if not _is_there(name)})
-    if "safetensors" in loaders and not (_is_there("torch") or _is_there("numpy")):
+    wanted = libraries_for(files)
+    lacking = sorted(name for name in wanted if not _is_there(name))
+    if "safetensors" in wanted and not (_is_there("torch") or _is_there("numpy")):
         lacking.append("numpy")
     if lacking:
         return f"{sys.executable} has no {' and no '.join(lacking)}"
-    if loaders & {"torch", "dcp"}:
+    if "torch" in wanted:
         return too_old()
     return ""
 

@@ -13,8 +13,8 @@ from typing import Any, Mapping
 
 from . import last_contact, losses, standstill
 from .box import records
-from .evidence import Evidence, runs_of
-from .state_store import BoxIdentity
+from .evidence import Evidence, runs_of, successor
+from .state_store import BoxIdentity, StateStore
 
 # A superseded box is dealt with in this time after its successor was admitted; later it is said to be overdue.
 HANDLE_WITHIN_S = 24 * 3600
@@ -45,10 +45,15 @@ def gaps(evidence: Evidence) -> list[str]:
 
 def superseded_at(evidence: Evidence) -> datetime.datetime | None:
     """When a later generation took its place; None while none did."""
-    return replaced_at(evidence.identity, evidence.newer)
+    return _replaced_at(evidence.identity, evidence.newer)
 
 
-def replaced_at(identity: BoxIdentity, newer: Mapping[str, Any] | None) -> datetime.datetime | None:
+def replaced_at(store: StateStore, identity: BoxIdentity) -> datetime.datetime | None:
+    """The same of a box by its records alone."""
+    return _replaced_at(identity, successor(store, identity))
+
+
+def _replaced_at(identity: BoxIdentity, newer: Mapping[str, Any] | None) -> datetime.datetime | None:
     """When ``newer``, a box record, took the place of this box; None where it did not."""
     if newer is None or (newer.get("project"), newer.get("box")) != (identity.project, identity.box):
         return None

@@ -17,7 +17,6 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact, supersession
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
-from ansible_collections.tenant.gpu.plugins.module_utils.evidence import successor
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
@@ -308,7 +307,7 @@ class Go:
 
     def _replaced_at(self, old: Box) -> datetime.datetime | None:
         identity = BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
-        return supersession.replaced_at(identity, successor(self.store, identity))
+        return supersession.replaced_at(self.store, identity)
 
     # -- acting --------------------------------------------------------------------------------------------------
 

@@ -25,11 +25,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_e
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import real_boxes
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import listed_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
     Box,
     current_and_superseded,
-    to_box,
 )
 
 from gpu_tenant.hosts import BoxHost
@@ -169,7 +168,7 @@ class Observer:
 def _list(client: VastClient, store: StateStore) -> list[Box] | str:
     """The account's boxes, or why they are not known. A refused key is raised: waiting does not mend it."""
     try:
-        return real_boxes(client, store, map(to_box, client.list_instances()))
+        return listed_boxes(client, store)
     except TenantFailure as failure:
         if failure.kind == "config":
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gpu_tenant.marketplace.testing import Handle
 
 ROOT = Path(__file__).parents[2]
 PLAY_S = 300.0
+ENDED_WITHIN_S = 60.0
 
 
 class TeamFolder:
@@ -24,7 +26,7 @@ class TeamFolder:
     def __init__(
         self, folder: Path, market: Handle, boxes: list[str], spec: dict[str, Any], trainer: str, secret: str
     ) -> None:
-        self.folder, self.market, self.secret = folder, market, secret
+        self.folder, self.market, self.secret, self.run_id = folder, market, secret, spec["id"]
         self.state_dir = folder / "state"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
         self.write("job/train.py", trainer)
@@ -73,3 +75,15 @@ class TeamFolder:
             timeout=PLAY_S,
             check=False,
         )
+
+    def disk(self, instance_id: int) -> Path:
+        """A box's disk, which the process engine keeps as a plain folder."""
+        return self.market.state_dir / "boxes" / str(instance_id) / "disk/workspace"
+
+    def await_record(self, instance_id: int, record: str) -> None:
+        """Until the run has this record of an attempt on the box, as ``a1/done.json``; else what its trainers said."""
+        attempts = self.disk(instance_id) / "gpu-tenant/runs" / self.run_id / "main"
+        deadline = time.monotonic() + ENDED_WITHIN_S
+        while not list(attempts.glob(record)):
+            assert time.monotonic() < deadline, [path.read_text() for path in attempts.glob("a*/run.log")]
+            time.sleep(0.05)

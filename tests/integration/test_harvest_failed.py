@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,11 +52,7 @@ class Team(TeamFolder):
 
     def wait_for_failure(self) -> None:
         (row,) = self.market.state()["instances"]
-        runs = self.market.state_dir / "boxes" / str(row["id"]) / "disk/workspace/gpu-tenant/runs"
-        deadline = time.monotonic() + 60
-        while not list(runs.glob("failing/main/a*/exit.json")):
-            assert time.monotonic() < deadline, [path.read_text() for path in runs.glob("failing/main/a*/run.log")]
-            time.sleep(0.05)
+        self.await_record(row["id"], "a*/exit.json")
 
 
 @pytest.fixture(scope="module")

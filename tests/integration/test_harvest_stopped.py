@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,9 +65,8 @@ class Team(TeamFolder):
         found: dict[str, Any] = next(row for row in rows if row["label"].split("/")[2] == box)
         return found
 
-    def disk(self, box: str) -> Path:
-        """The box's disk, which the process engine keeps as a plain folder."""
-        return self.market.state_dir / "boxes" / str(self.instance(box)["id"]) / "disk/workspace"
+    def disk_of(self, box: str) -> Path:
+        return self.disk(self.instance(box)["id"])
 
     def journal(self, verb: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in (self.state_dir / "journal.jsonl").read_text().splitlines()]
@@ -83,11 +81,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         made = Team(folder, market)
         with ThreadPoolExecutor() as pool:
             list(pool.map(made.played, ("train", "provision"), (STOPPED, HELPER)))
-        attempt = made.disk(STOPPED) / "gpu-tenant/runs/lost/main/a1"
-        deadline = time.monotonic() + 60
-        while not (attempt / "done.json").exists():
-            assert time.monotonic() < deadline, (attempt / "run.log").read_text()
-            time.sleep(0.05)
+        made.await_record(made.instance(STOPPED)["id"], "a1/done.json")
         market.preempt(made.instance(STOPPED)["id"])
         yield made
 
@@ -103,7 +97,7 @@ def test_a_partial_copy_is_found_and_named(team: Team) -> None:
     assert "model.pt is not what was verified" in done.stdout
     assert not list(team.state_dir.glob("receipts/**/*.json"))
     assert team.instance(STOPPED)["phase"] == "stopped", "a box that is copied must not revive meanwhile"
-    assert not list((team.disk(HELPER) / "gpu-tenant-harvest").rglob("secrets.env"))
+    assert not list((team.disk_of(HELPER) / "gpu-tenant-harvest").rglob("secrets.env"))
 
 
 def test_the_stopped_box_is_harvested_through_the_other_one(team: Team) -> None:
@@ -114,7 +108,7 @@ def test_the_stopped_box_is_harvested_through_the_other_one(team: Team) -> None:
     assert receipt["complete"] is True, receipt["incomplete_because"]
     assert (receipt["box"], receipt["provider_id"]) == (STOPPED, str(team.instance(STOPPED)["id"]))
     home = team.state_dir / f"results/plain/lost/{STOPPED}/g1/main/a1/out/model.pt"
-    assert home.read_bytes() == (team.disk(STOPPED) / "gpu-tenant/runs/lost/main/a1/out/model.pt").read_bytes()
+    assert home.read_bytes() == (team.disk_of(STOPPED) / "gpu-tenant/runs/lost/main/a1/out/model.pt").read_bytes()
 
 
 def test_the_reading_says_what_it_was_read_from(team: Team) -> None:
@@ -126,7 +120,7 @@ def test_the_reading_says_what_it_was_read_from(team: Team) -> None:
 
 
 def test_the_copy_is_deleted_by_name_once_it_is_home(team: Team) -> None:
-    assert not (team.disk(HELPER) / "gpu-tenant-harvest").exists()
+    assert not (team.disk_of(HELPER) / "gpu-tenant-harvest").exists()
     effect = team.journal("discard-copy")[-1]
     assert effect["kind"] == "effect"
     listed = {line["path"]: line["bytes"] for line in effect["listed"]}

@@ -7,7 +7,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,7 @@ class Team(TeamFolder):
         return {int(row["label"].split("/")[3][1:]): row for row in rows}
 
     def await_done(self, generation: int) -> None:
-        disk = self.market.state_dir / "boxes" / str(self.instances()[generation]["id"]) / "disk/workspace"
-        attempt, deadline = disk / "gpu-tenant/runs/twice/main/a1", time.monotonic() + 60
-        while not (attempt / "done.json").exists():
-            assert time.monotonic() < deadline, (attempt / "run.log").read_text()
-            time.sleep(0.05)
+        self.await_record(self.instances()[generation]["id"], "a1/done.json")
 
     def rent_another(self) -> None:
         """As a controller does that lost its records and a list that lacked the box: the next generation is rented."""

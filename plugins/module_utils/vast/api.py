@@ -43,6 +43,9 @@ PAGE_SIZE = 25
 _MAX_PAGES = 400
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _RETRY_STATUSES = (429, 500, 502, 503, 504)
+_LOGIN = re.compile(r"invalid user key|log in|login", re.I)
+# An account with two-factor login has keys that last as long as a login.
+_SECOND_FACTOR = re.compile(r"session expired|2fa|tfa\b|two.factor|second factor", re.I)
 _MISSING_CODES = ("not_found", "invalid_id", "invalid_container", "invalid_container_id", "no_ssh_key")
 
 # Seconds between two requests of one kind that the market asks for (its API reference, 2026-08).
@@ -132,8 +135,8 @@ class _Reply:
     def is_auth_error(self) -> bool:
         if self.code == "auth_error" or self.status == 401:
             return True
-        told = r"invalid user key|log in|login|session expired|2fa|tfa\b|two.factor|second factor"
-        return self.status in (403, 404) and bool(re.search(told, self.message, re.I))
+        told = _LOGIN.search(self.message) or _SECOND_FACTOR.search(self.message)
+        return self.status in (403, 404) and told is not None
 
     @property
     def is_missing(self) -> bool:
@@ -563,8 +566,8 @@ class VastClient:
 
 
 def _refused_key(reply: _Reply, said: str) -> VastError:
-    """An account with two-factor login has keys that last as long as a login; waiting does not mend them either."""
-    if re.search(r"session expired|2fa|tfa\b|two.factor|second factor", said, re.I):
+    """Neither is mended by waiting."""
+    if _SECOND_FACTOR.search(said):
         what = f"the API asks for a new two-factor login ({said})"
         fix = (
             "log in to the provider's console with the second factor, make an API key there that belongs to no "

@@ -10,7 +10,12 @@ from .. import power_record
 from ..box.records import RecordError
 from ..state_store import BoxIdentity, StateStore
 from .api import VastClient
-from .transformations import Box
+from .transformations import Box, to_box
+
+
+def listed_boxes(client: VastClient, store: StateStore | None) -> list[Box]:
+    """The account's boxes as the provider lists them now, without ghosts."""
+    return real_boxes(client, store, map(to_box, client.list_instances()))
 
 
 def real_boxes(client: VastClient, store: StateStore | None, boxes: Iterable[Box]) -> list[Box]:

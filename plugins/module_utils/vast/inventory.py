@@ -8,15 +8,15 @@ from typing import Any, Sequence
 
 from ..state_store import StateStore
 from .api import VastClient
-from .ghosts import real_boxes
-from .transformations import Box, box_result, charges_by_box, current_and_superseded, number, to_box
+from .ghosts import listed_boxes
+from .transformations import Box, box_result, charges_by_box, current_and_superseded, number
 
 
 def list_boxes(
     client: VastClient, project: str | None, name: str | None, charges: bool, store: StateStore | None = None
 ) -> dict[str, Any]:
     """What ``vast_instance_info`` returns; with ``store``, what it knows of each box as well."""
-    boxes = real_boxes(client, store, map(to_box, client.list_instances()))
+    boxes = listed_boxes(client, store)
     ours = [box for box in boxes if _is_asked_for(box, project, name)]
     current = {box.provider_id for box in _current(ours)}
     billed = charges_by_box(billed_since(client, ours)) if charges else {}

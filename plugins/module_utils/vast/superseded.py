@@ -14,7 +14,6 @@ from typing import Any
 from .. import approvals, gate, standstill, supersession
 from ..box import records
 from ..difference import DifferenceTracker
-from ..evidence import successor
 from ..failures import TenantFailure
 from ..gate import STOPPED_STATES
 from .actions import DESTROY, GONE_WAIT_S, Account, Passed, identity_of
@@ -97,7 +96,7 @@ def settle(account: Account, project: str, name: str, state: str, wait_s: float,
 
 def _old(account: Account, box: Box, now: str) -> Old:
     identity = identity_of(box)
-    since = supersession.replaced_at(identity, successor(account.store, identity))
+    since = supersession.replaced_at(account.store, identity)
     if since is None:
         return Old(box, box.state, since=None, due=None, overdue=False)
     due, overdue = supersession.due_at(since), supersession.is_overdue(since, now)
