@@ -37,6 +37,8 @@ _MULTIPLEX = ("controlmaster", "controlpath", "controlpersist")
 _TRANSIENT = {
     10: "socket error",
     12: "the stream broke",
+    # ssh makes the standard error that it shares with rsync non-blocking: a box that fills it takes rsync's words away.
+    13: "rsync could not print what it had to say",
     20: "it was interrupted",
     23: "some files could not be sent",
     24: "some files vanished",
@@ -51,7 +53,6 @@ _FINAL = {
     4: "the far rsync lacks a feature",
     5: "rsync could not start its protocol",
     11: "a file could not be read or written",
-    13: "rsync had an internal error",
     14: "rsync could not fork",
     22: "not enough memory",
 }

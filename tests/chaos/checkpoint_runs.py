@@ -54,7 +54,11 @@ class Attempt:
         return next((line["resumed_from"] for line in self.metrics() if "resumed_from" in line), 0)
 
     def newest(self) -> Path:
-        return max(self.checkpoints.glob("step-*.pt"))
+        return self.on_disk()[-1]
+
+    def on_disk(self) -> list[Path]:
+        """The checkpoints, oldest first. A kill may fall between a save and the event that tells of it."""
+        return sorted(self.checkpoints.glob("step-*.pt"))
 
     def events(self) -> list[str]:
         path = self.folder / "events"

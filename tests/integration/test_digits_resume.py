@@ -96,7 +96,7 @@ def test_a_damaged_newest_checkpoint_is_quarantined_and_the_one_before_it_used(
 ) -> None:
     first, second = Attempt(tmp_path, 1), Attempt(tmp_path, 2)
     assert machine.run(first, "digits", *EPOCHS, kill=["line", 40], mu_s=MU_S)["signal"] == signal.SIGKILL
-    newest = first.newest()
+    *_, before, newest = first.on_disk()
     content = bytearray(newest.read_bytes())
     if damage == "cut short":
         del content[len(content) // 2 :]
@@ -106,7 +106,7 @@ def test_a_damaged_newest_checkpoint_is_quarantined_and_the_one_before_it_used(
 
     assert machine.run(second, "digits", *EPOCHS, mu_s=MU_S) == {"signal": 0, "exit": 0}
     assert (first.checkpoints / "quarantine" / newest.name).read_bytes() == content
-    assert second.resumed_from() == first.saved_steps()[-2]
+    assert second.resumed_from() == int(before.stem[5:])
     assert_ended_as(calm, [first, second])
 
 

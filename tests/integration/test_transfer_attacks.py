@@ -468,7 +468,9 @@ def test_law_8_a_box_that_complains_without_end_fills_nothing(attack: Attack, tr
     finally:
         over.set()
         watcher.join(timeout=30)
-    attack.assert_refused(result, "no data")
+    attack.assert_refused(result)
+    # The box may hold the shared standard error so full that rsync cannot say why it ends.
+    assert "no data" in result["msg"] or "could not print" in result["msg"]
     assert largest[0] <= 2 * MIB
     assert len(result["msg"]) < 2000
 

@@ -158,6 +158,7 @@ def test_a_plain_host_passes(host: str) -> None:
     [
         (0, b"", False, ""),
         (12, b"rsync: connection unexpectedly closed", True, "broke"),
+        (13, b"xxxx", True, "could not print"),
         (20, b"", True, "interrupted"),
         (23, b"", True, "could not be sent"),
         (30, b"", True, "no data"),
