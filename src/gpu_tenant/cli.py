@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
@@ -16,12 +15,22 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.records import Reco
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import __version__, account, approve, approve_volume, exit_codes, go, job, scaffold, status
+from gpu_tenant import (
+    __version__,
+    account,
+    approve,
+    approve_volume,
+    exit_codes,
+    go,
+    hosts,
+    job,
+    looking,
+    scaffold,
+    status,
+)
+from gpu_tenant.cli_options import JSON_KEY, box_options, inventory_options, json_option, run_option
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import console_for
-
-JSON_KEY = "gpu_tenant.json"
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class TenantGroup(click.Group):
@@ -43,33 +52,6 @@ def report(failure: TenantFailure, as_json: bool) -> int:
     else:
         click.echo(f"gpu-tenant: {failure}", err=True)
     return failure.exit_code
-
-
-def _remember_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    ctx.meta[JSON_KEY] = value
-    return value
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_remember_json, help="Answer in JSON, one object per line."
-)
-
-
-def box_options(command: Command) -> Command:
-    """Which boxes, from which inventory, with which folder to work in."""
-    options = (
-        click.option("-l", "--limit", required=True, help="Hosts or groups of the inventory."),
-        click.option("-i", "--inventory", "inventories", multiple=True, help="Inventory source; may be repeated."),
-        click.option("-e", "--extra-vars", multiple=True, help="As for ansible-playbook; no secrets."),
-        click.option("--workspace", default="", help="The runner's folder [default: .tenant/runner]."),
-        json_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-run_option = click.option("--run", default="", help="Path of the run spec [default: tenant_run of the inventory].")
 
 
 @click.group(cls=TenantGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -233,6 +215,10 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
     ctx.exit(exit_codes.of_kind("unreachable") if lost else exit_codes.DONE)
 
 
+for _look in (looking.ssh, looking.logs_of, looking.audit_accounts):
+    cli.add_command(_look)
+
+
 @cli.command(name="approve")
 @click.argument("verb")
 @click.argument("box")
@@ -245,8 +231,7 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--awx-approval", default=0, help="An approved workflow approval in AWX, by its number: it names who.")
 @click.option("--generation", default=0, help="[default: the newest]")
 @click.option("--volume", is_flag=True, help="BOX is a volume, as vast_volume names it; consent is to its loss.")
-@click.option("-i", "--inventory", "inventories", multiple=True, help="Inventory source; may be repeated.")
-@click.option("-e", "--extra-vars", multiple=True, help="As for ansible-playbook.")
+@inventory_options
 @json_option
 def approve_command(
     verb: str,
@@ -272,8 +257,6 @@ def approve_command(
         raise click.UsageError("--standing and --loss exclude each other")
     if bool(approver) == bool(awx_approval):
         raise click.UsageError("name who consents: --approver, or --awx-approval where AWX knows")
-    from gpu_tenant import hosts
-
     host = hosts.resolve("all" if volume else box, inventories, extra_vars).boxes[0]
     request = approve.Request(verb, approver, reason, expires, standing, loss, loss_id, awx_approval, generation)
     ask = click.prompt if sys.stdin.isatty() and not as_json else None

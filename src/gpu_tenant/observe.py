@@ -37,12 +37,13 @@ from gpu_tenant.playbooks import one_line
 API_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30.0
-_NO_SUPERVISOR = 66
+NO_SUPERVISOR = 66
 _PARALLEL = 16
+_NOT_OPENED = "no connection was opened"
 # The newest supervisor on the box answers; its interpreter and root come quoted.
 _ASK = (
     'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
-    'exec {python} "$p" --root {root} status{run}'
+    'exec {python} "$p" --root {root} {words}'
 )
 
 
@@ -150,19 +151,38 @@ class Observer:
         return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), run_id)
 
     def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
-        known_hosts = StateStore(host.required("tenant_state_dir")).known_hosts_path(host.name)
-        if host.text("platform_driver") and not _is_pinned(known_hosts, endpoint.alias):
+        known_hosts = known_hosts_of(host)
+        if not is_pinned(host, endpoint):
             return _with(seen, "unpinned", problem="its host key is not pinned yet")
-        command = ssh_command(host, endpoint, known_hosts, self._control_dir) + [_question(host, run_id)]
+        words = ["status", *(["--run", check_name("run", run_id)] if run_id else [])]
+        command = ssh_command(host, endpoint, known_hosts, self._control_dir) + [question(host, words)]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
-            )
+            done = run_ssh(command)
         except subprocess.TimeoutExpired:
             return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
-        except FileNotFoundError as error:
-            raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
         return _read_answer(seen, done, run_id)
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Where a box can be reached now, by the provider's word.
+
+        :raises TenantFailure: it is not there, does not run, or was never brought up by us.
+        """
+        host = self._boxes[name]
+        if host.text("platform_driver") != "vast":
+            return static_endpoint(host)
+        listed = _list(self.client(name), StateStore(host.required("tenant_state_dir")))
+        if isinstance(listed, str):
+            raise TenantFailure("provider", listed, box=name, safe="nothing was changed", fix="try again in a minute")
+        item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
+        if item is None or item.state != "running" or not item.host:
+            what = "is not rented" if item is None else f"is {item.state}" if item.state != "running" else "has no port"
+            fix = f"bring it up: gpu-tenant provision -l {name}"
+            raise TenantFailure("unreachable", f"the box {what}", box=name, safe="nothing was changed", fix=fix)
+        found = Endpoint(item.host, item.port, item.user, f"{name}.g{item.generation}")
+        if not is_pinned(host, found):
+            fix = f"pin it by provisioning the box: gpu-tenant provision -l {name}"
+            raise TenantFailure("unreachable", "its host key is not pinned yet", box=name, safe=_NOT_OPENED, fix=fix)
+        return found
 
 
 def _list(client: VastClient, store: StateStore) -> list[Box] | str:
@@ -179,19 +199,36 @@ def _with(seen: Observation, contact: str, run: RunView | None = None, problem: 
     return Observation(seen.box, seen.at, seen.provider, seen.item, seen.superseded, contact, run, problem)
 
 
-def _is_pinned(known_hosts: str, alias: str) -> bool:
+def known_hosts_of(host: BoxHost) -> str:
+    return StateStore(host.required("tenant_state_dir")).known_hosts_path(host.name)
+
+
+def is_pinned(host: BoxHost, endpoint: Endpoint) -> bool:
+    """Whether we hold a key to know the box by. A box that a person wrote down is ssh's own affair."""
+    if not host.text("platform_driver"):
+        return True
     try:
-        lines = Path(known_hosts).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(known_hosts_of(host)).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False
-    return any(alias in line.split(" ", 1)[0].split(",") for line in lines)
+    return any(endpoint.alias in line.split(" ", 1)[0].split(",") for line in lines)
 
 
-def _question(host: BoxHost, run_id: str) -> str:
+def question(host: BoxHost, words: Sequence[str]) -> str:
+    """The command that has the newest supervisor of a box answer a verb."""
     root = shlex.quote(tenant_root(host))
-    run = f" --run {shlex.quote(check_name('run', run_id))}" if run_id else ""
     python = shlex.quote(host.text("platform_python", "python3"))
-    return _ASK.format(root=root, python=python, run=run, absent=_NO_SUPERVISOR)
+    return _ASK.format(root=root, python=python, words=shlex.join(words), absent=NO_SUPERVISOR)
+
+
+def run_ssh(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """The end of an ssh command. ``subprocess.TimeoutExpired`` where the box is silent for too long."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
 
 
 def tenant_root(host: BoxHost) -> str:
@@ -239,7 +276,7 @@ def static_endpoint(host: BoxHost) -> Endpoint:
 
 def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run_id: str) -> Observation:
     error = done.stderr.decode("utf-8", "replace").strip()[-300:]
-    if done.returncode == _NO_SUPERVISOR:
+    if done.returncode == NO_SUPERVISOR:
         return _with(seen, "no_supervisor", problem="nothing is deployed on it")
     if done.returncode == 255:
         return _with(seen, "unreachable", problem=error or "ssh could not connect")

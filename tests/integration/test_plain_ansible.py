@@ -94,6 +94,11 @@ class Team(TeamFolder):
         tasks = re.split(r"^TASK \[", done.stdout, flags=re.MULTILINE)[1:]
         return [task.split("]")[0] for task in tasks if re.search("^changed: ", task, re.MULTILINE)]
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The runner, as somebody at a terminal would start it."""
+        argv = [sys.executable, "-m", "gpu_tenant", *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+
     def instances(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.market.state()["instances"]
         return found
@@ -172,6 +177,18 @@ def test_site_changes_nothing_while_the_run_trains(team: Team, profiles_first: b
     before = team.wait_for_cell("training", lambda cell: cell["state"] == "running" and (cell["step"] or 0) > 50)
     assert team.changes("site", profiles_first=profiles_first) == []
     assert team.cell()["attempt"] == before["attempt"]
+
+
+def test_a_person_looks_at_the_box_from_near_and_from_afar(team: Team) -> None:
+    inventory = team.sources()
+    log = team.command("logs", BOX, "--json", *inventory)
+    assert json.loads(log.stdout)["attempt"] >= 1, log.stderr
+    login = team.command("ssh", *inventory, BOX, "echo", "here; exit 7")
+    assert (login.returncode, login.stdout) == (7, "here\n"), login.stderr
+    seen = team.command("audit", "--json", *inventory)
+    *rows, result = map(json.loads, seen.stdout.splitlines())
+    assert [(row["whose"], row["state"]) for row in rows] == [("ours", "running")], seen.stderr
+    assert result["undeclared"] == 0
 
 
 def test_killing_the_trainer_costs_an_attempt_and_not_the_run(team: Team) -> None:

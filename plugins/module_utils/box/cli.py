@@ -68,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
     test.add_argument("--deadline-s", type=_seconds, metavar="SECONDS")
     test.add_argument("--tolerance", type=_share, help="of a loss, 0 to 1")
     test.add_argument("--again", action="store_true", help="although it has passed here")
-    log = _add(verbs, "log", "the end of a cell's log", run="run id", cell="cell id")
+    log = _add(verbs, "log", "what a cell wrote", run="run id", cell="cell id")
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
+    log.add_argument("--after", type=_place, metavar="ATTEMPT:BYTES", help="what was written after this place")
     _add(verbs, "version", "what this program is")
     _add(verbs, "daemon", "(internal) the supervisor itself").add_argument("--ready-fd", type=int)
     fetch_verb = _add(verbs, "fetcher", "(internal) fetches the inputs of one order", set="which inputs")
@@ -93,6 +94,11 @@ def _count(text: str) -> int:
     if not 0 <= value < 2**53:
         raise argparse.ArgumentTypeError(f"{text} is not a count")
     return value
+
+
+def _place(text: str) -> tuple[int, int]:
+    attempt, _colon, offset = text.partition(":")
+    return _count(attempt), _count(offset)
 
 
 def _seconds(text: str) -> float:
@@ -158,10 +164,12 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str], unp
 
 
 def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
-    from . import status
+    from . import run_log, status
 
+    if options.verb == "log" and options.after:
+        return run_log.after(layout, options.run, options.cell, *options.after)
     if options.verb == "log":
-        return status.log_tail(layout, options.run, options.cell, options.tail)
+        return run_log.tail(layout, options.run, options.cell, options.tail)
     return status.status(layout, options.run)
 
 

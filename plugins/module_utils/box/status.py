@@ -29,8 +29,6 @@ from . import (
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, Refused
 
-_TAIL = 256 * 1024
-
 
 def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
     """The box, its supervisor, and every run (or one). Damaged records are told under ``problems``."""
@@ -198,20 +196,3 @@ def _age(started_at: object) -> float | None:
         return max(0.0, time.time() - records.parse_utc(started_at).timestamp())
     except ValueError:
         return None
-
-
-def log_tail(layout: Layout, run_id: str, cell: str, lines: int) -> dict[str, Any]:
-    """The last ``lines`` lines of the cell's newest attempt that has a log."""
-    for number in reversed(layout.attempt_numbers(run_id, cell)):
-        paths = layout.attempt(run_id, cell, number)
-        with contextlib.suppress(OSError), open(paths.log, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            stream.seek(max(0, size - _TAIL))
-            text = stream.read(_TAIL).decode("utf-8", "replace")
-            return {
-                "run_id": run_id,
-                "cell": cell,
-                "attempt": number,
-                "lines": text.splitlines()[-lines:] if lines else [],
-            }
-    return {"run_id": run_id, "cell": cell, "attempt": 0, "lines": []}

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+JSON_KEY = "gpu_tenant.json"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[JSON_KEY] = value
+    return value
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember_json, help="Answer in JSON, one object per line."
+)
+
+
+inventory_option = click.option(
+    "-i", "--inventory", "inventories", multiple=True, help="Inventory source; may be repeated."
+)
+extra_vars_option = click.option("-e", "--extra-vars", multiple=True, help="As for ansible-playbook; no secrets.")
+
+
+def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+# Which inventory, for commands that name their one box or need none.
+inventory_options = _with(inventory_option, extra_vars_option)
+# Which boxes, from which inventory, with which folder to work in.
+box_options = _with(
+    click.option("-l", "--limit", required=True, help="Hosts or groups of the inventory."),
+    inventory_option,
+    extra_vars_option,
+    click.option("--workspace", default="", help="The runner's folder [default: .tenant/runner]."),
+    json_option,
+)
+
+run_option = click.option("--run", default="", help="Path of the run spec [default: tenant_run of the inventory].")
