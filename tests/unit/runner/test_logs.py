@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import logs, login
+from gpu_tenant import login, logs
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.logs import Piece
 from gpu_tenant.observe import Observation, run_view

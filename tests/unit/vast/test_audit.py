@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The audit: everything that bills is shown once, with whose it is; only what is ours and undeclared is ever stopped."""
+"""The audit: everything that bills is shown once, with whose it is; only what is ours and undeclared is stopped."""
 
 from __future__ import annotations
 
