@@ -13,8 +13,10 @@ description:
     into the instance's label and environment, so it is found again from the provider alone.
   - A create is sent once. If its answer is lost, the account is searched for the stamp until the answer is certain.
     Creates of one account happen one at a time, across processes that share O(state_dir).
-  - Nothing is rented, started or kept above O(price_cap). A new box that comes out dearer, or that gets stuck
+  - Nothing is rented or started above O(price_cap). A new box that comes out dearer, or that gets stuck
     (loading, scheduling on a GPU that is taken, exited, offline, outbid), is given back, and the next offer is tried.
+  - A box that runs and has become dearer than O(price_cap), because its host raised the price or somebody lowered the
+    cap, fails the task with the kind C(budget) and is left as it is. To raise the cap is the consent to that price.
   - Destroying deletes the box's disk. With O(state=absent) the evidence gate is asked here, on records re-read now -
     seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
   - Instances without our stamp are never touched.

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
@@ -15,7 +16,7 @@ from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from .actions import DESTROY, GONE_WAIT_S, Account, Found, Passed, bid_to_start
 from .budget import over_budget
-from .offers import Offer, Price, reread
+from .offers import Constraints, Offer, Price, reread
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
 from .rental import Order, Outcome, Renter, acceptable, check_order, nothing_rented
 from .reputation import from_journal
@@ -113,12 +114,27 @@ def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
     if found.current is None:
         return _rented(account, desire, found, check_mode)
     box = found.current
+    _refuse_dearer(box, desire.order.wanted)
     result = Result(before=box, found=found, after=box)
     if desire.state == STARTED and box.state not in ("running", "loading"):
         return _started(account, desire, result, box, check_mode)
     if box.state == "loading" and not check_mode:
         result.after = account.await_running(box, desire.order.wait_s)
     return result
+
+
+def _refuse_dearer(box: Box, wanted: Constraints) -> None:
+    """A price moves after the rental: a host raises it, or somebody lowers the cap. Going on to pay is not ours to say."""
+    price, cap = box.dph_total, wanted.price_cap
+    if price is None or cap is None or box.state not in _RUNS or price <= cap + 1e-6:
+        return
+    enough = math.ceil(price * 10_000) / 10_000
+    raise TenantFailure(
+        "budget",
+        f"instance {box.provider_id} bills ${price:.4f} an hour, above the price_cap of ${cap}",
+        safe="it was left as it is, and works on",
+        fix=f"consent to that price (price_cap of at least {enough:.4f}), or stop it (state: stopped): its disk is kept",
+    )
 
 
 def _started(account: Account, desire: Desire, result: Result, box: Box, check_mode: bool) -> Result:

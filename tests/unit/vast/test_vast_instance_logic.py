@@ -908,3 +908,24 @@ def test_the_info_lists_ours_with_what_they_billed(world: World) -> None:
     known = list_boxes(world.market.client(), "digits", None, False, world.store)["instances"]
     assert [bool(row["record"]) for row in known] == [True, False], "a duplicate has no record of its own"
     assert list_boxes(world.market.client(), "digits", "vast-z", False)["instances"] == []
+
+
+@pytest.mark.parametrize("state", ["present", "started"])
+@pytest.mark.parametrize("check", [False, True])
+def test_a_box_that_became_dearer_than_the_cap_is_told_and_left_alone(world: World, state: str, check: bool) -> None:
+    provider_id = world.rented()["instance"]["provider_id"]
+    world.market.instances[int(provider_id)]["dph_total"] = 0.51234
+    writes = len([method for method, _path, _body in world.market.requests if method != "GET"])
+    with pytest.raises(TenantFailure) as caught:
+        world.converge(state, [], check)
+    assert (caught.value.kind, caught.value.box) == ("budget", "vast-a")
+    assert "price_cap of at least 0.5124" in caught.value.fix
+    assert len([method for method, _path, _body in world.market.requests if method != "GET"]) == writes
+    assert world.converge(state, [], check, price_cap=0.5124)["changed"] is False
+
+
+def test_a_dear_box_may_rest(world: World) -> None:
+    provider_id = world.rented()["instance"]["provider_id"]
+    world.market.instances[int(provider_id)]["dph_total"] = 9.0
+    assert world.converge("stopped")["changed"] is True
+    assert world.converge("present", [])["changed"] is False
