@@ -124,7 +124,7 @@ def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
 
 
 def _refuse_dearer(box: Box, wanted: Constraints) -> None:
-    """A price moves after the rental: a host raises it, or somebody lowers the cap. Going on to pay is not ours to say."""
+    """A price moves after the rental: a host raises it, or somebody lowers the cap. Paying on is not ours to say."""
     price, cap = box.dph_total, wanted.price_cap
     if price is None or cap is None or box.state not in _RUNS or price <= cap + 1e-6:
         return
@@ -133,7 +133,7 @@ def _refuse_dearer(box: Box, wanted: Constraints) -> None:
         "budget",
         f"instance {box.provider_id} bills ${price:.4f} an hour, above the price_cap of ${cap}",
         safe="it was left as it is, and works on",
-        fix=f"consent to that price (price_cap of at least {enough:.4f}), or stop it (state: stopped): its disk is kept",
+        fix=f"consent to that price (price_cap of at least {enough:.4f}), or stop it (state: stopped), disk kept",
     )
 
 
