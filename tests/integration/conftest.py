@@ -8,15 +8,22 @@ import pytest
 
 # By their duration on two idle cores, from minutes down; the rest follow in their own order.
 LONGEST_FIRST = (
+    "test_train_nodes",
     "test_plain_ansible",
+    "test_runner_go",
+    "test_resume_elsewhere",
     "test_runner_demo",
+    "test_resume_drill",
+    "test_harvest_parts",
     "test_supervisor",
     "test_harvest_stopped",
-    "test_runner_go",
-    "test_harvest_parts",
-    "test_train_nodes",
+    "test_box_probe",
+    "test_harvest_superseded",
+    "test_runner_drill",
+    "test_harvest_failed",
     "test_transfer_attacks",
     "test_checked_sync",
+    "test_supervisor_module",
 )
 
 

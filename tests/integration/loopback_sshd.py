@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import transfer
+from ports import free_port
 from thread_states import DEAD, STOPPED, thread_states
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -132,18 +132,6 @@ def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
     return dict(result, shown=stdout[:start], failed="FAILED!" in stdout[:start])
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
-def _accepts(address: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
-        return True
-    return False
-
-
 def _make_key(path: Path) -> str:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
     return path.with_suffix(".pub").read_text().strip() if path.suffix else Path(f"{path}.pub").read_text().strip()
@@ -211,12 +199,13 @@ def _start(folder: Path, environment: dict[str, str], address: str) -> LoopbackB
     if environment:
         lines.append("SetEnv " + " ".join(f'"{name}={value}"' for name, value in environment.items()))
     configuration.write_text("\n".join(lines) + "\n")
-    log = (folder / "sshd.log").open("wb")
-    process = subprocess.Popen([program, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
-    log.close()
-    wait_for(lambda: process.poll() is not None or _accepts(address, port), what="sshd")
+    said = folder / "sshd.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen([program, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
+    # Its own word, and not that somebody answers on the port.
+    wait_for(lambda: process.poll() is not None or f"Server listening on {address} " in said.read_text(), what="sshd")
     if process.poll() is not None:
-        raise RuntimeError(f"sshd did not start: {(folder / 'sshd.log').read_text()}")
+        raise RuntimeError(f"sshd did not start: {said.read_text()}")
     return LoopbackBox(folder, port, process, address)
 
 

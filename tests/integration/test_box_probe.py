@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from tenant_plays import CORES, ROOT, Plays, words
 
 pytestmark = [
@@ -35,13 +36,6 @@ esac
 
 def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -217,30 +211,37 @@ def test_a_lying_offer_is_refused_in_a_sentence(controller: Controller, machine:
         answers["probe"]["probe"]["statement"],
         "1e+07 GB",
     ]
-    _answers, done = controller.play([LOCATE, pin(), probe(require=wishes, fail_on_refusal=True)], ok=False)
+    again = probe(require=wishes, fail_on_refusal=True, torch=False)
+    _answers, done = controller.play([LOCATE, pin(), again], ok=False)
     assert "offered 24 GB, nvidia-smi reports 16 GB" in words(done)
 
 
-@pytest.mark.parametrize(
-    ("stand_in", "said"),
-    [
-        ("", "nvidia-smi is not installed"),
-        ("#!/bin/sh\nexec sleep 600\n", "no answer within 1 s"),
-        ("#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate'; exit 9\n", "could not communicate"),
-    ],
-    ids=["absent", "hanging", "broken"],
-)
-def test_a_gpu_that_is_not_there_is_said(controller: Controller, machine: Machine, stand_in: str, said: str) -> None:
-    if not stand_in and shutil.which("nvidia-smi"):
-        pytest.skip("this machine has an nvidia-smi")
-    if stand_in:
-        machine.install("nvidia-smi", stand_in)
+STAND_INS = {
+    "hanging": ("#!/bin/sh\nexec sleep 600\n", "no answer within 1 s"),
+    "broken": (
+        "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate'; exit 9\n",
+        "could not communicate",
+    ),
+}
+
+
+def test_a_gpu_that_is_not_there_is_said(controller: Controller, machine: Machine) -> None:
     machine.start()
     options = {"require": {"num_gpus": 1}, "nvidia_timeout_s": 1, "torch": False}
-    answers, _done = controller.play([LOCATE, pin(), probe(**options)])
-    assert answers["probe"]["probe"]["nvidia_smi"]["ok"] is False
-    (refusal,) = answers["probe"]["refusals"]
-    assert said in refusal
+    says = {name: said for name, (_stand_in, said) in STAND_INS.items()}
+    tasks = [LOCATE, pin()]
+    if not shutil.which("nvidia-smi"):
+        says["absent"] = "nvidia-smi is not installed"
+        tasks.append({**probe(**options), "name": "absent"})
+    for name, (stand_in, _said) in STAND_INS.items():
+        program = {"content": stand_in, "dest": str(machine.tools / "nvidia-smi"), "mode": "0755"}
+        tasks.append({"name": f"make it {name}", "ansible.builtin.copy": program})
+        tasks.append({**probe(**options), "name": name})
+    answers, _done = controller.play(tasks)
+    for name, said in says.items():
+        assert answers[name]["probe"]["nvidia_smi"]["ok"] is False
+        (refusal,) = answers[name]["refusals"]
+        assert said in refusal
 
 
 @every_core

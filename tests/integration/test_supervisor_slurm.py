@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import detach
+from ports import free_port
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -61,7 +62,13 @@ class Slurm:
             (folder / name).mkdir()
         cpus = len(os.sched_getaffinity(0))
         # A job that is queued again is kept back until its old credential has expired.
-        text = CONFIG.format(host=self.node, folder=folder, ports=_free_ports(2), cpus=cpus, requeue_delay_s=5)
+        text = CONFIG.format(
+            host=self.node,
+            folder=folder,
+            ports=[free_port("0.0.0.0"), free_port("0.0.0.0")],
+            cpus=cpus,
+            requeue_delay_s=5,
+        )
         self.config.write_text(text)
 
     def ask(self, *words: str) -> str:
@@ -77,16 +84,6 @@ class Slurm:
         self.ask("scontrol", "update", f"NodeName={self.node}", f"State={state}", "Reason=test")
         words = {"drain": "drained", "resume": "idle"}
         wait_for("the node's state", lambda: self.ask("sinfo", "--noheader", "--format=%T") == words[state])
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _number in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import process, tracker
+from ports import free_port
 from supervised_box import SupervisedBox, supervised_box, wait_for
 from tenant_plays import CORES, ROOT, Plays
 from wandb_server import WandbServer, wandb_server
@@ -127,12 +127,6 @@ def test_a_run_that_does_not_go_through_keeps_nobody_else_waiting(server: WandbS
         server.over.set()
         later = ask(box, "recover-tracker", order)
         assert (later["changed"], states(later)) == (True, ["synced", "synced"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

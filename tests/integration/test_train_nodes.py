@@ -26,7 +26,8 @@ import torch.distributed.checkpoint as dcp
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from loopback_sshd import LoopbackBox, free_port, loopback_box
+from loopback_sshd import LoopbackBox, loopback_box
+from ports import free_port
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
 from gpu_tenant.marketplace.testing import running_marketplace
