@@ -46,20 +46,29 @@ class Hold:
 
 @dataclass
 class Holds:
-    """Not for two threads at once."""
+    """Not for two threads at once.
+
+    :param changes: counts them, for who keeps what it made of them.
+    """
 
     _all: list[Hold] = field(default_factory=list)
+    changes: int = field(default=0, compare=False)
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
 
     def __iter__(self) -> Iterator[Hold]:
         return iter(self._all)
 
     def add(self, hold: Hold) -> None:
         self._all.append(hold)
+        self.changes += 1
 
     def take(self, expired: Iterable[Hold]) -> list[Hold]:
         """Forget these holds; those of them that nothing else holds on to."""
         gone = list(expired)
         self._all = [hold for hold in self._all if hold not in gone]
+        self.changes += 1
         return [hold for hold in gone if not self.holds(hold.instance_id, hold.state)]
 
     def expired(self, now: float) -> list[Hold]:
