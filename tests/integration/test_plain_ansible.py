@@ -160,6 +160,14 @@ def test_a_cap_below_every_offer_rents_nothing_and_says_the_cheapest(team: Team)
     assert team.instances() == []
 
 
+def test_a_box_that_the_budget_of_the_project_has_no_room_for_is_not_rented(team: Team) -> None:
+    done = team.play("provision", "-e", "provision_budget_per_hour=0.01")
+    assert done.returncode != 0
+    assert '"kind": "budget"' in done.stdout
+    assert "above the budget_per_hour of $0.01" in done.stdout
+    assert team.instances() == []
+
+
 def test_train_from_nothing(team: Team) -> None:
     assert len(team.changes("train")) > 5
     labels = [row["label"] for row in team.instances()]
