@@ -44,6 +44,8 @@ class PodmanEngine(Engine):
 
     name = "podman"
     has_rsync_daemon = True
+    has_links = True
+    limits_room = True
 
     def __init__(self, image: str, state: Path) -> None:
         self._image = image
@@ -94,6 +96,8 @@ class PodmanEngine(Engine):
         mounts = ["--volume", f"{control}:{box_root.CONTROL_IN_BOX}:ro"]
         for prefix in _prefixes():
             mounts += ["--volume", f"{prefix}:{prefix}:ro"]
+        if spec.room_mib is not None:
+            mounts += ["--tmpfs", f"/workspace:rw,exec,mode=755,size={int(spec.room_mib * 1024)}k"]
         self._podman(
             "create", "--replace", "--init", "--name", self._container(spec.box_id),
             "--label", self._label,

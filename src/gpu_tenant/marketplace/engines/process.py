@@ -57,6 +57,7 @@ class ProcessEngine(Engine):
     """:param refusal: why boxes shall have no namespaces; found out from the kernel when not given."""
 
     name = "process"
+    has_links = True
 
     def __init__(self, refusal: str | None = None) -> None:
         self._keepers: dict[int, subprocess.Popen[bytes]] = {}
@@ -72,6 +73,7 @@ class ProcessEngine(Engine):
             # sshd of root insists on this directory, which Debian's service would have made.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._refusal = self._refusal or refusal_of_namespaces()
+        self.limits_room = self.isolated
 
     @property
     def isolated(self) -> bool:
@@ -183,7 +185,7 @@ class ProcessEngine(Engine):
         if self.isolated:
             scripts["init"] = box_root.render_inner_init(self._plan)
             scripts["outer-init"] = box_root.render_outer_init(
-                self._plan, layout.disk, layout.control, f"C.{spec.box_id}"
+                self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib
             )
             write_control(layout.control, spec, scripts)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
