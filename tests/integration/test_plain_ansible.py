@@ -173,6 +173,9 @@ def test_train_from_nothing(team: Team) -> None:
     labels = [row["label"] for row in team.instances()]
     assert [label.split("/")[3] for label in labels] == ["g2"], "the box that lied was to be given back"
     assert [each for each in team.server.ranges_asked("/rows.csv") if each] == ["bytes=1000-"]
+    records = [json.loads(path.read_text()) for path in (team.state_dir / "boxes").rglob("*.json")]
+    admissions = [record["admission"] for record in records if record.get("admission")]
+    assert [admission["host_key"]["how"] for admission in admissions] == ["instance_log"]
 
 
 @pytest.mark.parametrize("profiles_first", [True, False])

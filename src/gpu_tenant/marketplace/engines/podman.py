@@ -220,7 +220,8 @@ def render_container_init() -> str:
     """What a container runs below its init: the box's directories, onstart, sshd."""
     control = box_root.CONTROL_IN_BOX
     return f"""#!/bin/sh
-mkdir -p /workspace /run/sshd /root
+mkdir -p /workspace /run/sshd /root /etc/ssh
+cp {control}/host_key.pub /etc/ssh/ssh_host_ed25519_key.pub
 # The market's own user, whom its client's local copies log in as.
 grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh' >>/etc/passwd
 printf '. {control}/environment\\n' >/etc/profile.d/box.sh

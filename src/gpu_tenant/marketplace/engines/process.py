@@ -104,6 +104,7 @@ class ProcessEngine(Engine):
         for point in self._plan.mount_points():
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
+        _show_host_key(layout)
         self.set_keys(spec)
         with contextlib.suppress(FileNotFoundError):
             layout.init_pid.unlink()
@@ -191,7 +192,11 @@ class ProcessEngine(Engine):
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
         else:
             scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
-            places = {"WORKSPACE": str(layout.disk / "workspace"), "TMPDIR": str(layout.disk / "tmp")}
+            places = {
+                "WORKSPACE": str(layout.disk / "workspace"),
+                "TMPDIR": str(layout.disk / "tmp"),
+                "SSH_HOST_KEYS": str(layout.disk / "etc/ssh"),
+            }
             write_control(layout.control, spec, scripts, control, str(layout.disk / "root"), places)
             enter = f"#!/bin/sh\nexec /bin/sh {shlex.quote(str(layout.control))}/session\n"
         write_program(layout.enter, enter)
@@ -305,6 +310,15 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
             shutil.copytree(Path("/etc", name), etc / name, symlinks=True)
     for name, text in box_root.render_etc().items():
         (etc / name).write_text(text, encoding="utf-8")
+
+
+def _show_host_key(layout: Layout) -> None:
+    """Lay the public half of the box's host key where a machine has its own. EngineError for a way that is none."""
+    make_directory_inside(layout.disk, PurePosixPath("etc/ssh"))
+    place = layout.disk / "etc/ssh/ssh_host_ed25519_key.pub"
+    # Whatever an earlier tenant put there, also a link that leads elsewhere.
+    place.unlink(missing_ok=True)
+    shutil.copyfile(layout.host_key.with_suffix(".pub"), place)
 
 
 def make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
