@@ -50,7 +50,7 @@ WORK = Work(hours=MOST_HOURS, download_gb=DOWNLOAD_GB, upload_gb=0.0)
 ONSTART = f"""#!/bin/sh
 touch ~/.no_auto_tmux
 echo '{host_keys.LOG_BEGINS}'
-cat "${{SSH_HOST_KEYS:-/etc/ssh}}"/ssh_host_*_key.pub 2>/dev/null
+cat "${{SSH_HOST_KEYS-/etc/ssh}}"/ssh_host_*_key.pub 2>/dev/null
 echo '{host_keys.LOG_ENDS}'
 """
 LOOK = "nvidia-smi --query-gpu=name,memory.total --format=csv,noheader && df -h / | tail -n 1"
