@@ -2,6 +2,7 @@
 # make test   everything that CI runs
 # make bench  ratios against named tools, into docs/benchmarks.md (BENCH=topic for one)
 # make soak   10,000 seeded sequences of operations and faults, into docs/benchmarks.md (SOAK_SEQUENCES=number)
+# make live   rents the cheapest box of the real market for some minutes (LIVE_BUDGET_USD=0.20 VAST_API_KEY=…), and gives it back
 # All do all of their own set-up: system packages where they may, a virtual environment, Python packages.
 
 SHELL := /bin/sh
@@ -11,7 +12,7 @@ CORE_OLD := ansible-core>=2.19,<2.20
 CORE_NEW := ansible-core>=2.21,<2.22
 LAYER := .ci/layer.sh
 
-.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench soak setup setup-dev clean
+.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -81,6 +82,9 @@ bench: .venv/ready-dev
 
 soak: .venv/ready-dev
 	$(BIN)/python tests/soak/fault_sequences.py
+
+live: .venv/ready
+	$(BIN)/python tests/live/live.py
 
 clean:
 	rm -rf .venv .venv-2.21 .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist

@@ -29,6 +29,7 @@ class ActionModule(ControllerAction):
         "state_dir": {"type": "path", "required": True},
         "endpoint": {"type": "dict"},
         "expected_keys": {"type": "list", "elements": "str", "default": []},
+        "log": {"type": "str", "default": ""},
         "wait_s": {"type": "float", "default": 60.0},
     }
 
@@ -47,6 +48,7 @@ class ActionModule(ControllerAction):
             expected, whole = host_keys.parse_expected(params["expected_keys"])
         except ValueError as error:
             raise _failure("config", box, f"expected_keys: {error}", "copy the key or fingerprint whole") from None
+        logged = host_keys.parse_log(params["log"])
         scanned = _scan(host, port, params["wait_s"]) or whole
         if not scanned:
             raise _failure(
@@ -55,7 +57,7 @@ class ActionModule(ControllerAction):
                 f"no ssh server answers at {host} port {port} within {params['wait_s']:.0f} s",
                 "see whether the box runs; behind a jump host, give its public host key in expected_keys",
             )
-        verdict = host_keys.judge(host_keys.pinned(before, alias), scanned, expected)
+        verdict = host_keys.judge(host_keys.pinned(before, alias), scanned, expected, logged)
         if verdict.refused:
             raise _changed_key(box, generation, verdict.refused)
         after = host_keys.as_known_hosts(alias, verdict.keys)
@@ -68,6 +70,7 @@ class ActionModule(ControllerAction):
             "alias": alias,
             "path": path,
             "trust": verdict.trust,
+            "how": verdict.trust.replace(" ", "_"),
             "fingerprints": [key.fingerprint for key in verdict.keys],
         }
 

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, NamedTuple, Sequence
 
 _TYPE = re.compile(r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]+)\Z")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
@@ -25,6 +25,11 @@ class HostKey(NamedTuple):
         """``SHA256:…`` as ``ssh-keygen -l`` shows it."""
         hashed = hashlib.sha256(base64.b64decode(self.data)).digest()
         return "SHA256:" + base64.b64encode(hashed).decode("ascii").rstrip("=")
+
+
+# Between these lines a box prints its host keys into the instance's log, at each start.
+LOG_BEGINS = "gpu-tenant: host keys"
+LOG_ENDS = "gpu-tenant: end of host keys"
 
 
 class Verdict(NamedTuple):
@@ -44,6 +49,22 @@ def parse_scan(text: str) -> list[HostKey]:
         if key is not None and key not in found:
             found.append(key)
     return sorted(found)
+
+
+def parse_log(text: str) -> list[HostKey]:
+    """The keys that a box printed at its last start; empty when its log has none, or not all of them yet."""
+    block: list[str] | None = None
+    found: list[str] = []
+    for line in text.splitlines():
+        if line.strip() == LOG_BEGINS:
+            block, found = [], []
+        elif line.strip() == LOG_ENDS and block is not None:
+            found = block
+            block = None
+        elif block is not None:
+            block.append(line)
+    keys = (_key(line.split()[:2]) for line in found)
+    return sorted({key for key in keys if key is not None})
 
 
 def pinned(text: str, alias: str) -> list[HostKey]:
@@ -75,17 +96,22 @@ def parse_expected(texts: Iterable[Any]) -> tuple[list[str], list[HostKey]]:
     return fingerprints, keys
 
 
-def judge(known: list[HostKey], scanned: list[HostKey], expected: list[str]) -> Verdict:
+def judge(known: list[HostKey], scanned: list[HostKey], expected: list[str], logged: Sequence[HostKey] = ()) -> Verdict:
     """Compare what the box shows with what is pinned for this generation, and with what somebody expects.
 
     :param expected: fingerprints from another source (the instance's log, the console); they outrank the pin, because
         naming them is a person's consent to exactly that key.
+    :param logged: what the box printed into its log, which its provider brought us; it counts for the first pin only.
     """
     if expected:
         matching = [key for key in scanned if key.fingerprint in expected]
         if not matching:
             return Verdict([], "", f"it shows {_names(scanned)}, but {', '.join(expected)} is expected")
         return Verdict(known if _agree(known, matching) else matching, "expected", "")
+    if not known and logged:
+        if not _agree(list(logged), scanned):
+            return Verdict([], "", f"it shows {_names(scanned)}, but its instance log says {_names(logged)}")
+        return Verdict([key for key in scanned if key in logged], "instance log", "")
     if not known:
         return Verdict(scanned, "first contact", "")
     if _agree(known, scanned):

@@ -12,7 +12,9 @@ version_added: 0.1.0
 description:
   - Asks the box's ssh server for its public host keys, from the controller, and writes them to the box's own file of
     known hosts in the state store, under the alias C(<box>.g<generation>).
-  - The first contact with a generation is trusted, unless O(expected_keys) says what to expect.
+  - The first pin of a generation is taken from O(log), where the box printed its keys when it started, and must be what
+    the server shows. Without such a log the first contact is trusted, unless O(expected_keys) says what to expect.
+    RV(how) says which it was.
   - Keys that differ from the pinned ones of the same generation are refused; both fingerprints are named.
   - A new generation is a new machine, so its keys replace those of the one before.
 options:
@@ -34,6 +36,14 @@ options:
     type: list
     elements: str
     default: []
+  log:
+    description:
+      - The instance's log, as M(tenant.gpu.vast_logs) read it. Keys of the box's last start are taken from it where its
+        onstart printed them (as that of the role C(provision) does).
+      - Counts for the first pin of a generation only. A server that shows other keys is then refused, and the
+        fingerprints of both are named.
+    type: str
+    default: ''
   wait_s:
     description: How long to wait for the ssh server of a new box, in seconds.
     type: float
@@ -76,7 +86,11 @@ path:
   returned: success
   type: str
 trust:
-  description: Why the keys are trusted, V(first contact), V(pinned) or V(expected).
+  description: Why the keys are trusted, V(first contact), V(instance log), V(pinned) or V(expected).
+  returned: success
+  type: str
+how:
+  description: The same as a word for records, V(first_contact), V(instance_log), V(pinned) or V(expected).
   returned: success
   type: str
 fingerprints:

@@ -20,6 +20,12 @@ extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.actiongroup_vast
+options:
+  state_dir:
+    description:
+      - The state store, usually V(tenant_state_dir). It knows which boxes were destroyed, so that a list of the
+        provider's that lags behind does not bring one of them back.
+    type: path
 seealso:
   - module: tenant.gpu.vast_instance_info
 """
@@ -140,15 +146,15 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.vast.money import account_info
-from ..module_utils.vast.options import client_of, run_module
+from ..module_utils.vast.options import client_of, run_module, store_of
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    return account_info(client_of(module.params))
+    return account_info(client_of(module.params), store_of(module.params))
 
 
 def main() -> None:
-    run_module(act, argument_spec={})
+    run_module(act, argument_spec={"state_dir": {"type": "path"}})
 
 
 if __name__ == "__main__":

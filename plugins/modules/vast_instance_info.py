@@ -114,9 +114,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.state_store import StateStore
 from ..module_utils.vast.inventory import list_boxes
-from ..module_utils.vast.options import client_of, run_module
+from ..module_utils.vast.options import client_of, run_module, store_of
 
 SPEC = {
     "project": {"type": "str"},
@@ -128,7 +127,7 @@ SPEC = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     options = module.params
-    store = StateStore(options["state_dir"]) if options["state_dir"] else None
+    store = store_of(options)
     return list_boxes(client_of(options), options["project"], options["name"], options["charges"], store)
 
 

@@ -61,6 +61,11 @@ options:
     description: Seconds to wait for the log to appear.
     type: int
     default: 30
+  state_dir:
+    description:
+      - The state store, usually V(tenant_state_dir). It knows which boxes were destroyed, so that a list of the
+        provider's that lags behind does not bring one of them back.
+    type: path
 seealso:
   - module: tenant.gpu.vast_instance_info
 """
@@ -119,7 +124,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.vast.logs import Wish, read_log
-from ..module_utils.vast.options import client_of, run_module
+from ..module_utils.vast.options import client_of, run_module, store_of
 
 SPEC = {
     "project": {"type": "str", "required": True},
@@ -131,6 +136,7 @@ SPEC = {
     "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "max_bytes": {"type": "int", "default": 1048576},
     "wait_s": {"type": "int", "default": 30},
+    "state_dir": {"type": "path"},
 }
 
 
@@ -147,7 +153,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         max_bytes=options["max_bytes"],
         secrets=options["secrets"],
     )
-    return read_log(client_of(options), wish)
+    return read_log(client_of(options), wish, store_of(options))
 
 
 def main() -> None:

@@ -36,6 +36,8 @@ _PLATFORM = """\
 ---
 # The most that one box may cost, in USD per hour, disk included: your consent to rent.
 provision_price_cap: 0.50
+# The most that all boxes of the project may cost together, in USD per hour.
+# provision_budget_per_hour: 2.00
 # A file that holds the API key and nothing else; the environment variable VAST_API_KEY works too.
 # vast_api_key_file: ~/.config/vastai/vast_api_key
 # The key pair that opens the boxes.

@@ -321,6 +321,21 @@ def test_a_changed_host_key_is_refused_until_it_is_expected(controller: Controll
     assert accepted["pin"]["fingerprints"] == [fingerprint]
 
 
+def test_the_first_pin_must_be_what_the_instances_log_says(controller: Controller, machine: Machine) -> None:
+    machine.new_host_key()
+    other = (machine.folder / "host_key.pub").read_text()
+    fingerprint = machine.new_host_key()
+    shown = (machine.folder / "host_key.pub").read_text()
+    machine.start()
+    log = "gpu-tenant: host keys\n{}gpu-tenant: end of host keys\n"
+    _answers, done = controller.play([LOCATE, pin(log=log.format(other))], ok=False)
+    assert "instance log says" in words(done)
+    assert fingerprint in words(done)
+    assert not (controller.state / "known_hosts" / "box1").exists()
+    answers, _done = controller.play([LOCATE, pin(log=log.format(shown))])
+    assert (answers["pin"]["trust"], answers["pin"]["how"]) == ("instance log", "instance_log")
+
+
 def test_a_new_generation_replaces_the_key(controller: Controller, machine: Machine) -> None:
     machine.start()
     controller.play([LOCATE, pin()])

@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import folder_manifest
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import AmbiguousAnswer, VastClient, VastError
+from loopback_sshd import ALIAS, LoopbackBox
 from marketplace_tools import DEADLINE_S, Tenant
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
@@ -154,3 +160,84 @@ def test_a_real_box_is_gone_while_its_host_is_lost(tmp_path: Path) -> None:
         market.clear_faults()
         market.wait_until_running(box)
         assert tenant.run(box, "cat file") == "kept\n"
+
+
+@dataclass
+class MarketBox(LoopbackBox):
+    """A box of the market in place of a loopback one: the same client, the same settings."""
+
+    tenant: Tenant | None = None
+
+    @property
+    def key(self) -> Path:
+        assert self.tenant is not None
+        return self.tenant.key
+
+    def host_variables(self, **overrides: Any) -> dict[str, Any]:
+        return super().host_variables(ansible_python_interpreter="/.box/bin/python3", **overrides)
+
+
+def test_a_pull_over_a_slow_link_takes_its_time_and_still_verifies(tmp_path: Path) -> None:
+    rate, size = 512 * 1024, 1_000_000
+    with running_marketplace("process", state_dir=tmp_path / "state") as market:
+        tenant = Tenant(market, tmp_path)
+        tenant.register_key()
+        fault = market.inject(kind="slow_link", call="create", kb_per_s=rate // 1024)
+        number = tenant.rent(tenant.offers()[0])
+        here = tmp_path / "here"
+        here.mkdir()
+        (here / "model.bin").write_bytes(os.urandom(size))
+        # Random bytes, so that no compression makes the way shorter.
+        sending = [
+            "ssh",
+            *tenant.ssh_options(number),
+            tenant.address,
+            "mkdir /workspace/run && cat >/workspace/run/model.bin",
+        ]
+        begun = time.monotonic()
+        subprocess.run(sending, input=(here / "model.bin").read_bytes(), timeout=DEADLINE_S, check=True)
+        assert time.monotonic() - begun >= size / rate
+
+        box = MarketBox(tmp_path, tenant.port(number), market.process, tenant=tenant)
+        key = scanned(market, number)
+        box.known_hosts.write_text(f"{ALIAS} ssh-ed25519 {key}\n")
+        wanted = {
+            "direction": "pull", "src": "/workspace/run", "dest": str(tmp_path / "results" / "r"),
+            "dest_root": str(tmp_path / "results"), "manifest": folder_manifest.of_folder(here), "reserve_bytes": 0,
+        }  # fmt: skip
+        begun = time.monotonic()
+        pulled = box.ad_hoc("tenant.gpu.checked_sync", wanted)
+        assert not pulled.get("failed"), pulled
+        assert time.monotonic() - begun >= size / rate
+        assert (tmp_path / "results" / "r" / "model.bin").read_bytes() == (here / "model.bin").read_bytes()
+
+        market.clear_faults(fault)
+        assert tenant.run(number, "wc -c </workspace/run/model.bin").strip() == str(size), "the same line goes on"
+
+
+def test_a_cell_on_a_full_disk_is_refused_as_one(tmp_path: Path) -> None:
+    with running_marketplace("process", state_dir=tmp_path / "state") as market:
+        if not market.engine["isolated"]:
+            pytest.skip(f"NOT RUN: {market.engine['isolation']}")
+        tenant = Tenant(market, tmp_path)
+        tenant.register_key()
+        market.inject(kind="disk_full", call="create", free_mb=16)
+        number = tenant.rent(tenant.offers()[0])
+        full = tenant.ssh(number, "dd if=/dev/zero of=/workspace/file bs=1M count=20")
+        assert full.returncode != 0
+        assert "No space left on device" in full.stderr
+        tenant.run(number, "rm /workspace/file")
+        sending = ["ssh", *tenant.ssh_options(number), tenant.address, "cat >/workspace/supervisor.pyz"]
+        subprocess.run(sending, input=build()[0], timeout=DEADLINE_S, check=True)
+        record = {
+            "project": "vision", "box": "b1", "generation": 1, "provider_id": str(number), "run_id": "digits",
+            "spec_sha256": "a" * 64, "code_sha256": "b" * 64, "python": "/.box/bin/python3",
+            "command": ["python", "-c", "pass"], "workdir": "/workspace", "env": {}, "env_file": "",
+            "cells": [{"id": "c1", "args": [], "seed": 5}], "artifacts": [], "checkpoint": {},
+            "retries": {"max": 1}, "durable": {"kind": "none", "path": ""}, "grace_s": 20, "limits": {},
+        }  # fmt: skip
+        supervisor = "/.box/bin/python3 -I /workspace/supervisor.pyz --root /workspace/gpu-tenant"
+        tenant.run(number, f"{supervisor} register --run-file -", stdin=json.dumps(record))
+        refused = tenant.ssh(number, f"{supervisor} start")
+        assert refused.returncode == 13, refused.stdout + refused.stderr
+        assert json.loads(refused.stdout)["kind"] == "disk"

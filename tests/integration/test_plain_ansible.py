@@ -175,12 +175,23 @@ def test_the_last_offer_that_may_be_tried_is_given_back_too(team: Team) -> None:
     assert team.instances() == []
 
 
+def test_a_box_that_the_budget_of_the_project_has_no_room_for_is_not_rented(team: Team) -> None:
+    done = team.play("provision", "-e", "provision_budget_per_hour=0.01")
+    assert done.returncode != 0
+    assert '"kind": "budget"' in done.stdout
+    assert "above the budget_per_hour of $0.01" in done.stdout
+    assert team.instances() == []
+
+
 def test_train_from_nothing(team: Team) -> None:
     assert len(team.changes("train")) > 5
     labels = [row["label"] for row in team.instances()]
     # The first was given back by the play before, the second by this one, which then tried another offer.
     assert [label.split("/")[3] for label in labels] == ["g3"], "the box that lied was to be given back"
     assert [each for each in team.server.ranges_asked("/rows.csv") if each] == ["bytes=1000-"]
+    records = [json.loads(path.read_text()) for path in (team.state_dir / "boxes").rglob("*.json")]
+    admissions = [record["admission"] for record in records if record.get("admission")]
+    assert [admission["host_key"]["how"] for admission in admissions] == ["instance_log"]
 
 
 @pytest.mark.parametrize("profiles_first", [True, False])

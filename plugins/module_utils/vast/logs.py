@@ -14,8 +14,10 @@ from typing import Any, Sequence
 
 from ..failures import TenantFailure
 from ..masking import mask, printable
+from ..state_store import StateStore
 from .api import VastClient
-from .transformations import Box, current_and_superseded, to_box
+from .ghosts import listed_boxes
+from .transformations import Box, current_and_superseded
 from .waiters import DeadlinePassed, wait_until
 
 # Above this a log is not even read to its end.
@@ -38,10 +40,13 @@ class Wish:
     secrets: Sequence[str] = ()
 
 
-def read_log(client: VastClient, wish: Wish) -> dict[str, Any]:
-    """What ``vast_logs`` returns. TenantFailure when there is no such box or no log in time."""
+def read_log(client: VastClient, wish: Wish, store: StateStore | None = None) -> dict[str, Any]:
+    """What ``vast_logs`` returns. TenantFailure when there is no such box or no log in time.
+
+    :param store: what tells which boxes we destroyed, though a list may still show them.
+    """
     _check(wish)
-    box = _meant(client, wish)
+    box = _meant(client, wish, store)
     url = client.request_logs(box.provider_id, wish.tail, wish.wanted, wish.daemon)
     deadline = client.clock() + wish.wait_s
     try:
@@ -78,10 +83,10 @@ def _check(wish: Wish) -> None:
         raise TenantFailure("config", "tail, max_bytes and wait_s are not negative", box=wish.name)
 
 
-def _meant(client: VastClient, wish: Wish) -> Box:
+def _meant(client: VastClient, wish: Wish, store: StateStore | None) -> Box:
     """The box that counts, or the one with the given id; only boxes with the project's stamp have a log for us."""
     for _reading in range(2):
-        current, superseded = current_and_superseded(map(to_box, client.list_instances()), wish.project, wish.name)
+        current, superseded = current_and_superseded(listed_boxes(client, store), wish.project, wish.name)
         for box in [*([current] if current else []), *superseded]:
             if wish.provider_id in ("", box.provider_id):
                 return box

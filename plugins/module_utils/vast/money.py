@@ -14,8 +14,10 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ..box import records
 from ..danger_clocks import time_left
+from ..state_store import StateStore
 from .api import VastClient
-from .transformations import HOURS_PER_MONTH, Box, number, to_box
+from .ghosts import listed_boxes
+from .transformations import HOURS_PER_MONTH, Box, number
 
 # Compute bills in these states, or is about to. Of the last two nobody can say.
 _COMPUTES = ("running", "loading", "exited")
@@ -42,10 +44,13 @@ class Rate:
         return self.at_least if self.at_least == self.at_most else None
 
 
-def account_info(client: VastClient) -> dict[str, Any]:
-    """What ``vast_account_info`` returns."""
+def account_info(client: VastClient, store: StateStore | None = None) -> dict[str, Any]:
+    """What ``vast_account_info`` returns.
+
+    :param store: what tells which boxes we destroyed; they bill no more, though a list may still show them.
+    """
     user = client.user()
-    boxes = [to_box(row) for row in client.list_instances()]
+    boxes = listed_boxes(client, store)
     volumes = client.list_volumes()
     now = client.provider_now()
     credit = number(user.get("credit"))

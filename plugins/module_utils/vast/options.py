@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ..box.names import UnsafeName
 from ..box.records import RecordError
 from ..failures import TenantFailure
+from ..state_store import StateStore
 from .api import DEFAULT_URL, VastClient
 from .ranking import Assumptions
 
@@ -48,6 +49,11 @@ def client_of(options: Mapping[str, Any]) -> VastClient:
     if options.get("api_retry_s") is not None:
         client.retry_for_s = float(options["api_retry_s"])
     return client
+
+
+def store_of(options: Mapping[str, Any]) -> StateStore | None:
+    """The state store of an optional ``state_dir``."""
+    return StateStore(options["state_dir"]) if options["state_dir"] else None
 
 
 def api_key_of(options: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ from .calls import Call, Route
 from .copy_routes import CopyRoutes
 from .daemon_log import daemon_log
 from .fault_routes import FaultRoutes
-from .filters import BadFilter, in_order, matching
+from .filters import BadFilter, matching
 from .instances import Phase
 from .market import Market
 from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
+from .ready_rows import ReadyRow
 from .refusals import MarketError
 from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
 from .requests import (
@@ -194,15 +195,13 @@ class Api:
         wanted = call.body.get("q", {})
         return {"offers": self._found(wanted if isinstance(wanted, Mapping) else {})}
 
-    def _found(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _found(self, wanted: Mapping[str, Any]) -> list[ReadyRow]:
         kind = str(wanted.get("type") or "on-demand")
         interruptible = kind in ("bid", "interruptible")
         allocated = number_in(wanted, "allocated_storage", 5.0)
-        rows = self._market.listing.offer_rows(interruptible, allocated)
-        found = matching([row for row in rows if row["disk_space"] >= allocated], wanted)
-        ordered = in_order(found, wanted.get("order") or [["score", "desc"]])
+        order = list(wanted.get("order") or [["score", "desc"]])
         limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
-        return [dict(row) for row in ordered[: max(limit, 0)]]
+        return self._market.listing.found_offers(interruptible, allocated, wanted, order, max(limit, 0))
 
     # --- renting ------------------------------------------------------------------------------------------------
 

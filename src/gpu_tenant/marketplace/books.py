@@ -33,6 +33,8 @@ class Books:
         self.lock = threading.RLock()
         self._writing = threading.Lock()
         self._unwritten = False
+        self._unwritten_ids: set[int] = set()
+        self.changes = 0
         self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
         self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
 
@@ -92,7 +94,10 @@ class Books:
     # --- changes ------------------------------------------------------------------------------------------------
 
     def put(self, instance: Instance) -> None:
+        """:attr:`changes` counts these, for who keeps what it made of instances."""
         self.state.instances[instance.id] = instance
+        self._unwritten_ids.add(instance.id)
+        self.changes += 1
 
     def save(self) -> None:
         """Keep what was changed: it is durable after the next :meth:`flush`, which one write serves many of."""
@@ -106,10 +111,16 @@ class Books:
                     return
                 self._unwritten = False
                 self.state.now = self.clock.now()
-                text = self.directory.text_of(self.state)
+                changed, self._unwritten_ids = self._unwritten_ids, set()
+                entry = self.directory.entry_of(self.state, changed)
+                text = self.directory.text_of(self.state) if entry is None else ""
             try:
-                self.directory.write(text)
+                if entry is None:
+                    self.directory.write(text)
+                else:
+                    self.directory.append(entry)
             except OSError:
+                # What is missing is no longer known one by one: the next write is of everything.
                 self._unwritten = True
                 raise
 

@@ -14,15 +14,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import instances
 from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
-from .holds import LINGERING
+from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
 from .refusals import MarketError
+from .slow_link import SlowLink
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Boxes:
     def __init__(self, books: Books, engine: Engine, work: Executor | None = None) -> None:
         self._books = books
         self._engine = engine
+        self._links: dict[int, SlowLink] = {}
         self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._work = work or ThreadPoolExecutor(max_workers=8, thread_name_prefix="box")
         # Set once the market ends: whatever works for it must end too.
@@ -41,6 +44,8 @@ class Boxes:
     def close(self) -> None:
         """End every box's processes. :attr:`closing` is set by then."""
         self._work.shutdown(wait=True, cancel_futures=True)
+        for instance_id in list(self._links):
+            self._close_link(instance_id)
         self._engine.close()
 
     def in_background(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -77,6 +82,7 @@ class Boxes:
             if current is None:
                 return
             spec = self._spec(current)
+            self._close_link(instance_id)
             self._engine.stop(instance_id)
             if wipe:
                 self._engine.destroy(spec)
@@ -88,9 +94,41 @@ class Boxes:
             current = self._current(instance_id, boot)
             if current is None:
                 return
-            self._engine.start(self._spec(current))
+            self._start_engine(current)
             if not self._if_current(instance_id, boot, lambda one: instances.booted(one, self._books.clock.now())):
                 self._engine.stop(instance_id)
+
+    def _start_engine(self, instance: Instance) -> None:
+        """Start the box, behind a slow link where a fault says so. EngineError."""
+        spec = self._spec(instance)
+        kib_per_s = self._books.holds.amount(instance.id, Held.SLOW_LINK)
+        if kib_per_s is None:
+            self._engine.start(spec)
+            return
+        inner = self._books.free_ports(instance.runtype)
+        self._engine.start(replace(spec, ports=inner))
+        try:
+            self._links[instance.id] = SlowLink(spec.ports, inner, 1024 * kib_per_s)
+        except OSError as taken:
+            raise EngineError(f"no slow link could be put on port {spec.ports[0]}: {taken.strerror}") from taken
+
+    def _close_link(self, instance_id: int) -> None:
+        link = self._links.pop(instance_id, None)
+        if link is not None:
+            link.close()
+
+    def lift_link(self, instance_id: int) -> None:
+        """What was slow is as fast as any from now on."""
+        link = self._links.get(instance_id)
+        if link is not None:
+            link.lift()
+
+    def check_hampers(self, instance_id: int, state: Held) -> None:
+        """MarketError (400) where the engine's boxes have no link, or no disk, that could be like this."""
+        able = self._engine.has_links if state is Held.SLOW_LINK else self._engine.limits_room
+        if not able:
+            what = "link" if state is Held.SLOW_LINK else "disk of its own"
+            raise MarketError(400, "invalid_args", f"instance {instance_id} has no {what} with this engine")
 
     def _current(self, instance_id: int, boot: int) -> Instance | None:
         with self._books.lock:
@@ -122,6 +160,7 @@ class Boxes:
             self._stop(instance_id)
 
     def _stop(self, instance_id: int) -> None:
+        self._close_link(instance_id)
         try:
             self._engine.stop(instance_id)
         except EngineError as reason:
@@ -213,4 +252,5 @@ class Boxes:
             keys=tuple(key.public_key for key in instance.keys),
             environment={**given, **instance.env},
             onstart=instance.onstart or "",
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )

@@ -61,6 +61,7 @@ def holds_as_list(holds: Holds) -> list[dict[str, Any]]:
             "state": one.state.value,
             "until": None if one.until == float("inf") else one.until,
             "cause": one.cause,
+            "amount": one.amount,
         }
         for one in holds
     ]
@@ -71,5 +72,5 @@ def holds_from_list(data: Iterable[Mapping[str, Any]]) -> Holds:
     holds = Holds()
     for one in data:
         until = float("inf") if one["until"] is None else float(one["until"])
-        holds.add(Hold(one["instance_id"], Held(one["state"]), until, one["cause"]))
+        holds.add(Hold(one["instance_id"], Held(one["state"]), until, one["cause"], one.get("amount", 0.0)))
     return holds

@@ -130,6 +130,11 @@ class FaultRoutes:
             self._market.incidents.cut_sessions(instance_id)
         elif fault.kind == "host_key_change":
             self._market.incidents.renew_host_key(instance_id)
+        elif fault.kind == "slow_link":
+            amount = fault.kb_per_s or 0.0
+            self._market.incidents.hamper(instance_id, Held.SLOW_LINK, amount, fault.seconds, entry.number)
+        elif fault.kind == "disk_full":
+            self._market.incidents.hamper(instance_id, Held.DISK_FULL, fault.free_mb or 0.0, None, entry.number)
         else:
             self._market.incidents.hold(instance_id, _held_by(fault), fault.seconds, entry.number)
 

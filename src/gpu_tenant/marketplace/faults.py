@@ -62,9 +62,11 @@ KINDS: Mapping[str, Kind] = {
     "host_key_change": Kind(True),
     "port_change": Kind(True),
     "ssh_cut": Kind(True),
+    "slow_link": Kind(True, ("seconds", "kb_per_s")),
+    "disk_full": Kind(True, ("free_mb",), ("create",)),
     "slow_destroy": Kind(True, ("seconds", "lingers"), ("destroy",)),
 }
-_NEEDS_SECONDS = ("slow", "slow_destroy")
+_NEEDED = {"slow": "seconds", "slow_destroy": "seconds", "slow_link": "kb_per_s", "disk_full": "free_mb"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Fault:
     :param instance: only calls about this one; a fault of state happens to it whatever the call is about.
     :param seconds: of market time that a state lasts (None: until the fault is cleared), or that an answer takes.
     :param status: of a server error, and with ``done`` the request had its effect before.
+    :param kb_per_s: KiB a second that a slow link lets through each way.
+    :param free_mb: MiB of room on a full disk.
     :param rows: how many a partial list lacks; ``admitted`` when its total still counts them.
     """
 
@@ -96,6 +100,8 @@ class Fault:
     shape: str = "no_list"
     shows: str = "offline"
     lingers: str = "everywhere"
+    kb_per_s: float | None = None
+    free_mb: float | None = None
 
     @property
     def of_state(self) -> bool:
@@ -154,6 +160,8 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "seconds": (lambda value: value is None or (_is_number(value) and value > 0), "must be a number above 0"),
     "retry_after_s": (lambda value: value is None or (_is_number(value) and value >= 0), "must be a number from 0"),
+    "kb_per_s": (lambda value: _is_number(value) and value > 0, "must be a number above 0"),
+    "free_mb": (lambda value: _is_number(value) and value > 0, "must be a number above 0"),
     "status": (lambda value: _is_whole(value) and value in STATUSES, f"must be one of {', '.join(map(str, STATUSES))}"),
     "done": (lambda value: isinstance(value, bool), "must be true or false"),
     "rows": (lambda value: _is_whole(value) and value >= 1, "must be a whole number from 1"),
@@ -210,8 +218,9 @@ def fault_in(data: Any, where: str) -> Fault:
         _check(data, name, where)
     if data["call"] not in kind.calls:
         raise BadFault(f"{where}.call", f"{data['kind']} can only hit {', '.join(kind.calls)}")
-    if data["kind"] in _NEEDS_SECONDS and data.get("seconds") is None:
-        raise BadFault(f"{where}.seconds", "is missing")
+    needed = _NEEDED.get(data["kind"])
+    if needed is not None and data.get(needed) is None:
+        raise BadFault(f"{where}.{needed}", "is missing")
     return Fault(**data)
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 Row = Mapping[str, Any]
+SomeRow = TypeVar("SomeRow", bound=Row)
+Judge = Callable[[Any], bool]
 
 OPTIONS = frozenset(
     {
@@ -34,6 +36,8 @@ ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
+# Kinds of values of which equal ones are the same: 1 and True are not, and a list is no key.
+_SAME_KINDS = (frozenset({str, int, float, type(None)}), frozenset({bool, type(None)}))
 OPERATIONS = ("eq", "neq", *ORDERINGS, "in", "notin")
 
 
@@ -55,7 +59,9 @@ def matches(row: Row, filters: Mapping[str, Any], columns: Iterable[str] | None 
     return bool(matching([row], filters, columns))
 
 
-def matching(rows: Sequence[Row], filters: Mapping[str, Any], columns: Iterable[str] | None = None) -> list[Row]:
+def matching(
+    rows: Sequence[SomeRow], filters: Mapping[str, Any], columns: Iterable[str] | None = None
+) -> list[SomeRow]:
     """The rows that pass every filter.
 
     :param rows: all of the same columns.
@@ -84,25 +90,21 @@ def _column(name: str, allowed: set[str]) -> str:
     return column
 
 
-def _passing(rows: list[Row], column: str, conditions: Mapping[str, Any]) -> list[Row]:
+def _passing(rows: list[SomeRow], column: str, conditions: Mapping[str, Any]) -> list[SomeRow]:
     """Each value is judged once: among a thousand rows there are few of most columns."""
+    if not rows:
+        return rows
     virtual = VIRTUAL.get(column)
     values = [row.get(column) for row in rows] if virtual is None else [virtual(row) for row in rows]
-    judged: dict[object, bool] = {}
-    found = []
-    for row, have in zip(rows, values, strict=True):
-        # A list is no key; 1 and True are equal keys and different values.
-        key = repr(have) if isinstance(have, (list, dict, bool)) else have
-        passes = judged.get(key)
-        if passes is None:
-            passes = all(_holds(have, operation, value, column) for operation, value in conditions.items())
-            judged[key] = passes
-        if passes:
-            found.append(row)
-    return found
+    judges = [_judge(operation, value, column) for operation, value in conditions.items()]
+    kinds = set(map(type, values))
+    if not any(kinds <= same for same in _SAME_KINDS):
+        return [row for row, have in zip(rows, values, strict=True) if all(judge(have) for judge in judges)]
+    passes = {have: all(judge(have) for judge in judges) for have in set(values)}
+    return [row for row, have in zip(rows, values, strict=True) if passes[have]]
 
 
-def in_order(rows: Iterable[Row], order: Iterable[Any]) -> list[Row]:
+def in_order(rows: Iterable[SomeRow], order: Iterable[Any]) -> list[SomeRow]:
     """Rows sorted by ``[[column, "asc"|"desc"], …]``, null values last. BadFilter for a malformed order."""
     result = list(rows)
     for entry in reversed(list(order)):
@@ -115,21 +117,28 @@ def in_order(rows: Iterable[Row], order: Iterable[Any]) -> list[Row]:
     return result
 
 
-def _holds(have: Any, operation: str, value: Any, column: str) -> bool:
+def _judge(operation: str, value: Any, column: str) -> Judge:
+    """What decides whether a value meets one condition. BadFilter for a condition that does not exist."""
     if operation not in OPERATIONS:
         raise BadFilter(f"operation {operation!r} does not exist; there are {', '.join(OPERATIONS)}")
     if operation in ("in", "notin"):
         if not isinstance(value, (list, tuple)):
             raise BadFilter(f"{column}: {operation} needs a list")
-        return any(_equal(have, one, column) for one in value) == (operation == "in")
+        return lambda have: any(_equal(have, one, column) for one in value) == (operation == "in")
     if operation in ("eq", "neq"):
-        return _equal(have, value, column) == (operation == "eq")
-    wanted = _as_number(value, column)
-    if isinstance(have, str):
-        return ORDERINGS[operation](have, str(value))
-    if have is None or wanted is None:
-        return False
-    return ORDERINGS[operation](have, wanted)
+        return lambda have: _equal(have, value, column) == (operation == "eq")
+    return _ordering_judge(ORDERINGS[operation], value, column)
+
+
+def _ordering_judge(compare: Callable[[Any, Any], bool], value: Any, column: str) -> Judge:
+    wanted, text = _as_number(value, column), str(value)
+
+    def judge(have: Any) -> bool:
+        if isinstance(have, str):
+            return compare(have, text)
+        return have is not None and wanted is not None and compare(have, wanted)
+
+    return judge
 
 
 def _equal(have: Any, value: Any, column: str) -> bool:

@@ -85,6 +85,24 @@ class Incidents:
         if instance.phase is Phase.RUNNING:
             self._contracts.restart(instance_id, Phase.REBOOTING)
 
+    def hamper(self, instance_id: int, state: Held, amount: float, seconds: float | None, cause: int) -> None:
+        """A box that runs with a slow link or on a full disk, for seconds of market time or until :meth:`let_go`.
+
+        It takes effect at a start, so one that runs is restarted; one with a full disk begins on it.
+
+        :raises MarketError: (400) where the engine cannot.
+        """
+        books = self._books
+        with books.lock:
+            instance = books.instance(instance_id)
+            self._boxes.check_hampers(instance_id, state)
+            until = float("inf") if seconds is None else books.clock.now() + seconds
+            books.holds.add(Hold(instance_id, state, until, cause, amount))
+            if instance.phase in HOLDING_A_CARD:
+                books.put(instances.restart(instance, Phase.LOADING))
+                self._boxes.launch(instance_id, wipe=state is Held.DISK_FULL)
+            books.save()
+
     def cut_sessions(self, instance_id: int) -> None:
         """End the connections to a box, which runs on. MarketError (400) where the engine cannot."""
         self._boxes.cut_sessions(self._books.instance(instance_id))
@@ -95,7 +113,9 @@ class Incidents:
         ended = books.holds.take(ending)
         for hold in ended:
             instance = books.state.instances[hold.instance_id]
-            if instance.phase is Phase.UNLOADED and hold.state in LINGERING:
+            if hold.state is Held.SLOW_LINK:
+                self._boxes.lift_link(instance.id)
+            elif instance.phase is Phase.UNLOADED and hold.state in LINGERING:
                 books.put(instances.vanish(instance))
             elif hold.state in NOT_BOOTING and instance.phase in HOLDING_A_CARD:
                 books.put(instances.begin_start(instance))

@@ -5,20 +5,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 from .offers import Machine, moments, offer_row
+from .ready_rows import ReadyRow, StillRow
 
+# Columns that change with the clock alone.
+MOVING = frozenset({"start_date", "end_date"})
 # Searches differ in market and disk; each pair has its prices.
 KEPT_TABLES = 8
+
+
+@dataclass
+class _Table:
+    """The rows for one market and disk, each with the price and the rentability it was built for.
+
+    :param made_of: what :attr:`rows` was made of, the prices and what was let.
+    """
+
+    known: dict[int, tuple[float, bool, StillRow]] = field(default_factory=dict)
+    made_of: tuple[dict[int, float], Collection[int]] | None = None
+    rows: list[StillRow] = field(default_factory=list)
 
 
 class OfferTable:
     """Not safe for threads: the market's lock guards it."""
 
     def __init__(self, machines: list[Machine]) -> None:
-        self._machines = machines
-        self._tables: dict[tuple[bool, float], dict[int, tuple[float, bool, dict[str, Any]]]] = {}
+        self._machines = {machine.machine_id: machine for machine in machines}
+        self._tables: dict[tuple[bool, float], _Table] = {}
 
     def rows(
         self,
@@ -27,28 +42,34 @@ class OfferTable:
         taken: Collection[int],
         interruptible: bool,
         allocated_gb: float,
-    ) -> list[dict[str, Any]]:
-        """Every offer; not to be changed.
+    ) -> list[StillRow]:
+        """Every offer without the columns of :data:`MOVING`, not to be changed; :meth:`shown` completes one.
 
         :param raised: prices above the machines' own, by machine id.
-        :param taken: ids of machines that are let.
+        :param taken: ids of machines that are let; another object when they are others.
         """
         table = self._table(interruptible, allocated_gb)
-        found = []
-        for machine in self._machines:
-            price = raised.get(machine.machine_id, machine.min_bid)
-            rentable = machine.machine_id not in taken
-            known = table.get(machine.machine_id)
-            if known is None or known[:2] != (price, rentable):
+        if table.made_of is not None and table.made_of[1] is taken and table.made_of[0] == raised:
+            return table.rows
+        table.made_of = ({**raised}, taken)
+        table.rows = []
+        for number, machine in self._machines.items():
+            price = raised.get(number, machine.min_bid)
+            rentable = number not in taken
+            known = table.known.get(number)
+            if known is None or known[0] != price or known[1] != rentable:
                 row = offer_row(machine, now, price, rentable, interruptible, allocated_gb)
-                table[machine.machine_id] = known = (price, rentable, row)
-            row = known[2]
-            row["start_date"], row["end_date"] = moments(machine, now)
-            found.append(row)
-        return found
+                table.known[number] = known = (price, rentable, StillRow(row, MOVING))
+            table.rows.append(known[2])
+        return table.rows
 
-    def _table(self, interruptible: bool, allocated_gb: float) -> dict[int, tuple[float, bool, dict[str, Any]]]:
+    def shown(self, row: StillRow, now: float) -> ReadyRow:
+        """One of :meth:`rows`, whole."""
+        started, ends = moments(self._machines[row["machine_id"]], now)
+        return ReadyRow(row, {"start_date": started, "end_date": ends})
+
+    def _table(self, interruptible: bool, allocated_gb: float) -> _Table:
         key = (interruptible, allocated_gb)
         if key not in self._tables and len(self._tables) >= KEPT_TABLES:
             del self._tables[next(iter(self._tables))]
-        return self._tables.setdefault(key, {})
+        return self._tables.setdefault(key, _Table())

@@ -34,7 +34,7 @@ def money_page(rows: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str
     }
 
 
-def selected(row: dict[str, Any], columns: list[Any] | None) -> dict[str, Any]:
+def selected(row: Row, columns: list[Any] | None) -> Row:
     return row if not columns or "*" in columns else {str(name): row.get(str(name)) for name in columns}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .engines.base import LOOPBACK
 from .instances import Instance, Phase, wire_states
-from .offers import Machine, hardware_row, price_row
+from .offers import Machine, hardware_row, moments, price_row
 
 # What v1 can filter by: stored columns, none that is computed.
 FILTERABLE = frozenset(
@@ -51,13 +51,25 @@ def stored_row(instance: Instance, machine: Machine, stopped_as: str) -> dict[st
     }
 
 
+MOVING = frozenset({"end_date", "duration", "uptime_mins"})
+
+
+def moving_columns(instance: Instance, machine: Machine, now: float) -> dict[str, Any]:
+    """The columns of :data:`MOVING`: they change with the clock alone."""
+    _started, ends = moments(machine, now)
+    return {
+        "end_date": ends,
+        "duration": ends - now,
+        "uptime_mins": None if instance.running_since is None else (now - instance.running_since) / 60,
+    }
+
+
 def instance_row(instance: Instance, machine: Machine, now: float, min_bid: float, stopped_as: str) -> dict[str, Any]:
     """:param min_bid: the market's price for the machine now."""
     states = wire_states(instance, stopped_as)
     running = instance.phase is Phase.RUNNING
     direct = is_direct(instance.runtype)
     row = hardware_row(machine, now)
-    ends = row["end_date"]
     row.update(price_row(machine, instance.base_price, instance.disk_gb))
     row.update(
         {
@@ -95,9 +107,7 @@ def instance_row(instance: Instance, machine: Machine, now: float, min_bid: floa
             "is_bid": instance.is_bid,
             "min_bid": round(min_bid, 6),
             "start_date": instance.created_at,
-            "end_date": ends,
-            "duration": ends - now,
-            "uptime_mins": None if instance.running_since is None else (now - instance.running_since) / 60,
+            **moving_columns(instance, machine, now),
             "image_uuid": instance.image,
             "image_args": list(instance.args),
             "image_runtype": instance.runtype,

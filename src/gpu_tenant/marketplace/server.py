@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 import socket
@@ -33,6 +32,7 @@ from .engines.none import NoEngine
 from .engines.podman import PodmanEngine
 from .engines.process import ProcessEngine
 from .market import Market
+from .ready_rows import json_text
 from .refusals import MarketError
 from .replies import Reply, refusal_reply
 from .requests import read_body, read_query
@@ -218,7 +218,7 @@ def _response(reply: Reply, market: Market) -> Response:
         content, kind = reply.body.encode(), "text/plain; charset=utf-8"
     else:
         # Bare on purpose: the official client compares the header exactly.
-        content, kind = json.dumps(reply.body).encode(), "application/json"
+        content, kind = json_text(reply.body).encode(), "application/json"
     headers = {"content-type": kind, **reply.headers, "date": market.clock.http_date()}
     return Response(content, status_code=reply.status, headers=headers)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,8 @@ from .volumes import Volume
 
 SCHEMA = 1
 FIRST_INSTANCE_ID = 31_000_001
+# Changes are appended to a journal until it is so long; then the whole state is written again.
+JOURNAL_BYTES = 4_000_000
 
 
 @dataclass
@@ -56,6 +60,8 @@ class StateDirectory:
         self.path = path
         self._lock: IO[str] | None = None
         self._texts: dict[int, tuple[Instance, str]] = {}
+        self._series = ""
+        self._room = 0
 
     @property
     def boxes(self) -> Path:
@@ -64,6 +70,10 @@ class StateDirectory:
     @property
     def _file(self) -> Path:
         return self.path / "market.json"
+
+    @property
+    def _journal(self) -> Path:
+        return self.path / "market.journal"
 
     def acquire(self) -> None:
         """TenantFailure (config) when another server has it or it cannot be written."""
@@ -102,7 +112,7 @@ class StateDirectory:
         except FileNotFoundError:
             return MarketState(seed=seed)
         try:
-            state = state_from_dict(json.loads(text))
+            state = state_from_dict(self._with_journal(json.loads(text)))
         except (ValueError, KeyError, TypeError) as reason:
             raise TenantFailure(
                 "config",
@@ -126,13 +136,14 @@ class StateDirectory:
     def text_of(self, state: MarketState) -> str:
         """The whole state in words. Only instances that changed are put into words again."""
         self._texts = {one.id: self._text_of(one) for one in state.instances.values()}
-        rest = state_as_dict(replace(state, instances={}))
-        del rest["instances"]
+        self._series = secrets.token_hex(8)
+        rest = {**_rest_of(state), "series": self._series}
         listed = ",\n".join(text for _instance, text in self._texts.values())
         return f'{json.dumps(rest)[:-1]}, "instances": [\n{listed}\n]}}\n'
 
     def write(self, text: str) -> None:
         """Put a state's text in place of the one before; durable on return. One caller at a time."""
+        self._room = 0
         fresh = self._file.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as stream:
             stream.write(text)
@@ -140,12 +151,57 @@ class StateDirectory:
             os.fsync(stream.fileno())
         fresh.chmod(0o600)
         fresh.replace(self._file)
+        self._journal.unlink(missing_ok=True)
+        self._room = JOURNAL_BYTES
+
+    def entry_of(self, state: MarketState, changed: Iterable[int]) -> str | None:
+        """What changed since the last write, in words; None when only a :meth:`write` of everything will do."""
+        if self._room <= 0:
+            return None
+        changes = [asdict(state.instances[number]) for number in sorted(changed)]
+        return json.dumps({**_rest_of(state), "series": self._series, "instances": changes}) + "\n"
+
+    def append(self, entry: str) -> None:
+        """Write down one :meth:`entry_of` beside the state; durable on return. One caller at a time.
+
+        After a failure only a :meth:`write` will do, for an entry may be there by half.
+        """
+        left, self._room = self._room - len(entry), 0
+        journal = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with open(journal, "w", encoding="utf-8") as stream:
+            stream.write(entry)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._room = left
+
+    def _with_journal(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A written state with the entries beside it. ValueError, KeyError or TypeError for one that is broken."""
+        try:
+            lines = self._journal.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return data
+        # A line without an end was never answered for: the server died while it wrote it.
+        entries = [json.loads(line) for line in lines[:-1]]
+        instances = {one["id"]: one for one in data["instances"]}
+        for entry in entries:
+            # A journal outlives its state when the server died between the next state's writing and its removal.
+            if entry["series"] == data["series"]:
+                instances.update((one["id"], one) for one in entry["instances"])
+                data = {**data, **entry}
+        return {**data, "instances": list(instances.values())}
 
     def _text_of(self, instance: Instance) -> tuple[Instance, str]:
         known = self._texts.get(instance.id)
         if known is not None and known[0] is instance:
             return known
         return instance, json.dumps(asdict(instance))
+
+
+def _rest_of(state: MarketState) -> dict[str, Any]:
+    """All but the instances."""
+    rest = state_as_dict(replace(state, instances={}))
+    del rest["instances"]
+    return rest
 
 
 def state_as_dict(state: MarketState) -> dict[str, Any]:

@@ -118,8 +118,8 @@ def test_another_seed_is_another_run() -> None:
 
 def test_a_written_fault_is_read_back() -> None:
     for kind, facts in KINDS.items():
-        seconds = {"seconds": 3} if "seconds" in facts.options else {}
-        fault = fault_in({"kind": kind, "call": facts.calls[0], **seconds}, "faults[0]")
+        amounts = {name: 3 for name in ("seconds", "kb_per_s", "free_mb") if name in facts.options}
+        fault = fault_in({"kind": kind, "call": facts.calls[0], **amounts}, "faults[0]")
         assert fault_in(fault.as_dict(), "faults[0]") == fault
 
 
@@ -151,6 +151,9 @@ BAD: list[tuple[Any, str]] = [
     ({"faults": [{"kind": "host_offline", "call": "list", "shows": "gone"}]}, "must be one of offline, unknown"),
     ({"faults": [{"kind": "slow_destroy", "call": "destroy", "lingers": "x"}]}, "must be one of everywhere, list"),
     ({"faults": [{"kind": "rate_limited", "call": "list", "retry_after_s": "4"}]}, "must be a number from 0"),
+    ({"faults": [{"kind": "slow_link", "call": "create"}]}, "faults[0].kb_per_s: is missing"),
+    ({"faults": [{"kind": "disk_full", "call": "create"}]}, "faults[0].free_mb: is missing"),
+    ({"faults": [{"kind": "disk_full", "call": "show", "free_mb": 1}]}, "disk_full can only hit create"),
     ({"faults": [{"kind": "slow_destroy", "call": "list", "seconds": 4}]}, "slow_destroy can only hit destroy"),
 ]
 
@@ -432,3 +435,11 @@ def test_another_script_begins_anew_and_lets_go_whom_the_old_one_held(tmp_path: 
         assert client.market.books.state.raised == {}
     finally:
         client.close()
+
+
+@pytest.mark.parametrize(("kind", "amount"), [("slow_link", {"kb_per_s": 1}), ("disk_full", {"free_mb": 1})])
+def test_an_engine_without_boxes_has_no_link_and_no_disk(client: Client, kind: str, amount: dict[str, int]) -> None:
+    inject(client, kind=kind, call="create", **amount)
+    number = client.rent(client.offers()[0])[1]["new_contract"]
+    assert client.market.incidents.held() == []
+    assert client.market.books.instance(number).live

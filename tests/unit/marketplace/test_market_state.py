@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,76 @@ def test_a_clock_slower_than_the_wall_is_refused() -> None:
 def test_the_date_header_is_the_markets(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = MarketClock(1, 0, lambda: 0.0, lambda: 0.0)
     assert clock.http_date() == "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+def changed_market(folder: Path) -> Books:
+    """A market whose second change went into the journal."""
+    StateDirectory(folder).save(a_state())
+    books = Books(MarketplaceConfig(port=0, api_key="k", state=folder, seed=9), StateDirectory(folder))
+    instance = books.instance(31000001)
+    for label in ("first", "second"):
+        with books.changing() as (state, _now):
+            state.take_id()
+            books.put(replace(instance, label=label))
+        books.flush()
+    return books
+
+
+def test_a_change_after_the_first_is_written_beside_the_state(tmp_path: Path) -> None:
+    books = changed_market(tmp_path)
+    journal = tmp_path / "market.journal"
+    assert journal.read_text().count("\n") == 1
+    assert journal.stat().st_mode & 0o077 == 0
+    assert StateDirectory(tmp_path).load(9) == books.state
+
+
+def test_half_an_entry_was_never_answered_for(tmp_path: Path) -> None:
+    books = changed_market(tmp_path)
+    with (tmp_path / "market.journal").open("a") as journal:
+        journal.write('{"series": "x", "inst')
+    assert StateDirectory(tmp_path).load(9) == books.state
+
+
+def test_a_broken_entry_before_the_last_is_a_strangers(tmp_path: Path) -> None:
+    changed_market(tmp_path)
+    with (tmp_path / "market.journal").open("a") as journal:
+        journal.write("{}\n")
+    with pytest.raises(TenantFailure, match="not a marketplace's state"):
+        StateDirectory(tmp_path).load(9)
+
+
+def test_a_journal_of_an_earlier_state_counts_no_more(tmp_path: Path) -> None:
+    changed_market(tmp_path)
+    before = (tmp_path / "market.journal").read_text()
+    StateDirectory(tmp_path).save(a_state())
+    (tmp_path / "market.journal").write_text(before)
+    assert StateDirectory(tmp_path).load(9) == a_state()
+
+
+def test_a_long_journal_becomes_a_state_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu_tenant.marketplace.state.JOURNAL_BYTES", 1)
+    books = changed_market(tmp_path)
+    books.save()
+    books.flush()
+    assert not (tmp_path / "market.journal").exists()
+    assert StateDirectory(tmp_path).load(9) == books.state
+
+
+def test_an_entry_that_failed_is_made_up_for_by_the_whole_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = changed_market(tmp_path)
+    with books.changing() as (state, _now):
+        state.take_id()
+        books.put(replace(books.instance(31000001), label="third"))
+    with monkeypatch.context() as patched:
+        patched.setattr("gpu_tenant.marketplace.state.os.fsync", failing_fsync)
+        with pytest.raises(OSError, match="no space"):
+            books.flush()
+    books.flush()
+    assert StateDirectory(tmp_path).load(9) == books.state
+    assert not (tmp_path / "market.journal").exists()
+
+
+def failing_fsync(_file: int) -> None:
+    raise OSError("no space left")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import host_keys
@@ -45,6 +49,36 @@ def test_pins_are_read_back_for_their_alias_only() -> None:
 
 def test_first_contact_is_trusted_and_said_so() -> None:
     assert host_keys.judge([], [ED1, RSA1], []) == ([ED1, RSA1], "first contact", "")
+
+
+def test_keys_of_the_last_start_are_read_from_a_log() -> None:
+    def block(*keys: host_keys.HostKey) -> str:
+        lines = "".join(f"{one.type} {one.data} root@box\n" for one in keys)
+        return f"{host_keys.LOG_BEGINS}\n{lines}noise\n{host_keys.LOG_ENDS}\nmore\n"
+
+    assert host_keys.parse_log("started\n" + block(ED2) + block(ED1, RSA1)) == [ED1, RSA1]
+    assert host_keys.parse_log(block(ED1) + f"{host_keys.LOG_BEGINS}\n{ED2.type} {ED2.data}\n") == []
+    assert host_keys.parse_log(f"{ED1.type} {ED1.data}\n{host_keys.LOG_ENDS}\n") == []
+
+
+def test_what_the_role_prints_is_what_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "roles/provision/templates/onstart.sh.j2").read_text()
+    for kind, one in (("ed25519", ED1), ("rsa", RSA1)):
+        (tmp_path / f"ssh_host_{kind}_key.pub").write_text(f"{one.type} {one.data} root@box\n")
+    script = re.sub(r"{[{].*?[}]}", "/nowhere", text)
+    environment = {"HOME": str(tmp_path), "SSH_HOST_KEYS": str(tmp_path), "PATH": os.environ["PATH"]}
+    said = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False).stdout
+    assert host_keys.parse_log(said) == [ED1, RSA1]
+
+
+def test_the_first_pin_is_what_the_log_says_and_the_box_shows() -> None:
+    assert host_keys.judge([], [ED1, RSA1], [], [ED1]) == ([ED1], "instance log", "")
+    refused = host_keys.judge([], [ED1], [], [ED2])
+    assert refused.keys == []
+    assert ED1.fingerprint in refused.refused
+    assert ED2.fingerprint in refused.refused
+    assert host_keys.judge([], [ED1, RSA2], [], [ED1, RSA1]).refused, "one key of two is another"
+    assert host_keys.judge([ED1], [ED1], [], [ED2]).trust == "pinned", "a log says nothing of what is pinned"
 
 
 def test_another_key_of_a_live_generation_is_refused_with_both_names() -> None:

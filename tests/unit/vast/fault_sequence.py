@@ -32,7 +32,7 @@ MACHINES = 16
 # What our client asks of a market while it brings a box to a state.
 CALLS = ("search", "create", "list", "show", "change", "destroy", "bid", ANY)
 # Nothing happens by these on an engine without boxes.
-WITHOUT_EFFECT = ("host_key_change", "ssh_cut")
+WITHOUT_EFFECT = ("host_key_change", "ssh_cut", "slow_link", "disk_full")
 AT_CREATE = ("lost_answer", "garbled", "server_error", "slow", "lost_request", "rate_limited")
 
 TWO_BOXES = "two boxes for one name"

@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.logs import Wish, read_log
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import account_info
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
 from faulty_market import FaultyMarket
 
@@ -315,6 +317,19 @@ def test_a_box_that_only_a_lagging_list_still_shows_is_neither_in_the_inventory_
     made = market.converge("present")["instance"]["provider_id"]
     after = hosts.ask(market.client(), store=market.store)["boxes"]
     assert [row["provider_id"] for row in after] == [other, made]
+
+
+def test_a_box_that_only_a_lagging_list_still_shows_has_no_log_and_costs_nothing(market: FaultyMarket) -> None:
+    market.converge("present")
+    market.inject("slow_destroy", "destroy", seconds=3600, lingers="list")
+    market.converge("absent")
+    wish = Wish("digits", "vast-a")
+    with pytest.raises(TenantFailure, match="lists no box of this name"):
+        read_log(market.client(), wish, market.store)
+    assert market.count("PUT", "request_logs") == 0
+    assert account_info(market.client())["burn_per_hour"] > 0, "without our records a list is all that is known"
+    told = account_info(market.client(), market.store)
+    assert (told["instances"], told["burn_per_hour"], told["clocks"]) == (0, 0.0, [])
 
 
 def test_a_destroy_that_is_not_seen_to_end_is_not_called_done(market: FaultyMarket) -> None:

@@ -52,6 +52,7 @@ class BoxSpec:
     :param ports: TCP ports on the loopback interface on which its sshd answers.
     :param keys: public keys that may log in.
     :param environment: the instance's environment, visible to onstart and to sessions.
+    :param room_mib: room in ``/workspace``, which then is in memory and gone when the box stops; None for a disk.
     :param onstart: shell text run at every start inside the box; empty for none.
     """
 
@@ -63,6 +64,7 @@ class BoxSpec:
     keys: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     onstart: str = ""
+    room_mib: float | None = None
 
 
 class EngineError(Exception):
@@ -75,6 +77,9 @@ class Engine(ABC):
     name: str
     # Whether a running box answers rsync daemon requests over ssh, as the official client's local copies need it.
     has_rsync_daemon = False
+    # Whether a relay can stand in front of a box, and whether its ``/workspace`` can be made small.
+    has_links = False
+    limits_room = False
 
     @abstractmethod
     def check(self) -> None:

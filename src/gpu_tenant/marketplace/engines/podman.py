@@ -44,6 +44,8 @@ class PodmanEngine(Engine):
 
     name = "podman"
     has_rsync_daemon = True
+    has_links = True
+    limits_room = True
 
     def __init__(self, image: str, state: Path) -> None:
         self._image = image
@@ -94,6 +96,8 @@ class PodmanEngine(Engine):
         mounts = ["--volume", f"{control}:{box_root.CONTROL_IN_BOX}:ro"]
         for prefix in _prefixes():
             mounts += ["--volume", f"{prefix}:{prefix}:ro"]
+        if spec.room_mib is not None:
+            mounts += ["--tmpfs", f"/workspace:rw,exec,mode=755,size={int(spec.room_mib * 1024)}k"]
         self._podman(
             "create", "--replace", "--init", "--name", self._container(spec.box_id),
             "--label", self._label,
@@ -216,7 +220,8 @@ def render_container_init() -> str:
     """What a container runs below its init: the box's directories, onstart, sshd."""
     control = box_root.CONTROL_IN_BOX
     return f"""#!/bin/sh
-mkdir -p /workspace /run/sshd /root
+mkdir -p /workspace /run/sshd /root /etc/ssh
+cp {control}/host_key.pub /etc/ssh/ssh_host_ed25519_key.pub
 # The market's own user, whom its client's local copies log in as.
 grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh' >>/etc/passwd
 printf '. {control}/environment\\n' >/etc/profile.d/box.sh

@@ -57,6 +57,7 @@ class ProcessEngine(Engine):
     """:param refusal: why boxes shall have no namespaces; found out from the kernel when not given."""
 
     name = "process"
+    has_links = True
 
     def __init__(self, refusal: str | None = None) -> None:
         self._keepers: dict[int, subprocess.Popen[bytes]] = {}
@@ -72,6 +73,7 @@ class ProcessEngine(Engine):
             # sshd of root insists on this directory, which Debian's service would have made.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._refusal = self._refusal or refusal_of_namespaces()
+        self.limits_room = self.isolated
 
     @property
     def isolated(self) -> bool:
@@ -102,6 +104,7 @@ class ProcessEngine(Engine):
         for point in self._plan.mount_points():
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
+        _show_host_key(layout)
         self.set_keys(spec)
         with contextlib.suppress(FileNotFoundError):
             layout.init_pid.unlink()
@@ -183,13 +186,17 @@ class ProcessEngine(Engine):
         if self.isolated:
             scripts["init"] = box_root.render_inner_init(self._plan)
             scripts["outer-init"] = box_root.render_outer_init(
-                self._plan, layout.disk, layout.control, f"C.{spec.box_id}"
+                self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib
             )
             write_control(layout.control, spec, scripts)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
         else:
             scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
-            places = {"WORKSPACE": str(layout.disk / "workspace"), "TMPDIR": str(layout.disk / "tmp")}
+            places = {
+                "WORKSPACE": str(layout.disk / "workspace"),
+                "TMPDIR": str(layout.disk / "tmp"),
+                "SSH_HOST_KEYS": str(layout.disk / "etc/ssh"),
+            }
             write_control(layout.control, spec, scripts, control, str(layout.disk / "root"), places)
             enter = f"#!/bin/sh\nexec /bin/sh {shlex.quote(str(layout.control))}/session\n"
         write_program(layout.enter, enter)
@@ -303,6 +310,15 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
             shutil.copytree(Path("/etc", name), etc / name, symlinks=True)
     for name, text in box_root.render_etc().items():
         (etc / name).write_text(text, encoding="utf-8")
+
+
+def _show_host_key(layout: Layout) -> None:
+    """Lay the public half of the box's host key where a machine has its own. EngineError for a way that is none."""
+    make_directory_inside(layout.disk, PurePosixPath("etc/ssh"))
+    place = layout.disk / "etc/ssh/ssh_host_ed25519_key.pub"
+    # Whatever an earlier tenant put there, also a link that leads elsewhere.
+    place.unlink(missing_ok=True)
+    shutil.copyfile(layout.host_key.with_suffix(".pub"), place)
 
 
 def make_directory_inside(disk: Path, inner: PurePosixPath) -> None:
