@@ -157,7 +157,7 @@ def go_command(
     """Train the run SPEC to its end and bring it home, whatever happens to the boxes."""
     if standing_approval and not approver:
         raise click.UsageError("--standing-approval needs --approver: an approval has a name on it")
-    with job.opened(job.JobOptions(run=spec, **options), spec_required=True) as work:
+    with job.opened(job.JobOptions(run=spec, **options), spec_required=True, purpose="gpu-tenant go") as work:
         settings = go.GoOptions(
             pull_every_s=pull_every_s,
             poll_s=poll_s,

@@ -198,6 +198,7 @@ class Renter:
             if not self._has_room(offer, price):
                 return None, True
             stamp = new_stamp(project, name, 1 + self._last_generation(found))
+            self._account.check_lease(project, name)
             self._intend(stamp, offer, price)
             with self._account.journal.effect(
                 "rent",
