@@ -22,6 +22,7 @@ from typing import Any, Sequence
 from . import lease
 from .box import locks, records
 from .box.refusal import Refused
+from .failures import TenantFailure
 from .holders import DEAD, Holder, holder_from, state_of
 from .leases import DATABASE_VARIABLE, Leases, opened
 from .state_store import StateStore
@@ -29,6 +30,7 @@ from .state_store import StateStore
 RENEW_EVERY_S = lease.TERM_S / 3
 _POLL_S = 0.25
 _STARTS_WITHIN_S = 10.0
+_PASSING = (OSError, records.RecordError, TenantFailure)
 # What the database's library reads besides the URL; nothing else of the environment goes along, it may hold secrets.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", DATABASE_VARIABLE)
 
@@ -101,9 +103,9 @@ def keep(leases: Leases, holder: Holder, renew_every_s: float = RENEW_EVERY_S) -
 
 def _each(leases: Leases, holder: Holder, act: Any) -> None:
     """One lease that cannot be changed now (a disk or a database that is away) must not end the keeping of the rest."""
-    with contextlib.suppress(OSError, records.RecordError):
+    with contextlib.suppress(*_PASSING):
         for found in leases.of(holder):
-            with contextlib.suppress(OSError, records.RecordError):
+            with contextlib.suppress(*_PASSING):
                 act(found)
 
 

@@ -179,5 +179,8 @@ def nonce_of(holder: Holder) -> str:
 
 
 def opened(store: StateStore) -> Leases:
-    """The leases of a state store."""
-    return FileLeases(store)
+    """The leases of a state store: in the database that the environment names, if that is PostgreSQL; else in files."""
+    from . import table_leases
+
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    return table_leases.TableLeases(store, url) if table_leases.is_postgresql(url) else FileLeases(store)
