@@ -99,7 +99,7 @@ class Index:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _parsed(self, wanted: sql.Select[tuple[str]]) -> list[dict[str, Any]]:
+    def _parsed(self, wanted: sql.Select[Any]) -> list[dict[str, Any]]:
         with self._explained(), self._engine.connect() as connection:
             return [json.loads(text) for text in connection.execute(wanted).scalars()]
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,8 +80,11 @@ def test_two_controllers_fight_over_one_box(url: str, store: StateStore, tmp_pat
     counter, times = tmp_path / "counter", 25
     counter.write_text("0")
     command = [sys.executable, "-c", FIGHT]
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     fighters = [
-        subprocess.Popen([*command, name, store.root, counter, str(times)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, name, store.root, counter, str(times)], env=known, stdout=subprocess.PIPE, text=True
+        )
         for name in ("north", "south")
     ]
     epochs = [json.loads(fighter.communicate(timeout=120)[0]) for fighter in fighters]
