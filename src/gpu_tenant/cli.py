@@ -17,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import __version__, account, approve, approve_volume, exit_codes, go, job, scaffold, status
+from gpu_tenant import report as reports
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import console_for
 
@@ -231,6 +232,20 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
         console_for(sys.stdout).print(status.table(rows))
     lost = [values for values in rows if "unreachable" in (values["provider"], values["contact"])]
     ctx.exit(exit_codes.of_kind("unreachable") if lost else exit_codes.DONE)
+
+
+@cli.command(name="report")
+@box_options
+@click.option("--database", default="", help="URL of the index [default: GPU_TENANT_DATABASE_URL, else a file].")
+@click.pass_context
+def report_command(ctx: click.Context, /, database: str, **options: Any) -> None:
+    """What the boxes have cost: each machine, and sums by run, project and platform. Unknown is said, never 0."""
+    with job.opened(job.JobOptions(**options), locked=False) as work:
+        told = reports.draw_up(work.project, work.inventory.boxes, work.observer.client, database)
+    if options["as_json"]:
+        click.echo(json.dumps({"event": "report", **told}, sort_keys=True))
+    else:
+        console_for(sys.stdout).print(reports.render(told))
 
 
 @cli.command(name="approve")

@@ -27,7 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.table_leases import is_
 VERSION = 1
 FILE_NAME = "index.sqlite"
 LOCKED_WITHIN_S = 5.0
-_KINDS = {"boxes": "box", "receipts": "receipt", "approvals": "approval"}
+_KINDS = {"boxes": "box", "receipts": "receipt", "approvals": "approval", "contacts": "contact"}
 # Of two that fill one PostgreSQL at once the second waits.
 _LOCK = sql.text("SELECT pg_advisory_xact_lock(hashtextextended('gpu-tenant index', 0))")
 
@@ -92,7 +92,7 @@ class Index:
         return self._parsed(wanted.where(journal.c.project == project) if project else wanted)
 
     def records(self, kind: str, project: str = "") -> list[dict[str, Any]]:
-        """:param kind: box, receipt or approval."""
+        """:param kind: box, receipt, approval or contact."""
         wanted = sql.select(files.c.record).where(files.c.kind == kind).order_by(files.c.path)
         return self._parsed(wanted.where(files.c.project == project) if project else wanted)
 

@@ -325,7 +325,8 @@ class Account:
     def _effect(self, verb: str, box: Box, **fields: Any) -> Iterator[Any]:
         identity = identity_of(box)
         self.check_lease(identity.project, identity.box)
-        with self.journal.effect(verb, **identity.as_dict(), platform=PLATFORM, **fields) as effect:
+        rates = {"price_per_hour": box.dph_total, "stopped_per_hour": box.storage_per_hour}
+        with self.journal.effect(verb, **identity.as_dict(), platform=PLATFORM, **rates, **fields) as effect:
             yield effect
 
     def check_lease(self, project: str, name: str) -> None:

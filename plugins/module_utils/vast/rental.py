@@ -446,5 +446,6 @@ def _terms(stamp: Stamp, offer: Offer, price: Price, order: Order) -> dict[str, 
         "market": order.wanted.market,
         "bid": price.bid,
         "price_per_hour": round(price.total, 6),
+        "stopped_per_hour": round(price.storage, 6),
         "price_cap": order.wanted.price_cap,
     }
