@@ -17,7 +17,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import __version__, account, approve, approve_volume, exit_codes, go, job, scaffold, status
-from gpu_tenant import report as reports
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import console_for
 
@@ -240,6 +239,8 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def report_command(ctx: click.Context, /, database: str, **options: Any) -> None:
     """What the boxes have cost: each machine, and sums by run, project and platform. Unknown is said, never 0."""
+    from gpu_tenant import report as reports
+
     with job.opened(job.JobOptions(**options), locked=False) as work:
         told = reports.draw_up(work.project, work.inventory.boxes, work.observer.client, database)
     if options["as_json"]:

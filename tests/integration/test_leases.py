@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,17 @@ class Team:
         output = process.communicate(timeout=DEADLINE_S)[0]
         return subprocess.CompletedProcess(process.args, process.returncode, output, "")
 
+    def runner(self, *arguments: str) -> dict[str, Any]:
+        """The last line that ``gpu-tenant --json`` printed."""
+        command = [sys.executable, "-m", "gpu_tenant", *arguments, "-i", "profiles.yml", "-i", "hosts.yml", "--json"]
+        known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        done = subprocess.run(
+            command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == found["exit_code"], done.stdout + done.stderr
+        return found
+
     def holds(self, process: subprocess.Popen[str], box: str) -> bool:
         found = self.leases.read("vision", box)
         return found is not None and process.pid in [holder.pid for holder in found.holders]
@@ -180,5 +192,9 @@ def test_a_playbook_joins_the_lease_of_the_runner_that_started_it(team: Team, mo
         ours = team.play("act.yml", "box-1")
         assert ours.returncode == 0, ours.stdout
         assert str(team.leases.read("vision", "box-1").epoch) in ours.stdout
-    monkeypatch.delenv("GPU_TENANT_LEASE")
+        monkeypatch.delenv("GPU_TENANT_LEASE")
+        for verb in (["train"], ["go", "run.yml"]):
+            told = team.runner(*verb, "-l", "box-1")
+            assert told["exit_code"] == 24
+            assert f"-e box_lease_from={nonce}" in told["msg" if "msg" in told else "text"]
     assert team.leases.holder_words("vision", "box-1") == ""

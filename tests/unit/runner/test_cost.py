@@ -12,9 +12,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from click.testing import CliRunner
 from rich.console import Console
 
-from gpu_tenant import cost, report
+from gpu_tenant import cost, hosts, report
+from gpu_tenant.cli import cli
 from gpu_tenant.hosts import BoxHost
 
 NOW = "2026-11-21T20:00:00Z"
@@ -141,3 +143,16 @@ def test_a_bill_that_cannot_be_read_is_noted_once(team: list[BoxHost]) -> None:
     text = console.export_text()
     assert "unknown" in text
     assert "the market is away" in text
+
+
+def test_the_command_tells_it_in_json(team: list[BoxHost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    boxes = tuple(BoxHost(box.name, {**box.variables, "tenant_project": "p", "platform_driver": ""}) for box in team)
+    monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory(boxes, "", (), ()))
+    done = CliRunner().invoke(cli, ["report", "-l", "all", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["event"], told["sums"]["project"]["p"]["machines"]) == ("report", 2)
+    refused = CliRunner().invoke(cli, ["report", "-l", "all", "--database", "oracle://x"])
+    assert refused.exit_code == 10
+    assert "no database that the index can be in" in refused.output
