@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gpu_tenant import hosts, lease_holding
 pytestmark = pytest.mark.integration
 
 BOXES = [f"box-{number}" for number in range(1, 17)]
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0
 SPEC = """\
 id: leased
 command: [python, train.py]
@@ -47,7 +47,7 @@ HOLD = (
     ACT
     + """\
     - name: Hold
-      ansible.builtin.wait_for: {path: "{{ playbook_dir }}/let-go", timeout: 60, sleep: 1}
+      ansible.builtin.wait_for: {path: "{{ playbook_dir }}/let-go", timeout: 600, sleep: 1}
       delegate_to: localhost
       run_once: true
 """
@@ -59,6 +59,7 @@ class Team:
 
     def __init__(self, folder: Path, core: str) -> None:
         self.folder, self.core = folder, core
+        self.started: list[subprocess.Popen[str]] = []
         self.store = StateStore(str(folder / "state"))
         self.leases = FileLeases(self.store)
         (folder / "train.py").write_text("")
@@ -85,7 +86,7 @@ class Team:
             "ANSIBLE_NOCOLOR": "1",
         }
         program = str(ROOT / self.core / "bin" / "ansible-playbook")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [program, "-i", "profiles.yml", "-i", "hosts.yml", playbook, "-l", limit, *more],
             cwd=self.folder,
             env=environment,
@@ -93,6 +94,8 @@ class Team:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def play(self, playbook: str, limit: str, *more: str) -> subprocess.CompletedProcess[str]:
         process = self.start(playbook, limit, *more)
@@ -133,8 +136,14 @@ def until(process: subprocess.Popen[str], what: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> Team:
-    return Team(tmp_path, CORES[0])
+def team(tmp_path: Path) -> Iterator[Team]:
+    made = Team(tmp_path, CORES[0])
+    yield made
+    # Also what a killed playbook left at work ends by this.
+    made.let_go()
+    for process in made.started:
+        process.kill()
+        process.communicate()
 
 
 def test_the_second_playbook_is_told_who_is_at_work_until_it_takes_over(team: Team) -> None:
@@ -170,8 +179,8 @@ def test_the_second_playbook_is_told_who_is_at_work_until_it_takes_over(team: Te
     until(first, lambda: all(not team.holds(first, box) for box in BOXES))
 
 
-def test_what_a_killed_playbook_held_is_free_at_once(tmp_path: Path) -> None:
-    team = Team(tmp_path, CORES[-1])
+def test_what_a_killed_playbook_held_is_free_at_once(team: Team) -> None:
+    team.core = CORES[-1]
     first = team.start("hold.yml", "box-1,box-2")
     until(first, lambda: team.holds(first, "box-1") and team.holds(first, "box-2"))
     epoch = team.leases.read("vision", "box-1").epoch
@@ -193,8 +202,7 @@ def test_a_playbook_joins_the_lease_of_the_runner_that_started_it(team: Team, mo
         assert ours.returncode == 0, ours.stdout
         assert str(team.leases.read("vision", "box-1").epoch) in ours.stdout
         monkeypatch.delenv("GPU_TENANT_LEASE")
-        for verb in (["train"], ["go", "run.yml"]):
-            told = team.runner(*verb, "-l", "box-1")
-            assert told["exit_code"] == 24
-            assert f"-e box_lease_from={nonce}" in told["msg" if "msg" in told else "text"]
+        told = team.runner("go", "run.yml", "-l", "box-1")
+        assert told["exit_code"] == 24
+        assert f"-e box_lease_from={nonce}" in told["msg"]
     assert team.leases.holder_words("vision", "box-1") == ""
