@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ import uuid
 from typing import Any, Iterator
 
 from .box import records
+from .holders import user_name
 from .state_store import StateStore
 
 
@@ -41,7 +41,7 @@ class Journal:
             at=records.utc_now(),
             kind=kind,
             verb=verb,
-            by={"user": _user(), "host": socket.gethostname(), "pid": os.getpid()},
+            by={"user": user_name(), "host": socket.gethostname(), "pid": os.getpid()},
         )
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -82,10 +82,3 @@ def _separator(stream: Any) -> bytes:
         return b""
     stream.seek(-1, os.SEEK_END)
     return b"" if stream.read(1) == b"\n" else b"\n"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

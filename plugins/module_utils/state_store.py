@@ -10,6 +10,7 @@ receipts/<project>/<run>/<box>.g<generation>.json
 copy-readings/<project>/<sha256 of the URI>.json a durable mount, as another box read it
 approvals/<id>.json
 drills/<project>/<run>/<box>.g<generation>.json  verdict of the last resume drill of a run on a box
+leases/<project>/<box>.json                      who works on a box now, and the epoch of the last grant
 smoke/<spec_sha256>.json                         the CPU smoke of a run spec passed here
 known_hosts/<box>                                pinned host keys, one file per box
 cache/                                           provider lists, shared under a lock; may be deleted any time
@@ -68,6 +69,9 @@ class StateStore:
 
     def contact_path(self, project: str, box: str, generation: int) -> str:
         return self.path("contacts", check_name("project", project), check_name("box", box), f"g{generation}.json")
+
+    def lease_path(self, project: str, box: str) -> str:
+        return self.path("leases", check_name("project", project), check_name("box", box) + ".json")
 
     def copy_reading_path(self, project: str, uri: str) -> str:
         name = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".json"

@@ -139,7 +139,7 @@ def go_command(
     """Train the run SPEC to its end and bring it home, whatever happens to the boxes."""
     if standing_approval and not approver:
         raise click.UsageError("--standing-approval needs --approver: an approval has a name on it")
-    with job.opened(job.JobOptions(run=spec, **options), spec_required=True) as work:
+    with job.opened(job.JobOptions(run=spec, **options), spec_required=True, purpose="gpu-tenant go") as work:
         settings = go.GoOptions(
             pull_every_s=pull_every_s,
             poll_s=poll_s,
@@ -217,6 +217,22 @@ def status_command(ctx: click.Context, /, **options: Any) -> None:
 
 for _look in (looking.ssh, looking.logs_of, looking.audit_accounts):
     cli.add_command(_look)
+
+
+@cli.command(name="report")
+@box_options
+@click.option("--database", default="", help="URL of the index [default: GPU_TENANT_DATABASE_URL, else a file].")
+@click.pass_context
+def report_command(ctx: click.Context, /, database: str, **options: Any) -> None:
+    """What the boxes have cost: each machine, and sums by run, project and platform. Unknown is said, never 0."""
+    from gpu_tenant import report as reports
+
+    with job.opened(job.JobOptions(**options), locked=False) as work:
+        told = reports.draw_up(work.project, work.inventory.boxes, work.observer.client, database)
+    if options["as_json"]:
+        click.echo(json.dumps({"event": "report", **told}, sort_keys=True))
+    else:
+        console_for(sys.stdout).print(reports.render(told))
 
 
 @cli.command(name="approve")

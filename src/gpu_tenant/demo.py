@@ -132,7 +132,9 @@ def run(options: DemoOptions) -> int:
     try:
         with running_marketplace(options.engine, state_dir=folder / "marketplace") as market:
             _check_engine(market)
-            with job.opened(_job_options(folder, market, options), spec_required=True) as work:
+            with job.opened(
+                _job_options(folder, market, options), spec_required=True, purpose="gpu-tenant demo"
+            ) as work:
                 work.progress.emit("note", f"a marketplace answers at {market.url}; this demo's files: {folder}")
                 proof, drawn = _play(work, market, options)
                 how = how_to_look(work, folder) if options.keep else ""

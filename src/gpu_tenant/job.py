@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 
-from gpu_tenant import hosts
+from gpu_tenant import hosts, lease_holding
 from gpu_tenant.interrupts import FINISH_STEP_S, Interrupts
 from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import Observer
@@ -111,10 +111,12 @@ def opened(
     locked: bool = True,
     stream: TextIO | None = None,
     view: View | None = None,
+    purpose: str = "",
 ) -> Iterator[Job]:
     """Resolve the boxes, take their locks, await what an earlier, killed run left at work.
 
     :param locked: False for verbs that only look.
+    :param purpose: what the boxes' leases are held for from beginning to end; empty where the playbooks take their own.
     """
     if locked:
         require_programs()
@@ -148,6 +150,9 @@ def opened(
         job = Job(options, inventory, project, place, progress, interrupts, narrator, runner, observer, history, spec)
         if locked:
             place.end_orphans(project, inventory.names, lambda text: progress.emit("note", text), interrupts.wait)
+        if purpose:
+            # After the orphans: they hold the lease of the runner that was killed.
+            runner.lease_nonce = stack.enter_context(lease_holding.holding(inventory.boxes, purpose))
         yield job
 
 

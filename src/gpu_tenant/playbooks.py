@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.leases import NONCE_VARIABLE
 
 from gpu_tenant import exit_codes, hosts, playbook_process, transfers, workspace
 from gpu_tenant.interrupts import Interrupts
@@ -146,6 +147,8 @@ class PlaybookRunner:
     control_dir: str = ""
     interrupts: Interrupts = field(default_factory=Interrupts)
     watch: Watcher = lambda event: None
+    # Of the lease that this process holds; empty when each playbook takes its own.
+    lease_nonce: str = ""
 
     def run(
         self,
@@ -232,6 +235,8 @@ class PlaybookRunner:
             for name, value in _WITHOUT_CONFIG.items():
                 environment.setdefault(name, value)
         environment.update(_ALWAYS)
+        if self.lease_nonce:
+            environment[NONCE_VARIABLE] = self.lease_nonce
         environment[transfers.VARIABLE] = str(folder / PROGRESS_NAME)
         environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(self._collection_paths())
         if self.control_dir:

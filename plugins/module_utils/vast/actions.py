@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Sequence
 
-from .. import approvals, gate, power_record
+from .. import approvals, gate, leases, power_record
 from ..box import records
 from ..failures import TenantFailure
 from ..journal import Journal
@@ -323,8 +323,15 @@ class Account:
 
     @contextlib.contextmanager
     def _effect(self, verb: str, box: Box, **fields: Any) -> Iterator[Any]:
-        with self.journal.effect(verb, **identity_of(box).as_dict(), platform=PLATFORM, **fields) as effect:
+        identity = identity_of(box)
+        self.check_lease(identity.project, identity.box)
+        rates = {"price_per_hour": box.dph_total, "stopped_per_hour": box.storage_per_hour}
+        with self.journal.effect(verb, **identity.as_dict(), platform=PLATFORM, **rates, **fields) as effect:
             yield effect
+
+    def check_lease(self, project: str, name: str) -> None:
+        """A verb cannot be taken back by a fence, so nobody else may have the lease, and ours must last."""
+        leases.opened(self.store).before_verb(project, name)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -198,6 +198,7 @@ class Renter:
             if not self._has_room(offer, price):
                 return None, True
             stamp = new_stamp(project, name, 1 + self._last_generation(found))
+            self._account.check_lease(project, name)
             self._intend(stamp, offer, price)
             with self._account.journal.effect(
                 "rent",
@@ -445,5 +446,6 @@ def _terms(stamp: Stamp, offer: Offer, price: Price, order: Order) -> dict[str, 
         "market": order.wanted.market,
         "bid": price.bid,
         "price_per_hour": round(price.total, 6),
+        "stopped_per_hour": round(price.storage, 6),
         "price_cap": order.wanted.price_cap,
     }
