@@ -9,7 +9,7 @@ answer is ``unreachable``, whatever it did before, and ``gone`` needs the provid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 
@@ -109,11 +109,15 @@ class LedgerWord:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``name`` is one of :data:`ALL`, ``why`` a sentence for people."""
+    """``name`` is one of :data:`ALL`, ``why`` a sentence for people.
+
+    :param needs_push: the run is there and does not go on by itself.
+    """
 
     name: str
     why: str
-    alerts: tuple[str, ...] = field(default=())
+    alerts: tuple[str, ...] = ()
+    needs_push: bool = False
 
 
 def verdict(provider: ProviderWord, box: BoxWord, ledger: LedgerWord) -> Verdict:
@@ -188,7 +192,9 @@ def _answered(box: BoxWord) -> Verdict:
         return Verdict(BARE, "the supervisor does not know the run yet")
     if box.unchanged_s < patience[box.run_state]:
         return Verdict(STARTING, f"the run is {box.run_state}")
-    return Verdict(STALLED, f"the run has been {box.run_state} for {since} and needs a start", box.alerts)
+    return Verdict(
+        STALLED, f"the run has been {box.run_state} for {since} and needs a start", box.alerts, needs_push=True
+    )
 
 
 def _at_work(box: BoxWord) -> Verdict:
