@@ -330,7 +330,8 @@ class Go:
             return
         if self._memory.failures == 0:
             memory = self._memory
-            memory.sight.brought_up, memory.salvaged = True, False
+            memory.sight.note_brought_up()
+            memory.salvaged = False
             memory.pulled_at, memory.began_at = None, self._clock()
             self._give_standing_approval()
 

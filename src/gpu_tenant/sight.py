@@ -17,7 +17,7 @@ _BOTH_RUN = ("running", "running")
 
 
 class Sight:
-    """One box over time. ``brought_up`` may be set by who brings it up; a look at a run that it knows sets it too."""
+    """One box over time. ``brought_up``: it was at work, by our records or by a look at a run that it knows."""
 
     def __init__(self, clock: Callable[[], float], brought_up: bool = False) -> None:
         self._clock = clock
@@ -44,6 +44,10 @@ class Sight:
         self._advanced = _has_advanced(before, seen)
         if seen.run is not None and seen.run.step is not None:
             self.step = seen.run.step
+
+    def note_brought_up(self) -> None:
+        """It was just brought up: denials of before concern another box, and count no more."""
+        self.brought_up, self.absences = True, 0
 
     @property
     def trains(self) -> bool:
