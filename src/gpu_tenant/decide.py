@@ -106,6 +106,7 @@ class Situation:
     :param raise_fits: whether a winning bid fits under the cap; None while the provider does not say.
     :param replaceable: another machine can be rented for this name.
     :param spare: another candidate can take the run over.
+    :param failed_home: what a failed run left is home; people decide how it goes on.
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
     :param settle_due: the deadline of a box that this one replaced has passed.
@@ -121,6 +122,7 @@ class Situation:
     raise_fits: bool | None = None
     replaceable: bool = False
     spare: bool = False
+    failed_home: bool = False
     salvaged: bool = False
     pull_due: bool = False
     settle_due: bool = False
@@ -142,6 +144,8 @@ def decide(now: Situation) -> Action:
         return Action(SETTLE, "the deadline of a box that it replaced has passed")
     if now.home:
         return Action(FINISH, "its results are home and verified")
+    if now.failed_home:
+        return Action(GIVE_UP, "the run failed, and what it left is home")
     if name in (verdicts.UNREACHABLE, verdicts.SUPERSEDED):
         return Action(WAIT, why)
     if name == verdicts.FINISHED:

@@ -124,8 +124,12 @@ class Observer:
             )
         return self._clients[account]
 
-    def observe(self, run_id: str = "", names: Sequence[str] = ()) -> dict[str, Observation]:
-        """Look at all boxes, or at ``names``; ask their supervisors for ``run_id`` (for all runs when empty)."""
+    def observe(self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = ()) -> dict[str, Observation]:
+        """Look at all boxes, or at ``names``.
+
+        :param run_id: the run that supervisors are asked for, or one for each box; empty for all runs.
+        """
+        runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
         listed: dict[int, list[Box] | str] = {}
         for host in wanted:
@@ -134,7 +138,7 @@ class Observer:
                 if id(client) not in listed:
                     listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, self._listed_for(host, listed), run_id) for host in wanted]
+            looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
             return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
 
     def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:

@@ -7,7 +7,8 @@ Losing it costs a second look and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from gpu_tenant.observe import Observation
 from gpu_tenant.verdicts import BoxWord, ProviderWord, Silence
@@ -27,17 +28,40 @@ class Sight:
         self.step: int | None = None
         self._advanced = False
         self._seen: Observation | None = None
+        # Of provider, contact and run.
+        self._words = ["", "", ""]
         self._seen_at = clock()
         self._provider_since = self._box_since = clock()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the next process needs to go on counting; only with a clock that processes share."""
+        return {
+            "words": self._words,
+            "absences": self.absences,
+            "provider_since": self._provider_since,
+            "box_since": self._box_since,
+        }
+
+    def remember(self, known: Mapping[str, Any]) -> None:
+        """Go on from what an earlier process saw. What makes no sense is passed over: it costs a second look."""
+        words, since = known.get("words"), (known.get("provider_since"), known.get("box_since"))
+        absences = known.get("absences")
+        if not isinstance(words, list) or len(words) != 3 or not isinstance(absences, int):
+            return
+        if all(isinstance(moment, (int, float)) and moment <= self._clock() for moment in since):
+            self._words = [str(word) for word in words]
+            self._provider_since, self._box_since = map(float, since)  # type: ignore[arg-type]  # checked above
+            self.absences = absences
 
     def take(self, seen: Observation) -> None:
         """Add a look. The observer only says ``absent`` when the list and the box's own item agree on it."""
         now = self._clock()
         before, self._seen, self._seen_at = self._seen, seen, now
         self.absences = self.absences + 1 if seen.provider == "absent" else 0
-        if before is None or before.provider != seen.provider:
+        was, self._words = self._words, [seen.provider, seen.contact, seen.run_state]
+        if was[0] != seen.provider:
             self._provider_since, self.quiet_rounds = now, 0
-        if before is None or _of_box(before) != _of_box(seen):
+        if was[1:] != self._words[1:]:
             self._box_since, self.quiet_rounds = now, 0
         if seen.run_state:
             self.brought_up = True
@@ -79,7 +103,3 @@ def _has_advanced(before: Observation | None, seen: Observation) -> bool:
     if before is None or before.run is None or seen.run is None or (before.run_state, seen.run_state) != _BOTH_RUN:
         return False
     return before.run.step is not None and seen.run.step is not None and seen.run.step > before.run.step
-
-
-def _of_box(seen: Observation) -> tuple[str, str]:
-    return seen.contact, seen.run_state

@@ -41,6 +41,7 @@ TABLE = [
     ("done", of(verdicts.FINISHED), decide.HARVEST),
     ("done over its budget", of(verdicts.FINISHED, money=SPENT), decide.HARVEST),
     ("failed", of(verdicts.FAILED), decide.HARVEST_FAILED),
+    ("failed, what it left is home", of(verdicts.STOPPED, failed_home=True), decide.GIVE_UP),
     ("home", of(verdicts.FINISHED, home=True), decide.FINISH),
     ("home, a replaced box overdue", of(verdicts.FINISHED, home=True, settle_due=True), decide.SETTLE),
     ("a replaced box overdue", of(verdicts.RUNNING, settle_due=True), decide.SETTLE),
