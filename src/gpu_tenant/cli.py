@@ -360,6 +360,22 @@ def demo_command(ctx: click.Context, /, keep: bool, engine: str, workspace: str,
     ctx.exit(demo.run(demo.DemoOptions(keep=keep, engine=engine, workspace=workspace, as_json=as_json)))
 
 
+@cli.command(name="rehearse")
+@click.argument("script")
+@box_options
+@run_option
+@click.option("--engine", type=click.Choice(["process", "podman"]), default="process", show_default=True)
+@click.pass_context
+def rehearse_command(ctx: click.Context, /, script: str, engine: str, **options: Any) -> None:
+    """Play a fault SCRIPT against your own inventory and run, on a marketplace on this machine. Costs nothing.
+
+    SCRIPT is preempted, lost-create, host-offline, or the path of a file of your own (docs/rehearsals.md).
+    """
+    from gpu_tenant import rehearse
+
+    ctx.exit(rehearse.run(script, job.JobOptions(**options), engine))
+
+
 def _add_marketplace() -> None:
     from gpu_tenant.marketplace.commands import marketplace_group
 
