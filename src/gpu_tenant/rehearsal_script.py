@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
+from gpu_tenant.marketplace import faults
 from gpu_tenant.observe import Observation
 
 SHIPPED = Path(__file__).parent / "rehearsals"
@@ -76,12 +77,12 @@ def _script(name: str, given: Any) -> Script:
     speed, pull = float(given.get("speed", 1.0)), float(given.get("pull_every_s", 10.0))
     if not (1.0 <= speed <= 1000.0 and pull >= 0.0):
         raise ValueError("speed must be 1 to 1000 and pull_every_s not negative")
-    faults = tuple(_known("a fault", fault) for fault in given.get("faults") or [])
+    at_start = tuple(_fault(number, fault) for number, fault in enumerate(given.get("faults") or [], 1))
     steps = tuple(_step(number, step) for number, step in enumerate(given.get("steps") or [], 1))
-    if not faults and not steps:
+    if not at_start and not steps:
         raise ValueError("it has neither faults nor steps, so nothing would be rehearsed")
     expect = dict(_known("expect", given.get("expect") or {}, EXPECTATIONS))
-    return Script(name, str(given.get("what") or name), speed, pull, faults, steps, expect)
+    return Script(name, str(given.get("what") or name), speed, pull, at_start, steps, expect)
 
 
 def _step(number: int, given: Any) -> Step:
@@ -90,10 +91,19 @@ def _step(number: int, given: Any) -> Step:
     deed = _known(f"do of step {number}", given.get("do") or {}, DEEDS)
     if len(deed) != 1:
         raise ValueError(f"step {number} does {len(deed)} things; one of {', '.join(DEEDS)} is wanted")
+    if "inject" in deed:
+        _fault(number, deed["inject"])
     for key in ("step", "looks"):
         if key in when and (not isinstance(when[key], int) or isinstance(when[key], bool)):
             raise ValueError(f"when.{key} of step {number} is {when[key]!r}, and a whole number is wanted")
     return Step(when, deed, str(given.get("tell") or next(iter(deed))))
+
+
+def _fault(number: int, given: Any) -> Mapping[str, Any]:
+    """A fault of the marketplace, checked before anything starts."""
+    fault = _known(f"fault {number}", given)
+    faults.fault_in(dict(fault), f"fault {number}")
+    return fault
 
 
 def _known(what: str, given: Any, keys: tuple[str, ...] = ()) -> Mapping[str, Any]:
