@@ -77,6 +77,7 @@ class _Memory:
     failures: int = 0
     last_failure: TenantFailure | None = None
     pulled_at: float | None = None
+    pull_ended_at: float = float("-inf")
     pull_took_s: float = 0.0
     salvaged: bool = False
     resume_pending: bool = False
@@ -265,15 +266,18 @@ class Go:
     def _pull_is_due(self) -> bool:
         """Bring the newest checkpoints home now and then, but never so often that pulling is most of the work."""
         every = max(self._options.pull_every_s, PULL_SHARE * self._memory.pull_took_s)
-        return self._options.pull_every_s > 0 and self._at_risk_s() >= every
+        rested = self._clock() - self._memory.pull_ended_at >= every
+        return self._options.pull_every_s > 0 and rested and self._at_risk_s() >= every
 
     def _pull(self, seen: Observation) -> None:
         began = self._clock()
         outcome = self._play("harvest", {"harvest_snapshot": True})
-        self._memory.pulled_at = self._clock()
+        self._memory.pull_ended_at = self._clock()
         self._memory.pull_took_s = self._clock() - began
         self._memory.salvaged = True
         if outcome.ok:
+            # What was saved after the pull began did not come along.
+            self._memory.pulled_at = began
             step = seen.run.step if seen.run else None
             self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
             return
