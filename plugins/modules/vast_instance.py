@@ -146,6 +146,15 @@ options:
       - Used to deal with a superseded box.
     type: str
     default: ''
+  replaces:
+    description:
+      - With O(state=present) and O(state=started), the id of a box of this name that is lost for its job. As long as it
+        is the current one, it is told to stop, and one of O(offers) on another machine is rented as the next
+        generation.
+      - Once another box is the current one, this option changes nothing, so the same call may be repeated.
+      - The replaced box keeps its disk and is superseded from then on, see M(tenant.gpu.vast_superseded).
+    type: str
+    default: ''
 seealso:
   - module: tenant.gpu.vast_offer_info
   - module: tenant.gpu.vast_instance_info
@@ -173,6 +182,18 @@ EXAMPLES = r"""
     name: vast-a
     state: stopped
     state_dir: ~/.local/state/gpu-tenant
+  delegate_to: localhost
+
+- name: Go on with another machine, the box that was outbid keeps its disk
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    offers: "{{ market.offers }}"
+    image: pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime
+    price_cap: 0.45
+    replaces: "20000123"
   delegate_to: localhost
 
 - name: Destroy it, which the gate allows once the results are home and somebody approved
@@ -294,6 +315,7 @@ SPEC = {
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},
+    "replaces": {"type": "str", "default": ""},
     "rank_offers": {"type": "bool", "default": False},
     **ranking_options(),
 }

@@ -27,6 +27,7 @@ from gpu_tenant import (
     looking,
     scaffold,
     status,
+    watch,
 )
 from gpu_tenant.cli_options import JSON_KEY, box_options, inventory_options, json_option, run_option
 from gpu_tenant.playbooks import Outcome
@@ -158,6 +159,47 @@ def go_command(
         for step in result.next_steps:
             work.progress.emit("note", f"to end it: {step}", result.box)
     with_account(work, driver.box.name, bool(options["as_json"]), ctx)
+
+
+@cli.command(name="watch")
+@box_options
+@run_option
+@click.option("--once", is_flag=True, help="One round and its acts, then an exit code: for cron and AWX.")
+@click.option("--poll-s", default=watch.DEFAULT_POLL_S, show_default=True, help="Seconds between two rounds.")
+@click.option(
+    "--rpo-s", default=None, type=float, help="Most work at risk, in seconds [default: tenant_rpo_s, else 600]."
+)
+@click.option("--webhook", default="", help="Alerts are posted here, one JSON object each.")
+@click.option("--metrics-file", default="", help="A textfile for Prometheus' node_exporter, replaced every round.")
+@click.pass_context
+def watch_command(
+    ctx: click.Context,
+    /,
+    once: bool,
+    poll_s: float,
+    rpo_s: float | None,
+    webhook: str,
+    metrics_file: str,
+    **options: Any,
+) -> None:
+    """Look after boxes: recover what is lost, bring checkpoints home, harvest what is done. Destroys nothing.
+
+    Each box works on the run that tenant_run names for it.
+    """
+    if rpo_s is not None:
+        options["extra_vars"] = (*options["extra_vars"], f"tenant_rpo_s={rpo_s}")
+    settings = watch.WatchOptions(poll_s=poll_s, once=once, webhook=webhook, metrics_file=metrics_file)
+    with job.opened(job.JobOptions(**options)) as work:
+        watched = watch.group(work.inventory.boxes)
+        # What each act is allowed to touch is the business of a lease, which the playbooks take themselves.
+        watching = watch.Watch(work.runner, work.observer, watched, settings, work.progress)
+        try:
+            code = watching.run()
+        except TenantFailure as failure:
+            for box, sentence in watch.left_as(watched) if failure.kind == "interrupted" else []:
+                work.progress.emit("result", sentence, box)
+            raise
+    ctx.exit(code)
 
 
 def say_what_is_left(work: job.Job, box: str, failure: TenantFailure) -> None:
@@ -316,6 +358,22 @@ def demo_command(ctx: click.Context, /, keep: bool, engine: str, workspace: str,
     from gpu_tenant import demo
 
     ctx.exit(demo.run(demo.DemoOptions(keep=keep, engine=engine, workspace=workspace, as_json=as_json)))
+
+
+@cli.command(name="rehearse")
+@click.argument("script")
+@box_options
+@run_option
+@click.option("--engine", type=click.Choice(["process", "podman"]), default="process", show_default=True)
+@click.pass_context
+def rehearse_command(ctx: click.Context, /, script: str, engine: str, **options: Any) -> None:
+    """Play a fault SCRIPT against your own inventory and run, on a marketplace on this machine. Costs nothing.
+
+    SCRIPT is preempted, lost-create, host-offline, or the path of a file of your own (docs/rehearsals.md).
+    """
+    from gpu_tenant import rehearse
+
+    ctx.exit(rehearse.run(script, job.JobOptions(**options), engine))
 
 
 def _add_marketplace() -> None:

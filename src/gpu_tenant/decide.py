@@ -1,50 +1,131 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What to do with a box, given what is seen of it. Pure: no clock, no disk, no network."""
+"""What to do with a box, given the verdict on it: the one decision of ``go`` and ``watch``. Pure: no clock, no disk.
+
+Never an action that ends a box: what destroys is a person's approval and the gate, not a decision here. A lost box is
+recovered by the cheapest rung that may help, each tried so often and not more, and never beyond the budget.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A box that neither comes up nor goes down for this long is brought up again; provision knows how to replace it.
-STUCK_S = 900.0
-# The supervisor resumes a preempted run by itself, and moves on from the short states; later it needs a push.
-SELF_RESUME_S = 20.0
-SHORT_STATE_S = 300.0
-GONE_READINGS = 2
+from gpu_tenant import verdicts
+from gpu_tenant.verdicts import Verdict
 
 WAIT = "wait"
-BRING_UP = "bring_up"
+RENT = "rent"
+START = "start"
+RESTART = "restart"
+RAISE_BID = "raise_bid"
+NEXT_OFFER = "next_offer"
+NEXT_CANDIDATE = "next_candidate"
+PULL = "pull"
+SETTLE = "settle"
 HARVEST = "harvest"
 HARVEST_FAILED = "harvest_failed"
+PARK = "park"
+GIVE_UP = "give_up"
 FINISH = "finish"
+# These may create a box at the provider, so each needs room in the budget.
+RENTING = (RENT, NEXT_OFFER, NEXT_CANDIDATE)
+RUNGS = (RESTART, RAISE_BID, NEXT_OFFER, NEXT_CANDIDATE)
+# All that bring a box up by the same playbook.
+BRINGING_UP = (RENT, START, RESTART, RAISE_BID, NEXT_OFFER)
 
-_AT_REST = ("stopped", "outbid", "exited")
-_BETWEEN = ("loading", "scheduling", "offline")
-_SHORT = ("queued", "verifying", "copying")
+# The ladder of each loss, the cheapest rung first. Waiting for a GPU that somebody else holds, or for a host without
+# power, helps nobody; a start in place keeps the disk, and with it all that was not copied yet.
+_LADDERS: dict[str, tuple[str, ...]] = {
+    verdicts.STOPPED: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.EXITED: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.OUTBID: (RAISE_BID, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.LOADING_STUCK: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.SCHEDULING_STUCK: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.NO_PYTHON: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.HOST_OFFLINE: (NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.ZERO_GPU: (NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.GONE: (NEXT_OFFER, NEXT_CANDIDATE),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often each rung is tried before the next one, since the run last trained."""
+
+    restart: int = 2
+    raise_bid: int = 2
+    next_offer: int = 3
+    next_candidate: int = 1
+
+    def of(self, rung: str) -> int:
+        return int(getattr(self, rung))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How often each rung was tried since the run last trained."""
+
+    restart: int = 0
+    raise_bid: int = 0
+    next_offer: int = 0
+    next_candidate: int = 0
+
+    def of(self, rung: str) -> int:
+        return int(getattr(self, rung))
+
+
+@dataclass(frozen=True)
+class Money:
+    """Dollars. ``spent`` None is unknown, never 0; ``budget`` None is no budget.
+
+    :param reserve: what a rental must leave room for before it is begun.
+    """
+
+    spent: float | None = 0.0
+    budget: float | None = None
+    reserve: float = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        if self.budget is None:
+            return True
+        return self.spent is not None and self.spent + self.reserve <= self.budget + 1e-9
+
+    @property
+    def is_spent(self) -> bool:
+        return self.budget is not None and self.spent is not None and self.spent >= self.budget
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known of one box and its run.
+    """All that the decision goes by.
 
     :param home: a complete receipt for this very run spec exists.
-    :param provider: the provider's word: absent, loading, running, stopped, outbid, scheduling, exited, offline,
-        unknown; or unreachable when the provider did not answer.
-    :param absent_readings: how many times in a row the provider said absent.
-    :param contact: answered, unreachable, no_supervisor, unpinned, not_tried.
-    :param run_state: the supervisor's word; empty when it does not know the run or was not asked.
-    :param brought_up: this runner has already brought the box up, or found it at work.
-    :param unchanged_s: seconds for which provider, contact and run state have been what they are.
+    :param brought_up: the box was at work before, by our records or by a look.
+    :param outage: why most boxes are silent at once; empty while they are not.
+    :param raise_fits: whether a winning bid fits under the cap; None while the provider does not say.
+    :param replaceable: another machine can be rented for this name.
+    :param spare: another candidate can take the run over.
+    :param failed_home: what a failed run left is home; people decide how it goes on.
+    :param salvaged: what a box that still answers holds was brought home since it fell ill.
+    :param pull_due: it is time to bring the newest checkpoints home.
+    :param settle_due: the deadline of a box that this one replaced has passed.
     """
 
+    verdict: Verdict
     home: bool = False
-    provider: str = "absent"
-    absent_readings: int = 0
-    contact: str = "not_tried"
-    run_state: str = ""
     brought_up: bool = False
-    unchanged_s: float = 0.0
+    outage: str = ""
+    tried: Tried = Tried()
+    limits: Limits = Limits()
+    money: Money = Money()
+    raise_fits: bool | None = None
+    replaceable: bool = False
+    spare: bool = False
+    failed_home: bool = False
+    salvaged: bool = False
+    pull_due: bool = False
+    settle_due: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,63 +137,79 @@ class Action:
     interruption: bool = False
 
 
-def decide(situation: Situation) -> Action:
-    """The one next action. Never one that ends a box: absence of evidence is not death."""
-    if situation.home:
+def decide(now: Situation) -> Action:
+    """The one next action."""
+    name, why = now.verdict.name, now.verdict.why
+    if now.settle_due and not now.outage and name != verdicts.UNREACHABLE:
+        return Action(SETTLE, "the deadline of a box that it replaced has passed")
+    if now.home:
         return Action(FINISH, "its results are home and verified")
-    if situation.provider in ("unreachable", "unknown"):
-        return Action(WAIT, "the provider does not say how it is; nothing is concluded from that")
-    if situation.provider == "absent":
-        return _absent(situation)
-    if situation.provider in _AT_REST:
-        word = {"outbid": "a higher bid took its GPU", "exited": "its container ended"}.get(situation.provider)
-        return Action(BRING_UP, word or "it is stopped while it is wanted", interruption=situation.brought_up)
-    if situation.provider in _BETWEEN:
-        return _between(situation)
-    return _running(situation)
+    if now.failed_home:
+        return Action(GIVE_UP, "the run failed, and what it left is home")
+    if name in (verdicts.UNREACHABLE, verdicts.SUPERSEDED):
+        return Action(WAIT, why)
+    if name == verdicts.FINISHED:
+        return Action(HARVEST, why)
+    if name == verdicts.FAILED:
+        return Action(HARVEST_FAILED, why)
+    if name in (verdicts.RUNNING, verdicts.ALERT) or (name == verdicts.STALLED and not now.verdict.needs_push):
+        return _at_work(now)
+    return _wanted(now)
 
 
-def _absent(situation: Situation) -> Action:
-    if not situation.brought_up:
-        return Action(BRING_UP, "it is not rented yet")
-    if situation.absent_readings < GONE_READINGS:
-        return Action(WAIT, "the provider does not list it; asking once more before it counts as gone")
-    return Action(BRING_UP, "it is gone, the provider said so twice", interruption=True)
+def _at_work(now: Situation) -> Action:
+    if now.money.is_spent:
+        return Action(PARK, "its budget is spent")
+    return Action(PULL, "its newest checkpoints are due at home") if now.pull_due else Action(WAIT, now.verdict.why)
 
 
-def _between(situation: Situation) -> Action:
-    if not situation.brought_up:
-        return Action(BRING_UP, f"it is {situation.provider}")
-    if situation.unchanged_s >= STUCK_S:
-        return Action(BRING_UP, f"it has been {situation.provider} for {situation.unchanged_s:.0f} s", True)
-    return Action(WAIT, f"it is {situation.provider}")
+def _wanted(now: Situation) -> Action:
+    """The box shall work and does not: bring it there, unless everything is silent or the money is gone."""
+    name, why = now.verdict.name, now.verdict.why
+    if now.outage:
+        return Action(WAIT, f"nothing is recovered now: {now.outage}")
+    if now.money.is_spent:
+        return Action(GIVE_UP, f"{why}, and its budget is spent")
+    if name == verdicts.NOT_RENTED:
+        return Action(RENT, why) if now.money.has_room else Action(GIVE_UP, _no_room(why))
+    if name == verdicts.STARTING:
+        return Action(WAIT, why) if now.brought_up else Action(START, why)
+    if name == verdicts.BARE and not now.brought_up:
+        return Action(START, why)
+    if name in (verdicts.BARE, verdicts.STALLED):
+        return _pushed(now)
+    return _recovered(now)
 
 
-def _running(situation: Situation) -> Action:
-    if situation.contact in ("no_supervisor", "unpinned"):
-        return Action(BRING_UP, "it runs and nothing is deployed on it yet")
-    if situation.contact != "answered":
-        if not situation.brought_up:
-            return Action(BRING_UP, "it runs and does not answer yet")
-        return Action(WAIT, "the provider says that it runs, it does not answer: waiting, never giving it up")
-    return _answered(situation.run_state, situation.unchanged_s)
+def _pushed(now: Situation) -> Action:
+    """It was at work and needs another start; one that needs it again and again needs a person."""
+    if now.tried.restart < now.limits.restart:
+        return Action(RESTART, now.verdict.why)
+    return Action(GIVE_UP, f"{now.verdict.why}, and {now.tried.restart} starts did not help")
 
 
-def _answered(run_state: str, unchanged_s: float) -> Action:
-    if run_state == "done":
-        return Action(HARVEST, "the run is done")
-    if run_state == "failed":
-        return Action(HARVEST_FAILED, "the run failed")
-    if run_state == "running":
-        return Action(WAIT, "the run is running")
-    patience = {"preempted": SELF_RESUME_S, "blocked": STUCK_S, **dict.fromkeys(_SHORT, SHORT_STATE_S)}
-    if run_state not in patience:
-        return Action(BRING_UP, "the supervisor does not know the run yet")
-    if unchanged_s < patience[run_state]:
-        return Action(WAIT, f"the run is {run_state}")
-    if run_state == "blocked":
-        return Action(HARVEST_FAILED, f"the run has been blocked for {unchanged_s:.0f} s")
-    return Action(BRING_UP, f"the run has been {run_state} for {unchanged_s:.0f} s and needs a start")
+def _recovered(now: Situation) -> Action:
+    if now.verdict.name == verdicts.ZERO_GPU and not now.salvaged:
+        return Action(PULL, f"{now.verdict.why}; what it holds comes home before another box takes over")
+    for rung in _LADDERS[now.verdict.name]:
+        if _is_open(rung, now) and now.tried.of(rung) < now.limits.of(rung):
+            if rung in RENTING and not now.money.has_room:
+                return Action(GIVE_UP, _no_room(now.verdict.why), now.brought_up)
+            return Action(rung, now.verdict.why, now.brought_up)
+    return Action(GIVE_UP, f"{now.verdict.why}, and every way to recover it was tried", now.brought_up)
+
+
+def _is_open(rung: str, now: Situation) -> bool:
+    """Whether a rung could help at all here."""
+    if rung == RAISE_BID:
+        return now.raise_fits is not False
+    if rung == NEXT_OFFER:
+        return now.replaceable
+    return now.spare if rung == NEXT_CANDIDATE else True
+
+
+def _no_room(why: str) -> str:
+    return f"{why}, and the budget has no room for another box"
 
 
 def back_off(round_number: int, first_s: float, most_s: float) -> float:

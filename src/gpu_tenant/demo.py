@@ -131,7 +131,7 @@ def run(options: DemoOptions) -> int:
     folder = _new_folder(options)
     try:
         with running_marketplace(options.engine, state_dir=folder / "marketplace") as market:
-            _check_engine(market)
+            check_engine(market)
             with job.opened(
                 _job_options(folder, market, options), spec_required=True, purpose="gpu-tenant demo"
             ) as work:
@@ -147,7 +147,7 @@ def run(options: DemoOptions) -> int:
     return exit_codes.of_kind("evidence_missing") if shortcomings(proof, options.keep) else exit_codes.DONE
 
 
-def _check_engine(market: Handle) -> None:
+def check_engine(market: Handle) -> None:
     if market.engine.get("isolated") is False:
         raise TenantFailure(
             "config",
@@ -199,8 +199,8 @@ def make_key(folder: Path) -> Path:
     return path
 
 
-def overrides_of(folder: Path, market: Handle, key: Path, keep: bool = False) -> dict[str, Any]:
-    """Host variables that bind the demo inventory's box to this marketplace and this folder."""
+def bindings_of(folder: Path, market: Handle, key: Path) -> dict[str, Any]:
+    """Variables that bind boxes to this marketplace and this folder, and to no real account or state store."""
     variables: dict[str, Any] = {
         "vast_api_url": market.url,
         "vast_api_key_file": str(folder / "api-key"),
@@ -213,6 +213,12 @@ def overrides_of(folder: Path, market: Handle, key: Path, keep: bool = False) ->
     }
     if market.engine.get("name") == "process":
         variables["platform_python"] = sys.executable
+    return variables
+
+
+def overrides_of(folder: Path, market: Handle, key: Path, keep: bool = False) -> dict[str, Any]:
+    """The bindings as an inventory source, for the demo's box."""
+    variables = bindings_of(folder, market, key)
     if keep:
         variables["harvest_park"] = False
     return {"vast": {"hosts": {BOX: variables}}}

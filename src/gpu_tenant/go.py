@@ -11,22 +11,24 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact, supersession
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
 
-from gpu_tenant import decide
+from gpu_tenant import decide, recovering, verdicts
 from gpu_tenant.approve import Consent, give, receipts_of
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation, Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress, training_text
+from gpu_tenant.sight import Sight
 from gpu_tenant.workspace import History
 
 # Failures that time or another offer may mend, while a box that was up is being brought up again.
@@ -70,15 +72,14 @@ class GoResult:
 class _Memory:
     """What this process saw; losing it costs a second look and nothing else."""
 
-    brought_up: bool = False
-    absent_readings: int = 0
+    sight: Sight
+    began_at: float
     failures: int = 0
-    quiet_rounds: int = 0
-    seen: tuple[str, str, str] = ("", "", "")
-    seen_since: float = 0.0
-    step: int | None = None
+    last_failure: TenantFailure | None = None
     pulled_at: float | None = None
+    pull_ended_at: float = float("-inf")
     pull_took_s: float = 0.0
+    salvaged: bool = False
     resume_pending: bool = False
     superseded_told: set[str] = field(default_factory=set)
     superseded_settled: set[str] = field(default_factory=set)
@@ -105,7 +106,7 @@ class Go:
         self._history = history
         self._clock = clock
         self._boxes: list[BoxHost] = list(runner.inventory.boxes)
-        self._memory = _Memory()
+        self._memory = self._fresh_memory()
         self._started = clock()
         self.on_look: Callable[[Observation], None] = lambda seen: None
 
@@ -151,6 +152,9 @@ class Go:
                 fix=f"run the playbooks train and then harvest on all of them (-l {','.join(parts)})",
             )
 
+    def _fresh_memory(self) -> _Memory:
+        return _Memory(Sight(self._clock), self._clock())
+
     def home(self) -> Mapping[str, Any] | None:
         """The complete receipt of this very spec, or None."""
         return self.store.finished_receipt(self.project, self.run_id, str(self._spec["spec_sha256"]))
@@ -187,13 +191,7 @@ class Go:
 
     def _look(self) -> Observation:
         seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
-        memory = self._memory
-        memory.absent_readings = memory.absent_readings + 1 if seen.provider == "absent" else 0
-        key = (seen.provider, seen.contact, seen.run_state)
-        if key != memory.seen:
-            memory.seen, memory.seen_since, memory.quiet_rounds = key, self._clock(), 0
-        if seen.run_state in ("running", "queued") and not memory.brought_up:
-            memory.brought_up = True
+        self._memory.sight.take(seen)
         self._note_resumed(seen)
         self._note_reached(seen)
         self._tell_superseded(seen)
@@ -201,37 +199,44 @@ class Go:
         return seen
 
     def _situation(self, seen: Observation, home: bool) -> decide.Situation:
-        return decide.Situation(
-            home=home,
-            provider=seen.provider,
-            absent_readings=self._memory.absent_readings,
-            contact=seen.contact,
-            run_state=seen.run_state,
-            brought_up=self._memory.brought_up,
-            unchanged_s=self._clock() - self._memory.seen_since,
+        sight = self._memory.sight
+        ledger = verdicts.LedgerWord(home=home, rented=sight.brought_up)
+        case = recovering.Case(self.box, self._spec, sight, seen, ledger)
+        return replace(
+            recovering.situation(case, Journal(self.store)),
+            spare=len(self._boxes) > 1,
+            salvaged=self._memory.salvaged,
+            pull_due=self._pull_is_due(),
+            settle_due=self._is_newly_overdue(seen),
         )
 
     def _act(self, action: decide.Action, seen: Observation) -> None:
-        if action.kind == decide.WAIT:
-            self._wait(action, seen)
-        elif action.kind == decide.BRING_UP:
+        if action.kind in decide.BRINGING_UP:
             self._bring_up(action, seen)
-        elif action.kind == decide.HARVEST:
-            self._harvest()
-        elif action.kind == decide.HARVEST_FAILED:
-            self._fail(seen)
+            return
+        acts: dict[str, Callable[[], None]] = {
+            decide.WAIT: lambda: self._wait(action, seen),
+            decide.PULL: lambda: self._pull(seen),
+            decide.SETTLE: lambda: self._pull(seen),
+            decide.HARVEST: self._harvest,
+            decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
+            decide.HARVEST_FAILED: lambda: self._fail(seen),
+            decide.PARK: lambda: self._over_budget(action),
+            decide.GIVE_UP: lambda: self._give_up(action),
+        }
+        acts[action.kind]()
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
     def _wait(self, action: decide.Action, seen: Observation) -> None:
         if seen.run_state == "running":
             self._tell_training(seen)
-            self._pull_if_due(seen)
         else:
             problem = f" ({seen.problem})" if seen.problem else ""
             self._progress.emit("wait", action.why + problem, seen.box)
-        pause = decide.back_off(self._memory.quiet_rounds, self._options.poll_s, self._options.poll_most_s)
-        self._memory.quiet_rounds += 1
+        sight = self._memory.sight
+        pause = decide.back_off(sight.quiet_rounds, self._options.poll_s, self._options.poll_most_s)
+        sight.quiet_rounds += 1
         self._runner.interrupts.wait(min(pause, self._left_s() + 1))
 
     def _left_s(self) -> float:
@@ -241,7 +246,6 @@ class Go:
         run = seen.run
         if run is None:
             return
-        self._memory.step = run.step if run.step is not None else self._memory.step
         known: dict[str, Any] = {
             "step": run.step,
             "steps": run.steps,
@@ -256,23 +260,24 @@ class Go:
 
     def _at_risk_s(self) -> float:
         """Seconds of training that would be lost if box and disk vanished now."""
-        since = self._memory.pulled_at if self._memory.pulled_at is not None else self._memory.seen_since
+        since = self._memory.pulled_at if self._memory.pulled_at is not None else self._memory.began_at
         return self._clock() - since
 
-    def _pull_if_due(self, seen: Observation) -> None:
+    def _pull_is_due(self) -> bool:
         """Bring the newest checkpoints home now and then, but never so often that pulling is most of the work."""
         every = max(self._options.pull_every_s, PULL_SHARE * self._memory.pull_took_s)
-        due = self._options.pull_every_s > 0 and self._at_risk_s() >= every
-        # The same playbook deals with what this box replaced.
-        if self._is_newly_overdue(seen) or due:
-            self._pull(seen)
+        rested = self._clock() - self._memory.pull_ended_at >= every
+        return self._options.pull_every_s > 0 and rested and self._at_risk_s() >= every
 
     def _pull(self, seen: Observation) -> None:
         began = self._clock()
         outcome = self._play("harvest", {"harvest_snapshot": True})
-        self._memory.pulled_at = self._clock()
+        self._memory.pull_ended_at = self._clock()
         self._memory.pull_took_s = self._clock() - began
+        self._memory.salvaged = True
         if outcome.ok:
+            # What was saved after the pull began did not come along.
+            self._memory.pulled_at = began
             step = seen.run.step if seen.run else None
             self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
             return
@@ -316,25 +321,60 @@ class Go:
             self._note_interruption(action, seen)
         else:
             self._progress.emit("note", action.why, seen.box)
+        variables = {**self._drill_variables(), **recovering.variables_of(action, seen, self.store)}
+        recovering.begin(action, seen, self.store, self.project, self.run_id)
         try:
-            self._playbook("train", "bring up", self._drill_variables(), retry=self._memory.brought_up)
+            self._playbook("train", "bring up", variables, retry=self._memory.sight.brought_up)
         except TenantFailure as failure:
             if self._drill_variables() and failure.kind == "training_failed":
                 raise self._parked_after(failure) from failure
-            if self._memory.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
+            if self._memory.sight.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 raise
-            refused = self._boxes.pop(0)
-            self._memory = _Memory()
-            self._progress.emit("warning", f"{failure.what}; trying {self.box.name} next", refused.name)
+            self._next_candidate(failure.what)
             return
         if self._memory.failures == 0:
-            self._memory.brought_up = True
-            self._memory.pulled_at = None
+            memory = self._memory
+            memory.sight.note_brought_up()
+            memory.salvaged = False
+            memory.pulled_at, memory.began_at = None, self._clock()
             self._give_standing_approval()
+
+    def _next_candidate(self, why: str) -> None:
+        refused = self._boxes.pop(0)
+        self._memory = self._fresh_memory()
+        self._progress.emit("warning", f"{why}; trying {self.box.name} next", refused.name)
+
+    def _hand_over(self, action: decide.Action, seen: Observation) -> None:
+        """The run goes on, on another box, from the newest checkpoint at home."""
+        recovering.begin(action, seen, self.store, self.project, self.run_id)
+        self._note_interruption(action, seen)
+        self._next_candidate(action.why)
+
+    def _give_up(self, action: decide.Action) -> None:
+        """Nothing that is left to try would help, or nobody may pay for it."""
+        if self._memory.last_failure is not None:
+            raise self._memory.last_failure
+        raise TenantFailure(
+            "budget" if "budget" in action.why else "no_offer",
+            f"run {self.run_id} cannot go on by itself: {action.why}",
+            box=self.box.name,
+            safe="nothing was destroyed, and its newest checkpoints at home are kept",
+            fix="raise the price cap or the budget, or name a further candidate, then run the same command again",
+        )
+
+    def _over_budget(self, action: decide.Action) -> None:
+        self._play("harvest", {"harvest_snapshot": True})
+        raise TenantFailure(
+            "budget",
+            f"run {self.run_id} is not done and {action.why}",
+            box=self.box.name,
+            safe=f"its newest checkpoints were pulled; {self._park()}",
+            fix="raise budget.usd in the run spec and run the same command again: it continues",
+        )
 
     def _drill_variables(self) -> dict[str, Any]:
         """A run that trained on some box already has shown there what a drill would show."""
-        return {"train_drill": True} if self._options.drill and not self._memory.brought_up else {}
+        return {"train_drill": True} if self._options.drill and not self._memory.sight.brought_up else {}
 
     def _parked_after(self, failure: TenantFailure) -> TenantFailure:
         """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
@@ -347,7 +387,7 @@ class Go:
         if self._memory.resume_pending:
             return
         self._memory.resume_pending = True
-        facts = {"provider": seen.provider, "generation": seen.generation, "step": self._memory.step}
+        facts = {"provider": seen.provider, "generation": seen.generation, "step": self._memory.sight.step}
         self._history.append("interruption", box=seen.box, why=action.why, **facts)
 
     def _note_resumed(self, seen: Observation) -> None:
@@ -392,10 +432,11 @@ class Go:
         """
         outcome = self._play(playbook, extra_vars)
         if outcome.ok:
-            self._memory.failures = 0
+            self._memory.failures, self._memory.last_failure = 0, None
             return outcome
         failure = outcome.failure(self.box.name)
         self._memory.failures += 1
+        self._memory.last_failure = outcome.as_failure()
         passing = failure is not None and failure.kind in PASSING
         if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
             outcome.raise_for_failure()

@@ -29,6 +29,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import list
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
     Box,
     current_and_superseded,
+    to_box,
 )
 
 from gpu_tenant.hosts import BoxHost
@@ -38,6 +39,8 @@ API_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30.0
 NO_SUPERVISOR = 66
+# What a shell ends with when the interpreter is not there, or cannot be run.
+_NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
 # The newest supervisor on the box answers; its interpreter and root come quoted.
@@ -60,12 +63,16 @@ class RunView:
     attempt: int | None = None
     resumed_from: int | None = None
     reason: str = ""
+    liveness: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's."""
+    """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
+
+    ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
+    """
 
     box: str
     at: str
@@ -76,6 +83,7 @@ class Observation:
     run: RunView | None = None
     problem: str = ""
     warnings: tuple[str, ...] = ()
+    zero_gpu: bool = False
 
     @property
     def generation(self) -> int:
@@ -117,8 +125,12 @@ class Observer:
             )
         return self._clients[account]
 
-    def observe(self, run_id: str = "", names: Sequence[str] = ()) -> dict[str, Observation]:
-        """Look at all boxes, or at ``names``; ask their supervisors for ``run_id`` (for all runs when empty)."""
+    def observe(self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = ()) -> dict[str, Observation]:
+        """Look at all boxes, or at ``names``.
+
+        :param run_id: the run that supervisors are asked for, or one for each box; empty for all runs.
+        """
+        runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
         listed: dict[int, list[Box] | str] = {}
         for host in wanted:
@@ -127,7 +139,7 @@ class Observer:
                 if id(client) not in listed:
                     listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, self._listed_for(host, listed), run_id) for host in wanted]
+            looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
             return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
 
     def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
@@ -143,12 +155,28 @@ class Observer:
             return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), run_id)
         item, superseded = current_and_superseded(listed, host.required("tenant_project"), host.name)
         if item is None:
+            try:
+                item = self._unlisted(host)
+            except TenantFailure as failure:
+                return Observation(host.name, at, "unreachable", problem=str(failure))
+        if item is None:
             return Observation(host.name, at, "absent")
         seen = Observation(host.name, at, item.state, item, tuple(superseded), problem=item.endpoint_problem)
         if item.state != "running" or not item.host:
             return seen
         alias = f"{host.name}.g{item.generation}"
         return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), run_id)
+
+    def _unlisted(self, host: BoxHost) -> Box | None:
+        """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
+        store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
+        generation = store.last_generation(project, host.name)
+        record = (store.read_box(project, host.name, generation) if generation else None) or {}
+        if not record.get("provider_id") or record.get("destroyed_at"):
+            return None
+        row = self.client(host.name).get_instance(str(record["provider_id"]))
+        box = to_box(row) if row is not None else None
+        return box if box is not None and str(box.stamp) == record.get("stamp") else None
 
     def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
         known_hosts = known_hosts_of(host)
@@ -280,12 +308,21 @@ def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], ru
         return _with(seen, "no_supervisor", problem="nothing is deployed on it")
     if done.returncode == 255:
         return _with(seen, "unreachable", problem=error or "ssh could not connect")
+    if done.returncode in _NO_PYTHON:
+        return _with(seen, "no_python", problem=error or "its interpreter is not there")
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
     answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
-    return replace(answered, warnings=warnings(answer, run_id))
+    return replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer))
+
+
+def _has_lost_its_gpu(answer: Mapping[str, Any]) -> bool:
+    """The box has the driver's tool, the tool works, and it shows no card at all."""
+    health = answer.get("health")
+    found = health.get("gpu") if isinstance(health, Mapping) else None
+    return isinstance(found, Mapping) and found.get("problem") == "" and found.get("cards") == []
 
 
 def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
@@ -315,6 +352,7 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         attempt=_whole(leading.get("attempt")),
         resumed_from=_whole(leading.get("resumed_from_step")),
         reason="; ".join(map(str, run.get("blocked_by") or [])) or str(leading.get("why") or ""),
+        liveness=str(leading.get("liveness") or ""),
         raw=run,
     )
 

@@ -113,12 +113,14 @@ class Outcome:
     def failure(self, box: str) -> BoxFailure | None:
         return next((failure for failure in self.failures if failure.box in (box, "")), None)
 
+    def as_failure(self) -> PlaybookFailed:
+        """The worst of the failures; only for an outcome that is not ``ok``."""
+        return PlaybookFailed(self, max(self.failures, key=lambda failure: exit_codes.of_kind(failure.kind)))
+
     def raise_for_failure(self) -> None:
         """TenantFailure for the worst of the failures, when there are any."""
-        if self.ok:
-            return
-        worst = max(self.failures, key=lambda failure: exit_codes.of_kind(failure.kind))
-        raise PlaybookFailed(self, worst)
+        if not self.ok:
+            raise self.as_failure()
 
 
 class PlaybookFailed(TenantFailure):

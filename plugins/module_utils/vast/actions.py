@@ -206,11 +206,16 @@ class Account:
 
     def stop(self, box: Box, wait_s: float) -> tuple[Box | None, Passed]:
         """Stop a box and wait until it rests. Goes through the gate with what a stop keeps."""
+        passed = self.tell_to_stop(box)
+        return wait_for_rest(self.client, box, lambda: self.look(box), wait_s), passed
+
+    def tell_to_stop(self, box: Box) -> Passed:
+        """Set the box's intended state, through the gate, without waiting: one whose host is offline never answers."""
         passed = self.pass_gate(box, STOP)
         with self._effect(STOP, box, rule=passed.rule), self._spending(passed):
             self.client.set_state(box.provider_id, "stopped")
             power_record.note_stop(self.store, identity_of(box))
-        return wait_for_rest(self.client, box, lambda: self.look(box), wait_s), passed
+        return passed
 
     def must_stop(self, box: Box) -> bool:
         """Whether a stop would change anything: the box, or that our record says since when it must rest.

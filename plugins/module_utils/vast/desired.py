@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Sequence
 
 from ..box import records
@@ -114,6 +114,8 @@ def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
     if found.current is None:
         return _rented(account, desire, found, check_mode)
     box = found.current
+    if desire.order.replaces == box.provider_id:
+        return _replaced(account, desire, found, box, check_mode)
     _refuse_dearer(box, desire.order.wanted)
     result = Result(before=box, found=found, after=box)
     if desire.state == STARTED and box.state not in ("running", "loading"):
@@ -154,7 +156,17 @@ def _started(account: Account, desire: Desire, result: Result, box: Box, check_m
     return result
 
 
-def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) -> Result:
+def _replaced(account: Account, desire: Desire, found: Found, old: Box, check_mode: bool) -> Result:
+    """A new generation on another machine. The old box is told to stop before, so that it cannot come back beside it;
+    its disk is kept, and what becomes of it is the superseded boxes' affair."""
+    wanted = desire.order.wanted
+    if old.machine_id is not None:
+        wanted = replace(wanted, exclude_machines=(*wanted.exclude_machines, old.machine_id))
+    desire = replace(desire, order=replace(desire.order, wanted=wanted))
+    return replace(_rented(account, desire, found, check_mode, old), before=old)
+
+
+def _rented(account: Account, desire: Desire, found: Found, check_mode: bool, replaced: Box | None = None) -> Result:
     order = desire.order
     check_order(order, account.client.key)
     offers = reread(account.client, desire.offers, order.wanted)
@@ -172,6 +184,8 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool) ->
         predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
         would = _would(offer, price, cost, desire)
         return Result(before=None, found=found, predicted=predicted, would=would)
+    if replaced is not None and account.must_stop(replaced):
+        account.tell_to_stop(replaced)
     outcome = Renter(account, order).rent([(offer, price) for offer, price, _cost in judged])
     result = Result(before=None, found=found, after=outcome.box, outcome=outcome)
     if outcome.offer is not None:

@@ -36,6 +36,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
         budget_per_hour=options["budget_per_hour"],
+        replaces=options["replaces"],
     )
     work = Work.from_options(options)
     return Desire(options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"])

@@ -42,6 +42,7 @@ class Order:
     """What to rent, whatever the offer.
 
     :param budget_per_hour: the most that all boxes of the project may cost an hour together, None for no limit.
+    :param replaces: the id of the box that a new generation takes the place of; empty for none.
     """
 
     project: str
@@ -53,6 +54,7 @@ class Order:
     onstart: str = ""
     wait_s: float = 900.0
     budget_per_hour: float | None = None
+    replaces: str = ""
 
 
 @dataclass
@@ -193,7 +195,7 @@ class Renter:
         project, name = self._order.project, self._order.name
         with self._account.lock():
             found = self._account.locate(project, name)
-            if found.current is not None and not self._is_rejected(found.current):
+            if found.current is not None and not self._is_passed_over(found.current):
                 return found.current, False  # another process rented it while we waited for the lock
             if not self._has_room(offer, price):
                 return None, True
@@ -380,8 +382,10 @@ class Renter:
             }
         )
 
-    def _is_rejected(self, box: Box) -> bool:
-        return box.provider_id in [rejected["provider_id"] for rejected in self._outcome.rejected]
+    def _is_passed_over(self, box: Box) -> bool:
+        """Whether this box is no reason not to rent: it was given back, or is the one that is replaced."""
+        given_back = [rejected["provider_id"] for rejected in self._outcome.rejected]
+        return box.provider_id in (self._order.replaces, *given_back)
 
     # -- records -------------------------------------------------------------------------------------------------
 

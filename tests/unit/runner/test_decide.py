@@ -1,72 +1,84 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The table of decisions. Each row is a situation that happens to rented boxes."""
+"""The table of decisions. Each row is a verdict on a rented box, what was tried for it, and the one next action."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tenant import decide
-from gpu_tenant.decide import BRING_UP, FINISH, HARVEST, HARVEST_FAILED, WAIT, Situation
+from gpu_tenant import decide, verdicts
+from gpu_tenant.decide import Limits, Money, Situation, Tried
+from gpu_tenant.verdicts import Verdict
 
-PROVIDER = (
-    "absent", "loading", "running", "stopped", "outbid", "scheduling", "exited", "offline", "unknown", "unreachable",
-)  # fmt: skip
-CONTACT = ("answered", "unreachable", "no_supervisor", "unpinned", "not_tried")
-RUN = ("", "queued", "running", "verifying", "copying", "done", "failed", "preempted", "blocked", "surprise")
+
+def of(name: str, **more: object) -> Situation:
+    needs_push = bool(more.pop("needs_push", False))
+    return Situation(Verdict(name, f"it is {name}", needs_push=needs_push), **more)  # type: ignore[arg-type]  # table
+
+
+FULL = Money(spent=0.9, budget=1.0, reserve=0.5)
+SPENT = Money(spent=1.0, budget=1.0)
+ALL_TRIED = Tried(9, 9, 9, 9)
 
 TABLE = [
     # first start
-    ("nothing rented yet", Situation(provider="absent"), BRING_UP),
-    ("already loading", Situation(provider="loading"), BRING_UP),
-    ("stopped from an earlier day", Situation(provider="stopped"), BRING_UP),
-    ("runs, key not pinned", Situation(provider="running", contact="unpinned"), BRING_UP),
-    ("runs, nothing deployed", Situation(provider="running", contact="no_supervisor"), BRING_UP),
-    ("runs, silent, first look", Situation(provider="running", contact="unreachable"), BRING_UP),
-    ("runs, run unknown to it", Situation(provider="running", contact="answered"), BRING_UP),
-    # adopting
-    ("trains", Situation(provider="running", contact="answered", run_state="running"), WAIT),
-    ("done", Situation(provider="running", contact="answered", run_state="done"), HARVEST),
-    ("failed", Situation(provider="running", contact="answered", run_state="failed"), HARVEST_FAILED),
-    ("home", Situation(home=True, provider="running", contact="answered", run_state="done"), FINISH),
-    ("home and box gone", Situation(home=True, provider="absent"), FINISH),
-    ("home, provider silent", Situation(home=True, provider="unreachable"), FINISH),
-    # losses
-    ("outbid", Situation(provider="outbid", brought_up=True), BRING_UP),
-    ("stopped while wanted", Situation(provider="stopped", brought_up=True), BRING_UP),
-    ("container ended", Situation(provider="exited", brought_up=True), BRING_UP),
-    ("gone, said once", Situation(provider="absent", brought_up=True, absent_readings=1), WAIT),
-    ("gone, said twice", Situation(provider="absent", brought_up=True, absent_readings=2), BRING_UP),
-    ("silent while training", Situation(provider="running", contact="unreachable", brought_up=True), WAIT),
-    (
-        "silent for a day",
-        Situation(provider="running", contact="unreachable", brought_up=True, unchanged_s=86400),
-        WAIT,
-    ),
-    ("provider silent", Situation(provider="unreachable", brought_up=True, unchanged_s=86400), WAIT),
-    ("provider confused", Situation(provider="unknown", brought_up=True, unchanged_s=86400), WAIT),
-    ("loading again", Situation(provider="loading", brought_up=True), WAIT),
-    ("stuck in scheduling", Situation(provider="scheduling", brought_up=True, unchanged_s=901), BRING_UP),
-    # the supervisor's short states
-    ("just preempted", Situation(provider="running", contact="answered", run_state="preempted"), WAIT),
-    (
-        "preempted, not resumed",
-        Situation(provider="running", contact="answered", run_state="preempted", unchanged_s=21),
-        BRING_UP,
-    ),
-    (
-        "blocked for long",
-        Situation(provider="running", contact="answered", run_state="blocked", unchanged_s=901),
-        HARVEST_FAILED,
-    ),
-    (
-        "queued for long",
-        Situation(provider="running", contact="answered", run_state="queued", unchanged_s=301),
-        BRING_UP,
-    ),
-]
+    ("nothing rented yet", of(verdicts.NOT_RENTED), decide.RENT),
+    ("no room for the first", of(verdicts.NOT_RENTED, money=FULL), decide.GIVE_UP),
+    ("already loading", of(verdicts.STARTING), decide.START),
+    ("nothing deployed", of(verdicts.BARE), decide.START),
+    ("no Python at the first look", of(verdicts.NO_PYTHON), decide.RESTART),
+    ("stopped from an earlier day", of(verdicts.STOPPED), decide.RESTART),
+    # work
+    ("trains", of(verdicts.RUNNING), decide.WAIT),
+    ("a pull is due", of(verdicts.RUNNING, pull_due=True), decide.PULL),
+    ("hot, and a pull is due", of(verdicts.ALERT, pull_due=True), decide.PULL),
+    ("no sign of work", of(verdicts.STALLED), decide.WAIT),
+    ("its budget is spent", of(verdicts.RUNNING, money=SPENT), decide.PARK),
+    ("done", of(verdicts.FINISHED), decide.HARVEST),
+    ("done over its budget", of(verdicts.FINISHED, money=SPENT), decide.HARVEST),
+    ("failed", of(verdicts.FAILED), decide.HARVEST_FAILED),
+    ("failed, what it left is home", of(verdicts.STOPPED, failed_home=True), decide.GIVE_UP),
+    ("home", of(verdicts.FINISHED, home=True), decide.FINISH),
+    ("home, a replaced box overdue", of(verdicts.FINISHED, home=True, settle_due=True), decide.SETTLE),
+    ("a replaced box overdue", of(verdicts.RUNNING, settle_due=True), decide.SETTLE),
+    ("a replaced box", of(verdicts.SUPERSEDED), decide.WAIT),
+    # silence
+    ("silent", of(verdicts.UNREACHABLE, brought_up=True), decide.WAIT),
+    ("silent, a replaced box overdue", of(verdicts.UNREACHABLE, settle_due=True), decide.WAIT),
+    ("outbid during an outage", of(verdicts.OUTBID, brought_up=True, outage="all silent"), decide.WAIT),
+    ("gone during an outage", of(verdicts.GONE, brought_up=True, outage="all silent", replaceable=True), decide.WAIT),
+    ("done during an outage", of(verdicts.FINISHED, outage="all silent"), decide.HARVEST),
+    # pushes
+    ("starting again", of(verdicts.STARTING, brought_up=True), decide.WAIT),
+    ("needs a start", of(verdicts.STALLED, needs_push=True, brought_up=True), decide.RESTART),
+    ("starts do not help", of(verdicts.STALLED, needs_push=True, tried=Tried(restart=2)), decide.GIVE_UP),
+    ("forgot its run", of(verdicts.BARE, brought_up=True), decide.RESTART),
+    # the ladder
+    ("outbid", of(verdicts.OUTBID, brought_up=True), decide.RAISE_BID),
+    ("outbid, above the cap", of(verdicts.OUTBID, raise_fits=False, replaceable=True), decide.NEXT_OFFER),
+    ("outbid, raised twice", of(verdicts.OUTBID, tried=Tried(raise_bid=2), replaceable=True), decide.NEXT_OFFER),
+    ("outbid, nowhere to go", of(verdicts.OUTBID, tried=Tried(raise_bid=2)), decide.GIVE_UP),
+    ("stopped", of(verdicts.STOPPED, brought_up=True, replaceable=True), decide.RESTART),
+    ("exited, started twice", of(verdicts.EXITED, tried=Tried(restart=2), replaceable=True), decide.NEXT_OFFER),
+    ("stuck loading", of(verdicts.LOADING_STUCK, brought_up=True), decide.RESTART),
+    ("GPU taken", of(verdicts.SCHEDULING_STUCK, brought_up=True, replaceable=True), decide.RESTART),
+    ("GPU kept", of(verdicts.SCHEDULING_STUCK, tried=Tried(restart=2), replaceable=True), decide.NEXT_OFFER),
+    ("host lost", of(verdicts.HOST_OFFLINE, brought_up=True, replaceable=True), decide.NEXT_OFFER),
+    ("gone", of(verdicts.GONE, brought_up=True, replaceable=True), decide.NEXT_OFFER),
+    ("card lost", of(verdicts.ZERO_GPU, replaceable=True), decide.PULL),
+    ("card lost, work home", of(verdicts.ZERO_GPU, salvaged=True, replaceable=True), decide.NEXT_OFFER),
+    ("offers tried", of(verdicts.GONE, tried=Tried(next_offer=3), replaceable=True, spare=True), decide.NEXT_CANDIDATE),
+    ("all tried", of(verdicts.GONE, tried=ALL_TRIED, replaceable=True, spare=True), decide.GIVE_UP),
+    ("no room to rent", of(verdicts.GONE, money=FULL, replaceable=True), decide.GIVE_UP),
+    ("no room, a start in place", of(verdicts.STOPPED, money=FULL), decide.RESTART),
+    ("spent, and stopped", of(verdicts.STOPPED, money=SPENT), decide.GIVE_UP),
+    ("cost unknown", of(verdicts.GONE, money=Money(None, 1.0), replaceable=True), decide.GIVE_UP),
+    ("cost unknown, no budget", of(verdicts.GONE, money=Money(None), replaceable=True), decide.NEXT_OFFER),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("situation", "kind"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
@@ -76,42 +88,55 @@ def test_decision(situation: Situation, kind: str) -> None:
     assert action.why
 
 
-@pytest.mark.parametrize(("provider", "lost"), [("outbid", True), ("stopped", True), ("exited", True)])
-def test_a_loss_counts_as_interruption_only_after_it_was_up(provider: str, lost: bool) -> None:
-    assert decide.decide(Situation(provider=provider, brought_up=True)).interruption is lost
-    assert decide.decide(Situation(provider=provider, brought_up=False)).interruption is False
+def test_every_verdict_and_every_action_has_a_row() -> None:
+    assert {row[1].verdict.name for row in TABLE} == set(verdicts.ALL)
+    kinds = {value for name, value in vars(decide).items() if name.isupper() and isinstance(value, str)}
+    assert {row[2] for row in TABLE} == kinds
 
 
+@pytest.mark.parametrize("name", [verdicts.OUTBID, verdicts.STOPPED, verdicts.EXITED])
+def test_a_loss_counts_as_interruption_only_after_it_was_up(name: str) -> None:
+    assert decide.decide(of(name, brought_up=True)).interruption is True
+    assert decide.decide(of(name, brought_up=False)).interruption is False
+
+
+tries = st.builds(Tried, *[st.integers(0, 4)] * 4)
+moneys = st.builds(Money, st.none() | st.floats(0, 3), st.none() | st.floats(0.1, 3), st.floats(0, 1))
 situations = st.builds(
     Situation,
+    verdict=st.builds(Verdict, st.sampled_from(verdicts.ALL), st.just("why"), st.just(()), st.booleans()),
     home=st.booleans(),
-    provider=st.sampled_from(PROVIDER),
-    absent_readings=st.integers(0, 5),
-    contact=st.sampled_from(CONTACT),
-    run_state=st.sampled_from(RUN),
     brought_up=st.booleans(),
-    unchanged_s=st.floats(0, 1e6),
+    outage=st.sampled_from(["", "all silent"]),
+    tried=tries,
+    limits=st.just(Limits()),
+    money=moneys,
+    raise_fits=st.none() | st.booleans(),
+    replaceable=st.booleans(),
+    spare=st.booleans(),
+    salvaged=st.booleans(),
+    pull_due=st.booleans(),
+    settle_due=st.booleans(),
 )
 
 
 @given(situations)
-def test_every_situation_has_one_reversible_action(situation: Situation) -> None:
-    assert decide.decide(situation).kind in (WAIT, BRING_UP, HARVEST, HARVEST_FAILED, FINISH)
-
-
-@given(situations)
-def test_silence_never_replaces_a_box_that_was_up(situation: Situation) -> None:
-    silent = situation.provider in ("unreachable", "unknown") or (
-        situation.provider == "running" and situation.contact in ("unreachable", "not_tried")
-    )
-    if silent and situation.brought_up and not situation.home:
-        assert decide.decide(situation).kind == WAIT
+def test_every_situation_has_one_action_and_none_rents_what_may_not_be_rented(situation: Situation) -> None:
+    action = decide.decide(situation)
+    assert action.why
+    if action.kind in decide.RENTING:
+        assert situation.money.has_room
+        assert not situation.outage
+    if action.kind in decide.RUNGS:
+        assert situation.tried.of(action.kind) < situation.limits.of(action.kind)
 
 
 @given(situations)
 def test_a_finished_run_is_never_started_again(situation: Situation) -> None:
     if situation.home:
-        assert decide.decide(situation).kind == FINISH
+        assert decide.decide(situation).kind in (decide.FINISH, decide.SETTLE)
+    finished = replace(situation, verdict=Verdict(verdicts.FINISHED, "done"))
+    assert decide.decide(finished).kind in (decide.FINISH, decide.SETTLE, decide.HARVEST)
 
 
 @given(st.integers(-5, 10**6), st.floats(0.1, 10), st.floats(10, 100))

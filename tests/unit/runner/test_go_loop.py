@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, to_box
 
-from gpu_tenant import go, hosts
+from gpu_tenant import decide, go, hosts, recoveries
 from gpu_tenant.observe import Observation, RunView
 from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
 from gpu_tenant.progress import Progress
@@ -348,7 +350,62 @@ def test_failures_that_do_not_pass_end_it(world: World, drive: Callable[..., go.
     with pytest.raises(TenantFailure) as caught:
         drive()
     assert caught.value.exit_code == 11
-    assert world.names.count("train") == 1 + go.MAX_FAILURES
+    limits = decide.Limits()
+    assert world.names.count("train") == 1 + limits.raise_bid + limits.next_offer
+    assert world.provider["b1"] == "outbid", "nothing ends a box"
+
+
+def test_a_higher_bid_that_does_not_help_leads_to_another_machine(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    def outbid_at_half(name: str) -> None:
+        if world.step == 50 and world.names == ["train"]:
+            world.provider["b1"] = "outbid"
+            world.trouble = [BoxFailure("", "no_offer", "too dear")] * 2
+
+    world.on_look = outbid_at_half
+    drive()
+    told = [extra.get("provision_replace") for playbook, _box, extra in world.played if playbook == "train"]
+    assert told == [None, None, None, "42"]
+
+
+def test_what_was_tried_before_a_kill_counts(world: World, drive: Callable[..., go.GoResult]) -> None:
+    journal = Journal(world.store)
+    for _try in range(decide.Limits().raise_bid):
+        raised = decide.Action(decide.RAISE_BID, "a higher bid took its GPU")
+        recoveries.begin(journal, world.identity("b1"), raised, "digits", "outbid", 7)
+
+    world.provider["b1"] = "outbid"
+    drive()
+    assert world.played[0][2]["provision_replace"] == "42"
+    verbs = [line["verb"] for line in journal.lines()]
+    assert verbs.count(recoveries.RECOVERED) == 1, "it trained again, so its next loss begins at the first rung"
+
+
+def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    hours_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=5)
+    identity = world.identity("b1").as_dict()
+    lines = [
+        {"kind": "intent", "verb": "recover", "run_id": "digits", "rung": "rent", **identity},
+        {"kind": "effect", "verb": "rent", "price_per_hour": 0.3, **identity},
+    ]
+    stamped = [json.dumps({**line, "at": records.utc_text(hours_ago)}) for line in lines]
+    Path(world.store.root).mkdir()
+    Path(world.store.journal_path).write_text("\n".join(stamped) + "\n")
+    with pytest.raises(TenantFailure, match="budget is spent") as caught:
+        drive(spec={**SPEC, "budget": {"usd": 1.0}})
+    assert caught.value.exit_code == 23
+    assert world.names == ["harvest", "provision"]
+    assert world.provider["b1"] == "stopped"
+
+
+def test_a_budget_in_words_is_refused_before_anything_is_rented(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    with pytest.raises(TenantFailure, match=r"budget\.usd of run digits is 'plenty'"):
+        drive(spec={**SPEC, "budget": {"usd": "plenty"}})
+    assert world.played == []
 
 
 def test_a_configuration_error_is_not_repeated(world: World, drive: Callable[..., go.GoResult]) -> None:

@@ -558,6 +558,46 @@ def test_above_the_cap_an_outbid_box_stays_where_it_is(world: World) -> None:
     assert len(world.market.instances) == 1
 
 
+def _lost(world: World) -> dict[str, Any]:
+    """A box that worked, was outbid, and whose bid cannot win any more; another machine is to let."""
+    box: dict[str, Any] = world.rented(machine_id=77)["instance"]
+    world.deployed()
+    _outbid(world, 9.0)
+    world.market.offer(2, machine_id=78)
+    world.market.offer(3, machine_id=77)
+    return box
+
+
+def test_a_lost_box_is_replaced_on_another_machine_and_kept(world: World) -> None:
+    box = _lost(world)
+    done = world.converge("started", [3, 2], replaces=box["provider_id"])
+    assert done["changed"]
+    assert (done["generation"], done["instance"]["machine_id"]) == (2, 78)
+    assert [old["provider_id"] for old in done["superseded"]] == [box["provider_id"]]
+    assert not world.market.sent("DELETE", "instances"), "its disk may hold what is not home"
+    assert world.record(1)["parked_at"], "it cannot come back beside its successor"
+    stop = world.verbs().index(("effect", "stop"))
+    assert stop < len(world.verbs()) - 1 - world.verbs()[::-1].index(("intent", "rent")), "told before, not after"
+
+    again = world.converge("started", [2, 3], replaces=box["provider_id"])
+    assert (again["changed"], again["generation"]) == (False, 2), "the same call, repeated, rents nothing"
+
+
+def test_without_an_offer_a_lost_box_is_left_as_it_is(world: World) -> None:
+    box = _lost(world)
+    with pytest.raises(TenantFailure) as caught:
+        world.converge("started", [3], replaces=box["provider_id"])
+    assert caught.value.kind == "no_offer"
+    assert ("effect", "stop") not in world.verbs(), "it may still win its GPU back"
+
+
+def test_check_mode_says_what_would_replace_a_lost_box(world: World) -> None:
+    box = _lost(world)
+    told = world.converge("started", [2], replaces=box["provider_id"], check=True)
+    assert (told["changed"], told["would"]["offer"]["machine_id"]) == (True, 78)
+    assert len(world.market.instances) == 1
+
+
 def test_an_outbid_box_is_told_to_stay_stopped_once(world: World) -> None:
     world.rented()
     _outbid(world, 0.6)

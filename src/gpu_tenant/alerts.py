@@ -1,0 +1,62 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a person must know although nobody looks: one JSON object per alert, posted to a webhook."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+TIMEOUT_S = 10.0
+
+
+class Alerts:
+    """Says each trouble of a box once, until it is over or becomes another one.
+
+    :param url: where alerts are posted; empty for nowhere.
+    :param say: told of every alert, and of a webhook that does not take one.
+    """
+
+    def __init__(self, url: str, say: Callable[[str, str], None]) -> None:
+        if url and urlsplit(url).scheme not in ("http", "https"):
+            raise TenantFailure(
+                "config", f"{url!r} is no address of a webhook", safe="nothing was started", fix="give an http(s) URL"
+            )
+        self._url = url
+        self._say = say
+        self._raised: dict[str, str] = {}
+
+    def raise_for(self, box: str, reason: str, text: str, **facts: Any) -> None:
+        """Raise ``reason`` for ``box``; the same reason again says nothing more."""
+        if self._raised.get(box) == reason:
+            return
+        self._raised[box] = reason
+        self._say(box, text)
+        self._post({"event": "alert", "at": records.utc_now(), "box": box, "reason": reason, "text": text, **facts})
+
+    def clear(self, box: str) -> None:
+        """The trouble of ``box`` is over, and is said when there was one."""
+        reason = self._raised.pop(box, "")
+        if reason:
+            self._post({"event": "cleared", "at": records.utc_now(), "box": box, "reason": reason})
+
+    def _post(self, message: dict[str, Any]) -> None:
+        if not self._url:
+            return
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+            self._url, json.dumps(message, default=str).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - the scheme was checked
+                return
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            # The next round says the trouble again: an alert that nobody got was not raised.
+            self._raised.pop(str(message["box"]), None)
+            self._say(str(message["box"]), f"the webhook did not take an alert: {error}")

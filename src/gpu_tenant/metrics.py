@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The state of watched boxes as a textfile for Prometheus' node_exporter. A number that is not known has no line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+
+# Of a row: the metric, its help. All are gauges.
+_GAUGES = {
+    "price_per_hour": ("gpu_tenant_price_usd_per_hour", "What the provider asks for the box now."),
+    "spent_usd": ("gpu_tenant_run_spent_usd", "What the run has cost on this box, estimated from the journal."),
+    "at_risk_s": ("gpu_tenant_work_at_risk_seconds", "Training since the last checkpoint that outlives the box."),
+    "at_risk_usd": ("gpu_tenant_work_at_risk_usd", "What that training cost."),
+    "step": ("gpu_tenant_run_step", "The step that the run has reached."),
+    "loss": ("gpu_tenant_run_loss", "The last loss that the trainer told."),
+    "superseded": ("gpu_tenant_superseded_boxes", "Replaced machines of this box that still bill."),
+}
+
+
+def text_of(rows: Iterable[Mapping[str, Any]], now: float) -> str:
+    """The textfile: one series per box and metric.
+
+    :param rows: as :meth:`Watch.row` makes them.
+    :param now: seconds since the epoch; a file that is no longer written is told by it.
+    """
+    listed = list(rows)
+    lines = [*_head("gpu_tenant_verdict", "1 for the verdict on the box.")]
+    lines += [f"gpu_tenant_verdict{_labels(row, verdict=row['verdict'])} 1" for row in listed]
+    for key, (name, what) in _GAUGES.items():
+        lines += _head(name, what)
+        lines += [f"{name}{_labels(row)} {float(row[key])!r}" for row in listed if row.get(key) is not None]
+    lines += _head("gpu_tenant_watch_round_timestamp_seconds", "When the last round ended.")
+    return "\n".join([*lines, f"gpu_tenant_watch_round_timestamp_seconds {now!r}", ""])
+
+
+def write(path: str, rows: Iterable[Mapping[str, Any]], now: float) -> None:
+    """Replace the textfile whole, so that no reader ever sees half of it."""
+    records.write_bytes(path, text_of(rows, now).encode(), mode=0o644)
+
+
+def _head(name: str, what: str) -> list[str]:
+    return [f"# HELP {name} {what}", f"# TYPE {name} gauge"]
+
+
+def _labels(row: Mapping[str, Any], **more: str) -> str:
+    labels = {"project": row["project"], "box": row["box"], "run": row["run"], **more}
+    return "{" + ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

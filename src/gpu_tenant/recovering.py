@@ -1,0 +1,78 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Between the decision and the playbooks: what ``go`` and ``watch`` decide by, and what a rung tells the playbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+
+from gpu_tenant import decide, recoveries, spending
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observation
+from gpu_tenant.sight import Sight
+from gpu_tenant.verdicts import LedgerWord, verdict
+
+
+@dataclass(frozen=True)
+class Case:
+    """One box, the run that it is wanted for, and what is seen of it."""
+
+    host: BoxHost
+    spec: Mapping[str, Any]
+    sight: Sight
+    seen: Observation
+    ledger: LedgerWord
+
+    @property
+    def project(self) -> str:
+        return self.host.required("tenant_project")
+
+
+def situation(case: Case, journal: Journal) -> decide.Situation:
+    """What the decision goes by, as far as provider, box and journal tell it; callers add what they alone know.
+
+    A run that trains again closes its ladder in the journal here, so that its next loss begins at the first rung.
+    """
+    lines, now = journal.lines(), records.utc_now()
+    tried = recoveries.tried(lines, case.project, case.host.name, now)
+    if tried != decide.Tried() and case.sight.trains:
+        recoveries.note_training(journal, identity_of(case.project, case.seen))
+        tried = decide.Tried()
+    return decide.Situation(
+        verdict=verdict(case.sight.provider, case.sight.box, case.ledger),
+        home=case.ledger.home,
+        brought_up=case.sight.brought_up,
+        tried=tried,
+        money=spending.of_run(case.host, case.spec, lines, now),
+        raise_fits=spending.raise_fits(case.host, case.seen.item),
+        replaceable=case.host.text("platform_driver") == "vast",
+    )
+
+
+def identity_of(project: str, seen: Observation) -> BoxIdentity:
+    """The machine that was seen; generation 0 and no id where there is none."""
+    return BoxIdentity(project, seen.box, seen.generation, seen.item.provider_id if seen.item else "")
+
+
+def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
+    """Note in the journal that the box is brought up now, and why."""
+    machine_id = seen.item.machine_id if seen.item else None
+    recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
+
+
+def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:
+    """What the train playbook is told beyond the run: which machine to leave behind, and which not to rent."""
+    if action.kind not in decide.RENTING:
+        return {}
+    lost = [seen.item.machine_id] if seen.item and seen.item.machine_id is not None else []
+    bad = recoveries.bad_machines(Journal(store).lines(), records.utc_now())
+    told: dict[str, Any] = {"provision_exclude_machines": sorted({*bad, *lost})} if bad or lost else {}
+    if seen.item is not None and action.kind == decide.NEXT_OFFER:
+        told["provision_replace"] = seen.item.provider_id
+    return told

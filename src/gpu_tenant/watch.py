@@ -1,0 +1,342 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""``gpu-tenant watch``: look at all boxes, decide for each, act by playbooks, record, and again.
+
+One playbook per box at a time, boxes beside each other. Everything a decision goes by is read again from the provider,
+the boxes and the journal, so that a watch which was killed at any instant goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+
+from gpu_tenant import decide, exit_codes, metrics, recovering, verdicts
+from gpu_tenant.alerts import Alerts
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.narrate import Narrator
+from gpu_tenant.observe import Observer
+from gpu_tenant.playbooks import Outcome, PlaybookRunner
+from gpu_tenant.progress import Progress
+from gpu_tenant.watched import PULLED, Watched
+from gpu_tenant.workspace import History, Workspace
+
+DEFAULT_POLL_S = 15.0
+PARALLEL = 8
+# After an act that failed, the next on this box comes no sooner.
+RETRY_FIRST_S = 15.0
+RETRY_MOST_S = 900.0
+ACT_DEADLINE_S = 7200.0
+# Troubles for people, and the kind of failure whose exit code tells each.
+_KINDS = {
+    decide.HARVEST_FAILED: "training_failed",
+    verdicts.UNREACHABLE: "unreachable",
+    verdicts.ALERT: "unreachable",
+    verdicts.STALLED: "training_failed",
+}
+
+Hold = Callable[[BoxHost], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """:param once: one round and the acts that it asks for, then an exit code; for cron and AWX."""
+
+    poll_s: float = DEFAULT_POLL_S
+    once: bool = False
+    webhook: str = ""
+    metrics_file: str = ""
+    parallel: int = PARALLEL
+
+
+def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> list[Watched]:
+    """Boxes by the run that they work on. A run with ``candidates`` is looked after on one of them at a time; the
+    boxes of a run with ``parts``, and of one that names neither, each by itself."""
+    watched: list[Watched] = []
+    claimed: dict[str, Watched] = {}
+    for box in boxes:
+        path = box.text("tenant_run")
+        mine = claimed.get(path) if path else None
+        if mine is not None:
+            mine.boxes.append(box)
+            continue
+        one = Watched([box], path, clock)
+        watched.append(one)
+        if one.spec.get("candidates") and not one.spec.get("parts"):
+            claimed[path] = one
+    for one in claimed.values():
+        wanted = [str(name) for name in one.spec["candidates"]]
+        one.boxes.sort(key=lambda box, wanted=wanted: wanted.index(box.name) if box.name in wanted else len(wanted))  # type: ignore[misc]  # bound by its default
+    return watched
+
+
+class Watch:
+    """:param hold: taken around every act on a box; a lease goes here. A refusal is waited out like any failure."""
+
+    def __init__(
+        self,
+        runner: PlaybookRunner,
+        observer: Observer,
+        watched: Sequence[Watched],
+        options: WatchOptions,
+        progress: Progress,
+        clock: Callable[[], float] = time.time,
+        hold: Hold = lambda host: contextlib.nullcontext(),
+    ) -> None:
+        self._runner = runner
+        self._observer = observer
+        self._watched = list(watched)
+        self._options = options
+        self._progress = progress
+        self._clock = clock
+        self._hold = hold
+        self._workspace: Workspace = runner.workspace
+        self._memory = self._workspace.root / "watch" / f"{runner.project}.json"
+        self._alerts = Alerts(options.webhook, lambda box, text: progress.emit("warning", text, box))
+        self._acting: dict[str, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="act")
+        self._kinds: dict[str, str] = {}
+        self._told: dict[str, tuple[str, str]] = {}
+        self._has_chosen = False
+
+    def run(self) -> int:
+        """Until somebody asks to stop, or one round with ``once``; the exit code.
+
+        :raises TenantFailure: kind ``interrupted``, once no playbook of ours is at work any more.
+        """
+        try:
+            while True:
+                self._runner.interrupts.check()
+                self.round()
+                if self._options.once:
+                    self.settle()
+                    return exit_codes.of_kinds(self._kinds.values())
+                self._runner.interrupts.wait(self._options.poll_s)
+        finally:
+            self.settle()
+            self._pool.shutdown()
+
+    def settle(self) -> None:
+        """Wait for the acts at work; a request to stop reaches their playbooks by itself."""
+        wait(list(self._acting.values()))
+        self._reap()
+
+    # --- one round ------------------------------------------------------------------------------------------------
+
+    def round(self) -> list[dict[str, Any]]:
+        """Look, decide, begin the acts, write down; a row per watched run."""
+        self._reap()
+        free = [one for one in self._watched if one.box.name not in self._acting]
+        self._look(free)
+        outage = verdicts.outage([one.sight.silence() for one in self._watched if one.sight.brought_up])
+        for one in free:
+            self._decide(one, outage)
+        rows = [self.row(one) for one in self._watched]
+        self._write(rows)
+        return rows
+
+    def _look(self, free: Sequence[Watched]) -> None:
+        if not free:
+            return
+        runs = {box.name: one.run_id for one in free for box in one.boxes}
+        if not self._has_chosen:
+            seen = self._observer.observe(runs, sorted(runs))
+            for one in free:
+                one.choose(seen)
+            self._remember()
+            self._has_chosen = True
+        else:
+            seen = self._observer.observe(runs, [one.box.name for one in free])
+        for one in free:
+            one.take(seen[one.box.name])
+
+    def _decide(self, one: Watched, outage: str) -> None:
+        action = one.judge(outage)
+        self._tell(one, action)
+        self._alert(one, action)
+        if action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP) or self._clock() < one.not_before:
+            return
+        self._acting[one.box.name] = self._pool.submit(self._act, one, action)
+
+    def _reap(self) -> None:
+        for name, future in list(self._acting.items()):
+            if future.done():
+                del self._acting[name]
+                future.result()
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def _act(self, one: Watched, action: decide.Action) -> None:
+        """One act on one box, in a thread of its own. An expected failure is told, and tried again later."""
+        try:
+            one.refresh()
+            with self._hold(one.box):
+                self._perform(one, action)
+        except TenantFailure as failure:
+            if failure.kind == "interrupted":
+                return
+            one.failures += 1
+            pause = decide.back_off(one.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+            one.not_before = self._clock() + pause
+            self._kinds[one.box.name] = failure.kind
+            text = f"{action.kind} did not succeed: {failure.what}; again in {duration(pause)} at the soonest"
+            self._progress.emit("warning", text, one.box.name, kind=failure.kind, action=action.kind)
+            return
+        one.failures, one.not_before = 0, 0.0
+
+    def _perform(self, one: Watched, action: decide.Action) -> None:
+        assert one.seen is not None
+        if action.interruption:
+            facts = {"provider": one.seen.provider, "generation": one.seen.generation, "step": one.sight.step}
+            self._history(one).append("interruption", box=one.box.name, why=action.why, **facts)
+        if action.kind in decide.BRINGING_UP:
+            variables = recovering.variables_of(action, one.seen, one.store)
+            recovering.begin(action, one.seen, one.store, one.project, one.run_id)
+            self._play(one, "train", variables).raise_for_failure()
+            one.sight.note_brought_up()
+            one.salvaged = False
+        elif action.kind in (decide.PULL, decide.SETTLE):
+            one.settled_at = self._clock() if action.kind == decide.SETTLE else one.settled_at
+            self._pull(one)
+        elif action.kind == decide.HARVEST:
+            self._play(one, "harvest", {}).raise_for_failure()
+        elif action.kind == decide.HARVEST_FAILED:
+            snapshot = one.seen.run_state != "failed"
+            self._play(one, "harvest", {"harvest_snapshot": snapshot}).raise_for_failure()
+        elif action.kind == decide.PARK:
+            self._pull(one)
+            self._park(one).raise_for_failure()
+        elif action.kind == decide.NEXT_CANDIDATE:
+            recovering.begin(action, one.seen, one.store, one.project, one.run_id)
+            self._park(one)
+            one.next_candidate()
+
+    def _pull(self, one: Watched) -> None:
+        assert one.seen is not None
+        began, began_at = self._clock(), records.utc_now()
+        step = one.seen.run.step if one.seen.run else None
+        self._play(one, "harvest", {"harvest_snapshot": True}).raise_for_failure()
+        one.pull_took_s, one.salvaged = self._clock() - began, True
+        identity = recovering.identity_of(one.project, one.seen).as_dict()
+        Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
+
+    def _park(self, one: Watched) -> Outcome:
+        return self._play(one, "provision", {"tenant_state": "parked", "provision_smoke": False})
+
+    def _play(self, one: Watched, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
+        variables = {"tenant_run": one.spec["source"], **extra_vars} if one.spec else dict(extra_vars)
+        teller = Narrator(self._progress, self._history(one))
+        return replace(self._runner, watch=teller).run(playbook, [one.box.name], variables, deadline_s=ACT_DEADLINE_S)
+
+    def _history(self, one: Watched) -> History:
+        return self._workspace.history(one.project, one.run_id or "none")
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def row(self, one: Watched) -> dict[str, Any]:
+        """One run on one box as plain values; None means unknown."""
+        seen, now, risk = one.seen, one.situation, one.risk()
+        run = seen.run if seen else None
+        return {
+            "project": one.project,
+            "box": one.box.name,
+            "run": one.run_id,
+            "verdict": now.verdict.name if now else verdicts.UNREACHABLE,
+            "why": now.verdict.why if now else "it was not looked at yet",
+            "action": one.action.kind if one.action else decide.WAIT,
+            "acting": one.box.name in self._acting,
+            "generation": seen.generation if seen else 0,
+            "step": run.step if run else None,
+            "loss": run.loss if run else None,
+            "eta_s": run.eta_s if run else None,
+            "price_per_hour": seen.item.dph_total if seen and seen.item else None,
+            "spent_usd": now.money.spent if now else None,
+            "at_risk_s": risk.seconds,
+            "at_risk_usd": risk.usd,
+            "superseded": len(seen.superseded) if seen else 0,
+            "tried": vars(now.tried) if now else {},
+        }
+
+    def _tell(self, one: Watched, action: decide.Action) -> None:
+        """A line when something changed, and the work at risk of what trains (the view says it seldom enough)."""
+        assert one.situation is not None
+        verdict = one.situation.verdict
+        told = (verdict.name, action.kind)
+        kind = "training" if verdict.name == verdicts.RUNNING else "wait"
+        if told != self._told.get(one.box.name):
+            self._told[one.box.name] = told
+            kind = "note"
+        elif kind == "wait":
+            return
+        row = self.row(one)
+        text = f"{verdict.name}: {action.why}" + risk_text(row["at_risk_s"], row["at_risk_usd"])
+        self._progress.emit(kind, text, one.box.name, **{key: row[key] for key in row if key not in ("box",)})
+
+    def _alert(self, one: Watched, action: decide.Action) -> None:
+        assert one.situation is not None
+        name, verdict = one.box.name, one.situation.verdict
+        reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
+        if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
+            reason = verdict.name
+        if not reason and verdict.name == verdicts.UNREACHABLE and one.sight.brought_up:
+            reason = verdict.name
+        idle = action.kind in (decide.WAIT, decide.FINISH)
+        if not reason and not idle and one.failures >= decide.Limits().restart:
+            reason = "failing"
+        if not reason:
+            self._kinds.pop(name, None)
+            self._alerts.clear(name)
+            return
+        self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or _kind_of(action)
+        safe = "nothing was destroyed"
+        self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self._options.metrics_file:
+            metrics.write(self._options.metrics_file, rows, self._clock())
+        known = {one.box.name: one.sight.as_dict() for one in self._watched}
+        records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
+
+    def _remember(self) -> None:
+        """What an earlier watch saw: without it, a watch by cron would never hear a provider say gone twice."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            known = json.loads(self._memory.read_bytes())
+            for one in self._watched:
+                one.sight.remember(known.get(one.box.name) or {})
+
+
+def _kind_of(action: decide.Action) -> str:
+    if "failed" in action.why:
+        return "training_failed"
+    return "budget" if "budget" in action.why else "no_offer"
+
+
+def risk_text(seconds: float | None, usd: float | None) -> str:
+    """``; 7 min since the last durable checkpoint, $0.31``; empty where nothing is at work."""
+    if seconds is None:
+        return ""
+    return f"; {duration(seconds)} since the last durable checkpoint, " + (
+        "cost unknown" if usd is None else f"${usd:.2f}"
+    )
+
+
+def left_as(watched: Sequence[Watched]) -> list[tuple[str, str]]:
+    """For somebody who just stopped the watch: (box, how it was last seen), and that it goes on by itself."""
+    told = []
+    for one in watched:
+        verdict = one.situation.verdict.name if one.situation else "not looked at"
+        price = one.seen.item.dph_total if one.seen and one.seen.item else None
+        cost = f" at ${price:.4f} an hour" if price is not None else ""
+        told.append((one.box.name, f"was last seen {verdict}{cost}; it goes on by itself, and nobody recovers it now"))
+    return told

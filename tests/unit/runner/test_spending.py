@@ -1,0 +1,86 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What a run cost by the journal, and what was tried for it: from lines, without a clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant import recoveries, spending
+from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Money, Tried
+
+BOX = {"project": "p", "box": "b"}
+
+
+def at(hour: int) -> str:
+    return f"2026-11-21T{hour:02d}:00:00Z"
+
+
+def line(hour: int, verb: str, provider_id: str = "7", kind: str = "effect", **more: Any) -> dict[str, Any]:
+    return {**BOX, "at": at(hour), "verb": verb, "kind": kind, "provider_id": provider_id, **more}
+
+
+def begun(hour: int, rung: str = "rent", **more: Any) -> dict[str, Any]:
+    return line(hour, recoveries.RECOVER, "", "intent", run_id="r", rung=rung, **more)
+
+
+def spent(*lines: dict[str, Any]) -> float | None:
+    return spending.spent_usd(lines, "p", "b", "r", at(10))
+
+
+def test_hours_between_start_and_stop_cost_the_agreed_price() -> None:
+    rent = line(1, "rent", price_per_hour=0.5)
+    assert spent() == 0.0
+    assert spent(begun(1), rent) == pytest.approx(4.5)
+    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0)
+    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0)
+    assert spent(begun(1), rent, line(2, "start"), line(3, "destroy")) == pytest.approx(1.0)
+
+
+def test_what_the_box_cost_before_the_run_is_not_its_cost() -> None:
+    assert spent(line(1, "rent", price_per_hour=0.5), begun(9)) == pytest.approx(0.5)
+
+
+def test_two_machines_add_up_and_an_unknown_price_is_unknown() -> None:
+    first = [begun(1), line(1, "rent", price_per_hour=0.5), line(3, "stop")]
+    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(3.0)
+    assert spent(*first, line(8, "rent", "8")) is None
+
+
+def test_a_journal_of_other_boxes_says_nothing() -> None:
+    assert spent(begun(1), {**line(1, "rent", price_per_hour=9.0), "box": "other"}) == 0.0
+
+
+@pytest.mark.parametrize("usd", ["plenty", 0, -1, True, float("nan")])
+def test_a_budget_that_is_no_number_is_refused(usd: Any) -> None:
+    with pytest.raises(TenantFailure, match=r"budget\.usd"):
+        spending.budget_usd({"id": "r", "budget": {"usd": usd}})
+
+
+def test_no_budget_has_room_and_an_unknown_cost_has_none() -> None:
+    assert spending.budget_usd({"budget": {}}) is None
+    assert Money(None, None).has_room
+    assert not Money(None, 1.0).has_room
+    assert Money(0.5, 1.0, 0.5).has_room
+    assert not Money(0.6, 1.0, 0.5).has_room
+
+
+def test_tries_count_until_the_run_trains_again_and_for_six_hours() -> None:
+    raised, moved = begun(9, RAISE_BID), begun(9, NEXT_OFFER)
+    assert recoveries.tried([raised, moved, raised], "p", "b", at(10)) == Tried(raise_bid=2, next_offer=1)
+    assert recoveries.tried([raised, line(9, recoveries.RECOVERED), moved], "p", "b", at(10)) == Tried(next_offer=1)
+    assert recoveries.tried([begun(3, RAISE_BID)], "p", "b", at(10)) == Tried()
+    assert recoveries.tried([raised], "p", "other", at(10)) == Tried()
+
+
+def test_a_machine_that_a_box_was_lost_on_is_left_out_for_a_day() -> None:
+    lines = [
+        begun(9, NEXT_OFFER, machine_id=12),
+        begun(9, RAISE_BID, machine_id=13),
+        begun(9, NEXT_OFFER, machine_id=None),
+    ]
+    assert recoveries.bad_machines(lines, at(10)) == [12]
+    assert recoveries.bad_machines(lines, "2026-11-22T09:30:00Z") == []
