@@ -112,7 +112,9 @@ def _may_be_parked(old: Old, newest: int) -> bool:
 
 
 def _park(account: Account, old: Old, wait_s: float, check_mode: bool) -> None:
-    if not account.must_stop(old.box):
+    # A host that is away cannot obey, and its box, told already, rests when it comes back: nobody waits for that.
+    is_told = old.box.state == "offline" and old.box.intended == "stopped"
+    if is_told or not account.must_stop(old.box):
         return
     try:
         if not check_mode:

@@ -118,6 +118,19 @@ def test_it_is_stopped_at_once_and_told_with_its_deadline(tmp_path: Path) -> Non
     assert "approve destroy vast-a --generation 1 --loss" in done["told"][0]
 
 
+@pytest.mark.parametrize(
+    ("actual", "intended", "told"),
+    [("offline", "stopped", 0), ("offline", "running", 1), ("running", "stopped", 1)],
+)
+def test_nobody_waits_for_a_host_that_is_away_and_was_told(
+    tmp_path: Path, actual: str, intended: str, told: int
+) -> None:
+    world = Replaced(tmp_path, hours_ago=1, actual_status=actual, intended_status=intended, cur_state=intended)
+    old = world.one()
+    assert len(world.market.sent("PUT", "instances")) == told
+    assert (old["state"] == "offline") == (not told)
+
+
 def test_law_2_before_its_deadline_it_is_kept_even_if_the_gate_would_let_it_go(tmp_path: Path) -> None:
     world = Replaced(tmp_path, hours_ago=23).parked(5).looked_at(10).approve()
     assert world.one()["state"] == "stopped"
@@ -261,6 +274,9 @@ def stories(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
         )
         return made
 
+    def away(actual: str, intended: str) -> Replaced:
+        return world(1, actual_status=actual, intended_status=intended, cur_state=intended)
+
     worlds: dict[str, Callable[[], Replaced]] = {
         "early": lambda: world(1),
         "not admitted": lambda: world(None),
@@ -277,6 +293,9 @@ def stories(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
         "known, looked at long ago": lambda: at_rest().looked_at(9000, seal=False),
         "known, looked at long ago, approved": lambda: at_rest().looked_at(9000, seal=False).approve(),
         "virgin": virgin,
+        "away, told": lambda: away("offline", "stopped"),
+        "away, not told": lambda: away("offline", "running"),
+        "there, told": lambda: away("running", "stopped"),
     }
     asked: list[dict[str, Any]] = [{}, {"check_mode": True}, {"state": "parked"}, WIPES]
     return {
