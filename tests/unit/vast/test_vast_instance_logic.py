@@ -871,8 +871,8 @@ def test_a_virgin_box_that_is_named_goes_beside_an_older_used_one(world: World) 
 
 
 def test_provision_bails_out_of_the_very_box_that_it_refused() -> None:
-    tasks = yaml.safe_load((ROLES / "provision/tasks/vast/attempt.yml").read_text())
-    bail = [step for task in tasks[0]["block"] for step in task.get("block", []) if "tenant.gpu.vast_instance" in step]
+    tasks = yaml.safe_load((ROLES / "provision/tasks/vast/bail.yml").read_text())
+    bail = [task for task in tasks if "tenant.gpu.vast_instance" in task]
     assert [step["tenant.gpu.vast_instance"]["state"] for step in bail] == ["absent"]
     assert bail[0]["tenant.gpu.vast_instance"]["provider_id"] == "{{ ansible_facts['box_endpoint']['provider_id'] }}"
 
