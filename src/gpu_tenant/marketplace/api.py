@@ -24,7 +24,7 @@ from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
 from .ready_rows import ReadyRow
 from .refusals import MarketError
-from .replies import Reply, charge_row, key_row, refusal_body, refusal_reply
+from .replies import Reply, charge_row, key_row, old_invoice_rows, refusal_body, refusal_reply
 from .requests import (
     bid_in,
     ids_in,
@@ -365,21 +365,10 @@ class Api:
 
     def old_invoices(self, call: Call) -> dict[str, Any]:
         since, until = window({"gte": call.query.get("sdate"), "lte": call.query.get("edate")})
-        rows = []
-        for line in self._market.money.charges(since, until):
-            rows += [
-                {
-                    "type": "charge",
-                    "amount": item.amount,
-                    "timestamp": item.end,
-                    "description": f"Instance {line.instance_id} {item.kind} charge",
-                    "quantity": item.quantity,
-                    "rate": item.rate,
-                    "instance_id": line.instance_id,
-                }
-                for item in line.items
-            ]
-        spent = billing.total(self._market.money.charges())
+        money = self._market.money
+        rows = [row for line in money.charges(since, until) for row in old_invoice_rows("Instance", line)]
+        rows += [row for line in money.volume_charges(since, until) for row in old_invoice_rows("Volume", line)]
+        spent = billing.total(money.charges()) + billing.total(money.volume_charges())
         return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
 
     # --- rehearsal ----------------------------------------------------------------------------------------------

@@ -67,6 +67,22 @@ def charge_row(line: billing.Charge) -> dict[str, Any]:
     }
 
 
+def old_invoice_rows(what: str, line: billing.Charge) -> list[dict[str, Any]]:
+    """A line as the older list of invoices shows it; ``what`` is Instance or Volume."""
+    return [
+        {
+            "type": "charge",
+            "amount": item.amount,
+            "timestamp": item.end,
+            "description": f"{what} {line.instance_id} {item.kind} charge",
+            "quantity": item.quantity,
+            "rate": item.rate,
+            f"{what.lower()}_id": line.instance_id,
+        }
+        for item in line.items
+    ]
+
+
 def describe_item(item: billing.Item) -> str:
     if not item.metered:
         return "bandwidth, not metered by this marketplace"

@@ -478,18 +478,23 @@ def test_logs_are_fetched_without_a_key(client: Client) -> None:
 def test_charges_and_the_bill_agree(tmp_path: Path) -> None:
     fast = Client(tmp_path / "fast", speed=36000.0)
     try:
+        room = fast.call("POST", "/api/v0/volumes/search/", {})[1]["offers"][0]
+        assert fast.call("PUT", "/api/v0/volumes/", {"id": room["id"], "size": 20, "name": "kept"})[0] == 200
         for offer in fast.offers(type="bid")[:3]:
             fast.running(offer, price=offer["min_bid"])
         for one in fast.call("GET", "/api/v1/instances/")[1]["instances"]:
             fast.call("DELETE", f"/api/v0/instances/{one['id']}/", {})
             fast.wait_until_gone(one["id"])
+        (volume,) = fast.call("GET", "/api/v0/volumes", owner="me")[1]["volumes"]
+        assert fast.call("DELETE", "/api/v0/volumes/", {"id": volume["id"]})[0] == 200
         bill = fast.call("GET", "/control/bill")[1]
         page = fast.call("GET", "/api/v0/charges/", select_filters=json.dumps({"day": {"gte": 0, "lte": time.time()}}))[
             1
         ]
         assert bill["total"] > 0
         assert sum(row["amount"] for row in page["results"]) == pytest.approx(bill["total"])
-        assert {row["source"] for row in page["results"]} == {f"instance-{one['id']}" for one in bill["instances"]}
+        sources = {f"instance-{one['id']}" for one in bill["instances"]} | {f"volume-{volume['id']}"}
+        assert {row["source"] for row in page["results"]} == sources
         assert {item["type"] for row in page["results"] for item in row["items"]} == {"gpu", "disk", "bwd", "bwu"}
         credit = fast.call("GET", "/api/v0/users/current")[1]["credit"]
         assert credit == pytest.approx(100 - bill["total"], abs=1e-5)
