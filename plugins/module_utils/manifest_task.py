@@ -9,7 +9,7 @@ import os
 from typing import Any, Iterator
 
 from . import provenance
-from .box import control, left_behind, manifest, policy, records, refusal
+from .box import control, held_files, left_behind, manifest, policy, records, refusal
 from .box.layout import Layout
 from .box.names import UnsafeName
 from .difference import DifferenceTracker
@@ -26,6 +26,7 @@ def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
         built = result["manifest"]
         if params["tenant_root"]:
             layout = Layout(params["tenant_root"])
+            result["root"] = held_files.root_of(layout, params["run_id"], params["snapshot"] and not check)
             result["not_pulled"] = left_behind.listing(layout, params["run_id"], built)
             result["provenance"] = provenance.told_by_box(layout, params["run_id"], params["versions"])
     if params["compare"] is not None:

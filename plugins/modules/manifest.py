@@ -132,6 +132,13 @@ manifest:
     policy:
       description: The roles and globs that it was made under, see M(tenant.gpu.harvest_policy).
       type: dict
+root:
+  description:
+    - The folder below which the listed files lie. Those of a snapshot are held by hard links in a folder of their own,
+      so that a trainer that removes its old checkpoints takes none from a copy that is under way; the next manifest of
+      the run lets go of them.
+  returned: with O(tenant_root)
+  type: str
 not_pulled:
   description:
     - What lies in the run's folders on the box and is not in the manifest, so that leaving it is a decision. The

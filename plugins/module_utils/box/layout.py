@@ -65,6 +65,9 @@ class Layout:
     def run_dir(self, run_id: str) -> str:
         return self.path("runs", check_name("run", run_id))
 
+    def held(self, run_id: str) -> str:
+        return self.path("held", check_name("run", run_id))
+
     def run_record(self, run_id: str) -> str:
         return os.path.join(self.run_dir(run_id), "run.json")
 

@@ -8,12 +8,14 @@ import hashlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, checkpoint_manifest, index, policy, records, run_record, survey
+from . import artifacts, attempt, checkpoint_manifest, held_files, index, policy, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .names import UnsafeName, check_relative_path
 from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
 from .spread import FILE_COST, spread
 
+# How often a snapshot is begun anew because a file of it was removed meanwhile.
+_SNAPSHOTS = 5
 _LINE_KEYS = ("path", "bytes", "sha256", "role", "loader")
 
 
@@ -198,14 +200,36 @@ def sealed_manifest(layout: Layout, run_id: str) -> dict[str, Any] | None:
 
 
 def current(layout: Layout, run_id: str, snapshot: bool = False, keep: bool = True) -> dict[str, Any]:
-    """The manifest for whoever asks: the sealed one while the seal holds, else one built now."""
+    """The manifest for whoever asks: the sealed one while the seal holds, else one built now.
+
+    The files of a snapshot are held until the next manifest, see ``held_files``.
+
+    :param keep: False writes nothing (check mode).
+    """
     if not snapshot:
+        if keep:
+            held_files.release(layout, run_id)
         kept = sealed_manifest(layout, run_id)
         if kept is not None:
             return kept
     if index.read(layout) is None:
         raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "deploy it first")
-    return of_run(layout, survey.survey(layout), run_id, snapshot, keep)
+    if not (snapshot and keep):
+        return of_run(layout, survey.survey(layout), run_id, snapshot, keep)
+    return _held(layout, run_id)
+
+
+def _held(layout: Layout, run_id: str) -> dict[str, Any]:
+    """A snapshot whose files are held. The trainer may remove one between the reading and the holding of it."""
+    for _attempt in range(_SNAPSHOTS):
+        found = of_run(layout, survey.survey(layout), run_id, snapshot=True)
+        try:
+            held_files.hold(layout, run_id, found["files"])
+        except held_files.Gone:
+            continue
+        return found
+    fix = "keep more checkpoints, save less often, or pull again; the run goes on untouched"
+    raise Refused(LIVE, f"run {run_id} removes its checkpoints faster than they can be read", fix)
 
 
 # --- of any folder --------------------------------------------------------------------------------------------
