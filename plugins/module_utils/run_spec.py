@@ -22,7 +22,9 @@ ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 # How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
 _NOT_HASHED = ("progress", "stall_s")
-ALWAYS_EXCLUDED = (".git", "__pycache__", "*.pyc", ".venv*", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+ALWAYS_EXCLUDED = (
+    ".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible", ".pytest_cache", ".mypy_cache", ".ruff_cache",
+)  # fmt: skip
 
 # name: (accepted types, default); a default of None means that the key is required.
 _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {

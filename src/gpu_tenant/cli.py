@@ -365,15 +365,16 @@ def demo_command(ctx: click.Context, /, keep: bool, engine: str, workspace: str,
 @box_options
 @run_option
 @click.option("--engine", type=click.Choice(["process", "podman"]), default="process", show_default=True)
+@click.option("--drill", is_flag=True, help="Before training, prove on the box that the run goes on after a kill.")
 @click.pass_context
-def rehearse_command(ctx: click.Context, /, script: str, engine: str, **options: Any) -> None:
+def rehearse_command(ctx: click.Context, /, script: str, engine: str, drill: bool, **options: Any) -> None:
     """Play a fault SCRIPT against your own inventory and run, on a marketplace on this machine. Costs nothing.
 
     SCRIPT is preempted, lost-create, host-offline, or the path of a file of your own (docs/rehearsals.md).
     """
     from gpu_tenant import rehearse
 
-    ctx.exit(rehearse.run(script, job.JobOptions(**options), engine))
+    ctx.exit(rehearse.run(script, job.JobOptions(**options), engine, drill))
 
 
 def _add_marketplace() -> None:

@@ -82,8 +82,11 @@ class Director:
             self._market.release(number)
 
 
-def run(script_name: str, options: job.JobOptions, engine: str) -> int:
-    """Rehearse; the exit code: 0 when every step was played and everything held."""
+def run(script_name: str, options: job.JobOptions, engine: str, drill: bool = False) -> int:
+    """Rehearse; the exit code: 0 when every step was played and everything held.
+
+    :param drill: before it trains, the run must go on after a kill on the box, as ``go --drill`` asks of it.
+    """
     script = rehearsal_script.read(script_name)
     job.require_programs((*job.PROGRAMS, "ssh-keygen"))
     started = time.monotonic()
@@ -96,7 +99,7 @@ def run(script_name: str, options: job.JobOptions, engine: str) -> int:
             with job.opened(_bound(options, folder, market), spec_required=True) as work:
                 _check_boxes(work)
                 work.progress.emit("note", f"rehearsing {script.name}: {script.what}; its files: {folder}")
-                findings = _play(work, market, script)
+                findings = _play(work, market, script, drill)
     except MarketplaceFailed as error:
         fix = "correct the faults of the script, or see that sshd is installed; --engine chooses another engine"
         raise TenantFailure("provider", str(error), safe="it cost nothing", fix=fix) from error
@@ -117,6 +120,8 @@ def _bound(options: job.JobOptions, folder: Path, market: Handle) -> job.JobOpti
     key = demo.make_key(folder)
     records.write_bytes(str(folder / "api-key"), market.api_key.encode() + b"\n")
     variables: dict[str, Any] = demo.bindings_of(folder, market, key)
+    # A key of the inventory would win over the file of this marketplace.
+    variables["vast_api_key"] = ""
     # The run's own environment is part of what is rehearsed.
     del variables["deploy_env"]
     path = folder / "bindings.json"
@@ -138,12 +143,13 @@ def _check_boxes(work: job.Job) -> None:
         )
 
 
-def _play(work: job.Job, market: Handle, script: Script) -> list[Finding]:
+def _play(work: job.Job, market: Handle, script: Script, drill: bool) -> list[Finding]:
     settings = go.GoOptions(
         pull_every_s=script.pull_every_s * script.speed,
         poll_s=POLL_S,
         poll_most_s=POLL_MOST_S,
         deadline_s=float(work.spec["deadline_s"]) * script.speed,
+        drill=drill,
     )
     clock = lambda: time.monotonic() * script.speed  # noqa: E731 - a clock is a function
     driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history, clock)

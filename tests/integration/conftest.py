@@ -20,6 +20,7 @@ LONGEST_FIRST = (
     "test_box_probe",
     "test_harvest_superseded",
     "test_runner_drill",
+    "test_rehearse",
     "test_harvest_failed",
     "test_transfer_attacks",
     "test_checked_sync",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import check_run
@@ -174,3 +175,18 @@ def test_what_is_pruned_is_chosen_by_a_known_word(write) -> None:
     assert load_run_spec(write(GOOD + "checkpoint: {prune: older}\n"))["checkpoint"] == {"prune": "older"}
     with pytest.raises(TenantFailure, match=r"line 9: .*one of none, spare, older, not 'all'"):
         load_run_spec(write(GOOD + "checkpoint:\n  prune: all\n"))
+
+
+@pytest.mark.parametrize(
+    "folder", [".tenant/runner", ".tenant/rehearsals/1/boxes", ".ansible/tmp", ".git", "pkg/__pycache__"]
+)
+def test_what_the_tools_leave_in_the_folder_of_the_job_is_no_code(write, folder: str) -> None:
+    """The runner's own folder is made where the command is typed, often in the folder of the code."""
+    path = write(GOOD)
+    before = load_run_spec(path)
+    left = Path(path).parent / folder
+    left.mkdir(parents=True)
+    (left / "notes.json").write_text("{}")
+    (left / "link").symlink_to("/")
+    after = load_run_spec(path)
+    assert (after["code_sha256"], after["spec_sha256"]) == (before["code_sha256"], before["spec_sha256"])
