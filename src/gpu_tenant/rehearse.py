@@ -151,7 +151,10 @@ def _play(work: job.Job, market: Handle, script: Script, drill: bool) -> list[Fi
         deadline_s=float(work.spec["deadline_s"]) * script.speed,
         drill=drill,
     )
-    clock = lambda: time.monotonic() * script.speed  # noqa: E731 - a clock is a function
+
+    def clock() -> float:
+        return time.monotonic() * script.speed
+
     driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history, clock)
     director = Director(script, market, work.progress, work.history)
     driver.on_look = director.look

@@ -9,6 +9,7 @@ the boxes and the journal, so that a watch which was killed at any instant goes 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,8 +78,12 @@ def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> l
             claimed[path] = one
     for one in claimed.values():
         wanted = [str(name) for name in one.spec["candidates"]]
-        one.boxes.sort(key=lambda box, wanted=wanted: wanted.index(box.name) if box.name in wanted else len(wanted))  # type: ignore[misc]  # bound by its default
+        one.boxes.sort(key=functools.partial(_rank, wanted))
     return watched
+
+
+def _rank(wanted: Sequence[str], box: BoxHost) -> int:
+    return wanted.index(box.name) if box.name in wanted else len(wanted)
 
 
 class Watch:

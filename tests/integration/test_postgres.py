@@ -145,7 +145,7 @@ def test_a_database_that_is_away_is_named(store: StateStore, tmp_path: Path) -> 
 def test_the_index_is_in_it_too(url: str, store: StateStore) -> None:
     Journal(store).append("effect", "rent", project="p", box="a")
     store.update_box("p", "a", 1, provider_id="7")
-    for _ in range(2):
+    for _look in range(2):
         with sql_index.opened(store) as index:
             assert [line["box"] for line in index.lines("p")] == ["a"]
             assert [record["provider_id"] for record in index.records("box")] == ["7"]
