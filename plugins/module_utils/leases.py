@@ -7,6 +7,7 @@ One process at a time works on a box, whether a person started it or a runner. `
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import glob
@@ -27,7 +28,7 @@ DATABASE_VARIABLE = "GPU_TENANT_DATABASE_URL"
 _GAVE_WAY = ("dead", "expired", "taken")
 
 
-class Leases:
+class Leases(abc.ABC):
     """What can be done with leases wherever they are; subclasses say how one is read and changed as a whole.
 
     :param clock: seconds since 1970.
@@ -43,15 +44,17 @@ class Leases:
         self._clock = clock
         self._state_of = state_of
 
+    @abc.abstractmethod
     def read(self, project: str, box: str) -> Lease | None:
-        raise NotImplementedError
+        """The lease on a box, None when there never was one."""
 
+    @abc.abstractmethod
     def all(self) -> list[Lease]:
-        raise NotImplementedError
+        """Every lease that is kept, those that were given back too."""
 
+    @abc.abstractmethod
     def _change(self, project: str, box: str, transition: Callable[[Lease | None], Lease | None]) -> None:
         """Replace the lease by what ``transition`` makes of it (None: leave it), nobody else between."""
-        raise NotImplementedError
 
     def take(self, ask: Ask) -> Grant:
         """:raises TenantFailure: ``lease_held``, naming who has it and how to take it away."""

@@ -5,7 +5,6 @@ computed anew from the copy at home, the bill from the provider. What cannot be 
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import subprocess
@@ -23,17 +22,16 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import resolve_argv
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import charges_by_box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gpu_tenant import bill
 from gpu_tenant.narrate import offer_text
 from gpu_tenant.playbooks import collections_folder, one_line
 from gpu_tenant.workspace import History
 
 EVALUATE_TIMEOUT_S = 600.0
-BILL_SLACK_S = 3600.0
 
 
 @dataclass
@@ -310,16 +308,14 @@ def _evaluation_failed(why: str) -> TenantFailure:
 
 def _bill(account: Account, client: VastClient) -> None:
     """What the provider charged for every box of this run. Unknown is said, never taken for 0."""
-    starts = [records.parse_utc(story.created_at) for story in account.boxes if story.created_at]
+    starts = [story.created_at for story in account.boxes if story.created_at]
     if not starts:
         return
-    until = client.provider_now() or datetime.datetime.now(datetime.UTC).timestamp()
     try:
-        rows = client.charges(min(starts).timestamp() - BILL_SLACK_S, until + BILL_SLACK_S)
+        billed = bill.billed(client, starts)
     except TenantFailure as failure:
         account.unverified.append(f"the bill is unknown: {failure}")
         return
-    billed = charges_by_box(rows)
     for story in account.boxes:
         story.billed = billed.get(story.provider_id)
     known = [story.billed["total"] for story in account.boxes if story.billed]

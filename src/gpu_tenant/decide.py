@@ -130,11 +130,15 @@ class Situation:
 
 @dataclass(frozen=True)
 class Action:
-    """``why`` is a sentence for people; ``interruption`` marks a box that was lost while it was wanted."""
+    """``why`` is a sentence for people; ``interruption`` marks a box that was lost while it was wanted.
+
+    :param failure: of an end, the kind of failure that it is, as exit codes know them.
+    """
 
     kind: str
     why: str
     interruption: bool = False
+    failure: str = ""
 
 
 def decide(now: Situation) -> Action:
@@ -145,7 +149,7 @@ def decide(now: Situation) -> Action:
     if now.home:
         return Action(FINISH, "its results are home and verified")
     if now.failed_home:
-        return Action(GIVE_UP, "the run failed, and what it left is home")
+        return Action(GIVE_UP, "the run failed, and what it left is home", failure="training_failed")
     if name in (verdicts.UNREACHABLE, verdicts.SUPERSEDED):
         return Action(WAIT, why)
     if name == verdicts.FINISHED:
@@ -159,7 +163,7 @@ def decide(now: Situation) -> Action:
 
 def _at_work(now: Situation) -> Action:
     if now.money.is_spent:
-        return Action(PARK, "its budget is spent")
+        return Action(PARK, "its budget is spent", failure="budget")
     return Action(PULL, "its newest checkpoints are due at home") if now.pull_due else Action(WAIT, now.verdict.why)
 
 
@@ -169,9 +173,9 @@ def _wanted(now: Situation) -> Action:
     if now.outage:
         return Action(WAIT, f"nothing is recovered now: {now.outage}")
     if now.money.is_spent:
-        return Action(GIVE_UP, f"{why}, and its budget is spent")
+        return Action(GIVE_UP, f"{why}, and its budget is spent", failure="budget")
     if name == verdicts.NOT_RENTED:
-        return Action(RENT, why) if now.money.has_room else Action(GIVE_UP, _no_room(why))
+        return Action(RENT, why) if now.money.has_room else _no_room(why)
     if name == verdicts.STARTING:
         return Action(WAIT, why) if now.brought_up else Action(START, why)
     if name == verdicts.BARE and not now.brought_up:
@@ -185,7 +189,7 @@ def _pushed(now: Situation) -> Action:
     """It was at work and needs another start; one that needs it again and again needs a person."""
     if now.tried.restart < now.limits.restart:
         return Action(RESTART, now.verdict.why)
-    return Action(GIVE_UP, f"{now.verdict.why}, and {now.tried.restart} starts did not help")
+    return Action(GIVE_UP, f"{now.verdict.why}, and {now.tried.restart} starts did not help", failure="no_offer")
 
 
 def _recovered(now: Situation) -> Action:
@@ -194,9 +198,10 @@ def _recovered(now: Situation) -> Action:
     for rung in _LADDERS[now.verdict.name]:
         if _is_open(rung, now) and now.tried.of(rung) < now.limits.of(rung):
             if rung in RENTING and not now.money.has_room:
-                return Action(GIVE_UP, _no_room(now.verdict.why), now.brought_up)
+                return _no_room(now.verdict.why, now.brought_up)
             return Action(rung, now.verdict.why, now.brought_up)
-    return Action(GIVE_UP, f"{now.verdict.why}, and every way to recover it was tried", now.brought_up)
+    why = f"{now.verdict.why}, and every way to recover it was tried"
+    return Action(GIVE_UP, why, now.brought_up, "no_offer")
 
 
 def _is_open(rung: str, now: Situation) -> bool:
@@ -208,8 +213,8 @@ def _is_open(rung: str, now: Situation) -> bool:
     return now.spare if rung == NEXT_CANDIDATE else True
 
 
-def _no_room(why: str) -> str:
-    return f"{why}, and the budget has no room for another box"
+def _no_room(why: str, interruption: bool = False) -> Action:
+    return Action(GIVE_UP, f"{why}, and the budget has no room for another box", interruption, "budget")
 
 
 def back_off(round_number: int, first_s: float, most_s: float) -> float:

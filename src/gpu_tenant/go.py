@@ -202,8 +202,9 @@ class Go:
         sight = self._memory.sight
         ledger = verdicts.LedgerWord(home=home, rented=sight.brought_up)
         case = recovering.Case(self.box, self._spec, sight, seen, ledger)
+        journal = Journal(self.store)
         return replace(
-            recovering.situation(case, Journal(self.store)),
+            recovering.situation(case, journal, journal.lines()),
             spare=len(self._boxes) > 1,
             salvaged=self._memory.salvaged,
             pull_due=self._pull_is_due(),
@@ -355,7 +356,7 @@ class Go:
         if self._memory.last_failure is not None:
             raise self._memory.last_failure
         raise TenantFailure(
-            "budget" if "budget" in action.why else "no_offer",
+            action.failure,
             f"run {self.run_id} cannot go on by itself: {action.why}",
             box=self.box.name,
             safe="nothing was destroyed, and its newest checkpoints at home are kept",
@@ -365,7 +366,7 @@ class Go:
     def _over_budget(self, action: decide.Action) -> None:
         self._play("harvest", {"harvest_snapshot": True})
         raise TenantFailure(
-            "budget",
+            action.failure,
             f"run {self.run_id} is not done and {action.why}",
             box=self.box.name,
             safe=f"its newest checkpoints were pulled; {self._park()}",

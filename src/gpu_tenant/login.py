@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
+from gpu_tenant import job
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observer, known_hosts_of, ssh_command
 
@@ -41,7 +42,5 @@ def command(observer: Observer, host: BoxHost, words: Sequence[str], terminal: b
 
 def become(argv: Sequence[str]) -> None:
     """Be ssh from here on, with its exit code and signals. Returns never."""
-    try:
-        os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is wanted here
-    except FileNotFoundError as error:
-        raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
+    job.require_programs((argv[0],))
+    os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is wanted here

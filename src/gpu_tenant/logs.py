@@ -17,6 +17,7 @@ from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import (
     ANSWER_TIMEOUT_S,
     NO_SUPERVISOR,
+    Endpoint,
     Observation,
     Observer,
     RunView,
@@ -51,6 +52,7 @@ class CellLog:
     def __init__(self, observer: Observer, host: BoxHost, control_dir: str, run_id: str, cell: str) -> None:
         self._observer, self._host, self._control_dir = observer, host, control_dir
         self.run_id, self._cell = run_id, cell
+        self._endpoint: Endpoint | None = None
 
     def tail(self, lines: int) -> Piece:
         answer = self._ask("--tail", str(lines))
@@ -72,7 +74,9 @@ class CellLog:
 
     def _ask(self, *words: str) -> Mapping[str, Any]:
         verb = ["log", "--run", self.run_id, "--cell", self._cell, *words]
-        endpoint = self._observer.endpoint(self._host.name)
+        # Asked of the provider once, and again when the box does not answer there: it may have another port by then.
+        endpoint = self._endpoint or self._observer.endpoint(self._host.name)
+        self._endpoint = None
         argv = ssh_command(self._host, endpoint, known_hosts_of(self._host), self._control_dir)
         try:
             done = run_ssh([*argv, question(self._host, verb)])
@@ -88,6 +92,7 @@ class CellLog:
         if not isinstance(answer, dict) or done.returncode != 0:
             said = str((answer or {}).get("error") or done.stderr.decode("utf-8", "replace").strip()[-300:])
             raise self._failure("unreachable", f"its log cannot be read: {plain(said)}", _FIX)
+        self._endpoint = endpoint
         return answer
 
     def _failure(self, kind: str, what: str, fix: str) -> TenantFailure:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,14 @@ class Case:
         return self.host.required("tenant_project")
 
 
-def situation(case: Case, journal: Journal) -> decide.Situation:
+def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) -> decide.Situation:
     """What the decision goes by, as far as provider, box and journal tell it; callers add what they alone know.
 
     A run that trains again closes its ladder in the journal here, so that its next loss begins at the first rung.
+
+    :param lines: of the journal, as they are now.
     """
-    lines, now = journal.lines(), records.utc_now()
+    now = records.utc_now()
     tried = recoveries.tried(lines, case.project, case.host.name, now)
     if tried != decide.Tried() and case.sight.trains:
         recoveries.note_training(journal, identity_of(case.project, case.seen))

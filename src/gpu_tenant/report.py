@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +11,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import charges_by_box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gpu_tenant import cost, sql_index
+from gpu_tenant import bill, cost, sql_index
 from gpu_tenant.hosts import BoxHost
-
-BILL_SLACK_S = 3600.0
 
 
 def draw_up(
@@ -50,8 +46,7 @@ def _billed(
     notes: list[str],
 ) -> dict[str, float]:
     """Dollars by the provider's id, from every account that these boxes are rented with."""
-    since = min((str(record["created_at"]) for record in rented if record.get("created_at")), default="")
-    begin = records.parse_utc(since).timestamp() - BILL_SLACK_S if since else 0.0
+    starts = [str(record["created_at"]) for record in rented if record.get("created_at")]
     billed: dict[str, float] = {}
     asked: set[int] = set()
     for box in boxes:
@@ -62,12 +57,11 @@ def _billed(
             if id(client) in asked:
                 continue
             asked.add(id(client))
-            until = client.provider_now() or datetime.datetime.now(datetime.UTC).timestamp()
-            rows = client.charges(begin, until + BILL_SLACK_S)
+            charged = bill.billed(client, starts)
         except TenantFailure as failure:
             notes.append(f"the bill of {box.name}'s account is unknown: {failure}")
             continue
-        billed.update({name: parts["total"] for name, parts in charges_by_box(rows).items()})
+        billed.update({name: parts["total"] for name, parts in charged.items()})
     return billed
 
 

@@ -303,7 +303,7 @@ class Watch:
             self._kinds.pop(name, None)
             self._alerts.clear(name)
             return
-        self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or _kind_of(action)
+        self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or action.failure or "no_offer"
         safe = "nothing was destroyed"
         self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
 
@@ -319,12 +319,6 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             for one in self._watched:
                 one.sight.remember(known.get(one.box.name) or {})
-
-
-def _kind_of(action: decide.Action) -> str:
-    if "failed" in action.why:
-        return "training_failed"
-    return "budget" if "budget" in action.why else "no_offer"
 
 
 def risk_text(seconds: float | None, usd: float | None) -> str:

@@ -58,6 +58,7 @@ class Watched:
         self.settled_at = 0.0
         self.pull_took_s = 0.0
         self.salvaged = False
+        self._pulled_at = ""
         self.seen: Observation | None = None
         self.situation: decide.Situation | None = None
         self.action: decide.Action | None = None
@@ -131,8 +132,12 @@ class Watched:
         home = any(one.get("complete") is True for one in receipts)
         ledger = LedgerWord(home=home, rented=bool(self._record()) or self.sight.brought_up)
         case = recovering.Case(self.box, self.spec, self.sight, self.seen, ledger)
+        journal = Journal(self.store)
+        # Read once for a look: it grows with every act on every box.
+        lines = journal.lines()
+        self._pulled_at = self._last_pull(lines)
         self.situation = replace(
-            recovering.situation(case, Journal(self.store)),
+            recovering.situation(case, journal, lines),
             outage=outage,
             spare=len(self.boxes) > 1,
             failed_home=not home and self._has_failed(receipts),
@@ -190,17 +195,20 @@ class Watched:
         known = [each for each in (running_s, pulled) if each is not None]
         return min(known) if known else self.sight.box.unchanged_s
 
-    def _pulled_s_ago(self) -> float | None:
-        """Since the last pull began: what was saved later did not come along."""
+    def _last_pull(self, lines: Iterable[Mapping[str, Any]]) -> str:
+        """When the last pull began, UTC text: what was saved later did not come along. Empty without one."""
         ours = [
             str(line.get("began_at"))
-            for line in Journal(self.store).lines()
+            for line in lines
             if line.get("verb") == PULLED and line.get("kind") == "effect"
             if (line.get("project"), line.get("box"), line.get("run_id")) == (self.project, self.box.name, self.run_id)
         ]
-        if not ours:
+        return ours[-1] if ours else ""
+
+    def _pulled_s_ago(self) -> float | None:
+        if not self._pulled_at:
             return None
-        span = (records.parse_utc(records.utc_now()) - records.parse_utc(ours[-1])).total_seconds()
+        span = (records.parse_utc(records.utc_now()) - records.parse_utc(self._pulled_at)).total_seconds()
         return max(0.0, float(span))
 
     def _pull_is_due(self) -> bool:
