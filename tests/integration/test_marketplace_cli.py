@@ -33,18 +33,18 @@ pytestmark = [
 class OfficialClient:
     tenant: Tenant
 
-    def __call__(self, *words: str) -> str:
+    @property
+    def environment(self) -> dict[str, str]:
+        """With places of its own for everything that the client keeps."""
         home = self.tenant.directory
         places = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "CACHE", "STATE", "DATA")}
+        ours = {"HOME": str(home), "VASTAI_NO_UPDATE_CHECK": "1"}
+        return {**os.environ, **places, **self.tenant.market.environment, **ours}
+
+    def __call__(self, *words: str) -> str:
         done = subprocess.run(
             [str(VASTAI), *words],
-            env={
-                **os.environ,
-                **places,
-                **self.tenant.market.environment,
-                "HOME": str(home),
-                "VASTAI_NO_UPDATE_CHECK": "1",
-            },
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

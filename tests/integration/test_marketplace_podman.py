@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_a_container_lives_the_life_of_a_box(tenant: Tenant, tmp_path: Path) -> 
     assert tenant.run(number, "nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits") == "16380\n"
     assert tenant.run(number, "python3 -c 'import sys; print(sys.prefix)'").strip() == sys.prefix
     assert tenant.ssh(number, "tty; exit 7", "-tt").returncode == 7
+    asked = {"command": "ls '/workspace' /no-such-folder"}
+    answer = tenant.market.request("PUT", f"/api/v0/instances/command/{number}/", asked)
+    with urllib.request.urlopen(answer["result_url"], timeout=DEADLINE_S) as printed:
+        said = printed.read().decode()
+    assert "/workspace:" in said
+    assert "No such file" in said
     (tmp_path / "file").write_bytes(os.urandom(10_000))
     rsync = ["rsync", "-a", "-e", " ".join(["ssh", *tenant.ssh_options(number)])]
     subprocess.run([*rsync, f"{tmp_path}/file", f"{tenant.address}:/workspace/"], check=True, timeout=DEADLINE_S)

@@ -7,14 +7,16 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from . import billing
+from .account_routes import AccountRoutes
 from .calls import Call, Route
+from .command_routes import CommandRoutes
 from .copy_routes import CopyRoutes
+from .credit_routes import CreditRoutes
 from .daemon_log import daemon_log
 from .fault_routes import FaultRoutes
 from .filters import BadFilter, matching
@@ -22,6 +24,7 @@ from .instances import Phase
 from .market import Market
 from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
+from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
 from .replies import Reply, charge_row, key_row, old_invoice_rows, refusal_body, refusal_reply
@@ -37,12 +40,13 @@ from .requests import (
     public_key_in,
     window,
 )
+from .results import Results
 from .rows import FILTERABLE
+from .runpod.routes import RunpodRoutes
+from .templates import TemplateRoutes
 from .volume_routes import VolumeRoutes, charge_rows
 
 LIST_LIMIT = 25
-SEARCH_LIMIT = 64
-KEPT_LOGS = 200
 # What a disk has at least; prices on the overview are with one of this size.
 LEAST_DISK_GB = 10.0
 
@@ -54,12 +58,18 @@ class Api:
         self._market = market
         self._api_key = api_key
         self._rate_limits = rate_limits
+        self._dialect = market.config.dialect
         self._last_call: dict[str, float] = {}
-        self._logs: OrderedDict[str, str] = OrderedDict()
+        self._results = Results()
+        self._account = AccountRoutes(market.books)
+        self._templates = TemplateRoutes(market.books)
+        self._commands = CommandRoutes(market, self._results)
         self._lock = threading.Lock()
-        self._copies = CopyRoutes(market)
-        self._volumes = VolumeRoutes(market.books)
+        self._volumes = VolumeRoutes(market.books, market.boxes)
+        self._prices = PriceRoutes(market.rises)
         self._faults = FaultRoutes(market)
+        self._copies = CopyRoutes(market, self._faults.of_copy)
+        self._runpod = RunpodRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -85,7 +95,8 @@ class Api:
             Route("PUT", f"{v0}/instances/recycle/{{id:int}}", self.recycle, interval_s=1.0, call="recycle"),
             Route("PUT", f"{v0}/instances/bid_price/{{id:int}}", self.change_bid, interval_s=5.5, call="bid"),
             Route("PUT", f"{v0}/instances/request_logs/{{id:int}}", self.request_logs, call="logs"),
-            Route("GET", "/logs/{name}", self.read_log, public=True),
+            *self._results.routes(),
+            *self._commands.routes(),
             Route("GET", f"{one}/ssh", self.list_instance_keys, call="keys"),
             Route("POST", f"{one}/ssh", self.attach_key, call="keys"),
             Route("DELETE", f"{one}/ssh/{{key:int}}", self.detach_key, interval_s=2.0, call="keys"),
@@ -96,9 +107,14 @@ class Api:
             Route("GET", f"{v0}/charges", self.charges, interval_s=1.0, call="money"),
             Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0, call="money"),
             Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0, call="money"),
+            *self._account.routes(),
+            *self._templates.routes(),
             *self._copies.routes(),
             *self._volumes.routes(),
+            *self._prices.routes(),
+            *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
+            *self._runpod.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
@@ -110,6 +126,7 @@ class Api:
         try:
             if not route.public:
                 self._authorize(call)
+                self._account.note(call)
         except MarketError as refusal:
             return refusal_reply(refusal)
         reply = self._faults.around(route, call, lambda: self._handled(route, call))
@@ -134,14 +151,14 @@ class Api:
         if call.token is None:
             raise MarketError(403, "auth_error", "This action requires login.")
         if not secrets.compare_digest(call.token.encode(), self._api_key.encode()):
-            raise MarketError(404, "auth_error", "Invalid user key")
+            raise MarketError(int(self._dialect.bad_key), "auth_error", "Invalid user key")
 
     def _too_frequent(self, route: Route) -> Reply | None:
         if not self._rate_limits or route.interval_s == 0:
             return None
         name = f"{route.method} {route.path}"
         with self._lock:
-            now = time.monotonic()
+            now = self._market.clock.elapsed()
             left = self._last_call.get(name, -1e9) + route.interval_s - now
             if left > 0:
                 headers = {"Retry-After": f"{left:.1f}"}
@@ -166,6 +183,7 @@ class Api:
             "host_agreement_accepted": False,
             "can_pay": True,
             "has_billing": True,
+            **self._account.profile(),
         }
 
     def gpu_names(self, _call: Call) -> dict[str, Any]:
@@ -200,7 +218,8 @@ class Api:
         interruptible = kind in ("bid", "interruptible")
         allocated = number_in(wanted, "allocated_storage", 5.0)
         order = list(wanted.get("order") or [["score", "desc"]])
-        limit = int(number_in(wanted, "limit", SEARCH_LIMIT)) or SEARCH_LIMIT
+        default = int(self._dialect.search_limit)
+        limit = int(number_in(wanted, "limit", default)) or default
         return self._market.listing.found_offers(interruptible, allocated, wanted, order, max(limit, 0))
 
     # --- renting ------------------------------------------------------------------------------------------------
@@ -208,7 +227,8 @@ class Api:
     def create(self, call: Call) -> dict[str, Any]:
         offer_id = int(call.parameters["id"])
         try:
-            order = self._volumes.with_volume(order_from(offer_id, call.body), call.body)
+            body = self._templates.applied(call.body)
+            order = self._volumes.with_volume(order_from(offer_id, body), body)
             instance = self._market.contracts.rent(order)
         except MarketError as refusal:
             refusal.extra.setdefault("ask_id", offer_id)
@@ -219,7 +239,7 @@ class Api:
         results = []
         for offer_id in ids_in(call.body, "ids"):
             try:
-                instance = self._market.contracts.rent(order_from(offer_id, call.body))
+                instance = self._market.contracts.rent(order_from(offer_id, self._templates.applied(call.body)))
                 results.append({"success": True, "ask_id": offer_id, "new_contract": instance.id})
             except MarketError as refusal:
                 results.append({**refusal_body(refusal), "ask_id": offer_id})
@@ -250,6 +270,8 @@ class Api:
         }
 
     def retired_list(self, _call: Call) -> Reply:
+        if self._dialect.old_list == "served":
+            return Reply(200, {"instances": self._market.listing.instance_rows()})
         message = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
         return Reply(410, {"success": False, "error": "deprecated_endpoint", "msg": message})
 
@@ -259,7 +281,11 @@ class Api:
         return {"filters": [dict(zip(names, one, strict=True)) for one in sorted(seen, key=str)]}
 
     def show(self, call: Call) -> dict[str, Any]:
-        return {"instances": self._market.listing.find_row(int(call.parameters["id"]))}
+        number = int(call.parameters["id"])
+        row = self._market.listing.find_row(number)
+        if row is None and self._dialect.missing == "404":
+            raise MarketError(404, "no_such_instance", f"Instance {number} not found.")
+        return {"instances": row}
 
     def change(self, call: Call) -> dict[str, Any]:
         self._change(int(call.parameters["id"]), call.body)
@@ -320,20 +346,8 @@ class Api:
         tail = call.body.get("tail")
         if tail not in (None, ""):
             lines = lines[-int(number_in(call.body, "tail", 0)) :] if number_in(call.body, "tail", 0) > 0 else []
-        name = f"{secrets.token_hex(16)}.log"
-        with self._lock:
-            self._logs[name] = "".join(f"{line}\n" for line in lines)
-            while len(self._logs) > KEPT_LOGS:
-                self._logs.popitem(last=False)
-        return {"success": True, "result_url": f"{call.base_url}/logs/{name}", "msg": "Logs requested."}
-
-    def read_log(self, call: Call) -> Reply:
-        """Unguessable name, no key: the clients fetch a result without one."""
-        with self._lock:
-            text = self._logs.get(call.parameters["name"])
-        if text is None:
-            return Reply(404, {"success": False, "error": "not_found", "msg": "No such log."})
-        return Reply(200, text)
+        url = self._results.keep("".join(f"{line}\n" for line in lines), call.base_url)
+        return {"success": True, "result_url": url, "msg": "Logs requested."}
 
     def list_instance_keys(self, call: Call) -> dict[str, Any]:
         instance = self._market.books.instance(int(call.parameters["id"]))

@@ -94,4 +94,4 @@ class Auction:
             books.state.raised.pop(machine.machine_id, None)
             books.save()
         self.settle(machine)
-        return machine.min_bid
+        return self._books.floor(machine)

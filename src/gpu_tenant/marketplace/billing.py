@@ -3,8 +3,8 @@
 """The bill, as a pure function of what was rented when.
 
 Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth bills both
-ways, by the gigabyte, in every state. No engine meters it: what a rehearsal says is billed, and without that the lines
-are zero and say so.
+ways, by the gigabyte, in every state. The provider's copies are metered, and what a rehearsal says; what goes over a
+box's own ssh is not, and a line without either is zero and says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Account:
-    """All that the bill of one instance depends on."""
+    """All that the bill of one instance depends on.
+
+    :param running_disk_rate: dollars an hour for its disks while it computes; None where that is what they always cost.
+    """
 
     instance_id: int
     label: str
@@ -54,11 +57,30 @@ class Account:
     storage_cost: float
     compute: tuple[Segment, ...]
     traffic: tuple[Traffic, ...] = ()
+    earlier_disk: tuple[Segment, ...] = ()
+    running_disk_rate: float | None = None
+
+    @property
+    def disk_since(self) -> float:
+        """From when on the disk costs what it costs now."""
+        return self.earlier_disk[-1].end or self.created_at if self.earlier_disk else self.created_at
 
     @property
     def disk_rate(self) -> float:
         """Dollars per hour for the disk."""
         return self.storage_cost * self.disk_gb / MONTH_H
+
+    def disk_segments(self) -> list[Segment]:
+        """The stretches in which its disks cost one price."""
+        if self.running_disk_rate is None:
+            return [*self.earlier_disk, Segment(self.disk_since, self.destroyed_at, self.disk_rate)]
+        found: list[Segment] = []
+        at: float | None = self.created_at
+        for part in self.compute:
+            resting = Segment(at or part.start, part.start, self.disk_rate)
+            found += [resting, Segment(part.start, part.end, self.running_disk_rate)]
+            at = part.end
+        return found if at is None else [*found, Segment(at, self.destroyed_at, self.disk_rate)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,7 @@ def charge(account: Account, until: float, since: float = 0.0) -> Charge:
     start = max(account.created_at, since)
     end = max(start, min(until, until if account.destroyed_at is None else account.destroyed_at))
     items = [_stretch("gpu", part.start, part.end, part.rate, since, until) for part in account.compute]
-    items.append(_stretch("disk", account.created_at, account.destroyed_at, account.disk_rate, since, until))
+    items += [_stretch("disk", part.start, part.end, part.rate, since, until) for part in account.disk_segments()]
     items += [_moved(kind, account.traffic, start, end) for kind in BANDWIDTH]
     return Charge(account.instance_id, account.label, start, end, tuple(items))
 

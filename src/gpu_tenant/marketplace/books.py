@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from . import instances, offers
 from .clock import MarketClock
@@ -20,6 +21,9 @@ from .instances import Instance
 from .offers import Machine
 from .refusals import MarketError, no_such_offer
 from .state import MarketState, StateDirectory
+
+# How far a machine's next offer is from its last; more than there are ids of one catalogue.
+OFFERED_ANEW = 10_000_000
 
 
 class Books:
@@ -35,8 +39,11 @@ class Books:
         self._unwritten = False
         self._unwritten_ids: set[int] = set()
         self.changes = 0
+        self._by_offer: dict[int, Machine] | None = None
+        self.moved: dict[int, float] = {}
         self._machines = {machine.machine_id: machine for machine in offers.generate(config.seed, config.machines)}
-        self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
+        for _number, one in sorted(self.state.instances.items()):
+            self._offer_anew(one)
 
     @property
     def holds(self) -> Holds:
@@ -48,6 +55,11 @@ class Books:
     def machines(self) -> list[Machine]:
         return list(self._machines.values())
 
+    @property
+    def machines_by_id(self) -> Mapping[int, Machine]:
+        """As they are at any time; not to be changed."""
+        return self._machines
+
     def machine(self, machine_id: int) -> Machine:
         return self._machines[machine_id]
 
@@ -55,18 +67,26 @@ class Books:
         return self._machines[self.instance(instance_id).machine_id]
 
     def find_offer(self, offer_id: int) -> Machine | None:
-        return self._by_offer.get(offer_id)
+        with self.lock:
+            if self._by_offer is None:
+                self._by_offer = {machine.offer_id: machine for machine in self._machines.values()}
+            return self._by_offer.get(offer_id)
 
     def machine_of_offer(self, offer_id: int) -> Machine:
         """MarketError (404) for an offer that there never was."""
-        machine = self._by_offer.get(offer_id)
+        machine = self.find_offer(offer_id)
         if machine is None:
             raise no_such_offer(offer_id)
         return machine
 
     def floor(self, machine: Machine) -> float:
         """What the market asks for the machine now, in dollars per hour: a lower bid has no card."""
-        return self.state.raised.get(machine.machine_id, machine.min_bid)
+        here = machine.machine_id
+        return self.state.raised.get(here, self.moved.get(here, machine.min_bid))
+
+    def prices(self) -> Mapping[int, float]:
+        """What the market asks for machines now where that is not their own least bid, by machine id."""
+        return {**self.moved, **self.state.raised} if self.moved else self.state.raised
 
     # --- instances ----------------------------------------------------------------------------------------------
 
@@ -88,8 +108,26 @@ class Books:
 
     def free_ports(self, runtype: str) -> tuple[int, ...]:
         """Ports for a box of this kind that no living box has."""
-        taken = {port for one in self.state.instances.values() if one.live for port in one.ports}
+        taken = self._taken_ports()
         return free_ports(2 if "jupyter" in runtype else 1, taken)
+
+    def map_ports(self, names: Iterable[str], beside: Iterable[int]) -> dict[str, int]:
+        """A port of this machine for each of a box's own, none of which any living box has."""
+        taken = self._taken_ports() | set(beside)
+        mapped = {}
+        for name in names:
+            (mapped[name],) = free_ports(1, taken)
+            taken.add(mapped[name])
+        return mapped
+
+    def _taken_ports(self) -> set[int]:
+        living = [one for one in self.state.instances.values() if one.live]
+        return {port for one in living for port in (*one.ports, *one.mapped.values())}
+
+    def check_credit(self) -> None:
+        """MarketError (400 missing_billing) for an account whose credit is used up."""
+        if self.state.unpaid_since is not None:
+            raise MarketError(400, "missing_billing", "Your account has no credit left. Please add credit.")
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -98,6 +136,16 @@ class Books:
         self.state.instances[instance.id] = instance
         self._unwritten_ids.add(instance.id)
         self.changes += 1
+        self._offer_anew(instance)
+
+    def _offer_anew(self, instance: Instance) -> None:
+        """In the dialect of that name, the machine of a destroyed box is offered by an id that it never had."""
+        if self.config.dialect.offer_after == "same" or instance.live:
+            return
+        machine = self._machines[instance.machine_id]
+        if machine.offer_id == instance.offer_id:
+            self._machines[machine.machine_id] = replace(machine, offer_id=machine.offer_id + OFFERED_ANEW)
+            self._by_offer = None
 
     def save(self) -> None:
         """Keep what was changed: it is durable after the next :meth:`flush`, which one write serves many of."""

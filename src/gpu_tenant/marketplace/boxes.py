@@ -12,18 +12,21 @@ import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import instances
+from . import instances, volumes
 from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
+from .offers import Machine
 from .refusals import MarketError
+from .runpod import pods
+from .runpod.terms import PodTerms
 from .slow_link import SlowLink
 
 log = logging.getLogger(__name__)
@@ -82,6 +85,8 @@ class Boxes:
             if current is None:
                 return
             spec = self._spec(current)
+            # What lies on a pod's container disk is gone with every start; its volume is a folder that stays.
+            wipe = wipe or (current.pod is not None and current.ever_ran)
             self._close_link(instance_id)
             self._engine.stop(instance_id)
             if wipe:
@@ -198,8 +203,24 @@ class Boxes:
     def describe_engine(self) -> dict[str, Any]:
         return self._engine.describe()
 
+    def check_volumes(self) -> None:
+        """MarketError (400) where this engine's boxes cannot see a volume."""
+        if not self._engine.mounts_volumes:
+            raise MarketError(400, "invalid_args", "Boxes without namespaces of their own cannot mount volumes.")
+
     def log_text(self, instance_id: int) -> str:
         return self._engine.log(self._spec(self._books.instance(instance_id)))
+
+    def execute(self, instance_id: int, words: Sequence[str]) -> str:
+        """What a command prints in a running box. MarketError (400 invalid_args) for another, or another engine."""
+        with self._locks[instance_id]:
+            instance = self._books.instance(instance_id)
+            if instance.phase is not Phase.RUNNING:
+                raise MarketError(400, "invalid_args", f"Instance {instance_id} is not running.")
+            try:
+                return self._engine.execute(self._spec(instance), words)
+            except EngineError as reason:
+                raise MarketError(400, "invalid_args", str(reason)) from reason
 
     def disk(self, instance_id: int) -> contextlib.AbstractContextManager[Path]:
         """The root of an instance's disk on this machine, for the length of the block. EngineError."""
@@ -233,14 +254,38 @@ class Boxes:
         except EngineError as reason:
             raise MarketError(400, "invalid_args", str(reason)) from reason
 
+    def _pod_spec(self, instance: Instance, pod: PodTerms, machine: Machine) -> BoxSpec:
+        given = pods.environment(instance, pod)
+        mounted = pods.mounted(instance, pod, self._books.directory.volumes)
+        for folder, _path in mounted if instance.live else ():
+            folder.mkdir(parents=True, exist_ok=True)
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=replace(machine.card, count=pod.gpus),
+            image=instance.image,
+            keys=(*(key.public_key for key in instance.keys), *pods.own_keys(instance.env)),
+            environment={**given, **instance.env},
+            onstart=instance.onstart or "",
+            volumes=mounted,
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+        )
+
     def _spec(self, instance: Instance) -> BoxSpec:
         machine = self._books.machine(instance.machine_id)
+        if instance.pod is not None:
+            return self._pod_spec(instance, instance.pod, machine)
         given = {
             "CONTAINER_ID": str(instance.id),
             "CONTAINER_API_KEY": instance.api_key,
             "VAST_CONTAINERLABEL": f"C.{instance.id}",
             "PUBLIC_IPADDR": "127.0.0.1",
             "VAST_TCP_PORT_22": str(instance.ports[0]),
+            **{
+                f"VAST_{name.split('/')[1].upper()}_PORT_{name.split('/')[0]}": str(port)
+                for name, port in instance.mapped.items()
+            },
             "GPU_COUNT": str(machine.num_gpus),
         }
         return BoxSpec(
@@ -250,7 +295,11 @@ class Boxes:
             card=machine.card,
             image=instance.image,
             keys=tuple(key.public_key for key in instance.keys),
-            environment={**given, **instance.env},
+            environment={**given, **self._books.state.secrets, **instance.env},
             onstart=instance.onstart or "",
+            volumes=tuple(
+                (self._books.directory.volumes / str(number), path)
+                for number, path in volumes.mounts(instance.env).items()
+            ),
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )

@@ -33,7 +33,11 @@ class MarketClock:
         self._start = max(wall(), resume_at)
 
     def now(self) -> float:
-        return self._start + (self._monotonic() - self._anchor) * self.speed
+        return self._start + self.elapsed() * self.speed
+
+    def elapsed(self) -> float:
+        """Real seconds since the market was started."""
+        return self._monotonic() - self._anchor
 
     def http_date(self) -> str:
         return formatdate(self.now(), usegmt=True)

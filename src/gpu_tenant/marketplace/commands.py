@@ -15,7 +15,8 @@ from typing import NoReturn
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from .config import COPY_REPORTS, ENGINES, STOPPED_AS, MarketplaceConfig, default_state_directory
+from .config import ENGINES, MarketplaceConfig, default_state_directory
+from .dialects import Dialect, dialect_in
 from .faults import NO_FAULTS, read_script
 from .offers import CATALOGUE_SIZE, REHEARSAL_4090
 
@@ -29,6 +30,14 @@ def connections_in(given: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
             raise click.BadParameter(f"{text!r} is not NAME=FOLDER with a folder that exists")
         pairs.append((name, Path(folder).absolute()))
     return tuple(pairs)
+
+
+def dialect_of(given: tuple[str, ...]) -> Dialect:
+    """``NAME=VALUE`` texts as a dialect. click.BadParameter for one that there is not."""
+    try:
+        return dialect_in(given)
+    except ValueError as reason:
+        raise click.BadParameter(str(reason)) from reason
 
 
 @click.group(name="marketplace", help="A local market that speaks vast.ai's REST and lets real boxes.")
@@ -54,10 +63,23 @@ def marketplace_group() -> None:
 )
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Directory of boxes and bill.")
 @click.option("--speed", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Market seconds a second.")
+@click.option(
+    "--moving-bids",
+    type=click.FloatRange(min=0, max=0.9),
+    default=0.0,
+    show_default=True,
+    help="By what share the least bids move, by seed and time.",
+)
+@click.option("--credit", type=click.FloatRange(min=0), help="Dollars that the account has; else it never runs out.")
 @click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
-@click.option("--stopped-as", type=click.Choice(STOPPED_AS), default="exited", show_default=True, help="Dialect.")
+@click.option(
+    "--dialect",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda _context, _option, given: dialect_of(given),
+    help="How what no source settles is worded; may be repeated.",
+)
 @click.option("--rate-limits/--no-rate-limits", default=False, show_default=True, help="The market's own intervals.")
-@click.option("--copy-reports", type=click.Choice(COPY_REPORTS), default="both", show_default=True, help="Dialect.")
 @click.option(
     "--connection",
     "connections",
@@ -82,10 +104,11 @@ def serve_command(
     machines: int,
     state: Path | None,
     speed: float,
+    moving_bids: float,
+    credit: float | None,
     boot_s: float,
-    stopped_as: str,
+    dialect: Dialect,
     rate_limits: bool,
-    copy_reports: str,
     connections: tuple[tuple[str, Path], ...],
     script: Path | None,
     image: str,
@@ -107,11 +130,12 @@ def serve_command(
         machines=machines,
         state=(state or default_state_directory()).absolute(),
         speed=speed,
+        moving_bids=moving_bids,
+        credit=credit,
         boot_s=boot_s,
-        stopped_as=stopped_as,
+        dialect=dialect,
         rate_limits=rate_limits,
         image=image,
-        copy_reports=copy_reports,
         connections=connections,
         faults=faults,
     )

@@ -8,12 +8,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .dialects import USUAL, Dialect
 from .faults import NO_FAULTS, FaultScript
 from .offers import CATALOGUE_SIZE
 
 ENGINES = ("process", "podman", "none")
-STOPPED_AS = ("exited", "stopped")
-COPY_REPORTS = ("both", "destination", "source")
 
 
 def default_state_directory() -> Path:
@@ -28,10 +27,11 @@ class MarketplaceConfig:
     :param speed: market seconds per real second.
     :param boot_s: real seconds that a box takes to start, at least.
     :param destroy_lag_s: real seconds for which a destroyed box's row stays.
-    :param stopped_as: ``actual_status`` of a stopped box; sources differ.
+    :param dialect: how what no source settles is worded.
     :param rate_limits: answer 429 to requests that come faster than the market's published intervals.
     :param image: the podman engine's image.
-    :param copy_reports: which instance's status message tells how a copy goes; no source says.
+    :param moving_bids: by what share of itself the least bid of each machine moves; 0 for one that stands still.
+    :param credit: dollars that the account has; None for one that never runs out.
     :param faults: what goes wrong, and when.
     :param connections: cloud connections of the account, each a name and the folder that stands in for its bucket.
     """
@@ -46,10 +46,10 @@ class MarketplaceConfig:
     speed: float = 1.0
     boot_s: float = 0.4
     destroy_lag_s: float = 0.3
-    stopped_as: str = "exited"
+    dialect: Dialect = USUAL
     rate_limits: bool = False
-    credit: float = 100.0
+    credit: float | None = None
+    moving_bids: float = 0.0
     image: str = ""
-    copy_reports: str = "both"
     connections: tuple[tuple[str, Path], ...] = ()
     faults: FaultScript = NO_FAULTS

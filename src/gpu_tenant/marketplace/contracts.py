@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from . import instances
 from .auction import Auction
@@ -14,11 +17,25 @@ from .boxes import Boxes
 from .instances import Instance, Phase
 from .offers import Machine
 from .refusals import MarketError, no_such_offer
+from .runpod.terms import PodTerms
+
+MOST_PORTS = 64
+_ASKED = re.compile(r"-p \d{1,5}:(\d{1,5})(/udp)?\Z")
+
+
+def asked_ports(environment: Mapping[str, str]) -> list[str]:
+    """The ports beside ssh's that docker flags in an instance's environment ask for, as ``8080/tcp``."""
+    found = [_ASKED.match(flag) for flag in environment]
+    asked = {f"{match[1]}/{'udp' if match[2] else 'tcp'}" for match in found if match is not None}
+    return sorted(asked - {"22/tcp"})
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a tenant asks for when renting. Disk in GB, price in dollars per hour or None for on-demand."""
+    """What a tenant asks for when renting. Disk in GB, price in dollars per hour or None for on-demand.
+
+    :param pod: for a pod of RunPod's side, which costs what its terms say.
+    """
 
     offer_id: int
     image: str
@@ -31,6 +48,13 @@ class Order:
     args: tuple[str, ...] = ()
     stopped: bool = False
     cancel_unavailable: bool = False
+    template: dict[str, Any] = field(default_factory=dict)
+    pod: PodTerms | None = None
+
+    @property
+    def ports(self) -> list[str]:
+        """Beside ssh's, as ``8080/tcp``."""
+        return asked_ports(self.env) if self.pod is None else self.pod.mapped_ports()
 
 
 class Contracts:
@@ -46,6 +70,7 @@ class Contracts:
         """
         books = self._books
         with books.lock:
+            books.check_credit()
             machine = self._open_machine(order)
             now = books.clock.now()
             instance = self._new_instance(order, machine, now)
@@ -80,6 +105,9 @@ class Contracts:
                 f"disk {order.disk_gb:g} GB: the machine has {machine.disk_space:g} GB",
                 ask_id=order.offer_id,
             )
+        if len(order.ports) > min(machine.direct_ports, MOST_PORTS):
+            message = f"The machine opens {min(machine.direct_ports, MOST_PORTS)} ports."
+            raise MarketError(400, "invalid_args", message, ask_id=order.offer_id)
         if order.cancel_unavailable and order.price is not None and order.price < self._books.floor(machine):
             message = "The bid does not win; nothing was created."
             raise MarketError(410, "no_such_ask", message, ask_id=order.offer_id)
@@ -87,24 +115,28 @@ class Contracts:
 
     def _new_instance(self, order: Order, machine: Machine, now: float) -> Instance:
         state = self._books.state
+        ports = self._books.free_ports(order.runtype)
         return Instance(
             id=state.take_id(),
             offer_id=order.offer_id,
             machine_id=machine.machine_id,
             created_at=now,
             price=order.price,
-            base_price=machine.price if order.price is None else order.price,
-            storage_cost=machine.storage_cost,
+            base_price=_price_of(order, machine),
+            storage_cost=machine.storage_cost if order.pod is None else order.pod.resting_gb_month,
             disk_gb=order.disk_gb,
             image=order.image,
             runtype=order.runtype,
-            ports=self._books.free_ports(order.runtype),
+            ports=ports,
+            mapped=self._books.map_ports(order.ports, ports),
             label=order.label,
             env=order.env,
             onstart=order.onstart,
             args=order.args,
+            template=order.template,
             keys=state.keys,
             api_key=secrets.token_hex(32),
+            pod=order.pod,
         )
 
     def start(self, instance_id: int) -> None:
@@ -112,6 +144,9 @@ class Contracts:
         with books.lock:
             instance = books.instance(instance_id)
             machine = books.machine(instance.machine_id)
+            books.check_credit()
+            if instances.is_over(instance, books.clock.now()):
+                raise MarketError(400, "invalid_args", f"The contract of instance {instance_id} ended.")
             wanting = instances.claim(instance)
             books.put(wanting)
             if wanting is not instance and self._auction.holder(machine) is not wanting:
@@ -164,3 +199,10 @@ class Contracts:
             instance = self._books.state.instances.get(instance_id)
             if instance is not None and instance.live:
                 self._books.put(replace(instance, status_msg=message))
+
+
+def _price_of(order: Order, machine: Machine) -> float:
+    """Dollars for an hour of compute."""
+    if order.pod is not None:
+        return order.pod.compute_rate
+    return machine.price if order.price is None else order.price

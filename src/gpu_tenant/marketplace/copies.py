@@ -17,13 +17,13 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
 from .engines.base import EngineError
+from .faults import Fault
 from .market import Market
 from .refusals import MarketError
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_S = 30.0
 POLL_S = 0.05
 FIRST_CONNECTION_ID = 1001
-FAULTS = ("copy_fails", "copy_partial", "copy_corrupt", "copy_stuck")
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
+_SO_FAR = re.compile(rb"(\d+)\s+\d{1,3}%\s")
 _FILES = re.compile(rb"^Number of regular files transferred: (\d+)", re.MULTILINE)
 _BYTES = re.compile(rb"^Total transferred file size: (\d+)", re.MULTILINE)
 
@@ -61,14 +61,6 @@ class End:
         return f"{name}:{self.path}"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with one copy; ``path`` is a pattern of the copied files that it concerns."""
-
-    kind: str
-    path: str = "*"
-
-
 @dataclass
 class Job:
     source: End
@@ -90,23 +82,21 @@ class CopyFailed(Exception):
 
 
 class Copies:
-    """The copies of one market that are under way."""
+    """The copies of one market that are under way.
 
-    def __init__(self, market: Market) -> None:
+    :param struck: says what goes wrong with a copy that begins now between these instances.
+    """
+
+    def __init__(self, market: Market, struck: Callable[[Sequence[int]], Fault | None]) -> None:
         self._market = market
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
-        self._faults: deque[Fault] = deque()
+        self._struck = struck
         self._lock = threading.Lock()
         self.connections = [
             Connection(FIRST_CONNECTION_ID + index, name, folder)
             for index, (name, folder) in enumerate(market.config.connections)
         ]
-
-    def arm(self, fault: Fault, times: int) -> None:
-        """The next ``times`` copies fail in this way."""
-        with self._lock:
-            self._faults.extend([fault] * times)
 
     def start(self, source: End, dest: End, flags: Sequence[str] = ()) -> None:
         """Begin a copy; the same one again while it lasts changes nothing. MarketError."""
@@ -117,7 +107,7 @@ class Copies:
         with self._lock:
             if any((job.source, job.dest) == (source, dest) for job in self._jobs.values()):
                 return
-            fault = self._faults.popleft() if self._faults else None
+            fault = self._struck([end.instance for end in (source, dest) if end.instance is not None])
             number = next(self._numbers)
             self._jobs[number] = Job(source, dest, tuple(flags), fault)
         self._market.boxes.in_background(self._work, number)
@@ -198,7 +188,8 @@ class Copies:
             finally:
                 process.kill()
                 process.wait()
-            said = _tail(output)
+                said = _tail(output)
+                self._meter(job, said)
         if process.returncode != 0:
             lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
             reason = next(
@@ -207,6 +198,18 @@ class Copies:
             raise CopyFailed(re.sub(r"/proc/self/fd/\d+", "", reason))
         files, size = _FILES.search(said), _BYTES.search(said)
         return (int(files[1]) if files else 0, int(size[1]) if size else 0)
+
+    def _meter(self, job: Job, said: bytes) -> None:
+        """Bill what crossed the wire, also of a copy that ended before its end."""
+        if "--dry-run" in job.flags:
+            return
+        whole, parts = _BYTES.search(said), _SO_FAR.findall(said)
+        moved = int(whole[1]) if whole else int(parts[-1]) if parts else 0
+        for end, kind in ((job.source, "bwu"), (job.dest, "bwd")):
+            if end.instance is not None and moved:
+                # An instance that was destroyed meanwhile has no bill any more that could grow.
+                with contextlib.suppress(MarketError):
+                    self._market.money.meter(end.instance, kind, moved / 1e9)
 
     def _pace(self, job: Job) -> list[str]:
         """rsync's limit for the links of the machines concerned, in KiB a second of this machine's time."""
@@ -298,7 +301,7 @@ class _Reporter:
         self._say(message)
 
     def _say(self, message: str) -> None:
-        where = self._market.config.copy_reports
+        where = self._market.config.dialect.copy_reports
         source, dest = self._job.source.instance, self._job.dest.instance
         told = {"source": [source], "destination": [dest], "both": [source, dest]}[where]
         # A copy with a cloud has one instance only, which is then told whatever the dialect.

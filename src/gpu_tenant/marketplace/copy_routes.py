@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .calls import Call, Route
-from .copies import FAULTS, Connection, Copies, End, Fault
+from .copies import Connection, Copies, End
+from .faults import Fault
 from .market import Market
 from .refusals import MarketError
-from .requests import invalid, number_in
+from .requests import invalid
 
 STARTED = "Remote to Remote copy initiated - check instance status bar for progress updates (~30 seconds delayed)."
 FLAGS = ("--dry-run", "--size-only", "--ignore-existing", "--update", "--delete-excluded")
@@ -22,9 +23,11 @@ _CLOUD = re.compile(r"([a-z][a-z0-9]*)(?:\.(\d{1,18}))?\Z")
 
 
 class CopyRoutes:
-    def __init__(self, market: Market) -> None:
+    """:param struck: as :class:`.copies.Copies` asks it."""
+
+    def __init__(self, market: Market, struck: Callable[[Sequence[int]], Fault | None]) -> None:
         self._market = market
-        self._copies = Copies(market)
+        self._copies = Copies(market, struck)
 
     def routes(self) -> list[Route]:
         commands = "/api/v0/commands"
@@ -35,7 +38,6 @@ class CopyRoutes:
             Route("POST", f"{commands}/rclone", self.cloud_copy, interval_s=3.5, call="copies"),
             Route("DELETE", f"{commands}/rclone", self.cancel_sync, call="copies"),
             Route("GET", "/api/v0/users/cloud_integrations", self.connections, interval_s=2.9, call="copies"),
-            Route("POST", "/control/copy_fault", self.arm),
         ]
 
     def copy(self, call: Call) -> dict[str, Any]:
@@ -73,14 +75,6 @@ class CopyRoutes:
 
     def connections(self, _call: Call) -> list[dict[str, Any]]:
         return [{"id": one.id, "name": one.name, "cloud_type": one.cloud_type} for one in self._copies.connections]
-
-    def arm(self, call: Call) -> dict[str, Any]:
-        kind = str(call.body.get("kind"))
-        if kind not in FAULTS:
-            raise invalid(f"kind is among {', '.join(FAULTS)}")
-        times = int(number_in(call.body, "times", 1))
-        self._copies.arm(Fault(kind, str(call.body.get("path") or "*")), times)
-        return {"success": True}
 
     # --- what the requests name ---------------------------------------------------------------------------------
 

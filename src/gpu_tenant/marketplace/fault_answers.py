@@ -55,6 +55,8 @@ def _half(body: Any) -> bytes:
 
 
 def _with_other_rows(body: Any, fault: Fault) -> Any:
+    if isinstance(body, list):  # RunPod's lists are bare, and tell no total
+        return _with_other_rows({"instances": body}, fault).get("instances", {})
     names = [name for name in _ROWS if isinstance(body, dict) and isinstance(body.get(name), list)]
     if not names:
         return body  # a refusal, or the answer of a write

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .calls import Call, Route
 from .fault_answers import refusal_of, spoiled
 from .fault_memory import FaultMemory, plan_after
-from .faults import BadFault, Entry, Fault, fault_in
+from .faults import KINDS, BadFault, Entry, Fault, fault_in
 from .holds import Held
 from .market import Market
 from .refusals import MarketError
 from .replies import Reply
 from .requests import invalid
+from .runpod.terms import is_pod_row, number_of
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _HELD_BY = {
     "outbid": Held.OUTBID,
     "stuck_loading": Held.LOADING,
     "stuck_scheduling": Held.SCHEDULING,
+    "zero_gpu": Held.ZERO_GPU,
 }
 
 
@@ -44,6 +46,7 @@ class FaultRoutes:
         return [
             Route("GET", path, lambda _call: {"success": True, "seed": self._plan.seed, **self.shown()}),
             Route("POST", path, self.add),
+            Route("POST", "/control/copy_fault", self.add_to_copies),
             Route("DELETE", path, self.clear),
             Route("DELETE", f"{path}/{{id:int}}", self.clear_one),
         ]
@@ -62,10 +65,30 @@ class FaultRoutes:
             faults = [fault_in(one, f"faults[{place}]") for place, one in enumerate(listed)]
         except BadFault as problem:
             raise invalid(str(problem)) from problem
+        return self._added(faults)
+
+    def add_to_copies(self, call: Call) -> dict[str, Any]:
+        """A fault of the next copies, in short: its ``call`` goes without saying."""
+        try:
+            fault = fault_in({**call.body, "call": "copies"}, "the fault")
+        except BadFault as problem:
+            raise invalid(str(problem)) from problem
+        if not KINDS[fault.kind].of_copy:
+            raise invalid(f"{fault.kind} does not happen to a copy")
+        return self._added([fault])
+
+    def _added(self, faults: Sequence[Fault]) -> dict[str, Any]:
         with self._lock:
             numbers = [self._plan.add(fault) for fault in faults]
         self._market.books.save()
         return {"success": True, "ids": numbers}
+
+    def of_copy(self, instances: Sequence[int]) -> Fault | None:
+        """What goes wrong with a copy between these instances that begins now."""
+        with self._lock:
+            fault = self._plan.of_copy(instances)
+        self._market.books.save()
+        return fault
 
     def clear(self, _call: Call) -> dict[str, Any]:
         with self._lock:
@@ -151,6 +174,8 @@ def _named_in(route: Route, call: Call) -> list[int]:
     """The instances that a call is about."""
     if route.call not in _ABOUT_ONE:
         return []
+    if "pod" in call.parameters:
+        return [number_of(call.parameters["pod"])]
     if "id" in call.parameters:
         return [int(call.parameters["id"])]
     listed = call.body.get("ids", call.body.get("instance_ids"))
@@ -161,5 +186,7 @@ def _rented_in(reply: Reply) -> list[int]:
     """The instances that an answer to a create, or to several, says were made."""
     if not isinstance(reply.body, Mapping):
         return []
+    if is_pod_row(reply.body):
+        return [number_of(reply.body["id"])]
     answers = [reply.body, *(reply.body.get("results") or [])]
     return [int(one["new_contract"]) for one in answers if one.get("new_contract")]

@@ -35,6 +35,7 @@ class Kind:
     """What a fault does.
 
     :param of_state: it happens to an instance, not to an answer.
+    :param of_copy: it happens to a copy that the call begins.
     :param options: keys that it takes beside those that every fault takes.
     :param calls: the only calls that it can hit.
     """
@@ -42,6 +43,7 @@ class Kind:
     of_state: bool
     options: tuple[str, ...] = ()
     calls: tuple[str, ...] = CALLS
+    of_copy: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -65,6 +67,11 @@ KINDS: Mapping[str, Kind] = {
     "slow_link": Kind(True, ("seconds", "kb_per_s")),
     "disk_full": Kind(True, ("free_mb",), ("create",)),
     "slow_destroy": Kind(True, ("seconds", "lingers"), ("destroy",)),
+    "zero_gpu": Kind(True, ("seconds",)),
+    "copy_fails": Kind(False, ("path",), ("copies",), of_copy=True),
+    "copy_partial": Kind(False, ("path",), ("copies",), of_copy=True),
+    "copy_corrupt": Kind(False, ("path",), ("copies",), of_copy=True),
+    "copy_stuck": Kind(False, (), ("copies",), of_copy=True),
 }
 _NEEDED = {"slow": "seconds", "slow_destroy": "seconds", "slow_link": "kb_per_s", "disk_full": "free_mb"}
 
@@ -82,6 +89,7 @@ class Fault:
     :param status: of a server error, and with ``done`` the request had its effect before.
     :param kb_per_s: KiB a second that a slow link lets through each way.
     :param free_mb: MiB of room on a full disk.
+    :param path: a pattern of the copied files that are damaged; of all files it is the last one.
     :param rows: how many a partial list lacks; ``admitted`` when its total still counts them.
     """
 
@@ -102,6 +110,7 @@ class Fault:
     lingers: str = "everywhere"
     kb_per_s: float | None = None
     free_mb: float | None = None
+    path: str = "*"
 
     @property
     def of_state(self) -> bool:
@@ -162,6 +171,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "retry_after_s": (lambda value: value is None or (_is_number(value) and value >= 0), "must be a number from 0"),
     "kb_per_s": (lambda value: _is_number(value) and value > 0, "must be a number above 0"),
     "free_mb": (lambda value: _is_number(value) and value > 0, "must be a number above 0"),
+    "path": (lambda value: isinstance(value, str) and bool(value), "must be a pattern of file names"),
     "status": (lambda value: _is_whole(value) and value in STATUSES, f"must be one of {', '.join(map(str, STATUSES))}"),
     "done": (lambda value: isinstance(value, bool), "must be true or false"),
     "rows": (lambda value: _is_whole(value) and value >= 1, "must be a whole number from 1"),
@@ -280,11 +290,20 @@ class FaultPlan:
                 found.append((entry, target))
         return found
 
+    def of_copy(self, named: Sequence[int]) -> Fault | None:
+        """The fault that happens to a copy which begins now, between these instances; at most one does."""
+        copies = [entry for entry in self.entries.values() if KINDS[entry.fault.kind].of_copy and not entry.is_spent]
+        struck = (entry.fault for entry in copies if self._is_about(entry, named) and self._strikes(entry))
+        return next(struck, None)
+
     def _waiting(self, call: str, of_state: bool) -> list[Entry]:
         return [
             entry
             for entry in self.entries.values()
-            if entry.fault.of_state is of_state and entry.fault.call in (call, ANY) and not entry.is_spent
+            if entry.fault.of_state is of_state
+            and not KINDS[entry.fault.kind].of_copy
+            and entry.fault.call in (call, ANY)
+            and not entry.is_spent
         ]
 
     def _is_about(self, entry: Entry, named: Sequence[int]) -> bool:

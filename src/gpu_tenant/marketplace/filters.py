@@ -60,12 +60,13 @@ def matches(row: Row, filters: Mapping[str, Any], columns: Iterable[str] | None 
 
 
 def matching(
-    rows: Sequence[SomeRow], filters: Mapping[str, Any], columns: Iterable[str] | None = None
+    rows: Sequence[SomeRow], filters: Mapping[str, Any], columns: Iterable[str] | None = None, strict: bool = True
 ) -> list[SomeRow]:
     """The rows that pass every filter.
 
     :param rows: all of the same columns.
     :param columns: the columns that may be filtered, None for all of the rows'.
+    :param strict: False passes over filters by other columns.
     :raises BadFilter: for another column or an unknown operation.
     """
     found = list(rows)
@@ -73,11 +74,15 @@ def matching(
         return found
     allowed = {*found[0], *VIRTUAL} if columns is None else set(columns)
     for name, wanted in filters.items():
-        if name not in OPTIONS:
+        if name not in OPTIONS and (strict or _is_known(name, allowed)):
             column = _column(name, allowed)
             conditions = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
             found = _passing(found, column, conditions)
     return found
+
+
+def _is_known(name: str, allowed: set[str]) -> bool:
+    return name in allowed or ALIASES.get(name) in allowed
 
 
 def _column(name: str, allowed: set[str]) -> str:

@@ -20,6 +20,7 @@ class Held(StrEnum):
     DISK_FULL = "disk_full"
     LISTED = "listed"
     ONLY_LISTED = "only_listed"
+    ZERO_GPU = "zero_gpu"
 
 
 # While one of these holds an instance, no process of its box runs.

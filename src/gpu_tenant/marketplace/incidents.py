@@ -73,7 +73,8 @@ class Incidents:
         books = self._books
         with books.lock:
             instance = books.instance(instance_id)
-            books.put(replace(instance, ports=books.free_ports(instance.runtype)))
+            ports = books.free_ports(instance.runtype)
+            books.put(replace(instance, ports=ports, mapped=books.map_ports(instance.mapped, ports)))
             books.save()
             if instance.phase is Phase.RUNNING:
                 self._contracts.restart(instance_id, Phase.REBOOTING)

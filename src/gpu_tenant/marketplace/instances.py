@@ -7,8 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from .billing import Account, Segment, Traffic
+from .dialects import Dialect
+from .runpod.terms import PodTerms
 
 
 class Phase(StrEnum):
@@ -46,6 +49,11 @@ class Instance:
     :param base_price: what an hour of compute costs.
     :param boot: counts starts; work for an earlier start is out of date.
     :param wants_card: whether the tenant wants it to run, though it may be outbid.
+    :param mapped: where the ports beside ssh's are reached, by names such as ``8080/tcp``.
+    :param ends_at: when the contract ends; None while it is extended by itself.
+    :param earlier_disk: what the disk cost before its price rose.
+    :param template: what it was made of, as its row says; empty for no template.
+    :param pod: what it is on RunPod's side of the market; None for an instance of vast.ai's.
     """
 
     id: int
@@ -74,6 +82,11 @@ class Instance:
     running_since: float | None = None
     destroyed_at: float | None = None
     traffic: tuple[Traffic, ...] = ()
+    mapped: dict[str, int] = field(default_factory=dict)
+    ends_at: float | None = None
+    earlier_disk: tuple[Segment, ...] = ()
+    template: dict[str, Any] = field(default_factory=dict)
+    pod: PodTerms | None = None
 
     @property
     def is_bid(self) -> bool:
@@ -93,6 +106,8 @@ class Instance:
             self.storage_cost,
             self.compute,
             self.traffic,
+            self.earlier_disk,
+            None if self.pod is None else self.pod.running_disk_rate,
         )
 
 
@@ -106,19 +121,25 @@ class States:
     next: str
 
 
-def wire_states(instance: Instance, stopped_as: str) -> States:
-    """:param stopped_as: what a stopped box's ``actual_status`` is called, "exited" or "stopped": sources differ."""
+def wire_states(instance: Instance, dialect: Dialect) -> States:
     phase = instance.phase
     if phase is Phase.PROVISIONING:
         return States(None, "running", "running", "running")
     if phase in (Phase.LOADING, Phase.RUNNING, Phase.REBOOTING, Phase.RECYCLING, Phase.EXITED):
         return States(phase.value, "running", "running", "running")
-    halted = stopped_as if instance.ever_ran else "created"
+    halted = dialect.stopped_as if instance.ever_ran else "created"
     if phase is Phase.SCHEDULING:
-        return States(halted, "running", "stopped", "running")
+        return _waiting_states(halted, dialect)
     if phase is Phase.UNLOADED:
         return States(halted, "stopped", "unloaded", "unloaded")
     return States(halted, "stopped", "stopped", "stopped")
+
+
+def _waiting_states(halted: str, dialect: Dialect) -> States:
+    """How a box shows that waits for its card."""
+    if dialect.scheduling == "named":
+        return States("scheduling", "running", "running", "running")
+    return States(halted, "running", "stopped", "running" if dialect.scheduling == "stopped" else "stopped")
 
 
 # How a list that lags behind shows a box that ran and was destroyed.
@@ -196,6 +217,34 @@ def change_bid(instance: Instance, price: float, now: float) -> Instance:
     if not instance.compute or instance.compute[-1].end is not None:
         return changed
     return replace(changed, compute=(*_closed(instance, now), Segment(now, None, price)))
+
+
+def accept_rise(instance: Instance, compute: float | None, storage: float | None, now: float) -> Instance:
+    """The host's new prices, from now on; the contract is extended by itself again."""
+    changed = replace(instance, ends_at=None)
+    if storage is not None:
+        account = instance.account()
+        changed = replace(
+            changed,
+            storage_cost=storage,
+            earlier_disk=(*instance.earlier_disk, Segment(account.disk_since, now, account.disk_rate)),
+        )
+    if compute is None:
+        return changed
+    changed = replace(changed, base_price=compute)
+    if not instance.compute or instance.compute[-1].end is not None:
+        return changed
+    return replace(changed, compute=(*_closed(instance, now), Segment(now, None, compute)))
+
+
+def is_over(instance: Instance, now: float) -> bool:
+    """Whether the contract ended: its box does not run again."""
+    return instance.ends_at is not None and now >= instance.ends_at
+
+
+def contract_ended(instance: Instance, now: float) -> Instance:
+    """It stops, and its disk bills until it is destroyed."""
+    return replace(stop(instance, now), status_msg="stopped: the contract ended")
 
 
 def destroy(instance: Instance, now: float) -> Instance:

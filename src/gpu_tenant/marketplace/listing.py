@@ -15,13 +15,13 @@ from .instances import Instance, Phase
 from .offer_table import MOVING as MOVING_OFFER
 from .offer_table import OfferTable
 from .ready_rows import ReadyRow, StillRow
-from .rows import MOVING, instance_row, moving_columns, stored_row
+from .rows import MOVING, instance_row, moving_columns, no_ports, stored_row
 
 
 class Listing:
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._offers = OfferTable(books.machines)
+        self._offers = OfferTable(books.machines_by_id)
         self._stored: dict[int, tuple[Instance, dict[str, Any]]] = {}
         self._still: dict[int, tuple[Instance, float, StillRow]] = {}
         self._taken_at = -1
@@ -41,24 +41,26 @@ class Listing:
     ) -> list[ReadyRow]:
         """The offers that a search shows. BadFilter as :func:`.filters.matching` and :func:`.filters.in_order`."""
         now, every = self._offer_rows(interruptible, allocated_gb)
+        strict = self._books.config.dialect.unknown_filter == "refused"
         rows = [row for row in every if row["disk_space"] >= allocated_gb]
         if MOVING_OFFER & _named_by(filters, order):
-            return in_order(matching([self._offers.shown(row, now) for row in rows], filters), order)[:limit]
-        return [self._offers.shown(row, now) for row in in_order(matching(rows, filters), order)[:limit]]
+            shown = [self._offers.shown(row, now) for row in rows]
+            return in_order(matching(shown, filters, strict=strict), order)[:limit]
+        return [self._offers.shown(row, now) for row in in_order(matching(rows, filters, strict=strict), order)[:limit]]
 
     def _offer_rows(self, interruptible: bool, allocated_gb: float) -> tuple[float, list[StillRow]]:
         with self._books.reading() as (state, now):
             if self._taken_at != self._books.changes:
                 self._taken = frozenset(one.machine_id for one in state.instances.values() if one.live)
                 self._taken_at = self._books.changes
-            return now, self._offers.rows(now, state.raised, self._taken, interruptible, allocated_gb)
+            return now, self._offers.rows(now, self._books.prices(), self._taken, interruptible, allocated_gb)
 
     def stored_rows(self) -> list[dict[str, Any]]:
         """Every instance in the columns that a list filters and orders by; not to be changed."""
         with self._books.reading() as (state, _now):
             made_of = (self._books.changes, state.holds.changes)
             if self._listed_at != made_of:
-                living = (one for one in state.instances.values() if one.phase is not Phase.GONE)
+                living = (one for one in state.instances.values() if one.phase is not Phase.GONE and one.pod is None)
                 self._all_stored = [self._stored_as_held(one) for one in living]
                 self._listed_at = made_of
             return self._all_stored
@@ -72,7 +74,9 @@ class Listing:
     def find_row(self, instance_id: int) -> Mapping[str, Any] | None:
         with self._books.reading() as (state, _now):
             instance = state.instances.get(instance_id)
-            if instance is None or instance.phase is Phase.GONE or self._is_only_listed(instance):
+            if instance is None or instance.phase is Phase.GONE or instance.pod is not None:
+                return None
+            if self._is_only_listed(instance):
                 return None
             return self._row(instance)
 
@@ -82,12 +86,12 @@ class Listing:
         floor = books.floor(machine)
         known = self._still.get(instance.id)
         if known is None or known[0] is not instance or known[1] != floor:
-            whole = instance_row(instance, machine, now, floor, books.config.stopped_as)
+            whole = instance_row(instance, machine, now, floor, books.config.dialect)
             known = (instance, floor, StillRow(whole, MOVING))
             self._still[instance.id] = known
         row = ReadyRow(known[2], moving_columns(instance, machine, now))
         unheard = books.holds.unheard_as(instance.id)
-        return {**row, "actual_status": unheard, "ports": {}} if unheard else row
+        return {**row, "actual_status": unheard, "ports": no_ports(books.config.dialect)} if unheard else row
 
     def _listed(self, instance: Instance) -> Mapping[str, Any]:
         row = self._row(instance)
@@ -110,7 +114,7 @@ class Listing:
         known = self._stored.get(instance.id)
         if known is None or known[0] is not instance:
             machine = self._books.machine(instance.machine_id)
-            known = (instance, stored_row(instance, machine, self._books.config.stopped_as))
+            known = (instance, stored_row(instance, machine, self._books.config.dialect))
             self._stored[instance.id] = known
         return known[1]
 

@@ -23,6 +23,9 @@ from .incidents import Incidents
 from .instances import Phase
 from .listing import Listing
 from .money import Money
+from .moving_bids import MovingBids
+from .price_rises import PriceRises
+from .solvency import Solvency
 from .ssh_keys import SshKeys
 from .state import StateDirectory
 
@@ -50,6 +53,9 @@ class Market:
         self.incidents = Incidents(self.books, self.boxes, self.auction, self.contracts)
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
+        self.rises = PriceRises(self.books, self.boxes)
+        self.moving_bids = MovingBids(self.books, self.auction)
+        self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
         self.listing = Listing(self.books)
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
 
@@ -85,6 +91,9 @@ class Market:
     def tick(self) -> None:
         """What time alone brings about."""
         self.incidents.end_expired()
+        self.moving_bids.move()
+        self.rises.end_due()
+        self.solvency.look()
         self.boxes.find_the_dead()
 
     def _tick_until_closed(self) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from . import billing
 from .books import Books
 
+# What an account that never runs out shows before it spent anything.
+SHOWN_CREDIT = 100.0
+
 
 class Money:
     def __init__(self, books: Books) -> None:
@@ -34,7 +37,10 @@ class Money:
         return {**bill, "total": bill["total"] + billing.total(lines), "volumes": stored, "speed": speed}
 
     def credit(self) -> float:
-        return self._books.config.credit - billing.total(self.charges()) - billing.total(self.volume_charges())
+        """Dollars left; below zero what is owed."""
+        given = self._books.config.credit
+        start = (SHOWN_CREDIT if given is None else given) + self._books.state.paid_in
+        return start - billing.total(self.charges()) - billing.total(self.volume_charges())
 
     def meter(self, instance_id: int, kind: str, gigabytes: float) -> float:
         """Bill traffic to an instance, as its host would have counted it; the dollars."""

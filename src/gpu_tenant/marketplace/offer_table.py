@@ -18,21 +18,24 @@ KEPT_TABLES = 8
 
 @dataclass
 class _Table:
-    """The rows for one market and disk, each with the price and the rentability it was built for.
+    """The rows for one market and disk, each with the machine, the price and the rentability it was built for.
 
     :param made_of: what :attr:`rows` was made of, the prices and what was let.
     """
 
-    known: dict[int, tuple[float, bool, StillRow]] = field(default_factory=dict)
+    known: dict[int, tuple[Machine, float, bool, StillRow]] = field(default_factory=dict)
     made_of: tuple[dict[int, float], Collection[int]] | None = None
     rows: list[StillRow] = field(default_factory=list)
 
 
 class OfferTable:
-    """Not safe for threads: the market's lock guards it."""
+    """Not safe for threads: the market's lock guards it.
 
-    def __init__(self, machines: list[Machine]) -> None:
-        self._machines = {machine.machine_id: machine for machine in machines}
+    :param machines: by their ids, as they are whenever rows are asked for.
+    """
+
+    def __init__(self, machines: Mapping[int, Machine]) -> None:
+        self._machines = machines
         self._tables: dict[tuple[bool, float], _Table] = {}
 
     def rows(
@@ -57,10 +60,10 @@ class OfferTable:
             price = raised.get(number, machine.min_bid)
             rentable = number not in taken
             known = table.known.get(number)
-            if known is None or known[0] != price or known[1] != rentable:
+            if known is None or known[0] is not machine or known[1:3] != (price, rentable):
                 row = offer_row(machine, now, price, rentable, interruptible, allocated_gb)
-                table.known[number] = known = (price, rentable, StillRow(row, MOVING))
-            table.rows.append(known[2])
+                table.known[number] = known = (machine, price, rentable, StillRow(row, MOVING))
+            table.rows.append(known[3])
         return table.rows
 
     def shown(self, row: StillRow, now: float) -> ReadyRow:

@@ -48,7 +48,14 @@ def order_from(offer_id: int, body: Mapping[str, Any]) -> Order:
         args=arguments,
         stopped=body.get("target_state") == "stopped",
         cancel_unavailable=bool(body.get("cancel_unavail")),
+        template=template_of(body),
     )
+
+
+def template_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Which template was applied to a create's body, as the instance's row shows it; empty for none."""
+    names = ("template_id", "template_hash_id", "template_name")
+    return {name: body[name] for name in names} if all(name in body for name in names) else {}
 
 
 def environment_in(body: Mapping[str, Any]) -> dict[str, str]:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from .dialects import Dialect
 from .engines.base import LOOPBACK
 from .instances import Instance, Phase, wire_states
 from .offers import Machine, hardware_row, moments, price_row
+from .volumes import mounts
 
 # What v1 can filter by: stored columns, none that is computed.
 FILTERABLE = frozenset(
@@ -23,16 +26,20 @@ def is_direct(runtype: str) -> bool:
     return bool(DIRECT_RUNTYPES.intersection(runtype.split()))
 
 
+def no_ports(dialect: Dialect) -> dict[str, Any] | None:
+    return {} if dialect.ports == "empty" else None
+
+
 def offers_ssh(runtype: str) -> bool:
     return runtype != "args"
 
 
-def stored_row(instance: Instance, machine: Machine, stopped_as: str) -> dict[str, Any]:
+def stored_row(instance: Instance, machine: Machine, dialect: Dialect) -> dict[str, Any]:
     """The columns of :data:`FILTERABLE` and no others, as :func:`instance_row` shows them.
 
     They change only when the instance does, so that a list can be filtered and ordered without building its rows.
     """
-    states = wire_states(instance, stopped_as)
+    states = wire_states(instance, dialect)
     return {
         "id": instance.id,
         "label": instance.label,
@@ -46,8 +53,8 @@ def stored_row(instance: Instance, machine: Machine, stopped_as: str) -> dict[st
         "image_uuid": instance.image,
         "start_date": instance.created_at,
         "geolocation": machine.geolocation,
-        "template_id": None,
-        "template_hash_id": None,
+        "template_id": instance.template.get("template_id"),
+        "template_hash_id": instance.template.get("template_hash_id"),
     }
 
 
@@ -57,6 +64,8 @@ MOVING = frozenset({"end_date", "duration", "uptime_mins"})
 def moving_columns(instance: Instance, machine: Machine, now: float) -> dict[str, Any]:
     """The columns of :data:`MOVING`: they change with the clock alone."""
     _started, ends = moments(machine, now)
+    if instance.ends_at is not None:
+        ends = instance.ends_at
     return {
         "end_date": ends,
         "duration": ends - now,
@@ -64,13 +73,22 @@ def moving_columns(instance: Instance, machine: Machine, now: float) -> dict[str
     }
 
 
-def instance_row(instance: Instance, machine: Machine, now: float, min_bid: float, stopped_as: str) -> dict[str, Any]:
+def _mapped(instance: Instance, direct: bool) -> dict[str, Any]:
+    ports = {**({"22/tcp": instance.ports[0]} if direct else {}), **instance.mapped}
+    anywhere = "0.0.0.0"  # noqa: S104 - as the market writes it
+    return {name: [{"HostIp": anywhere, "HostPort": str(port)}] for name, port in ports.items()}
+
+
+def instance_row(instance: Instance, machine: Machine, now: float, min_bid: float, dialect: Dialect) -> dict[str, Any]:
     """:param min_bid: the market's price for the machine now."""
-    states = wire_states(instance, stopped_as)
+    states = wire_states(instance, dialect)
     running = instance.phase is Phase.RUNNING
     direct = is_direct(instance.runtype)
     row = hardware_row(machine, now)
-    row.update(price_row(machine, instance.base_price, instance.disk_gb))
+    # A contract keeps the price of its disk, whatever the machine's is now.
+    row.update(price_row(replace(machine, storage_cost=instance.storage_cost), instance.base_price, instance.disk_gb))
+    if instance.is_bid and dialect.bid_base == "machine":
+        row["dph_base"] = machine.price
     row.update(
         {
             "id": instance.id,
@@ -87,9 +105,7 @@ def instance_row(instance: Instance, machine: Machine, now: float, min_bid: floa
             "machine_dir_ssh_port": instance.ports[0],
             "public_ipaddr": LOOPBACK,
             "local_ipaddrs": f"{LOOPBACK} \n",
-            "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(instance.ports[0])}]}  # noqa: S104 - as the market writes it
-            if running and direct
-            else {},
+            "ports": (_mapped(instance, direct) if running else {}) or no_ports(dialect),
             "direct_port_count": machine.direct_ports if direct else -1,
             "direct_port_start": instance.ports[0] if direct else -1,
             "direct_port_end": instance.ports[-1] if direct else -1,
@@ -113,11 +129,11 @@ def instance_row(instance: Instance, machine: Machine, now: float, min_bid: floa
             "image_runtype": instance.runtype,
             "onstart": instance.onstart,
             "extra_env": [[name, value] for name, value in instance.env.items()],
-            "template_id": None,
-            "template_hash_id": None,
-            "template_name": None,
+            "template_id": instance.template.get("template_id"),
+            "template_hash_id": instance.template.get("template_hash_id"),
+            "template_name": instance.template.get("template_name"),
             "jupyter_token": None,
-            "volume_info": [],
+            "volume_info": [{"id": number, "mount_path": path} for number, path in mounts(instance.env).items()],
             "rentable": False,
             "credit_balance": None,
             "credit_discount": None,

@@ -19,6 +19,8 @@ from .billing import Segment, Traffic
 from .fault_memory import FaultMemory, holds_as_list, holds_from_list, memory_as_dict, memory_from_dict
 from .holds import Holds
 from .instances import Instance, Key, Phase
+from .price_rises import PriceRise
+from .runpod.terms import terms_from_dict
 from .volumes import Volume
 
 SCHEMA = 1
@@ -39,8 +41,14 @@ class MarketState:
     keys: tuple[Key, ...] = ()
     raised: dict[int, float] = field(default_factory=dict)
     volumes: dict[int, Volume] = field(default_factory=dict)
+    rises: dict[int, PriceRise] = field(default_factory=dict)
+    paid_in: float = 0.0
+    unpaid_since: float | None = None
     faults: FaultMemory | None = None
     holds: Holds = field(default_factory=Holds)
+    secrets: dict[str, str] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
+    templates: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def take_id(self) -> int:
         taken = self.next_id
@@ -66,6 +74,10 @@ class StateDirectory:
     @property
     def boxes(self) -> Path:
         return self.path / "boxes"
+
+    @property
+    def volumes(self) -> Path:
+        return self.path / "volumes"
 
     @property
     def _file(self) -> Path:
@@ -213,8 +225,14 @@ def state_as_dict(state: MarketState) -> dict[str, Any]:
         "next_key_id": state.next_key_id,
         "instances": [asdict(one) for one in state.instances.values()],
         "keys": [asdict(key) for key in state.keys],
+        "secrets": dict(state.secrets),
+        "profile": dict(state.profile),
+        "templates": [dict(one) for one in state.templates.values()],
         "raised": {str(machine): price for machine, price in state.raised.items()},
         "volumes": [asdict(one) for one in state.volumes.values()],
+        "rises": [asdict(one) for one in state.rises.values()],
+        "paid_in": state.paid_in,
+        "unpaid_since": state.unpaid_since,
         "faults": memory_as_dict(state.faults),
         "holds": holds_as_list(state.holds),
     }
@@ -232,9 +250,16 @@ def state_from_dict(data: dict[str, Any]) -> MarketState:
         next_key_id=data["next_key_id"],
         instances={one.id: one for one in instances},
         keys=tuple(Key(**key) for key in data["keys"]),
+        # States from before accounts had these have none.
+        secrets=data.get("secrets", {}),
+        profile=data.get("profile", {}),
+        templates={one["id"]: one for one in data.get("templates", [])},
         raised={int(machine): price for machine, price in data["raised"].items()},
         # States from before there were volumes have none.
         volumes={one["id"]: Volume(**one) for one in data.get("volumes", [])},
+        rises={one["id"]: PriceRise(**one) for one in data.get("rises", [])},
+        paid_in=data.get("paid_in", 0.0),
+        unpaid_since=data.get("unpaid_since"),
         # Nor did faults outlive a process.
         faults=memory_from_dict(data.get("faults")),
         holds=holds_from_list(data.get("holds", [])),
@@ -251,5 +276,7 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         "compute": tuple(Segment(**segment) for segment in data["compute"]),
         # States from before traffic was billed have none.
         "traffic": tuple(Traffic(**one) for one in data.get("traffic", ())),
+        "earlier_disk": tuple(Segment(**one) for one in data.get("earlier_disk", ())),
+        "pod": terms_from_dict(data.get("pod")),
     }
     return Instance(**parts)

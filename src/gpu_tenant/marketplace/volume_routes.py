@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from . import billing, volumes
 from .books import Books
+from .boxes import Boxes
 from .calls import Call, Route
 from .contracts import Order
+from .engines.control import delete_tree
 from .filters import in_order, matches
 from .refusals import MarketError, no_such_offer
 from .requests import invalid, number_in
@@ -24,8 +27,9 @@ KINDS = ("local_volume", "network_volume", "all_volume")
 
 
 class VolumeRoutes:
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, boxes: Boxes) -> None:
         self._books = books
+        self._boxes = boxes
 
     def routes(self) -> list[Route]:
         path = "/api/v0/volumes"
@@ -58,7 +62,7 @@ class VolumeRoutes:
             rows = [
                 volumes.volume_row(one, self._books.machine(one.machine_id), now, volumes.users(one, state.instances))
                 for one in state.volumes.values()
-                if one.live and kind != "network_volume"
+                if one.live and not one.data_center and kind != "network_volume"
             ]
         return {"success": True, "volumes": rows}
 
@@ -79,6 +83,7 @@ class VolumeRoutes:
                 listed = ", ".join(map(str, used_by))
                 raise invalid(f"Volume {volume.id} is in use by instance {listed}.")
             state.volumes[volume.id] = volume.deleted(now)
+        delete_tree(self._folder(volume.id))
         return {"success": True}
 
     # --- what creating an instance asks -------------------------------------------------------------------------
@@ -91,8 +96,9 @@ class VolumeRoutes:
         named = volumes.mounts(order.env)
         if not named:
             return order
-        if self._books.config.engine != "none":
-            raise invalid("Boxes of this marketplace cannot mount volumes, except those of the engine none.")
+        self._boxes.check_volumes()
+        if not all(map(volumes.is_place, named.values())):
+            raise invalid("A volume is mounted at an absolute path that holds nothing of the system.")
         machine = self._books.machine_of_offer(order.offer_id)
         with self._books.reading() as (state, _now):
             for number in named:
@@ -116,6 +122,7 @@ class VolumeRoutes:
         if size < 1 or size != int(size):
             raise invalid("size must be whole GB, at least 1")
         with self._books.changing() as (state, now):
+            self._books.check_credit()
             machine = next((one for one in self._books.machines if volumes.offer_id_of(one) == offer_id), None)
             if machine is None:
                 raise no_such_offer(offer_id)
@@ -124,11 +131,16 @@ class VolumeRoutes:
                 raise invalid(f"size {size:g} GB: the offer has {left:g} GB")
             made = Volume(state.take_id(), machine.machine_id, size, machine.storage_cost, now, name)
             state.volumes[made.id] = made
-            return made
+        self._folder(made.id).mkdir(parents=True, exist_ok=True)
+        return made
+
+    def _folder(self, number: int) -> Path:
+        """Where a volume's bytes lie, whether a box uses it or none."""
+        return self._books.directory.volumes / str(number)
 
     def _live(self, known: Mapping[int, Volume], number: int) -> Volume:
         volume = known.get(number)
-        if volume is None or not volume.live:
+        if volume is None or not volume.live or volume.data_center:
             raise MarketError(404, "no_such_volume", f"Volume {number} not found.")
         return volume
 

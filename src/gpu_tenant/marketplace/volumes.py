@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Volumes: storage on one machine that bills until it is deleted, whatever becomes of the boxes that use it.
 
-A volume is rows, rules and a bill here. Its bytes are not: only boxes of the engine ``none`` may use one.
+A volume is rows, rules and a bill here; its bytes lie in a folder of the market's own, which engines show to boxes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ SHARE = 0.5
 FIRST_OFFER_ID = 60_000_000
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MOUNT = re.compile(r"-v V\.(\d{1,18}):(/\S*)\Z")
+# A path inside a box that hides nothing of its system, in letters that a mount of any engine takes.
+_PLACE = re.compile(r"(/[A-Za-z0-9._-]+)+\Z")
+_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr")
 _GPU_COLUMNS = re.compile(r".*gpu|dlperf|flops|compute_cap|cuda|vram|bw_nvlink|pci")
 
 
 @dataclass(frozen=True)
 class Volume:
-    """:param storage_cost: dollars for a GB and month of 720 hours."""
+    """:param storage_cost: dollars for a GB and month of 720 hours.
+    :param data_center: where a network volume of RunPod's side lies; empty for a volume on one machine.
+    """
 
     id: int
     machine_id: int
@@ -37,6 +42,7 @@ class Volume:
     created_at: float
     name: str = ""
     deleted_at: float | None = None
+    data_center: str = ""
 
     @property
     def live(self) -> bool:
@@ -69,6 +75,12 @@ def mounts(environment: Mapping[str, str]) -> dict[int, str]:
     """{volume: path} that docker flags in an instance's environment ask for."""
     found = [_MOUNT.match(flag) for flag in environment]
     return {int(match[1]): match[2] for match in found if match is not None}
+
+
+def is_place(path: str) -> bool:
+    """Whether a box can have a volume there."""
+    parts = path.split("/")[1:]
+    return bool(_PLACE.match(path)) and parts[0] not in _SYSTEM and not {".", "..", ".box"}.intersection(parts)
 
 
 def users(volume: Volume, instances: Mapping[int, Instance]) -> list[int]:

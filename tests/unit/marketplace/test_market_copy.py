@@ -18,7 +18,8 @@ import pytest
 
 from gpu_tenant.marketplace.api import Api
 from gpu_tenant.marketplace.commands import connections_in
-from gpu_tenant.marketplace.config import COPY_REPORTS, MarketplaceConfig
+from gpu_tenant.marketplace.config import MarketplaceConfig
+from gpu_tenant.marketplace.dialects import Dialect, switches
 from gpu_tenant.marketplace.engines.base import BoxSpec, EngineError
 from gpu_tenant.marketplace.engines.none import NoEngine
 from gpu_tenant.marketplace.market import Market
@@ -147,9 +148,9 @@ def test_a_path_without_a_slash_names_the_thing_itself(world: World, boxes: tupl
     assert (world.disk(running) / "workspace/run/model.pt").exists()
 
 
-@pytest.mark.parametrize("where", COPY_REPORTS)
+@pytest.mark.parametrize("where", switches()["copy_reports"])
 def test_a_dialect_says_which_instance_tells(tmp_path: Path, where: str) -> None:
-    world = World(tmp_path / "market", copy_reports=where)
+    world = World(tmp_path / "market", dialect=Dialect(copy_reports=where))
     try:
         first, second = world.rent(), world.rent()
         world.copy(first, "/workspace/", second, "/workspace/")
@@ -217,6 +218,35 @@ def test_a_fault_damages_what_arrives(world: World, boxes: tuple[int, int], kind
     world.await_((world.disk(running) / "workspace/again/run/model.pt").exists)
     world.said(running, "/workspace/again/, ")
     assert (world.disk(running) / "workspace/again/run/model.pt").read_bytes() == sent, "one fault, one copy"
+
+
+def test_a_plan_says_which_copy_of_which_box_is_damaged(world: World, boxes: tuple[int, int]) -> None:
+    stopped, running = boxes
+    fault = {"kind": "copy_corrupt", "call": "copies", "path": "*/model.pt", "after": 1, "instance": running}
+    assert world.call("POST", "/control/faults", {"faults": [{**fault, "instance": 424242}, fault]})[0] == 200
+    assert world.call("GET", "/api/v0/users/cloud_integrations/")[0] == 200
+    sent = (world.disk(stopped) / "workspace/run/model.pt").read_bytes()
+    arrived = []
+    for name in ("first", "second", "third"):
+        world.copy(stopped, "/workspace/run/", running, f"/workspace/{name}/")
+        world.said(running, f"/workspace/{name}/, ")
+        arrived.append((world.disk(running) / f"workspace/{name}/model.pt").read_bytes() == sent)
+    assert arrived == [True, False, True]
+    faults = world.call("GET", "/control/faults")[1]["faults"]
+    assert [(one["calls"], one["struck"], one["spent"]) for one in faults] == [(0, 0, False), (2, 1, True)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "copy_stuck", "call": "copies", "path": "*"},
+        {"kind": "copy_corrupt", "call": "show"},
+        {"kind": "copy_corrupt", "call": "copies", "path": ""},
+    ],
+)
+def test_a_fault_of_copies_that_cannot_be(world: World, fault: dict[str, Any]) -> None:
+    assert world.call("POST", "/control/faults", {"faults": [fault]})[0] == 400
+    assert world.call("POST", "/control/copy_fault", {"kind": "lost_answer"})[0] == 400
 
 
 def test_a_stuck_copy_stays_until_it_is_cancelled(world: World, boxes: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gpu_tenant.marketplace import instances
 from gpu_tenant.marketplace.billing import charge
+from gpu_tenant.marketplace.dialects import USUAL, Dialect
 from gpu_tenant.marketplace.instances import HOLDING_A_CARD, Instance, Phase, holder_of_card, wire_states
 
 STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING, Phase.REBOOTING, Phase.RECYCLING})
@@ -38,27 +39,37 @@ def running(number: int = 1, price: float | None = 0.2, now: float = 10.0) -> In
 
 def test_a_create_goes_from_nothing_over_loading_to_running() -> None:
     starting = instances.begin_start(fresh())
-    seen = [wire_states(one, "exited").actual for one in (starting, instances.loading(starting), running())]
+    seen = [wire_states(one, USUAL).actual for one in (starting, instances.loading(starting), running())]
     assert seen == [None, "loading", "running"]
-    assert wire_states(running(), "exited").intended == "running"
+    assert wire_states(running(), USUAL).intended == "running"
 
 
-@pytest.mark.parametrize("dialect", ["exited", "stopped"])
+@pytest.mark.parametrize("word", ["exited", "stopped"])
 @pytest.mark.parametrize("end", [instances.stop, instances.outbid])
-def test_a_stopped_box_shows_stopped_thrice(end: object, dialect: str) -> None:
-    states = wire_states(end(running(), 20.0), dialect)  # type: ignore[operator]  # parametrize loses the type
+def test_a_stopped_box_shows_stopped_thrice(end: object, word: str) -> None:
+    states = wire_states(end(running(), 20.0), Dialect(stopped_as=word))  # type: ignore[operator]  # parametrize loses the type
     assert (states.intended, states.current, states.next) == ("stopped", "stopped", "stopped")
-    assert states.actual == dialect
+    assert states.actual == word
 
 
 def test_scheduling_wants_to_run_but_does_not() -> None:
-    states = wire_states(instances.scheduling(running(), 20.0), "exited")
+    states = wire_states(instances.scheduling(running(), 20.0), USUAL)
     assert (states.intended, states.current) == ("running", "stopped")
+
+
+@pytest.mark.parametrize(("word", "shown"), [
+    ("stopped", ("exited", "running", "stopped", "running")),
+    ("both_stopped", ("exited", "running", "stopped", "stopped")),
+    ("named", ("scheduling", "running", "running", "running")),
+])  # fmt: skip
+def test_scheduling_has_three_wordings(word: str, shown: tuple[str, ...]) -> None:
+    states = wire_states(instances.scheduling(running(), 20.0), Dialect(scheduling=word))
+    assert (states.actual, states.intended, states.current, states.next) == shown
 
 
 def test_a_box_that_ended_by_itself_bills_on() -> None:
     gone = instances.exited(running(now=0.0))
-    assert wire_states(gone, "stopped").actual == "exited"
+    assert wire_states(gone, Dialect(stopped_as="stopped")).actual == "exited"
     assert charge(gone.account(), 3600).amount > 0.2
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gpu_tenant.marketplace.api import Api
 from gpu_tenant.marketplace.calls import Call
 from gpu_tenant.marketplace.config import MarketplaceConfig
+from gpu_tenant.marketplace.dialects import Dialect, every_single
 from gpu_tenant.marketplace.engines.none import NoEngine
 from gpu_tenant.marketplace.instances import Instance, Phase
 from gpu_tenant.marketplace.market import Market
@@ -129,12 +130,12 @@ def test_pages_follow_each_other_through_all_of_them(markets: tuple[Api, Api]) -
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-@pytest.mark.parametrize("stopped_as", ["exited", "stopped"])
-def test_what_is_filtered_by_is_what_is_shown(phase: Phase, stopped_as: str) -> None:
+@pytest.mark.parametrize("dialect", every_single(), ids=str)
+def test_what_is_filtered_by_is_what_is_shown(phase: Phase, dialect: Dialect) -> None:
     machine = generate(3)[7]
     instance = let(9, machine, phase=phase, ever_ran=True)
-    shown = instance_row(instance, machine, 1e9, 0.2, stopped_as)
-    stored = stored_row(instance, machine, stopped_as)
+    shown = instance_row(instance, machine, 1e9, 0.2, dialect)
+    stored = stored_row(instance, machine, dialect)
     assert set(stored) == FILTERABLE
     assert stored == {name: shown[name] for name in FILTERABLE}
 

@@ -47,6 +47,7 @@ def a_state() -> MarketState:
     state.faults.plan.of_state("show", [31000001], [31000001])
     state.holds.add(Hold(31000001, Held.OUTBID, float("inf"), 1))
     state.holds.add(Hold(31000001, Held.LOADING, 99.5, 1))
+    state.secrets, state.profile = {"TOKEN": "x"}, {"fullname": "Ada"}
     return state
 
 

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 LOOPBACK = "127.0.0.1"
 START_DEADLINE_S = 30.0
+EXECUTE_DEADLINE_S = 30.0
 # Below the kernel's ephemeral range, so that no outgoing connection takes the port of a stopped box.
 BOX_PORTS = range(20000, 32000)
 
@@ -53,6 +54,7 @@ class BoxSpec:
     :param keys: public keys that may log in.
     :param environment: the instance's environment, visible to onstart and to sessions.
     :param room_mib: room in ``/workspace``, which then is in memory and gone when the box stops; None for a disk.
+    :param volumes: folders of this machine that outlive the box, each with the absolute path where it sees them.
     :param onstart: shell text run at every start inside the box; empty for none.
     """
 
@@ -65,6 +67,7 @@ class BoxSpec:
     environment: dict[str, str] = field(default_factory=dict)
     onstart: str = ""
     room_mib: float | None = None
+    volumes: tuple[tuple[Path, str], ...] = ()
 
 
 class EngineError(Exception):
@@ -80,6 +83,7 @@ class Engine(ABC):
     # Whether a relay can stand in front of a box, and whether its ``/workspace`` can be made small.
     has_links = False
     limits_room = False
+    mounts_volumes = False
 
     @abstractmethod
     def check(self) -> None:
@@ -112,6 +116,10 @@ class Engine(ABC):
     @abstractmethod
     def log(self, spec: BoxSpec) -> str:
         """What the box's own onstart printed, over all starts."""
+
+    def execute(self, spec: BoxSpec, words: Sequence[str]) -> str:
+        """What a command prints in the running box, on either stream. EngineError where none can be run."""
+        raise EngineError(f"instance {spec.box_id} runs no commands with the engine {self.name}")
 
     def disk(self, spec: BoxSpec) -> contextlib.AbstractContextManager[Path]:
         """The root of the box's disk on this machine, whether the box runs or not. EngineError without one."""

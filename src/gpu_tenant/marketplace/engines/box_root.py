@@ -79,7 +79,14 @@ def render_environment(variables: dict[str, str], home: str, control: PurePosixP
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in merged.items())
 
 
-def render_outer_init(plan: RootPlan, disk: Path, control: Path, hostname: str, room_mib: float | None = None) -> str:
+def render_outer_init(
+    plan: RootPlan,
+    disk: Path,
+    control: Path,
+    hostname: str,
+    room_mib: float | None = None,
+    volumes: Sequence[tuple[Path, str]] = (),
+) -> str:
     """Run in fresh user, pid, mount, uts and ipc namespaces: builds the root and enters it as process 1.
 
     Its standard output takes the process's own number as the machine counts, once the box is ready.
@@ -95,6 +102,7 @@ def render_outer_init(plan: RootPlan, disk: Path, control: Path, hostname: str, 
     lines += [f"mount --rbind {_quote(path)} .{_quote(path)}" for path in plan.binds]
     if room_mib is not None:
         lines.append(f"mount -t tmpfs -o mode=0755,size={int(room_mib * 1024)}k tmpfs ./workspace")
+    lines += [f"mount --bind {_quote(folder)} .{_quote(path)}" for folder, path in volumes]
     lines += [
         "mount --rbind /sys ./sys",
         f"mount --bind {_quote(control)} .{CONTROL_IN_BOX}",

@@ -11,6 +11,7 @@ from .base import BoxSpec, Engine
 
 class NoEngine(Engine):
     name = "none"
+    mounts_volumes = True
 
     def __init__(self) -> None:
         self._running: set[int] = set()

@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,6 +47,7 @@ class PodmanEngine(Engine):
     has_rsync_daemon = True
     has_links = True
     limits_room = True
+    mounts_volumes = True
 
     def __init__(self, image: str, state: Path) -> None:
         self._image = image
@@ -96,6 +98,8 @@ class PodmanEngine(Engine):
         mounts = ["--volume", f"{control}:{box_root.CONTROL_IN_BOX}:ro"]
         for prefix in _prefixes():
             mounts += ["--volume", f"{prefix}:{prefix}:ro"]
+        for folder, path in spec.volumes:
+            mounts += ["--volume", f"{folder}:{path}"]
         if spec.room_mib is not None:
             mounts += ["--tmpfs", f"/workspace:rw,exec,mode=755,size={int(spec.room_mib * 1024)}k"]
         self._podman(
@@ -161,6 +165,10 @@ class PodmanEngine(Engine):
         with contextlib.suppress(EngineError):
             return self._podman("logs", self._container(spec.box_id))
         return ""
+
+    def execute(self, spec: BoxSpec, words: Sequence[str]) -> str:
+        # How the command ended is for its output to tell, as with the provider.
+        return self._podman("exec", self._container(spec.box_id), "/bin/sh", "-c", f"{shlex.join(words)} 2>&1 || :")
 
     @contextlib.contextmanager
     def disk(self, spec: BoxSpec) -> Iterator[Path]:

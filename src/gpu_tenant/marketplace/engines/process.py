@@ -20,12 +20,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import box_root
-from .base import START_DEADLINE_S, BoxSpec, Engine, EngineError, find_tool, require_tools
+from .base import EXECUTE_DEADLINE_S, START_DEADLINE_S, BoxSpec, Engine, EngineError, find_tool, require_tools
 from .control import (
     delete_tree,
     make_host_key,
@@ -73,7 +73,7 @@ class ProcessEngine(Engine):
             # sshd of root insists on this directory, which Debian's service would have made.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._refusal = self._refusal or refusal_of_namespaces()
-        self.limits_room = self.isolated
+        self.limits_room = self.mounts_volumes = self.isolated
 
     @property
     def isolated(self) -> bool:
@@ -101,7 +101,8 @@ class ProcessEngine(Engine):
     def start(self, spec: BoxSpec) -> None:
         layout = Layout(spec.directory)
         end_left_over(layout)
-        for point in self._plan.mount_points():
+        mounted = [PurePosixPath(path).relative_to("/") for _folder, path in spec.volumes]
+        for point in (*self._plan.mount_points(), *mounted):
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
         _show_host_key(layout)
@@ -152,6 +153,25 @@ class ProcessEngine(Engine):
             return Layout(spec.directory).log.read_text(encoding="utf-8", errors="replace")
         return ""
 
+    def execute(self, spec: BoxSpec, words: Sequence[str]) -> str:
+        """By the way that sessions go in."""
+        given = {"PATH": box_root.SYSTEM_PATH, "LANG": "C.UTF-8", "SSH_ORIGINAL_COMMAND": shlex.join(words)}
+        try:
+            done = subprocess.run(
+                [str(Layout(spec.directory).enter)],
+                env=given,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=EXECUTE_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as slow:
+            raise EngineError(f"{words[0]} did not end within {EXECUTE_DEADLINE_S:.0f} s") from slow
+        return done.stdout
+
     @contextlib.contextmanager
     def disk(self, spec: BoxSpec) -> Iterator[Path]:
         disk = Layout(spec.directory).disk
@@ -186,7 +206,7 @@ class ProcessEngine(Engine):
         if self.isolated:
             scripts["init"] = box_root.render_inner_init(self._plan)
             scripts["outer-init"] = box_root.render_outer_init(
-                self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib
+                self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib, spec.volumes
             )
             write_control(layout.control, spec, scripts)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
