@@ -4,8 +4,8 @@
 """What a module promises: check mode, diff mode, idempotence, action group, where it runs.
 
 A module extends ``tenant.gpu.attributes`` and states its own ``support``; an info module adds
-``tenant.gpu.attributes.info_module``; a module of the action group adds ``tenant.gpu.attributes.actiongroup_vast``;
-one with an action plugin adds ``tenant.gpu.attributes.action_plugin``.
+``tenant.gpu.attributes.info_module``; a module of an action group adds ``tenant.gpu.attributes.actiongroup_vast`` or
+``…_runpod``; one with an action plugin adds ``tenant.gpu.attributes.action_plugin``.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ attributes:
     support: full
     membership:
       - tenant.gpu.vast
+"""
+
+    # Together with the standard part.
+    ACTIONGROUP_RUNPOD = r"""
+options: {}
+attributes:
+  action_group:
+    description: With C(group/tenant.gpu.runpod) in C(module_defaults) every module of the group has the same options.
+    support: full
+    membership:
+      - tenant.gpu.runpod
 """
 
     # Together with the standard part.

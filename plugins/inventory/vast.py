@@ -140,6 +140,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._platforms = _platform_groups(inventory)
         self.inventory = Guarded(inventory, self._platforms)
         self._group_names: dict[str, str] = {}
+        self._safe_names: dict[str, str] = {}
         state_dir = self.get_option("state_dir")
         self._store = StateStore(state_dir) if state_dir else None
         try:
@@ -177,30 +178,40 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             )
         named = sorted({row["name"] for row in rows if row.get("name") in known})
         groups: dict[frozenset[str], dict[str, Any]] = {}
+        # One question for all: most teams have no host_vars, and a thousand questions cost a quarter of a second.
+        have_files = bool(self._from_sources([known[name] for name in named]))
         found = {}
         for name in named:
-            variables = self._variables(known[name], groups)
+            variables = self._variables(known[name], groups, have_files)
             if self._is_elsewhere(name, variables):
                 display.warning(f"{name}: a box on vast.ai has this name, but the inventory has it on another platform")
             else:
                 found[name] = self.get_option("project") or self._project(name, variables)
         return found
 
-    def _variables(self, host: Any, groups: dict[frozenset[str], dict[str, Any]]) -> dict[str, Any]:
-        """The host's variables by the sources read so far; those of its groups are read once for all hosts alike."""
-        sources = list(self.inventory.processed_sources)
+    def _variables(self, host: Any, groups: dict[frozenset[str], dict[str, Any]], have_files: bool) -> dict[str, Any]:
+        """The host's variables by the sources read so far; those of its groups are read once for all hosts alike.
+
+        :param have_files: whether any host has variables beside the inventory sources, in host_vars.
+        """
         members = frozenset(group.name for group in host.get_groups())
         if members not in groups:
             # Ansible makes every host a member of "all" only when the last source has been read.
             listed = [self.inventory.groups["all"], *host.get_groups()]
-            files = get_vars_from_inventory_sources(self.loader, sources, listed, "all")
-            groups[members] = combine_vars(get_group_vars(listed), files)
-        own = combine_vars(host.get_vars(), get_vars_from_inventory_sources(self.loader, sources, [host], "all"))
+            groups[members] = combine_vars(get_group_vars(listed), self._from_sources(listed))
+        own = combine_vars(host.get_vars(), self._from_sources([host])) if have_files else host.get_vars()
         return combine_vars(groups[members], own)
 
+    def _from_sources(self, entities: list[Any]) -> dict[str, Any]:
+        """What group_vars and host_vars beside the sources read so far say of these."""
+        sources = list(self.inventory.processed_sources)
+        return dict(get_vars_from_inventory_sources(self.loader, sources, entities, "all"))
+
     def _project(self, name: str, variables: dict[str, Any]) -> str:
-        self.templar.available_variables = variables
-        project = self.templar.template(variables.get("tenant_project"))
+        project = variables.get("tenant_project")
+        if not _is_plain(project):
+            self.templar.available_variables = variables
+            project = self.templar.template(project)
         if not project:
             raise AnsibleParserError(
                 f"{name} has the name of a box on vast.ai, but no tenant_project to say whether it is that one. Fix: "
@@ -244,13 +255,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return name
 
     def _set(self, name: str, values: dict[str, Any]) -> None:
-        self.inventory.set_variable(name, VARIABLE, dict(values, observed_at=self._observed_at))
+        # To the host itself: the inventory's own set_variable copies and tags every leaf, a third of the time of a
+        # large list, and these are plain JSON values that nobody changes later. Untagged text is no template.
+        self.inventory.hosts[name].set_variable(VARIABLE, dict(values, observed_at=self._observed_at))
 
     def _group(self, name: str, row: hosts.Row, runs: Iterable[str]) -> None:
         parts = [("platform", DRIVER), ("state", row["state"]), ("project", row["project"])]
         for kind, value in [*parts, *(("run", run) for run in runs)]:
             wanted = f"tenant_{kind}_{value}"
-            group = self._sanitize_group_name(wanted)
+            if wanted not in self._safe_names:
+                self._safe_names[wanted] = self._sanitize_group_name(wanted)
+            group = self._safe_names[wanted]
             if self._group_names.setdefault(group, wanted) != wanted:
                 raise AnsibleParserError(
                     f"{wanted} and {self._group_names[group]} would be one group, {group}. Fix: rename one of the two."
@@ -292,6 +307,8 @@ class Guarded:
 
     def _refuse_platform(self, group: str, members: Iterable[Any]) -> None:
         target = self._inventory.groups[group]
+        if not target.parent_groups and group not in self._platforms:
+            return
         platforms = self._platforms.intersection([group, *(ancestor.name for ancestor in target.get_ancestors())])
         if any(platforms - _groups_of(host) for host in members):
             raise AnsibleParserError(
@@ -305,6 +322,11 @@ def _platform_groups(inventory: Any) -> set[str]:
     shipped = profile_schema.profile_files(profile_schema.shipped_profiles_dir(__file__))
     told = inventory.groups["all"].get_vars().get(profile_schema.PLATFORM_GROUPS_VARIABLE, [])
     return {profile_schema.group_name(file) for file in shipped} | {str(name) for name in told}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether this is text that no templating could change."""
+    return isinstance(value, str) and "{" not in value
 
 
 def _groups_of(host: Any) -> set[str]:

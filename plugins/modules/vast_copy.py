@@ -14,6 +14,9 @@ description:
   - The provider tells in status messages only, about half a minute late, in words that it promises nowhere. Its word
     ends the wait and B(proves nothing about the bytes). Build the manifest where they arrived, with
     M(tenant.gpu.manifest), and compare it.
+  - What the API can tell is looked at and not taken on trust. A copy that the provider says failed, that stands still,
+    that nobody ever spoke of, or of which an end is gone afterwards is a failure. That the bytes are there is nothing
+    that the API can tell, so RV(verified) is always V(false), and RV(prove_with) says what would prove it.
   - A copy that fails, stands still or is never heard of is a failure that names it. One that does not end is
     cancelled.
   - Only boxes that carry the project's stamp are copied from or to. One copy at a time is made per box, because its
@@ -97,6 +100,11 @@ EXAMPLES = r"""
     dest_path: /workspace/gpu-tenant-harvest/bert-a.g2
     at_rest: true
   delegate_to: localhost
+  register: resting
+
+- name: Say what would prove it
+  ansible.builtin.debug:
+    msg: "{{ resting.unproven }}; {{ resting.prove_with }}"
 
 - name: Keep a data set in the team's bucket
   tenant.gpu.vast_copy:
@@ -119,6 +127,33 @@ outcome:
   sample: finished
 said:
   description: The provider's last word, untrusted text.
+  returned: success
+  type: str
+verified:
+  description: Always V(false). No answer of the provider's proves that the bytes arrived.
+  returned: success
+  type: bool
+  sample: false
+provider_said_finished:
+  description: Whether the provider said of this copy that it finished.
+  returned: success
+  type: bool
+claimed_files:
+  description: How many files the provider says it sent; none where it does not count.
+  returned: success
+  type: int
+  sample: 3
+claimed_bytes:
+  description: How many bytes the provider says it sent; none where it does not count.
+  returned: success
+  type: int
+unproven:
+  description: What the provider's word leaves open.
+  returned: success
+  type: str
+  sample: the provider says that it finished; it gives no checksum and no list of what it sent
+prove_with:
+  description: What proves that the bytes are there.
   returned: success
   type: str
 asked_at:
@@ -147,7 +182,7 @@ source:
       description: Its state after the copy.
       type: str
 dest:
-  description: Where it was copied to, with the same keys as RV(source).
+  description: Where it was copied to, with the same keys as RV(source). A box is looked at after the copy too.
   returned: success
   type: dict
 failure:

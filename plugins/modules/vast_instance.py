@@ -33,7 +33,9 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: full
+    support: partial
+    details:
+      - O(state=rebooted) and O(state=recycled) restart the box each time.
 options:
   project:
     description: The project that the box belongs to.
@@ -45,12 +47,19 @@ options:
     required: true
   state:
     description:
-      - V(present) rents the box if there is none. A box that exists is left as it is, running or stopped.
+      - V(present) rents the box if there is none. A box that exists is left as it is, running or stopped. Where it is
+        not what is declared, RV(differs) and a warning say so.
       - V(started) also starts a box that is stopped. If it was outbid, its bid is raised within O(price_cap) first.
       - V(stopped) stops computing and keeps the disk, which goes on billing.
       - V(absent) destroys the box and every superseded box of its name, each through the gate.
+      - V(rebooted) restarts a box that runs. Its disk is kept, its processes end, and its onstart runs again. Every
+        call reboots.
+      - V(recycled) makes the container of a box that runs anew from its image. Its disk is wiped, so the gate is asked
+        as before a destroy, and the approval is for this verb (C(gpu-tenant approve recycle BOX)). Volumes are kept,
+        and the contract, its price and its machine too. The box has new host keys afterwards, of which
+        M(tenant.gpu.box_host_key) has to be told. Every call recycles.
     type: str
-    choices: [present, started, stopped, absent]
+    choices: [present, started, stopped, rebooted, recycled, absent]
     default: present
   state_dir:
     description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
@@ -73,9 +82,24 @@ options:
   image:
     description:
       - The container image. A digest pins it, a tag may move.
-      - Needed only when there is no box yet.
+      - Needed only when there is no box yet, and not with a O(template) that names one.
     type: str
     default: ''
+  template:
+    description:
+      - Hash id, or number, of one of the account's templates. It completes what is declared here and rented as one.
+      - O(image) and O(onstart) are the template's only where they are empty here. O(env) and O(ports) are added to
+        those of the template, and a variable of O(env) beats the template's of that name.
+      - O(disk_gb), the price, the market and that the box is reached by ssh are always what is declared here; the
+        template's recommended disk, its search filters and its launch mode are not used.
+      - The template is read before anything is rented, and what it brings is checked as if it were declared here.
+        Refused are one that the account does not see, one without an image, and one that brings a volume, a network, a
+        host name, ranges of ports or E(TENANT_STAMP) by its docker options.
+      - In check mode C(template) in RV(would) shows what it brings. An existing box is compared with both together;
+        where the template is gone by then, a warning says that it was not.
+    type: str
+    default: ''
+    version_added: 0.2.0
   disk_gb:
     description: Size of the disk in GB. It cannot be changed later.
     type: float
@@ -87,7 +111,9 @@ options:
     type: dict
     default: {}
   onstart:
-    description: Shell script that the box runs at every start, at most 4048 characters. Never put a secret into it.
+    description:
+      - Shell script that the box runs at every start. Never put a secret into it.
+      - The market takes 4048 characters. A longer one is sent gzipped, and refused when that does not fit either.
     type: str
     default: ''
   market:
@@ -140,9 +166,30 @@ options:
       - It can only narrow what this market is known to keep, and so make the gate stricter.
     type: dict
     default: {}
+  ports:
+    description:
+      - Ports of the box to open beside ssh's, as V(8080) or V(8080/udp). Each is mapped to a port of the machine that
+        the provider picks, which RV(instance.ports) and the box's variable C(VAST_TCP_PORT_8080) tell.
+      - Only offers with so many direct ports are rented. Ports are fixed for the life of a box.
+    type: list
+    elements: str
+    default: []
+  price_rises:
+    description:
+      - What to answer when the host of a box that exists raises its prices, asked with O(state=present) and
+        O(state=started). Until a rise is accepted the old price holds, and the rental is no longer extended by itself.
+      - V(tell) answers nothing. What is asked stands in RV(price_rises) and in a warning.
+      - V(accept) accepts what stays within O(price_cap), and tells of the rest.
+      - V(accept_or_reject) accepts what stays within O(price_cap), and rejects the rest, after which the box stops when
+        its rental ends.
+      - O(price_cap) says nothing of traffic, so that a rise of its price is never accepted by itself, and what the
+        provider does not state well enough to be weighed is only told.
+    type: str
+    choices: [tell, accept, accept_or_reject]
+    default: tell
   provider_id:
     description:
-      - With O(state=stopped) and O(state=absent), only this one of the boxes that carry the name.
+      - With every O(state) but V(present) and V(started), only this one of the boxes that carry the name.
       - Used to deal with a superseded box.
     type: str
     default: ''
@@ -176,6 +223,33 @@ EXAMPLES = r"""
   delegate_to: localhost
   register: box
 
+- name: Rent what a template of the account says, with one more variable
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    offers: "{{ market.offers }}"
+    template: 4e17788f74f075dd9aab7d0d4427968f
+    env:
+      WANDB_MODE: offline
+    price_cap: 0.45
+  delegate_to: localhost
+
+- name: Rent on the machine of a volume, and mount it
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    offers: "{{ market.offers }}"
+    image: pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime
+    price_cap: 0.45
+    volumes:
+      - volume: imagenet
+        path: /data
+  delegate_to: localhost
+
 - name: Park it
   tenant.gpu.vast_instance:
     project: digits
@@ -194,6 +268,14 @@ EXAMPLES = r"""
     image: pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime
     price_cap: 0.45
     replaces: "20000123"
+  delegate_to: localhost
+
+- name: Begin anew on the same machine, which the gate allows once the results are home
+  tenant.gpu.vast_instance:
+    project: digits
+    name: vast-a
+    state: recycled
+    state_dir: ~/.local/state/gpu-tenant
   delegate_to: localhost
 
 - name: Destroy it, which the gate allows once the results are home and somebody approved
@@ -226,6 +308,11 @@ instance:
     port:
       description: SSH port.
       type: int
+    ports:
+      description: >-
+        Where the ports beside ssh's are reached while the box runs, each as C(host) and C(port), by names such as
+        C(8080/tcp).
+      type: dict
     user:
       description: SSH login.
       type: str
@@ -279,10 +366,45 @@ offer:
     M(tenant.gpu.vast_offer_info) returns them, at the price of renting.
   returned: when a box was rented
   type: dict
+differs:
+  description:
+    - Where a box that exists is not what is declared - C(name), what it C(is) and what is C(declared), each also in the
+      diff and in a warning. Image, disk, volumes, ports, environment, onstart and market are fixed when a box is
+      rented, so it is left as it is. They are compared when O(image) is given. Of the environment only names are shown.
+  returned: success
+  type: list
+  elements: dict
+price_rises:
+  description: What the box's host asks from now on, and what was (or in check mode would be) answered.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The provider's number of the demand.
+      type: int
+    verdict:
+      description: V(accepted), V(rejected) or V(told).
+      type: str
+    objection:
+      description: Why O(price_cap) does not consent to it; empty when it does.
+      type: str
+    price_per_hour:
+      description: Compute and disk as they are, dollars an hour.
+      type: float
+    new_price_per_hour:
+      description: The same once it is accepted; null when the provider does not tell.
+      type: float
+    rental_ends:
+      description: When the rental ends if it is not accepted.
+      type: str
+    extended_to:
+      description: When it ends at the earliest if it is accepted.
+      type: str
 would:
   description: >-
     What would be rented or started - C(offer) with its C(why), C(cost_parts) and C(cost_per_useful_hour),
-    C(bid), C(price_per_hour), C(price_cap), C(clocks).
+    C(bid), C(price_per_hour), C(price_cap), C(image), C(template) with what it brings, C(clocks).
   returned: in check mode, when something would be rented or started
   type: dict
 """
@@ -293,7 +415,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.vast.desired import STATES, converge
 from ..module_utils.vast.instance_options import account_of, desire_of
-from ..module_utils.vast.options import ranking_options, run_module
+from ..module_utils.vast.options import ranking_options, run_module, volume_options
+from ..module_utils.vast.price_rises import POLICIES
 
 SPEC = {
     "project": {"type": "str", "required": True},
@@ -302,8 +425,10 @@ SPEC = {
     "state_dir": {"type": "path", "required": True},
     "offers": {"type": "list", "elements": "raw", "default": []},
     "image": {"type": "str", "default": ""},
+    "template": {"type": "str", "default": ""},
     "disk_gb": {"type": "float", "default": 20.0},
     "env": {"type": "dict", "default": {}},
+    "ports": {"type": "list", "elements": "str", "default": []},
     "onstart": {"type": "str", "default": ""},
     "market": {"type": "str", "choices": ["interruptible", "on-demand"], "default": "interruptible"},
     "bid": {"type": "float"},
@@ -312,10 +437,12 @@ SPEC = {
     "budget_per_hour": {"type": "float"},
     "bulk_transfer": {"type": "bool", "default": False},
     "exclude_machines": {"type": "list", "elements": "int", "default": []},
+    **volume_options(),
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},
     "replaces": {"type": "str", "default": ""},
+    "price_rises": {"type": "str", "choices": list(POLICIES), "default": "tell"},
     "rank_offers": {"type": "bool", "default": False},
     **ranking_options(),
 }

@@ -91,15 +91,24 @@ options:
     description: Only hosts that the market has verified.
     type: bool
     default: true
+  project:
+    description: The project whose volumes O(volumes) names.
+    type: str
+    default: ''
   limit:
     description: Most offers to return.
     type: int
     default: 10
   query:
     description:
-      - More of the API's own filters, merged over those from the other options.
-      - The keys are columns, the values are operators and operands, see the examples.
-    type: dict
+      - More filters, merged over those from the other options - of the same column this one holds.
+      - A text is read as the market's own client reads it, C(num_gpus>=2 gpu_name in [RTX_4090,RTX_5090] gpu_ram>=20
+        duration>3 geolocation notin [CN] verified=any). Memory is in GB and C(duration) in days there, underscores in
+        values are blanks, and C(=any) lifts a filter, also one that is there by default.
+      - A dictionary has the API's own filters. The keys are columns, the values are operators and operands, in its
+        units (MB and seconds), see the examples.
+      - A name that the market does not have is an error that names the nearest.
+    type: raw
     default: {}
 seealso:
   - module: tenant.gpu.vast_instance
@@ -228,13 +237,15 @@ best:
   type: dict
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.vast.attached import attach, machine_of, mounts_in
 from ..module_utils.vast.offer_search import reputation_of, search
 from ..module_utils.vast.offers import DEFAULT_BID_MARGIN, INTERRUPTIBLE, MARKETS, Constraints
-from ..module_utils.vast.options import client_of, ranking_options, run_module
+from ..module_utils.vast.options import client_of, ranking_options, run_module, volume_options
 from ..module_utils.vast.ranking import Work
 
 SPEC = {
@@ -252,18 +263,22 @@ SPEC = {
     "state_dir": {"type": "path"},
     "verified": {"type": "bool", "default": True},
     "bulk_transfer": {"type": "bool", "default": False},
+    **volume_options(),
+    "project": {"type": "str", "default": ""},
     "limit": {"type": "int", "default": 10},
-    "query": {"type": "dict", "default": {}},
+    "query": {"type": "raw", "default": {}},
     **ranking_options(),
 }
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     options = module.params
-    wanted = Constraints.from_options(options)
+    client = client_of(options)
+    machine = machine_of(attach(client, options["project"], mounts_in(options["volumes"])))
+    wanted = replace(Constraints.from_options(options), only_machine=machine)
     work = Work.from_options(options)
     known = reputation_of(options["state_dir"])
-    offers = search(client_of(options), wanted, work, options["limit"], known)
+    offers = search(client, wanted, work, options["limit"], known)
     return {"changed": False, "offers": offers, "best": offers[0]}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Sequence
@@ -25,14 +24,22 @@ from .api import VastClient, VastError
 from .ghosts import real_boxes
 from .offers import Constraints, bid_within
 from .transformations import Box, current_and_superseded, local_moment, stamp_of, started_epoch, to_box
-from .waiters import wait_for_gone, wait_for_rest, wait_for_running
+from .waiters import wait_for_gone, wait_for_rest, wait_for_restart, wait_for_running
 
 PLATFORM = "vast"
 DESTROY = "destroy"
 STOP = "stop"
+REBOOT = "reboot"
+RECYCLE = "recycle"
 # What survives each verb on this market. A profile may promise less than this, never more: a variable that said that
 # destroy keeps the disk would otherwise open the gate.
-KEEPS = {DESTROY: ("volume",), STOP: ("disk", "volume")}
+KEEPS = {
+    DESTROY: ("volume",),
+    STOP: ("disk", "volume"),
+    REBOOT: ("disk", "volume"),
+    # The container is made anew from its image; what lay on its disk is gone.
+    RECYCLE: ("volume",),
+}
 LOCK_WAIT_S = 600.0
 GONE_WAIT_S = 120.0
 # The provider tells how long a box is up in minutes, so that the same start is a minute earlier or later each time.
@@ -217,6 +224,21 @@ class Account:
             power_record.note_stop(self.store, identity_of(box))
         return passed
 
+    def restart(self, box: Box, verb: str, wait_s: float) -> tuple[Box, Passed]:
+        """Reboot or recycle a box that runs, through the gate with what the verb keeps, and wait until it runs again.
+
+        TenantFailure when the provider's answer is lost: a second one would restart it once more.
+        """
+        passed = self.pass_gate(box, verb)
+        since = started_epoch(box, self.client.provider_now())
+        with self._effect(verb, box, rule=passed.rule, approval_id=passed.approval_id):
+            self._recheck(box, since)
+            with self._spending(passed):
+                self.client.restart_instance(box.provider_id, verb)
+                power_record.note_start(self.store, identity_of(box))
+        wait_for_restart(self.client, box, lambda: self.look(box))
+        return self.await_running(box, wait_s), passed
+
     def must_stop(self, box: Box) -> bool:
         """Whether a stop would change anything: the box, or that our record says since when it must rest.
 
@@ -226,6 +248,11 @@ class Account:
             return True
         record = power_record.read(self.store, identity_of(box))
         return box.state == "outbid" if record is None else not record.get("parked_at")
+
+    def answer_price_rise(self, box: Box, rise_id: int, price: float | None, accept: bool) -> bool:
+        """Accept or reject what the box's host asks from now on; False when it asks no more."""
+        with self._effect("accept_price_rise" if accept else "reject_price_rise", box, new_price_per_hour=price):
+            return self.client.answer_price_rise(rise_id, accept)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -249,10 +276,14 @@ class Account:
         return gate.ProviderView(box.state, local_moment(started_epoch(box, now), now), records.utc_now())
 
     def destroy(self, box: Box, wait_s: float = GONE_WAIT_S, why: str = "") -> Passed | None:
-        """Destroy a box once the gate lets it. None when the provider says that it is gone already."""
+        """Destroy a box once the gate lets it. None when the provider says that it is gone already, or leaving."""
         seen = self.look(box)
         if seen is None:
             self._note_gone(box)
+            return None
+        if seen.is_leaving:
+            # Destroyed already, by a process that did not live to see it gone: nothing is sent, so nothing is asked.
+            self.await_gone(seen, wait_s)
             return None
         since = started_epoch(seen, self.client.provider_now())
         passed = self.pass_gate(seen, DESTROY)
@@ -341,7 +372,7 @@ class Account:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """One create at a time per account: pick, send, confirm. TenantFailure ``lease_held`` after ten minutes."""
-        path = self.store.path("cache", f"vast-{self._digest()}.lock")
+        path = self.store.path("cache", f"vast-{self.client.account}.lock")
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -366,9 +397,6 @@ class Account:
                         fix=f"find it with: fuser {path}",
                     ) from None
             self.client.sleep(next(waits))
-
-    def _digest(self) -> str:
-        return hashlib.sha256(f"{self.client.base_url}\0{self.client.key}".encode()).hexdigest()[:16]
 
 
 def _is_later(started: float | None, since: float | None) -> bool:

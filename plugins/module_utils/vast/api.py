@@ -16,6 +16,7 @@ a 404 just as a missing instance is; ``error`` tells them apart.
 from __future__ import annotations
 
 import email.utils
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -30,6 +31,7 @@ import urllib.request
 from typing import Any, Callable, Iterator, TypeVar
 
 from ..failures import TenantFailure
+from .pace import Pace, SharedPace, default_path
 
 Result = TypeVar("Result")
 
@@ -46,7 +48,11 @@ _RETRY_STATUSES = (429, 500, 502, 503, 504)
 _LOGIN = re.compile(r"invalid user key|log in|login", re.I)
 # An account with two-factor login has keys that last as long as a login.
 _SECOND_FACTOR = re.compile(r"session expired|2fa|tfa\b|two.factor|second factor", re.I)
-_MISSING_CODES = ("not_found", "invalid_id", "invalid_container", "invalid_container_id", "no_ssh_key")
+# An account without credit. Its boxes are stopped, and deleted later.
+_NO_CREDIT = re.compile(r"\b(no|insufficient|not enough|out of) (credit|balance|funds)", re.I)
+_MISSING_CODES = (
+    "not_found", "invalid_id", "invalid_container", "invalid_container_id", "no_ssh_key", "no_pending_price_increase",
+)  # fmt: skip
 
 # Seconds between two requests of one kind that the market asks for (its API reference, 2026-08).
 MARKET_INTERVALS = {
@@ -54,6 +60,7 @@ MARKET_INTERVALS = {
     "show": 2.0,
     "manage": 1.0,
     "create": 4.5,
+    "restart": 1.0,
     "destroy": 3.0,
     "bid": 5.5,
     "ssh": 1.0,
@@ -62,6 +69,8 @@ MARKET_INTERVALS = {
     "copy": 3.5,
     "connections": 2.9,
     "logs": 1.5,  # not published; as for the commands that are run on an instance
+    "rises": 1.0,  # not published; as for what manages an instance
+    "templates": 1.0,  # not published; as for a list
     "volumes": 5.5,
 }
 
@@ -139,6 +148,12 @@ class _Reply:
         return self.status in (403, 404) and told is not None
 
     @property
+    def is_unpaid(self) -> bool:
+        if not 400 <= self.status < 500 and self.fields.get("success") is not False:
+            return False
+        return self.code == "missing_billing" or _NO_CREDIT.search(self.message) is not None
+
+    @property
     def is_missing(self) -> bool:
         """The API says that there is no such thing. A 404 that a proxy made up is not the API's word."""
         known = self.code in _MISSING_CODES or self.code.startswith("no_such_")
@@ -180,6 +195,7 @@ class VastClient:
     :param jitter: numbers from 0 to 1 that spread the waits.
     :param intervals: least seconds between two requests of one kind; by default the market's own on the market,
         none elsewhere.
+    :param pace: who hands out the moments at which requests leave; on the market by default one for all processes.
     """
 
     def __init__(
@@ -193,6 +209,7 @@ class VastClient:
         intervals: dict[str, float] | None = None,
         opener: Any = None,
         jitter: Callable[[], float] = random.random,
+        pace: Pace | None = None,
     ) -> None:
         self._key = _usable_key(api_key)
         self.base_url = _usable_url(base_url)
@@ -202,7 +219,7 @@ class VastClient:
         self.retry_for_s = retry_for_s
         on_market = urllib.parse.urlsplit(self.base_url).hostname in ("console.vast.ai", "cloud.vast.ai")
         self._intervals = (MARKET_INTERVALS if on_market else {}) if intervals is None else intervals
-        self._sent_at: dict[str, float] = {}
+        self._pace = pace or (SharedPace(default_path(self.account)) if on_market and intervals is None else Pace())
         self._opener = opener or urllib.request.build_opener(_NoRedirect)
         self._provider_clock: tuple[float, float] | None = None
         self._jitter = jitter
@@ -214,6 +231,11 @@ class VastClient:
     def key(self) -> str:
         """The key itself, for the sender and for checks that it goes nowhere else."""
         return self._key
+
+    @property
+    def account(self) -> str:
+        """A name for this account on this API that does not tell the key."""
+        return hashlib.sha256(f"{self.base_url}\0{self._key}".encode()).hexdigest()[:16]
 
     def provider_now(self) -> float | None:
         """The provider's time (epoch seconds) by its last ``Date`` header; None before the first answer."""
@@ -324,10 +346,23 @@ class VastClient:
         query = {"owner": "me", "type": "all_volume"}
         return self._rows(self._request("GET", "/api/v0/volumes", SAFE, "volumes", query=query), "volumes")
 
+    def find_templates(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Templates that the account sees and that match; an empty list means that there is none."""
+        query = {"select_cols": json.dumps(["*"]), "select_filters": json.dumps(filters)}
+        return self._rows(self._request("GET", "/api/v0/template/", SAFE, "templates", query=query), "templates")
+
     def search_volume_offers(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
         """Offers of volumes that match; an empty list means that the market has none."""
         reply = self._request("POST", "/api/v0/volumes/search/", SAFE, "volumes", body=filters)
         return self._rows(reply, "offers")
+
+    def pending_price_rises(self) -> tuple[list[dict[str, Any]], bool]:
+        """Raised prices that wait for an answer, of all instances, and whether the API says that these are all."""
+        reply = self._request("GET", "/api/v0/instances/pending-price-increases/", SAFE, "rises")
+        rows = reply.fields.get("pending_price_increases")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self._malformed("the answer has no list of 'pending_price_increases'")
+        return rows, not reply.fields.get("truncated")
 
     # -- writes --------------------------------------------------------------------------------------------------
 
@@ -346,10 +381,20 @@ class VastClient:
         """Ask for ``running`` or ``stopped``."""
         self._manage(instance_id, {"state": state})
 
+    def restart_instance(self, instance_id: str, verb: str) -> None:
+        """``reboot`` or ``recycle``; sent once, because a second arrival would restart the box again."""
+        self._request("PUT", f"/api/v0/instances/{verb}/{_number(instance_id)}/", ONCE, "restart", body={})
+
     def change_bid(self, instance_id: str, price: float) -> None:
         """Bid ``price`` dollars an hour for the whole machine."""
         path = f"/api/v0/instances/bid_price/{_number(instance_id)}/"
         self._request("PUT", path, IDEMPOTENT, "bid", body={"client_id": "me", "price": price})
+
+    def answer_price_rise(self, rise_id: int, accept: bool) -> bool:
+        """Accept or reject a raised price; False when it does not wait for an answer any more."""
+        path = f"/api/v0/instances/{'accept' if accept else 'reject'}-price-increase/"
+        body = {"pending_price_increase_id": int(_number(rise_id))}
+        return self._request("PUT", path, IDEMPOTENT, "rises", body=body, missing_ok=True).status < 400
 
     def destroy_instance(self, instance_id: str) -> bool:
         """Destroy; False when it was gone already."""
@@ -474,10 +519,11 @@ class VastClient:
         body: dict[str, Any] | None = None,
         missing_ok: bool = False,
     ) -> _Reply:
+        # Others may be before us in the queue of the account, which is no failure of this request.
+        self._keep_pace(pace)
         deadline = self.clock() + self.retry_for_s
         waits = self.back_off()
         while True:
-            self._keep_pace(pace)
             wait = next(waits)
             try:
                 reply = self._send(method, path, query, body)
@@ -492,13 +538,15 @@ class VastClient:
                 if not again or self.clock() + wait > deadline:
                     return self._checked(method, path, repeat, reply, missing_ok)
             self.sleep(wait)
+            self._keep_pace(pace)
 
     def _keep_pace(self, pace: str) -> None:
         interval = self._intervals.get(pace, 0.0)
-        earliest = self._sent_at.get(pace, float("-inf")) + interval
-        if interval and earliest > self.clock():
-            self.sleep(earliest - self.clock())
-        self._sent_at[pace] = self.clock()
+        if not interval:
+            return
+        wait = self._pace.take(pace, interval, self.clock(), self.sleep) - self.clock()
+        if wait > 0:
+            self.sleep(wait)
 
     def _send(self, method: str, path: str, query: dict[str, str] | None, body: dict[str, Any] | None) -> _Reply:
         url = self.base_url + path + ("?" + urllib.parse.urlencode(query) if query else "")
@@ -554,15 +602,31 @@ class VastClient:
         said = self.redact(reply.message) or "no reason given"
         if reply.is_auth_error:
             return _refused_key(reply, said)
+        if reply.is_unpaid:
+            return _unpaid(reply, said)
         what = f"{method} {path} failed with {reply.status}: {said}"
         if repeat == ONCE and not _is_certain_refusal(reply):
             return AmbiguousAnswer(what, reply.status, reply.code or "unanswered", contract=reply.contract)
         if reply.status < 300 and not reply.is_json:
             return self._malformed(f"{method} {path} was answered with text that is not JSON: {said}")
         code = reply.code or ("rate_limited" if reply.status == 429 else "")
-        fix = "wait a minute, then run again" if reply.status in _RETRY_STATUSES else ""
         waits = reply.retry_after_s or 0.0
-        return VastError(what, reply.status, code, fix=fix, contract=reply.contract, retry_after_s=waits)
+        safe, fix = _what_is_safe(repeat, reply), _what_to_do(reply)
+        return VastError(what, reply.status, code, safe, fix, contract=reply.contract, retry_after_s=waits)
+
+
+def _what_is_safe(repeat: str, reply: _Reply) -> str:
+    """What a refused request left alone; empty where it may have had its effect, or left something behind."""
+    if repeat == SAFE:
+        return "it was only a question"
+    certain = _is_certain_refusal(reply) and not reply.contract
+    return "the API refused it, and nothing was changed by it" if certain else ""
+
+
+def _what_to_do(reply: _Reply) -> str:
+    if reply.status in _RETRY_STATUSES:
+        return "wait a minute, then run again"
+    return "run again: what is there is looked up anew" if reply.is_missing else ""
 
 
 def _refused_key(reply: _Reply, said: str) -> VastError:
@@ -577,6 +641,19 @@ def _refused_key(reply: _Reply, said: str) -> VastError:
         what = f"the API refused the key ({said})"
         fix = "check the file named by api_key_file, or the environment variable VAST_API_KEY"
     return VastError(what, reply.status, "auth_error", safe="nothing was changed", fix=fix, kind="config")
+
+
+def _unpaid(reply: _Reply, said: str) -> VastError:
+    """No other offer and no later try cures it; only the tenant's money does."""
+    return VastError(
+        f"the account has no credit ({said})",
+        reply.status,
+        reply.code or "missing_billing",
+        safe="the provider did nothing; with no credit left it stops every box and deletes its disk later",
+        fix="pay in at the provider's console (Billing), then run again; vast_account_info says what is left",
+        kind="budget",
+        contract=reply.contract,
+    )
 
 
 def _worth_repeating(reply: _Reply) -> bool:

@@ -21,6 +21,7 @@ from ..failures import TenantFailure
 from ..gate import STOPPED_STATES
 from .actions import PLATFORM, Account, identity_of
 from .api import VastError
+from .copy_proof import proof
 from .transformations import Box, local_moment, started_epoch
 from .waiters import CopyWatch, DeadlinePassed, wait_until
 
@@ -72,9 +73,8 @@ def carry_out(account: Account, wish: Wish, check_mode: bool = False) -> dict[st
     source, dest = _ends(account, wish)
     if wish.at_rest:
         _refuse_restless(account, source, "before it was copied", check_mode)
-    result = {"source": source.as_result(), "dest": dest.as_result(), "asked_at": "", "said": "", "outcome": "planned"}
     if check_mode:
-        return dict(result, changed=True, diff=_diff(source, dest))
+        return dict(_result(source, dest, wish.at_rest), changed=True, diff=_diff(source, dest))
     with _alone(account, [end.box for end in (source, dest) if end.box], wish.wait_s):
         # Before anything is asked: what is copied cannot be older than this.
         asked_at = records.utc_now()
@@ -87,13 +87,26 @@ def carry_out(account: Account, wish: Wish, check_mode: bool = False) -> dict[st
         ) as effect:
             verdict = _Copy(account, source, dest, wish).run()
             effect.details.update(outcome=verdict.outcome, said=verdict.said)
-        after = _look_again(account, source)
+        source, dest = _look_again(account, source), _look_again(account, dest)
     if wish.at_rest:
-        _refuse_restless(account, after, "while it was copied")
-        _keep_record(account, after, dest, asked_at)
-    result.update(asked_at=asked_at, said=verdict.said, outcome=verdict.outcome, source=after.as_result())
+        _refuse_restless(account, source, "while it was copied")
+        _keep_record(account, source, dest, asked_at)
+    result = _result(source, dest, wish.at_rest, asked_at, verdict.outcome, verdict.said)
     changed = verdict.moved is not False
     return dict(result, changed=changed, diff=_diff(source, dest) if changed else {"before": "", "after": ""})
+
+
+def _result(
+    source: End, dest: End, at_rest: bool, asked_at: str = "", outcome: str = "planned", said: str = ""
+) -> dict[str, Any]:
+    ends = {"source": source.as_result(), "dest": dest.as_result()}
+    return {
+        **ends,
+        "asked_at": asked_at,
+        "said": said,
+        "outcome": outcome,
+        **proof(outcome, said, at_rest=at_rest, **ends),
+    }
 
 
 def _diff(source: End, dest: End) -> dict[str, str]:
@@ -151,7 +164,10 @@ def _look_again(account: Account, end: End) -> End:
     box = account.look(end.box)
     if box is None:
         raise TenantFailure(
-            "provider", f"instance {end.box.provider_id} is gone since it was copied", box=end.name, fix="look at dest"
+            "provider",
+            f"instance {end.box.provider_id} is gone since the copy",
+            box=end.name,
+            fix="look at the other end; take nothing for copied that no manifest was compared with",
         )
     return End(end.name, end.path, box)
 
@@ -213,8 +229,11 @@ def _alone(account: Account, boxes: Sequence[Box], wait_s: float) -> Iterator[No
 
 @dataclass(frozen=True)
 class Verdict:
-    """``outcome``: finished (the provider said so), unsaid (it stopped speaking of a copy), unchanged (its last word
-    from before, of a copy that had finished, never changed). ``moved`` is None where it does not count."""
+    """What the provider let us see.
+
+    ``outcome``: finished (the provider said so), unsaid (it stopped speaking of a copy), unchanged (its last word
+    from before, of a copy that had finished, never changed). ``moved`` is None where it does not count.
+    """
 
     outcome: str
     said: str

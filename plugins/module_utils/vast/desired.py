@@ -14,16 +14,24 @@ from typing import Any, Sequence
 from ..box import records
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
-from .actions import DESTROY, GONE_WAIT_S, Account, Found, Passed, bid_to_start
+from .actions import DESTROY, GONE_WAIT_S, REBOOT, RECYCLE, Account, Found, Passed, bid_to_start
+from .attached import Mount, attach, machine_of
 from .budget import over_budget
+from .declared import differences
+from .declared import warning_of as warning_of_differences
 from .offers import Constraints, Offer, Price, reread
+from .price_rises import TELL, pending_rises, rise_result, verdict_on, warning_of
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
 from .rental import Order, Outcome, Renter, acceptable, check_order, nothing_rented
 from .reputation import from_journal
+from .templates import Template, find, resolved
 from .transformations import Box, box_result, clocks_of
+from .waiters import rent_another
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
-STATES = (PRESENT, STARTED, STOPPED, ABSENT)
+REBOOTED, RECYCLED = "rebooted", "recycled"
+STATES = (PRESENT, STARTED, STOPPED, REBOOTED, RECYCLED, ABSENT)
+_RESTARTS = {REBOOTED: REBOOT, RECYCLED: RECYCLE}
 _RUNS = ("running", "loading", "scheduling")
 _ASPECTS = ("state", "generation", "provider_id", "offer_id", "bid", "price_per_hour")
 
@@ -36,6 +44,9 @@ class Desire:
     :param provider_id: only for stopped and absent: this one of the boxes that carry the name; empty for all.
     :param work: what the box is for, by which offers are judged.
     :param rank_offers: try them by expected cost instead of in their order.
+    :param mounts: volumes that it is rented with.
+    :param price_rises: what to answer hosts that raise their prices.
+    :param template: hash id or number of the template that completes the order; empty for none.
     """
 
     state: str
@@ -44,6 +55,9 @@ class Desire:
     provider_id: str = ""
     work: Work = DEFAULT_WORK
     rank_offers: bool = False
+    price_rises: str = TELL
+    mounts: Sequence[Mount] = ()
+    template: str = ""
 
 
 @dataclass
@@ -59,6 +73,9 @@ class Result:
     outcome: Outcome = field(default_factory=Outcome)
     gone: list[str] = field(default_factory=list)
     rented: dict[str, Any] | None = None
+    differs: list[dict[str, Any]] = field(default_factory=list)
+    rises: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def difference(self) -> DifferenceTracker:
         found = DifferenceTracker()
@@ -69,12 +86,25 @@ class Result:
             if name != "price_per_hour" or before["provider_id"] != after["provider_id"]:
                 found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
+        answered = {str(rise["id"]): rise["verdict"] for rise in self.rises if rise["verdict"] != "told"}
+        found.compare("price_rises", dict.fromkeys(answered, "pending"), answered)
         return found
+
+    def shown_difference(self) -> dict[str, Any]:
+        """``changed`` and ``diff``. What is declared otherwise is shown, though nothing changes it."""
+        result = self.difference().as_result()
+        for one in self.differs:
+            result["diff"]["before"][one["name"]] = one["is"]
+            result["diff"]["after"][one["name"]] = (
+                f"{one['is']} (declared: {one['declared']}; fixed when it was rented)"
+            )
+        return result
 
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
         shown = self.after
         result = dict(
-            self.difference().as_result(),
+            self.shown_difference(),
+            differs=self.differs,
             instance=box_result(shown, provider_now) if shown else None,
             stamp=str(shown.stamp) if shown and shown.stamp else "",
             generation=shown.generation if shown else self.found.last_generation,
@@ -83,7 +113,10 @@ class Result:
             ],
             rejected=self.outcome.rejected,
             gate=[passed.as_result() for passed in self.passed],
+            price_rises=self.rises,
         )
+        if self.warnings:
+            result["warnings"] = self.warnings
         if self.would is not None:
             result["would"] = self.would
         if self.rented is not None:
@@ -95,6 +128,7 @@ def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict
     """Bring the box to the desired state; what ``vast_instance`` returns. TenantFailure names the box."""
     account.read_only = check_mode
     steps = {PRESENT: _present, STARTED: _present, STOPPED: _stopped, ABSENT: _absent}
+    steps.update(dict.fromkeys(_RESTARTS, _restarted))
     try:
         result = steps[desire.state](account, desire, check_mode)
         return result.as_result(account.client.provider_now())
@@ -107,6 +141,7 @@ def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict
 
 
 def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
+    desire = _with_volumes(account, desire)
     found = account.locate_surely(desire.order.project, desire.order.name)
     if found.current is not None and found.current.is_leaving and not check_mode:
         account.await_gone(found.current, GONE_WAIT_S)
@@ -118,11 +153,38 @@ def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
         return _replaced(account, desire, found, box, check_mode)
     _refuse_dearer(box, desire.order.wanted)
     result = Result(before=box, found=found, after=box)
+    _answer_rises(account, desire, result, box, check_mode)
+    order, unknown = _declared_order(account, desire)
+    result.warnings += [unknown] if unknown else []
+    result.differs = differences(box, order) if order else []
+    result.warnings += [warning_of_differences(box, result.differs)] if result.differs else []
     if desire.state == STARTED and box.state not in ("running", "loading"):
         return _started(account, desire, result, box, check_mode)
     if box.state == "loading" and not check_mode:
         result.after = account.await_running(box, desire.order.wait_s)
     return result
+
+
+def _with_volumes(account: Account, desire: Desire) -> Desire:
+    """With the declared volumes as they are, which also say which machine can be rented."""
+    order = desire.order
+    volumes = attach(account.client, order.project, desire.mounts)
+    if not volumes:
+        return desire
+    wanted = replace(order.wanted, only_machine=machine_of(volumes))
+    return replace(desire, order=replace(order, volumes=volumes, wanted=wanted))
+
+
+def _declared_order(account: Account, desire: Desire) -> tuple[Order | None, str]:
+    """What an existing box is compared with, and a warning where its template is gone: the box needs it no more."""
+    if not desire.template:
+        return desire.order, ""
+    try:
+        return resolved(desire.order, find(account.client, desire.template)), ""
+    except TenantFailure as failure:
+        if failure.kind != "config":
+            raise
+        return None, f"what the box is was not compared with what is declared: {failure.what}"
 
 
 def _refuse_dearer(box: Box, wanted: Constraints) -> None:
@@ -139,13 +201,30 @@ def _refuse_dearer(box: Box, wanted: Constraints) -> None:
     )
 
 
+def _answer_rises(account: Account, desire: Desire, result: Result, box: Box, check_mode: bool) -> None:
+    """Answer what the box's host asks from now on, as far as the policy and the cap say."""
+    rises, unknown = pending_rises(account.client, box)
+    cap = desire.order.wanted.price_cap
+    for rise in rises:
+        verdict = verdict_on(rise, desire.price_rises, cap)
+        if verdict != "told" and not check_mode:
+            waits = account.answer_price_rise(box, rise.rise_id, rise.price_per_hour, verdict == "accepted")
+            if not waits:
+                continue
+        result.rises.append(rise_result(rise, box, verdict, cap))
+    result.warnings += [warning_of(rise) for rise in result.rises if rise["verdict"] != "accepted"]
+    result.warnings += [unknown] if unknown else []
+    if any(rise["verdict"] == "accepted" for rise in result.rises) and not check_mode:
+        result.after = account.look(box) or box
+
+
 def _started(account: Account, desire: Desire, result: Result, box: Box, check_mode: bool) -> Result:
     if box.state in ("offline", "unknown"):
         raise TenantFailure(
             "provider",
             f"instance {box.provider_id} cannot be started: its host on machine {box.machine_id} is {box.state}",
             safe="its disk is kept as long as the host comes back",
-            fix="wait for the host, or rent another machine from the newest durable checkpoint",
+            fix=f"wait for the host, or {rent_another(box)} and go on from the newest checkpoint at home",
         )
     bid = bid_to_start(box, desire.order.wanted)
     if check_mode:
@@ -167,6 +246,9 @@ def _replaced(account: Account, desire: Desire, found: Found, old: Box, check_mo
 
 
 def _rented(account: Account, desire: Desire, found: Found, check_mode: bool, replaced: Box | None = None) -> Result:
+    template = find(account.client, desire.template) if desire.template else None
+    if template is not None:
+        desire = replace(desire, order=resolved(desire.order, template))
     order = desire.order
     check_order(order, account.client.key)
     offers = reread(account.client, desire.offers, order.wanted)
@@ -182,7 +264,7 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool, re
         last = max(found.last_generation, account.store.last_generation(order.project, order.name))
         predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)", "offer_id": offer.offer_id}
         predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
-        would = _would(offer, price, cost, desire)
+        would = _would(offer, price, cost, desire, template)
         return Result(before=None, found=found, predicted=predicted, would=would)
     if replaced is not None and account.must_stop(replaced):
         account.tell_to_stop(replaced)
@@ -217,7 +299,7 @@ def _reasons(rented: Offer, judged: Sequence[tuple[Offer, Price, Cost]], work: W
     return {"id": rented.offer_id, "machine_id": rented.machine_id}
 
 
-def _would(offer: Offer, price: Price, cost: Cost, desire: Desire) -> dict[str, Any]:
+def _would(offer: Offer, price: Price, cost: Cost, desire: Desire, template: Template | None) -> dict[str, Any]:
     """What renting would mean in money: shown before it is spent."""
     order = desire.order
     return {
@@ -235,6 +317,8 @@ def _would(offer: Offer, price: Price, cost: Cost, desire: Desire) -> dict[str, 
         "price_per_hour": round(price.total, 6),
         "price_cap": order.wanted.price_cap,
         "disk_gb": order.disk_gb,
+        "image": order.image,
+        "template": template.as_result() if template else None,
         "clocks": {
             "running_per_hour": round(price.total, 6),
             "stopped_per_hour": round(price.storage, 6),
@@ -289,6 +373,29 @@ def _stopped(account: Account, desire: Desire, check_mode: bool) -> Result:
     return result
 
 
+def _restarted(account: Account, desire: Desire, check_mode: bool) -> Result:
+    """Restart a box that runs, whatever it did before: two calls restart it twice."""
+    verb = _RESTARTS[desire.state]
+    found = account.locate_surely(desire.order.project, desire.order.name)
+    boxes = _chosen(found, desire, [found.current] if found.current else [])
+    if not boxes or boxes[0].state not in ("running", "exited"):
+        there = f"it is {boxes[0].state}" if boxes else "there is none"
+        raise TenantFailure(
+            "provider",
+            f"{verb} needs a box that runs, and of {desire.provider_id or desire.order.name} {there}",
+            safe="nothing was changed",
+            fix="start it first (state: started)",
+        )
+    box = boxes[0]
+    result = Result(before=box, found=found, after=box, predicted={"state": f"started ({desire.state})"})
+    if check_mode:
+        result.passed.append(account.pass_gate(box, verb))
+        return result
+    result.after, passed = account.restart(box, verb, desire.order.wait_s)
+    result.passed.append(passed)
+    return result
+
+
 def _absent(account: Account, desire: Desire, check_mode: bool) -> Result:
     """Destroy the boxes of this name, each through the gate; all are judged before the first is touched."""
     order = desire.order
@@ -298,7 +405,8 @@ def _absent(account: Account, desire: Desire, check_mode: bool) -> Result:
     if not found.all and not check_mode:
         account.forget_gone(order.project, order.name)
     # A single box is judged by its own destroy; the evidence may be many gigabytes to hash.
-    passes = [account.pass_gate(box, DESTROY) for box in boxes] if check_mode or len(boxes) > 1 else []
+    judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
+    passes = [account.pass_gate(box, DESTROY) for box in judged]
     result.gone = [box.provider_id for box in boxes]
     if check_mode:
         result.passed = passes

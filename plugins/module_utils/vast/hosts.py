@@ -14,7 +14,6 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from .. import box_endpoint, last_contact
 from ..box import records
-from ..evidence import named_runs
 from ..failures import TenantFailure
 from ..state_store import StateStore
 from .api import VastClient
@@ -136,6 +135,9 @@ def connection_of(row: Row, store: StateStore | None) -> dict[str, Any]:
 
 def runs_on(store: StateStore, row: Row) -> list[str]:
     """The runs that this very machine was last known to hold; damaged records hold none that could be named."""
+    # Ansible compiles a collection's files anew in each process: an inventory without a state store is spared these.
+    from ..evidence import named_runs
+
     place = (row["project"], row["name"], row["generation"])
     found: set[str] = set()
     contact = _record(store.contact_path(*place), "contact", row)

@@ -11,9 +11,11 @@ from ..box.names import check_name
 from ..failures import TenantFailure
 from ..state_store import StateStore
 from .actions import Account, keeps_of
+from .attached import mounts_in
 from .desired import Desire
 from .offers import Constraints
 from .options import client_of
+from .ports import ports_in
 from .ranking import Work
 from .rental import Order
 
@@ -25,7 +27,11 @@ def account_of(options: Mapping[str, Any]) -> Account:
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
     """What ``vast_instance``'s options ask for. UnsafeName or TenantFailure for what cannot be."""
-    wanted = Constraints.from_options(dict(options, min_disk_gb=options["disk_gb"]))
+    ports = ports_in(options["ports"])
+    # Each is mapped to a direct port of the machine, as ssh's is.
+    wanted = Constraints.from_options(
+        dict(options, min_disk_gb=options["disk_gb"], direct_ports=1 + len(ports) if ports else None)
+    )
     order = Order(
         project=check_name("project", options["project"]),
         name=check_name("box", options["name"]),
@@ -37,9 +43,14 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         wait_s=float(options["wait_s"]),
         budget_per_hour=options["budget_per_hour"],
         replaces=options["replaces"],
+        ports=ports,
     )
     work = Work.from_options(options)
-    return Desire(options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"])
+    return Desire(
+        options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"],
+        options["price_rises"], mounts_in(options["volumes"]),
+        options["template"].strip(),
+    )  # fmt: skip
 
 
 def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:

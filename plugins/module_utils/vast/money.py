@@ -50,7 +50,11 @@ def account_info(client: VastClient, store: StateStore | None = None) -> dict[st
     :param store: what tells which boxes we destroyed; they bill no more, though a list may still show them.
     """
     user = client.user()
-    boxes = listed_boxes(client, store)
+    return info_of(client, user, listed_boxes(client, store))
+
+
+def info_of(client: VastClient, user: Mapping[str, Any], boxes: Sequence[Box]) -> dict[str, Any]:
+    """The same from what was asked already: the account, and its boxes without those that are only listed."""
     volumes = client.list_volumes()
     now = client.provider_now()
     credit = number(user.get("credit"))

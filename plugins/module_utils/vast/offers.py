@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ..failures import TenantFailure
 from .api import VastClient
+from .query_text import filters_in
 from .transformations import HOURS_PER_MONTH, number
 
 INTERRUPTIBLE = "interruptible"
@@ -31,7 +32,7 @@ class Constraints:
     """What an offer must satisfy. Zero, empty or None means that the constraint is not set.
 
     ``price_cap`` is dollars an hour for compute and disk together. ``bulk_transfer`` declares that large files will
-    move: only verified hosts with a direct port will do.
+    move: only verified hosts with a direct port will do. ``only_machine`` is where the volumes of the box lie.
     """
 
     market: str = INTERRUPTIBLE
@@ -49,12 +50,14 @@ class Constraints:
     verified: bool = True
     bulk_transfer: bool = False
     query: Mapping[str, Any] = field(default_factory=dict)
+    only_machine: int | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Constraints:
         """From a module's options, which bear the same names. TenantFailure for numbers that make no sense."""
         given = {name: options[name] for name in cls.__dataclass_fields__ if options.get(name) is not None}
         given["exclude_machines"] = tuple(given.get("exclude_machines", ()))
+        given["query"] = filters_in(given.get("query") or {})
         wanted = cls(**given)
         _check_positive("num_gpus", wanted.num_gpus)
         _check_positive("min_disk_gb", wanted.min_disk_gb)
@@ -170,16 +173,20 @@ def search_body(wanted: Constraints, limit: int) -> dict[str, Any]:
     ):
         if least:
             body[column] = {"gte": least}
-    if wanted.exclude_machines:
+    if wanted.only_machine is not None:
+        body["machine_id"] = {"eq": wanted.only_machine}
+    elif wanted.exclude_machines:
         body["machine_id"] = {"notin": sorted(wanted.exclude_machines)}
     body.update(_market_terms(wanted, limit))
     body.update(wanted.query)
-    return body
+    return {name: conditions for name, conditions in body.items() if conditions is not None}
 
 
 def loose_body(wanted: Constraints, limit: int) -> dict[str, Any]:
     """A search for the same GPUs without any other constraint, to find out which constraint shut the door."""
-    body: dict[str, Any] = {"rentable": {"eq": True}, "num_gpus": {"eq": wanted.num_gpus}}
+    body: dict[str, Any] = {"rentable": {"eq": True}}
+    if "num_gpus" not in wanted.query:
+        body["num_gpus"] = {"eq": wanted.num_gpus}
     if wanted.gpu_name:
         body["gpu_name"] = {"eq": wanted.gpu_name.replace("_", " ")}
     body.update(_market_terms(wanted, limit))
@@ -240,16 +247,18 @@ Check = Callable[[Offer, Constraints], bool]
 # The constraints in the order in which a reader would lift them, each with its words. A value that the host does not
 # state fails: the constraint was set because it matters.
 _CHECKS: list[tuple[str, Check]] = [
-    ("gpu_name", lambda o, c: not c.gpu_name or _same_gpu(o.gpu_name, c.gpu_name)),
-    ("num_gpus", lambda o, c: o.num_gpus == c.num_gpus),
+    ("gpu_name", lambda o, c: not c.gpu_name or "gpu_name" in c.query or _same_gpu(o.gpu_name, c.gpu_name)),
+    # What the raw query says of a column wins, and the market has judged it.
+    ("num_gpus", lambda o, c: "num_gpus" in c.query or o.num_gpus == c.num_gpus),
     ("min_gpu_ram_gb", lambda o, c: _at_least(o.gpu_ram_mb, c.min_gpu_ram_gb * _MB_PER_GB)),
     ("min_disk_gb", lambda o, c: _at_least(o.disk_gb, c.min_disk_gb)),
     ("min_cuda", lambda o, c: _at_least(o.cuda_max, c.min_cuda)),
     ("min_reliability", lambda o, c: _at_least(o.reliability, c.min_reliability)),
     ("direct_ports", lambda o, c: o.direct_ports >= c.direct_ports),
-    ("verified", lambda o, c: o.verified or not c.verified),
+    ("verified", lambda o, c: o.verified or not c.verified or "verified" in c.query),
     ("bulk_transfer", lambda o, c: not c.bulk_transfer or (o.verified and o.direct_ports >= 1)),
     ("exclude_machines", lambda o, c: o.machine_id not in c.exclude_machines),
+    ("volumes", lambda o, c: c.only_machine is None or o.machine_id == c.only_machine),
     ("price", lambda o, c: price_of(o, c) is not None),
     ("price_cap", within_cap),
 ]
@@ -309,6 +318,8 @@ def _words(name: str, wanted: Constraints) -> str:
         return "a price the host does not state"
     if name == "bulk_transfer":
         return "bulk_transfer (verified, with a direct port)"
+    if name == "volumes":
+        return f"volumes (they lie on machine {wanted.only_machine})"
     value = getattr(wanted, name)
     return f"{name} ({len(value)} machines)" if name == "exclude_machines" else f"{name} {value}"
 

@@ -15,7 +15,6 @@ from ..box.records import RecordError
 from ..failures import TenantFailure
 from ..state_store import StateStore
 from .api import DEFAULT_URL, VastClient
-from .ranking import Assumptions
 
 Act = Callable[[AnsibleModule], "dict[str, Any]"]
 
@@ -30,8 +29,17 @@ def shared_options() -> dict[str, dict[str, Any]]:
     }
 
 
+def volume_options() -> dict[str, dict[str, Any]]:
+    """The argument spec of the volumes that a box is rented with."""
+    parts = {"volume": {"type": "str", "required": True}, "path": {"type": "str", "required": True}}
+    return {"volumes": {"type": "list", "elements": "dict", "default": [], "options": parts}}
+
+
 def ranking_options() -> dict[str, dict[str, Any]]:
     """The argument spec behind the documentation fragment ``tenant.gpu.vast_ranking``."""
+    # Only those who rank pay for it: Ansible compiles a collection's files anew in each process.
+    from .ranking import Assumptions
+
     assumptions = {one.name: {"type": "float", "default": one.default} for one in fields(Assumptions)}
     return {
         "hours_expected": {"type": "float", "default": 4.0},
@@ -56,13 +64,13 @@ def store_of(options: Mapping[str, Any]) -> StateStore | None:
     return StateStore(options["state_dir"]) if options["state_dir"] else None
 
 
-def api_key_of(options: Mapping[str, Any]) -> str:
+def api_key_of(options: Mapping[str, Any], variable: str = "VAST_API_KEY") -> str:
     """The option itself, else the file, else the environment."""
     if options.get("api_key"):
         return str(options["api_key"])
     path = options.get("api_key_file")
     if not path:
-        return os.environ.get("VAST_API_KEY", "")
+        return os.environ.get(variable, "")
     try:
         with open(str(path), encoding="utf-8") as stream:
             return stream.read(4096).strip()
@@ -76,9 +84,9 @@ def api_key_of(options: Mapping[str, Any]) -> str:
         ) from None
 
 
-def run_module(act: Act, **keywords: Any) -> None:
+def run_module(act: Act, shared: Callable[[], dict[str, dict[str, Any]]] = shared_options, **keywords: Any) -> None:
     """Build the module with the shared options, do ``act``, end with its result or with a failure that speaks."""
-    spec = dict(keywords.pop("argument_spec"), **shared_options())
+    spec = dict(keywords.pop("argument_spec"), **shared())
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **keywords)
     try:
         result = act(module)

@@ -17,9 +17,12 @@ from ..failures import TenantFailure
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account, Found
 from .api import AmbiguousAnswer, VastError
+from .attached import Attached
 from .budget import over_budget
 from .image_cuda import driver_problem
 from .offers import LEAST_DISK_GB, ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
+from .onstart import as_sent, problem_of
+from .ports import flag_of
 from .transformations import Box, to_box
 from .waiters import DeadlinePassed, wait_until
 
@@ -34,7 +37,7 @@ RUNTYPE = "ssh_direc ssh_proxy"
 _GONE_CODES = ("no_such_ask", "not_available", "offer_not_found")
 _RATE_LIMIT_TRIES = 5
 
-_LIMITS = {"image": 1024, "onstart": 4048, "env_value": 256, "env_total": 32768}
+_LIMITS = {"image": 1024, "env_value": 256, "env_total": 32768}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Order:
     """What to rent, whatever the offer.
 
     :param budget_per_hour: the most that all boxes of the project may cost an hour together, None for no limit.
+    :param ports: beside ssh's, as ``8080/tcp``.
+    :param volumes: what it is rented with beside its disk.
+    :param template_hash: of the template that the order was completed by; empty for none.
     :param replaces: the id of the box that a new generation takes the place of; empty for none.
     """
 
@@ -55,6 +61,9 @@ class Order:
     wait_s: float = 900.0
     budget_per_hour: float | None = None
     replaces: str = ""
+    volumes: tuple[Attached, ...] = ()
+    ports: tuple[str, ...] = ()
+    template_hash: str = ""
 
 
 @dataclass
@@ -85,8 +94,9 @@ def _order_problem(order: Order, key: str) -> str:
         return f"image must have 1 to {_LIMITS['image']} characters"
     if order.disk_gb < LEAST_DISK_GB:
         return f"disk_gb is {order.disk_gb:g} GB, and the market rents no disk below {LEAST_DISK_GB:g} GB"
-    if len(order.onstart) > _LIMITS["onstart"]:
-        return f"onstart has {len(order.onstart)} characters, {_LIMITS['onstart']} are allowed as sent"
+    too_long = problem_of(order.onstart)
+    if too_long:
+        return too_long
     long_names = sorted(name for name, value in order.env.items() if len(value) > _LIMITS["env_value"])
     if long_names:
         return f"the values of {', '.join(long_names)} in env are longer than {_LIMITS['env_value']} characters"
@@ -117,7 +127,7 @@ def acceptable(offers: Sequence[Offer], order: Order) -> tuple[list[tuple[Offer,
     return fitting, refused
 
 
-_RENTAL_CHECKS = ("min_disk_gb", "exclude_machines", "bulk_transfer", "price", "price_cap")
+_RENTAL_CHECKS = ("min_disk_gb", "direct_ports", "volumes", "exclude_machines", "bulk_transfer", "price", "price_cap")
 
 
 def _why_not(offer: Offer, price: Price | None, wanted: Constraints, failed: Sequence[str]) -> str:
@@ -131,7 +141,16 @@ def _why_not(offer: Offer, price: Price | None, wanted: Constraints, failed: Seq
         return f"bulk_transfer is declared, and its host {lacking}"
     if "min_disk_gb" in failed:
         return f"has {offer.disk_gb} GB of disk and {wanted.min_disk_gb} GB are wanted"
+    if "direct_ports" in failed:
+        return f"has {offer.direct_ports} direct ports and {wanted.direct_ports} are wanted, ssh's included"
+    if "volumes" in failed:
+        return f"is on machine {offer.machine_id}, and the volumes are on machine {wanted.only_machine}"
     return f"is on the excluded machine {offer.machine_id}"
+
+
+def _flags(order: Order) -> list[str]:
+    """What docker is to do, which travels in the environment of a create."""
+    return [one.flag for one in order.volumes] + [flag_of(port) for port in order.ports]
 
 
 def create_body(order: Order, price: Price, stamp: Stamp) -> dict[str, Any]:
@@ -139,12 +158,12 @@ def create_body(order: Order, price: Price, stamp: Stamp) -> dict[str, Any]:
     return {
         "client_id": "me",
         "image": order.image,
-        "env": dict(order.env, **{ENVIRONMENT_NAME: str(stamp)}),
+        "env": {**order.env, **dict.fromkeys(_flags(order), "1"), ENVIRONMENT_NAME: str(stamp)},
         "price": price.bid,
         "disk": order.disk_gb,
         "label": str(stamp),
         "extra": None,
-        "onstart": order.onstart or None,
+        "onstart": as_sent(order.onstart) or None,
         "image_login": None,
         "python_utf8": False,
         "lang_utf8": False,
@@ -153,7 +172,7 @@ def create_body(order: Order, price: Price, stamp: Stamp) -> dict[str, Any]:
         "force": False,
         # On demand, an error is wanted where the GPU is gone, not a stopped box.
         "cancel_unavail": order.wanted.market == ON_DEMAND,
-        "template_hash_id": None,
+        "template_hash_id": order.template_hash or None,
         "user": None,
         "runtype": RUNTYPE,
     }
@@ -259,6 +278,7 @@ class Renter:
                 self._give_back_leftover(stamp, str(error.contract), error.what)
             elif error.kind == "config" or not _is_about_the_offer(error):
                 self._forget(stamp)
+                error.safe = "nothing was rented"
                 raise
             self._forget(stamp)
             self._outcome.refused.append(f"offer {offer.offer_id}: {error.what}")

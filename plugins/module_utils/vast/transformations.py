@@ -7,13 +7,14 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterable
 
 from ..box import records
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
+from .ports import mapped_ports
 
 LOGIN = "root"
 HOURS_PER_MONTH = 720.0  # the market's month: its storage price per month, divided by this, is its price per hour
@@ -37,6 +38,8 @@ class Box:
     ``is_leaving``: it was destroyed and is listed until the provider is done.
     Prices are dollars an hour, None when the API does not say. ``bid`` is what an interruptible box bids.
     ``label``, ``gpu_name`` and ``status_msg`` are untrusted text.
+    ``ports`` are where the ports beside ssh's are reached while it runs.
+    ``image``, ``onstart`` and ``environment`` are what it was rented with; empty or None when the API does not say.
     """
 
     provider_id: str
@@ -66,6 +69,14 @@ class Box:
     actual: str = ""
     is_leaving: bool = False
     endpoint_problem: str = ""
+    image: str = ""
+    onstart: str | None = None
+    environment: dict[str, str] | None = None
+    ports: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def market(self) -> str:
+        return "interruptible" if self.is_bid else "on-demand"
 
     @property
     def generation(self) -> int:
@@ -105,7 +116,7 @@ def to_box(row: dict[str, Any]) -> Box:
         is_bid=row.get("is_bid") is True,
         start_date=number(row.get("start_date")),
         status_msg=_text(row.get("status_msg")),
-        bid=number(row.get("dph_base")) if row.get("is_bid") is True else None,
+        bid=_bid_of(row),
         storage_per_hour=storage_per_hour(row, number(row.get("disk_space"))),
         disk_gb=number(row.get("disk_space")),
         uptime_s=_seconds(row.get("uptime_mins")),
@@ -113,6 +124,10 @@ def to_box(row: dict[str, Any]) -> Box:
         actual=_text(row.get("actual_status")),
         is_leaving=_text(row.get("cur_state")) == "unloaded",
         endpoint_problem=problem,
+        image=_text(row.get("image_uuid")),
+        onstart=_text(row["onstart"]) if "onstart" in row else None,
+        ports=mapped_ports(row),
+        environment=_texts(_environment(row)) if "extra_env" in row else None,
     )
 
 
@@ -148,6 +163,8 @@ def state_of(row: dict[str, Any]) -> str:
     contract = _text(row.get("cur_state")) or intended
     if actual in ("offline", "unknown"):
         return actual
+    if actual == "scheduling" and intended == "running":
+        return "scheduling"  # the console's word; no source says that the API has it too
     if contract not in ("running", "stopped") or actual in ("frozen", "destroyed", "terminated"):
         return "unknown"
     if contract == "stopped" or (intended == "stopped" and actual in ("stopped", "exited")):
@@ -169,9 +186,21 @@ def _resting(row: dict[str, Any]) -> str:
     """
     if row.get("is_bid") is not True:
         return "stopped"
-    bid, wanted = number(row.get("dph_base")), number(row.get("min_bid"))
+    bid, wanted = _bid_of(row), number(row.get("min_bid"))
     beaten = bid is not None and wanted is not None and wanted > bid
     return "outbid" if beaten or _OUTBID.search(_text(row.get("status_msg"))) else "stopped"
+
+
+def _bid_of(row: dict[str, Any]) -> float | None:
+    """What an interruptible box bids; None for another. No source says that ``dph_base`` is the bid: where compute
+    and disk by it are more than the row's total, it is the machine's price, and the bid is what the total leaves."""
+    if row.get("is_bid") is not True:
+        return None
+    base, total = number(row.get("dph_base")), number(row.get("dph_total"))
+    storage = storage_per_hour(row, number(row.get("disk_space")))
+    if base is None or total is None or storage is None or base + storage <= total + 1e-6:
+        return base
+    return max(total - storage, 0.0)
 
 
 def current_and_superseded(boxes: Iterable[Box], project: str, box: str) -> tuple[Box | None, list[Box]]:
@@ -217,7 +246,7 @@ def clocks_of(box: Box) -> dict[str, Any]:
     return {
         "running_per_hour": box.dph_total,
         "stopped_per_hour": box.storage_per_hour,
-        "rental_ends": _utc(box.end_date),
+        "rental_ends": utc_of(box.end_date),
         "warning": "a stopped box goes on billing its disk; only absent ends the bill, and deletes the disk",
     }
 
@@ -238,13 +267,14 @@ def box_result(box: Box, provider_now: float | None = None) -> dict[str, Any]:
         "user": box.user,
         "proxy": box.proxy,
         "endpoint_problem": box.endpoint_problem,
+        "ports": box.ports,
         "machine_id": box.machine_id,
         "host_id": box.host_id,
         "gpu_name": box.gpu_name,
         "num_gpus": box.num_gpus,
         "gpu_ram_mb": box.gpu_ram_mb,
         "disk_gb": box.disk_gb,
-        "market": "interruptible" if box.is_bid else "on-demand",
+        "market": box.market,
         "price_per_hour": box.dph_total,
         "bid": box.bid,
         "min_bid": box.min_bid,
@@ -303,10 +333,15 @@ def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _utc(epoch: float | None) -> str | None:
+def utc_of(epoch: float | None) -> str | None:
+    """Epoch seconds of the provider as UTC text; None for no time, or one that cannot be."""
     if epoch is None or not 0 < epoch < 32503680000:
         return None
     return records.utc_text(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc))
+
+
+def _texts(found: dict[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _environment(row: dict[str, Any]) -> dict[str, Any]:

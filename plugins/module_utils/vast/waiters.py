@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Callable, Iterable, Iterator, Mapping, TypeVar
 
@@ -104,6 +105,18 @@ def wait_for_running(client: VastClient, box: Box, look: Callable[[], Box | None
         raise stuck(last[0], f"it is still {last[0].state} after {wait_s:.0f} s{said}") from None
 
 
+def wait_for_restart(client: VastClient, box: Box, look: Callable[[], Box | None]) -> None:
+    """Returns once the box shows that it was told to restart, or had the time in which it would have shown it."""
+
+    def restarted() -> bool | None:
+        found = look()
+        younger = found is not None and box.uptime_s is not None and (found.uptime_s or 0.0) < box.uptime_s
+        return True if found is None or found.state != "running" or younger else None
+
+    with contextlib.suppress(DeadlinePassed):
+        wait_until(restarted, client.clock() + SETTLING_GRACE_S, client.back_off(0.5, 5.0), client.clock, client.sleep)
+
+
 def wait_for_rest(client: VastClient, box: Box, look: Callable[[], Box | None], wait_s: float) -> Box | None:
     """``box`` once it no longer computes, None when it is gone."""
 
@@ -195,6 +208,11 @@ def copy_word(text: str) -> str:
     return "finished" if _COPY_FINISHED.search(words) else "under_way"
 
 
+def rent_another(box: Box) -> str:
+    """How a person says that this machine is given up on: no verb does that by itself."""
+    return f"rent another machine instead (vast_instance: replaces; the plays: provision_replace={box.provider_id})"
+
+
 def stuck(box: Box, reason: str, fix: str = "") -> TenantFailure:
     name = box.stamp.box if box.stamp else ""
     return TenantFailure(
@@ -202,5 +220,5 @@ def stuck(box: Box, reason: str, fix: str = "") -> TenantFailure:
         f"instance {box.provider_id} on machine {box.machine_id}: {reason}",
         box=name,
         safe=f"it was last seen {box.state} and is kept as it is",
-        fix=fix or "exclude its machine and rent another box, or look at it in the provider's console",
+        fix=fix or f"{rent_another(box)}, or look at it in the provider's console",
     )

@@ -21,6 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import IDEMPOT
 from faulty_market import FaultyMarket
 
 from gpu_tenant.marketplace.contracts import Order
+from gpu_tenant.marketplace.dialects import USUAL, Dialect
 from gpu_tenant.marketplace.faults import ANY, KINDS, STATUSES
 
 LEAST_OPERATIONS = 8
@@ -32,7 +33,8 @@ MACHINES = 16
 # What our client asks of a market while it brings a box to a state.
 CALLS = ("search", "create", "list", "show", "change", "destroy", "bid", ANY)
 # Nothing happens by these on an engine without boxes.
-WITHOUT_EFFECT = ("host_key_change", "ssh_cut", "slow_link", "disk_full")
+OF_COPIES = ("copy_fails", "copy_partial", "copy_corrupt", "copy_stuck")
+WITHOUT_EFFECT = ("host_key_change", "ssh_cut", "slow_link", "disk_full", *OF_COPIES)
 AT_CREATE = ("lost_answer", "garbled", "server_error", "slow", "lost_request", "rate_limited")
 
 TWO_BOXES = "two boxes for one name"
@@ -83,9 +85,17 @@ def fault_of(kind: str, draw: random.Random) -> dict[str, Any]:
 class Sequence:
     """:param folder: empty; nothing in it outlives the sequence."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, dialect: Dialect = USUAL, rate_limits: bool = False) -> None:
         self._draw = random.Random(f"sequence {seed}")
-        self.market = FaultyMarket(folder, *faults_of(self._draw), seed=seed, machines=MACHINES, forgetful=True)
+        self.market = FaultyMarket(
+            folder,
+            *faults_of(self._draw),
+            seed=seed,
+            machines=MACHINES,
+            forgetful=True,
+            dialect=dialect,
+            rate_limits=rate_limits,
+        )
         self._foreign = self.market.market.contracts.rent(
             Order(self.market.offers()[-1], "debian:12", "ssh", 10.0, price=100.0, label="somebody's own")
         ).id

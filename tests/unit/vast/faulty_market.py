@@ -28,6 +28,7 @@ from gpu_tenant.marketplace.api import Api
 from gpu_tenant.marketplace.calls import Call, Route
 from gpu_tenant.marketplace.clock import MarketClock
 from gpu_tenant.marketplace.config import MarketplaceConfig
+from gpu_tenant.marketplace.dialects import USUAL, Dialect
 from gpu_tenant.marketplace.engines.none import NoEngine
 from gpu_tenant.marketplace.faults import script_in
 from gpu_tenant.marketplace.market import Market
@@ -63,6 +64,7 @@ class FaultyMarket:
     """A tenant with its own state store, on a market of its own.
 
     :param forgetful: the market keeps its state in memory only.
+    :param rate_limits: it turns away what comes sooner than its least intervals.
     """
 
     def __init__(
@@ -72,6 +74,10 @@ class FaultyMarket:
         seed: int = 0,
         machines: int = CATALOGUE_SIZE,
         forgetful: bool = False,
+        credit: float | None = None,
+        dialect: Dialect = USUAL,
+        rate_limits: bool = False,
+        moving_bids: float = 0.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         script = script_in({"seed": seed, "faults": list(faults)})
@@ -83,14 +89,19 @@ class FaultyMarket:
             state=folder,
             boot_s=0.0,
             destroy_lag_s=0.0,
+            credit=credit,
+            moving_bids=moving_bids,
+            seed=seed if moving_bids else 0,
             faults=script,
+            dialect=dialect,
+            rate_limits=rate_limits,
         )
         self.clock = Clock()
         self._jitter = random.Random(seed)
         clock = MarketClock(wall=lambda: EPOCH, monotonic=self.clock)
         directory = InMemory(folder) if forgetful else StateDirectory(folder)
         self.market = Market(config, NoEngine(), directory, clock, AtOnce())
-        self.api = Api(self.market, KEY)
+        self.api = Api(self.market, KEY, rate_limits)
         self.store = StateStore(str(folder / "tenant"))
         self.sent: list[tuple[str, str]] = []
         self._routes = [(re.compile(_pattern(route) + "/?"), route) for route in self.api.routes()]
@@ -103,7 +114,10 @@ class FaultyMarket:
     def converge(self, state: str, offers: int = 3, **order: Any) -> dict[str, Any]:
         account = Account(self.client(), self.store)
         wanted = self.offers()[:offers]
-        return converge(account, Desire(state, replace(ORDER, **order), wanted))
+        rises, check = order.pop("price_rises", "tell"), order.pop("check", False)
+        rest = {name: order.pop(name) for name in ("mounts", "template") if name in order}
+        desire = Desire(state, replace(ORDER, **order), wanted, price_rises=rises, **rest)
+        return converge(account, desire, check)
 
     def offers(self) -> list[int]:
         """Ids of what can be rented, the cheapest first; read past the faults."""
@@ -142,11 +156,11 @@ class FaultyMarket:
 
     # -- the wire ------------------------------------------------------------------------------------------------
 
-    def request(self, method: str, path: str, body: dict[str, Any], query: str = "") -> Reply:
+    def request(self, method: str, path: str, body: dict[str, Any], query: str = "", key: str = KEY) -> Reply:
         for pattern, route in self._routes:
             match = pattern.fullmatch(path)
             if match and route.method == method:
-                call = Call(method, path, match.groupdict(), read_query(query), body, URL, KEY)
+                call = Call(method, path, match.groupdict(), read_query(query), body, URL, key)
                 return self.api.answer(route, call)
         return Reply(404, {"success": False, "error": "not_found", "msg": f"no route {method} {path}"})
 
@@ -154,7 +168,8 @@ class FaultyMarket:
         parts = urllib.parse.urlsplit(request.full_url)
         body = json.loads(request.data) if request.data else {}
         self.sent.append((request.get_method(), parts.path))
-        reply = self.request(request.get_method(), parts.path, body, parts.query)
+        key = str(request.get_header("Authorization")).removeprefix("Bearer ")
+        reply = self.request(request.get_method(), parts.path, body, parts.query, key)
         self.clock.now += 0.05 + min(reply.delay_s, timeout)
         if reply.delay_s >= timeout:
             raise TimeoutError("timed out")

@@ -192,6 +192,14 @@ def _listed_a_while(folder: Path) -> list[Any]:
     return [*bench.destroyed(), bench.market.instances]
 
 
+def _leaving(folder: Path) -> list[Any]:
+    """Destroyed by a process that did not live to see it gone."""
+    bench = Bench(folder, cur_state="unloaded", intended_status="stopped")
+    bench.market.linger_s = 30.0
+    bench.market.client().destroy_instance(str(bench.row["id"]))
+    return bench.destroyed()
+
+
 def _listed_for_ever(folder: Path) -> list[Any]:
     bench = Bench(folder)
     bench.market.linger_s = 1e9
@@ -310,6 +318,7 @@ BOXES: dict[str, Callable[[Path], list[Any]]] = {
     "turned before the verb": _turned_before_the_verb,
     "gone before the verb": _gone_before_the_verb,
     "listed a while": _listed_a_while,
+    "leaving": _leaving,
     "listed for ever": _listed_for_ever,
     "a delete that fails": _delete_that_fails,
     "stops": _stops,

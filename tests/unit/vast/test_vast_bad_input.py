@@ -94,6 +94,8 @@ def test_an_empty_balance(tmp_path: Path) -> None:
     market.fault("PUT", "asks", times=9, answer=BROKE)
     failure = refused(market, tmp_path, [1, 2])
     assert "no credit left" in failure.what
+    assert failure.kind == "budget"
+    assert "pay in" in failure.fix
     assert len(market.sent("PUT", "asks")) == 1, "no other offer cures an empty balance"
 
 

@@ -106,6 +106,52 @@ def test_whichever_instance_tells_is_heard(world: World, teller: str) -> None:
     assert world.copy()["outcome"] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("told", "claims", "open_question"),
+    [
+        ([(30, FINISHED)], (True, 3, 42), "no checksum"),
+        ([(30, "Copy done")], (True, None, None), "no checksum"),
+        (
+            [(30, "Copying 10 files"), (60, "success, running x/ssh")],
+            (False, None, None),
+            "never said that it finished",
+        ),
+    ],
+)
+def test_law_1_the_providers_word_verifies_nothing(
+    world: World, told: Told, claims: tuple[bool, int | None, int | None], open_question: str
+) -> None:
+    world.told = told
+    result = world.copy()
+    assert result["verified"] is False
+    assert (result["provider_said_finished"], result["claimed_files"], result["claimed_bytes"]) == claims
+    assert open_question in result["unproven"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "way"),
+    [
+        ({}, "harvest_via: b"),
+        ({"at_rest": False}, "tenant.gpu.manifest with path and globs on a, and again on b"),
+        ({"dest": None, "connection": "backups", "at_rest": False}, "manifest that was taken on a"),
+        ({"source": None, "connection": "backups", "at_rest": False}, "tenant.gpu.manifest on b"),
+    ],
+)
+def test_what_would_prove_a_copy_is_said_of_each_kind(world: World, ends: dict[str, Any], way: str) -> None:
+    planned = world.copy(check_mode=True, **ends)
+    world.told = [(30, FINISHED)]
+    copied = world.copy(**ends)
+    assert way in copied["prove_with"]
+    assert way in planned["prove_with"]
+    assert (planned["verified"], planned["unproven"]) == (False, "nothing was copied in check mode")
+
+
+def test_the_end_that_was_copied_to_is_looked_at_again(world: World) -> None:
+    world.told = [(30, FINISHED)]
+    on_end(world, lambda: world.dest.update(STOPPED))
+    assert world.copy()["dest"]["state"] == "stopped"
+
+
 def test_nothing_sent_is_no_change(world: World) -> None:
     world.told = [(30, "Remote Copy Operation Finished: C.1:/a/ -> C.2:/b, 0 files, 0 bytes")]
     assert world.copy()["changed"] is False

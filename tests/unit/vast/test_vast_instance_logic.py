@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import random
+import string
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +32,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire_market import KEY, WireMarket
 
+from gpu_tenant.marketplace.dialects import CONTRARY, USUAL, Dialect
+
 ROLES = Path(__file__).parents[3] / "roles"
 WANTED = Constraints(min_disk_gb=20.0, price_cap=0.5)
 ORDER = Order("digits", "vast-a", "python:3.12", 20.0, WANTED, {"A": "1"}, "echo hi", wait_s=300.0)
 
 
 class World:
-    def __init__(self, root: Path) -> None:
-        self.market = WireMarket()
+    def __init__(self, root: Path, dialect: Dialect = USUAL) -> None:
+        self.market = WireMarket(dialect=dialect)
         self.store = StateStore(str(root))
 
     def converge(self, state: str, offers: Any = (), check: bool = False, **changes: Any) -> dict[str, Any]:
@@ -105,9 +109,9 @@ class World:
         return [(line["kind"], line["verb"]) for line in Journal(self.store).lines()]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "state")
+@pytest.fixture(params=[USUAL, CONTRARY], ids=["usual", "contrary"])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    return World(tmp_path / "state", request.param)
 
 
 def test_the_litany(world: World) -> None:
@@ -450,7 +454,7 @@ def test_a_refused_key_rents_nothing_and_leaves_no_record(world: World) -> None:
         {"onstart": f"echo {KEY}"},
         {"env": {"K": KEY}},
         {"env": {"TENANT_STAMP": "x"}},
-        {"onstart": "x" * 5000},
+        {"onstart": "".join(random.Random(0).choices(string.printable, k=9000))},
     ],
 )
 def test_bad_orders_are_refused_before_the_market_is_asked_for_offers(world: World, changes: dict[str, Any]) -> None:
@@ -826,6 +830,19 @@ def test_absent_waits_until_the_provider_says_gone_twice(world: World) -> None:
     looks = [path for method, path, _body in world.market.requests if method == "GET" and "v0/instances" in path]
     assert not world.market.instances
     assert len(looks) >= 4
+
+
+def test_absent_of_a_box_that_is_leaving_asks_for_no_second_consent(world: World) -> None:
+    """A process that destroyed it and died before it saw it gone has used the approval."""
+    box = world.rented()["instance"]
+    world.deployed()
+    world.market.linger_s = 30.0
+    world.market.client().destroy_instance(box["provider_id"])
+    world.market.instances[int(box["provider_id"])].update(cur_state="unloaded", intended_status="stopped")
+    world.converge("absent")
+    assert not world.market.instances
+    assert len(world.market.sent("DELETE", "instances")) == 1
+    assert world.record()["destroyed_at"]
 
 
 def test_one_reading_without_the_box_is_not_gone(world: World) -> None:

@@ -16,12 +16,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import accou
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
 from faulty_market import FaultyMarket
 
+from gpu_tenant.marketplace.dialects import CONTRARY, USUAL
+
 ALWAYS: dict[str, Any] = {"times": None}
 
 
-@pytest.fixture
-def market(tmp_path: Path) -> FaultyMarket:
-    return FaultyMarket(tmp_path / "market")
+@pytest.fixture(params=[USUAL, CONTRARY], ids=["usual", "contrary"])
+def market(tmp_path: Path, request: pytest.FixtureRequest) -> FaultyMarket:
+    """A market that words things as most sources say, and one that words nothing so."""
+    return FaultyMarket(tmp_path / "market", machines=16, forgetful=True, dialect=request.param)
 
 
 def struck(market: FaultyMarket) -> list[int]:
@@ -80,6 +83,16 @@ def test_a_create_turned_away_by_the_rate_limiter_waits_as_long_as_it_asks(marke
     assert market.clock.slept.count(4.5) == 2
     assert made["generation"] == 1
     assert len(market.rows()) == 1
+
+
+def test_a_rate_limiter_that_never_lets_a_create_through_leaves_nothing_and_says_so(market: FaultyMarket) -> None:
+    market.inject("rate_limited", "create", retry_after_s=4.5, **ALWAYS)
+    with pytest.raises(TenantFailure) as caught:
+        market.converge("present")
+    assert (caught.value.kind, caught.value.safe) == ("provider", "nothing was rented")
+    assert "wait a minute" in caught.value.fix
+    assert market.rows() == {}
+    assert market.store.last_generation("digits", "vast-a") == 0
 
 
 @pytest.mark.parametrize("call", ["list", "search", "show"])

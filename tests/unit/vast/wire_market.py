@@ -20,6 +20,8 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 
+from gpu_tenant.marketplace.dialects import USUAL, Dialect
+
 KEY = "k3y-that-must-never-be-seen"
 EPOCH = 1_780_000_000.0
 
@@ -80,6 +82,9 @@ class WireMarket:
     linger_s: float = 0.0
     price_drift: float = 0.0
     next_id: int = 5000
+    rises: list[dict[str, Any]] = field(default_factory=list)
+    rises_cut_short: bool = False
+    dialect: Dialect = USUAL
     on_boot: Callable[[dict[str, Any]], None] | None = None
 
     def client(self, **keywords: Any) -> VastClient:
@@ -235,7 +240,10 @@ class WireMarket:
         }
 
     def _show(self, match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
-        return 200, {"instances": self.instances.get(int(match.group(1)))}
+        row = self.instances.get(int(match.group(1)))
+        if row is None and self.dialect.missing == "404":
+            return 404, {"success": False, "error": "no_such_instance", "msg": "Instance not found."}
+        return 200, {"instances": row}
 
     def _search(self, _match: Any, _query: Any, body: Any) -> tuple[int, Any]:
         return 200, {"offers": [row for row in self.offers.values() if _matches(row, body)][: body.get("limit", 64)]}
@@ -261,7 +269,7 @@ class WireMarket:
             next_state=state,
             status_msg=None,
             boots_at=None if too_low else self.clock.now + self.load_s,
-            dph_base=base,
+            dph_base=offer["dph_base"] if self.dialect.bid_base == "machine" else base,
             dph_total=base + storage + self.price_drift,
             disk_space=body["disk"],
             min_bid=offer["min_bid"],
@@ -280,7 +288,8 @@ class WireMarket:
         if row is None:
             return 404, {"success": False, "error": "no_such_instance", "msg": "Instance not found."}
         if body.get("state") == "stopped":
-            row.update(intended_status="stopped", cur_state="stopped", next_state="stopped", actual_status="exited")
+            row.update(intended_status="stopped", cur_state="stopped", next_state="stopped")
+            row.update(actual_status=self.dialect.stopped_as)
         elif body.get("state") == "running":
             row.update(intended_status="running", cur_state="running", next_state="running")
             row.update(actual_status="loading", boots_at=self.clock.now + self.load_s)
@@ -288,8 +297,18 @@ class WireMarket:
 
     def _bid(self, match: Any, _query: Any, body: Any) -> tuple[int, Any]:
         row = self.instances[int(match.group(1))]
-        row["dph_total"] += body["price"] - row["dph_base"]
-        row["dph_base"] = body["price"]
+        row["dph_total"] = body["price"] + row["storage_cost"] * row["disk_space"] / 720
+        if self.dialect.bid_base == "bid":
+            row["dph_base"] = body["price"]
+        return 200, {"success": True}
+
+    def _restart(self, match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
+        row = self.instances.get(int(match.group(2)))
+        if row is None or row["actual_status"] not in ("running", "exited"):
+            return 400, {"success": False, "error": "invalid_args", "msg": "Instance is not running."}
+        row.update(
+            actual_status=f"{match.group(1).rstrip('e')}ing", boots_at=self.clock.now + self.load_s, uptime_mins=0.0
+        )
         return 200, {"success": True}
 
     def _destroy(self, match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
@@ -316,6 +335,10 @@ class WireMarket:
     def _charges(self, _match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
         return 200, {"success": True, "count": len(self.charges), "next_token": None, "results": self.charges}
 
+    def _rises(self, _match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
+        rows = {"pending_price_increases": self.rises, "truncated": self.rises_cut_short}
+        return 200, {"success": True, "count": len(self.rises), **rows}
+
     def _user(self, _match: Any, _query: Any, _body: Any) -> tuple[int, Any]:
         return 200, {"id": 1, "credit": 12.5, "email": "x@example.com", "api_key": KEY}
 
@@ -327,12 +350,14 @@ _ROUTES: list[tuple[str, str, Callable[[WireMarket, Any, Any, Any], tuple[int, A
     ("POST", r"/api/v0/bundles/$", WireMarket._search),
     ("PUT", r"/api/v0/asks/" + _ID, WireMarket._create),
     ("PUT", r"/api/v0/instances/bid_price/" + _ID, WireMarket._bid),
+    ("PUT", r"/api/v0/instances/(reboot|recycle)/" + _ID, WireMarket._restart),
     ("PUT", r"/api/v0/instances/" + _ID, WireMarket._manage),
     ("DELETE", r"/api/v0/instances/" + _ID, WireMarket._destroy),
     ("GET", r"/api/v0/ssh/$", WireMarket._keys),
     ("POST", r"/api/v0/ssh/$", WireMarket._add_key),
     ("DELETE", r"/api/v0/ssh/" + _ID, WireMarket._drop_key),
     ("GET", r"/api/v0/charges/$", WireMarket._charges),
+    ("GET", r"/api/v0/instances/pending-price-increases/$", WireMarket._rises),
     ("GET", r"/api/v0/users/current$", WireMarket._user),
 ]
 
