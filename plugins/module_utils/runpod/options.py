@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the options of RunPod's modules ask for. This file imports Ansible."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import env_fallback
+
+from ..box.names import check_name
+from ..failures import TenantFailure
+from ..state_store import StateStore
+from ..vast.actions import keeps_of
+from ..vast.options import api_key_of
+from .actions import PodAccount
+from .api import DEFAULT_URL, RunpodClient
+from .desired import Desire
+from .rental import PodOrder
+
+
+def shared_options() -> dict[str, dict[str, Any]]:
+    """The argument spec behind the documentation fragment ``tenant.gpu.runpod``."""
+    return {
+        "api_url": {"type": "str", "default": DEFAULT_URL, "fallback": (env_fallback, ["RUNPOD_REST_URL"])},
+        "api_key": {"type": "str", "no_log": True},
+        "api_key_file": {"type": "path", "no_log": False},
+        "api_timeout_s": {"type": "int", "default": 30},
+    }
+
+
+def client_of(options: Mapping[str, Any]) -> RunpodClient:
+    """The client that these options ask for. TenantFailure when there is no usable key."""
+    key = api_key_of(options, "RUNPOD_API_KEY")
+    return RunpodClient(key, options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+
+
+def account_of(options: Mapping[str, Any]) -> PodAccount:
+    return PodAccount(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+
+
+def desire_of(options: Mapping[str, Any]) -> Desire:
+    """What ``runpod_pod``'s options ask for. UnsafeName or TenantFailure for what cannot be."""
+    order = PodOrder(
+        project=check_name("project", options["project"]),
+        name=check_name("box", options["name"]),
+        image=options["image"],
+        gpu_types=tuple(options["gpu_types"]),
+        gpu_count=options["gpu_count"],
+        cloud_type=options["cloud_type"].upper(),
+        container_gb=options["container_disk_gb"],
+        volume_gb=options["volume_gb"],
+        mount_path=options["volume_mount_path"],
+        network_volume=options["network_volume"],
+        ports=tuple(options["ports"]),
+        env=_environment_of(options["env"]),
+        data_centers=tuple(options["data_centers"]),
+        cuda_versions=tuple(options["cuda_versions"]),
+        start_command=tuple(options["start_command"]),
+        price_cap=options["price_cap"],
+        wait_s=float(options["wait_s"]),
+    )
+    gpus = options["gpu_count"] if options["gpu_required"] else 0
+    return Desire(options["state"], order, gpus, options["provider_id"])
+
+
+def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
+    wrong = [str(name)[:60] for name in given if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name))]
+    if wrong:
+        raise TenantFailure("config", f"{wrong[0]!r} in env is not the name of an environment variable")
+    return {str(name): str(value) for name, value in given.items()}

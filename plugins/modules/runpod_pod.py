@@ -1,0 +1,318 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: runpod_pod
+short_description: Rent, start, stop and terminate pods on RunPod
+version_added: 0.1.0
+author: The gpu-tenant authors (@gpu-tenant)
+description:
+  - Brings one box of a project to the wanted state. A box is known by its stamp (project and name), which is written
+    into the pod's name and environment, so it is found again from the provider alone.
+  - A create is sent once. If its answer is lost, or an error that may hide a pod, the account is searched for the stamp
+    until the answer is certain. Creates of one account happen one at a time, across processes that share O(state_dir).
+  - RunPod's REST API tells the price of a pod once it is rented. A new pod above O(price_cap), or one that does not
+    come up with its GPUs and a public ssh port, is terminated at once, before anything was put on it.
+  - A stopped pod keeps its volume disk, which then bills double, loses its container disk, and may come back without a
+    GPU. That is noticed and fails the task, unless O(gpu_required) is false.
+  - Terminating deletes the volume disk. With O(state=absent) the evidence gate is asked here, on records re-read now -
+    seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
+  - Pods without our stamp are never touched. Network volumes are never deleted.
+extends_documentation_fragment:
+  - tenant.gpu.runpod
+  - tenant.gpu.attributes
+  - tenant.gpu.attributes.actiongroup_runpod
+attributes:
+  check_mode:
+    support: full
+    details:
+      - For a pod that is not rented yet, RV(would) says what would be asked for, under which cap. Its price is unknown.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  project:
+    description: The project that the box belongs to.
+    type: str
+    required: true
+  name:
+    description: The box's name; the inventory host.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) rents a pod if there is none. One that exists is left as it is, running or stopped.
+      - V(started) also starts a pod that is stopped.
+      - V(stopped) stops computing. The volume disk is kept and bills double. A pod without a volume loses everything by
+        it, so that the gate is asked as before a termination.
+      - V(absent) terminates the pod and every superseded pod of its name, each through the gate.
+    type: str
+    choices: [present, started, stopped, absent]
+    default: present
+  state_dir:
+    description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
+    type: path
+    required: true
+  image:
+    description:
+      - The container image. It must start sshd itself, as RunPod's own do.
+      - Needed only when there is no pod yet.
+    type: str
+    default: ''
+  gpu_types:
+    description:
+      - RunPod's names of the cards to rent, tried in order, such as V(NVIDIA GeForce RTX 4090).
+      - Needed only when there is no pod yet.
+    type: list
+    elements: str
+    default: []
+  gpu_count:
+    description: GPUs that the pod has to have.
+    type: int
+    default: 1
+  gpu_required:
+    description:
+      - Whether a pod that runs with fewer than O(gpu_count) GPUs is a failure.
+      - Set it to V(false) to harvest a pod that came back without its GPU.
+    type: bool
+    default: true
+  cloud_type:
+    description:
+      - V(secure) is RunPod's own data centers, where the address of a pod is stable. V(community) is others' machines.
+    type: str
+    choices: [secure, community]
+    default: secure
+  data_centers:
+    description: Ids of the data centers to rent in, such as V(EU-RO-1). Any when empty.
+    type: list
+    elements: str
+    default: []
+  cuda_versions:
+    description: CUDA versions that the machine's driver may have, such as V(12.8). Any when empty.
+    type: list
+    elements: str
+    default: []
+  container_disk_gb:
+    description: Size of the container disk (C(/)), which every stop wipes.
+    type: int
+    default: 20
+  volume_gb:
+    description:
+      - Size of the volume disk, which a stop keeps and a termination deletes.
+      - Without effect with O(network_volume), which takes its place.
+    type: int
+    default: 20
+  volume_mount_path:
+    description: Where the volume disk or network volume is mounted.
+    type: str
+    default: /workspace
+  network_volume:
+    description:
+      - Id of a network volume to mount. It outlives the pod, bills by itself, and ties the pod to its data center. It
+        cannot be attached later.
+    type: str
+    default: ''
+  ports:
+    description: Ports to expose beside ssh's, such as V(8888/http) or V(8000/tcp). A port is of HTTP or of TCP.
+    type: list
+    elements: str
+    default: []
+  env:
+    description:
+      - Environment variables of the pod. The host can read them, so no secrets.
+      - C(PUBLIC_KEY) holds the keys that RunPod's images let in. E(TENANT_STAMP) is added.
+    type: dict
+    default: {}
+  start_command:
+    description: Words of the command in place of the image's own. The image's own when empty.
+    type: list
+    elements: str
+    default: []
+  price_cap:
+    description:
+      - Most that an hour may cost, compute and disks together, in dollars. This is the consent to spend.
+      - Required with O(state=present) and O(state=started).
+    type: float
+  wait_s:
+    description: Seconds to wait for a pod to run, to stop, or to be gone.
+    type: int
+    default: 900
+  verb_keeps:
+    description:
+      - What each verb keeps, as in the profile's C(platform_verbs), or plainly a dictionary of verb to list of tiers.
+      - It can only narrow what RunPod is known to keep, and so make the gate stricter.
+    type: dict
+    default: {}
+  provider_id:
+    description: With O(state=stopped) and O(state=absent), only this one of the pods that carry the name.
+    type: str
+    default: ''
+seealso:
+  - module: tenant.gpu.runpod_pod_info
+  - module: tenant.gpu.vast_instance
+"""
+
+EXAMPLES = r"""
+- name: Rent a pod, or find it again and start it
+  tenant.gpu.runpod_pod:
+    project: digits
+    name: pod-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    image: runpod/pytorch:2.8.0-py3.11-cuda12.8.1
+    gpu_types: [NVIDIA GeForce RTX 4090, NVIDIA RTX A6000]
+    volume_gb: 40
+    price_cap: 0.80
+    env:
+      PUBLIC_KEY: "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
+  delegate_to: localhost
+  register: box
+
+- name: Park it, its volume disk bills double from now on
+  tenant.gpu.runpod_pod:
+    project: digits
+    name: pod-a
+    state: stopped
+    state_dir: ~/.local/state/gpu-tenant
+  delegate_to: localhost
+
+- name: Start it to harvest it, with a GPU or without
+  tenant.gpu.runpod_pod:
+    project: digits
+    name: pod-a
+    state: started
+    state_dir: ~/.local/state/gpu-tenant
+    price_cap: 0.80
+    gpu_required: false
+  delegate_to: localhost
+
+- name: Terminate it, which the gate allows once the results are home and somebody approved
+  tenant.gpu.runpod_pod:
+    project: digits
+    name: pod-a
+    state: absent
+    state_dir: ~/.local/state/gpu-tenant
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+pod:
+  description: The pod as the provider shows it; null when there is none (any more, or yet).
+  returned: success
+  type: dict
+  contains:
+    provider_id:
+      description: The pod's id.
+      type: str
+      sample: xedezhzb9la3ye
+    state:
+      description: loading, running, stopped or unknown.
+      type: str
+      sample: running
+    host:
+      description: SSH host, checked against a strict pattern; empty while there is none.
+      type: str
+    port:
+      description: SSH port, another one after each start.
+      type: int
+    user:
+      description: SSH login.
+      type: str
+    num_gpus:
+      description: GPUs that it has now.
+      type: int
+    gpu_type:
+      description: RunPod's name of the card.
+      type: str
+    machine_id:
+      description: The machine.
+      type: str
+    data_center:
+      description: Where it is.
+      type: str
+    network_volume:
+      description: The id of its network volume, empty without one.
+      type: str
+    price_per_hour:
+      description: Compute and disks while it runs, dollars an hour.
+      type: float
+    clocks:
+      description: What is billed in each state.
+      type: dict
+stamp:
+  description: The box's stamp, empty when there is no pod.
+  returned: success
+  type: str
+  sample: gt1/digits/pod-a/g1/0123456789abcdef
+generation:
+  description: The box's generation; each create raises it.
+  returned: success
+  type: int
+superseded:
+  description: Other pods that carry the same name. They bill, and must be harvested and terminated.
+  returned: success
+  type: list
+  elements: dict
+gate:
+  description: >-
+    For each pod that went through the gate, the C(rule) that opened it, C(approval_id) and C(approver) where a person
+    consented.
+  returned: success
+  type: list
+  elements: dict
+would:
+  description: >-
+    What would be rented or started - C(gpu_types), C(price_per_hour) (null, since it is unknown before), C(price_cap),
+    C(clocks).
+  returned: in check mode, when something would be rented or started
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.runpod.desired import STATES, converge
+from ..module_utils.runpod.options import account_of, desire_of, shared_options
+from ..module_utils.vast.options import run_module
+
+SPEC = {
+    "project": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(STATES), "default": "present"},
+    "state_dir": {"type": "path", "required": True},
+    "image": {"type": "str", "default": ""},
+    "gpu_types": {"type": "list", "elements": "str", "default": []},
+    "gpu_count": {"type": "int", "default": 1},
+    "gpu_required": {"type": "bool", "default": True},
+    "cloud_type": {"type": "str", "choices": ["secure", "community"], "default": "secure"},
+    "data_centers": {"type": "list", "elements": "str", "default": []},
+    "cuda_versions": {"type": "list", "elements": "str", "default": []},
+    "container_disk_gb": {"type": "int", "default": 20},
+    "volume_gb": {"type": "int", "default": 20},
+    "volume_mount_path": {"type": "str", "default": "/workspace"},
+    "network_volume": {"type": "str", "default": ""},
+    "ports": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "start_command": {"type": "list", "elements": "str", "default": []},
+    "price_cap": {"type": "float"},
+    "wait_s": {"type": "int", "default": 900},
+    "verb_keeps": {"type": "dict", "default": {}},
+    "provider_id": {"type": "str", "default": ""},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    return converge(account_of(module.params), desire_of(module.params), module.check_mode)
+
+
+def main() -> None:
+    consent = [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]
+    run_module(act, shared_options, argument_spec=SPEC, required_if=consent)
+
+
+if __name__ == "__main__":
+    main()
