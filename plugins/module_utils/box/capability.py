@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any, Mapping
 
-from . import http_get, hub, proxy_hook, run_record, urls
+from . import calling, http_get, hub, run_record, urls
 from .download import Patience, read_patiently
 from .http_get import DENIED, Call, HttpProblem
 from .refusal import USAGE, Refused
@@ -27,13 +27,13 @@ class _NotAccepted(Exception):
     """The service answered, and says that nobody it knows bears this secret."""
 
 
-def prove_all(value: object) -> dict[str, Any]:
+def prove_all(root: str, value: object) -> dict[str, Any]:
     """``{secrets: [{name, state, who, why}]}`` of an order ``{env_file, checks: [{name, check}], env, proxy_hook}``."""
     order = value if isinstance(value, dict) else {}
     checks, env = order.get("checks"), order.get("env") or {}
     if not isinstance(checks, list) or not isinstance(env, dict) or not isinstance(order.get("env_file"), str):
         raise Refused(USAGE, "the order of checks needs an env_file and checks")
-    proxy_hook.prepare_environment(env, str(order.get("proxy_hook") or ""))
+    calling.prepare(root, env, str(order.get("proxy_hook") or ""))
     known = run_record.read_env_file(order["env_file"])
     return {"secrets": [_prove(each, known) for each in checks]}
 

@@ -186,7 +186,7 @@ def _supply(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
     if options.verb == "secrets":
         return secret_file.deliver(layout, caller, order)
     if options.verb == "prove-secrets":
-        return capability.prove_all(order)
+        return capability.prove_all(layout.root, order)
     if options.verb == "check-tracker":
         return tracker.check(layout, caller, order)
     return tracker_recovery.recover(layout, order, caller.check)

@@ -64,6 +64,7 @@ class Source:
     secret_headers: Mapping[str, str]
     bytes: int | None = None
     reserve: int = 0
+    route: str = ""
 
 
 class Download:
@@ -121,7 +122,9 @@ class Download:
         offset = self._size() if note else 0
         if note and note.get("total") == offset:
             return
-        call = Call(self._source.url, _range_headers(offset, note), self._source.secret_headers, self._patience.stall_s)
+        source = self._source
+        headers = _range_headers(offset, note)
+        call = Call(source.url, headers, source.secret_headers, self._patience.stall_s, route=source.route)
         with http_get.opened(call) as answer:
             if answer.status == 416:
                 self._past_the_end(answer, offset)

@@ -8,7 +8,9 @@ Everything it knows lies on the disk. Killed at any instruction, the next one go
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -18,9 +20,11 @@ import time
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 from . import (
+    aria2,
+    calling,
     diary,
     download,
     fetch_order,
@@ -28,9 +32,9 @@ from . import (
     http_get,
     hub,
     inputs,
+    ladder,
     locks,
     process,
-    proxy_hook,
     records,
     run_record,
     urls,
@@ -40,6 +44,8 @@ from .layout import Layout
 from .refusal import DISK, ENVIRONMENT, INPUTS, SYSTEM, USAGE, Refused
 
 TELL_EVERY_S = 1.0
+# A source that others follow is given this part of the tries.
+_SHARE = 3
 _CHUNK = 1024 * 1024
 _FIXES = {
     DENIED: "see the secret that the input names, or deploy again where its URL was made for this box and has expired",
@@ -53,18 +59,18 @@ _GO_ON = "deploy again: it continues where it ended"
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file: where it lies in the set, where it comes from, and what it must be."""
+    """One file: where it lies in the set, what it must be, and where it comes from: each rung is tried in turn."""
 
     path: str
-    url: str
     algorithm: str
     hash: str
     bytes: int | None
-    secret_headers: dict[str, str]
+    rungs: tuple[ladder.Rung, ...]
 
 
 class Fetcher:
     def __init__(self, layout: Layout, set_digest: str) -> None:
+        self._root = layout.root
         self._store = inputs.Store(layout)
         self._digest = set_digest
         self._order = fetch_order.read(layout, set_digest)
@@ -114,7 +120,7 @@ class Fetcher:
         return refused.code
 
     def _fetch(self) -> None:
-        proxy_hook.prepare_environment(self._order["env"], self._order["proxy_hook"])
+        calling.prepare(self._root, self._order["env"], self._order["proxy_hook"])
         wanted = self._wanted()
         sizes = [file.bytes for file in wanted]
         total = sum(size or 0 for size in sizes) if None not in sizes else None
@@ -144,33 +150,56 @@ class Fetcher:
         url = self._order["urls"].get(entry["dest"], entry["uri"])
         if not url.startswith(("http://", "https://")):
             raise Refused(USAGE, f"{entry['uri']} needs a presigned URL", "deploy from a controller that has its key")
-        return [Wanted(entry["dest"], url, hub.SHA256, entry["sha256"], None, self._secret(entry))]
+        rungs = (ladder.Rung(url, self._secret(entry)),)
+        return [Wanted(entry["dest"], hub.SHA256, entry["sha256"], None, rungs)]
 
     def _of_repository(self, entry: dict[str, Any]) -> list[Wanted]:
         headers = self._secret(entry)
-        endpoint = os.environ.get("HF_ENDPOINT") or hub.ENDPOINT
-        stall_s = self._order["stall_s"]
-        if headers and urls.is_open(endpoint):
-            raise HttpProblem(http_get.REFUSED, f"{urls.shown(endpoint)} is http, where anybody reads a token")
-        repository = hub.Repository(entry["repo"], entry["type"], entry["revision"], endpoint, headers, stall_s)
+        asked = ladder.endpoints(os.environ, self._order["env"], bool(headers))
+        if headers and urls.is_open(asked[0].url):
+            raise HttpProblem(http_get.REFUSED, f"{urls.shown(asked[0].url)} is http, where anybody reads a token")
         self._tell(now=f"listing {entry['repo']}")
-        patience = self._patience()
-        files = hub.chosen(
-            repository.files(lambda call: download.read_patiently(call, patience)), entry["include"], entry["exclude"]
-        )
+        repository, listed = self._listed(entry, headers, asked)
+        files = hub.chosen(listed, entry["include"], entry["exclude"])
         if not files:
             raise HttpProblem(WRONG, f"no file of {entry['repo']} is chosen by include and exclude")
         return [
             Wanted(
                 f"{entry['dest']}/{each.path}",
-                repository.file_url(each.path),
                 each.algorithm,
                 each.hash,
                 each.bytes,
-                headers,
+                tuple(ladder.rungs(asked, repository, each, os.environ)),
             )
             for each in files
         ]
+
+    def _listed(
+        self, entry: dict[str, Any], headers: dict[str, str], asked: list[ladder.Endpoint]
+    ) -> tuple[hub.Repository, list[hub.HubFile]]:
+        """The files of the commit, from the first endpoint that tells them."""
+        failed: list[HttpProblem] = []
+        for number, endpoint in enumerate(asked, 1):
+            patience = self._patience(is_last=number == len(asked))
+            repository = hub.Repository(
+                entry["repo"], entry["type"], entry["revision"], endpoint.url, headers, self._order["stall_s"]
+            )
+            read = functools.partial(_read_by, endpoint.route, patience)
+            try:
+                return repository, repository.files(read)
+            except HttpProblem as problem:
+                self._give_up(problem, endpoint.url, failed)
+        raise _all_failed(failed)
+
+    def _give_up(self, problem: HttpProblem, endpoint: str, failed: list[HttpProblem]) -> None:
+        """Go on with the next source, unless no source can help."""
+        if problem.kind in (FULL, http_get.DEADLINE):
+            raise problem
+        failed.append(problem)
+        if endpoint:
+            diary.say("fetcher", f"{urls.shown(endpoint)} failed: {problem}")
+            with contextlib.suppress(OSError):
+                calling.note_failure(self._root, endpoint, str(problem))
 
     def _secret(self, entry: dict[str, Any]) -> dict[str, str]:
         name = entry["secret"]
@@ -181,12 +210,13 @@ class Fetcher:
             raise Refused(ENVIRONMENT, f"the secret {name} is not on this box", "name it in the run spec's secrets")
         return {"Authorization": f"Bearer {known[name]}"}
 
-    def _patience(self) -> download.Patience:
+    def _patience(self, is_last: bool = True) -> download.Patience:
+        """:param is_last: no other source is left, so that this one is given every try."""
         order = self._order
         return download.Patience(
             self._started + order["deadline_s"],
             stall_s=order["stall_s"],
-            tries=int(order["tries"]),
+            tries=int(order["tries"]) if is_last else max(1, int(order["tries"]) // _SHARE),
             first_wait_s=order["first_wait_s"],
             stop=self._stop,
         )
@@ -247,16 +277,31 @@ class Fetcher:
             if not (os.path.exists(blob) and self._is_right(blob, file)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(blob)
-                self._download(file, partial, blob, patience)
+                self._download(file, partial, blob)
         with self._count_lock:
             self._done += 1
             self._done_bytes += os.path.getsize(blob)
 
-    def _download(self, file: Wanted, partial: str, blob: str, patience: download.Patience) -> None:
-        source = download.Source(file.url, file.secret_headers, file.bytes, int(self._order["reserve_bytes"]))
+    def _download(self, file: Wanted, partial: str, blob: str) -> None:
+        failed: list[HttpProblem] = []
+        for number, rung in enumerate(file.rungs, 1):
+            try:
+                self._climb(file, rung, partial, blob, self._patience(is_last=number == len(file.rungs)))
+                return
+            except HttpProblem as problem:
+                self._give_up(problem, rung.endpoint, failed)
+        raise _all_failed(failed)
+
+    def _climb(self, file: Wanted, rung: ladder.Rung, partial: str, blob: str, patience: download.Patience) -> None:
+        """The file from one source, proven. What another one brought of the same version is gone on with."""
+        reserve = int(self._order["reserve_bytes"])
+        source = download.Source(rung.url, rung.secret_headers, file.bytes, reserve, rung.route)
         coming = download.Download(source, partial, patience, self._arrived)
         for last in (False, True):
-            coming.run()
+            if rung.engine == ladder.ARIA2:
+                aria2.bring(rung.url, rung.route, partial, patience)
+            else:
+                coming.run()
             right = self._right_file(file, partial, coming.encoding)
             if right:
                 os.chmod(right, 0o400)
@@ -270,7 +315,7 @@ class Fetcher:
             coming.forget()
             if last or not doubtful:
                 raise HttpProblem(
-                    WRONG, f"what lies at {urls.shown(file.url)} has {file.algorithm} {found}, not {file.hash}"
+                    WRONG, f"what lies at {urls.shown(rung.url)} has {file.algorithm} {found}, not {file.hash}"
                 )
 
     def _right_file(self, file: Wanted, partial: str, encoding: str) -> str:
@@ -341,6 +386,17 @@ class Fetcher:
             }
         self._facts = {**self._facts, **told, "updated_at": records.utc_now(), **changes}
         records.write_record(self._store.progress(self._digest), "fetch-progress", self._facts)
+
+
+def _read_by(route: str, patience: download.Patience, call: http_get.Call) -> tuple[Mapping[str, str], bytes]:
+    return download.read_patiently(dataclasses.replace(call, route=route), patience)
+
+
+def _all_failed(failed: list[HttpProblem]) -> HttpProblem:
+    """The first failure is of the best source; the others say that nothing else helped."""
+    first, others = failed[0], failed[1:]
+    more = f"; then {'; '.join(str(each) for each in others)}" if others else ""
+    return HttpProblem(first.kind, f"{first}{more}", first.wait_s)
 
 
 @contextlib.contextmanager

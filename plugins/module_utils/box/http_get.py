@@ -55,7 +55,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """``secret_headers`` are sent to the origin of ``url`` only, never to one that it redirects to."""
+    """``secret_headers`` are sent to the origin of ``url`` only, never to one that it redirects to. ``route`` is one of
+    :mod:`http_wire`'s."""
 
     url: str
     headers: Mapping[str, str]
@@ -63,6 +64,7 @@ class Call:
     timeout_s: float = 60.0
     method: str = "GET"
     body: bytes | None = None
+    route: str = http_wire.BY_ENVIRONMENT
 
 
 @contextlib.contextmanager
@@ -102,7 +104,7 @@ def _send(call: Call, url: str) -> tuple[http.client.HTTPConnection, http.client
     if urls.origin(url) == urls.origin(call.url):
         headers.update(call.secret_headers)
     try:
-        link, proxied = http_wire.connection(parts.scheme, parts.netloc, call.timeout_s)
+        link, proxied = http_wire.connection(parts.scheme, parts.netloc, call.timeout_s, call.route)
         target = url if proxied is not None else f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         headers.update(proxied or {})
         try:

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 BLOCK = 1024 * 1024
+# How a connection goes: as the environment says, past every proxy, or through the proxy whatever ``no_proxy`` says.
+BY_ENVIRONMENT, PLAIN, PROXIED = "", "plain", "proxied"
 
 
 @functools.lru_cache(maxsize=1)
@@ -20,10 +22,12 @@ def tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def connection(scheme: str, netloc: str, timeout_s: float) -> tuple[http.client.HTTPConnection, dict[str, str] | None]:
+def connection(
+    scheme: str, netloc: str, timeout_s: float, route: str = BY_ENVIRONMENT
+) -> tuple[http.client.HTTPConnection, dict[str, str] | None]:
     """A connection to ``netloc``; with a plain-HTTP proxy, the headers that go with requests to absolute targets."""
     host = netloc.rpartition("@")[2]
-    proxy = _proxy(scheme, host)
+    proxy = _proxy(scheme, host, route)
     address = proxy.netloc.rpartition("@")[2] if proxy else host
     if scheme == "https":
         secure = http.client.HTTPSConnection(address, timeout=timeout_s, context=tls_context(), blocksize=BLOCK)
@@ -35,8 +39,9 @@ def connection(scheme: str, netloc: str, timeout_s: float) -> tuple[http.client.
     return plain, _credentials(proxy) if proxy else None
 
 
-def _proxy(scheme: str, host: str) -> SplitResult | None:
-    found = "" if proxy_bypass(urlsplit(f"//{host}").hostname or "") else getproxies().get(scheme, "")
+def _proxy(scheme: str, host: str, route: str) -> SplitResult | None:
+    past = route == PLAIN or (route != PROXIED and proxy_bypass(urlsplit(f"//{host}").hostname or ""))
+    found = "" if past else getproxies().get(scheme, "")
     if not found:
         return None
     return urlsplit(found if "//" in found else f"//{found}")

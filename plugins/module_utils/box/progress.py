@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
+
+from . import records
 
 _END = 64 * 1024
 
@@ -73,7 +74,7 @@ def progress_of(
     resumed = _last(head + tail, "resumed_from")
     steps = _last(tail, "steps") or _last(head, "steps")
     step = _last(tail, "step")
-    loss = next((_finite(line["loss"]) for line in reversed(tail) if "loss" in line), None)
+    loss = next((records.finite(line["loss"]) for line in reversed(tail) if "loss" in line), None)
     return Progress(
         step=None if step is None else int(step),
         steps=None if steps is None else int(steps),
@@ -86,7 +87,7 @@ def progress_of(
 
 def _rate(lines: list[dict[str, Any]]) -> float | None:
     """Steps per second between the first and the last line that carry both a step and the trainer's own clock."""
-    timed = [(_finite(line.get("trained_s")), _finite(line.get("step"))) for line in lines]
+    timed = [(records.finite(line.get("trained_s")), records.finite(line.get("step"))) for line in lines]
     known = [(clock, step) for clock, step in timed if clock is not None and step is not None]
     if len(known) < 2 or known[-1][0] <= known[0][0] or known[-1][1] <= known[0][1]:
         return None
@@ -100,15 +101,5 @@ def _rate_over(step: float | None, resumed: float | None, running_s: float | Non
 
 
 def _last(lines: list[dict[str, Any]], key: str) -> float | None:
-    return next((number for number in (_finite(line.get(key)) for line in reversed(lines)) if number is not None), None)
-
-
-def _finite(value: object) -> float | None:
-    """A finite number, or None: trainers do write NaN, and JSON for others must not carry it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    numbers = (records.finite(line.get(key)) for line in reversed(lines))
+    return next((number for number in numbers if number is not None), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,17 @@ def parse_utc(text: str) -> datetime.datetime:
 def is_count(value: object) -> TypeGuard[int]:
     """Whether ``value`` is a whole number from 0 up. True and False are none, though Python takes them for numbers."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def finite(value: object) -> float | None:
+    """A finite number, or None: trainers do write NaN, and JSON for others must not carry it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def fsync_directory(path: str) -> None:

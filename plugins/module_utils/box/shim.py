@@ -18,6 +18,7 @@ from typing import Any, Callable, Sequence
 
 from . import (
     attempt,
+    calling,
     cgroup,
     diary,
     durable_checkpoints,
@@ -182,7 +183,9 @@ class Shim:
         self.resume_dirs += earlier
         tenant = tenant_variables(self.run, self.cell, self.paths, self.resume_dirs, inputs_dir)
         tenant.update({durable_checkpoints.VARIABLE: durable_dir} if durable_dir else {})
-        run = dict(self.run, env={**tracker_environment.variables(self.run, self.cell, self.paths), **self.run["env"]})
+        of_run = {**tracker_environment.variables(self.run, self.cell, self.paths), **self.run["env"]}
+        # A trainer calls out too: to its tracker, and to the Hub for what is no input.
+        run = dict(self.run, env=calling.variables(self._layout.root, dict(os.environ), {}, over=of_run))
         environment = trainer_environment(dict(os.environ), run, secrets, tenant, cgroup.threads())
         environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):

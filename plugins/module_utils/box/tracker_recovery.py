@@ -14,7 +14,7 @@ import os
 import shutil
 from typing import Any
 
-from . import attempt, gates, proxy_hook, records, run_record, tracker_environment
+from . import attempt, calling, gates, records, run_record, tracker_environment
 from .bounded import run_bounded
 from .layout import Layout
 from .refusal import USAGE, Refused
@@ -46,7 +46,7 @@ def recover(layout: Layout, value: object, check: bool = False) -> dict[str, Any
         # wandb makes a folder for its own logs wherever it is started.
         own = {"WANDB_DIR": layout.path("trackers", "sending")}
         env = {**run["env"], **(order.get("env") or {}), **secrets, **own}
-        proxy_hook.prepare_environment(env, str(order.get("proxy_hook") or ""))
+        calling.prepare(layout.root, env, str(order.get("proxy_hook") or ""))
         for name in wanted:
             known[name] = _send(layout, run, found[name], float(timeout_s))
             records.write_record(_record(layout, run), "tracker-recovery", {"runs": known})

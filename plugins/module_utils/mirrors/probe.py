@@ -1,0 +1,211 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Measures one source over one route: fetches a small known file as the real tool would, and proves it by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import posixpath
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any, Mapping
+from urllib.parse import unquote, urljoin, urlsplit
+
+from ..box import http_get, no_proxy
+from ..box.bounded import run_bounded, search_path
+from ..box.http_get import Call, HttpProblem
+from ..box.http_wire import PLAIN
+from .choice import GOOD, NO_FILE, SLOW, STALLED, UNREACHABLE, WRONG, Sample
+
+# What an index links to, with or without quotes.
+_LINK = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
+_LISTED = re.compile(r"^ ([0-9a-f]{64}) +([0-9]+) (\S+)$", re.MULTILINE)
+_CHUNK = 64 * 1024
+_MOST_BYTES = 256 * 1024 * 1024
+# A package list this long tells speed; a distribution's are of 50 KB to 20 MB.
+_LIST_BYTES = 50 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``stall_s``: without a byte for so long it stalls; ``within_s``: one source may take so long in all."""
+
+    stall_s: float = 5.0
+    within_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of a class. ``url`` is where it begins, ``probe`` what is fetched from it."""
+
+    kind: str
+    name: str
+    url: str
+    probe: Mapping[str, Any]
+
+
+class _Refuted(Exception):
+    """The measurement ended without the file: ``outcome`` says how."""
+
+    def __init__(self, outcome: str, why: str) -> None:
+        super().__init__(why)
+        self.outcome = outcome
+
+
+def measure(source: Source, route: str, limits: Limits) -> Sample:
+    """What the source gives over the route. Nothing is raised: a source that fails is an answer."""
+    begun = time.monotonic()
+    try:
+        count = _WAYS[source.probe.get("way", "file")](source, route, _Clock(limits))
+    except _Refuted as refuted:
+        return Sample(source.kind, source.name, source.url, route, refuted.outcome, why=str(refuted))
+    except HttpProblem as problem:
+        outcome = STALLED if "in time" in str(problem) else UNREACHABLE
+        return Sample(source.kind, source.name, source.url, route, outcome, why=str(problem))
+    except ValueError as error:
+        # An address in an answer that is none.
+        why = f"its answer makes no sense: {error}"
+        return Sample(source.kind, source.name, source.url, route, UNREACHABLE, why=why)
+    seconds = round(time.monotonic() - begun, 4)
+    return Sample(source.kind, source.name, source.url, route, GOOD, seconds, count)
+
+
+class _Clock:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._until = time.monotonic() + limits.within_s
+
+    def left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise _Refuted(SLOW, f"it was not done within {self.limits.within_s:g} s")
+        return left
+
+    def patience(self) -> float:
+        return min(self.limits.stall_s, self.left())
+
+
+# --- ways of fetching -----------------------------------------------------------------------------------------
+
+
+def _file(source: Source, route: str, clock: _Clock) -> int:
+    """A file whose hash is known, at a path below the source."""
+    direct = source.probe.get("direct_path") if source.name == "direct" else None
+    path = str(direct or source.probe["path"])
+    url = f"{source.url.rstrip('/')}/{path.lstrip('/')}"
+    return _proven(url, str(source.probe["sha256"]), route, clock)
+
+
+def _index(source: Source, route: str, clock: _Clock) -> int:
+    """A wheel that the page of its project links to, as pip finds it."""
+    project, wanted = str(source.probe["project"]), str(source.probe["file"])
+    page = f"{source.url.rstrip('/')}/{project}/"
+    text = _body(page, route, clock).decode("utf-8", "replace")
+    links = [link.replace("&amp;", "&") for link in _LINK.findall(text)]
+    found = [link for link in links if posixpath.basename(unquote(urlsplit(link).path)) == wanted]
+    if not found:
+        raise _Refuted(NO_FILE, f"its page of {project} does not have {wanted}")
+    return _proven(urljoin(page, found[0]), str(source.probe["sha256"]), route, clock)
+
+
+def _apt(source: Source, route: str, clock: _Clock) -> int:
+    """A package list whose hash the release file tells. apt itself checks who signed that file."""
+    base = f"{source.url.rstrip('/')}/dists/{source.probe['suite']}"
+    release = _body(f"{base}/Release", route, clock).decode("utf-8", "replace")
+    listed = [(int(size), path, sha256) for sha256, size, path in _LISTED.findall(release)]
+    lists = [each for each in listed if re.search(r"/binary-[^/]+/Packages\.(xz|gz)\Z", each[1])]
+    if not lists:
+        raise _Refuted(NO_FILE, "its release file names no package lists")
+    machine = [each for each in lists if f"/binary-{source.probe['arch']}/" in each[1]]
+    enough = sorted(each for each in machine or lists if each[0] >= _LIST_BYTES)
+    _size, path, sha256 = enough[0] if enough else max(lists)
+    return _proven(f"{base}/{path}", sha256, route, clock)
+
+
+def _git(source: Source, route: str, clock: _Clock) -> int:
+    """A commit, fetched by git itself, which proves every object by its name."""
+    git = shutil.which("git", path=search_path())
+    if not git:
+        raise _Refuted(UNREACHABLE, "there is no git on this box")
+    url = f"{source.url.rstrip('/')}/{str(source.probe['path']).lstrip('/')}"
+    commit = str(source.probe["commit"])
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_COUNT": "0"}
+        environment = dict(os.environ, PATH=search_path(), LC_ALL="C", **own)
+        if route == PLAIN:
+            environment.update(dict.fromkeys(no_proxy.SPELLINGS, "*"))
+        slow = ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={max(1, round(clock.limits.stall_s))}"]
+        fetched = [*slow, "-C", folder, "fetch", "-q", url, str(source.probe["ref"])]
+        for words in (["init", "-q", "--bare", folder], fetched):
+            outcome = run_bounded([git, *words], clock.left(), environment)
+            if outcome.rc is None:
+                raise _Refuted(SLOW, outcome.why)
+            if outcome.rc != 0:
+                raise _Refuted(_of_git(outcome.out), f"git fetch ended with {outcome.rc}")
+        found = run_bounded([git, "-C", folder, "rev-parse", "FETCH_HEAD"], clock.left(), environment).out.strip()
+        if found != commit:
+            raise _Refuted(WRONG, f"its {source.probe['ref']} is {found[:40]!a} and not {commit}")
+        return sum(os.path.getsize(os.path.join(at, name)) for at, _dirs, names in os.walk(folder) for name in names)
+
+
+def _of_git(text: str) -> str:
+    """git says in words what happened: a server that has the references and not the objects lists only."""
+    lowered = text.lower()
+    if "unable to find" in lowered or "cannot obtain needed" in lowered or "bad object" in lowered:
+        return NO_FILE
+    return STALLED if "operation too slow" in lowered else UNREACHABLE
+
+
+_WAYS = {"file": _file, "index": _index, "apt": _apt, "git": _git}
+WAYS = tuple(_WAYS)
+
+
+# --- the wire -------------------------------------------------------------------------------------------------
+
+
+def _body(url: str, route: str, clock: _Clock) -> bytes:
+    return b"".join(_pieces(url, route, clock))
+
+
+def _proven(url: str, sha256: str, route: str, clock: _Clock) -> int:
+    """Bytes of the file at ``url``, which must have that hash."""
+    hasher, count = hashlib.sha256(), 0
+    try:
+        for piece in _pieces(url, route, clock):
+            hasher.update(piece)
+            count += len(piece)
+    except HttpProblem as problem:
+        if problem.kind in (http_get.MISSING, http_get.DENIED, http_get.REFUSED):
+            raise _Refuted(NO_FILE, str(problem)) from problem
+        raise
+    if hasher.hexdigest() != sha256:
+        raise _Refuted(WRONG, f"its file has the SHA-256 {hasher.hexdigest()} and not {sha256}")
+    return count
+
+
+def _pieces(url: str, route: str, clock: _Clock) -> Any:
+    count = 0
+    call = Call(url, {}, {}, clock.patience(), route=route)
+    with http_get.opened(call) as answer:
+        while True:
+            clock.left()
+            try:
+                piece = answer.stream.read1(_CHUNK)
+            except (OSError, http.client.HTTPException) as error:
+                if "timed out" in str(error):
+                    raise _Refuted(STALLED, f"nothing came for {clock.limits.stall_s:g} s") from error
+                raise http_get.unreachable(url, error) from error
+            if not piece:
+                break
+            count += len(piece)
+            if count > _MOST_BYTES:
+                raise _Refuted(WRONG, f"it sends more than {_MOST_BYTES} bytes")
+            yield piece
+    rest = answer.headers.get("content-length", "")
+    if rest.isdigit() and count < int(rest):
+        raise _Refuted(STALLED, f"it was cut after {count} of {rest} bytes")
