@@ -50,7 +50,7 @@ def rows() -> list[Figure]:
     options = ("--machines", str(count + CREATED), "--boot-s", "0")
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_marketplace("none", state_dir=_let(Path(folder), count), options=options) as market,
+        running_marketplace("none", state_dir=let(Path(folder), count), options=options) as market,
     ):
         cores = sorted(os.sched_getaffinity(0))
         _pin(market.process.pid, cores[0])
@@ -66,10 +66,13 @@ def _pin(process_id: int, core: int) -> None:
         os.sched_setaffinity(int(thread), {core})
 
 
-def _let(folder: Path, count: int) -> Path:
-    """The state of a market that has let so many boxes, all stopped, one on each machine."""
+def let(folder: Path, count: int, label: str = "bench") -> Path:
+    """The state of a market that has let so many boxes, all stopped, one on each machine.
+
+    :param label: of each, where ``{}`` stands for its place.
+    """
     state = MarketState()
-    for machine in generate(state.seed, count):
+    for place, machine in enumerate(generate(state.seed, count)):
         number = state.take_id()
         state.instances[number] = Instance(
             id=number,
@@ -83,7 +86,7 @@ def _let(folder: Path, count: int) -> Path:
             image="debian:12",
             runtype="ssh_direc ssh_proxy",
             ports=(1,),
-            label="bench",
+            label=label.format(place),
         )
     StateDirectory(folder).save(state)
     return folder
