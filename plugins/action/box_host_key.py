@@ -117,7 +117,8 @@ def _changed_key(box: str, generation: int, what: str) -> TenantFailure:
         box,
         f"generation {generation}: {what}",
         "somebody may be in between. Compare the fingerprint with the provider's console or the instance's log; if it "
-        "is right, give it in expected_keys; if the machine was made anew by hand, raise tenant_generation of the box",
+        "is right, give it in expected_keys (the plays: provision_host_keys); if the machine was made anew by hand, "
+        "raise tenant_generation of the box",
     )
 
 

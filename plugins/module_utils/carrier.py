@@ -20,6 +20,7 @@ from .progress import Progress
 from .roster import Mismatch, RosterFile
 from .settling import TEMPORARY
 from .transfer import BULK_BYTES, Attempt, Link, RsyncWishes, back_off
+from .whole_folders import WholeFolders
 
 END_GRACE_S = 10
 _PIPE_BYTES = 1024 * 1024
@@ -44,7 +45,7 @@ class Deadline:
 class Route:
     """Where bytes go: ``far_root`` on the box, ``near_root`` here; ``python`` is the box's interpreter.
 
-    ``landing`` takes what is pulled.
+    ``landing`` takes what is pulled; ``whole`` says which folders rsync may be asked for whole.
     """
 
     link: Link
@@ -55,6 +56,7 @@ class Route:
     wishes: RsyncWishes
     progress: Progress
     landing: Landing | None = None
+    whole: WholeFolders | None = None
 
     @property
     def incoming(self) -> Landing:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
-from . import approvals, artifact_tiers, copies, last_contact
+from . import approvals, artifact_tiers, copies, last_contact, sweeps
 from .box import records
 from .box.names import UnsafeName, check_name
 from .copies import CopyEvidence
@@ -72,6 +72,8 @@ class Evidence:
     receipt_paths: tuple[str, ...] = ()
     elsewhere: Mapping[str, tuple[ReceiptEvidence, ...]] = field(default_factory=dict)
     approvals: tuple[approvals.LoadedApproval, ...] = ()
+    # Of sweeps that this box holds a share of: what keeps them from being whole.
+    sweep_gaps: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -160,6 +162,7 @@ def gather(
         receipt_paths=paths,
         elsewhere={run_id: _other_receipts(store, identity, run_id, moment, ledger) for run_id in short},
         approvals=approvals.load_all(store),
+        sweep_gaps=sweeps.gaps(store, identity.project, runs, ledger),
     )
 
 

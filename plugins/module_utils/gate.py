@@ -61,7 +61,7 @@ def decide(evidence: Evidence) -> Decision:
         return Decision(True, RULE_KEEPS_DISK, (), None)
     if not why_not_virgin(evidence):
         return Decision(True, RULE_VIRGIN, (), None)
-    missing = _seal_gaps(evidence) + _run_gaps(evidence)
+    missing = _seal_gaps(evidence) + _run_gaps(evidence) + list(evidence.sweep_gaps)
     usable, refusals = _sort_approvals(evidence)
     if not missing:
         for approval_id, binds in usable:

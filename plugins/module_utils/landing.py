@@ -31,19 +31,21 @@ class Landing:
         """Empty when the staged file was right and now is in its place, else what is wrong with it."""
         return self._note(file, (settler or self.settler).settle(file))
 
-    def moved(self, count: int) -> None:
-        with self._counting:
-            self.progress.moved(count)
+    def take(self, file: RosterFile, settler: settling.Settler) -> str:
+        """The same for a file whose bytes have not been counted yet."""
+        return self._note(file, settler.settle(file), file.bytes)
 
     def move(self, file: RosterFile, mode: int, source_name: str = "") -> str:
         """The same for a file whose bytes are known to be right."""
         return self._note(file, self.settler.move(file, mode, source_name))
 
-    def _note(self, file: RosterFile, what: str) -> str:
+    def _note(self, file: RosterFile, what: str, uncounted: int = 0) -> str:
         if not what:
             with self._counting:
                 self._settled.add(file.path)
                 self.refused.pop(file.path, None)
+                if uncounted:
+                    self.progress.moved(uncounted)
                 self.progress.landed()
         return what
 

@@ -7,9 +7,10 @@ The probe's values come from a stranger's machine, so every one of them is check
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
+
+from .box import records
 
 # A card reports up to 6.25 % less than it is sold with where ECC takes its share (a "16 GB" T4 reports 15,360 MiB).
 ECC_SHARE = 0.07
@@ -93,10 +94,10 @@ def _gpu_refusals(probe: Any, wish: dict[str, Any]) -> list[str]:
 
 
 def _memory_refusals(gpus: list[dict[str, Any]], wish: dict[str, Any]) -> list[str]:
-    wanted = _number(wish.get("min_gpu_ram_gb"))
+    wanted = records.finite(wish.get("min_gpu_ram_gb"))
     if not wanted:
         return []
-    sizes = [_number(gpu.get("memory_mb")) for gpu in gpus]
+    sizes = [records.finite(gpu.get("memory_mb")) for gpu in gpus]
     if any(size is None for size in sizes):
         return [f"offered {wanted:g} GB, nvidia-smi does not say how much memory there is"]
     smallest = min(size for size in sizes if size is not None)
@@ -106,7 +107,7 @@ def _memory_refusals(gpus: list[dict[str, Any]], wish: dict[str, Any]) -> list[s
 
 
 def _disk_refusals(probe: Any, wish: dict[str, Any]) -> list[str]:
-    gigabytes, inodes = _number(wish.get("min_free_gb")), _number(wish.get("min_free_inodes"))
+    gigabytes, inodes = records.finite(wish.get("min_free_gb")), records.finite(wish.get("min_free_inodes"))
     if not gigabytes and not inodes:
         return []
     mounts = [mount for mount in _list(_field(probe, "mounts")) if _field(mount, "role") == "data"]
@@ -114,7 +115,7 @@ def _disk_refusals(probe: Any, wish: dict[str, Any]) -> list[str]:
         return ["the data folder could not be measured"]
     mount, found = mounts[0], []
     path = one_line(mount.get("path"))
-    free, files = _number(mount.get("free_bytes")), _number(mount.get("free_inodes"))
+    free, files = records.finite(mount.get("free_bytes")), records.finite(mount.get("free_inodes"))
     if gigabytes and (free is None or free < gigabytes * 1e9):
         has = "unknown" if free is None else f"{free / 1e9:.1f} GB"
         found.append(f"{gigabytes:g} GB are needed in {path}, free: {has}")
@@ -176,16 +177,6 @@ def one_line(value: Any) -> str:
     if not isinstance(value, str):
         return ""
     return re.sub(r"[\x00-\x1f\x7f]+", " ", value).strip()[:200]
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _version(text: Any) -> tuple[int, ...]:

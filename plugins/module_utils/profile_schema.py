@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple
 
 from . import artifact_tiers
 from .box.preemption import SOURCES
+from .mirrors.kinds import CLASSES as MIRROR_CLASSES
 
 KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
@@ -29,6 +30,7 @@ CLOCK_STARTS = ("always", "created", "started", "stopped", "idle", "unpaid", "re
 
 _ABSOLUTE = r"^(|/\S*)$"
 _HOME_OR_ABSOLUTE = r"^(|[/~]\S*)$"
+_HTTP = r"^https?://\S+$"
 _TEMPLATE = re.compile(r"\{\{|\{%")
 
 
@@ -62,6 +64,7 @@ _OPERATION: dict[str, Any] = {
         "reversible": {"type": "boolean", "description": "the box comes back with what `keeps` names"},
     },
 }
+VERB_PLANS = ("compute_stop", "park", "full_stop")
 _OPERATIONS: dict[str, Any] = {"type": "array", "items": _OPERATION, "x-fix": "write a list of operations, [] for none"}
 
 SCHEMA: dict[str, Any] = {
@@ -160,6 +163,30 @@ SCHEMA: dict[str, Any] = {
         },
         "platform_free_egress": _yes_no_unknown("traffic costs nothing"),
         "platform_china_mirrors": _yes_no_unknown("package and model mirrors inside China are needed"),
+        "platform_mirrors": {
+            "type": "array",
+            "description": "mirrors that are measured from a box there; the fastest is used, direct included",
+            "x-fix": "write a list of {class, name, url, source}, [] for none",
+            "items": {
+                "type": "object",
+                "required": ["class", "name", "url", "source"],
+                "additionalProperties": False,
+                "properties": {
+                    "class": {"type": "string", "enum": list(MIRROR_CLASSES), "description": "what it has"},
+                    "name": {"type": "string", "minLength": 1, "description": "name of its own within its class"},
+                    "url": {"type": "string", "pattern": _HTTP, "description": "where it begins"},
+                    "source": {"type": "string", "pattern": _HTTP, "description": "where that can be looked up"},
+                    "archive": {"type": "string", "pattern": _HTTP, "description": "apt: the address it stands for"},
+                    "suite": {"type": "string", "minLength": 1, "description": "apt: the suite that is measured"},
+                },
+            },
+        },
+        "platform_no_proxy": {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^[^\s,]+$"},
+            "description": "hosts that its proxy only slows down and does not exempt by itself",
+            "x-fix": "write a list of domains such as .modelscope.cn, [] for none",
+        },
         "platform_cuda_max": {
             "type": "string",
             "pattern": r"^(|[0-9]+\.[0-9]+)$",
@@ -210,11 +237,12 @@ SCHEMA: dict[str, Any] = {
         },
         "platform_verbs": {
             "type": "object",
-            "required": ["compute_stop", "park", "full_stop"],
+            "required": list(VERB_PLANS),
             "additionalProperties": False,
-            "description": "how charges end: compute_stop (compute only), park (comes back), full_stop (in order)",
+            "description": "how charges end: compute_stop (compute only), park (comes back), full_stop (in order); "
+            "repair (may be left out) restarts a box that goes on billing",
             "x-fix": "give compute_stop, park and full_stop, each a list of operations ([] for none)",
-            "properties": {"compute_stop": _OPERATIONS, "park": _OPERATIONS, "full_stop": _OPERATIONS},
+            "properties": dict.fromkeys((*VERB_PLANS, "repair"), _OPERATIONS),
         },
         "platform_clocks": {
             "type": "array",
@@ -410,8 +438,27 @@ def _shown(value: Any) -> str:
 
 
 def _cross_checks(profile: dict[str, Any], name: str, undecided: Callable[[Any], bool]) -> list[Problem]:
-    checks = (_name_problems(profile, name), _durable_problems(profile, undecided), _tier_problems(profile, undecided))
+    checks = (
+        _name_problems(profile, name),
+        _durable_problems(profile, undecided),
+        _tier_problems(profile, undecided),
+        _mirror_problems(profile, undecided),
+    )
     return [problem for found in checks for problem in found] + _verb_problems(profile) + _spot_problems(profile)
+
+
+def _mirror_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) -> list[Problem]:
+    mirrors = profile["platform_mirrors"]
+    if undecided(mirrors) or undecided(profile["platform_china_mirrors"]):
+        return []
+    if profile["platform_china_mirrors"] and not mirrors:
+        return [Problem("platform_mirrors", "is empty, and platform_china_mirrors is true", "list the mirrors")]
+    found = []
+    for index, entry in enumerate(mirrors):
+        if entry["class"] == "apt" and not entry.get("archive"):
+            fix = "write the address in the package lists that it stands for"
+            found.append(Problem(f"platform_mirrors[{index}].archive", "is missing for a mirror of apt", fix))
+    return found
 
 
 def _name_problems(profile: dict[str, Any], name: str) -> list[Problem]:
@@ -465,8 +512,8 @@ def _operations(profile: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(verbs, dict):
         return []
     found = []
-    for plan in ("compute_stop", "park", "full_stop"):
-        operations = verbs[plan]
+    for plan in (*VERB_PLANS, "repair"):
+        operations = verbs.get(plan)
         if isinstance(operations, list):
             found += [(f"platform_verbs.{plan}[{index}]", one) for index, one in enumerate(operations)]
     return found

@@ -4,8 +4,8 @@
 
 Sixteen forks that look for their boxes ask the provider once: the first one asks under a lock, the others read what
 it wrote. A failure is shared in the same way, so that a provider that is down is not asked sixteen times. The file
-lies in the state store, is written for its owner only, holds what :class:`Box` holds (no environment, no key) and may
-be deleted at any time.
+lies in the state store, is written for its owner only, holds what :class:`Box` holds (but no environment, no start
+script and no key) and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from .vast.transformations import Box
 
 SCHEMA = "provider-list"
 Fetch = Callable[[], List[Box]]
-_FIELDS = {field.name: field for field in dataclasses.fields(Box)}
+# Whatever somebody put into the environment or the start script of a box may be a secret, and nobody here asks for it.
+_NOT_WRITTEN = ("environment", "onstart")
+_FIELDS = {field.name: field for field in dataclasses.fields(Box) if field.name not in _NOT_WRITTEN}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import select
 import subprocess
 import tempfile
@@ -22,7 +24,8 @@ from .follower import LARGE, Follower
 from .roster import RosterFile
 from .shared_connection import shared_connection
 from .ssh_log import SshLog
-from .transfer import SOME_NOT_SENT, Attempt, files_from, judge_rsync, rsync_argv, says_full
+from .transfer import NO_MEMORY, SOME_NOT_SENT, Attempt, judge_rsync, rsync_argv, says_full, zero_ended
+from .whole_folders import FolderArrivals, NotPromised, folder_of
 
 _CHUNK = 64 * 1024
 _TAIL = 4096
@@ -30,6 +33,8 @@ _TAIL = 4096
 _MOST_NAMES = 2_500
 # One makes its list while the other carries.
 _AT_ONCE = 2
+# A box that names files without end fills no memory here: rsync takes some hundred bytes for a file.
+_MEMORY, _MEMORY_PER_FILE = 1024**3, 2048
 _OVERALL = re.compile(rb"\s*(\d+)\s+\d+%")
 # What both ends have is agreed on between them; zstd and lz4 keep up with fast links.
 _ENVIRONMENT = {"LC_ALL": "C", "RSYNC_COMPRESS_LIST": "zstd lz4 zlibx zlib"}
@@ -40,17 +45,48 @@ def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline,
 
     Small files first: logs and metrics are soon home. Large ones are followed while they grow.
     """
-    small = [file for file in files if file.bytes < LARGE]
-    large = [file for file in files if file.bytes >= LARGE]
-    attempts = _move_small(route, small, deadline, own_connection)
+    attempts = _move_whole_folders(route, files, deadline, own_connection)
+    left = _left(route, files) if attempts else files
+    small = [file for file in left if file.bytes < LARGE]
+    large = [file for file in left if file.bytes >= LARGE]
+    if not any(_ends_all(attempt) for attempt in attempts):
+        attempts += _move_small(route, small, deadline, own_connection)
     if large and not any(_ends_all(attempt) for attempt in attempts):
         attempts.append(_one_run(route, large, deadline, own_connection))
     failed = next((attempt for attempt in attempts if attempt.status), None)
     return failed or Attempt("rsync", 0, wire_bytes=sum(attempt.wire_bytes or 0 for attempt in attempts))
 
 
+def _left(route: Route, files: Sequence[RosterFile]) -> Sequence[RosterFile]:
+    return route.incoming.left(files) if route.pull else files
+
+
 def _ends_all(attempt: Attempt) -> bool:
     return attempt.status != 0 and attempt.status not in SOME_NOT_SENT
+
+
+def _move_whole_folders(
+    route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool
+) -> list[Attempt]:
+    """The run for the folders of which everything is wanted, as often as it takes to find out what they hold.
+
+    It misses no file that is gone meanwhile. Whatever did not come is asked for by its name afterwards.
+    """
+    while route.whole is not None:
+        folders = route.whole.wanted(_left(route, files))
+        if not folders:
+            break
+        asked = set(folders)
+        inside = [file for file in files if folder_of(file) in asked]
+        try:
+            attempt = _one_run(route, inside, deadline, own_connection, folders)
+        except NotPromised as error:
+            route.whole.surprised(error.folder)
+            continue
+        if attempt.status != NO_MEMORY:
+            return [attempt]
+        route.whole.give_up()
+    return []
 
 
 def _move_small(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> list[Attempt]:
@@ -87,20 +123,26 @@ def _side_by_side(
             raise
 
 
-def _one_run(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
+def _one_run(
+    route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool, folders: Sequence[str] = ()
+) -> Attempt:
+    """One rsync, for ``files`` by their names or, where there are ``folders``, by these."""
+    names = [f"{folder}/" for folder in folders] or [file.path for file in files]
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
-    followed = route.pull and files[0].bytes >= LARGE
+    followed = route.pull and not folders and files[0].bytes >= LARGE
     with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, SshLog() as log:
         link = replace(route.link, log=log.path)
         # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
         with subprocess.Popen(  # pylint: disable=ansible-bad-function
-            rsync_argv(link, route.pull, source, dest, route.wishes, own_connection, followed),
-            stdin=_list(files, wanted),
+            rsync_argv(link, route.pull, source, dest, route.wishes, own_connection, followed, bool(folders)),
+            stdin=_list(names, wanted),
             stdout=subprocess.PIPE,
             stderr=errors.fileno(),
             env={**os.environ, **_ENVIRONMENT},
         ) as process:
-            stdout = _watch(process, route, files, deadline)
+            if route.pull:
+                _bound_memory(process.pid, len(files))
+            stdout = _watch(process, _reader(route, files, bool(folders)), deadline)
         if stdout is None:
             return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
         stderr = errors.read() if process.returncode else b""
@@ -119,17 +161,23 @@ def _is_full(route: Route, files: Sequence[RosterFile]) -> bool:
     return bool(room_problem(left, room(route.near_root, left), 0))
 
 
-def _list(files: Sequence[RosterFile], stream: IO[bytes]) -> IO[bytes]:
-    stream.write(files_from(files))
+def _list(names: Sequence[str], stream: IO[bytes]) -> IO[bytes]:
+    stream.write(zero_ended(names))
     stream.seek(0)
     return stream
 
 
-def _watch(
-    process: subprocess.Popen[bytes], route: Route, files: Sequence[RosterFile], deadline: Deadline
-) -> bytes | None:
+def _bound_memory(pid: int, files: int) -> None:
+    """A safeguard of the controller's own; where the kernel has none, such as on macOS, it is not there."""
+    limit = getattr(resource, "prlimit", None)
+    if limit is not None:
+        most = _MEMORY + files * _MEMORY_PER_FILE
+        with contextlib.suppress(OSError, ValueError):
+            limit(pid, resource.RLIMIT_AS, (most, most))
+
+
+def _watch(process: subprocess.Popen[bytes], reader: _Reader, deadline: Deadline) -> bytes | None:
     """The end of what rsync printed, once it has ended; None when it was ended at the deadline."""
-    reader = _reader(route, files)
     stdout = None
     reader.start()
     try:
@@ -142,9 +190,11 @@ def _watch(
     return stdout
 
 
-def _reader(route: Route, files: Sequence[RosterFile]) -> _Reader:
+def _reader(route: Route, files: Sequence[RosterFile], whole: bool) -> _Reader:
     if not route.pull:
         return _Overall(route.progress.moved)
+    if whole:
+        return FolderArrivals(route.incoming, files)
     if files[0].bytes < LARGE:
         return Arrivals(route.incoming, files)
     return Follower(route.incoming, files, route.temporary)

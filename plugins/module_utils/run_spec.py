@@ -272,7 +272,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
     """What the supervisor on the box is given (``run.json``).
 
     :param endpoint: the fact ``box_endpoint``.
-    :param box: ``name``, ``tenant_root``, ``python``, ``env`` (mirrors), ``python_path``, ``env_file``, ``durable``,
+    :param box: ``name``, ``tenant_root``, ``python``, ``env``, ``python_path``, ``env_file``, ``durable``,
         ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor), ``gpu``
         ``{required, count}`` (what the supervisor looks at before each cell).
     """

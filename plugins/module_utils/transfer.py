@@ -30,7 +30,7 @@ _TEXT_ROLES = ("log", "metrics")
 # Less text than this crosses the wire sooner than it is worth a connection of its own.
 _WORTH_COMPRESSING = 4 * 1024 * 1024
 _MANY = 1000
-_SMALL_ON_AVERAGE = 256 * 1024
+SMALL_BYTES = 256 * 1024
 _MULTIPLEX = ("controlmaster", "controlpath", "controlpersist")
 
 # rsync(1), EXIT VALUES: those after which a second attempt can end better.
@@ -56,6 +56,7 @@ _FINAL = {
     14: "rsync could not fork",
     22: "not enough memory",
 }
+NO_MEMORY = 22
 # The rest of the files of such a run arrived.
 SOME_NOT_SENT = (23, 24)
 NO_RSYNC_THERE = 127
@@ -170,17 +171,26 @@ class RsyncWishes:
 
 
 def rsync_argv(
-    link: Link, pull: bool, source: str, dest: str, wishes: RsyncWishes, own_connection: bool, followed: bool = False
+    link: Link,
+    pull: bool,
+    source: str,
+    dest: str,
+    wishes: RsyncWishes,
+    own_connection: bool,
+    followed: bool = False,
+    folders: bool = False,
 ) -> list[str]:
     """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o nor -g.
 
     ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept.
-    ``--no-dirs``: folders are never asked for, and every name that is sent is compared with each pattern asked for.
-    The receiver's umask does the rest of the permissions.
+    ``--no-dirs``: no folders, as every name that is sent is compared with each pattern asked for. The receiver's umask
+    does the rest of the permissions.
 
     :param followed: write in one folder, where the file that grows is found; small files are not worth it.
+    :param folders: the names are folders: all that lies in them is to come, what is too large for that excepted.
     """
-    argv = ["rsync", "--files-from=-", "--from0", "--no-dirs", "--no-implied-dirs", "--ignore-times"]
+    argv = ["rsync", "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-times"]
+    argv += ["--dirs", f"--max-size={2 * SMALL_BYTES}"] if folders else ["--no-dirs"]
     argv += ["--secluded-args", "--stats", f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
     argv += [f"--temp-dir={TEMPORARY}"] if followed else []
     argv += ["--chmod=Du=rwx,F0666", "--no-human-readable"]
@@ -207,8 +217,9 @@ def _folder(path: str) -> str:
     return path.rstrip("/") + "/"
 
 
-def files_from(files: Iterable[RosterFile]) -> bytes:
-    return b"\0".join(file.path.encode("utf-8") for file in files) + b"\0"
+def zero_ended(names: Iterable[str]) -> bytes:
+    """What ``--files-from`` reads with ``--from0``."""
+    return b"".join(name.encode("utf-8") + b"\0" for name in names)
 
 
 def split_text(files: Sequence[RosterFile]) -> tuple[list[RosterFile], list[RosterFile]]:
@@ -226,7 +237,7 @@ def _is_text(file: RosterFile) -> bool:
 
 def many_small(files: Sequence[RosterFile]) -> bool:
     """Whether these are so many files, and so small, that a stream carries them with less work than rsync."""
-    return len(files) >= _MANY and sum(file.bytes for file in files) < len(files) * _SMALL_ON_AVERAGE
+    return len(files) >= _MANY and sum(file.bytes for file in files) < len(files) * SMALL_BYTES
 
 
 def literal_bytes(stdout: bytes) -> int | None:

@@ -33,7 +33,7 @@ options:
     type: path
     default: ""
   env:
-    description: Environment for the fetch, such as C(HF_ENDPOINT) and proxies.
+    description: Environment for the fetch, over what M(tenant.gpu.mirror_select) chose on the box.
     type: dict
     default: {}
   env_file:
@@ -92,7 +92,7 @@ EXAMPLES = r"""
   tenant.gpu.inputs:
     tenant_root: "{{ platform_data_dir }}/gpu-tenant"
     inputs: "{{ ansible_facts['run_spec']['inputs'] }}"
-    env: "{{ mirrors_env }}"
+    env: {HF_ENDPOINT: "https://hub.example.org"}
     deadline_s: 7200
 """
 

@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     stores,
     stream_carrier,
     transfer,
+    whole_folders,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
@@ -199,11 +200,21 @@ class _Transfer:
         """The digest of the manifest beside the results; empty unless it is this very record."""
         if self.order.manifest is None:
             return ""
+        if self._is_saved(self._manifest_bytes()):
+            return self.order.manifest.digest
         try:
             saved = roster.read_manifest(self.order.dest)
         except roster.BadManifest:
             return ""
         return saved.digest if saved.record == self.order.manifest.record else "another manifest of these files"
+
+    def _is_saved(self, wanted: bytes) -> bool:
+        """Whether these very bytes lie there: of thousands of files that is soon seen, parsed they take a while."""
+        try:
+            with open(os.path.join(self.order.dest, roster.MANIFEST_NAME), "rb") as stream:
+                return stream.read(len(wanted) + 1) == wanted
+        except OSError:
+            return False
 
     def _result(
         self, wanted: Sequence[roster.RosterFile], extra: Sequence[str], difference: DifferenceTracker
@@ -326,7 +337,8 @@ class _Transfer:
         order = self.order
         staged = delivery.staging(order.dest)
         incoming = landing.Landing(order.dest, self.progress)
-        route = self._route(far_root=order.src, near_root=staged, python=python, landing=incoming)
+        whole = whole_folders.WholeFolders(order.files)
+        route = self._route(far_root=order.src, near_root=staged, python=python, landing=incoming, whole=whole)
 
         def move(files: Sequence[roster.RosterFile]) -> transfer.Attempt:
             try:
@@ -427,9 +439,11 @@ class _Transfer:
 
     def _save_manifest(self) -> None:
         if self.order.manifest is not None:
-            # One line: json indents in Python, which takes longer for thousands of files than to move them.
-            data = records.canonical_json(dict(self.order.manifest.record)) + b"\n"
-            records.write_bytes(os.path.join(self.order.dest, roster.MANIFEST_NAME), data)
+            records.write_bytes(os.path.join(self.order.dest, roster.MANIFEST_NAME), self._manifest_bytes())
+
+    def _manifest_bytes(self) -> bytes:
+        """One line: json indents in Python, which takes longer for thousands of files than to move them."""
+        return records.canonical_json(dict(self.order.manifest.record)) + b"\n" if self.order.manifest else b""
 
 
 def _entries(files: Sequence[roster.RosterFile]) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def verb_of(word: str, platform_verbs: object, box: str) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """An approval as it is asked for on the command line. ``awx_node`` 0 means that AWX is not asked."""
+    """An approval as it is asked for on the command line. AWX is not asked where both of its numbers are 0."""
 
     verb: str
     approver: str
@@ -180,6 +180,7 @@ class Request:
     loss_id: str = ""
     awx_node: int = 0
     generation: int = 0
+    awx_workflow: int = 0
 
 
 def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) -> tuple[dict[str, Any], list[str]]:
@@ -199,10 +200,17 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
     elif not request.standing:
         left = left_on_box(receipts_of(store, identity))
         agree_to_leave(identity, verb, left, ask)
-    awx = Controller.of_environment().approved(request.awx_node, host.name) if request.awx_node else None
+    awx = _asked_in_awx(request, host.name)
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
     return consent_to(store, identity, verb, consent), left
+
+
+def _asked_in_awx(request: Request, box: str) -> Approved | None:
+    if not (request.awx_node or request.awx_workflow):
+        return None
+    controller = Controller.of_environment()
+    return controller.approved(request.awx_node or controller.answered_in(request.awx_workflow), box)
 
 
 def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> gate.ProviderView:

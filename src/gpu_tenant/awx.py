@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 TIMEOUT_S = 30.0
@@ -64,6 +65,22 @@ class Controller:
             what = f"workflow approval {node_id} is of a workflow limited to {limit!r}, not to {box}"
             raise _refused(what, f"launch the workflow with limit {box}")
         return Approved(str(person["username"]), str(node.get("created") or ""), self._url + path)
+
+    def answered_in(self, workflow_id: int) -> int:
+        """The number of the one approval that was given in a workflow.
+
+        :raises TenantFailure: kind ``gate_refused`` when there is none, or more than one.
+        """
+        listed = self._get(f"/api/v2/workflow_jobs/{workflow_id}/workflow_nodes/?page_size=200")
+        if not isinstance(listed.get("results"), list) or listed.get("next"):
+            raise _refused(f"AWX does not list the nodes of workflow {workflow_id}", "name it with --awx-approval")
+        jobs = [((node or {}).get("summary_fields") or {}).get("job") or {} for node in listed["results"]]
+        answers = [job for job in jobs if job.get("type") == "workflow_approval"]
+        given = [job.get("id") for job in answers if job.get("status") == "successful"]
+        if len(given) != 1 or not records.is_count(given[0]):
+            what = f"workflow {workflow_id} has {len(given)} approvals that were given, of {len(answers)} asked for"
+            raise _refused(what, "approve it in AWX; where it asks for several, name one with --awx-approval")
+        return given[0]
 
     def _limit_of(self, node: Mapping[str, Any], node_id: int) -> str:
         workflow = (node.get("related") or {}).get("source_workflow_job")

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from gpu_tenant import completion
+
 JSON_KEY = "gpu_tenant.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,11 +44,18 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 inventory_options = _with(inventory_option, extra_vars_option)
 # Which boxes, from which inventory, with which folder to work in.
 box_options = _with(
-    click.option("-l", "--limit", required=True, help="Hosts or groups of the inventory."),
+    click.option(
+        "-l", "--limit", required=True, help="Hosts or groups of the inventory.", shell_complete=completion.limits
+    ),
     inventory_option,
     extra_vars_option,
     click.option("--workspace", default="", help="The runner's folder [default: .tenant/runner]."),
     json_option,
 )
 
-run_option = click.option("--run", default="", help="Path of the run spec [default: tenant_run of the inventory].")
+run_option = click.option(
+    "--run",
+    default="",
+    help="Path of the run spec [default: tenant_run of the inventory].",
+    shell_complete=completion.specs,
+)

@@ -106,6 +106,7 @@ class Situation:
     :param raise_fits: whether a winning bid fits under the cap; None while the provider does not say.
     :param replaceable: another machine can be rented for this name.
     :param spare: another candidate can take the run over.
+    :param left_running: it is home, and what stops the meter after a harvest never came to its box.
     :param failed_home: what a failed run left is home; people decide how it goes on.
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
@@ -122,6 +123,7 @@ class Situation:
     raise_fits: bool | None = None
     replaceable: bool = False
     spare: bool = False
+    left_running: bool = False
     failed_home: bool = False
     salvaged: bool = False
     pull_due: bool = False
@@ -146,6 +148,8 @@ def decide(now: Situation) -> Action:
     name, why = now.verdict.name, now.verdict.why
     if now.settle_due and not now.outage and name != verdicts.UNREACHABLE:
         return Action(SETTLE, "the deadline of a box that it replaced has passed")
+    if now.home and now.left_running and not now.outage:
+        return Action(HARVEST, "its results are home, and the harvest was cut off before it stopped the box")
     if now.home:
         return Action(FINISH, "its results are home and verified")
     if now.failed_home:

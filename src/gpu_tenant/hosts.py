@@ -27,6 +27,8 @@ _SINGLE = (
     "ansible_ssh_private_key_file",
     "ansible_user",
 )
+# A box that has a driver is where its provider says, so nobody reads what Ansible would make of these.
+_WITHOUT_DRIVER = ("ansible_host", "ansible_port", "ansible_ssh_common_args")
 _MARK = "gpu-tenant-hosts:"
 
 
@@ -174,13 +176,26 @@ def _box(loader: Any, variables: dict[str, Any], name: str) -> dict[str, Any]:
     templar = Templar(loader=loader, variables=variables)
     found: dict[str, Any] = {}
     undefined: dict[str, str] = {}
-    for key in sorted(variables):
+    skipped = _WITHOUT_DRIVER if variables.get("platform_driver") else ()
+    for key in sorted(set(variables).difference(skipped)):
         if key in _SINGLE or key.startswith(_PREFIXES):
             try:
-                found[key] = _plain(templar.template(variables[key]))
+                value = variables[key]
+                found[key] = _plain(templar.template(value) if _may_be_template(value) else value)
             except AnsibleError as error:
                 undefined[key] = " ".join(str(error).split())[:300]
     return {"name": name, "variables": found, "undefined": undefined}
+
+
+def _may_be_template(value: Any) -> bool:
+    """Whether Ansible could make something else of it. Most values are plain; asking Jinja for each takes seconds."""
+    if isinstance(value, Mapping):
+        return any(_may_be_template(item) for pair in value.items() for item in pair)
+    if isinstance(value, (list, tuple)):
+        return any(map(_may_be_template, value))
+    if isinstance(value, str):
+        return "{" in value
+    return not (value is None or isinstance(value, (bool, int, float)))
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import sys
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import audit, exit_codes, hosts, login, logs, observe
+from gpu_tenant import audit, completion, exit_codes, hosts, login, logs, observe
 from gpu_tenant.cli_options import inventory_options, json_option
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.progress import console_for
@@ -22,25 +22,26 @@ _ALL = "all"
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @inventory_options
-@click.argument("box")
+@click.argument("box", shell_complete=completion.boxes)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(inventories: tuple[str, ...], extra_vars: tuple[str, ...], box: str, words: tuple[str, ...]) -> None:
-    """Log in to BOX by its pinned key, or run WORDS there. Options come before BOX.
-
-    \b
-    gpu-tenant ssh -i inventory box-1
-    gpu-tenant ssh box-1 nvidia-smi -L
-    """
+    """Log in to BOX by its pinned key, or run WORDS there. Options come before BOX."""
     host = login.one_box(hosts.resolve(box, inventories, extra_vars).boxes, box)
     observer = observe.Observer([host], "")
     login.become(login.command(observer, host, words, terminal=not words and sys.stdin.isatty()))
 
 
 @click.command(name="logs")
-@click.argument("box")
+@click.argument("box", shell_complete=completion.boxes)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended; Ctrl-C ends only the looking.")
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(0, 100_000), help="From the end.")
-@click.option("--run", "run_id", default="", help="Id of the run [default: the first that the box knows].")
+@click.option(
+    "--run",
+    "run_id",
+    default="",
+    help="Id of the run [default: the first that the box knows].",
+    shell_complete=completion.run_ids,
+)
 @click.option("--cell", default="", help="[default: the one at work, else the last]")
 @inventory_options
 @json_option
@@ -54,12 +55,7 @@ def logs_of(
     extra_vars: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show what the training on BOX wrote; nothing is changed there.
-
-    \b
-    gpu-tenant logs box-1 -n 200
-    gpu-tenant logs box-1 -f
-    """
+    """Show what the training on BOX wrote; nothing is changed there."""
     host = login.one_box(hosts.resolve(box, inventories, extra_vars).boxes, box)
     with Session() as session:
         observer = observe.Observer([host], str(session.folder))

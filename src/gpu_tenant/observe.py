@@ -84,6 +84,8 @@ class Observation:
     problem: str = ""
     warnings: tuple[str, ...] = ()
     zero_gpu: bool = False
+    # Of the box, as its supervisor last measured it: memory, disk, gpu.
+    health: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
@@ -111,6 +113,8 @@ class Observer:
         self._boxes = {box.name: box for box in boxes}
         self._control_dir = control_dir
         self._clients: dict[tuple[str, str], VastClient] = {}
+        # What the accounts listed at the last look at them.
+        self.listings: list[tuple[VastClient, list[Box]]] = []
 
     def client(self, box: str) -> VastClient:
         """The API client of the account that a box is rented with.
@@ -138,6 +142,8 @@ class Observer:
                 client = self.client(host.name)
                 if id(client) not in listed:
                     listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
+        whole = [(client, listed.get(id(client))) for client in self._clients.values()]
+        self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
             looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
             return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
@@ -315,7 +321,9 @@ def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], ru
     except ValueError:
         return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
     answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
-    return replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer))
+    told = answer.get("health")
+    health = told if isinstance(told, Mapping) else {}
+    return replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer), health=health)
 
 
 def _has_lost_its_gpu(answer: Mapping[str, Any]) -> bool:

@@ -38,8 +38,8 @@ them; by default `auto` is.
 
 Your own `group_vars/` and `host_vars/` win over a profile, whatever the order of the inventories. Most keys are plain
 values, so that you override one without repeating the others; only `platform_verbs`, `platform_clocks`,
-`platform_storage`, `platform_ssh_proxies` and `platform_spot` are nested and are replaced as a whole. An empty value
-means none.
+`platform_storage`, `platform_mirrors`, `platform_ssh_proxies` and `platform_spot` are nested and are replaced as a
+whole. An empty value means none.
 
 The one place that loses is `vars:` of the group `all` written inside an inventory file, because Ansible ranks a
 platform's group above `all` there; write such values into `group_vars/all.yml`.
@@ -91,9 +91,16 @@ def _platform(profile: dict[str, Any]) -> str:
     parts.append(taken + "\n")
     if profile["platform_ssh_proxies"]:
         parts += ["No large file goes through its ssh proxy:\n", _proxies(profile)]
+    if profile["platform_mirrors"]:
+        parts += ["Measured from each box against the direct source ([mirrors](mirrors.md)):\n", _mirrors(profile)]
     if profile["platform_conveniences"]:
         parts += ["It saves you work:\n", "\n".join(f"- {line}" for line in profile["platform_conveniences"]) + "\n"]
     return "\n".join(parts)
+
+
+def _mirrors(profile: dict[str, Any]) -> str:
+    rows = [[each["class"], each["name"], f"`{each['url']}`", each["source"]] for each in profile["platform_mirrors"]]
+    return table(["class", "mirror", "address", "source"], rows)
 
 
 def _proxies(profile: dict[str, Any]) -> str:
@@ -114,11 +121,12 @@ def _after(span: str) -> str:
 
 def _verbs(profile: dict[str, Any]) -> str:
     rows = []
-    for plan in ("compute_stop", "park", "full_stop"):
-        for number, one in enumerate(profile["platform_verbs"][plan], 1):
+    for plan in ("compute_stop", "park", "full_stop", "repair"):
+        operations = profile["platform_verbs"].get(plan, [])
+        for number, one in enumerate(operations, 1):
             rows.append(
                 [
-                    plan.replace("_", " ") + (f" {number}" if len(profile["platform_verbs"][plan]) > 1 else ""),
+                    plan.replace("_", " ") + (f" {number}" if len(operations) > 1 else ""),
                     _cell(one["verb"]),
                     one["transport"],
                     _cell(one["stops_compute"]),

@@ -15,17 +15,27 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gpu_tenant import bill, cost, sql_index
+from gpu_tenant import bill, cost, report_story, sql_index
 from gpu_tenant.hosts import BoxHost
 
 
 def draw_up(
-    project: str, boxes: Sequence[BoxHost], client_of: Callable[[str], VastClient], database: str = ""
+    project: str,
+    boxes: Sequence[BoxHost],
+    client_of: Callable[[str], VastClient],
+    database: str = "",
+    history: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The report on ``boxes``, every generation of each. What a provider does not tell is noted, and costs nothing."""
+    """The report on ``boxes``, every generation of each. What a provider does not tell is noted, and costs nothing.
+
+    :param history: lines of the runner's own history, for what only a runner saw.
+    """
     now = records.utc_now()
     found: list[cost.Machine] = []
     notes: list[str] = []
+    events: list[dict[str, Any]] = []
+    receipts: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
     for state_dir in sorted({box.required("tenant_state_dir") for box in boxes}):
         named = {box.name for box in boxes if box.required("tenant_state_dir") == state_dir}
         with sql_index.opened(StateStore(state_dir), database) as index:
@@ -35,8 +45,21 @@ def draw_up(
             lines = index.lines(project)
         billed = _billed([box for box in boxes if box.name in named], rented, client_of, notes)
         found += cost.machines(rented, lines, kinds[0], kinds[1], billed, now)
+        events += report_story.events(lines, history, kinds[0], named)
+        receipts += report_story.receipt_rows(kinds[0], named)
+        drawn, unread = report_story.curves(kinds[0], named)
+        curves, notes = curves + drawn, notes + unread
     sums = {kind: {key: one.as_dict() for key, one in by.items()} for kind, by in cost.sums(found).items()}
-    return {"project": project, "at": now, "machines": [one.as_dict() for one in found], "sums": sums, "notes": notes}
+    return {
+        "project": project,
+        "at": now,
+        "machines": [one.as_dict() for one in found],
+        "sums": sums,
+        "events": events,
+        "receipts": receipts,
+        "curves": curves,
+        "notes": notes,
+    }
 
 
 def _billed(

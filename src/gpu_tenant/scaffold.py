@@ -1,15 +1,20 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""``gpu-tenant init``: a small inventory to start from. It never overwrites a file."""
+"""``gpu-tenant init``: an inventory and a run spec to start from. It never overwrites a file."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
+from gpu_tenant.detect import Detected
 from gpu_tenant.playbooks import collections_folder
 
 _PROFILES = "plugin: tenant.gpu.profiles\n"
@@ -30,19 +35,61 @@ tenant_project: {project}
 tenant_state_dir: ~/.local/state/gpu-tenant/{project}
 # Where results come home.
 tenant_results_dir: "{{{{ tenant_state_dir }}}}/results"
+{run}"""
+
+_RUN_LINE = """\
+# What the boxes train, for watch and for commands without --run.
+tenant_run: "{{{{ inventory_dir }}}}/../{path}"
 """
 
 _PLATFORM = """\
 ---
 # The most that one box may cost, in USD per hour, disk included: your consent to rent.
-provision_price_cap: 0.50
+provision_price_cap: {price_cap}
 # The most that all boxes of the project may cost together, in USD per hour.
 # provision_budget_per_hour: 2.00
 # A file that holds the API key and nothing else; the environment variable VAST_API_KEY works too.
-# vast_api_key_file: ~/.config/vastai/vast_api_key
+{api_key}
 # The key pair that opens the boxes.
-provision_ssh_public_key_file: ~/.ssh/id_ed25519.pub
-ansible_ssh_private_key_file: ~/.ssh/id_ed25519
+provision_ssh_public_key_file: {ssh_key}.pub
+ansible_ssh_private_key_file: {ssh_key}
+"""
+
+_RUN = """\
+---
+# One training job. Relative paths are relative to this file; unknown keys are refused.
+id: {name}
+# What is copied to the box, relative to this file.
+code:
+  path: {code}
+  exclude: [inventory, {runs}]
+# A leading `python` stands for the box's own interpreter.
+command: [python, {script}]
+{requirements}# What must come home and be verified before a box may be destroyed: globs below TENANT_OUTPUT_DIR.
+artifacts:
+{artifacts}tracker: {tracker}
+{secrets}# Cap on the money of this run; no box is rented that does not fit.
+budget:
+  usd: {budget}
+deadline_s: 86400
+"""
+
+_CHECKPOINTS = """\
+  - glob: checkpoints/step-*.pt
+    role: checkpoint
+    loader: torch
+"""
+# The script does not say what it writes: all of it comes home, and its hashes are what is verified.
+_EVERYTHING = """\
+  - glob: "**"
+    role: checkpoint
+    loader: none
+"""
+
+RUNS = "runs"
+_IGNORED = """\
+# What the runner keeps here while it works.
+.tenant/
 """
 
 _CONFIG = """\
@@ -62,23 +109,73 @@ ssh_args = -C -o ControlMaster=auto -o ControlPersist=10m
 """
 
 
-def files(project: str, platform: str, box: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Wanted:
+    """What a person said; the rest is detected or a default."""
+
+    project: str
+    platform: str = "vast"
+    box: str = "box-1"
+    price_cap: float = 0.5
+
+
+def files(folder: Path, wanted: Wanted, found: Detected) -> dict[str, str]:
     """The files of a new team folder by relative path. TenantFailure for a name that cannot be one."""
     try:
-        names = {"project": check_name("project", project), "box": check_name("box", box)}
+        names = {"project": check_name("project", wanted.project), "box": check_name("box", wanted.box)}
     except UnsafeName as error:
         raise TenantFailure("config", str(error), safe="nothing was written", fix="choose another name") from error
-    if platform not in platforms():
+    if wanted.platform not in platforms():
         known = ", ".join(platforms())
-        raise TenantFailure(
-            "config", f"there is no platform {platform!r}", safe="nothing was written", fix=f"choose one of {known}"
-        )
+        what = f"there is no platform {wanted.platform!r}"
+        raise TenantFailure("config", what, safe="nothing was written", fix=f"choose one of {known}")
+    run = run_files(folder, found, wanted.price_cap)
+    line = "".join(_RUN_LINE.format(path=path) for path in run)
     return {
         "ansible.cfg": _CONFIG,
+        ".gitignore": _IGNORED,
         "inventory/profiles.yml": _PROFILES,
-        "inventory/hosts.yml": _HOSTS.format(platform=platform, **names),
-        "inventory/group_vars/all.yml": _ALL.format(**names),
-        f"inventory/group_vars/{platform}.yml": _PLATFORM,
+        "inventory/hosts.yml": _HOSTS.format(platform=wanted.platform, **names),
+        "inventory/group_vars/all.yml": _ALL.format(run=line, **names),
+        f"inventory/group_vars/{wanted.platform}.yml": _platform(wanted, found),
+        **run,
+    }
+
+
+def _platform(wanted: Wanted, found: Detected) -> str:
+    key = f"vast_api_key_file: {found.api_key_file or '~/.config/vastai/vast_api_key'}"
+    return _PLATFORM.format(
+        price_cap=f"{wanted.price_cap:.2f}",
+        api_key=key if found.api_key_file else f"# {key}",
+        ssh_key=found.ssh_key or "~/.ssh/id_ed25519",
+    )
+
+
+def run_files(folder: Path, found: Detected, price_cap: float) -> dict[str, str]:
+    """The run spec for the script that was found; none without one."""
+    if found.script is None:
+        return {}
+    name = found.script.stem if found.script.stem not in ("main", "run") else found.script.resolve().parent.name
+    try:
+        name = check_name("run id", re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
+    except UnsafeName:
+        name = "train"
+    code = os.path.relpath(found.script.resolve().parent, (folder / RUNS).resolve())
+    wandb = found.tracker == "wandb"
+    tracker = "{name: wandb, mode: offline}" if wandb and not found.wandb_key else found.tracker
+    return {
+        f"{RUNS}/{name}.yml": _RUN.format(
+            name=name,
+            code=json.dumps(code),
+            runs=RUNS,
+            script=json.dumps(found.script.name),
+            requirements="requirements: requirements.txt\n" if found.requirements else "",
+            artifacts=_CHECKPOINTS if found.uses_helper else _EVERYTHING,
+            tracker=tracker,
+            secrets="secrets: [WANDB_API_KEY]\n" if wandb and found.wandb_key else "",
+            # A day at the cap is more than most first runs need, and a limit in any case.
+            budget=f"{24 * price_cap:.2f}",
+        )
     }
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""``gpu-tenant status``: one line per box, danger clocks first."""
+"""``gpu-tenant status``: each box as plain values."""
 
 from __future__ import annotations
 
@@ -10,24 +10,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError, read_record
-from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from rich.table import Table
-from rich.text import Text
 
+from gpu_tenant import fleet
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
-from gpu_tenant.progress import training_text
+from gpu_tenant.playbooks import one_line
 
 # Which of a profile's clocks tick in which provider state.
-_TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "running")}
+_TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "started")}
 
 
-def row(host: BoxHost, seen: Observation) -> dict[str, Any]:
-    """One box as plain values; None means unknown."""
+def row(
+    host: BoxHost,
+    seen: Observation,
+    ledger: fleet.Known | None = None,
+    sight: object = None,
+    provider_now: float | None = None,
+) -> dict[str, Any]:
+    """One box as plain values; None means unknown.
+
+    :param ledger: what the records know; empty where only the look counts.
+    :param sight: what a watch last counted of the box.
+    """
     run, item = seen.run, seen.item
+    ledger = ledger or fleet.Known()
     known = receipts(host, seen)
+    verdict = fleet.verdict(host, seen, ledger, known, sight)
+    risk = fleet.at_risk(host, seen, ledger)
+    countdowns = fleet.countdowns(host, seen, ledger, provider_now)
     return {
         "box": host.name,
         "platform": host.text("platform_name"),
@@ -35,21 +48,57 @@ def row(host: BoxHost, seen: Observation) -> dict[str, Any]:
         "provider_id": item.provider_id if item else None,
         "generation": seen.generation or None,
         "contact": seen.contact,
+        "verdict": verdict.name,
+        "why": verdict.why,
+        "run": str(run.raw.get("run_id") or "") if run else None,
         "run_state": run.state if run else None,
         "step": run.step if run else None,
         "steps": run.steps if run else None,
         "loss": run.loss if run else None,
         "steps_per_s": run.steps_per_s if run else None,
         "eta_s": run.eta_s if run else None,
+        "gpu": gpu(seen),
+        "disk_free_bytes": _disk(seen).get("free_bytes"),
+        "disk_full_in_s": _disk(seen).get("full_in_s"),
         "price_per_hour": item.dph_total if item else None,
+        "spent_usd": ledger.spent_usd(host.name),
+        "at_risk_s": risk.seconds,
+        "at_risk_usd": risk.usd,
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
         "clocks": clocks(host, seen.provider),
+        "countdowns": countdowns,
         "warnings": list(seen.warnings),
         "problem": seen.problem,
         "at": seen.at,
     }
+
+
+def _disk(seen: Observation) -> Mapping[str, Any]:
+    told = seen.health.get("disk")
+    numbers = told if isinstance(told, Mapping) else {}
+    return {name: number for name, number in numbers.items() if records.is_count(number)}
+
+
+def gpu(seen: Observation) -> dict[str, Any]:
+    """The cards as the box last saw them, else as the provider rents them out; None is unknown."""
+    told = seen.health.get("gpu")
+    listed = told.get("cards") if isinstance(told, Mapping) else None
+    cards = [card for card in listed if isinstance(card, Mapping)] if isinstance(listed, list) else []
+    item = seen.item
+    if not cards:
+        ram = item.gpu_ram_mb if item else None
+        count, name = (item.num_gpus, item.gpu_name) if item else (None, "")
+        return {"name": one_line(name, 60), "count": count, "used_mib": None, "memory_mib": ram}
+    sums = {name: [card.get(name) for card in cards] for name in ("used_mib", "memory_mib")}
+    whole = {name: _total(each) for name, each in sums.items()}
+    return {"name": one_line(str(cards[0].get("name") or ""), 60), "count": len(cards), **whole}
+
+
+def _total(numbers: Sequence[object]) -> int | None:
+    known = [number for number in numbers if records.is_count(number)]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def receipts(host: BoxHost, seen: Observation) -> list[dict[str, Any]]:
@@ -82,37 +131,3 @@ def clocks(host: BoxHost, provider: str) -> list[str]:
             after = str(clock.get("after") or "")
             told.append(f"{clock.get('effect')}" + (f" (after {after})" if after not in ("", "0s") else ""))
     return told
-
-
-def line(values: Mapping[str, Any]) -> dict[str, str]:
-    """A row as the cells of a table."""
-    price = values["price_per_hour"]
-    notes = [values["problem"], *values["warnings"], *values["clocks"]]
-    if values["superseded"]:
-        notes.insert(0, f"superseded and billing: {', '.join(values['superseded'])}")
-    left, waits_for = values["not_pulled"], values["waits_for"]
-    if left["files"]:
-        notes.append(f"{left['files']} files ({size(left['bytes'])}) were not pulled, see its receipt")
-    if waits_for:
-        notes.append(f"its sharded results wait for {', '.join(waits_for)}")
-    generation = f" g{values['generation']}" if values["generation"] else ""
-    instance = f"{values['provider_id']}{generation}" if values["provider_id"] else ""
-    return {
-        "box": values["box"],
-        "provider": f"{values['provider']} {instance}".strip(),
-        "run": values["run_state"] or ("" if values["contact"] == "not_tried" else values["contact"]),
-        "progress": training_text(values),
-        "$/hour": "" if price is None else f"{price:.4f}",
-        "watch out": "; ".join(note for note in notes if note),
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    drawn = Table(box=None, padding=(0, 2, 0, 0))
-    cells = [line(values) for values in rows]
-    for name in cells[0] if cells else ():
-        drawn.add_column(name, overflow="fold")
-    for each in cells:
-        # As text, not as markup: a box chooses some of these words.
-        drawn.add_row(*(Text(value) for value in each.values()))
-    return drawn

@@ -30,7 +30,8 @@ from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress
-from gpu_tenant.watched import PULLED, Watched
+from gpu_tenant.risk import PULLED
+from gpu_tenant.watched import Watched
 from gpu_tenant.workspace import History, Workspace
 
 DEFAULT_POLL_S = 15.0

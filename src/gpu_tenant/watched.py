@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, supersession
@@ -23,23 +23,16 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from gpu_tenant import decide, recoveries, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
+from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
 from gpu_tenant.sight import Sight
 from gpu_tenant.verdicts import LedgerWord
 
-PULLED = "pull"
+_TRUE = ("true", "yes", "on", "1")
 DEFAULT_RPO_S = 600.0
 # A pull that takes long is repeated no sooner than after this many times its own duration.
 PULL_SHARE = 3.0
 # A replaced box that the gate keeps is tried again no sooner than this.
 SETTLE_AGAIN_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Risk:
-    """What would be lost if box and disk vanished now; None is unknown, or nothing at work."""
-
-    seconds: float | None = None
-    usd: float | None = None
 
 
 class Watched:
@@ -129,17 +122,19 @@ class Watched:
         """What to do now, by all that is known."""
         assert self.seen is not None
         receipts = self._receipts()
-        home = any(one.get("complete") is True for one in receipts)
+        complete = [one for one in receipts if one.get("complete") is True]
+        home = bool(complete)
         ledger = LedgerWord(home=home, rented=bool(self._record()) or self.sight.brought_up)
         case = recovering.Case(self.box, self.spec, self.sight, self.seen, ledger)
         journal = Journal(self.store)
         # Read once for a look: it grows with every act on every box.
         lines = journal.lines()
-        self._pulled_at = self._last_pull(lines)
+        self._pulled_at = last_pull(lines, self.project, self.box.name, self.run_id)
         self.situation = replace(
             recovering.situation(case, journal, lines),
             outage=outage,
             spare=len(self.boxes) > 1,
+            left_running=self._was_left_running(complete),
             failed_home=not home and self._has_failed(receipts),
             salvaged=self.salvaged,
             pull_due=self._pull_is_due(),
@@ -159,7 +154,22 @@ class Watched:
         if not self.run_id:
             return []
         found = [records.read_record(path, "receipt") for path in self.store.receipts(self.project, self.run_id)]
-        return [one for one in found if one.get("spec_sha256") == self.spec["spec_sha256"]]
+        of_spec = [one for one in found if one.get("spec_sha256") == self.spec["spec_sha256"]]
+        # Of a run that works on several boxes each has a share of its own to bring home.
+        return [one for one in of_spec if one.get("box") == self.box.name] if self.spec.get("parts") else of_spec
+
+    def _was_left_running(self, complete: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether the machine that brought its results home computes on, and was neither stopped nor started since."""
+        if self.box.text("harvest_park", "true").lower() not in _TRUE or not self.box.text("platform_driver"):
+            return False
+        assert self.seen is not None
+        record = self._record()
+        if self.seen.provider != "running" or self.seen.generation != record.get("generation"):
+            return False
+        place = (self.box.name, self.seen.generation)
+        verified = [str(one.get("verified_at")) for one in complete if (one.get("box"), one.get("generation")) == place]
+        started = str(record.get("started_at") or record.get("created_at") or "")
+        return not record.get("parked_at") and any(started < moment for moment in verified)
 
     def _has_failed(self, receipts: Iterable[Mapping[str, Any]]) -> bool:
         """Whether the machine that is there now holds a failed run of this very spec, and its remains came home."""
@@ -177,42 +187,13 @@ class Watched:
         return float(self.box.text("tenant_rpo_s", str(DEFAULT_RPO_S)))
 
     def risk(self) -> Risk:
-        seconds = self._at_risk_s()
-        price = self.seen.item.dph_total if self.seen and self.seen.item else None
-        return Risk(seconds, None if seconds is None or price is None else seconds / 3600.0 * price)
+        return priced(self._at_risk_s(), self.seen)
 
     def _at_risk_s(self) -> float | None:
-        """Seconds of training since the last checkpoint that outlives the box."""
-        run = self.seen.run if self.seen else None
-        if run is None or run.state != "running":
-            return None
-        cells = [cell for cell in run.raw.get("cells") or [] if isinstance(cell, Mapping)]
-        cell: Mapping[str, Any] = next((each for each in cells if each.get("state") == "running"), {})
-        running_s = _number(cell.get("running_s"))
-        if self.box.text("platform_durable_kind", "pull") != "pull":
-            return _number((cell.get("last_checkpoint") or {}).get("age_s")) or running_s
-        pulled = self._pulled_s_ago()
-        known = [each for each in (running_s, pulled) if each is not None]
-        return min(known) if known else self.sight.box.unchanged_s
-
-    def _last_pull(self, lines: Iterable[Mapping[str, Any]]) -> str:
-        """When the last pull began, UTC text: what was saved later did not come along. Empty without one."""
-        ours = [
-            str(line.get("began_at"))
-            for line in lines
-            if line.get("verb") == PULLED and line.get("kind") == "effect"
-            if (line.get("project"), line.get("box"), line.get("run_id")) == (self.project, self.box.name, self.run_id)
-        ]
-        return ours[-1] if ours else ""
-
-    def _pulled_s_ago(self) -> float | None:
-        if not self._pulled_at:
-            return None
-        span = (records.parse_utc(records.utc_now()) - records.parse_utc(self._pulled_at)).total_seconds()
-        return max(0.0, float(span))
+        return at_risk_s(self.box, self.seen, self._pulled_at, self.sight.box.unchanged_s)
 
     def _pull_is_due(self) -> bool:
-        if self.rpo_s <= 0 or self.box.text("platform_durable_kind", "pull") != "pull":
+        if self.rpo_s <= 0 or not keeps_by_pull(self.box):
             return False
         at_risk = self._at_risk_s()
         return at_risk is not None and at_risk >= max(self.rpo_s, PULL_SHARE * self.pull_took_s)
@@ -229,7 +210,3 @@ class Watched:
         ]
         now = records.utc_now()
         return any(since is not None and supersession.is_overdue(since, now) for since in moments)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -151,6 +152,11 @@ class Workspace:
 
     def history(self, project: str, run_id: str) -> History:
         return History(self.root / "history" / f"{project}.{run_id}.jsonl")
+
+    def histories(self, project: str) -> list[dict[str, Any]]:
+        """The lines of all runs of a project, run by run."""
+        paths = sorted((self.root / "history").glob(f"{glob.escape(project)}.*.jsonl"))
+        return [line for path in paths for line in History(path).lines()]
 
 
 class History:

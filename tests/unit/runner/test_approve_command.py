@@ -313,6 +313,52 @@ def test_awx_that_does_not_say_yes_gives_no_approval(
     assert word in done.output
 
 
+def in_workflow(*jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"next": None, "results": [{"summary_fields": {"job": job}} for job in jobs], **more}
+
+
+ASKED = {"id": 6, "type": "workflow_approval", "status": "successful"}
+HARVEST = {"id": 4, "type": "job", "status": "successful"}
+NODES = "/api/v2/workflow_jobs/5/workflow_nodes/?page_size=200"
+
+
+def by_workflow(command_line: CliRunner) -> Any:
+    words = ["approve", "释放", "digits-1", "--awx-workflow", "5", "--reason", "r", "--standing", "--json"]
+    return command_line.invoke(cli, words)
+
+
+def test_a_job_of_a_workflow_finds_the_answer_that_was_given_in_it(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any]
+) -> None:
+    awx[NODES] = in_workflow(HARVEST, ASKED)
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    given = by_workflow(command_line)
+    assert given.exit_code == 0, given.output
+    assert json.loads(given.stdout)["approver"] == "grace"
+    assert by_workflow(command_line).exit_code == 10, "one answer is one approval"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (in_workflow(HARVEST), 22),
+        (in_workflow(HARVEST, {**ASKED, "status": "pending"}), 22),
+        (in_workflow(ASKED, {**ASKED, "id": 7}), 22),
+        (in_workflow({**ASKED, "id": "6"}), 22),
+        (in_workflow(ASKED, next="/api/v2/more/"), 22),
+        ({"results": "all"}, 22),
+        ({"results": [None]}, 22),
+        (None, 10),
+    ],
+)
+def test_a_workflow_without_one_clear_answer_gives_no_approval(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any], answer: Any, code: int
+) -> None:
+    awx[NODES] = answer
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    assert (by_workflow(command_line).exit_code, store.approvals()) == (code, [])
+
+
 def test_a_workflow_for_another_box_is_no_consent(
     command_line: CliRunner, store: StateStore, awx: dict[str, Any]
 ) -> None:

@@ -43,6 +43,8 @@ TABLE = [
     ("failed", of(verdicts.FAILED), decide.HARVEST_FAILED),
     ("failed, what it left is home", of(verdicts.STOPPED, failed_home=True), decide.GIVE_UP),
     ("home", of(verdicts.FINISHED, home=True), decide.FINISH),
+    ("home, its meter runs on", of(verdicts.FINISHED, home=True, left_running=True), decide.HARVEST),
+    ("home, in an outage", of(verdicts.FINISHED, home=True, left_running=True, outage="all silent"), decide.FINISH),
     ("home, a replaced box overdue", of(verdicts.FINISHED, home=True, settle_due=True), decide.SETTLE),
     ("a replaced box overdue", of(verdicts.RUNNING, settle_due=True), decide.SETTLE),
     ("a replaced box", of(verdicts.SUPERSEDED), decide.WAIT),
@@ -114,6 +116,7 @@ situations = st.builds(
     raise_fits=st.none() | st.booleans(),
     replaceable=st.booleans(),
     spare=st.booleans(),
+    left_running=st.booleans(),
     salvaged=st.booleans(),
     pull_due=st.booleans(),
     settle_due=st.booleans(),
@@ -134,7 +137,8 @@ def test_every_situation_has_one_action_and_none_rents_what_may_not_be_rented(si
 @given(situations)
 def test_a_finished_run_is_never_started_again(situation: Situation) -> None:
     if situation.home:
-        assert decide.decide(situation).kind in (decide.FINISH, decide.SETTLE)
+        stops_the_meter = (decide.HARVEST,) if situation.left_running else ()
+        assert decide.decide(situation).kind in (decide.FINISH, decide.SETTLE, *stops_the_meter)
     finished = replace(situation, verdict=Verdict(verdicts.FINISHED, "done"))
     assert decide.decide(finished).kind in (decide.FINISH, decide.SETTLE, decide.HARVEST)
 

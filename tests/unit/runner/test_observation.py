@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.console import Console
 
-from gpu_tenant import observe, status
+from gpu_tenant import observe, status, status_view
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Endpoint, Observation, Observer
 
@@ -189,7 +189,7 @@ def test_status_row(host: BoxHost, vast_item: Any) -> None:
     row = status.row(host, Observation("digits-1", "t", "running", vast_item, contact="answered", run=run))
     assert row["price_per_hour"] == 0.31
     assert row["clocks"] == ["traffic bills (after 15d)"]
-    line = status.line(row)
+    line = status_view.line(row)
     assert line["progress"] == "step 42 of 100, loss 0.5, 7 s left"
     stopped = status.row(host, replace(Observation("digits-1", "t", "stopped"), item=vast_item))
     assert stopped["clocks"] == ["the disk bills", "traffic bills (after 15d)"]
@@ -207,7 +207,7 @@ def test_the_supervisors_warnings_are_shown_as_words_and_not_as_markup(
     row = status.row(host, seen)
     assert (row["warnings"], row["steps_per_s"]) == (list(told), 0.02)
     console = Console(width=500, record=True)
-    console.print(status.table([row]))
+    console.print(status_view.table([row]))
     shown = console.export_text()
     assert all(each in shown for each in told)
     assert "50.0 s a step" in shown

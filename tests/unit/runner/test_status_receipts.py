@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import status
+from gpu_tenant import status, status_view
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 
@@ -32,7 +32,7 @@ def receipt(store: StateStore, run_id: str, generation: int = 2, **says: Any) ->
 
 
 def line(host: BoxHost, seen: Observation) -> str:
-    return status.line(status.row(host, seen))["watch out"]
+    return status_view.line(status.row(host, seen))["watch out"]
 
 
 def test_what_was_left_on_the_box_is_summed_over_its_runs(tmp_path: Path, store: StateStore, vast_item: Any) -> None:

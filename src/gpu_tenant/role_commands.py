@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The verbs that are the roles' names, and ``plan``: each runs one playbook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant import exit_codes, job
+from gpu_tenant.cli_options import box_options, run_option
+from gpu_tenant.playbooks import Outcome
+
+_VERBS = {
+    "provision": "Rent or start boxes, pin their keys, probe them.",
+    "mirrors": "Choose the sources that are fastest from a box.",
+    "deploy": "Bring code, inputs, secrets and the supervisor to the boxes.",
+    "train": "Rent, deploy and start training; returns once it is proven to live.",
+    "harvest": "Bring results home, verify them, write receipts, park the boxes.",
+    "teardown": "Destroy boxes, if the evidence is home and somebody approved.",
+}
+
+
+def _verb(verb: str, what: str) -> click.Command:
+    @click.command(name=verb, help=what)
+    @box_options
+    @run_option
+    @click.option("--check", is_flag=True, help="Say what would be done; change nothing.")
+    @click.pass_context
+    def command(ctx: click.Context, /, check: bool, **options: Any) -> None:
+        with job.opened(job.JobOptions(**options)) as work:
+            ctx.exit(conclude(work, work.run_playbook(verb, check=check)))
+
+    return command
+
+
+VERBS = {verb: _verb(verb, what) for verb, what in _VERBS.items()}
+
+
+def conclude(work: job.Job, outcome: Outcome) -> int:
+    """Say how a playbook ended, box by box; the exit code."""
+    work.interrupts.on_first = lambda: None
+    for failure in outcome.failures:
+        told = TenantFailure(failure.kind or "config", failure.what, safe=failure.safe, fix=failure.fix)
+        code = exit_codes.of_kind(failure.kind)
+        work.progress.emit("failure", str(told), failure.box, kind=failure.kind, exit_code=code)
+    if outcome.ok:
+        changed = sorted({result.box for result in outcome.results if result.changed})
+        text = f"{outcome.playbook} is done; " + (f"changed: {', '.join(changed)}" if changed else "nothing to change")
+        work.progress.emit("result", text, exit_code=exit_codes.DONE)
+    return outcome.exit_code
+
+
+@click.command(name="plan")
+@box_options
+@run_option
+@click.pass_context
+def plan(ctx: click.Context, /, **options: Any) -> None:
+    """Say what would be rented and changed, at what price; change nothing."""
+    with job.opened(job.JobOptions(**options)) as work:
+        ctx.exit(conclude(work, work.run_playbook("site", check=True)))

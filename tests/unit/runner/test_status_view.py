@@ -1,0 +1,238 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""``gpu-tenant status``: what it concludes from one look, how clocks count down, and that it fits any terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
+from click.testing import CliRunner
+from rich.console import Console
+
+from gpu_tenant import fleet, hosts, interrupts, observe, status, status_command, status_view
+from gpu_tenant.cli import cli
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observation
+
+PLATFORM_CLOCKS = [
+    {"after": "0s", "effect": "the disk bills", "starts_at": "stopped"},
+    {"after": "1d", "effect": "the disk is released", "starts_at": "stopped"},
+]
+RUN = {"run_id": "mnist", "state": "running", "cells": [{"cell": "a", "state": "running", "step": 7, "running_s": 420}]}
+HEALTH = {
+    "disk": {"free_bytes": 12_000_000_000, "free_inodes": 9, "full_in_s": 7200},
+    "gpu": {"cards": [{"name": "RTX\x1b[31m 4090", "used_mib": 2048, "memory_mib": 24576}] * 2},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StateStore:
+    return StateStore(str(tmp_path / "state"))
+
+
+@pytest.fixture
+def host(store: StateStore) -> BoxHost:
+    variables = {"tenant_project": "demo", "tenant_state_dir": store.root, "platform_driver": "vast"}
+    return BoxHost("digits-1", {**variables, "platform_name": "vast", "platform_clocks": PLATFORM_CLOCKS})
+
+
+def rented(store: StateStore, hours_ago: float, *verbs: str) -> fleet.Known:
+    """Our records of a machine that was rented, and what was done to it so many hours ago."""
+    identity = BoxIdentity("demo", "digits-1", 2, "4242")
+    store.update_box("demo", "digits-1", 2, provider_id="4242", platform="vast", created_at="2026-11-21T10:00:00Z")
+    for verb in ("rent", *verbs):
+        Journal(store).append("effect", verb, **identity.as_dict(), price_per_hour=0.36, stopped_per_hour=0.036)
+    lines = Path(store.journal_path).read_text().splitlines()
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - hours_ago * 3600))
+    moved = [json.dumps({**json.loads(line), "at": at}) for line in lines]
+    Path(store.journal_path).write_text("".join(line + "\n" for line in moved))
+    host = BoxHost("digits-1", {"tenant_state_dir": store.root})
+    return fleet.read([host], "demo")[store.root]
+
+
+def training(item: Box) -> Observation:
+    view = observe.run_view({"runs": [RUN]}, "")
+    return Observation("digits-1", records.utc_now(), "running", item, contact="answered", run=view, health=HEALTH)
+
+
+def drawn(rows: list[dict[str, Any]], width: int, accounts: Any = (), **options: Any) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, **options).print(status_view.StatusView(rows, accounts))
+    return stream.getvalue()
+
+
+def test_a_box_at_work_tells_what_it_does_costs_and_risks(host: BoxHost, store: StateStore, vast_item: Box) -> None:
+    row = status.row(host, training(vast_item), rented(store, 10.0))
+    assert (row["verdict"], row["step"], row["run"]) == ("running", 7, "mnist")
+    assert row["gpu"] == {"name": "RTX 4090", "count": 2, "used_mib": 4096, "memory_mib": 49152}
+    assert row["spent_usd"] == pytest.approx(3.6, abs=0.01)
+    assert (row["at_risk_s"], row["at_risk_usd"]) == (420, pytest.approx(420 / 3600 * 0.31))
+    assert json.loads(json.dumps(row)) == row
+    text = drawn([row], 240)
+    for words in ("2 x RTX 4090, 4.0 of 48.0 GiB", "12.0 GB, full in 2 h 0 min", "0.3100", "3.60", "7 min, $0.04"):
+        assert words in text
+
+
+def test_a_pull_of_this_box_is_what_the_risk_counts_from(host: BoxHost, store: StateStore, vast_item: Box) -> None:
+    for box, minutes in (("digits-1", 2), ("another", 0)):
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60 * minutes))
+        place = {"project": "demo", "box": box, "run_id": "mnist"}
+        Journal(store).append("effect", "pull", **place, began_at=at)
+    known = fleet.read([host], "demo")[store.root]
+    assert status.row(host, training(vast_item), known)["at_risk_s"] == pytest.approx(120, abs=10)
+
+
+@pytest.mark.parametrize(("hours_ago", "left_s", "alarm"), [(2, 22 * 3600, True), (30, -6 * 3600, True)])
+def test_a_stopped_boxs_clock_counts_from_when_we_stopped_it(
+    host: BoxHost, store: StateStore, vast_item: Box, hours_ago: float, left_s: int, alarm: bool
+) -> None:
+    seen = Observation("digits-1", records.utc_now(), "stopped", vast_item)
+    [clock] = status.row(host, seen, rented(store, hours_ago, "stop"))["countdowns"]
+    assert clock["left_s"] == pytest.approx(left_s, abs=60)
+    assert clock["alarm"] is alarm
+    assert "ALARM digits-1" in drawn([status.row(host, seen, rented(store, hours_ago, "stop"))], 200)
+
+
+def test_a_clock_that_began_nobody_knows_when_is_unknown_and_no_alarm(host: BoxHost, vast_item: Box) -> None:
+    row = status.row(host, Observation("digits-1", records.utc_now(), "outbid", vast_item))
+    assert [(clock["left_s"], clock["alarm"]) for clock in row["countdowns"]] == [(None, False)]
+    assert "nobody says when" in drawn([row], 200)
+    assert "ALARM" not in drawn([row], 200)
+
+
+def test_the_end_of_the_rental_is_counted_by_the_providers_clock(host: BoxHost, vast_item: Box) -> None:
+    seen = training(replace(vast_item, end_date=1_000_000.0))
+    [clock] = status.row(host, seen, provider_now=1_000_000.0 - 48 * 3600)["countdowns"]
+    assert (clock["left_s"], clock["left"], clock["alarm"]) == (48 * 3600, "2 d 0 h", False)
+    assert status.row(host, seen, provider_now=999_000.0)["countdowns"][0]["alarm"] is True
+
+
+def test_what_a_watch_counted_makes_a_verdict_that_one_look_cannot(host: BoxHost, vast_item: Box) -> None:
+    seen = Observation("digits-1", records.utc_now(), "loading", vast_item)
+    assert status.row(host, seen)["verdict"] == "starting"
+    before = {"words": ["loading", "not_tried", ""], "absences": 0}
+    before |= {"provider_since": time.time() - 3600, "box_since": time.time() - 3600}
+    assert status.row(host, seen, sight=before)["verdict"] == "loading-stuck"
+    assert status.row(host, seen, sight={"words": "nonsense"})["verdict"] == "starting"
+
+
+def test_results_at_home_are_the_verdict_unless_the_box_works_on(
+    host: BoxHost, store: StateStore, vast_item: Box
+) -> None:
+    path = store.receipt_path("demo", "mnist", "digits-1", 2)
+    records.write_record(path, "receipt", {"run_id": "mnist", "complete": True})
+    assert status.row(host, Observation("digits-1", "t", "stopped", vast_item))["verdict"] == "finished"
+    assert status.row(host, training(vast_item))["verdict"] == "running"
+
+
+@pytest.mark.parametrize("width", [20, 40, 79, 119, 120, 200])
+def test_it_fits_every_terminal(host: BoxHost, store: StateStore, vast_item: Box, width: int) -> None:
+    rows = [status.row(host, training(vast_item), rented(store, 1.0))] * 2
+    text = drawn(rows, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    flat = "".join(text.split())
+    assert flat.count("digits-1") == 2
+    assert "running" in flat
+
+
+def test_nothing_is_told_by_colour_alone_and_no_color_is_obeyed(
+    host: BoxHost, vast_item: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = {"credit": 1.5, "burn_per_hour": 0.5, "left": "3 h 0 min", "alarm": True, "unknown": [], "effect": "end"}
+    row = status.row(host, training(replace(vast_item, end_date=1.0)), provider_now=0.0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = drawn([row], 130, [account], force_terminal=True, color_system="standard")
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = drawn([row], 130, [account], force_terminal=True, color_system="standard")
+    assert "\x1b[1;31m" in coloured
+    assert "31m" not in plain
+    assert "ALARM account: credit $1.50" in plain
+    assert "RTX 4090" in plain
+
+
+class Account:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def user(self) -> dict[str, Any]:
+        if isinstance(self.answer, TenantFailure):
+            raise self.answer
+        return {"credit": self.answer}
+
+    def list_volumes(self) -> list[dict[str, Any]]:
+        return []
+
+    def provider_now(self) -> float | None:
+        return None
+
+
+def test_the_accounts_money_counts_down_and_unknown_is_no_zero(vast_item: Box) -> None:
+    [clock] = fleet.account_clocks([(Account(3.1), [vast_item])])  # type: ignore[list-item]
+    assert (clock["left_s"], clock["alarm"], clock["credit"]) == (36000, True, 3.1)
+    [clock] = fleet.account_clocks([(Account(3.1), [])])  # type: ignore[list-item]
+    assert (clock["left_s"], clock["left"]) == (None, "nothing uses it")
+    [clock] = fleet.account_clocks([(Account(TenantFailure("provider", "away")), [vast_item])])  # type: ignore[list-item]
+    assert (clock["left_s"], clock["alarm"], clock["credit"]) == (None, False, None)
+    assert "credit unknown" in drawn([], 200, [clock])
+    assert "away" in drawn([], 200, [clock])
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looks(host: BoxHost, vast_item: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Observation]:
+    """The looks that the command takes, one after the other; Ctrl-C comes after the last."""
+    told = [training(vast_item), replace(training(vast_item), contact="unreachable", run=None, problem="no answer")]
+    left = list(told)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host,), "", (), ()))
+    monkeypatch.setattr(observe.Observer, "observe", lambda self: {"digits-1": left.pop(0)})
+
+    def wait(self: interrupts.Interrupts, seconds: float) -> None:
+        if not left:
+            self.request()
+        self.check()
+
+    monkeypatch.setattr(interrupts.Interrupts, "wait", wait)
+    return told
+
+
+def test_status_tells_a_row_per_box_in_json(looks: list[Observation]) -> None:
+    done = CliRunner().invoke(cli, ["status", "-l", "all", "--json"])
+    assert done.exit_code == 0, done.output
+    [told] = map(json.loads, done.stdout.splitlines())
+    assert (told["event"], told["verdict"], told["disk_free_bytes"]) == ("status", "running", 12_000_000_000)
+
+
+def test_live_looks_again_until_somebody_stops_it(looks: list[Observation]) -> None:
+    done = CliRunner().invoke(cli, ["status", "-l", "all", "--json", "--live", "--every", "2"])
+    told = [json.loads(line)["verdict"] for line in done.stdout.splitlines()]
+    assert told == ["running", "unreachable"]
+    assert done.exit_code == 13
+
+
+def test_live_draws_one_picture_on_a_terminal(looks: list[Observation], monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(status_command.sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert status_command.status.main(["-l", "all", "--live"], standalone_mode=False) == 13
+    assert "digits-1" in screen.getvalue()
+    assert "\x1b[" in screen.getvalue()
+
+
+def test_live_does_not_hammer_the_provider() -> None:
+    assert CliRunner().invoke(cli, ["status", "-l", "all", "--live", "--every", "0.1"]).exit_code == 2
