@@ -60,7 +60,7 @@ lint: .venv/ready-dev
 
 unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
-	$(LAYER) unit-2.21 env GPU_TENANT_FAULT_SEQUENCES=50 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore-glob='tests/unit/evidence/test_load_*' -n 2
+	$(LAYER) unit-2.21 env GPU_TENANT_FAULT_SEQUENCES=50 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore=tests/unit/export --ignore-glob='tests/unit/evidence/test_load_*' --ignore-glob='*_mutations.py' -n 2
 
 integration: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=15

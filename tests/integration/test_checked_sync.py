@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -278,29 +277,6 @@ def test_law_3_a_whole_task_killed_in_mid_file_is_continued_by_the_next(run: Run
     assert result["wire_bytes"] < BIG
 
 
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
-def test_law_3_after_a_cut_at_half_the_second_run_moves_no_more_than_the_rest(run: Run, transport: str) -> None:
-    run.write("c0/a1/out/big.bin", os.urandom(BIG))
-    over = threading.Event()
-
-    def cut() -> None:
-        wait_for(lambda: over.is_set() or _arrived(run) >= BIG // 2, what="half of the bytes")
-        end_pids(descendants_named(os.getpid(), "ssh"), signal.SIGKILL)
-
-    cutter = threading.Thread(target=cut)
-    cutter.start()
-    try:
-        first = run.pull(transport=transport, retries=0, limit_kib=4096)
-    finally:
-        over.set()
-        cutter.join(timeout=60)
-    assert first["failed"]
-    assert first["failure"]["kind"] == "unreachable"
-    second = run.pull(transport=transport)
-    assert second["verified"] is True
-    assert 0 < second["wire_bytes"] <= 0.55 * second["bytes"]
-
-
 def test_how_far_it_is_is_appended_for_whoever_watches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = run.box.folder / "progress.jsonl"
     watched.write_text("earlier\n")
@@ -355,8 +331,66 @@ def many_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(rsync_carrier, "_MOST_NAMES", 20)
     monkeypatch.setattr(carrier, "BULK_BYTES", 1)
     for number in range(98):
-        run.write(f"c{number % 3}/small-{number}", os.urandom(1000))
+        run.write(f"c{number % 9}/small-{number}", os.urandom(1000))
     return run.pull(transport="rsync", retries=0)
+
+
+def two_folders(run: Run) -> dict[str, Any]:
+    for number in range(80):
+        run.write(f"c{number % 2}/many/small-{number}", os.urandom(1000))
+    return run.manifest()
+
+
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each run of rsync from now on asks for folders."""
+    runs: list[bool] = []
+    build = rsync_carrier.rsync_argv
+
+    def noted(*arguments: Any) -> list[str]:
+        runs.append(arguments[-1])
+        return build(*arguments)
+
+    monkeypatch.setattr(rsync_carrier, "rsync_argv", noted)
+    return runs
+
+
+def test_folders_of_many_files_come_by_one_name_each(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = counted_runs(monkeypatch)
+    manifest = two_folders(run)
+    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
+    assert (pulled["verified"], pulled["transferred_files"], runs) == (True, 82, [True, False])
+    (run.dest / "c0/many/small-0").unlink()
+    again = run.pull(manifest=manifest, transport="rsync", retries=0)
+    assert (again["transferred_files"], runs) == (1, [True, False, False]), "only what is missing is asked for"
+
+
+@pytest.mark.parametrize("place", ["c0/many/stranger", "c0/many/below/stranger"])
+def test_law_8_what_nobody_promised_stays_on_the_box(run: Run, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    runs = counted_runs(monkeypatch)
+    manifest = two_folders(run)
+    run.write(place, b"not in the manifest")
+    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
+    assert pulled["verified"]
+    assert set(run.at_home()) == {line["path"] for line in manifest["files"]} | {"manifest.json"}
+    assert runs[0] is True
+    assert runs[-1] is False
+
+
+def test_a_link_in_a_folder_of_many_files_is_left_there(run: Run) -> None:
+    manifest = two_folders(run)
+    (run.folder / "c0/many/latest").symlink_to("small-0")
+    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
+    assert pulled["verified"]
+    assert not os.path.lexists(run.dest / "c0/many/latest")
+
+
+def test_a_file_of_a_folder_that_changed_is_named(run: Run) -> None:
+    manifest = two_folders(run)
+    run.write("c0/many/small-0", b"x" * 1000)
+    run.lies = True
+    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
+    assert [entry["path"] for entry in pulled["mismatches"]] == ["c0/many/small-0"]
+    assert "SHA-256" in pulled["mismatches"][0]["what"]
 
 
 def test_many_runs_of_rsync_log_in_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -376,6 +376,19 @@ def test_law_3_ssh_killed_every_few_seconds_still_finishes(attack: Attack, trans
     assert result["attempts"] >= 6
 
 
+@both
+def test_law_3_after_a_cut_at_half_the_second_run_moves_no_more_than_the_rest(attack: Attack, transport: str) -> None:
+    attack.write(BIG, os.urandom(64 * MIB))
+    # What is in the buffers of a killed sshd, some megabytes, is lost.
+    with forced(attack.box, CUTTER.format(slice_bytes=33 * MIB)):
+        first = attack.pull(transport, retries=0)
+    assert first["failed"]
+    assert first["failure"]["kind"] == "unreachable"
+    second = attack.pull(transport)
+    attack.assert_home(second)
+    assert 0 < second["wire_bytes"] <= 0.55 * second["bytes"]
+
+
 def _arrived(dest: Path) -> int:
     total = 0
     for folder, _folders, names in os.walk(dest / ".tenant-incoming"):

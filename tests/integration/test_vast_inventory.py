@@ -293,6 +293,24 @@ def test_a_refused_key_and_no_key_are_sentences(team: Team, provider: Provider) 
     assert members(team.listed(VAST_API_KEY=KEY), "tenant_platform_vast") == ["a1"]
 
 
+def test_groups_and_variables_are_made_of_what_a_box_is(team: Team, provider: Provider) -> None:
+    provider.add("a1", gpu_name="RTX 4090", dph_total=0.25)
+    provider.add("a2", gpu_name="H100 SXM", dph_total=2.5, actual_status="exited", intended_status="stopped",
+                 cur_state="stopped")  # fmt: skip
+    team.write_source(
+        keyed_groups=[{"key": "vast_box.gpu_name", "prefix": "gpu"}, {"key": "vast_box.state", "prefix": "is"}],
+        compose={"a_day_costs": "vast_box.price_per_hour * 24", "dear": "vast_box.price_per_hour > 1"},
+        groups={"costly": "vast_box.price_per_hour > 1"},
+    )
+    listed = team.listed()
+    found = {name: members(listed, name) for name in ("gpu_RTX_4090", "gpu_H100_SXM", "is_running", "is_stopped")}
+    assert found == {"gpu_RTX_4090": ["a1"], "gpu_H100_SXM": ["a2"], "is_running": ["a1"], "is_stopped": ["a2"]}
+    assert members(listed, "costly") == ["a2"]
+    composed = [(variables(listed, name)["a_day_costs"], variables(listed, name)["dear"]) for name in ("a1", "a2")]
+    assert composed == [(6.0, False), (60.0, True)]
+    assert "a_day_costs" not in variables(listed, "a3"), "a3 has no box"
+
+
 def test_a_platform_group_is_the_teams_own_word(team: Team, provider: Provider) -> None:
     provider.add("lost")
     for options in (
@@ -315,6 +333,19 @@ def test_a_host_that_says_no_project_is_asked_for_it(team: Team, provider: Provi
     assert "a1 has the name of a box on vast.ai, but no tenant_project" in team.refused()
     team.write_source(project="demo")
     assert members(team.listed(), "tenant_platform_vast") == ["a1"]
+
+
+def test_each_host_may_say_its_project_in_a_file_of_its_own(team: Team, provider: Provider) -> None:
+    """All hosts are asked at once whether any has such a file; one that has must not be overheard."""
+    for name in ("a1", "a2", "a3"):
+        provider.add(name, project="papers" if name == "a2" else "demo")
+    (team.inventory / "host_vars").mkdir()
+    (team.inventory / "host_vars" / "a2.yml").write_text("tenant_project: papers\n", encoding="utf-8")
+    (team.inventory / "host_vars" / "a3.yml").write_text('tenant_project: \'{{ "pap" ~ "ers" }}\'\n', encoding="utf-8")
+    listed = team.listed()
+    assert members(listed, "tenant_project_demo") == ["a1"]
+    assert members(listed, "tenant_project_papers") == ["a2"]
+    assert members(listed, "tenant_undeclared") == ["demo.a3.g1.5002"]
 
 
 def test_a_source_that_is_read_too_early_says_so(team: Team, provider: Provider) -> None:
@@ -386,8 +417,8 @@ def test_a_thousand_instances_cost_little_beside_the_api(crowd: tuple[str, Path]
     assert graphs[0].count("--demo.c") == 100
     print(f"\n1,000 instances: {whole:.2f} s of processor time, {bare:.2f} s of it without the source")
     # Measured against what Ansible takes for the same hosts, so that a slow machine is no failure. The list, its
-    # check, and a thousand hosts with their groups are to cost less than twice that.
-    assert whole - bare < 2 * bare, f"{whole - bare:.2f} s beside {bare:.2f} s without the source"
+    # check, and a thousand hosts with their groups are to cost less than that again; it is about half.
+    assert whole - bare < bare, f"{whole - bare:.2f} s beside {bare:.2f} s without the source"
 
 
 def processor_seconds(act: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import log_pattern
 from ansible_collections.tenant.gpu.plugins.module_utils.box.log_pattern import Found
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 TQDM = log_pattern.compiled(r"(?P<step>\d+)/(?P<total>\d+) .*loss=(?P<loss>\S+?)[\],]")
@@ -101,7 +101,6 @@ def test_catastrophic_backtracking_is_ended(tmp_path: Path, pattern: str) -> Non
     assert look(tmp_path, "aa7\n", log_pattern.compiled(pattern.replace("x", ""))).problem == ""
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=400), whole=st.booleans())
 def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes, whole: bool) -> None:
     found = look(tmp_path_factory.mktemp("log"), data, TQDM, whole=whole)
@@ -109,7 +108,6 @@ def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, dat
     assert not whole or found.offset == len(data)
 
 
-@settings(deadline=None)
 @given(steps=st.lists(st.integers(0, 10**6), min_size=1, max_size=30), cut=st.integers(0, 400))
 def test_two_looks_find_what_one_finds(tmp_path_factory: pytest.TempPathFactory, steps: list[int], cut: int) -> None:
     pattern = log_pattern.compiled(r"step (?P<step>\d+)\b")

@@ -73,7 +73,7 @@ def test_one_answer_is_bounded(layout: Layout) -> None:
     assert len(run_log.after(layout, RUN, CELL, 1, found["offset"])["text"]) == 10
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=8), st.integers(1, 5))
 def test_read_in_pieces_it_is_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, written: list[str], cut: int

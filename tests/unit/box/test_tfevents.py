@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import tfevents
 from ansible_collections.tenant.gpu.plugins.module_utils.box.tfevents import Scalar
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 FILES = Path(__file__).with_name("tfevents")
@@ -85,7 +85,6 @@ def test_every_type_of_number_is_read_and_arrays_are_not() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(cut=st.integers(0, len(REAL)))
 def test_wherever_the_writer_stands_nothing_is_lost_or_told_twice(
     tmp_path_factory: pytest.TempPathFactory, cut: int
@@ -100,7 +99,6 @@ def test_wherever_the_writer_stands_nothing_is_lost_or_told_twice(
     assert second.offset == len(REAL)
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, len(REAL) - 1), flip=st.integers(1, 255))
 def test_a_damaged_byte_never_makes_a_number(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int) -> None:
     damaged = REAL[:at] + bytes([REAL[at] ^ flip]) + REAL[at + 1 :]
@@ -161,7 +159,6 @@ def test_negative_steps_keep_their_sign(tmp_path: Path) -> None:
     assert scalars_of(record(event(-1, "loss", 1.0)), tmp_path).scalars[0].step == -1
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("any")

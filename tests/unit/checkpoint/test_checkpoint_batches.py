@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tenant_checkpoint import CheckpointError, ShuffledBatches
 from torch.utils.data import DataLoader, TensorDataset
@@ -47,7 +47,6 @@ def test_dropping_the_last_leaves_whole_batches(length: int, batch_size: int, se
     assert all(len(batch) == batch_size for batch in listed)
 
 
-@settings(deadline=None)
 @given(*sizes, st.data())
 def test_resumed_anywhere_the_rest_is_the_same(length: int, batch_size: int, seed: int, data: st.DataObject) -> None:
     calm = epochs(ShuffledBatches(length, batch_size, seed), 3)

@@ -85,7 +85,7 @@ def test_what_is_saved_loads_safely_and_mapped(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["attempts.json", "step-0000000007.pt"]
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_unless_it_changes_nothing(tmp_path: Path, at: float, bit: int) -> None:
     path = save_at(tmp_path, 3)
@@ -107,7 +107,7 @@ def test_a_flipped_bit_is_found_unless_it_changes_nothing(tmp_path: Path, at: fl
     assert torch.equal(state["ranks"][0]["rng"]["torch"], whole["ranks"][0]["rng"]["torch"])
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.floats(0, 1, exclude_max=True), zeros=st.booleans())
 def test_a_file_cut_short_or_ending_in_zeros_is_damaged(tmp_path: Path, kept: float, zeros: bool) -> None:
     path = save_at(tmp_path, 3)

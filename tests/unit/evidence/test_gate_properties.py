@@ -76,7 +76,7 @@ CASES = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(case=CASES)
 def test_law_2_the_gate_opens_exactly_when_the_law_says_so(case: Case) -> None:
     assert decided(case) == judge(case)
@@ -159,7 +159,7 @@ def _with_old_consent(case: Case, broken: Case) -> gate.Evidence:
     return dataclasses.replace(after, approvals=before.approvals)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(case=CASES, names=st.lists(st.sampled_from(sorted(BREAKS)), min_size=1, max_size=2))
 def test_law_2_breaking_evidence_never_opens(case: Case, names: list[str]) -> None:
     broken = case

@@ -104,7 +104,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.text(max_size=8), JSON, max_size=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(provenance=OBJECTS, listed=st.lists(OBJECTS, max_size=3), version=st.text(max_size=8))
 def test_a_receipt_is_read_back_as_it_was_written(
     home: Home, provenance: dict[str, Any], listed: list[Any], version: str
@@ -159,7 +159,7 @@ def test_law_2_no_receipt_counts_with_any_of_its_values_edited(home: Home, edit:
     assert tried > 50, "the receipt has lost its fields"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_law_2_no_receipt_counts_with_several_values_forged(home: Home, data: st.DataObject) -> None:
     forged = home.receipt
@@ -171,7 +171,7 @@ def test_law_2_no_receipt_counts_with_several_values_forged(home: Home, data: st
     counts_nowhere(world)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_law_2_no_seal_reading_counts_with_any_of_its_values_edited(home: Home, data: st.DataObject) -> None:
     """Also the epoch of the seal, and whatever else the box said."""
@@ -203,7 +203,7 @@ def test_law_2_a_receipt_of_an_earlier_version_is_known_by_the_line_that_it_has(
 # --- torn ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_law_2_a_receipt_that_ends_at_any_byte_does_not_count_and_is_made_anew(home: Home, data: st.DataObject) -> None:
     world = home.mended()
@@ -266,7 +266,7 @@ def test_law_1_a_power_cut_at_any_step_leaves_one_whole_receipt_or_none(home: Ho
 CHECKPOINTS = st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=4, unique=True)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(checkpoints=CHECKPOINTS)
 def test_law_2_a_receipt_of_an_older_seal_never_covers_a_later_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, checkpoints: list[bytes]
@@ -314,7 +314,7 @@ LOST: dict[str, Callable[[Home, Path], object]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(faults=st.dictionaries(st.sampled_from(Home.RUNS), st.sampled_from(sorted(LOST))))
 def test_law_2_every_run_in_the_index_needs_a_receipt_of_its_own(home: Home, faults: dict[str, str]) -> None:
     world = home.mended()

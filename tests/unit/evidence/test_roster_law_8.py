@@ -354,7 +354,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TREES, st.data())
 def test_law_1_any_single_change_of_a_tree_is_found_and_only_it(contents: dict[str, bytes], data: Any) -> None:
     files = roster.parse_files([entry(path, found) for path, found in contents.items()])
@@ -371,7 +371,7 @@ def test_law_1_any_single_change_of_a_tree_is_found_and_only_it(contents: dict[s
         assert bool(roster.extra_files(str(root), files)) == (change in ("rename", "link"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TREES, st.data())
 def test_law_1_any_single_change_of_a_manifest_is_found(contents: dict[str, bytes], data: Any) -> None:
     """An edit shows in the digest; one that makes a new digest shows against the files."""
@@ -397,7 +397,7 @@ def test_law_1_any_single_change_of_a_manifest_is_found(contents: dict[str, byte
         assert bool(roster.extra_files(str(root), files)) == (key == "path")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TREES, st.booleans())
 def test_a_roster_survives_the_way_there_and_back(contents: dict[str, bytes], executable: bool) -> None:
     lines = [dict(entry(path, found), executable=executable) for path, found in contents.items()]
@@ -408,7 +408,7 @@ def test_a_roster_survives_the_way_there_and_back(contents: dict[str, bytes], ex
     assert roster.parse_manifest(record).digest == record["digest"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(max_size=30)
     | st.text(st.sampled_from("./\\-~\0\n\u202e .tenant-PRl"), max_size=20)
@@ -428,7 +428,7 @@ def test_law_8_only_safe_names_pass(path: str) -> None:
     file.path.encode("utf-8")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)

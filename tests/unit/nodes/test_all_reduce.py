@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -19,9 +21,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils import all_reduce, node
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Free, and below those that the kernel gives out: nobody takes it by chance before it is used."""
+    for number in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", number))
+            return number
+    raise AssertionError("no port is free")
 
 
 def proofs(port: int, ranks: tuple[int, ...], within_s: float, **changes: Any) -> list[dict[str, Any]]:

@@ -130,6 +130,14 @@ def test_a_box_comes_back_from_the_file_as_it_went_in(tmp_path: Path) -> None:
     assert asked.times == 1
 
 
+def test_law_8_what_may_be_a_secret_of_a_box_is_not_written(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    asked.boxes = [dataclasses.replace(listed(1), environment={"TOKEN": "s3cret"}, onstart="export TOKEN=s3cret")]
+    asked.shared.get(asked.fetch, asked.now)
+    assert asked.shared.get(asked.fetch, asked.now).boxes == [listed(1)]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "s3cret" in path.read_text()]
+
+
 def test_a_failure_is_shared_too_and_then_forgotten(tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     asked.failure = TenantFailure("provider", "the provider is down", fix="wait")

@@ -33,6 +33,8 @@ def tier(
     }
 
 
+MIRRORS = [{"class": "hf", "name": "hf-mirror", "url": "https://hf-mirror.com", "source": "https://hf-mirror.com/"}]
+
 BASE: dict[str, Any] = {
     "platform_name": "base",
     "platform_kind": "ssh-rental",
@@ -54,6 +56,8 @@ BASE: dict[str, Any] = {
     "platform_inode_cap": None,
     "platform_free_egress": True,
     "platform_china_mirrors": False,
+    "platform_mirrors": [],
+    "platform_no_proxy": [],
     "platform_cuda_max": "",
     "platform_local_nvme": None,
     "platform_endpoint_stable": True,
@@ -170,6 +174,7 @@ SAMPLES = [
         durable_kind="mount",
         durable_path="/mnt",
         china_mirrors=True,
+        mirrors=MIRRORS,
         storage=[tier("disk", "/root", False, False), tier("netdisk", "/mnt", True, True, "5 GB", "region")],
         verbs={
             "compute_stop": [operation("停止并释放", ["netdisk"], transport="console")],
@@ -185,6 +190,7 @@ SAMPLES = [
         durable_path="/hy-netdisk",
         proxy_hook="http://turbo.gpushare.com:30000",
         china_mirrors=True,
+        mirrors=MIRRORS,
         storage=[
             tier("system", "/", False, False),
             tier("disk", "/hy-tmp", None, False),

@@ -13,7 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
 from ansible_collections.tenant.gpu.plugins.module_utils.danger_clocks import span_s
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_profiles import BASE, SAMPLES, operation, profile, tier
+from sample_profiles import BASE, MIRRORS, SAMPLES, operation, profile, tier
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "inventories" / "profiles" / "group_vars").glob("*.yml"))
@@ -134,6 +134,8 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
+        ({"china_mirrors": True}, "platform_mirrors"),
+        ({"mirrors": [dict(MIRRORS[0], **{"class": "apt"})]}, "platform_mirrors[0].archive"),
         ({"durable_kind": "mount"}, "platform_durable_path"),
         ({"durable_kind": "mount", "durable_path": "/data"}, "platform_durable_path"),
         ({"durable_kind": "object", "durable_path": "/data/x"}, "platform_durable_path"),

@@ -100,7 +100,7 @@ STEPS = st.one_of(
 SKEW = st.floats(-lease.CLOCK_TOLERANCE_S / 2, lease.CLOCK_TOLERANCE_S / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=30), SKEW, SKEW)
 def test_two_holders_never_have_one_box_and_the_epoch_only_grows(steps, north: float, south: float) -> None:
     world = World(skew={"north": north, "south": south})
