@@ -219,9 +219,17 @@ class Account:
     def tell_to_stop(self, box: Box) -> Passed:
         """Set the box's intended state, through the gate, without waiting: one whose host is offline never answers."""
         passed = self.pass_gate(box, STOP)
+        identity = identity_of(box)
         with self._effect(STOP, box, rule=passed.rule), self._spending(passed):
-            self.client.set_state(box.provider_id, "stopped")
-            power_record.note_stop(self.store, identity_of(box))
+            power_record.note_stopping(self.store, identity, self.client.retry_for_s + self.client.timeout_s)
+            try:
+                self.client.set_state(box.provider_id, "stopped")
+            except TenantFailure as failure:
+                if _was_refused(failure):
+                    power_record.note_refused(self.store, identity)
+                raise
+        # Last, so that whoever dies before leaves a stop to be found, and its line in the journal with it.
+        power_record.note_stop(self.store, identity)
         return passed
 
     def restart(self, box: Box, verb: str, wait_s: float) -> tuple[Box, Passed]:
@@ -397,6 +405,11 @@ class Account:
                         fix=f"find it with: fuser {path}",
                     ) from None
             self.client.sleep(next(waits))
+
+
+def _was_refused(failure: TenantFailure) -> bool:
+    """Whether the provider said no. Without an answer, or with one that says "later", a request may have arrived."""
+    return 400 <= getattr(failure, "status", 0) < 500 and getattr(failure, "status", 0) != 429
 
 
 def _is_later(started: float | None, since: float | None) -> bool:
