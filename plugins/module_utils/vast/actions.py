@@ -23,6 +23,7 @@ from ..state_store import BoxIdentity, StateStore
 from .api import VastClient, VastError
 from .ghosts import real_boxes
 from .offers import Constraints, bid_within
+from .reservation import pay
 from .transformations import Box, current_and_superseded, local_moment, stamp_of, started_epoch, to_box
 from .waiters import wait_for_gone, wait_for_rest, wait_for_restart, wait_for_running
 
@@ -253,6 +254,13 @@ class Account:
         """Accept or reject what the box's host asks from now on; False when it asks no more."""
         with self._effect("accept_price_rise" if accept else "reject_price_rise", box, new_price_per_hour=price):
             return self.client.answer_price_rise(rise_id, accept)
+
+    def prepay(self, box: Box, amount: float) -> dict[str, float]:
+        """Pay ahead for a box on demand; months and discount that it brought."""
+        with self._effect("prepay", box, amount=amount) as effect:
+            paid = pay(self.client, box, amount)
+            effect.details.update(paid)
+            return paid
 
     # -- the end -------------------------------------------------------------------------------------------------
 

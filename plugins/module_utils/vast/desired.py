@@ -24,6 +24,7 @@ from .price_rises import TELL, pending_rises, rise_result, verdict_on, warning_o
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
 from .rental import Order, Outcome, Renter, acceptable, check_order, nothing_rented
 from .reputation import from_journal
+from .reservation import Reserve, affordable, amount_for, check_rental_lasts, deposit_of, loss_of
 from .templates import Template, find, resolved
 from .transformations import Box, box_result, clocks_of
 from .waiters import rent_another
@@ -46,6 +47,7 @@ class Desire:
     :param rank_offers: try them by expected cost instead of in their order.
     :param mounts: volumes that it is rented with.
     :param price_rises: what to answer hosts that raise their prices.
+    :param reserve: that a box on demand is paid ahead.
     :param template: hash id or number of the template that completes the order; empty for none.
     """
 
@@ -58,6 +60,7 @@ class Desire:
     price_rises: str = TELL
     mounts: Sequence[Mount] = ()
     template: str = ""
+    reserve: Reserve | None = None
 
 
 @dataclass
@@ -76,6 +79,8 @@ class Result:
     differs: list[dict[str, Any]] = field(default_factory=list)
     rises: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    reserved: dict[str, Any] | None = None
+    paid_ahead: float | None = None
 
     def difference(self) -> DifferenceTracker:
         found = DifferenceTracker()
@@ -86,6 +91,8 @@ class Result:
             if name != "price_per_hour" or before["provider_id"] != after["provider_id"]:
                 found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
+        if self.paid_ahead is not None:
+            found.compare("paid_ahead", 0.0, self.paid_ahead)
         answered = {str(rise["id"]): rise["verdict"] for rise in self.rises if rise["verdict"] != "told"}
         found.compare("price_rises", dict.fromkeys(answered, "pending"), answered)
         return found
@@ -119,6 +126,8 @@ class Result:
             result["warnings"] = self.warnings
         if self.would is not None:
             result["would"] = self.would
+        if self.reserved is not None:
+            result["reserved"] = self.reserved
         if self.rented is not None:
             result["offer"] = self.rented
         return result
@@ -131,6 +140,8 @@ def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict
     steps.update(dict.fromkeys(_RESTARTS, _restarted))
     try:
         result = steps[desire.state](account, desire, check_mode)
+        if desire.reserve is not None and desire.state in (PRESENT, STARTED):
+            _reserve(account, desire.reserve, result, check_mode)
         return result.as_result(account.client.provider_now())
     except TenantFailure as failure:
         failure.box = failure.box or desire.order.name
@@ -253,6 +264,9 @@ def _rented(account: Account, desire: Desire, found: Found, check_mode: bool, re
     check_order(order, account.client.key)
     offers = reread(account.client, desire.offers, order.wanted)
     fitting, refused = acceptable(offers, order)
+    if desire.reserve is not None:
+        fitting, beyond = affordable(fitting, desire.reserve)
+        refused = [*refused, *beyond]
     if not fitting:
         raise _no_offer(order, desire.offers, refused)
     judged = _judged(account, desire, fitting)
@@ -342,6 +356,31 @@ def _no_offer(order: Order, listed: Sequence[Any], refused: Sequence[str]) -> Te
     return TenantFailure("no_offer", what, box=order.name, safe="nothing was rented", fix=fix)
 
 
+def _reserve(account: Account, reserve: Reserve, result: Result, check_mode: bool) -> None:
+    """Pay ahead for a box that runs and is not paid ahead: once, and never more because little is left."""
+    box = result.after
+    if box is None or box.state != "running":
+        return
+    deposit = deposit_of(account.client, box)
+    if deposit.is_there:
+        result.reserved = deposit.as_result()
+        return
+    amount = amount_for(box, reserve)
+    check_rental_lasts(box, reserve, account.client.provider_now())
+    result.paid_ahead = amount
+    if check_mode:
+        result.would = dict(result.would or {}, pay_ahead=amount, reserve_months=reserve.months)
+        return
+    paid = account.prepay(box, amount)
+    result.after = account.look(box) or box
+    result.reserved = dict(deposit_of(account.client, box).as_result(), paid=amount, **paid)
+    if paid["months"] < reserve.months * 0.98:
+        result.warnings.append(
+            f"${amount:.2f} reserve instance {box.provider_id} for {paid['months']:.2f} of {reserve.months:g} months: "
+            f"its host gives a discount of {paid['discount']:.0%}"
+        )
+
+
 # -- stopped and absent --------------------------------------------------------------------------------------------
 
 
@@ -408,6 +447,7 @@ def _absent(account: Account, desire: Desire, check_mode: bool) -> Result:
     judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
     passes = [account.pass_gate(box, DESTROY) for box in judged]
     result.gone = [box.provider_id for box in boxes]
+    result.warnings += [loss for loss in (loss_of(account.client, box) for box in boxes) if loss]
     if check_mode:
         result.passed = passes
     else:

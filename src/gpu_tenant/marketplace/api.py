@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from . import billing
 from .account_routes import AccountRoutes
 from .calls import Call, Route
 from .command_routes import CommandRoutes
@@ -22,12 +21,13 @@ from .fault_routes import FaultRoutes
 from .filters import BadFilter, matching
 from .instances import Phase
 from .market import Market
+from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
-from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
+from .pages import after_place, keyset_order, read_token, selected, write_token
 from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
-from .replies import Reply, charge_row, key_row, old_invoice_rows, refusal_body, refusal_reply
+from .replies import Reply, key_row, refusal_body, refusal_reply
 from .requests import (
     bid_in,
     ids_in,
@@ -38,13 +38,13 @@ from .requests import (
     order_in,
     page_limit,
     public_key_in,
-    window,
 )
+from .reservation_routes import ReservationRoutes
 from .results import Results
 from .rows import FILTERABLE
 from .runpod.routes import RunpodRoutes
 from .templates import TemplateRoutes
-from .volume_routes import VolumeRoutes, charge_rows
+from .volume_routes import VolumeRoutes
 
 LIST_LIMIT = 25
 # What a disk has at least; prices on the overview are with one of this size.
@@ -66,7 +66,9 @@ class Api:
         self._commands = CommandRoutes(market, self._results)
         self._lock = threading.Lock()
         self._volumes = VolumeRoutes(market.books, market.boxes)
+        self._money = MoneyRoutes(market.money)
         self._prices = PriceRoutes(market.rises)
+        self._reservations = ReservationRoutes(market.reservations)
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
         self._runpod = RunpodRoutes(market, api_key)
@@ -104,14 +106,13 @@ class Api:
             Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0, call="keys"),
             Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0, call="keys"),
             Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key, call="keys"),
-            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0, call="money"),
-            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0, call="money"),
-            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0, call="money"),
+            *self._money.routes(),
             *self._account.routes(),
             *self._templates.routes(),
             *self._copies.routes(),
             *self._volumes.routes(),
             *self._prices.routes(),
+            *self._reservations.routes(),
             *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
             *self._runpod.routes(),
@@ -362,28 +363,6 @@ class Api:
     def detach_key(self, call: Call) -> dict[str, Any]:
         self._market.ssh_keys.detach(int(call.parameters["id"]), int(call.parameters["key"]))
         return {"success": True, "msg": "SSH key removed from instance."}
-
-    # --- money --------------------------------------------------------------------------------------------------
-
-    def charges(self, call: Call) -> dict[str, Any]:
-        filters = json_parameter(call.query, "select_filters", {})
-        kinds = filters.get("type", {}).get("in")
-        since, until = window(filters.get("day", {}))
-        lines = [] if kinds and "instance" not in kinds else self._market.money.charges(since, until)
-        stored = [] if kinds and "volume" not in kinds else self._market.money.volume_charges(since, until)
-        return money_page([*map(charge_row, lines), *charge_rows(stored)], call.query)
-
-    def invoices(self, call: Call) -> dict[str, Any]:
-        """Payments. The account was given its credit; nothing was ever paid in."""
-        return money_page([], call.query)
-
-    def old_invoices(self, call: Call) -> dict[str, Any]:
-        since, until = window({"gte": call.query.get("sdate"), "lte": call.query.get("edate")})
-        money = self._market.money
-        rows = [row for line in money.charges(since, until) for row in old_invoice_rows("Instance", line)]
-        rows += [row for line in money.volume_charges(since, until) for row in old_invoice_rows("Volume", line)]
-        spent = billing.total(money.charges()) + billing.total(money.volume_charges())
-        return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
 
     # --- rehearsal ----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from .listing import Listing
 from .money import Money
 from .moving_bids import MovingBids
 from .price_rises import PriceRises
+from .reservations import Reservations
 from .solvency import Solvency
 from .ssh_keys import SshKeys
 from .state import StateDirectory
@@ -54,6 +55,7 @@ class Market:
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
         self.rises = PriceRises(self.books, self.boxes)
+        self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
         self.listing = Listing(self.books)
@@ -93,6 +95,7 @@ class Market:
         self.incidents.end_expired()
         self.moving_bids.move()
         self.rises.end_due()
+        self.reservations.end_due()
         self.solvency.look()
         self.boxes.find_the_dead()
 

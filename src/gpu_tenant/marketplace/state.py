@@ -278,5 +278,6 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         "traffic": tuple(Traffic(**one) for one in data.get("traffic", ())),
         "earlier_disk": tuple(Segment(**one) for one in data.get("earlier_disk", ())),
         "pod": terms_from_dict(data.get("pod")),
+        "deposits": tuple((at, amount) for at, amount in data.get("deposits", ())),
     }
     return Instance(**parts)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import billing, volumes
+from . import volumes
 from .books import Books
 from .boxes import Boxes
 from .calls import Call, Route
@@ -143,33 +143,3 @@ class VolumeRoutes:
         if volume is None or not volume.live or volume.data_center:
             raise MarketError(404, "no_such_volume", f"Volume {number} not found.")
         return volume
-
-
-def charge_rows(lines: list[billing.Charge]) -> list[dict[str, Any]]:
-    """The lines of volumes as ``charges`` shows them."""
-    return [
-        {
-            "start": line.start,
-            "end": line.end,
-            "type": "volume",
-            "source": f"volume-{line.instance_id}",
-            "description": f"Volume {line.instance_id} charges" + (f" ({line.label})" if line.label else ""),
-            "amount": line.amount,
-            "metadata": {"volume_id": line.instance_id, "label": line.label},
-            "items": [
-                {
-                    "start": item.start,
-                    "end": item.end,
-                    "type": item.kind,
-                    "source": "",
-                    "description": f"{item.quantity:.4f} hours at ${item.rate:.6f}",
-                    "amount": item.amount,
-                    "metadata": {"quantity": item.quantity, "rate": item.rate, "metered": True},
-                    "items": [],
-                }
-                for item in line.items
-                if item.kind == "disk"
-            ],
-        }
-        for line in lines
-    ]
