@@ -371,7 +371,7 @@ class Api:
         moved = {"bwd": number_in(call.body, "download_gb", 0.0), "bwu": number_in(call.body, "upload_gb", 0.0)}
         if not all(0 <= gigabytes < float("inf") for gigabytes in moved.values()):
             raise MarketError(400, "invalid_args", "download_gb and upload_gb are numbers from 0 up.")
-        instance_id = instance_in(call.body)
+        instance_id = self._market.books.instance(instance_in(call.body)).id
         amount = sum(self._market.money.meter(instance_id, kind, size) for kind, size in moved.items() if size)
         return {"success": True, "amount": amount}
 

@@ -3,8 +3,8 @@
 """The bill, as a pure function of what was rented when.
 
 Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth bills both
-ways, by the gigabyte, in every state. The provider's copies are metered, and what a rehearsal says; what goes over a
-box's own ssh is not, and a line without either is zero and says so.
+ways, by the gigabyte, in every state. The provider's copies are metered, what a rehearsal says, and where the market is
+told to meter it what goes over a box's own ssh; a line without any of these is zero and says so.
 """
 
 from __future__ import annotations

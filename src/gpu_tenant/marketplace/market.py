@@ -22,6 +22,7 @@ from .engines.base import Engine
 from .incidents import Incidents
 from .instances import Phase
 from .listing import Listing
+from .metering import Metering
 from .money import Money
 from .moving_bids import MovingBids
 from .price_rises import PriceRises
@@ -57,6 +58,7 @@ class Market:
         self.rises = PriceRises(self.books, self.boxes)
         self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
+        self.metering = Metering(self.boxes, self.money)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
         self.listing = Listing(self.books)
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
@@ -85,6 +87,7 @@ class Market:
         if self._ticker.is_alive():
             self._ticker.join()
         self.boxes.close()
+        self.metering.read()
         with self.books.lock:
             self.books.all_stood(self.clock.now())
             self.books.save()
@@ -96,6 +99,7 @@ class Market:
         self.moving_bids.move()
         self.rises.end_due()
         self.reservations.end_due()
+        self.metering.look()
         self.solvency.look()
         self.boxes.find_the_dead()
 

@@ -66,11 +66,12 @@ class Money:
         return [one for one in every if since <= one.at <= last]
 
     def meter(self, instance_id: int, kind: str, gigabytes: float) -> float:
-        """Bill traffic to an instance, as its host would have counted it; the dollars."""
-        with self._books.changing() as (_state, now):
-            instance = self._books.instance(instance_id)
+        """Bill traffic to an instance, as its host would have counted it; the dollars. One that is gone pays too."""
+        with self._books.changing() as (state, now):
+            instance = state.instances[instance_id]
             machine = self._books.machine(instance.machine_id)
             rate = machine.down_cost if kind == "bwd" else machine.up_cost
-            moved = billing.Traffic(now, kind, gigabytes, rate)
+            at = now if instance.destroyed_at is None else instance.destroyed_at
+            moved = billing.Traffic(at, kind, gigabytes, rate)
             self._books.put(replace(instance, traffic=(*instance.traffic, moved)))
         return gigabytes * rate
