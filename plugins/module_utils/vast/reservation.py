@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from ..failures import TenantFailure
-from .api import AmbiguousAnswer, VastClient, VastError
+from ..rented_box import HOURS_PER_MONTH, Box, number
+from ..rest_client import AmbiguousAnswer
+from .api import VastClient, VastError
 from .offers import Offer, Price
-from .transformations import Box, number
 
-HOURS_PER_MONTH = 720.0
 # By months: the discount of a host whose largest is 0.4, and no host's is told before (help of the client's prepay).
 _DISCOUNTS = ((0.0, 0.0), (1.0, 0.2), (3.0, 0.3), (6.0, 0.4))
 _USUAL_MOST = 0.4

@@ -11,8 +11,7 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.instance_options import desire_of
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.reservation import Reserve, discount_for, loss_of
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.reservation import Reserve, discount_for
 from ansible_collections.tenant.gpu.plugins.modules.vast_instance import SPEC
 from reserved_market import DAY_S, HOUR_S, MONTH_H, ON_DEMAND, ReservedMarket
 
@@ -120,10 +119,16 @@ def test_a_lost_answer_is_looked_up_and_never_paid_twice(market: ReservedMarket,
 def test_giving_it_back_says_what_comes_back(market: ReservedMarket) -> None:
     paid = market.reserved()["reserved"]["paid"]
     market.sleep(HOUR_S)
-    box = to_box(next(iter(market.rows().values())))
-    said = loss_of(market.client(), box)
-    assert "paid ahead for 1.00 months" in said
-    assert f"of ${paid:.2f}"[:6] in said
+    (foreseen,) = market.converge("absent", check=True)["warnings"]
+    assert "paid ahead for 1.00 months" in foreseen
+    (told,) = market.converge("absent")["warnings"]
+    assert f"of ${paid:.2f}"[:7] in told
+    assert not market.rows()
+
+
+def test_a_box_that_was_not_paid_ahead_goes_without_a_word(market: ReservedMarket) -> None:
+    market.rented()
+    assert "warnings" not in market.converge("absent")
 
 
 def options(**changes: Any) -> dict[str, Any]:
