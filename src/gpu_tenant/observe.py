@@ -69,6 +69,7 @@ class Observation:
     """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
 
     ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
+    What the provider says is no older than ``asked_at``.
     """
 
     box: str
@@ -83,6 +84,7 @@ class Observation:
     zero_gpu: bool = False
     # Of the box, as its supervisor last measured it: memory, disk, gpu.
     health: Mapping[str, Any] = field(default_factory=dict)
+    asked_at: str = ""
 
     @property
     def generation(self) -> int:
@@ -134,6 +136,7 @@ class Observer:
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
         listed: dict[int, list[Box] | str] = {}
+        asked_at = records.utc_now()
         for host in wanted:
             if host.text("platform_driver") == "vast":
                 client = self.client(host.name)
@@ -143,7 +146,8 @@ class Observer:
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
             looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
-            return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
+            seen = zip(wanted, (look.result() for look in looks), strict=True)
+            return {host.name: replace(one, asked_at=asked_at) for host, one in seen}
 
     def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
         if host.text("platform_driver") != "vast":

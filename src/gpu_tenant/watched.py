@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, supersession
+from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record, supersession
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
@@ -111,11 +111,15 @@ class Watched:
         self.sight, self.salvaged = self._sight_of_box(), False
 
     def take(self, seen: Observation) -> None:
-        """Add a look, and what it says of the run to what would be missed if the box never came back."""
+        """Add a look: what it says of the run to what would be missed if the box never came back, and whether the box
+        rests or works to the record that the gate goes by."""
         self.seen = seen
         self.sight.take(seen)
-        if seen.item is not None and seen.run is not None:
-            identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        if seen.item is None:
+            return
+        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
+        if seen.run is not None:
             last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
 
     def judge(self, outage: str) -> decide.Action:
