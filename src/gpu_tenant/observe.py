@@ -40,10 +40,11 @@ NO_SUPERVISOR = 66
 _NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
-# The newest supervisor on the box answers; its interpreter and root come quoted.
+# The newest supervisor on the box answers; its interpreter and root come quoted. It needs nothing that was installed
+# there, and an interpreter that does not look for such things starts in half the time.
 _ASK = (
     'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
-    'exec {python} "$p" --root {root} {words}'
+    'exec {python} -I -S "$p" --root {root} {words}'
 )
 
 
@@ -135,24 +136,21 @@ class Observer:
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
-        listed: dict[int, list[Box] | str] = {}
+        answers: dict[int, list[Box] | str] = {}
+        listed: dict[str, list[Box] | str] = {}
         asked_at = records.utc_now()
         for host in wanted:
             if host.text("platform_driver") == "vast":
                 client = self.client(host.name)
-                if id(client) not in listed:
-                    listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
-        whole = [(client, listed.get(id(client))) for client in self._clients.values()]
+                if id(client) not in answers:
+                    answers[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
+                listed[host.name] = answers[id(client)]
+        whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
+            looks = [pool.submit(self._look, host, listed.get(host.name), runs[host.name]) for host in wanted]
             seen = zip(wanted, (look.result() for look in looks), strict=True)
             return {host.name: replace(one, asked_at=asked_at) for host, one in seen}
-
-    def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
-        if host.text("platform_driver") != "vast":
-            return None
-        return listed[id(self.client(host.name))]
 
     def _look(self, host: BoxHost, listed: list[Box] | str | None, run_id: str) -> Observation:
         at = records.utc_now()
