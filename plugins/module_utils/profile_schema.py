@@ -25,7 +25,7 @@ from .mirrors.kinds import CLASSES as MIRROR_CLASSES
 KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
 DETACH = ("onstart", "tmux", "setsid", "systemd", "sbatch", "k8s-job")
-REBOOT_HOOKS = ("", "cron", "systemd")
+REBOOT_HOOKS = ("", "auto", "cron", "systemd")
 TRANSPORTS = ("api", "cli", "console", "none")
 CLOCK_STARTS = ("always", "created", "started", "stopped", "idle", "unpaid", "rental_end", "released")
 
@@ -147,7 +147,7 @@ SCHEMA: dict[str, Any] = {
         "platform_reboot_hook": {
             "type": "string",
             "enum": list(REBOOT_HOOKS),
-            "description": "what runs resume-all when the machine starts again; empty: nothing, or onstart does",
+            "description": "what goes on with a run after a reboot; auto: systemd or cron; empty: nothing, or onstart",
         },
         "platform_tensorboard_logdir": _path(
             "log folder that the platform's own TensorBoard shows", "write an absolute path or leave it empty"

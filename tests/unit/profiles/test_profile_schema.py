@@ -96,6 +96,13 @@ def test_danger_clocks(name: str, spans: set[tuple[str, int]]) -> None:
     assert spans <= {(clock["starts_at"], span_s(clock["after"])) for clock in clocks}
 
 
+def test_a_deallocation_and_not_a_shutdown_parks_on_azure() -> None:
+    """Shut down from inside, a machine of Azure bills on for compute."""
+    verbs = load(ROOT / "inventories/profiles/group_vars/azure_spot.yml")["platform_verbs"]
+    assert [each["verb"] for each in verbs["park"]] == ["az vm deallocate"]
+    assert [each["stops_storage"] for each in verbs["full_stop"]] == [False, True, True]
+
+
 def test_a_durable_path_is_one_that_the_full_stop_keeps() -> None:
     """Not featurize's home folder, and not lanrui's data disk, whatever guides say of them."""
     for path in RENTED:
@@ -112,7 +119,7 @@ def test_a_notice_is_told_by_a_source_that_the_supervisor_watches(path: Path) ->
     watched = {"gcp_spot": "gcp_metadata", "azure_spot": "azure_scheduled_events"}
     if path.stem in watched:
         assert spot == {"available": True, "grace_s": 30, "signal": watched[path.stem]}
-        assert load(path)["platform_reboot_hook"] == "systemd"
+        assert load(path)["platform_reboot_hook"] == "auto"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
