@@ -21,6 +21,7 @@ from .contracts import Contracts
 from .engines.base import Engine
 from .incidents import Incidents
 from .instances import Phase
+from .lambda_cloud.file_systems import FileSystems
 from .listing import Listing
 from .money import Money
 from .moving_bids import MovingBids
@@ -53,6 +54,7 @@ class Market:
         self.incidents = Incidents(self.books, self.boxes, self.auction, self.contracts)
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
+        self.file_systems = FileSystems(self.books)
         self.rises = PriceRises(self.books, self.boxes)
         self.moving_bids = MovingBids(self.books, self.auction)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
@@ -93,6 +95,7 @@ class Market:
         self.incidents.end_expired()
         self.moving_bids.move()
         self.rises.end_due()
+        self.file_systems.look()
         self.solvency.look()
         self.boxes.find_the_dead()
 
