@@ -15,8 +15,9 @@ from typing import Any
 
 import folder_manifest
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import AmbiguousAnswer
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import AmbiguousAnswer, VastClient, VastError
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient, VastError
 from loopback_sshd import ALIAS, LoopbackBox
 from marketplace_tools import DEADLINE_S, Tenant
 

@@ -15,10 +15,10 @@ from typing import Any, Iterator
 from .. import power_record
 from ..box import records
 from ..failures import TenantFailure
+from ..rest_client import RestError
 from ..vast.actions import DESTROY, STOP, Account, Found, Passed, identity_of
 from ..vast.ghosts import real_boxes
 from ..vast.transformations import Box
-from .api import RunpodError
 from .transformations import Pod, current_and_superseded, stamp_of, to_pod
 from .waiters import stuck, wait_for_gone, wait_for_rest, wait_for_running
 
@@ -78,7 +78,7 @@ class PodAccount(Account):
         for record in self.open_records(project, name):
             row = self.client.get_instance(str(record["provider_id"]))
             if row is not None and str(stamp_of(row)) == record.get("stamp"):
-                raise RunpodError(
+                raise RestError(
                     f"the list of pods lacks {record['provider_id']}, which the provider still has",
                     200,
                     "partial",
@@ -116,7 +116,7 @@ class PodAccount(Account):
             power_record.note_start(self.store, identity)
             try:
                 self.client.set_state(pod.provider_id, "running")
-            except RunpodError as refusal:
+            except RestError as refusal:
                 if refusal.code != "no_capacity" or not self._still_rests(pod):
                     raise
                 # It never ran, so a seal from before still holds: else it could neither start nor be let go.
@@ -185,7 +185,7 @@ def check_gpus(pod: Pod, wanted: int) -> Pod:
     )
 
 
-def _no_gpu_on_host(pod: Pod, refusal: RunpodError) -> TenantFailure:
+def _no_gpu_on_host(pod: Pod, refusal: RestError) -> TenantFailure:
     return TenantFailure(
         "provider",
         f"pod {pod.provider_id} was not started: {refusal.what}",

@@ -16,11 +16,11 @@ from typing import Any, Mapping, Sequence
 
 from ..box import records
 from ..failures import TenantFailure
+from ..rest_client import AmbiguousAnswer, RestError
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from ..vast.rental import LOOK_UP_WAIT_S, SETTLE_S
 from ..vast.waiters import DeadlinePassed, wait_until
 from .actions import PLATFORM, PodAccount, check_gpus
-from .api import AmbiguousPod, RunpodError
 from .transformations import SSH_PORT, Pod, to_pod
 
 MOST_NAME = 191
@@ -153,7 +153,7 @@ def _sent(account: PodAccount, order: PodOrder, stamp: Stamp) -> str:
     """The new pod's id. TenantFailure when certainly none was made, or when nothing is certain."""
     try:
         return str(account.client.create_pod(create_body(order, stamp)))
-    except AmbiguousPod as lost:
+    except AmbiguousAnswer as lost:
         found = _looked_up(account, stamp, lost)
         if found:
             return found
@@ -162,13 +162,13 @@ def _sent(account: PodAccount, order: PodOrder, stamp: Stamp) -> str:
             raise _nothing_rented(order, lost.what, "no_offer") from None
         # Its record stays: a pod that surfaces later all the same is ours, and virgin.
         raise _nothing_rented(order, f"{lost.what}; no pod with its stamp came of it", "provider") from None
-    except RunpodError as refusal:
+    except RestError as refusal:
         _forget(account, stamp)
         kind = "no_offer" if refusal.code == "no_capacity" else refusal.kind
         raise _nothing_rented(order, refusal.what, kind, refusal.fix) from None
 
 
-def _looked_up(account: PodAccount, stamp: Stamp, lost: AmbiguousPod) -> str:
+def _looked_up(account: PodAccount, stamp: Stamp, lost: AmbiguousAnswer) -> str:
     """The id of the pod with this stamp; empty once lists lack it for as long as it takes to be certain."""
     client, readings = account.client, [0]
     ended = client.clock()
@@ -182,7 +182,7 @@ def _looked_up(account: PodAccount, stamp: Stamp, lost: AmbiguousPod) -> str:
 
     try:
         return str(wait_until(certain, ended + LOOK_UP_WAIT_S, client.back_off(0.5, 5.0), client.clock, client.sleep))
-    except (RunpodError, DeadlinePassed) as error:
+    except (RestError, DeadlinePassed) as error:
         raise TenantFailure(
             "provider",
             f"the create of {stamp} got no certain answer ({lost.what}) and the look-up failed too ({error})",
@@ -225,7 +225,7 @@ def _admitted(account: PodAccount, order: PodOrder, pod: Pod) -> Pod:
                     _note(account, running.stamp, machine_id=running.machine, price_per_hour=running.dph_total)
                 return running
         reason = price_problem
-    except RunpodError as error:
+    except RestError as error:
         raise TenantFailure(
             "provider",
             error.what,

@@ -14,9 +14,10 @@ from typing import Any, Mapping, Sequence
 
 from ..box import records
 from ..failures import TenantFailure
+from ..rest_client import AmbiguousAnswer
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account, Found
-from .api import AmbiguousAnswer, VastError
+from .api import VastError
 from .attached import Attached
 from .budget import over_budget
 from .image_cuda import driver_problem

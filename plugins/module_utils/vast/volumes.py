@@ -19,9 +19,10 @@ from ..box import records
 from ..box.names import UnsafeName, check_name
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
+from ..rest_client import AmbiguousAnswer
 from ..state_store import BoxIdentity
 from .actions import PLATFORM, Account
-from .api import AmbiguousAnswer, VastError
+from .api import VastError
 from .money import volume_rate
 from .transformations import HOURS_PER_MONTH, number
 from .waiters import DeadlinePassed, wait_until
