@@ -21,6 +21,8 @@ description:
     seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
   - Instances without our stamp are never touched.
 extends_documentation_fragment:
+  - tenant.gpu.rental
+  - tenant.gpu.rental.box
   - tenant.gpu.vast
   - tenant.gpu.vast_ranking
   - tenant.gpu.attributes
@@ -37,14 +39,6 @@ attributes:
     details:
       - O(state=rebooted) and O(state=recycled) restart the box each time.
 options:
-  project:
-    description: The project that the box belongs to.
-    type: str
-    required: true
-  name:
-    description: The box's name; the inventory host.
-    type: str
-    required: true
   state:
     description:
       - V(present) rents the box if there is none. A box that exists is left as it is, running or stopped. Where it is
@@ -61,10 +55,6 @@ options:
     type: str
     choices: [present, started, stopped, rebooted, recycled, absent]
     default: present
-  state_dir:
-    description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
-    type: path
-    required: true
   offers:
     description:
       - Offers to rent, tried in order - ids, or rows as returned by M(tenant.gpu.vast_offer_info).
@@ -133,11 +123,6 @@ options:
     description: Bid the least that runs, and this share of it on top.
     type: float
     default: 0.1
-  price_cap:
-    description:
-      - Most that an hour may cost, compute and disk together, in dollars. This is the consent to spend.
-      - Required with O(state=present) and O(state=started).
-    type: float
   budget_per_hour:
     description:
       - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
@@ -156,16 +141,6 @@ options:
     type: list
     elements: int
     default: []
-  wait_s:
-    description: Seconds to wait for a box to run, to stop, or to be gone.
-    type: int
-    default: 900
-  verb_keeps:
-    description:
-      - What each verb keeps, as in the profile's C(platform_verbs), or plainly a dictionary of verb to list of tiers.
-      - It can only narrow what this market is known to keep, and so make the gate stricter.
-    type: dict
-    default: {}
   ports:
     description:
       - Ports of the box to open beside ssh's, as V(8080) or V(8080/udp). Each is mapped to a port of the machine that

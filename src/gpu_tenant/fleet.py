@@ -19,10 +19,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import RENTAL_ENDS, UNPAID, info_of
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
 
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost

@@ -23,14 +23,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import listed_boxes
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
-    Box,
-    current_and_superseded,
-    to_box,
-)
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.playbooks import one_line

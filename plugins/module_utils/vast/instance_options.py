@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping
 
 from ..box.names import check_name
-from ..failures import TenantFailure
+from ..rental_account import keeps_of
+from ..rental_options import environment_of
 from ..state_store import StateStore
-from .actions import Account, keeps_of
+from .actions import Account
 from .attached import mounts_in
 from .desired import Desire
 from .offers import Constraints
@@ -38,7 +38,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         image=options["image"],
         disk_gb=options["disk_gb"],
         wanted=wanted,
-        env=_environment_of(options["env"]),
+        env=environment_of(options["env"]),
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
         budget_per_hour=options["budget_per_hour"],
@@ -51,12 +51,3 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         options["price_rises"], mounts_in(options["volumes"]),
         options["template"].strip(),
     )  # fmt: skip
-
-
-def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
-    for name, value in given.items():
-        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name)):
-            raise TenantFailure("config", f"{str(name)[:60]!r} in env is not the name of an environment variable")
-        if not isinstance(value, (str, int, float)):
-            raise TenantFailure("config", f"the value of {name} in env is a {type(value).__name__}, not text")
-    return {str(name): str(value) for name, value in given.items()}
