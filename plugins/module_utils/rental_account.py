@@ -16,7 +16,7 @@ import dataclasses
 import fcntl
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Protocol, Sequence
+from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Sequence
 
 from . import approvals, gate, leases, power_record
 from .box import records
@@ -25,7 +25,7 @@ from .ghosts import real_boxes
 from .journal import Journal
 from .rental_waiters import wait_for_gone, wait_for_rest, wait_for_running
 from .rented_box import AnyBox, Box, current_and_superseded, local_moment, started_epoch
-from .rest_client import RestError
+from .rest_client import RestClient, RestError
 from .state_store import BoxIdentity, StateStore
 
 DESTROY = "destroy"
@@ -79,32 +79,12 @@ class Passed:
         }
 
 
-class RentalClient(Protocol):
-    """What an account asks of a provider's client, which is a :class:`.rest_client.RestClient`."""
-
-    clock: Callable[[], float]
-    sleep: Callable[[float], None]
-
-    @property
-    def account(self) -> str: ...
-
-    def provider_now(self) -> float | None: ...
-
-    def back_off(self, first_s: float = 0.5, most_s: float = 10.0) -> Iterator[float]: ...
-
-    def list_instances(self) -> list[dict[str, Any]]: ...
-
-    def get_instance(self, provider_id: str, /) -> dict[str, Any] | None: ...
-
-    def set_state(self, provider_id: str, state: str, /) -> None: ...
-
-    def destroy_instance(self, provider_id: str, /) -> bool: ...
-
-
 @dataclass
 class RentalAccount(Generic[AnyBox]):
     """One account, as seen from one state store.
 
+    :param client: a ``CLIENT`` with the ``list_instances``, ``get_instance``, ``set_state`` and ``destroy_instance`` of
+        :class:`.vast.api.VastClient`.
     :param keeps: what the profile says that each verb keeps; see ``KEEPS``.
     :param read_only: in check mode and for information not even our own records are written.
     """
@@ -117,6 +97,7 @@ class RentalAccount(Generic[AnyBox]):
     # -- what a provider's account says --------------------------------------------------------------------------
 
     PLATFORM: ClassVar[str] = ""
+    CLIENT: ClassVar[type[RestClient[Any]]]
     # What survives each verb. A profile may promise less than this, never more: a variable that said that destroy
     # keeps the disk would otherwise open the gate.
     KEEPS: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -159,6 +140,10 @@ class RentalAccount(Generic[AnyBox]):
         return [tier for tier in self.KEEPS[verb] if promised is None or tier in promised]
 
     # -- finding -------------------------------------------------------------------------------------------------
+
+    def listed(self) -> list[AnyBox]:
+        """The account's boxes as the provider lists them now, ours or not, without those that it only still shows."""
+        return real_boxes(self.client, self.store, map(self.to_box, self.client.list_instances()))
 
     def locate(self, project: str, name: str) -> Found[AnyBox]:
         """The boxes of this name by the provider's list, and the store's records brought in line with them."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, Callable, Dict, Mapping
 
@@ -13,43 +12,20 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback
 from .box.names import UnsafeName
 from .box.records import RecordError
 from .failures import TenantFailure
+from .rest_client import RestClient
 
 Act = Callable[[AnsibleModule], Dict[str, Any]]
 Options = Dict[str, Dict[str, Any]]
 
 
-def client_options(url: str, variable: str) -> Options:
-    """The argument spec behind the documentation fragment ``tenant.gpu.rental``.
-
-    :param url: the provider's own address.
-    :param variable: the environment variable that names another one.
-    """
+def client_options(client: type[RestClient[Any]]) -> Options:
+    """The argument spec behind the documentation fragment ``tenant.gpu.rental``."""
     return {
-        "api_url": {"type": "str", "default": url, "fallback": (env_fallback, [variable])},
+        "api_url": {"type": "str", "default": client.URL, "fallback": (env_fallback, [client.URL_VARIABLE])},
         "api_key": {"type": "str", "no_log": True},
         "api_key_file": {"type": "path", "no_log": False},
         "api_timeout_s": {"type": "int", "default": 30},
     }
-
-
-def api_key_of(options: Mapping[str, Any], variable: str) -> str:
-    """The option itself, else the file, else the environment."""
-    if options.get("api_key"):
-        return str(options["api_key"])
-    path = options.get("api_key_file")
-    if not path:
-        return os.environ.get(variable, "")
-    try:
-        with open(str(path), encoding="utf-8") as stream:
-            return stream.read(4096).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "") or "it is not text"
-        raise TenantFailure(
-            "config",
-            f"cannot read the API key from {path}: {reason}",
-            safe="nothing was asked",
-            fix="put the key, and nothing else, into that file and make it readable for you only (0600)",
-        ) from None
 
 
 def environment_of(given: Mapping[str, Any]) -> dict[str, str]:

@@ -4,8 +4,8 @@
 
 A provider's client is a ``RestClient[ItsReply]`` that says only what its API does differently:
 
-* where it is and what its key is called: ``PLATFORM``, ``URL``, ``HOSTS``, ``KEY_VARIABLE``; how the key is sent:
-  ``authorization``;
+* where it is and what its key is called: ``PLATFORM``, ``URL``, ``HOSTS``, ``KEY_VARIABLE``, ``URL_VARIABLE``;
+  how the key is sent: ``authorization``;
 * how its errors read: a subclass of :class:`Reply` (message, code, which answers refuse, which are certain), named by
   ``REPLY``; refusals that are told in other words: ``error_of``;
 * how fast it may be asked: ``INTERVALS``, by the ``kind`` that each request names.
@@ -181,7 +181,9 @@ class RestClient(Generic[Answer]):
     URL: ClassVar[str] = ""
     # Names under which the provider itself is reached: there its pace is kept.
     HOSTS: ClassVar[tuple[str, ...]] = ()
+    # The environment variables that hold the key, and another address.
     KEY_VARIABLE: ClassVar[str] = ""
+    URL_VARIABLE: ClassVar[str] = ""
     INTERVALS: ClassVar[Mapping[str, float]] = {}
     REPLY: type[Answer]
     ERROR: ClassVar[type[RestError]] = RestError

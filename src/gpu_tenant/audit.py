@@ -176,7 +176,7 @@ def auditors(observer: Observer, boxes: Sequence[BoxHost], read_only: bool) -> t
     for host in boxes:
         if host.text("platform_driver") != "vast":
             platform = host.text("platform_name", "its platform")
-            unseen.append(f"{host.name}: {platform} has no API here; look at its console for what bills")
+            unseen.append(f"{host.name}: {platform} is not audited here; look at its console for what bills")
             continue
         client = observer.client(host.name)
         clients[id(client)] = client

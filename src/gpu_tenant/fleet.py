@@ -166,9 +166,10 @@ def _told(clock: Mapping[str, Any]) -> dict[str, Any]:
 def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list[dict[str, Any]]:
     """How long the money of each account lasts: ``credit``, ``burn_per_hour`` and a countdown; None is unknown.
 
-    :param listings: the accounts with the boxes that they listed a moment ago.
+    :param listings: the accounts with the boxes that they listed a moment ago. One whose market does not tell its
+        credit (RunPod's REST) has no clock.
     """
-    return [_account_clock(client, boxes) for client, boxes in listings]
+    return [_account_clock(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 
 
 def _account_clock(client: VastClient, boxes: Sequence[Box]) -> dict[str, Any]:

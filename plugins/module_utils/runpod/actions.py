@@ -25,6 +25,7 @@ class PodAccount(RentalAccount[Pod]):
     client: RunpodClient
 
     PLATFORM = PLATFORM
+    CLIENT = RunpodClient
     # The tier disk holds the data folder: a pod's volume disk, or the network volume in its place.
     KEEPS: ClassVar = {DESTROY: ("network_volume",), STOP: ("disk", "network_volume")}
     THING = "pod"

@@ -49,6 +49,7 @@ class RunpodClient(RestClient[RunpodReply]):
     PLATFORM = "runpod"
     URL = DEFAULT_URL
     KEY_VARIABLE = "RUNPOD_API_KEY"
+    URL_VARIABLE = "RUNPOD_REST_URL"
     REPLY = RunpodReply
 
     # -- reads ---------------------------------------------------------------------------------------------------

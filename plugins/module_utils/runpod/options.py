@@ -9,7 +9,8 @@ from typing import Any, Mapping
 from .. import rental_options
 from ..box.names import check_name
 from ..rental_account import keeps_of
-from ..rental_options import Act, api_key_of, client_options, environment_of
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options, environment_of
 from ..state_store import StateStore
 from .actions import PodAccount
 from .api import DEFAULT_URL, RunpodClient
@@ -19,7 +20,7 @@ from .rental import PodOrder
 
 def shared_options() -> dict[str, dict[str, Any]]:
     """The argument spec behind the documentation fragments ``tenant.gpu.runpod`` and ``tenant.gpu.rental``."""
-    return client_options(DEFAULT_URL, "RUNPOD_REST_URL")
+    return client_options(RunpodClient)
 
 
 def client_of(options: Mapping[str, Any]) -> RunpodClient:

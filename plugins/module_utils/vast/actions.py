@@ -26,6 +26,7 @@ class Account(RentalAccount[Box]):
     client: VastClient
 
     PLATFORM = PLATFORM
+    CLIENT = VastClient
     KEEPS: ClassVar = {
         DESTROY: ("volume",),
         STOP: ("disk", "volume"),

@@ -132,6 +132,7 @@ class VastClient(RestClient[VastReply]):
     URL = DEFAULT_URL
     HOSTS = ("console.vast.ai", "cloud.vast.ai")
     KEY_VARIABLE = "VAST_API_KEY"
+    URL_VARIABLE = "VAST_URL"
     INTERVALS = MARKET_INTERVALS
     REPLY = VastReply
     ERROR = VastError

@@ -8,14 +8,15 @@ from dataclasses import fields
 from typing import Any, Mapping
 
 from .. import rental_options
-from ..rental_options import Act, api_key_of, client_options
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options
 from ..state_store import StateStore
 from .api import DEFAULT_URL, VastClient
 
 
 def shared_options() -> dict[str, dict[str, Any]]:
     """The argument spec behind the documentation fragments ``tenant.gpu.vast`` and ``tenant.gpu.rental``."""
-    return client_options(DEFAULT_URL, "VAST_URL")
+    return client_options(VastClient)
 
 
 def volume_options() -> dict[str, dict[str, Any]]:
