@@ -24,6 +24,7 @@ class VmAccount(RentalAccount[Vm]):
     client: LambdaClient
 
     PLATFORM = "lambda"
+    CLIENT = LambdaClient
     # A restart keeps the root disk, a termination the file systems alone. No verb stops an instance.
     KEEPS: ClassVar = {DESTROY: ("file_system",), REBOOT: ("disk", "file_system")}
     LABEL = "name"
@@ -59,6 +60,9 @@ class VmAccount(RentalAccount[Vm]):
             )
         return super().stuck(box, reason, fix)
 
+    def tell_to_stop(self, box: Vm) -> Passed:
+        raise no_rest(box.stamp.box if box.stamp else "")
+
     def restart(self, vm: Vm, wait_s: float) -> tuple[Vm, Passed]:
         """Restart an instance, through the gate with what that keeps, and wait until it runs again.
 
@@ -73,3 +77,14 @@ class VmAccount(RentalAccount[Vm]):
     def file_systems(self) -> list[FileSystem]:
         """Those of the account, by name. They bill whatever becomes of instances."""
         return sorted(map(to_file_system, self.client.list_file_systems()), key=lambda one: (one.name, one.id))
+
+
+def no_rest(name: str) -> TenantFailure:
+    """Why nothing stops an instance: a shutdown from inside would bill on, and nobody would hear of it."""
+    return TenantFailure(
+        "config",
+        "Lambda has no state of rest: an instance bills until it is terminated, also after a shutdown from inside",
+        box=name,
+        safe="nothing was asked, and nothing was changed",
+        fix="harvest it, then make it absent; what lies on its file systems stays",
+    )

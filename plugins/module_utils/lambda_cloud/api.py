@@ -66,6 +66,7 @@ class LambdaClient(RestClient[LambdaReply]):
     URL = DEFAULT_URL
     HOSTS = ("cloud.lambda.ai", "cloud.lambdalabs.com")
     KEY_VARIABLE = "LAMBDA_API_KEY"
+    URL_VARIABLE = "LAMBDA_API_URL"
     INTERVALS = {_LAUNCH: 12.0, _CALL: 1.0}  # noqa: RUF012 - declared as a class variable by the base
     REPLY = LambdaReply
 

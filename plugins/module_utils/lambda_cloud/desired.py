@@ -28,7 +28,7 @@ from ..rental_states import (
     located,
     rows_by_name,
 )
-from .actions import VmAccount
+from .actions import VmAccount, no_rest
 from .api import LambdaClient
 from .rental import VmOrder, VmRental, order_problem
 from .transformations import FileSystem, Vm, to_file_system, to_vm, vm_result
@@ -159,14 +159,8 @@ def _would(rental: VmRental) -> dict[str, Any]:
 
 
 def _stopped(_account: VmAccount, desire: Desire, _check_mode: bool) -> NoReturn:
-    """Nothing does so, and a shutdown from inside would bill on unheard: it is refused before anything is asked."""
-    raise TenantFailure(
-        "config",
-        "Lambda has no state of rest: an instance bills until it is terminated, also after a shutdown from inside",
-        box=desire.order.name,
-        safe="nothing was asked, and nothing was changed",
-        fix="harvest it, then make it absent; what lies on its file systems stays",
-    )
+    """Refused before anything is asked."""
+    raise no_rest(desire.order.name)
 
 
 def _absent(account: VmAccount, desire: Desire, check_mode: bool) -> Result:

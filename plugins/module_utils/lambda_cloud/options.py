@@ -9,7 +9,8 @@ from typing import Any, Mapping
 from .. import rental_options
 from ..box.names import check_name
 from ..rental_account import keeps_of
-from ..rental_options import Act, api_key_of, client_options
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options
 from ..state_store import StateStore
 from .actions import VmAccount
 from .api import DEFAULT_URL, LambdaClient
@@ -19,7 +20,7 @@ from .rental import VmOrder
 
 def shared_options() -> dict[str, dict[str, Any]]:
     """The argument spec behind the documentation fragments ``tenant.gpu.lambda_cloud`` and ``tenant.gpu.rental``."""
-    return client_options(DEFAULT_URL, "LAMBDA_API_URL")
+    return client_options(LambdaClient)
 
 
 def client_of(options: Mapping[str, Any]) -> LambdaClient:
