@@ -20,6 +20,7 @@ from .daemon_log import daemon_log
 from .fault_routes import FaultRoutes
 from .filters import BadFilter, matching
 from .instances import Phase
+from .lambda_cloud.routes import LambdaRoutes
 from .market import Market
 from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
@@ -72,6 +73,7 @@ class Api:
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
         self._runpod = RunpodRoutes(market, api_key)
+        self._lambda = LambdaRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -116,6 +118,7 @@ class Api:
             *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
             *self._runpod.routes(),
+            *self._lambda.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),

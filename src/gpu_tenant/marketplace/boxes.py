@@ -23,6 +23,7 @@ from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
+from .lambda_cloud.terms import VmTerms
 from .link import Link
 from .offers import Machine
 from .refusals import MarketError
@@ -109,7 +110,7 @@ class Boxes:
         spec = self._spec(instance)
         kib_per_s = self._books.holds.amount(instance.id, Held.SLOW_LINK)
         # Only vast.ai bills traffic; what lives on other sides of the market has none to meter.
-        metered = self._books.config.meter_ssh and instance.pod is None
+        metered = self._books.config.meter_ssh and instance.terms is None
         if kib_per_s is None and not metered:
             self._engine.start(spec)
             return
@@ -291,10 +292,25 @@ class Boxes:
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )
 
+    def _vm_spec(self, instance: Instance, vm: VmTerms, machine: Machine) -> BoxSpec:
+        """Its root disk is its own until it is deleted: neither a restart nor a shutdown wipes it."""
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=machine.card,
+            image=instance.image,
+            keys=tuple(key.public_key for key in instance.keys if key.named in vm.keys),
+            volumes=vm.mounted(self._books.directory.volumes),
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+        )
+
     def _spec(self, instance: Instance) -> BoxSpec:
         machine = self._books.machine(instance.machine_id)
         if instance.pod is not None:
             return self._pod_spec(instance, instance.pod, machine)
+        if instance.vm is not None:
+            return self._vm_spec(instance, instance.vm, machine)
         given = {
             "CONTAINER_ID": str(instance.id),
             "CONTAINER_API_KEY": instance.api_key,

@@ -11,6 +11,7 @@ from typing import Any
 
 from .billing import Account, Segment, Traffic
 from .dialects import Dialect
+from .lambda_cloud.terms import VmTerms
 from .runpod.terms import PodTerms
 
 
@@ -36,9 +37,17 @@ LOST = frozenset({Phase.UNLOADED, Phase.GONE})
 
 @dataclass(frozen=True)
 class Key:
+    """:param name: as Lambda's side knows it; empty for one that came by another."""
+
     id: int
     public_key: str
     created_at: float
+    name: str = ""
+
+    @property
+    def named(self) -> str:
+        """What Lambda's side calls it."""
+        return self.name or f"key-{self.id}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Instance:
     :param ends_at: when the contract ends; None while it is extended by itself.
     :param earlier_disk: what the disk cost before its price rose.
     :param template: what it was made of, as its row says; empty for no template.
-    :param pod: what it is on RunPod's side of the market; None for an instance of vast.ai's.
+    :param pod: what it is on RunPod's side of the market, :attr:`vm` on Lambda's; both None for one of vast.ai's.
     :param deposits: when its tenant paid ahead, in market seconds, and how many dollars.
     :param discount: the fraction that a deposit takes off the price, while it lasts.
     :param forfeited: dollars of the deposits that were kept when it was given back.
@@ -93,6 +102,12 @@ class Instance:
     deposits: tuple[tuple[float, float], ...] = ()
     discount: float = 0.0
     forfeited: float = 0.0
+    vm: VmTerms | None = None
+
+    @property
+    def terms(self) -> PodTerms | VmTerms | None:
+        """What it is on another side of the market than vast.ai's; None for one of vast.ai's."""
+        return self.pod or self.vm
 
     @property
     def is_bid(self) -> bool:
@@ -113,7 +128,7 @@ class Instance:
             self.compute,
             self.traffic,
             self.earlier_disk,
-            None if self.pod is None else self.pod.running_disk_rate,
+            None if self.terms is None else self.terms.running_disk_rate,
             self.forfeited,
         )
 

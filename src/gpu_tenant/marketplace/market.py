@@ -21,6 +21,7 @@ from .contracts import Contracts
 from .engines.base import Engine
 from .incidents import Incidents
 from .instances import Phase
+from .lambda_cloud.file_systems import FileSystems
 from .listing import Listing
 from .metering import Metering
 from .money import Money
@@ -55,6 +56,7 @@ class Market:
         self.incidents = Incidents(self.books, self.boxes, self.auction, self.contracts)
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
+        self.file_systems = FileSystems(self.books)
         self.rises = PriceRises(self.books, self.boxes)
         self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
@@ -100,6 +102,7 @@ class Market:
         self.rises.end_due()
         self.reservations.end_due()
         self.metering.look()
+        self.file_systems.look()
         self.solvency.look()
         self.boxes.find_the_dead()
 

@@ -62,7 +62,7 @@ class VolumeRoutes:
             rows = [
                 volumes.volume_row(one, self._books.machine(one.machine_id), now, volumes.users(one, state.instances))
                 for one in state.volumes.values()
-                if one.live and not one.data_center and kind != "network_volume"
+                if one.live and one.is_local and kind != "network_volume"
             ]
         return {"success": True, "volumes": rows}
 
@@ -140,6 +140,6 @@ class VolumeRoutes:
 
     def _live(self, known: Mapping[int, Volume], number: int) -> Volume:
         volume = known.get(number)
-        if volume is None or not volume.live or volume.data_center:
+        if volume is None or not volume.live or not volume.is_local:
             raise MarketError(404, "no_such_volume", f"Volume {number} not found.")
         return volume
