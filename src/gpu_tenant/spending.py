@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, number
 
 from gpu_tenant.decide import Money
@@ -29,7 +28,6 @@ def of_run(host: BoxHost, spec: Mapping[str, Any], lines: Sequence[Mapping[str, 
     """What the run of ``spec`` cost on this box, and its budget (``budget.usd`` of the run spec).
 
     :param lines: of the journal.
-    :raises TenantFailure: kind ``config`` for a budget that is no number of dollars.
     """
     project = host.required("tenant_project")
     cap = price_cap(host) or 0.0
@@ -38,19 +36,9 @@ def of_run(host: BoxHost, spec: Mapping[str, Any], lines: Sequence[Mapping[str, 
 
 
 def budget_usd(spec: Mapping[str, Any]) -> float | None:
-    """The most that the run may cost; None when its spec names no budget."""
-    given = (spec.get("budget") or {}).get("usd")
-    if given is None:
-        return None
-    usd = number(given)
-    if usd is None or usd <= 0:
-        raise TenantFailure(
-            "config",
-            f"budget.usd of run {spec.get('id')} is {given!r}, and a number of dollars above 0 is wanted",
-            safe="nothing was rented",
-            fix="write it in the run spec as a plain number, for example: budget: {usd: 2.5}",
-        )
-    return usd
+    """The most that the run may cost; None when its spec, which was checked when it was read, names no budget."""
+    usd = (spec.get("budget") or {}).get("usd")
+    return None if usd is None else float(usd)
 
 
 def spent_usd(lines: Sequence[Mapping[str, Any]], project: str, box: str, run_id: str, now: str) -> float | None:
