@@ -54,6 +54,7 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         money=spending.of_run(case.host, case.spec, lines, now),
         raise_fits=spending.raise_fits(case.host, case.seen.item),
         replaceable=case.host.text("platform_driver") == "vast",
+        bound=bool(case.host.variables.get("provision_volumes")),
     )
 
 
@@ -69,12 +70,13 @@ def begin(action: decide.Action, seen: Observation, store: StateStore, project: 
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:
-    """What the train playbook is told beyond the run: which machine to leave behind, and which not to rent."""
+    """What the train playbook is told beyond the run: which box to leave behind, and which machines not to rent."""
     if action.kind not in decide.RENTING:
         return {}
+    replaced = {"provision_replace": seen.item.provider_id} if seen.item is not None else {}
+    if action.kind == decide.SAME_MACHINE:
+        return replaced
     lost = [seen.item.machine_id] if seen.item and seen.item.machine_id is not None else []
     bad = recoveries.bad_machines(Journal(store).lines(), records.utc_now())
     told: dict[str, Any] = {"provision_exclude_machines": sorted({*bad, *lost})} if bad or lost else {}
-    if seen.item is not None and action.kind == decide.NEXT_OFFER:
-        told["provision_replace"] = seen.item.provider_id
-    return told
+    return {**told, **replaced} if action.kind == decide.NEXT_OFFER else told
