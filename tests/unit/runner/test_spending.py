@@ -30,22 +30,27 @@ def spent(*lines: dict[str, Any]) -> float | None:
     return spending.spent_usd(lines, "p", "b", "r", at(10))
 
 
-def test_hours_between_start_and_stop_cost_the_agreed_price() -> None:
-    rent = line(1, "rent", price_per_hour=0.5)
+def test_compute_costs_while_it_runs_and_the_disk_while_it_rests() -> None:
+    rent = line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1)
     assert spent() == 0.0
     assert spent(begun(1), rent) == pytest.approx(4.5)
-    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0)
-    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0)
+    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0 + 0.5)
+    assert spent(begun(1), rent, line(3, "stop"), line(8, "start", bid=0.8)) == pytest.approx(1.0 + 0.5 + 1.8)
     assert spent(begun(1), rent, line(2, "start"), line(3, "destroy")) == pytest.approx(1.0)
 
 
 def test_what_the_box_cost_before_the_run_is_not_its_cost() -> None:
-    assert spent(line(1, "rent", price_per_hour=0.5), begun(9)) == pytest.approx(0.5)
+    rent = line(1, "rent", price_per_hour=0.5)
+    assert spent(rent, begun(9)) == pytest.approx(0.5)
+    ended = [line(1, "rent", "6"), line(2, "destroy", "6")]
+    assert spent(*ended, rent, begun(9)) == pytest.approx(0.5), "nor is one whose price is not known"
+    assert spent(rent, {**begun(8), "at": "noon"}, begun(9)) == pytest.approx(0.5)
 
 
 def test_two_machines_add_up_and_an_unknown_price_is_unknown() -> None:
-    first = [begun(1), line(1, "rent", price_per_hour=0.5), line(3, "stop")]
-    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(3.0)
+    first = [begun(1), line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1), line(3, "stop")]
+    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(1.0 + 0.7 + 2.0)
     assert spent(*first, line(8, "rent", "8")) is None
 
 
