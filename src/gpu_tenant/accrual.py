@@ -3,8 +3,8 @@
 """What a rented machine costs by the journal: the one rule of the report, of the status and of every decision. Pure.
 
 Each interval between two of our own acts costs the rate that held then: compute and disk while it runs, the disk while
-it rests. What happened without us in between (outbid, a host that was down) is not in it, so it is rather too much, and
-bandwidth is not in it either. Unknown is None, never 0.
+it rests, nothing once it is gone. What else happened without us in between (outbid, a host that was down) is not in it,
+so it is rather too much, and bandwidth is not in it either. Unknown is None, never 0.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
 RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
+# Nobody destroyed it, and its provider said twice that it has it no more.
+SEEN_GONE = "seen-gone"
 _LEADS_TO = {
     **dict.fromkeys(("rent", "start", "seen-started"), RUNNING),
     **dict.fromkeys(("stop", "seen-stopped"), STOPPED),
-    "destroy": ENDED,
+    **dict.fromkeys(("destroy", SEEN_GONE), ENDED),
 }
 _RATE_OF = {RUNNING: "price_per_hour", STOPPED: "stopped_per_hour"}
 _HOUR_S = 3600.0
@@ -65,7 +67,7 @@ def intervals(acts: Sequence[Mapping[str, Any]], now: str) -> tuple[list[Interva
             found.append(_interval(state, since, str(act["at"]), rates))
         rates.update(_rates_after(act, rates))
         state, since = _LEADS_TO[str(act["verb"])], str(act["at"])
-        if state == ENDED:
+        if act["verb"] == "destroy":
             break
     if state in _RATE_OF:
         found.append(_interval(state, since, now, rates))

@@ -12,7 +12,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, recoveries, spending
+from gpu_tenant import accrual, decide, recoveries, spending
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
@@ -64,9 +64,21 @@ def identity_of(project: str, seen: Observation) -> BoxIdentity:
 
 
 def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
-    """Note in the journal that the box is brought up now, and why."""
+    """Note in the journal that the box is brought up now, and why; and of one that is gone, that it bills no more."""
+    journal = Journal(store)
+    if seen.provider == "absent" and action.kind in decide.RUNGS:
+        _note_gone(journal, store, project, seen.box)
     machine_id = seen.item.machine_id if seen.item else None
-    recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
+    recoveries.begin(journal, identity_of(project, seen), action, run_id, seen.provider, machine_id)
+
+
+def _note_gone(journal: Journal, store: StateStore, project: str, box: str) -> None:
+    """The machine of the newest record, which is the one that list and item denied."""
+    generation = store.last_generation(project, box)
+    record = (store.read_box(project, box, generation) if generation else None) or {}
+    if record.get("provider_id") and not record.get("destroyed_at"):
+        identity = BoxIdentity(project, box, generation, str(record["provider_id"]))
+        journal.append("effect", accrual.SEEN_GONE, **identity.as_dict())
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:

@@ -28,7 +28,7 @@ INTERRUPTION, RECOVERY, CHECKPOINT, RESUMED, ACT, RECEIPT = (
     "act",
     "receipt",
 )
-_ACTS = ("rent", "start", "seen-started", "stop", "destroy")
+_ACTS = ("rent", "start", "seen-started", "stop", "destroy", accrual.SEEN_GONE)
 # More points than a screen has columns tell nothing more.
 MOST_POINTS = 400
 # Of a metrics file of home; more than this is the log of another program.

@@ -30,7 +30,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Des
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 
-from gpu_tenant import decide, exit_codes, watch
+from gpu_tenant import accrual, decide, exit_codes, watch
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
@@ -310,6 +310,8 @@ def test_gone_needs_two_looks_even_when_each_is_a_process_of_its_own(world: Worl
     assert world.playbooks.played == [], "it was said once"
     world.rounds(world.watch(["box-0"]), 1)
     assert [playbook for playbook, _box, _extra in world.playbooks.played] == ["train"]
+    gone = [line["provider_id"] for line in Journal(world.store).lines() if line["verb"] == accrual.SEEN_GONE]
+    assert gone == [str(lost)], "what is gone bills no more"
 
 
 def test_once_harvests_what_is_done_and_then_leaves_it_alone(world: World) -> None:

@@ -41,6 +41,9 @@ def held(*acts: dict[str, Any]) -> tuple[list[accrual.Interval], str]:
         ([act("stop", 14), act("start", 16, price_per_hour=0.1)], 4 * 0.5 + 2 * 0.1 + 4 * 0.5, "running"),
         ([act("stop", 14), act("start", 16, bid=0.8)], 4 * 0.5 + 2 * 0.1 + 4 * 0.9, "running"),
         ([act("stop", 14), act("seen-started", 16), act("destroy", 18)], 4 * 0.5 + 2 * 0.1 + 2 * 0.5, "ended"),
+        ([act("seen-gone", 12)], 2 * 0.5, "ended"),
+        # The provider was wrong: it is there, and somebody stops it.
+        ([act("seen-gone", 12), act("stop", 14)], 2 * 0.5 + 6 * 0.1, "stopped"),
         ([act("destroy", 12), act("start", 13)], 2 * 0.5, "ended"),
         # An outbid box is told to stop: what it costs then is the disk alone, and no price of compute.
         ([act("stop", 14, price_per_hour=0.1), act("start", 16)], 4 * 0.5 + 2 * 0.1 + 4 * 0.5, "running"),
@@ -79,7 +82,7 @@ def test_what_is_later_than_a_moment(moment: str, hours: float | None) -> None:
     assert later is None or later.until == at(12)
 
 
-verbs = st.sampled_from(["start", "stop", "seen-started", "seen-stopped", "destroy"])
+verbs = st.sampled_from(["start", "stop", "seen-started", "seen-stopped", "seen-gone", "destroy"])
 rates = st.fixed_dictionaries({}, optional={
     "price_per_hour": st.floats(0.2, 2), "stopped_per_hour": st.floats(0.01, 0.1), "bid": st.floats(0.2, 2),
 })  # fmt: skip

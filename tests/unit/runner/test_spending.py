@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import recoveries, spending
-from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Money, Tried
+from gpu_tenant import accrual, recoveries, recovering, spending
+from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Action, Money, Tried
+from gpu_tenant.observe import Observation
 
 BOX = {"project": "p", "box": "b"}
 
@@ -66,6 +70,22 @@ def test_no_budget_has_room_and_an_unknown_cost_has_none() -> None:
     assert not Money(None, 1.0).has_room
     assert Money(0.5, 1.0, 0.5).has_room
     assert not Money(0.6, 1.0, 0.5).has_room
+
+
+@pytest.mark.parametrize(
+    ("provider", "rung", "noted"),
+    [("absent", NEXT_OFFER, ["7"]), ("absent", "rent", []), ("outbid", NEXT_OFFER, [])],
+)
+def test_a_machine_that_is_gone_costs_nothing_from_the_recovery_on(
+    tmp_path: Path, provider: str, rung: str, noted: list[str]
+) -> None:
+    store = StateStore(str(tmp_path))
+    store.update_box("p", "b", 1, provider_id="6", destroyed_at=at(1))
+    store.update_box("p", "b", 2, provider_id="7")
+    recovering.begin(Action(rung, "it is gone"), Observation("b", at(9), provider), store, "p", "r")
+    lines = Journal(store).lines()
+    assert [one["provider_id"] for one in lines if one["verb"] == accrual.SEEN_GONE] == noted
+    assert lines[-1]["verb"] == recoveries.RECOVER
 
 
 def test_tries_count_until_the_run_trains_again_and_for_six_hours() -> None:
