@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Iterable, TypeVar
@@ -156,9 +155,7 @@ def box_facts(box: Box, provider_now: float | None = None) -> dict[str, Any]:
 
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
+    return records.finite(value)
 
 
 def utc_of(epoch: float | None) -> str | None:

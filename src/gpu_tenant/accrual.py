@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import PRICED
 
 RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
 # Nobody destroyed it, and its provider said twice that it has it no more.
 SEEN_GONE = "seen-gone"
 _LEADS_TO = {
-    **dict.fromkeys(("rent", "start", "seen-started"), RUNNING),
+    **dict.fromkeys(("rent", "start", "seen-started", PRICED), RUNNING),
     **dict.fromkeys(("stop", "seen-stopped"), STOPPED),
     **dict.fromkeys(("destroy", SEEN_GONE), ENDED),
 }
@@ -50,9 +51,17 @@ class Interval:
         return replace(self, since=self.since if hours == self.hours else moment, hours=hours)
 
 
-def total(held: Iterable[Interval]) -> float | None:
-    """Dollars; None as soon as one rate is not known."""
-    amounts = [interval.dollars for interval in held]
+def total(held: Iterable[Interval], unknown_per_hour: float | None = None) -> float | None:
+    """Dollars; None as soon as one rate is not known.
+
+    :param unknown_per_hour: what an hour of an unknown rate is taken for, by who would rather say too much.
+    """
+    amounts = [
+        interval.dollars
+        if interval.per_hour is not None or unknown_per_hour is None
+        else unknown_per_hour * interval.hours
+        for interval in held
+    ]
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if len(known) == len(amounts) else None
 
@@ -60,7 +69,7 @@ def total(held: Iterable[Interval]) -> float | None:
 def intervals(acts: Sequence[Mapping[str, Any]], now: str) -> tuple[list[Interval], str]:
     """What was in force between the acts on one machine, oldest first, and its state after the last."""
     found: list[Interval] = []
-    rates: dict[str, float] = {}
+    rates: dict[str, float] = _told_later(acts)
     state, since = "", ""
     for act in acts:
         if state in _RATE_OF:
@@ -72,6 +81,12 @@ def intervals(acts: Sequence[Mapping[str, Any]], now: str) -> tuple[list[Interva
     if state in _RATE_OF:
         found.append(_interval(state, since, now, rates))
     return found, state
+
+
+def _told_later(acts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The price of a box whose market tells it only once the box runs: it held from the rental on."""
+    first = next((act for act in acts if act.get("verb") == PRICED), {})
+    return _rates_after(first, {}) if first else {}
 
 
 def _interval(state: str, since: str, until: str, rates: Mapping[str, float]) -> Interval:
@@ -89,7 +104,7 @@ def _rates_after(act: Mapping[str, Any], known: Mapping[str, float]) -> dict[str
     disk = told.get("stopped_per_hour", known.get("stopped_per_hour"))
     price = told.get("price_per_hour")
     verb = act.get("verb")
-    if verb == "start" or (verb != "rent" and price is not None and disk is not None and price <= disk):
+    if verb == "start" or (verb not in ("rent", PRICED) and price is not None and disk is not None and price <= disk):
         # It was seen at rest, where the price may be the disk's alone.
         told.pop("price_per_hour", None)
     if verb == "start" and _is_rate(act.get("bid")) and disk is not None:

@@ -287,15 +287,11 @@ def _fill(proof: Proof, drawn: account.Account) -> None:
     proof.liar_refused = any(story.refusals and story.destroyed_at for story in drawn.boxes)
     proof.interrupted = bool(drawn.interruptions)
     proof.resumed_from = max(drawn.resumed_from.values(), default=0)
-    proof.accuracy = _number((drawn.evaluation or {}).get("accuracy")) or 0.0
+    proof.accuracy = records.finite((drawn.evaluation or {}).get("accuracy")) or 0.0
     proof.billed = drawn.billed_total
     last = drawn.boxes[-1] if drawn.boxes else None
     if last is not None:
         proof.destroyed, proof.approver = bool(last.destroyed_at), last.destroyed_by
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # --- telling it -----------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What a run has cost so far on its box, and what may still be spent on it. Unknown is None, never 0.
+"""What a run has cost so far, and what may still be spent on it. Unknown is None, never 0.
 
-By the rule that the report accounts by (:mod:`gpu_tenant.accrual`), from the moment when the box was first brought up
-for the run: all its machines, the disk of those at rest too.
+By the rule that the report accounts by (:mod:`gpu_tenant.accrual`): every box that was brought up for the run, from the
+moment when it first was, with all its machines and the disk of those at rest.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ RESERVED_HOURS = 1.0
 
 
 def of_run(host: BoxHost, spec: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], now: str) -> Money:
-    """What the run of ``spec`` cost on this box, and its budget (``budget.usd`` of the run spec).
+    """What the run of ``spec`` cost, whichever boxes it was on, and its budget (``budget.usd`` of the run spec).
 
+    :param host: a box of the run; its cap stands for rates that no provider told.
     :param lines: of the journal.
     """
-    project = host.required("tenant_project")
-    cap = price_cap(host) or 0.0
-    spent = spent_usd(lines, project, host.name, str(spec.get("id")), now)
-    return Money(spent, budget_usd(spec), cap * RESERVED_HOURS)
+    cap = price_cap(host)
+    spent = spent_usd(lines, host.required("tenant_project"), str(spec.get("id")), now, cap)
+    return Money(spent, budget_usd(spec), (cap or 0.0) * RESERVED_HOURS)
 
 
 def budget_usd(spec: Mapping[str, Any]) -> float | None:
@@ -39,15 +39,26 @@ def budget_usd(spec: Mapping[str, Any]) -> float | None:
     return None if usd is None else float(usd)
 
 
-def spent_usd(lines: Sequence[Mapping[str, Any]], project: str, box: str, run_id: str, now: str) -> float | None:
-    """Dollars since the runner first brought the box up for the run; None when a rate is not known."""
-    ours = [line for line in lines if (line.get("project"), line.get("box")) == (project, box)]
-    begun = [str(line.get("at")) for line in ours if line.get("verb") == RECOVER and line.get("run_id") == run_id]
-    since = next(filter(accrual.is_moment, begun), "")
-    if not since:
-        return 0.0
-    held = [one for acts in accrual.acts_by_machine(ours).values() for one in accrual.intervals(acts, now)[0]]
-    return accrual.total(later for later in (one.after(since) for one in held) if later is not None)
+def spent_usd(
+    lines: Sequence[Mapping[str, Any]], project: str, run_id: str, now: str, unknown_per_hour: float | None = None
+) -> float | None:
+    """Dollars since the runner first brought each box up for the run.
+
+    :param unknown_per_hour: what an hour of an unknown rate counts for; without it, one makes the answer None.
+    """
+    ours = [line for line in lines if line.get("project") == project]
+    since: dict[str, str] = {}
+    for line in ours:
+        is_begun = line.get("verb") == RECOVER and line.get("run_id") == run_id
+        if is_begun and accrual.is_moment(str(line.get("at"))):
+            since.setdefault(str(line.get("box")), str(line["at"]))
+    held = [
+        interval.after(since[box])
+        for (_project, box, _id), acts in accrual.acts_by_machine(ours).items()
+        if box in since
+        for interval in accrual.intervals(acts, now)[0]
+    ]
+    return accrual.total((later for later in held if later is not None), unknown_per_hour)
 
 
 def price_cap(host: BoxHost) -> float | None:

@@ -100,5 +100,5 @@ def test_a_decision_and_the_report_go_by_the_same_dollars(
     lines = [begun, act("rent", 9, "7", **first), act("rent", 9, "8", **second), *acts]
     boxes = [{**PLACE, "generation": number, "provider_id": str(6 + number)} for number in (1, 2)]
     [by_run] = [cost.sums(cost.machines(boxes, lines, [], [], {}, NOW))["project"]["p"].as_dict()["total"]]
-    spent = spending.spent_usd(lines, "p", "b", "r", NOW)
+    spent = spending.spent_usd(lines, "p", "r", NOW)
     assert spent == (None if by_run is None else pytest.approx(by_run))

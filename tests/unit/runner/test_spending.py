@@ -31,7 +31,7 @@ def begun(hour: int, rung: str = "rent", **more: Any) -> dict[str, Any]:
 
 
 def spent(*lines: dict[str, Any]) -> float | None:
-    return spending.spent_usd(lines, "p", "b", "r", at(10))
+    return spending.spent_usd(lines, "p", "r", at(10))
 
 
 def test_compute_costs_while_it_runs_and_the_disk_while_it_rests() -> None:
@@ -56,6 +56,26 @@ def test_two_machines_add_up_and_an_unknown_price_is_unknown() -> None:
     first = [begun(1), line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1), line(3, "stop")]
     assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(1.0 + 0.7 + 2.0)
     assert spent(*first, line(8, "rent", "8")) is None
+    unknown = [*first, line(8, "rent", "8")]
+    assert spending.spent_usd(unknown, "p", "r", at(10), unknown_per_hour=3.0) == pytest.approx(1.0 + 0.7 + 6.0)
+
+
+def test_a_price_that_is_told_once_the_box_runs_held_from_the_rental_on() -> None:
+    told = line(2, "priced", price_per_hour=0.5, stopped_per_hour=0.1)
+    assert spent(begun(1), line(1, "rent"), told) == pytest.approx(4.5)
+    assert spent(begun(1), line(1, "rent"), told, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+
+
+def test_every_box_that_the_run_was_on_is_paid_from_its_one_budget() -> None:
+    """A hand-over to the next candidate begins no new budget."""
+    first = [begun(1), line(1, "rent", price_per_hour=0.5), line(3, "destroy")]
+    second = [
+        {**begun(3), "box": "c"},
+        {**line(3, "rent", "8", price_per_hour=1.0), "box": "c"},
+        {**line(5, "destroy", "8"), "box": "c"},
+    ]
+    others = [{**line(1, "rent", "9", price_per_hour=9.0), "project": "q"}, {**begun(1), "project": "q"}]
+    assert spent(*first, *second, *others) == pytest.approx(1.0 + 2.0)
 
 
 def test_a_journal_of_other_boxes_says_nothing() -> None:

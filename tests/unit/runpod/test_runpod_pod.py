@@ -43,6 +43,11 @@ def test_the_litany(market: PodMarket) -> None:
     assert made["diff"]["after"]["generation"] == predicted["diff"]["after"]["generation"] == 1
     assert market.show(pod["provider_id"])["env"]["TENANT_STAMP"] == made["stamp"] == pod["stamp"]
 
+    told = [line for line in Journal(market.store).lines() if line["verb"] == "priced"]
+    assert [(line["provider_id"], line["price_per_hour"]) for line in told] == [
+        (pod["provider_id"], pod["price_per_hour"])
+    ]
+
     for state in ("present", "started"):
         again = market.bring(state)
         assert not again["changed"]
