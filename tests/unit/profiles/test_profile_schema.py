@@ -39,8 +39,8 @@ def test_shipped_profiles_are_complete(path: Path) -> None:
     assert set(profile_schema.PLATFORM_KEYS) <= set(load(path))
 
 
-def test_vast_autodl_and_ssh_are_shipped() -> None:
-    assert [path.stem for path in SHIPPED] == ["autodl", "ssh", "vast"]
+def test_these_platforms_are_shipped() -> None:
+    assert [path.stem for path in SHIPPED] == ["autodl", "runpod", "ssh", "vast"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -163,7 +163,7 @@ def test_keys_that_contradict_each_other(changes: dict[str, Any], key: str) -> N
 
 
 def test_one_platform() -> None:
-    platforms = ["autodl", "ssh", "vast"]
+    platforms = ["autodl", "runpod", "ssh", "vast"]
     assert profile_schema.check_one_platform(["all", "vast", "europe"], platforms) == "vast"
     with pytest.raises(profile_schema.PlatformError, match="2 platform groups: ssh, vast"):
         profile_schema.check_one_platform(["vast", "ssh"], platforms)
