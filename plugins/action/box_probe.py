@@ -9,8 +9,9 @@ import time
 from typing import Any
 
 from ansible.release import __version__ as core_version
-from ansible_collections.tenant.gpu.plugins.module_utils import preflight_script, probe_report
+from ansible_collections.tenant.gpu.plugins.module_utils import preflight_script, probe_report, shared_disks
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 # Options of the module that come from the profile when the task does not name them.
@@ -21,6 +22,8 @@ FROM_PROFILE = {
     "durable_path": "platform_durable_path",
     "hf_home": "platform_hf_home",
 }
+OF_DURABLE = {"durable_shared": "platform_shared_fs", "durable_cap_gb": "platform_durable_cap_gb"}
+_OF_PROJECT = ("tenant_project", "tenant_state_dir", "platform_name")
 
 
 class ActionModule(ControllerAction):
@@ -31,6 +34,8 @@ class ActionModule(ControllerAction):
         "data_dir": {"type": "str"},
         "durable_kind": {"type": "str", "choices": ["mount", "object", "pull", "none", ""]},
         "durable_path": {"type": "str"},
+        "durable_shared": {"type": "bool"},
+        "durable_cap_gb": {"type": "float"},
         "hf_home": {"type": "str"},
         "require": {
             "type": "dict",
@@ -55,6 +60,10 @@ class ActionModule(ControllerAction):
         for option, variable in FROM_PROFILE.items():
             if params[option] is None:
                 params[option] = self._templar.template(task_vars.get(variable, "")) or ""
+        for option, variable in OF_DURABLE.items():
+            if params[option] is None:
+                # Null in a profile: nobody knows.
+                params[option] = self._templar.template(task_vars.get(variable)) or 0
         preflight, skew = self._preflight(params["python"], _endpoint(task_vars).get("proxy_instead"))
         visit = {
             "login": {"user": preflight.user, "auto_tmux": preflight.auto_tmux, "noise": preflight.noise},
@@ -72,7 +81,16 @@ class ActionModule(ControllerAction):
         probe = {**result["probe"], **visit}
         driver_cuda = probe.get("cuda", {}).get("driver_max") if isinstance(probe.get("cuda"), dict) else None
         probe["statement"] = probe_report.statement(probe.get("torch"), probe.get("training_python"), driver_cuda)
-        return self._verdict(params, probe, probe_report.refusals(probe, params["require"] or {}))
+        result = self._verdict(params, probe, probe_report.refusals(probe, params["require"] or {}))
+        return {**result, "shared_disk": self._shared_disk(task_vars, probe)}
+
+    def _shared_disk(self, task_vars: dict[str, Any], probe: dict[str, Any]) -> dict[str, list[str]]:
+        """Which other boxes of the project see the same shared disk, and which see another one."""
+        told = {name: self._templar.template(task_vars.get(name)) for name in _OF_PROJECT}
+        if not all(told.values()):
+            return {"with": [], "apart": []}
+        project, folder, platform = (str(told[name]) for name in _OF_PROJECT)
+        return shared_disks.compared(StateStore(folder), project, self._box, platform, probe.get("durable"))
 
     def _preflight(self, python: str, direct: Any) -> tuple[preflight_script.Preflight, dict[str, Any]]:
         """What plain sh says, and how far the box's clock is off (seconds, the box ahead is positive).

@@ -15,13 +15,13 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 import time
 from typing import Any
 
 from .box import gpu, records
 from .box.bounded import run_bounded, search_path
 from .box.mounts import mount_of, nearest
+from .durable_probe import check_durable
 
 TOOLS = ("rsync", "tmux", "git", "curl", "sftp-server")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only measured; data loaders need it large
@@ -61,12 +61,16 @@ def gather(
     hf_home: str,
     limits: dict[str, float],
     write: bool,
+    durable_shared: bool = False,
+    durable_cap_gb: float | None = None,
 ) -> dict[str, Any]:
     """Everything about the box that one visit can tell.
 
     :param python: the Python that trains, absolute path.
     :param limits: seconds for ``nvidia`` and ``torch``; 0 for torch leaves it out.
     :param write: whether a file may be written to prove a durable mount (not in check mode).
+    :param durable_shared: whether the profile says that several boxes see the durable mount.
+    :param durable_cap_gb: its quota, where one is known.
     """
     gpus, nvidia = read_gpus(limits["nvidia"])
     root = os.path.join(data_dir, "gpu-tenant") if data_dir else ""
@@ -79,7 +83,9 @@ def gather(
         "cuda": {"driver_max": read_driver_cuda(limits["nvidia"]) if nvidia["ok"] else None},
         "torch": read_torch(python, limits["torch"]) if limits["torch"] > 0 else None,
         "mounts": read_mounts(places),
-        "durable": check_durable(durable_kind, durable_path, data_dir, write),
+        "durable": check_durable(
+            durable_kind, durable_path, data_dir, write, durable_shared, int((durable_cap_gb or 0) * 1e9)
+        ),
         "cgroup": read_cgroup(),
         "boot": read_boot(),
         "box_now": time.time(),
@@ -180,49 +186,6 @@ def read_mounts(paths: dict[str, str]) -> list[dict[str, Any]]:
             }
         )
     return mounts
-
-
-def check_durable(kind: str, path: str, data_dir: str, write: bool) -> dict[str, Any]:
-    """Whether the durable place is what the profile says: for a mount, another disk that takes and returns bytes."""
-    found: dict[str, Any] = {"kind": kind, "path": path, "real": None, "why": ""}
-    if kind != "mount":
-        return found
-    why = _mount_problem(path, data_dir, write)
-    return dict(found, real=not why, why=why)
-
-
-def _mount_problem(path: str, data_dir: str, write: bool) -> str:
-    if not os.path.isdir(path):
-        return f"{path} is not there"
-    device = os.stat(path).st_dev
-    for other in ("/", data_dir):
-        if other.startswith("/") and os.stat(nearest(other)).st_dev == device:
-            return f"{path} is no mount of its own: it lies on the same disk as {other}"
-    if not write:
-        return "" if os.access(path, os.W_OK) else f"{path} cannot be written"
-    return _write_problem(path)
-
-
-def _write_problem(path: str) -> str:
-    """Writes a small file, reads it back, removes it."""
-    wanted = os.urandom(4096)
-    descriptor, name = -1, ""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".tenant-probe-", dir=path)
-        os.write(descriptor, wanted)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        descriptor = -1
-        with open(name, "rb") as stream:
-            return "" if stream.read() == wanted else f"{path} gives back other bytes than were written"
-    except OSError as error:
-        return f"{path} cannot be written: {error.strerror}"
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-        if name:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
 
 
 # --- cgroup, boot, supervisor -----------------------------------------------------------------------------------

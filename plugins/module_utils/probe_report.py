@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from .box import records
+from .box.gates import DEFAULT_MIN_FREE_BYTES
 
 # A card reports up to 6.25 % less than it is sold with where ECC takes its share (a "16 GB" T4 reports 15,360 MiB).
 ECC_SHARE = 0.07
@@ -126,9 +127,32 @@ def _disk_refusals(probe: Any, wish: dict[str, Any]) -> list[str]:
 
 def _durable_refusals(probe: Any) -> list[str]:
     durable = _field(probe, "durable")
-    if _field(durable, "kind") == "mount" and _field(durable, "real") is not True:
-        return [f"the durable mount is not real: {one_line(_field(durable, 'why')) or 'it was not proven'}"]
-    return []
+    if _field(durable, "kind") != "mount":
+        return []
+    if _field(durable, "real") is not True:
+        why = one_line(_field(durable, "why")) or "it was not proven"
+        return [f"the durable mount is not real: {why}; {_instead(durable)}"]
+    return _full(durable)
+
+
+def _instead(durable: Any) -> str:
+    """What to write instead: a network disk that the box has, or none."""
+    others = [one_line(_field(each, "path")) for each in _list(_field(durable, "others"))]
+    there = f"set platform_durable_path to a network disk of this box ({', '.join(others)}), or " if any(others) else ""
+    return f"{there}set platform_durable_kind to pull and platform_durable_path to '' so that results are pulled"
+
+
+def _full(durable: Any) -> list[str]:
+    """A quota that is used up: neither a checkpoint nor a result would land."""
+    use, path = _field(durable, "use"), one_line(_field(durable, "path"))
+    cap, used = records.finite(_field(use, "cap_bytes")), records.finite(_field(use, "used_bytes"))
+    if cap is None or used is None or cap - used >= min(DEFAULT_MIN_FREE_BYTES, cap / 10):
+        return []
+    pairs = [each for each in _list(_field(use, "largest")) if isinstance(each, (list, tuple)) and len(each) == 2]
+    sizes = [(one_line(name), records.finite(size)) for name, size in pairs]
+    most = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in sizes if size is not None)
+    told = f" (most of it: {most})" if most else ""
+    return [f"the durable mount {path} is full: {used / 1e9:.1f} of {cap / 1e9:g} GB are used{told}"]
 
 
 def same_gpu(wanted: str, reported: str) -> bool:

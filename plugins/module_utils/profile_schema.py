@@ -25,6 +25,7 @@ from .mirrors.kinds import CLASSES as MIRROR_CLASSES
 KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
 DETACH = ("onstart", "tmux", "setsid", "systemd", "sbatch", "k8s-job")
+REBOOT_HOOKS = ("", "auto", "cron", "systemd")
 TRANSPORTS = ("api", "cli", "console", "none")
 CLOCK_STARTS = ("always", "created", "started", "stopped", "idle", "unpaid", "rental_end", "released")
 
@@ -73,7 +74,7 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "patternProperties": {"^ansible_[a-z0-9_]+$": {}},
-    "required": [],  # filled below: every platform_* key is required, because an empty value means none
+    "required": [],  # filled below: an empty value means none, and nothing else does
     "properties": {
         "platform_name": {
             "type": "string",
@@ -86,7 +87,7 @@ SCHEMA: dict[str, Any] = {
             "type": "string",
             "pattern": r"^(|[a-z][a-z0-9_]*)$",
             "description": "which of our drivers talks to its API; empty: no API is used",
-            "x-fix": "name a driver (vast, runpod) or leave it empty",
+            "x-fix": "name a driver (vast, runpod, lambda) or leave it empty",
         },
         "platform_ssh_user": {
             "type": "string",
@@ -120,6 +121,12 @@ SCHEMA: dict[str, Any] = {
             "description": "shell file to source, or proxy URL, for processes that call out; empty: none",
             "x-fix": "write the path of the file itself (no `source`, no `|| true`) or the URL of the proxy",
         },
+        "platform_proxy_hosts": {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"},
+            "description": "domains that its proxy lets through, where it refuses all others; empty: it refuses none",
+            "x-fix": "write a list of domains such as github.com, which stands for all below it too, [] for none",
+        },
         "platform_cred_file": {
             "type": "string",
             "pattern": _HOME_OR_ABSOLUTE,
@@ -136,6 +143,11 @@ SCHEMA: dict[str, Any] = {
             "type": "string",
             "enum": list(DETACH),
             "description": "what keeps a run alive after logout (onstart also revives it after a restart)",
+        },
+        "platform_reboot_hook": {
+            "type": "string",
+            "enum": list(REBOOT_HOOKS),
+            "description": "what goes on with a run after a reboot; auto: systemd or cron; empty: nothing, or onstart",
         },
         "platform_tensorboard_logdir": _path(
             "log folder that the platform's own TensorBoard shows", "write an absolute path or leave it empty"
@@ -160,6 +172,12 @@ SCHEMA: dict[str, Any] = {
             "minimum": 1,
             "description": "known limit on the number of files of the durable mount",
             "x-fix": "write a whole number, or null when none is known",
+        },
+        "platform_durable_cap_gb": {
+            "type": ["number", "null"],
+            "minimum": 0.001,
+            "description": "quota of the durable mount (10^9 bytes), which the mount itself may not tell",
+            "x-fix": "write a number of GB, or null when none is known",
         },
         "platform_free_egress": _yes_no_unknown("traffic costs nothing"),
         "platform_china_mirrors": _yes_no_unknown("package and model mirrors inside China are needed"),
@@ -290,7 +308,9 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
-SCHEMA["required"] = list(SCHEMA["properties"])
+# What few platforms have may be left out, so that a team's own profile does not end with a new release.
+OPTIONAL = ("platform_proxy_hosts", "platform_reboot_hook", "platform_durable_cap_gb")
+SCHEMA["required"] = [key for key in SCHEMA["properties"] if key not in OPTIONAL]
 PLATFORM_GROUPS_VARIABLE = "tenant_platform_groups"
 PLATFORM_KEYS = tuple(SCHEMA["properties"])
 
@@ -444,7 +464,8 @@ def _cross_checks(profile: dict[str, Any], name: str, undecided: Callable[[Any],
         _tier_problems(profile, undecided),
         _mirror_problems(profile, undecided),
     )
-    return [problem for found in checks for problem in found] + _verb_problems(profile) + _spot_problems(profile)
+    found = [problem for each in checks for problem in each]
+    return found + _proxy_problems(profile) + _verb_problems(profile) + _spot_problems(profile)
 
 
 def _mirror_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) -> list[Problem]:
@@ -465,6 +486,13 @@ def _name_problems(profile: dict[str, Any], name: str) -> list[Problem]:
     actual = profile["platform_name"]
     if name and actual != name:
         return [Problem("platform_name", f"is {actual!r} in the profile of group {name!r}", f"write {name}")]
+    return []
+
+
+def _proxy_problems(profile: dict[str, Any]) -> list[Problem]:
+    if profile.get("platform_proxy_hosts") and not profile["platform_proxy_hook"]:
+        fix = "name the proxy in platform_proxy_hook, or leave the list out"
+        return [Problem("platform_proxy_hosts", "names hosts of a proxy, and there is none", fix)]
     return []
 
 

@@ -105,6 +105,10 @@ class RentalAccount(Generic[AnyBox]):
     THING: ClassVar[str] = "instance"
     LABEL: ClassVar[str] = "label"
 
+    def loss_of(self, box: AnyBox) -> str:
+        """What ending a box costs beyond its bill, in words; empty for nothing."""
+        return ""
+
     def to_box(self, row: Mapping[str, Any]) -> AnyBox:
         """The box in a row of the provider's."""
         raise NotImplementedError
@@ -245,9 +249,17 @@ class RentalAccount(Generic[AnyBox]):
     def tell_to_stop(self, box: AnyBox) -> Passed:
         """Set the box's intended state, through the gate, without waiting: one whose host is offline never answers."""
         passed = self.pass_gate(box, STOP)
+        identity = identity_of(box)
         with self.effect(STOP, box, rule=passed.rule), self._spending(passed):
-            self.client.set_state(box.provider_id, "stopped")
-            power_record.note_stop(self.store, identity_of(box))
+            power_record.note_stopping(self.store, identity, self.client.retry_for_s + self.client.timeout_s)
+            try:
+                self.client.set_state(box.provider_id, "stopped")
+            except TenantFailure as failure:
+                if _was_refused(failure):
+                    power_record.note_refused(self.store, identity)
+                raise
+        # Last, so that whoever dies before leaves a stop to be found, and its line in the journal with it.
+        power_record.note_stop(self.store, identity)
         return passed
 
     def must_stop(self, box: AnyBox) -> bool:
@@ -401,6 +413,12 @@ class RentalAccount(Generic[AnyBox]):
                         fix=f"find it with: fuser {path}",
                     ) from None
             self.client.sleep(next(waits))
+
+
+def _was_refused(failure: TenantFailure) -> bool:
+    """Whether the provider said no. Without an answer, or with one that says "later", a request may have arrived."""
+    status = getattr(failure, "status", 0)
+    return 400 <= status < 500 and status != 429
 
 
 def _is_later(started: float | None, since: float | None) -> bool:

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generic, Mapping, Protocol, Sequence, TypeVar
+from typing import Any, Callable, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
 
 from .failures import TenantFailure
 from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
-from .rented_box import AnyBox
+from .rented_box import AnyBox, Box, seniority
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
 
@@ -62,6 +62,7 @@ class Result(Generic[AnyBox]):
     would: dict[str, Any] | None = None
     passed: list[Passed] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
         """What the module returns."""
@@ -137,6 +138,7 @@ def absent(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, c
     judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
     passes = [account.pass_gate(box, DESTROY) for box in judged]
     result.gone = [box.provider_id for box in boxes]
+    result.warnings += [loss for loss in map(account.loss_of, boxes) if loss]
     if check_mode:
         result.passed = passes
     else:
@@ -145,3 +147,30 @@ def absent(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, c
     if found.current in boxes:
         result.after = None
     return result
+
+
+# The sides of a box that are changed where nothing but its power and its life can be. Booting is no change.
+ASPECTS = ("state", "generation", "provider_id")
+
+
+def aspects_of(box: Box | None) -> dict[str, Any]:
+    if box is None:
+        return dict(dict.fromkeys(ASPECTS), state="absent")
+    state = "started" if box.state in ("running", "loading") else box.state
+    return {"state": state, "generation": box.generation, "provider_id": box.provider_id}
+
+
+def rows_by_name(
+    boxes: Iterable[AnyBox], project: str | None, name: str | None, show: Callable[[AnyBox], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The stamped boxes as rows, by project, name and generation; of each name the first is the one that counts."""
+    ours = [
+        (box.stamp.project, box.stamp.box, seniority(box), box)
+        for box in boxes
+        if box.stamp is not None and project in (None, box.stamp.project) and name in (None, box.stamp.box)
+    ]
+    shown, seen = [], set()
+    for its_project, its_name, _age, box in sorted(ours, key=lambda one: one[:3]):
+        shown.append(dict(show(box), is_current=(its_project, its_name) not in seen))
+        seen.add((its_project, its_name))
+    return shown

@@ -33,6 +33,7 @@ class Box:
     Prices are dollars an hour, None when the API does not say. ``bid`` is what an interruptible box bids.
     ``label``, ``gpu_name`` and ``status_msg`` are untrusted text.
     ``ports`` are where the ports beside ssh's are reached while it runs.
+    ``credit_balance`` is left of what was paid ahead for it; ``most_discount`` is the most that paying ahead brings.
     ``image``, ``onstart`` and ``environment`` are what it was rented with; empty or None when the API does not say.
     """
 
@@ -67,6 +68,8 @@ class Box:
     onstart: str | None = None
     environment: dict[str, str] | None = None
     ports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    credit_balance: float | None = None
+    most_discount: float | None = None
 
     @property
     def market(self) -> str:

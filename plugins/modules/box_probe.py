@@ -32,6 +32,16 @@ options:
   durable_path:
     description: Path or URI of the durable place. If not set, the variable C(platform_durable_path).
     type: str
+  durable_shared:
+    description:
+      - Whether several boxes see the durable mount. If not set, the variable C(platform_shared_fs).
+      - A disk of the machine itself is refused then, and the disk gets a name that every box reads.
+    type: bool
+  durable_cap_gb:
+    description:
+      - The quota of the durable mount in units of 10^9 bytes, V(0) for none. If not set, the variable
+        C(platform_durable_cap_gb).
+    type: float
   hf_home:
     description: Folder of the model cache. If not set, the variable C(platform_hf_home).
     type: str
@@ -82,6 +92,7 @@ extends_documentation_fragment:
   - tenant.gpu.attributes.action_plugin
 notes:
   - Outside check mode, a durable mount is proven by a small file that is written, read back and removed at once.
+  - A shared one keeps a file C(.gpu-tenant-disk.json) of 100 bytes, which names the disk.
 author: The gpu-tenant authors (@gpu-tenant)
 """
 
@@ -112,6 +123,14 @@ refusals:
   type: list
   elements: str
   sample: ["offered 24 GB, nvidia-smi reports 16 GB"]
+shared_disk:
+  description:
+    - Other boxes of the project on the same platform that read the same name from their shared durable mount (C(with)),
+      and those that read another one (C(apart)) and so do not see what this box writes there.
+    - Compared with the boxes that were admitted, by the records of C(tenant_state_dir).
+  returned: when the box was looked at
+  type: dict
+  sample: {"with": ["bert-cn-1"], "apart": ["bert-cn-2"]}
 probe:
   description:
     - What the box is. When no usable Python was found, only what plain sh could tell.
@@ -148,7 +167,9 @@ probe:
       type: list
       elements: dict
     durable:
-      description: C(kind), C(path), whether a mount is C(real), else C(why) not.
+      description:
+        - C(kind), C(path), whether a mount is C(real), else C(why) not and C(others), the network disks of the box.
+        - C(disk) is the name of a shared disk. C(use) says what of a known quota is used.
       type: dict
     cgroup:
       description: C(memory_max) and C(memory_used) in bytes, C(cpus), C(oom_kill); none where nobody limits.
@@ -198,6 +219,8 @@ ARGUMENT_SPEC = {
     "data_dir": {"type": "str"},
     "durable_kind": {"type": "str", "choices": ["mount", "object", "pull", "none", ""]},
     "durable_path": {"type": "str"},
+    "durable_shared": {"type": "bool"},
+    "durable_cap_gb": {"type": "float"},
     "hf_home": {"type": "str"},
     "require": {"type": "dict", "default": {}, "options": REQUIRE},
     "fail_on_refusal": {"type": "bool", "default": False},
@@ -215,7 +238,9 @@ def main():
         "torch": module.params["torch_timeout_s"] if module.params["torch"] else 0,
     }
     places = {name: module.params[name] or "" for name in PLACES}
-    module.exit_json(changed=False, probe=gather(limits=limits, write=not module.check_mode, **places))
+    durable = {name: module.params[name] for name in ("durable_shared", "durable_cap_gb")}
+    probe = gather(limits=limits, write=not module.check_mode, **durable, **places)
+    module.exit_json(changed=False, probe=probe)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,13 @@ options:
     description: Shell file on the box that sets proxy variables, or the URL of a proxy.
     type: str
     default: ""
+  proxy_hosts:
+    description:
+      - The domains that the proxy lets through, where it refuses all others. It is then asked for these and what lies
+        below them, by our own fetcher and by git, and no other program of the box is told of it.
+    type: list
+    elements: str
+    default: []
   no_proxy:
     description: Hosts that are never asked for through a proxy. They are added to what the hook and the box exempt.
     type: list
@@ -158,7 +165,8 @@ mirrors:
       description: What pip needs on its command line, which is where alone it can be told to use no proxy.
       type: str
     samples:
-      description: Each source that was measured, with C(outcome), C(seconds), C(bytes) and C(why).
+      description: Each source that was measured, with C(outcome), C(seconds), C(bytes) and C(why). The outcome
+        is V(good), V(wrong), V(no_file), V(stalled), V(slow), V(unreachable) or V(blocked).
       returned: with O(state=present)
       type: list
       elements: dict
@@ -170,6 +178,11 @@ mirrors:
       description: When that was done last, by the clock of the box.
       returned: with O(state=present)
       type: str
+    blocked:
+      description: Hosts that the proxy does not let through, which says nothing about their speed.
+      returned: with O(state=present)
+      type: list
+      elements: str
     unusable:
       description: Classes for which no source worked. They are left at the direct one.
       returned: with O(state=present)
@@ -198,6 +211,7 @@ def define_module() -> AnsibleModule:
             "classes": {"type": "dict", "default": {}},
             "candidates": {"type": "list", "elements": "dict", "default": []},
             "proxy_hook": {"type": "str", "default": ""},
+            "proxy_hosts": {"type": "list", "elements": "str", "default": []},
             "no_proxy": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "dict", "default": {}},
             "valid_s": {"type": "float", "default": 86400},

@@ -167,7 +167,7 @@ def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list
     """How long the money of each account lasts: ``credit``, ``burn_per_hour`` and a countdown; None is unknown.
 
     :param listings: the accounts with the boxes that they listed a moment ago. One whose market does not tell its
-        credit (RunPod's REST) has no clock.
+        credit (RunPod's, Lambda's) has no clock.
     """
     return [_account_clock(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 

@@ -39,10 +39,11 @@ NO_SUPERVISOR = 66
 _NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
-# The newest supervisor on the box answers; its interpreter and root come quoted.
+# The newest supervisor on the box answers; its interpreter and root come quoted. It needs nothing that was installed
+# there, and an interpreter that does not look for such things starts in half the time.
 _ASK = (
     'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
-    'exec {python} "$p" --root {root} {words}'
+    'exec {python} -I -S "$p" --root {root} {words}'
 )
 
 
@@ -68,6 +69,7 @@ class Observation:
     """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
 
     ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
+    What the provider says is no older than ``asked_at``.
     """
 
     box: str
@@ -82,6 +84,7 @@ class Observation:
     zero_gpu: bool = False
     # Of the box, as its supervisor last measured it: memory, disk, gpu.
     health: Mapping[str, Any] = field(default_factory=dict)
+    asked_at: str = ""
 
     @property
     def generation(self) -> int:
@@ -143,22 +146,21 @@ class Observer:
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
-        listed: dict[int, list[Box] | str] = {}
+        answers: dict[int, list[Box] | str] = {}
+        listed: dict[str, list[Box] | str] = {}
+        asked_at = records.utc_now()
         for host in wanted:
             if driver_of(host):
                 client = self.client(host.name)
-                if id(client) not in listed:
-                    listed[id(client)] = _list(self.account(host.name))
-        whole = [(client, listed.get(id(client))) for client in self._clients.values()]
+                if id(client) not in answers:
+                    answers[id(client)] = _list(self.account(host.name))
+                listed[host.name] = answers[id(client)]
+        whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
-            return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
-
-    def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
-        if not driver_of(host):
-            return None
-        return listed[id(self.client(host.name))]
+            looks = [pool.submit(self._look, host, listed.get(host.name), runs[host.name]) for host in wanted]
+            seen = zip(wanted, (look.result() for look in looks), strict=True)
+            return {host.name: replace(one, asked_at=asked_at) for host, one in seen}
 
     def _look(self, host: BoxHost, listed: list[Box] | str | None, run_id: str) -> Observation:
         at = records.utc_now()

@@ -76,7 +76,7 @@ def render(profiles: dict[str, dict[str, Any]]) -> str:
 def _overview(profiles: dict[str, dict[str, Any]]) -> str:
     names = sorted(profiles)
     keys = [key for key in profile_schema.PLATFORM_KEYS if _is_scalar(key)]
-    rows = [[f"`{key}`", *(_cell(profiles[name][key]) for name in names)] for key in keys]
+    rows = [[f"`{key}`", *(_scalar(profiles[name], key) for name in names)] for key in keys]
     return table(["key", *names], rows)
 
 
@@ -89,6 +89,10 @@ def _platform(profile: dict[str, Any]) -> str:
         signal = f", told by {spot['signal']}" if spot["signal"] else ", without a word"
         taken = f"It can be taken away after {spot['grace_s']} s of grace{signal}."
     parts.append(taken + "\n")
+    if profile.get("platform_proxy_hosts"):
+        parts.append(
+            f"Its proxy lets through {_cell(profile['platform_proxy_hosts'])} and what lies below them only.\n"
+        )
     if profile["platform_ssh_proxies"]:
         parts += ["No large file goes through its ssh proxy:\n", _proxies(profile)]
     if profile["platform_mirrors"]:
@@ -162,6 +166,11 @@ def _keys() -> str:
         choices = ", ".join(f"`{choice}`" if choice else "empty" for choice in schema.get("enum", []))
         rows.append([f"`{key}`", kind, _cell(schema.get("description", "")) + (f" ({choices})" if choices else "")])
     return table(["key", "type", "meaning"], rows)
+
+
+def _scalar(profile: dict[str, Any], key: str) -> str:
+    """A plain value of a profile; a key that may be left out and is has none."""
+    return _cell(profile[key]) if key in profile else "-"
 
 
 def _is_scalar(key: str) -> bool:

@@ -14,11 +14,10 @@ import shutil
 import subprocess
 import time
 
-from . import no_proxy, urls
+from . import http_wire, urls
 from .bounded import search_path
 from .download import Patience
 from .http_get import CUT, MISSING, REFUSED, HttpProblem
-from .http_wire import PLAIN
 
 CONNECTIONS = 8
 _LOOK_S = 0.2
@@ -53,9 +52,7 @@ def bring(url: str, route: str, partial: str, patience: Patience) -> None:
 
 
 def _start(url: str, route: str, own: str) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ, PATH=search_path(), LC_ALL="C")
-    if route == PLAIN:
-        environment.update(dict.fromkeys(no_proxy.SPELLINGS, "*"))
+    environment = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **http_wire.for_child(url, route)}
     options = ["--continue=true", "--file-allocation=none", "--auto-file-renaming=false", "--allow-overwrite=true"]
     options += [
         f"--max-connection-per-server={CONNECTIONS}",

@@ -12,6 +12,7 @@ import os
 from typing import Any, Mapping
 
 from . import no_proxy, proxy_hook, records, run_record
+from .proxy_hook import LISTED_HOSTS
 
 FILE = "mirrors.env"
 FAILURES = "mirror-failures"
@@ -43,8 +44,9 @@ def variables(
     of_file = told(root)
     hook = hook or of_file.get(HOOK, "")
     of_file.pop(HOOK, None)
+    hosts = of_file.pop(LISTED_HOSTS, "").split()
     said = {str(name): str(text) for name, text in env.items()}
-    of_hook = proxy_hook.variables(hook, {**inherited, **said})
+    of_hook = proxy_hook.listed(proxy_hook.variables(hook, {**inherited, **said}), hosts)
     found = {**of_file, **said, **of_hook, **(over or {})}
     return {**found, **_exempted(found, {**inherited, **said, **(over or {})}, of_hook, of_file)}
 

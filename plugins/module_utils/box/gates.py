@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import mount_answer
+from . import disk_use, mount_answer
 from .refusal import Refused
 
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
@@ -89,4 +89,23 @@ def _durable_shortages(durable: dict[str, Any], limits: dict[str, Any]) -> list[
         disk = mount_answer.asked(path, lambda: disk_of(path) if os.statvfs(path).f_blocks else None)
     except (Refused, OSError) as error:
         return [str(error)]
-    return [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []
+    short = [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []
+    return short or _over_quota(durable, limits)
+
+
+def _over_quota(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What a quota leaves that the file system itself does not tell. A mount that cannot be counted lacks nothing."""
+    path, cap = durable["path"], int(durable.get("cap_bytes") or 0)
+    if not cap:
+        return []
+    try:
+        use = mount_answer.asked(path, lambda: disk_use.measured_use(path, cap, mount_answer.WITHIN_S / 2))
+    except (Refused, OSError):
+        return []
+    # A whole quota may be less than what a run asks of a disk.
+    least = min(int(limits.get("min_free_bytes", DEFAULT_MIN_FREE_BYTES)), cap // 10)
+    if use.free_bytes >= least:
+        return []
+    most = ", ".join(f"{name} {size} bytes" for name, size in use.largest)
+    told = f" (most of it: {most})" if most else ""
+    return [f"on the durable mount {path} {use.used_bytes} of the {cap} bytes of its quota are used{told}"]

@@ -27,6 +27,8 @@ _LONGEST_WAIT_S = 600.0
 UNREACHABLE, BUSY, CUT = "unreachable", "busy", "cut"
 AGAIN = (UNREACHABLE, BUSY, CUT)
 DENIED, MISSING, REFUSED, WRONG, FULL, DEADLINE = "denied", "missing", "refused", "wrong", "full", "deadline"
+# The proxy refuses the host, so that the host itself was never asked.
+BLOCKED = "blocked"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SCHEMES = ("http", "https")
 
@@ -119,6 +121,8 @@ def _send(call: Call, url: str) -> tuple[http.client.HTTPConnection, http.client
 
 def unreachable(url: str, error: Exception) -> HttpProblem:
     """An error of the wire as a problem; a certificate that is not accepted will not be accepted the next time."""
+    if http_wire.is_refused_by_proxy(error):
+        return HttpProblem(BLOCKED, f"{urls.shown(url)}: {http_wire.why_unreachable(error)}")
     kind = REFUSED if isinstance(error, (ssl.SSLCertVerificationError, http.client.InvalidURL)) else UNREACHABLE
     return HttpProblem(kind, f"{urls.shown(url)}: {http_wire.why_unreachable(error)}")
 

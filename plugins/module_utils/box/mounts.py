@@ -24,6 +24,8 @@ _SHARED = (
     "afs",
     "juicefs",
 )
+# Disks of the machine itself. What is in neither list is not judged.
+_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "tmpfs", "ramfs", "vfat", "ntfs3", "erofs")
 _LOCAL_FUSE = ("fuseblk", "fuse.fuse-overlayfs", "fuse.lxcfs")
 
 
@@ -35,20 +37,31 @@ def nearest(path: str) -> str:
     return real
 
 
-def mount_of(path: str) -> tuple[str, str]:
-    """Mount point and file system type of a resolved path, by the kernel's own table."""
-    best = ("", "")
+def mounts() -> list[tuple[str, str]]:
+    """Mount point and file system type of everything that is mounted, in the kernel's order."""
+    found = []
     with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
         for line in stream:
             before, _dash, after = line.partition(" - ")
             fields, kind = before.split(), after.split()
-            if len(fields) < 5 or not kind:
-                continue
-            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), fields[4])
-            holds = path == point or path.startswith(point.rstrip("/") + "/")
-            if holds and len(point) >= len(best[0]):
-                best = (point, kind[0])
+            if len(fields) >= 5 and kind:
+                found.append((re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), fields[4]), kind[0]))
+    return found
+
+
+def mount_of(path: str) -> tuple[str, str]:
+    """Mount point and file system type of a resolved path, by the kernel's own table."""
+    best = ("", "")
+    for point, kind in mounts():
+        holds = path == point or path.startswith(point.rstrip("/") + "/")
+        if holds and len(point) >= len(best[0]):
+            best = (point, kind)
     return best
+
+
+def is_local(kind: str) -> bool:
+    """Whether a file system of this type lies on a disk of the machine itself, as far as is known."""
+    return kind in _LOCAL or kind in _LOCAL_FUSE
 
 
 def is_shared(kind: str) -> bool:

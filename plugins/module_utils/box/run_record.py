@@ -109,7 +109,9 @@ def _durable(value: dict[str, Any]) -> dict[str, Any]:
     kind, path = value.get("kind") or "none", value.get("path") or ""
     _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
     _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
-    return {"kind": kind, "path": path}
+    cap = value.get("cap_bytes") or 0
+    _demand(_is_count(cap) and cap >= 0, "durable", "with cap_bytes as a number")
+    return {"kind": kind, "path": path, **({"cap_bytes": cap} if cap else {})}
 
 
 def _gpu(value: dict[str, Any]) -> dict[str, Any]:

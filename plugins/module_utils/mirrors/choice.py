@@ -7,13 +7,16 @@ Pure. A source that gave a wrong hash, or its lists but not its files, is never 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Iterable, Mapping
+from urllib.parse import urlsplit
 
 from ..box.http_wire import PLAIN, PROXIED
 
 DIRECT = "direct"
 GOOD, WRONG, NO_FILE, STALLED, SLOW, UNREACHABLE = "good", "wrong", "no_file", "stalled", "slow", "unreachable"
+# The proxy does not let the host through: no measure of the host at all.
+BLOCKED = "blocked"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,24 @@ def _is_kept(sample: Sample, before: Choice | None) -> bool:
     if before is None:
         return sample.name == DIRECT
     return (sample.name, sample.url, sample.route) == (before.name, before.url, before.route)
+
+
+def with_blame(samples: Iterable[Sample]) -> list[Sample]:
+    """A refusal that came through the proxy is the proxy's where the host gives its file without it, or where no tunnel
+    to it was opened; else it may be the host's own, and says no more than that the file is not had."""
+    known = list(samples)
+    alone = {sample.url for sample in known if sample.route == PLAIN and sample.outcome == GOOD}
+    return [_blamed(sample, sample.url in alone) for sample in known]
+
+
+def _blamed(sample: Sample, works_alone: bool) -> Sample:
+    doubtful = sample.outcome == BLOCKED and sample.url.startswith("http:") and not works_alone
+    return replace(sample, outcome=NO_FILE) if doubtful else sample
+
+
+def blocked_hosts(samples: Iterable[Sample]) -> list[str]:
+    """Hosts that the proxy does not let through."""
+    return sorted({urlsplit(each.url).hostname or each.url for each in samples if each.outcome == BLOCKED})
 
 
 def hub_endpoints(samples: Iterable[Sample]) -> str:

@@ -26,6 +26,7 @@ class Order:
     classes: Mapping[str, Mapping[str, Any]]
     candidates: list[dict[str, Any]]
     hook: str
+    proxy_hosts: list[str]
     no_proxy: list[str]
     environment: Mapping[str, str]
     limits: Limits
@@ -35,7 +36,8 @@ class Order:
     @property
     def digest(self) -> str:
         """What a measurement is valid for; how long it lasts is no part of it."""
-        return records.digest([self.classes, self.candidates, self.hook, self.no_proxy])
+        listed = [self.proxy_hosts] if self.proxy_hosts else []
+        return records.digest([self.classes, self.candidates, self.hook, self.no_proxy, *listed])
 
     def mirrors(self, kind: str) -> list[dict[str, Any]]:
         return [each for each in self.candidates if each["class"] == kind]
@@ -59,6 +61,7 @@ def order_of(params: Mapping[str, Any]) -> Order:
         classes,
         candidates,
         str(params["proxy_hook"] or ""),
+        [str(each) for each in params.get("proxy_hosts") or []],
         [str(each) for each in params["no_proxy"] or []],
         {str(name): str(text) for name, text in (params["environment"] or {}).items() if str(text)},
         Limits(_positive(params, "stall_s"), _positive(params, "within_s")),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -13,14 +14,14 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ..box import http_get, no_proxy
+from ..box import http_get, http_wire
 from ..box.bounded import run_bounded, search_path
 from ..box.http_get import Call, HttpProblem
-from ..box.http_wire import PLAIN
-from .choice import GOOD, NO_FILE, SLOW, STALLED, UNREACHABLE, WRONG, Sample
+from ..box.http_wire import PROXIED
+from .choice import BLOCKED, GOOD, NO_FILE, SLOW, STALLED, UNREACHABLE, WRONG, Sample
 
 # What an index links to, with or without quotes.
 _LINK = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
@@ -66,6 +67,7 @@ def measure(source: Source, route: str, limits: Limits) -> Sample:
         return Sample(source.kind, source.name, source.url, route, refuted.outcome, why=str(refuted))
     except HttpProblem as problem:
         outcome = STALLED if "in time" in str(problem) else UNREACHABLE
+        outcome = BLOCKED if problem.kind == http_get.BLOCKED else outcome
         return Sample(source.kind, source.name, source.url, route, outcome, why=str(problem))
     except ValueError as error:
         # An address in an answer that is none.
@@ -136,9 +138,7 @@ def _git(source: Source, route: str, clock: _Clock) -> int:
     commit = str(source.probe["commit"])
     with tempfile.TemporaryDirectory() as folder:
         own = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_COUNT": "0"}
-        environment = dict(os.environ, PATH=search_path(), LC_ALL="C", **own)
-        if route == PLAIN:
-            environment.update(dict.fromkeys(no_proxy.SPELLINGS, "*"))
+        environment = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **own, **http_wire.for_child(url, route)}
         slow = ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={max(1, round(clock.limits.stall_s))}"]
         fetched = [*slow, "-C", folder, "fetch", "-q", url, str(source.probe["ref"])]
         for words in (["init", "-q", "--bare", folder], fetched):
@@ -156,6 +156,8 @@ def _git(source: Source, route: str, clock: _Clock) -> int:
 def _of_git(text: str) -> str:
     """git says in words what happened: a server that has the references and not the objects lists only."""
     lowered = text.lower()
+    if re.search(r"connect tunnel failed, response (403|405|407|451)", lowered):
+        return BLOCKED
     if "unable to find" in lowered or "cannot obtain needed" in lowered or "bad object" in lowered:
         return NO_FILE
     return STALLED if "operation too slow" in lowered else UNREACHABLE
@@ -188,10 +190,21 @@ def _proven(url: str, sha256: str, route: str, clock: _Clock) -> int:
     return count
 
 
+@contextlib.contextmanager
+def _opened(url: str, route: str, clock: _Clock) -> Iterator[http_get.Answer]:
+    try:
+        with http_get.opened(Call(url, {}, {}, clock.patience(), route=route)) as answer:
+            yield answer
+    except HttpProblem as problem:
+        # Without TLS the proxy answers in the place of the host; who refused is told by asking without it.
+        if problem.kind == http_get.DENIED and route == PROXIED and url.startswith("http:"):
+            raise _Refuted(BLOCKED, f"{problem} through the proxy") from problem
+        raise
+
+
 def _pieces(url: str, route: str, clock: _Clock) -> Any:
     count = 0
-    call = Call(url, {}, {}, clock.patience(), route=route)
-    with http_get.opened(call) as answer:
+    with _opened(url, route, clock) as answer:
         while True:
             clock.left()
             try:

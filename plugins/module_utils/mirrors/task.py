@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ..box import calling, no_proxy, proxy_hook, records
-from ..box.http_wire import PLAIN, PROXIED
+from ..box.http_wire import PLAIN, PROXIED, proxy_of
+from ..box.proxy_hook import LISTED_HOSTS, LISTED_PROXY
 from ..box.refusal import Refused
 from ..failures import TenantFailure
 from . import choice, files, order, probe, store
@@ -85,6 +86,7 @@ def _present(params: Mapping[str, Any], wanted: Order, check: bool) -> dict[str,
         "measured_at": known["measured_at"],
         "chosen": {kind: each.as_dict() for kind, each in chosen.items()},
         "samples": known["samples"],
+        "blocked": choice.blocked_hosts(samples),
         "unusable": sorted({each.kind for each in samples} - set(chosen)),
         "environment": _evaluated(environment, of_hook),
         "pip_args": '--proxy ""' if _is_past_proxy(chosen.get(PIP)) else "",
@@ -94,7 +96,7 @@ def _present(params: Mapping[str, Any], wanted: Order, check: bool) -> dict[str,
 
 def _call_out(wanted: Order) -> dict[str, str]:
     """Let this process call out as those will that use what it chooses; what the hook sets."""
-    of_hook = proxy_hook.variables(wanted.hook, os.environ)
+    of_hook = proxy_hook.listed(proxy_hook.variables(wanted.hook, os.environ), wanted.proxy_hosts)
     texts = [each.get(name, "") for each in (os.environ, of_hook) for name in no_proxy.SPELLINGS]
     os.environ.update(of_hook)
     if getproxies():
@@ -139,13 +141,15 @@ def _measured(
 
 def _sampled(group: list[probe.Source], wanted: Order) -> list[Sample]:
     """One after the other: those of a class would take each other's bandwidth."""
-    return [probe.measure(source, route, wanted.limits) for source in group for route in _routes(source.url)]
+    samples = [probe.measure(source, route, wanted.limits) for source in group for route in _routes(source.url)]
+    return choice.with_blame(samples)
 
 
 def _routes(url: str) -> list[str]:
     """The ways to ``url`` that a real transfer can be sent."""
     parts = urlsplit(url)
-    proxied = getproxies().get(parts.scheme) and not proxy_bypass(parts.hostname or "")
+    host = parts.hostname or ""
+    proxied = proxy_of(parts.scheme, host) and not proxy_bypass(host)
     return [PLAIN, PROXIED] if proxied else [PLAIN]
 
 
@@ -170,10 +174,7 @@ def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Samp
         found.update(HF_HUB_DISABLE_XET="1", HF_HUB_ENABLE_HF_TRANSFER="0")
     for entry in wanted.mirrors(MODELSCOPE)[:1]:
         found[calling.MODELSCOPE] = entry["url"].rstrip("/")
-    if _is_mirror(chosen.get(GIT)):
-        key = f"url.{chosen[GIT].url.rstrip('/')}/.insteadOf"
-        direct = f"{str(wanted.classes[GIT]['direct']).rstrip('/')}/"
-        found.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=key, GIT_CONFIG_VALUE_0=direct)
+    found.update(_of_git(wanted, chosen.get(GIT)))
     if TORCH in chosen:
         found["TENANT_TORCH_INDEX"] = chosen[TORCH].url
     if getproxies():
@@ -182,7 +183,23 @@ def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Samp
         found.update(dict.fromkeys(no_proxy.SPELLINGS, no_proxy.merged([], hosts)))
     if wanted.hook:
         found[calling.HOOK] = wanted.hook
+    if wanted.hook and wanted.proxy_hosts:
+        found[LISTED_HOSTS] = " ".join(wanted.proxy_hosts)
     return found
+
+
+def _of_git(wanted: Order, chosen: Choice | None) -> dict[str, str]:
+    """git takes one setting for one host: a mirror in its place, or a proxy that lets only some hosts through."""
+    if chosen is None:
+        return {}
+    if _is_mirror(chosen):
+        direct = f"{str(wanted.classes[GIT]['direct']).rstrip('/')}/"
+        key, value = f"url.{chosen.url.rstrip('/')}/.insteadOf", direct
+    elif chosen.route == PROXIED and os.environ.get(LISTED_PROXY):
+        key, value = f"http.{chosen.url.rstrip('/')}/.proxy", os.environ[LISTED_PROXY]
+    else:
+        return {}
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": value}
 
 
 def _is_mirror(chosen: Choice | None) -> bool:
@@ -192,8 +209,8 @@ def _is_mirror(chosen: Choice | None) -> bool:
 def _evaluated(environment: Mapping[str, str], of_hook: Mapping[str, str]) -> dict[str, str]:
     """The environment for tasks that call out on the box by other programs than ours."""
     named = {name: text for name, text in environment.items() if name != calling.HOOK}
-    if not of_hook:
-        return named
+    if not any(name.lower().endswith("_proxy") for name in of_hook):
+        return {**named, **of_hook}
     # What this process exempts by now is everybody's list.
     texts = [each.get(name, "") for each in (os.environ, named) for name in no_proxy.SPELLINGS]
     return {**named, **of_hook, **dict.fromkeys(no_proxy.SPELLINGS, no_proxy.merged(texts))}

@@ -16,16 +16,27 @@ from ..creation import check_order
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from ..rental_account import Found
-from ..rental_states import ABSENT, PRESENT, STARTED, STOPPED, absent, converged, located, stopped
+from ..rental_states import (
+    ABSENT,
+    ASPECTS,
+    PRESENT,
+    STARTED,
+    STOPPED,
+    absent,
+    aspects_of,
+    converged,
+    located,
+    rows_by_name,
+    stopped,
+)
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, order_problem, rent
+from .rental import PodOrder, PodRental, order_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
 _RUNS = ("running", "loading")
-_ASPECTS = ("state", "generation", "provider_id")
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,8 @@ class Result(rental_states.Result[Pod]):
 
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
         found = DifferenceTracker()
-        before, after = _aspects(self.before), dict(_aspects(self.after), **self.predicted)
-        for name in _ASPECTS:
+        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
+        for name in ASPECTS:
             found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
         shown = self.after
@@ -60,6 +71,8 @@ class Result(rental_states.Result[Pod]):
             superseded=[pod_result(pod, provider_now) for pod in others],
             gate=[passed.as_result() for passed in self.passed],
         )
+        if self.warnings:
+            result["warnings"] = self.warnings
         return result if self.would is None else dict(result, would=self.would)
 
 
@@ -119,7 +132,7 @@ def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: 
         result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
         result.would = _would(order)
         return result
-    result.after, _is_new = rent(account, order)
+    result.after, _is_new = PodRental(account, order).rent()
     # A create whose answer was lost may surface late; whoever reads the result must see it.
     now = account.locate(order.project, order.name)
     result.found = Found(result.after, [pod for pod in now.all if pod.provider_id != result.after.provider_id])
@@ -143,27 +156,8 @@ def _would(order: PodOrder) -> dict[str, Any]:
     }
 
 
-def _aspects(pod: Pod | None) -> dict[str, Any]:
-    """The sides of a pod that our verbs change. Booting is not a change."""
-    if pod is None:
-        return dict(dict.fromkeys(_ASPECTS), state="absent")
-    state = "started" if pod.state in _RUNS else pod.state
-    return {"state": state, "generation": pod.generation, "provider_id": pod.provider_id}
-
-
 def list_pods(client: RunpodClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``runpod_pod_info`` returns: the stamped pods by project, name and generation."""
     pods = [to_pod(row) for row in client.list_instances()]
-    ours = [
-        pod
-        for pod in pods
-        if pod.stamp is not None and project in (None, pod.stamp.project) and name in (None, pod.stamp.box)
-    ]
-    ours.sort(key=lambda pod: (str(pod.stamp).split("/")[1:3], -pod.generation, pod.provider_id))
-    shown, seen = [], set()
-    for pod in ours:
-        row = pod_result(pod, client.provider_now())
-        key = (row["project"], row["name"])
-        shown.append(dict(row, is_current=key not in seen))
-        seen.add(key)
+    shown = rows_by_name(pods, project, name, lambda pod: pod_result(pod, client.provider_now()))
     return {"changed": False, "pods": shown, "unstamped": sum(pod.stamp is None for pod in pods)}

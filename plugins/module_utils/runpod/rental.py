@@ -13,14 +13,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from ..creation import Creation, carried_problem
-from ..failures import TenantFailure
-from ..rest_client import AmbiguousAnswer, RestError
-from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
-from .actions import PLATFORM, PodAccount
+from ..creation import carried_problem
+from ..named_rental import NamedRental
+from ..stamp import ENVIRONMENT_NAME, Stamp
+from .actions import PodAccount
 from .transformations import SSH_PORT, Pod
 
-MOST_NAME = 191
 _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 
 
@@ -97,93 +95,25 @@ def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
     return {**body, **{name: list(value) for name, value in listed.items() if value}}
 
 
-def rent(account: PodAccount, order: PodOrder) -> tuple[Pod, bool]:
-    """A pod that runs, and whether this call rented it. TenantFailure when none came of it; then nothing is left."""
-    pod, is_new = _created(account, order)
-    if not is_new:
-        return account.await_running(pod, order.wait_s), False
-    return _admitted(account, order, pod), True
+class PodRental(NamedRental[Pod]):
+    """One order of a pod."""
 
+    MOST_NAME = 191
+    PRICED = "an hour, disks included"
+    SOLD_OUT = "name more gpu_types or data_centers, or try again later"
+    TOO_DEAR = "raise price_cap, or name other gpu_types"
+    TRY_ELSEWHERE = "run again, or name other data_centers"
 
-def _created(account: PodAccount, order: PodOrder) -> tuple[Pod, bool]:
-    """Alone on the account while it lasts, so that no two processes send a create for one name."""
-    with account.lock():
-        found = account.locate(order.project, order.name)
-        if isinstance(found.current, Pod):
-            return found.current, False  # another process rented it while we waited for the lock
-        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
-        stamp = new_stamp(order.project, order.name, 1 + last)
-        if len(str(stamp)) > MOST_NAME:
-            raise TenantFailure("config", f"project and name are too long for a pod's name: {stamp}", box=order.name)
-        account.check_lease(order.project, order.name)
-        creation = Creation(account, stamp)
-        creation.intend(market="on-demand")
-        terms = {"stamp": str(stamp), "gpu_types": list(order.gpu_types), "price_cap": order.price_cap}
-        place = {"project": stamp.project, "box": stamp.box, "generation": stamp.generation}
-        with account.journal.effect("rent", **place, platform=PLATFORM, **terms) as effect:
-            effect.details["provider_id"] = pod_id = _sent(account, order, creation)
-        return creation.confirmed(pod_id), True
+    def __init__(self, account: PodAccount, order: PodOrder) -> None:
+        super().__init__(account, order)
+        self._pods = account
+        self._wanted = order
 
+    def send(self, stamp: Stamp) -> str:
+        return self._pods.client.create_pod(create_body(self._wanted, stamp))
 
-def _sent(account: PodAccount, order: PodOrder, creation: Creation[Pod]) -> str:
-    """The new pod's id. TenantFailure when certainly none was made, or when nothing is certain."""
-    try:
-        return str(account.client.create_pod(create_body(order, creation.stamp)))
-    except AmbiguousAnswer as lost:
-        found = creation.look_up(lost)
-        if found:
-            return found
-        if lost.code == "no_capacity":
-            creation.forget()
-            raise _nothing_rented(order, lost.what, "no_offer") from None
-        # Its record stays: a pod that surfaces later all the same is ours, and virgin.
-        raise _nothing_rented(order, f"{lost.what}; no pod with its stamp came of it", "provider") from None
-    except RestError as refusal:
-        creation.forget()
-        kind = "no_offer" if refusal.code == "no_capacity" else refusal.kind
-        raise _nothing_rented(order, refusal.what, kind, refusal.fix) from None
+    def terms(self) -> dict[str, Any]:
+        return {"gpu_types": list(self._wanted.gpu_types)}
 
-
-def _admitted(account: PodAccount, order: PodOrder, pod: Pod) -> Pod:
-    """The new pod once it runs within the cap. One that does not is terminated, and the failure says why."""
-    # A pod that is being made may have no price yet.
-    price_problem = "" if pod.dph_total is None else _price_problem(pod, order)
-    try:
-        if not price_problem:
-            running = account.check_gpus(account.await_running(pod, order.wait_s), order.gpu_count)
-            price_problem = _price_problem(running, order)
-            if not price_problem:
-                if running.stamp is not None:
-                    Creation(account, running.stamp).note(machine_id=running.machine, price_per_hour=running.dph_total)
-                return running
-        reason = price_problem
-    except RestError as error:
-        raise TenantFailure(
-            "provider",
-            error.what,
-            box=order.name,
-            safe=f"pod {pod.provider_id} is rented, recorded and kept",
-            fix="run again: it is found by its stamp",
-        ) from None
-    except TenantFailure as stuck:
-        reason = stuck.what
-    account.destroy(pod, why=reason)
-    if pod.stamp is not None:
-        Creation(account, pod.stamp).note(rejected={"reason": reason})
-    fix = "raise price_cap, or name other gpu_types" if price_problem else "run again, or name other data_centers"
-    raise TenantFailure(
-        "no_offer", f"the new pod was given back: {reason}", box=order.name, safe="nothing of it is left", fix=fix
-    )
-
-
-def _price_problem(pod: Pod, order: PodOrder) -> str:
-    if pod.dph_total is None:
-        return f"the provider does not say what pod {pod.provider_id} costs"
-    if order.price_cap is not None and pod.dph_total > order.price_cap + 1e-6:
-        return f"it costs ${pod.dph_total:.4f} an hour, disks included, above the price_cap of ${order.price_cap}"
-    return ""
-
-
-def _nothing_rented(order: PodOrder, what: str, kind: str, fix: str = "") -> TenantFailure:
-    words = "name more gpu_types or data_centers, or try again later" if kind == "no_offer" else "run again"
-    return TenantFailure(kind, what, box=order.name, safe="nothing was rented", fix=fix or words)
+    def checked(self, box: Pod) -> Pod:
+        return self._pods.check_gpus(box, self._wanted.gpu_count)

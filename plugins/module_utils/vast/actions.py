@@ -13,6 +13,7 @@ from ..rental_account import DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccou
 from ..rented_box import Box, started_epoch
 from .api import VastClient
 from .offers import Constraints, bid_within
+from .reservation import loss_of, pay
 from .transformations import to_box
 from .waiters import StuckWatch, stuck, wait_for_restart
 
@@ -76,6 +77,16 @@ class Account(RentalAccount[Box]):
         """Accept or reject what the box's host asks from now on; False when it asks no more."""
         with self.effect("accept_price_rise" if accept else "reject_price_rise", box, new_price_per_hour=price):
             return self.client.answer_price_rise(rise_id, accept)
+
+    def prepay(self, box: Box, amount: float) -> dict[str, float]:
+        """Pay ahead for a box on demand; months and discount that it brought."""
+        with self.effect("prepay", box, amount=amount) as effect:
+            paid = pay(self.client, box, amount)
+            effect.details.update(paid)
+            return paid
+
+    def loss_of(self, box: Box) -> str:
+        return loss_of(self.client, box)
 
 
 def bid_to_start(box: Box, wanted: Constraints) -> float | None:

@@ -48,6 +48,8 @@ MARKET_INTERVALS = {
     "copy": 3.5,
     "connections": 2.9,
     "logs": 1.5,  # not published; as for the commands that are run on an instance
+    "prepay": 2.0,
+    "deposit": 3.0,
     "rises": 1.0,  # not published; as for what manages an instance
     "templates": 1.0,  # not published; as for a list
     "volumes": 5.5,
@@ -272,6 +274,11 @@ class VastClient(RestClient[VastReply]):
             raise self.malformed("the answer has no list of 'pending_price_increases'")
         return rows, not reply.fields.get("truncated")
 
+    def deposit(self, instance_id: str) -> dict[str, Any]:
+        """What is left of what was paid ahead for an instance: dollars that come back, and months."""
+        path = f"/api/v0/instances/balance/{_number(instance_id)}/"
+        return dict(self.request("GET", path, SAFE, "deposit", query={"owner": "me"}).fields)
+
     # -- writes --------------------------------------------------------------------------------------------------
 
     def create_instance(self, offer_id: int, body: dict[str, Any]) -> str:
@@ -297,6 +304,11 @@ class VastClient(RestClient[VastReply]):
         """Bid ``price`` dollars an hour for the whole machine."""
         path = f"/api/v0/instances/bid_price/{_number(instance_id)}/"
         self.request("PUT", path, IDEMPOTENT, "bid", body={"client_id": "me", "price": price})
+
+    def prepay(self, instance_id: str, amount: float) -> dict[str, Any]:
+        """Pay ahead for an instance on demand; sent once, because a second arrival would pay again."""
+        path = f"/api/v0/instances/prepay/{_number(instance_id)}/"
+        return dict(self.request("PUT", path, ONCE, "prepay", body={"amount": amount}).fields)
 
     def answer_price_rise(self, rise_id: int, accept: bool) -> bool:
         """Accept or reject a raised price; False when it does not wait for an answer any more."""

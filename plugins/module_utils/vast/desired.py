@@ -30,6 +30,7 @@ from .price_rises import TELL, pending_rises, rise_result, verdict_on, warning_o
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
 from .rental import Order, Outcome, Renter, acceptable, nothing_rented, order_problem
 from .reputation import from_journal
+from .reservation import Reserve, affordable, amount_for, check_rental_lasts, deposit_of
 from .templates import Template, find, resolved
 from .transformations import box_result, clocks_of
 from .waiters import rent_another
@@ -51,6 +52,7 @@ class Desire:
     :param rank_offers: try them by expected cost instead of in their order.
     :param mounts: volumes that it is rented with.
     :param price_rises: what to answer hosts that raise their prices.
+    :param reserve: that a box on demand is paid ahead.
     :param template: hash id or number of the template that completes the order; empty for none.
     """
 
@@ -63,6 +65,7 @@ class Desire:
     price_rises: str = TELL
     mounts: Sequence[Mount] = ()
     template: str = ""
+    reserve: Reserve | None = None
 
 
 @dataclass
@@ -73,7 +76,8 @@ class Result(rental_states.Result[Box]):
     rented: dict[str, Any] | None = None
     differs: list[dict[str, Any]] = field(default_factory=list)
     rises: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    reserved: dict[str, Any] | None = None
+    paid_ahead: float | None = None
 
     def difference(self) -> DifferenceTracker:
         found = DifferenceTracker()
@@ -84,6 +88,8 @@ class Result(rental_states.Result[Box]):
             if name != "price_per_hour" or before["provider_id"] != after["provider_id"]:
                 found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
+        if self.paid_ahead is not None:
+            found.compare("paid_ahead", 0.0, self.paid_ahead)
         answered = {str(rise["id"]): rise["verdict"] for rise in self.rises if rise["verdict"] != "told"}
         found.compare("price_rises", dict.fromkeys(answered, "pending"), answered)
         return found
@@ -117,6 +123,8 @@ class Result(rental_states.Result[Box]):
             result["warnings"] = self.warnings
         if self.would is not None:
             result["would"] = self.would
+        if self.reserved is not None:
+            result["reserved"] = self.reserved
         if self.rented is not None:
             result["offer"] = self.rented
         return result
@@ -125,8 +133,8 @@ class Result(rental_states.Result[Box]):
 def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict[str, Any]:
     """Bring the box to the desired state; what ``vast_instance`` returns. TenantFailure names the box."""
     steps: dict[str, Callable[..., Result]] = {
-        PRESENT: _present,
-        STARTED: _present,
+        PRESENT: _present_and_paid,
+        STARTED: _present_and_paid,
         STOPPED: functools.partial(stopped, Result),
         ABSENT: functools.partial(absent, Result),
         **dict.fromkeys(_RESTARTS, _restarted),
@@ -249,6 +257,9 @@ def _rented(
     check_order(order.name, order_problem(order, account.client.key))
     offers = reread(account.client, desire.offers, order.wanted)
     fitting, refused = acceptable(offers, order)
+    if desire.reserve is not None:
+        fitting, beyond = affordable(fitting, desire.reserve)
+        refused = [*refused, *beyond]
     if not fitting:
         raise _no_offer(order, desire.offers, refused)
     judged = _judged(account, desire, fitting)
@@ -336,6 +347,38 @@ def _no_offer(order: Order, listed: Sequence[Any], refused: Sequence[str]) -> Te
     else:
         what, fix = "; ".join(refused), "search again with vast_offer_info for hosts that can run it"
     return TenantFailure("no_offer", what, box=order.name, safe="nothing was rented", fix=fix)
+
+
+def _present_and_paid(account: Account, desire: Desire, check_mode: bool) -> Result:
+    result = _present(account, desire, check_mode)
+    if desire.reserve is not None:
+        _reserve(account, desire.reserve, result, check_mode)
+    return result
+
+
+def _reserve(account: Account, reserve: Reserve, result: Result, check_mode: bool) -> None:
+    """Pay ahead for a box that runs and is not paid ahead: once, and never more because little is left."""
+    box = result.after
+    if box is None or box.state != "running":
+        return
+    deposit = deposit_of(account.client, box)
+    if deposit.is_there:
+        result.reserved = deposit.as_result()
+        return
+    amount = amount_for(box, reserve)
+    check_rental_lasts(box, reserve, account.client.provider_now())
+    result.paid_ahead = amount
+    if check_mode:
+        result.would = dict(result.would or {}, pay_ahead=amount, reserve_months=reserve.months)
+        return
+    paid = account.prepay(box, amount)
+    result.after = account.look(box) or box
+    result.reserved = dict(deposit_of(account.client, box).as_result(), paid=amount, **paid)
+    if paid["months"] < reserve.months * 0.98:
+        result.warnings.append(
+            f"${amount:.2f} reserve instance {box.provider_id} for {paid['months']:.2f} of {reserve.months:g} months: "
+            f"its host gives a discount of {paid['discount']:.0%}"
+        )
 
 
 # -- restarted --------------------------------------------------------------------------------------------

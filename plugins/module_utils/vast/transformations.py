@@ -60,6 +60,8 @@ def to_box(row: dict[str, Any]) -> Box:
         onstart=_text(row["onstart"]) if "onstart" in row else None,
         ports=mapped_ports(row),
         environment=_texts(_environment(row)) if "extra_env" in row else None,
+        credit_balance=number(row.get("credit_balance")),
+        most_discount=number(row.get("credit_discount_max")),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import artifact_tiers, profile_schema
 from ansible_collections.tenant.gpu.plugins.module_utils.danger_clocks import span_s
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,11 +36,91 @@ def test_the_schema_is_json_schema() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_profiles_are_complete(path: Path) -> None:
     assert profile_schema.problems_as_written(load(path), path.stem) == []
-    assert set(profile_schema.PLATFORM_KEYS) <= set(load(path))
+    assert set(profile_schema.SCHEMA["required"]) <= set(load(path))
 
 
-def test_these_platforms_are_shipped() -> None:
-    assert [path.stem for path in SHIPPED] == ["autodl", "runpod", "ssh", "vast"]
+MARKETS = {"autodl", "vast", "runpod", "matpool", "gpushare", "featurize", "lanrui", "gcp_spot", "azure_spot", "ssh"}
+RENTED = [path for path in SHIPPED if path.stem in MARKETS]
+
+
+def test_the_platforms_that_are_reached_by_ssh_are_shipped() -> None:
+    assert {path.stem for path in SHIPPED} >= MARKETS
+
+
+CHINESE = [path for path in SHIPPED if load(path)["platform_china_mirrors"]]
+
+
+def test_mirrors_inside_china_are_those_of_every_platform_there() -> None:
+    """Each profile stands by itself, so the list is written into each: a mirror that moves is changed in all."""
+    assert len(CHINESE) == 5
+    lists = [load(path)["platform_mirrors"] for path in CHINESE]
+    assert [each for each in lists if each != lists[0]] == []
+
+
+@pytest.mark.parametrize("path", RENTED, ids=lambda path: path.stem)
+def test_what_a_full_stop_loses_is_gated(path: Path) -> None:
+    """A full stop ends the bill of the disk too, and one of its verbs loses the data folder: the gate is asked."""
+    shipped = load(path)
+    verbs = shipped["platform_verbs"]
+    assert any(each["stops_storage"] for each in verbs["full_stop"])
+    tiers = artifact_tiers.holding_artifacts(shipped["platform_storage"], [shipped["platform_data_dir"]])
+    assert not all(artifact_tiers.keeps_every_artifact(each["keeps"], tiers) for each in verbs["full_stop"])
+    survives = {tier["tier"] for tier in shipped["platform_storage"] if tier["survives_stop"]}
+    for each in (*verbs["compute_stop"], *verbs["park"]):
+        assert set(each["keeps"]) <= survives, "a stop keeps what survives one"
+
+
+def test_a_stop_that_wipes_is_gated_where_the_platform_wipes() -> None:
+    """gpushare clears /hy-tmp a day after the stop, matpool and featurize know no stop but the release."""
+    for name in ("gpushare", "matpool", "featurize"):
+        verbs = load(ROOT / f"inventories/profiles/group_vars/{name}.yml")["platform_verbs"]
+        assert verbs["park"] == []
+        for each in verbs["compute_stop"]:
+            assert not artifact_tiers.keeps_every_artifact(each["keeps"], ["disk"])
+
+
+@pytest.mark.parametrize(
+    ("name", "spans"),
+    [
+        ("gpushare", {("stopped", 86400), ("stopped", 10 * 86400), ("unpaid", 15 * 86400)}),
+        ("matpool", {("stopped", 0)}),
+        ("featurize", {("stopped", 0)}),
+        ("lanrui", {("always", 0)}),
+        ("runpod", {("stopped", 0), ("stopped", 30 * 86400), ("always", 0)}),
+        ("gcp_spot", {("started", 86400)}),
+        ("azure_spot", {("stopped", 0)}),
+        ("ssh", {("always", 0)}),
+    ],
+)
+def test_danger_clocks(name: str, spans: set[tuple[str, int]]) -> None:
+    clocks = load(ROOT / f"inventories/profiles/group_vars/{name}.yml")["platform_clocks"]
+    assert spans <= {(clock["starts_at"], span_s(clock["after"])) for clock in clocks}
+
+
+def test_a_deallocation_and_not_a_shutdown_parks_on_azure() -> None:
+    """Shut down from inside, a machine of Azure bills on for compute."""
+    verbs = load(ROOT / "inventories/profiles/group_vars/azure_spot.yml")["platform_verbs"]
+    assert [each["verb"] for each in verbs["park"]] == ["az vm deallocate"]
+    assert [each["stops_storage"] for each in verbs["full_stop"]] == [False, True, True]
+
+
+def test_a_durable_path_is_one_that_the_full_stop_keeps() -> None:
+    """Not featurize's home folder, and not lanrui's data disk, whatever guides say of them."""
+    for path in RENTED:
+        shipped = load(path)
+        if shipped["platform_durable_kind"] == "mount":
+            tier = artifact_tiers.tier_of(shipped["platform_durable_path"], shipped["platform_storage"])
+            for each in shipped["platform_verbs"]["full_stop"]:
+                assert tier in each["keeps"], (path.stem, each["verb"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_notice_is_told_by_a_source_that_the_supervisor_watches(path: Path) -> None:
+    spot = load(path)["platform_spot"]
+    watched = {"gcp_spot": "gcp_metadata", "azure_spot": "azure_scheduled_events"}
+    if path.stem in watched:
+        assert spot == {"available": True, "grace_s": 30, "signal": watched[path.stem]}
+        assert load(path)["platform_reboot_hook"] == "auto"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -70,7 +150,7 @@ def test_the_schema_fits_platforms_to_come(sample: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(profile_schema.SCHEMA).validate(sample)
 
 
-@pytest.mark.parametrize("key", profile_schema.PLATFORM_KEYS)
+@pytest.mark.parametrize("key", profile_schema.SCHEMA["required"])
 def test_every_key_is_required(key: str) -> None:
     broken = {name: value for name, value in BASE.items() if name != key}
     (problem,) = profile_schema.problems_as_written(broken)
@@ -90,6 +170,12 @@ JUNK = st.one_of(
     st.just([{"after": "1d", "effect": "x", "starts_at": "stopped"}]),
     st.just([{"after": "1w", "effect": "", "starts_at": "stopped"}]),
 )
+
+
+@pytest.mark.parametrize("key", profile_schema.OPTIONAL)
+def test_what_few_platforms_have_may_be_left_out(key: str) -> None:
+    assert key not in BASE
+    assert profile_schema.problems_after_merge(copy.deepcopy(BASE)) == []
 
 
 @given(key=st.sampled_from(profile_schema.PLATFORM_KEYS), value=JUNK)
@@ -140,6 +226,7 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
         ({"durable_kind": "mount", "durable_path": "/data"}, "platform_durable_path"),
         ({"durable_kind": "object", "durable_path": "/data/x"}, "platform_durable_path"),
         ({"durable_kind": "pull", "durable_path": "/data/x"}, "platform_durable_path"),
+        ({"proxy_hosts": ["github.com"]}, "platform_proxy_hosts"),
         ({"data_dir": "/elsewhere"}, "platform_data_dir"),
         ({"storage": [tier("other", "/data", True, True)]}, "platform_data_dir"),
         ({"storage": [tier("disk", "/data", True, True)] * 2}, "platform_storage"),
@@ -163,7 +250,7 @@ def test_keys_that_contradict_each_other(changes: dict[str, Any], key: str) -> N
 
 
 def test_one_platform() -> None:
-    platforms = ["autodl", "runpod", "ssh", "vast"]
+    platforms = ["autodl", "ssh", "vast"]
     assert profile_schema.check_one_platform(["all", "vast", "europe"], platforms) == "vast"
     with pytest.raises(profile_schema.PlatformError, match="2 platform groups: ssh, vast"):
         profile_schema.check_one_platform(["vast", "ssh"], platforms)

@@ -32,6 +32,8 @@ CALLS: dict[str, list[Callable[[VastClient], Any]]] = {
     "create": [lambda client: client.create_instance(1, {})],
     "destroy": [lambda client: client.destroy_instance("1")],
     "bid": [lambda client: client.change_bid("1", 0.2)],
+    "deposit": [lambda client: client.deposit("1")],
+    "prepay": [lambda client: client.prepay("1", 5.0)],
     "rises": [lambda client: client.pending_price_rises(), lambda client: client.answer_price_rise(1, True)],
     "ssh": [
         lambda client: client.list_ssh_keys(),
