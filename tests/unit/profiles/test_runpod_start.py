@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import jinja2
@@ -15,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 TEMPLATE = ROOT / "roles/provision/templates/runpod_start.sh.j2"
 STAMP = "gt1/digits/pod-a/g1/0123456789abcdef"
 KEY = "ssh-ed25519 AAAA ada@example"
+PATIENCE_S = 120.0
 
 
 class Pod:
@@ -24,6 +27,7 @@ class Pod:
         self.folder, self.starts = folder, 0
         self.volume = folder / "workspace"
         self.volume.mkdir()
+        self.stay = self.volume / "gpu-tenant/bin/stay"
         words = {"ansible_managed": "managed", "platform_data_dir": str(self.volume)}
         self.script = jinja2.Template(TEMPLATE.read_text(), undefined=jinja2.StrictUndefined).render(words)
 
@@ -34,7 +38,14 @@ class Pod:
         return path
 
     def start(self, image_starts: bool = False, has_sshd: bool = True) -> Path:
-        """The new container; what each stand-in was told is in its file ``said``."""
+        """The new container once it ended; what each stand-in was told is in its file ``said``."""
+        container, first = self.begin(image_starts, has_sshd)
+        _out, said = first.communicate(timeout=PATIENCE_S)
+        assert first.returncode == 0, said
+        return container
+
+    def begin(self, image_starts: bool = False, has_sshd: bool = True) -> tuple[Path, subprocess.Popen[str]]:
+        """The new container and its first process."""
         self.starts += 1
         container = self.folder / f"container-{self.starts}"
         said = container / "said"
@@ -43,6 +54,7 @@ class Pod:
         if has_sshd:
             self.put(tools / "sshd", sshd)
         self.put(tools / "pidof", "exit 1")
+        self.put(tools / "sleep", "exec /bin/sleep 0.05")
         installs = (
             f'echo "apt-get $*" >>{said}; printf "#!/bin/sh\\n%s\\n" \'{sshd}\' >{tools}/sshd; chmod 755 {tools}/sshd'
         )
@@ -58,28 +70,47 @@ class Pod:
             "TENANT_STAMP": STAMP,
             "PUBLIC_KEY": KEY,
         }
-        done = subprocess.run(["bash", "-c", self.script], env=names, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return container
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return container, subprocess.Popen(["bash", "-c", self.script], env=names, text=True, **pipes)
+
+
+@pytest.fixture(scope="module")
+def started_before(tmp_path_factory: pytest.TempPathFactory) -> Pod:
+    """Its volume holds host keys, which take seconds to make."""
+    made = Pod(tmp_path_factory.mktemp("before"))
+    made.put(made.stay, "exit 0")
+    made.start()
+    return made
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> Pod:
-    return Pod(tmp_path)
+def pod(tmp_path: Path, started_before: Pod) -> Pod:
+    """One that was deployed to, whose run is at its end: its first process leaves."""
+    made = Pod(tmp_path)
+    shutil.copytree(started_before.volume, made.volume, dirs_exist_ok=True)
+    return made
 
 
 def keys_of(container: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (container / "etc").glob("ssh_host_*")}
 
 
-def test_host_keys_are_the_same_after_a_start(pod: Pod) -> None:
+def await_text(path: Path, text: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists() or text not in path.read_text():
+        assert time.monotonic() < deadline, f"{path} does not say {text!r}"
+        time.sleep(0.02)
+
+
+def test_host_keys_are_the_same_after_a_start(started_before: Pod) -> None:
     """RP6: the port moves with each start, and only the pinned key says that the pod is still ours."""
-    first, second = pod.start(), pod.start(image_starts=True)
+    pod = started_before
+    first, second = pod.folder / "container-1", pod.start(image_starts=True)
     assert "ssh_host_ed25519_key" in keys_of(first)
     assert keys_of(first) == keys_of(second)
-    private = next(pod.volume.rglob("ssh_host_ed25519_key"))
-    assert private.stat().st_mode & 0o077 == 0
-    assert STAMP in str(private), "pods that share a network volume have keys of their own"
+    for private in (next(pod.volume.rglob("ssh_host_ed25519_key")), second / "etc/ssh_host_ed25519_key"):
+        assert private.stat().st_mode & 0o077 == 0
+    assert list(pod.volume.glob(f"*/{STAMP}/etc/ssh/*")), "pods that share a network volume have keys of their own"
 
 
 def test_the_image_s_own_start_is_kept(pod: Pod) -> None:
@@ -106,11 +137,26 @@ def test_an_image_without_sshd_gets_one_installed(pod: Pod) -> None:
     ]
 
 
-def test_what_was_deployed_goes_on_at_every_start(pod: Pod) -> None:
-    """RP2: the container is wiped, the volume is not, and the supervisor lies there."""
-    told = pod.folder / "resumed"
-    pod.put(pod.volume / "gpu-tenant/bin/resume-all", f"echo resumed >>{told}")
-    pod.start()
-    # It runs beside the image's own start, which does not wait for it.
-    subprocess.run(["bash", "-c", f"until [ -s {told} ]; do sleep 0.05; done"], check=True, timeout=120)
-    assert told.read_text() == "resumed\n"
+def test_what_was_deployed_is_the_first_process_at_every_start(pod: Pod) -> None:
+    """RP2: the container is wiped, the volume is not, and what goes on with the run lies there."""
+    told = pod.folder / "told"
+    pod.put(pod.stay, f"echo first process $$ >>{told}")
+    for _start in range(2):
+        _container, first = pod.begin(image_starts=True)
+        first.communicate(timeout=PATIENCE_S)
+        await_text(told, f"first process {first.pid}\n")
+
+
+def test_a_pod_that_nothing_was_deployed_to_waits_for_it_and_can_be_ended(pod: Pod) -> None:
+    pod.stay.unlink()
+    container, first = pod.begin()
+    await_text(container / "said", "sshd -D -e\n")
+    assert first.poll() is None
+    first.terminate()
+    first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 143
+    container, first = pod.begin()
+    await_text(container / "said", "sshd -D -e\n")
+    pod.put(pod.folder / "stay", "exit 7").rename(pod.stay)
+    first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 7

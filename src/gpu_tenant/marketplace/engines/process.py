@@ -95,7 +95,8 @@ class ProcessEngine(Engine):
             directory.mkdir(parents=True, exist_ok=True)
         layout.directory.chmod(0o700)
         _make_disk(layout.disk, self._plan)
-        make_host_key(layout.host_key, spec.box_id)
+        if not spec.starts_sshd:
+            make_host_key(layout.host_key, spec.box_id)
         self.set_keys(spec)
 
     def start(self, spec: BoxSpec) -> None:
@@ -105,7 +106,10 @@ class ProcessEngine(Engine):
         for point in (*self._plan.mount_points(), *mounted):
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
-        _show_host_key(layout)
+        if spec.starts_sshd:
+            layout.sshd_asked.unlink(missing_ok=True)
+        else:
+            _show_host_key(layout)
         self.set_keys(spec)
         with contextlib.suppress(FileNotFoundError):
             layout.init_pid.unlink()
@@ -205,17 +209,24 @@ class ProcessEngine(Engine):
         scripts = {"session": box_root.render_session(control, sftp_server(), own_terminals=self.isolated)}
         if self.isolated:
             scripts["init"] = box_root.render_inner_init(self._plan)
+            scripts["image-start"] = box_root.render_image_start(
+                PurePosixPath("/etc/ssh"), _asks_for_sshd("/run/sshd.asked")
+            )
             scripts["outer-init"] = box_root.render_outer_init(
                 self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib, spec.volumes
             )
             write_control(layout.control, spec, scripts)
+            if spec.starts_sshd:
+                _link_image_start(layout.disk)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
         else:
             scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
+            scripts["image-start"] = box_root.render_image_start(layout.etc_ssh, _asks_for_sshd(layout.sshd_asked))
             places = {
                 "WORKSPACE": str(layout.disk / "workspace"),
                 "TMPDIR": str(layout.disk / "tmp"),
-                "SSH_HOST_KEYS": str(layout.disk / "etc/ssh"),
+                "SSH_HOST_KEYS": str(layout.etc_ssh),
+                "IMAGE_START": str(layout.control / "image-start"),
             }
             write_control(layout.control, spec, scripts, control, str(layout.disk / "root"), places)
             enter = f"#!/bin/sh\nexec /bin/sh {shlex.quote(str(layout.control))}/session\n"
@@ -223,7 +234,7 @@ class ProcessEngine(Engine):
         door = box_root.Door(
             ports=spec.ports,
             login=self._login,
-            host_key=layout.host_key,
+            host_key=layout.etc_ssh / "ssh_host_ed25519_key" if spec.starts_sshd else layout.host_key,
             authorized_keys=layout.authorized_keys,
             home=layout.sshd_home,
             command=f"exec {shlex.quote(str(layout.enter))}",
@@ -238,6 +249,8 @@ class ProcessEngine(Engine):
             "init": str(layout.control / "outer-init"),
             "init_pid_file": str(layout.init_pid),
             "onstart": ["sh", str(layout.control / "fallback-onstart")],
+            # sshd stands outside of the box, so the image's start can only ask for it.
+            "sshd_asked": str(layout.sshd_asked) if spec.starts_sshd else "",
             "sshd": [find_tool("sshd"), "-D", "-e", "-f", str(layout.sshd_config)],
             "port": spec.ports[0],
             "log": str(layout.log),
@@ -253,6 +266,8 @@ class Layout:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.disk = directory / "disk"
+        self.etc_ssh = self.disk / "etc/ssh"
+        self.sshd_asked = self.disk / "run/sshd.asked"
         self.control = directory / "control"
         self.log = directory / "container.log"
         self.init_pid = directory / "init.pid"
@@ -332,10 +347,21 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
         (etc / name).write_text(text, encoding="utf-8")
 
 
+def _link_image_start(disk: Path) -> None:
+    """Lay the image's start where the box looks for it, whatever lies there."""
+    place = disk / "start.sh"
+    place.unlink(missing_ok=True)
+    place.symlink_to(box_root.CONTROL_IN_BOX / "image-start")
+
+
+def _asks_for_sshd(place: object) -> str:
+    return f": >{shlex.quote(str(place))}\nexec sleep infinity"
+
+
 def _show_host_key(layout: Layout) -> None:
     """Lay the public half of the box's host key where a machine has its own. EngineError for a way that is none."""
     make_directory_inside(layout.disk, PurePosixPath("etc/ssh"))
-    place = layout.disk / "etc/ssh/ssh_host_ed25519_key.pub"
+    place = layout.etc_ssh / "ssh_host_ed25519_key.pub"
     # Whatever an earlier tenant put there, also a link that leads elsewhere.
     place.unlink(missing_ok=True)
     shutil.copyfile(layout.host_key.with_suffix(".pub"), place)
