@@ -46,7 +46,7 @@ def write_control(
         **scripts,
     }
     for name, text in files.items():
-        write_program(directory / name, text)
+        (directory / name).write_text(text, encoding="utf-8")
     python = shlex.quote(sys.executable)
     stand_ins = dict.fromkeys(_python_names(), f'exec {python} "$@"')
     stand_ins["nvidia-smi"] = f'exec {python} -I -S {shlex.quote(str(control))}/nvidia_smi.py "$@"'

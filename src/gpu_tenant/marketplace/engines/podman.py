@@ -29,6 +29,7 @@ from .control import (
     renew_host_key,
     write_control,
     write_keys,
+    write_program,
 )
 from .podman_image import build_image
 
@@ -116,12 +117,14 @@ class PodmanEngine(Engine):
         control = box_root.CONTROL_IN_BOX
         scripts = {
             "init": render_container_init(spec.starts_sshd),
-            "image-start": box_root.render_image_start(ETC_SSH, f"exec {_SSHD}"),
             "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False, rsync_daemon=True),
             "rsyncd.conf": render_rsyncd_conf(spec.box_id),
             "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
         }
         write_control(spec.directory / "control", spec, scripts)
+        if spec.starts_sshd:
+            start = box_root.render_image_start(ETC_SSH, f"exec {_SSHD}")
+            write_program(spec.directory / "control" / "image-start", start)
         self.set_keys(spec)
         name = self._container(spec.box_id)
         self._podman("start", name)

@@ -108,6 +108,7 @@ class ProcessEngine(Engine):
         self._write_control(spec, layout)
         if spec.starts_sshd:
             layout.sshd_asked.unlink(missing_ok=True)
+            _lay_image_start(layout, self.isolated)
         else:
             _show_host_key(layout)
         self.set_keys(spec)
@@ -209,19 +210,13 @@ class ProcessEngine(Engine):
         scripts = {"session": box_root.render_session(control, sftp_server(), own_terminals=self.isolated)}
         if self.isolated:
             scripts["init"] = box_root.render_inner_init(self._plan)
-            scripts["image-start"] = box_root.render_image_start(
-                PurePosixPath("/etc/ssh"), _asks_for_sshd("/run/sshd.asked")
-            )
             scripts["outer-init"] = box_root.render_outer_init(
                 self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib, spec.volumes
             )
             write_control(layout.control, spec, scripts)
-            if spec.starts_sshd:
-                _link_image_start(layout.disk)
             enter = box_root.render_enter(layout.init_pid, spec.box_id)
         else:
             scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
-            scripts["image-start"] = box_root.render_image_start(layout.etc_ssh, _asks_for_sshd(layout.sshd_asked))
             places = {
                 "WORKSPACE": str(layout.disk / "workspace"),
                 "TMPDIR": str(layout.disk / "tmp"),
@@ -347,15 +342,15 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
         (etc / name).write_text(text, encoding="utf-8")
 
 
-def _link_image_start(disk: Path) -> None:
-    """Lay the image's start where the box looks for it, whatever lies there."""
-    place = disk / "start.sh"
-    place.unlink(missing_ok=True)
-    place.symlink_to(box_root.CONTROL_IN_BOX / "image-start")
-
-
-def _asks_for_sshd(place: object) -> str:
-    return f": >{shlex.quote(str(place))}\nexec sleep infinity"
+def _lay_image_start(layout: Layout, isolated: bool) -> None:
+    """The start script of a box whose image starts sshd: that stands outside of the box, and so can only be asked for."""
+    root = Path("/") if isolated else layout.disk
+    asks = f": >{shlex.quote(str(root / layout.sshd_asked.relative_to(layout.disk)))}\nexec sleep infinity"
+    write_program(layout.control / "image-start", box_root.render_image_start(root / "etc/ssh", asks))
+    if isolated:
+        place = layout.disk / "start.sh"
+        place.unlink(missing_ok=True)
+        place.symlink_to(box_root.CONTROL_IN_BOX / "image-start")
 
 
 def _show_host_key(layout: Layout) -> None:
