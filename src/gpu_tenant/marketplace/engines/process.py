@@ -343,7 +343,7 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
 
 
 def _lay_image_start(layout: Layout, isolated: bool) -> None:
-    """The start script of a box whose image starts sshd: that stands outside of the box, and so can only be asked for."""
+    """The start of an image that starts sshd: that stands outside of the box, and so can only be asked for."""
     root = Path("/") if isolated else layout.disk
     asks = f": >{shlex.quote(str(root / layout.sshd_asked.relative_to(layout.disk)))}\nexec sleep infinity"
     write_program(layout.control / "image-start", box_root.render_image_start(root / "etc/ssh", asks))
