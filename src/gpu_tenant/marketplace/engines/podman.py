@@ -235,7 +235,8 @@ def render_container_init(starts_sshd: bool = False) -> str:
     """What a container runs below its init: the box's directories, onstart, sshd."""
     control = box_root.CONTROL_IN_BOX
     if starts_sshd:
-        before, stays = f"ln -sf {control}/image-start /start.sh", "sleep infinity"
+        # The keys of the image would be those of every box.
+        before, stays = f"rm -f {ETC_SSH}/ssh_host_*\nln -sf {control}/image-start /start.sh", "sleep infinity"
     else:
         before, stays = f"cp {control}/host_key.pub {ETC_SSH}/ssh_host_ed25519_key.pub", _SSHD
     return f"""#!/bin/sh
