@@ -39,7 +39,7 @@ def test_shipped_profiles_are_complete(path: Path) -> None:
     assert set(profile_schema.SCHEMA["required"]) <= set(load(path))
 
 
-MARKETS = {"autodl", "vast", "matpool", "gpushare", "featurize", "lanrui", "gcp_spot", "azure_spot", "ssh"}
+MARKETS = {"autodl", "vast", "runpod", "matpool", "gpushare", "featurize", "lanrui", "gcp_spot", "azure_spot", "ssh"}
 RENTED = [path for path in SHIPPED if path.stem in MARKETS]
 
 
@@ -86,6 +86,7 @@ def test_a_stop_that_wipes_is_gated_where_the_platform_wipes() -> None:
         ("matpool", {("stopped", 0)}),
         ("featurize", {("stopped", 0)}),
         ("lanrui", {("always", 0)}),
+        ("runpod", {("stopped", 0), ("stopped", 30 * 86400), ("always", 0)}),
         ("gcp_spot", {("started", 86400)}),
         ("azure_spot", {("stopped", 0)}),
         ("ssh", {("always", 0)}),
