@@ -28,7 +28,7 @@ pytestmark = [
 
 STEP_S = 240.0
 RUN_S = 600.0
-EPOCHS = "60"
+EPOCHS = "40"
 
 
 class Team:
