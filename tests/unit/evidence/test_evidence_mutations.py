@@ -9,20 +9,27 @@ import os
 import shutil
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import evidence, gate, last_contact, receipts, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    evidence,
+    gate,
+    last_contact,
+    power_record,
+    receipts,
+    seal_reading,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import SYSTEM, Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from evidence_world import IDENTITY, World, edit_json, entry, make_manifest
 from mutants import no_waiting_for_disks, survivors
 
@@ -260,7 +267,18 @@ class SealedBox:
         yield json.loads(Path(store.seal_path("demo", "box1", 2)).read_text())
         line = Journal(store).lines()[-1]
         yield {key: line.get(key) for key in ("kind", "verb", "sha256", "generation")}
+        yield [self._stop_after_reading(store, at_rest) for at_rest in (None, {"sealed_by": "controller"})]
         shutil.rmtree(store.root)
+
+    @staticmethod
+    def _stop_after_reading(store: StateStore, at_rest: Mapping[str, str] | None) -> object:
+        """What is left of a stop whose sender died, once the box has answered, or only a copy of it was read."""
+        store.update_box(IDENTITY.project, IDENTITY.box, IDENTITY.generation, provider_id=IDENTITY.provider_id)
+        power_record.note_stopping(store, IDENTITY, 60.0)
+        reading = {"read_at": records.utc_now(), **IDENTITY.as_dict(), **({"at_rest": at_rest} if at_rest else {})}
+        seal_reading.save(store, IDENTITY, reading)
+        left = power_record.read(store, IDENTITY)
+        return left is not None and left.get("stopping") is not None
 
 
 SCENES: dict[str, tuple[types.ModuleType, Callable[[Path], Any]]] = {
