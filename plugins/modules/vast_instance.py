@@ -193,6 +193,7 @@ options:
       - With O(state=present) and O(state=started), the id of a box of this name that is lost for its job. As long as it
         is the current one, it is told to stop, and one of O(offers) on another machine is rented as the next
         generation.
+      - With O(volumes), it is one on the machine where they lie, which may be the same.
       - Once another box is the current one, this option changes nothing, so the same call may be repeated.
       - The replaced box keeps its disk and is superseded from then on, see M(tenant.gpu.vast_superseded).
     type: str

@@ -238,10 +238,11 @@ def _started(account: Account, desire: Desire, result: Result, box: Box, check_m
 
 
 def _replaced(account: Account, desire: Desire, found: Found[Box], old: Box, check_mode: bool) -> Result:
-    """A new generation on another machine. The old box is told to stop before, so that it cannot come back beside it;
-    its disk is kept, and what becomes of it is the superseded boxes' affair."""
+    """A new generation on another machine, or on the one where the declared volumes lie. The old box is told to stop
+    before, so that it cannot come back beside it; its disk is kept, and what becomes of it is the superseded boxes'
+    affair."""
     wanted = desire.order.wanted
-    if old.machine_id is not None:
+    if old.machine_id is not None and wanted.only_machine is None:
         wanted = replace(wanted, exclude_machines=(*wanted.exclude_machines, old.machine_id))
     desire = replace(desire, order=replace(desire.order, wanted=wanted))
     return replace(_rented(account, desire, found, check_mode, old), before=old)
