@@ -17,7 +17,36 @@ from gpu_tenant.marketplace.testing import Handle
 
 ROOT = Path(__file__).parents[2]
 PLAY_S = 300.0
-ENDED_WITHIN_S = 60.0
+ENDED_WITHIN_S = 180.0
+# Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
+HELD_TRAINER = """\
+import glob, json, os, time
+
+own = os.environ["TENANT_CHECKPOINT_DIR"]
+folders = [own, *filter(None, os.environ["TENANT_RESUME_DIRS"].split(os.pathsep))]
+kept = sum((glob.glob(os.path.join(folder, "step-*.json")) for folder in folders), [])
+step = max((json.load(open(path))["step"] for path in kept), default=0) + 1
+with open(os.path.join(own, f"step-{step:010d}.json.tmp"), "w") as stream:
+    json.dump({"step": step}, stream)
+os.replace(stream.name, stream.name[:-4])
+while not os.path.exists("/workspace/let-it-finish"):
+    time.sleep(0.1)
+with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as stream:
+    json.dump({"step": step}, stream)
+"""
+
+
+def held_spec(run_id: str) -> dict[str, Any]:
+    """A run of :data:`HELD_TRAINER`."""
+    return {
+        "id": run_id,
+        "command": ["python", "train.py"],
+        "artifacts": [
+            {"glob": "checkpoints/step-*.json", "role": "checkpoint", "loader": "json"},
+            {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+        ],
+        "resources": {"gpu_count": 1, "disk_gb": 10},
+    }
 
 
 class TeamFolder:
