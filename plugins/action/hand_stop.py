@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, hand_stop, host_keys
@@ -29,6 +30,7 @@ class ActionModule(ControllerAction):
         "told": {"type": "bool", "default": False},
         "looks": {"type": "int", "default": 2},
         "pause_s": {"type": "float", "default": 5.0},
+        "wait_s": {"type": "float", "default": 0.0},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -49,5 +51,9 @@ class ActionModule(ControllerAction):
         pinned = host_keys.pinned(known, box_endpoint.alias(params["box"], params["generation"]))
         direct = not endpoint.get("proxy")
         why = "" if direct and pinned else "no key of it is pinned" if direct else "it is behind a jump host"
-        seen = hand_stop.look(pinned, lambda: scan_once(host, port), params["looks"], params["pause_s"], direct)
-        return seen, why
+        until = time.monotonic() + params["wait_s"]
+        while True:
+            seen = hand_stop.look(pinned, lambda: scan_once(host, port), params["looks"], params["pause_s"], direct)
+            if seen != hand_stop.ANSWERS or time.monotonic() >= until:
+                return seen, why
+            time.sleep(min(1.0 + params["pause_s"], max(0.0, until - time.monotonic())))

@@ -44,6 +44,10 @@ options:
     description: Seconds between two looks.
     type: float
     default: 5
+  wait_s:
+    description: How long a box that still shows its key is looked at again, for one that shuts itself down.
+    type: float
+    default: 0
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.action_plugin

@@ -51,6 +51,14 @@ def test_a_stop_is_recorded_once_the_box_shows_its_key_no_more(team: SshTeam) ->
     assert record(team)["parked_at"]
 
 
+def test_a_box_that_can_shut_itself_down_is_asked_to_and_watched_until_it_rests(team: SshTeam) -> None:
+    """AutoDL's shutdown: what it ends here is the ssh server that plays the box."""
+    itself = {**PARK, "transport": "box", "command": ["kill", str(team.sshd["b1"].process.pid)]}
+    team._hosts["b1"]["platform_verbs"] = {"compute_stop": [PARK], "park": [itself], "full_stop": [FULL]}
+    team.play("provision", "b1", "-e", "tenant_state=parked", "-e", "provision_look_pause_s=0")
+    assert record(team)["parked_at"]
+
+
 def test_a_release_is_not_believed_while_the_box_shows_its_key(team: SshTeam) -> None:
     words = ("-e", "teardown_released=true", "-e", "teardown_look_pause_s=0")
     said = team.play("teardown", "b1", *words, ok=False)
