@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     box_endpoint,
+    markets,
     power_record,
     profile_schema,
     ssh_proxies,
@@ -23,13 +23,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import FixedEndpoints, this_run
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
+from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import RestClient
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import listed_boxes
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
-DRIVERS = ("", "vast")
 display = Display()
 
 
@@ -58,10 +55,9 @@ class ActionModule(ControllerAction):
         store = StateStore(params["state_dir"] or self._needed("tenant_state_dir", box))
         profile = self._checked_profile(box)
         driver = params["driver"] if params["driver"] is not None else profile.get("platform_driver", "")
-        if driver not in DRIVERS:
-            raise _config(box, f"platform_driver {driver!r} is not one that this version has", "use vast, or none ('')")
-        if driver == "vast":
-            endpoint, listing = self._ask_vast(params, store, project, box, profile)
+        markets.check_driver(driver, box)
+        if driver:
+            endpoint, listing = self._ask_provider(driver, params, store, project, box, profile)
         else:
             endpoint = self._believe_inventory(params, store, project, box, profile)
             listing = Listing([], time.time())
@@ -71,7 +67,7 @@ class ActionModule(ControllerAction):
         for warning in _warnings(box, endpoint):
             display.warning(warning)
         observed = records.utc_text(datetime.datetime.fromtimestamp(listing.observed_at, datetime.UTC))
-        if driver == "vast" and endpoint["provider_id"] and not self.check_mode:
+        if driver and endpoint["provider_id"] and not self.check_mode:
             identity = BoxIdentity(project, box, endpoint["generation"], endpoint["provider_id"])
             power_record.note_seen(store, identity, endpoint["state"], endpoint["intended"], observed)
         return {"changed": False, "ansible_facts": {"box_endpoint": endpoint}, "observed_at": observed}
@@ -149,13 +145,14 @@ class ActionModule(ControllerAction):
         ssh_proxies.mark(endpoint, profile, [host, settings.get("hostname")])
         return endpoint
 
-    # -- vast.ai -------------------------------------------------------------------------------------------------
+    # -- a market ------------------------------------------------------------------------------------------------
 
-    def _ask_vast(
-        self, params: dict[str, Any], store: StateStore, project: str, box: str, profile: dict[str, Any]
+    def _ask_provider(
+        self, driver: str, params: dict[str, Any], store: StateStore, project: str, box: str, profile: dict[str, Any]
     ) -> tuple[dict[str, Any], Listing]:
-        client = self._client(params)
-        shared = ProviderList(store, "vast", f"{client.base_url}\n{client.key}")
+        client = self._client(driver, params)
+        account = markets.MARKETS[driver](client, store, read_only=True)
+        shared = ProviderList(store, driver, f"{client.base_url}\n{client.key}")
 
         def endpoint(listing: Listing) -> dict[str, Any]:
             python, user = profile.get("platform_python") or "", profile.get("platform_ssh_user") or "root"
@@ -163,23 +160,20 @@ class ActionModule(ControllerAction):
             ssh_proxies.mark(found, profile, [found["host"]])
             return found
 
-        def fetch() -> list[Any]:
-            return listed_boxes(client, store)
-
         asked_at = time.time()
-        listing = shared.get(fetch, asked_at - (0.0 if params["refresh"] else params["max_age_s"]))
+        listing = shared.get(account.listed, asked_at - (0.0 if params["refresh"] else params["max_age_s"]))
         found = endpoint(listing)
         if box_endpoint.differs_from_record(store, project, box, found):
             # Absence needs the provider's word twice, and a box made a moment ago may not be in a shared list yet.
-            listing = shared.get(fetch, time.time())
+            listing = shared.get(account.listed, time.time())
             found = endpoint(listing)
         return found, listing
 
-    def _client(self, params: dict[str, Any]) -> VastClient:
-        key_file = params["api_key_file"] or self._value("vast_api_key_file")
-        url = params["api_url"] or self._value("vast_api_url") or os.environ.get("VAST_URL")
-        named = {"api_url": url, "api_key_file": key_file and os.path.expanduser(key_file)}
-        return client_of({**params, **named})
+    def _client(self, driver: str, params: dict[str, Any]) -> RestClient[Any]:
+        def value(name: str) -> Any:
+            return params.get(name.removeprefix(f"{driver}_")) or self._value(name)
+
+        return markets.client_of(driver, value, timeout_s=float(params["api_timeout_s"]))
 
 
 def _ssh_settings(host: str) -> dict[str, str]:

@@ -4,8 +4,8 @@
 """What a module promises: check mode, diff mode, idempotence, action group, where it runs.
 
 A module extends ``tenant.gpu.attributes`` and states its own ``support``; an info module adds
-``tenant.gpu.attributes.info_module``; a module of an action group adds ``tenant.gpu.attributes.actiongroup_vast`` or
-``…_runpod``; one with an action plugin adds ``tenant.gpu.attributes.action_plugin``.
+``tenant.gpu.attributes.info_module``; a module of an action group adds ``tenant.gpu.attributes.actiongroup_vast``,
+``…_runpod`` or ``…_lambda``; one with an action plugin adds ``tenant.gpu.attributes.action_plugin``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,17 @@ attributes:
     support: full
     membership:
       - tenant.gpu.runpod
+"""
+
+    # Together with the standard part.
+    ACTIONGROUP_LAMBDA = r"""
+options: {}
+attributes:
+  action_group:
+    description: With C(group/tenant.gpu.lambda) in C(module_defaults) every module of the group has the same options.
+    support: full
+    membership:
+      - tenant.gpu.lambda
 """
 
     # Together with the standard part.

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, The gpu-tenant authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of everything that speaks with vast.ai."""
+"""Where vast.ai is. Together with the fragment ``rental``."""
 
 from __future__ import annotations
 
@@ -15,24 +15,6 @@ options:
       - If not set, the environment variable E(VAST_URL) is used.
     type: str
     default: https://console.vast.ai
-  api_key:
-    description:
-      - The account's API key. Prefer O(api_key_file), which keeps the key out of every variable.
-      - If neither this nor O(api_key_file) is set, the environment variable E(VAST_API_KEY) is used.
-    type: str
-  api_key_file:
-    description:
-      - File on the controller that holds the API key and nothing else.
-      - Wins over the environment variable E(VAST_API_KEY), loses to O(api_key).
-    type: path
-  api_timeout_s:
-    description:
-      - Seconds that one request may take before it counts as unanswered.
-    type: int
-    default: 30
-notes:
-  - Runs where the API key is, so delegate it to C(localhost).
-  - The key is sent in a header only. It never appears in a URL, a process list, a log line, an error or a record.
 seealso:
   - name: vast.ai API reference
     description: The vendor's description of the API.

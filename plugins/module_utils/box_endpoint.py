@@ -9,8 +9,8 @@ from typing import Any, Iterable, Sequence
 from .box.names import check_name
 from .endpoint import check_endpoint
 from .failures import TenantFailure
+from .rented_box import Box, current_and_superseded
 from .state_store import StateStore
-from .vast.transformations import Box, current_and_superseded
 
 # A name that never resolves (RFC 2606), so that connecting to a box that was not located fails closed.
 NOWHERE = "not-located.invalid"

@@ -19,9 +19,9 @@ from typing import Any, Callable, List
 
 from .box import records
 from .failures import EXIT_CODES, TenantFailure
+from .rented_box import Box
 from .stamp import parse_stamp
 from .state_store import StateStore
-from .vast.transformations import Box
 
 SCHEMA = "provider-list"
 Fetch = Callable[[], List[Box]]

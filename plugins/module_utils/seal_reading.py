@@ -12,6 +12,7 @@ import contextlib
 import os
 from typing import Any, Iterator, Mapping
 
+from . import power_record
 from .box import artifacts, attempt, index, process, records, run_record
 from .box.artifacts import FileChanged, hash_stable
 from .box.layout import AttemptPaths, Layout
@@ -230,5 +231,7 @@ def save(store: StateStore, identity: BoxIdentity, reading: Mapping[str, Any]) -
     """Keep a reading, its hash in the journal first, so that a later edit or an older reading put back shows."""
     whole = dict(reading, schema=records.schema("seal-reading"))
     Journal(store).append("effect", SEAL_READING, sha256=records.digest(whole), **identity.as_dict())
+    if not whole.get("at_rest"):
+        power_record.note_answered(store, identity, str(whole.get("read_at")))
     path = store.seal_path(identity.project, identity.box, identity.generation)
     return records.write_record(path, "seal-reading", whole)

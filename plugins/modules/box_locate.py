@@ -52,7 +52,8 @@ options:
   api_url:
     description:
       - Base URL of the API.
-      - If not set, the variable C(vast_api_url), else the environment variable E(VAST_URL), else the vendor's own.
+      - If not set, the variable C(DRIVER_api_url), such as C(vast_api_url) or C(runpod_api_url), else the environment
+        variable of the market (E(VAST_URL), E(RUNPOD_REST_URL), E(LAMBDA_API_URL)), else the vendor's own.
     type: str
   api_key:
     description: The account's API key. Prefer O(api_key_file), which keeps the key out of every variable.
@@ -60,7 +61,8 @@ options:
   api_key_file:
     description:
       - File on the controller that holds the API key and nothing else.
-      - If not set, the variable C(vast_api_key_file), else the environment variable E(VAST_API_KEY) is used.
+      - If not set, the variable C(DRIVER_api_key_file), such as C(vast_api_key_file), else the environment
+        variable of the market (E(VAST_API_KEY), E(RUNPOD_API_KEY), E(LAMBDA_API_KEY)) is used.
     type: path
   api_timeout_s:
     description: Seconds that one request may take before it counts as unanswered.
@@ -70,7 +72,6 @@ extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.action_plugin
-  - tenant.gpu.attributes.actiongroup_vast
 author: The gpu-tenant authors (@gpu-tenant)
 """
 

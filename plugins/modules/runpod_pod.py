@@ -21,6 +21,8 @@ description:
     seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
   - Pods without our stamp are never touched. Network volumes are never deleted.
 extends_documentation_fragment:
+  - tenant.gpu.rental
+  - tenant.gpu.rental.box
   - tenant.gpu.runpod
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_runpod
@@ -34,14 +36,6 @@ attributes:
   idempotent:
     support: full
 options:
-  project:
-    description: The project that the box belongs to.
-    type: str
-    required: true
-  name:
-    description: The box's name; the inventory host.
-    type: str
-    required: true
   state:
     description:
       - V(present) rents a pod if there is none. One that exists is left as it is, running or stopped.
@@ -52,10 +46,6 @@ options:
     type: str
     choices: [present, started, stopped, absent]
     default: present
-  state_dir:
-    description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
-    type: path
-    required: true
   image:
     description:
       - The container image. It must start sshd itself, as RunPod's own do.
@@ -131,21 +121,6 @@ options:
     type: list
     elements: str
     default: []
-  price_cap:
-    description:
-      - Most that an hour may cost, compute and disks together, in dollars. This is the consent to spend.
-      - Required with O(state=present) and O(state=started).
-    type: float
-  wait_s:
-    description: Seconds to wait for a pod to run, to stop, or to be gone.
-    type: int
-    default: 900
-  verb_keeps:
-    description:
-      - What each verb keeps, as in the profile's C(platform_verbs), or plainly a dictionary of verb to list of tiers.
-      - It can only narrow what RunPod is known to keep, and so make the gate stricter.
-    type: dict
-    default: {}
   provider_id:
     description: With O(state=stopped) and O(state=absent), only this one of the pods that carry the name.
     type: str
@@ -276,8 +251,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.runpod.desired import STATES, converge
-from ..module_utils.runpod.options import account_of, desire_of, shared_options
-from ..module_utils.vast.options import run_module
+from ..module_utils.runpod.options import account_of, desire_of, run_module
 
 SPEC = {
     "project": {"type": "str", "required": True},
@@ -311,7 +285,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     consent = [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]
-    run_module(act, shared_options, argument_spec=SPEC, required_if=consent)
+    run_module(act, argument_spec=SPEC, required_if=consent)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ description:
   - A malformed answer is an error, never an empty list. RunPod's list tells no total, so that a part of it looks like
     the whole; that a pod is not listed does not say that it is gone.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.runpod
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
@@ -94,8 +95,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.runpod.desired import list_pods
-from ..module_utils.runpod.options import client_of, shared_options
-from ..module_utils.vast.options import run_module
+from ..module_utils.runpod.options import client_of, run_module
 
 SPEC = {"project": {"type": "str"}, "name": {"type": "str"}}
 
@@ -106,7 +106,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    run_module(act, shared_options, argument_spec=SPEC, required_by={"name": "project"})
+    run_module(act, argument_spec=SPEC, required_by={"name": "project"})
 
 
 if __name__ == "__main__":

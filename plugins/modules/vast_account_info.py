@@ -16,6 +16,7 @@ description:
     C(at_least) and C(at_most) values say what is certain all the same.
   - Traffic is billed by the byte and cannot be foreseen, so it is in none of the figures.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module

@@ -22,6 +22,7 @@ description:
   - Only boxes that carry the project's stamp are copied from or to. One copy at a time is made per box, because its
     one status message would otherwise speak for two.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast

@@ -14,6 +14,7 @@ description:
   - Instances without a stamp are counted, not shown.
   - A partial or malformed answer is an error, never an empty list.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module

@@ -18,6 +18,7 @@ description:
   - The text is a stranger's. Control sequences are taken out of it, and Ansible never templates it.
   - Only boxes that carry the project's stamp are asked for.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module

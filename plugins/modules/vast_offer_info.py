@@ -18,6 +18,7 @@ description:
   - If nothing fits, the module fails and says which constraint excludes how many offers, and the lowest
     O(price_cap) at which something would be found.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.vast_ranking
   - tenant.gpu.attributes

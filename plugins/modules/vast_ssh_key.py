@@ -14,6 +14,7 @@ description:
   - A box gets the keys that the account has when the box is rented, so register the key first.
   - A private key is refused before anything is sent.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast

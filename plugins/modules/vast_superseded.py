@@ -17,6 +17,7 @@ description:
     now, lets them go. What it refuses stays, and RV(boxes) and a warning say why.
   - What cannot be done to one box is told; it fails neither the task nor the other boxes.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast

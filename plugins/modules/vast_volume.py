@@ -18,6 +18,7 @@ description:
     loss. A volume that a box uses, even a stopped one, is not deleted. No option opens the gate.
   - Volumes without our stamp are never touched.
 extends_documentation_fragment:
+  - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast

@@ -35,28 +35,32 @@ class Alerts:
 
     def raise_for(self, box: str, reason: str, text: str, **facts: Any) -> None:
         """Raise ``reason`` for ``box``; the same reason again says nothing more."""
-        if self._raised.get(box) == reason:
-            return
-        self._raised[box] = reason
-        self._say(box, text)
-        self._post({"event": "alert", "at": records.utc_now(), "box": box, "reason": reason, "text": text, **facts})
+        if self._raised.get(box) != reason and self.tell("alert", box, reason, text, **facts):
+            self._raised[box] = reason
 
     def clear(self, box: str) -> None:
         """The trouble of ``box`` is over, and is said when there was one."""
         reason = self._raised.pop(box, "")
         if reason:
-            self._post({"event": "cleared", "at": records.utc_now(), "box": box, "reason": reason})
+            self.tell("cleared", box, reason)
 
-    def _post(self, message: dict[str, Any]) -> None:
+    def tell(self, event: str, box: str, reason: str, text: str = "", **facts: Any) -> bool:
+        """Say and post one message, whatever was said before; False where the webhook did not take it: an alert that
+        nobody got was not raised."""
+        if text:
+            self._say(box, text)
+            facts = {"text": text, **facts}
+        return self._post({"event": event, "at": records.utc_now(), "box": box, "reason": reason, **facts})
+
+    def _post(self, message: dict[str, Any]) -> bool:
         if not self._url:
-            return
+            return True
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, json.dumps(message, default=str).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - the scheme was checked
-                return
+                return True
         except (urllib.error.URLError, OSError, ValueError) as error:
-            # The next round says the trouble again: an alert that nobody got was not raised.
-            self._raised.pop(str(message["box"]), None)
             self._say(str(message["box"]), f"the webhook did not take an alert: {error}")
+            return False

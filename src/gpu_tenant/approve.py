@@ -17,7 +17,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate,
 from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 
 from gpu_tenant.awx import Approved, Controller
 from gpu_tenant.hosts import BoxHost
@@ -216,10 +215,10 @@ def _asked_in_awx(request: Request, box: str) -> Approved | None:
 def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> gate.ProviderView:
     """What the provider says of the box now; ``unknown`` when it cannot be asked."""
     now = records.utc_now()
-    if host.text("platform_driver") != "vast":
+    if not host.text("platform_driver"):
         return gate.ProviderView("running", None, now)
     try:
-        account = Account(Observer([host], "").client(host.name), store, read_only=True)
+        account = Observer([host], "").account(host.name)
         boxes = account.locate(identity.project, identity.box).all
         view = next((account.provider_view(box) for box in boxes if box.provider_id == identity.provider_id), None)
     except TenantFailure as failure:

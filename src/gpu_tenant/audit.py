@@ -16,18 +16,15 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.gate import STOPPED_STATES
+from ansible_collections.tenant.gpu.plugins.module_utils.ghosts import is_only_listed
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded, seniority
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account, keeps_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import is_only_listed
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import volume_rate
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
-    Box,
-    current_and_superseded,
-    seniority,
-    to_box,
-)
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from rich.table import Table
 from rich.text import Text
 
@@ -179,7 +176,7 @@ def auditors(observer: Observer, boxes: Sequence[BoxHost], read_only: bool) -> t
     for host in boxes:
         if host.text("platform_driver") != "vast":
             platform = host.text("platform_name", "its platform")
-            unseen.append(f"{host.name}: {platform} has no API here; look at its console for what bills")
+            unseen.append(f"{host.name}: {platform} is not audited here; look at its console for what bills")
             continue
         client = observer.client(host.name)
         clients[id(client)] = client

@@ -16,7 +16,11 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
 RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
-_LEADS_TO = {"rent": RUNNING, "start": RUNNING, "seen-started": RUNNING, "stop": STOPPED, "destroy": ENDED}
+_LEADS_TO = {
+    **dict.fromkeys(("rent", "start", "seen-started"), RUNNING),
+    **dict.fromkeys(("stop", "seen-stopped"), STOPPED),
+    "destroy": ENDED,
+}
 _RATE_OF = {RUNNING: "price_per_hour", STOPPED: "stopped_per_hour"}
 _HOUR_S = 3600.0
 
@@ -152,12 +156,14 @@ def _acts(lines: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], list
     for line in lines:
         if line.get("kind") != "effect" or line.get("verb") not in _LEADS_TO or not line.get("provider_id"):
             continue
+        # What was found out later was so before its line was written.
+        at = str(line.get("effective_at") or line.get("at"))
         try:
-            records.parse_utc(str(line.get("at")))
+            records.parse_utc(at)
         except ValueError:
             continue
         key = (str(line.get("project")), str(line.get("box")), str(line["provider_id"]))
-        found.setdefault(key, []).append(line)
+        found.setdefault(key, []).append({**line, "at": at})
     for acts in found.values():
         acts.sort(key=lambda act: str(act["at"]))
     return found

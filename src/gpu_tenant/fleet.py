@@ -19,10 +19,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import RENTAL_ENDS, UNPAID, info_of
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box
 
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost
@@ -197,9 +197,10 @@ def _told(clock: Mapping[str, Any]) -> dict[str, Any]:
 def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list[dict[str, Any]]:
     """How long the money of each account lasts: ``credit``, ``burn_per_hour`` and a countdown; None is unknown.
 
-    :param listings: the accounts with the boxes that they listed a moment ago.
+    :param listings: the accounts with the boxes that they listed a moment ago. One whose market does not tell its
+        credit (RunPod's, Lambda's) has no clock.
     """
-    return [_account_clock(client, boxes) for client, boxes in listings]
+    return [_account_clock(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 
 
 def _account_clock(client: VastClient, boxes: Sequence[Box]) -> dict[str, Any]:

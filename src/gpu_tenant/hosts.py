@@ -18,7 +18,7 @@ from typing import Any
 
 TIMEOUT_S = 120.0
 UNDECLARED_GROUP = "tenant_undeclared"
-_PREFIXES = ("tenant_", "platform_", "vast_", "provision_", "train_", "harvest_")
+_PREFIXES = ("tenant_", "platform_", "vast_", "runpod_", "lambda_", "provision_", "train_", "harvest_")
 _SINGLE = (
     "ansible_connection",
     "ansible_host",
@@ -153,6 +153,10 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vault_secrets(loader: Any) -> Any:
     from ansible import constants
+
+    if not (constants.DEFAULT_VAULT_IDENTITY_LIST or constants.DEFAULT_VAULT_PASSWORD_FILE):
+        # Ansible's command line takes long to load, and with nobody to ask it would find none either.
+        return []
     from ansible.cli import CLI
 
     return CLI.setup_vault_secrets(loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)

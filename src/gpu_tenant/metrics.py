@@ -21,11 +21,14 @@ _GAUGES = {
 }
 
 
-def text_of(rows: Iterable[Mapping[str, Any]], now: float) -> str:
+def text_of(
+    rows: Iterable[Mapping[str, Any]], now: float, accounts: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
     """The textfile: one series per box and metric.
 
     :param rows: as :meth:`Watch.row` makes them.
     :param now: seconds since the epoch; a file that is no longer written is told by it.
+    :param accounts: the clock of each account's money.
     """
     listed = list(rows)
     lines = [*_head("gpu_tenant_verdict", "1 for the verdict on the box.")]
@@ -33,13 +36,28 @@ def text_of(rows: Iterable[Mapping[str, Any]], now: float) -> str:
     for key, (name, what) in _GAUGES.items():
         lines += _head(name, what)
         lines += [f"{name}{_labels(row)} {float(row[key])!r}" for row in listed if row.get(key) is not None]
+    lines += _head("gpu_tenant_clock_left_seconds", "Until something happens to the box or the account by itself.")
+    lines += [f"gpu_tenant_clock_left_seconds{where} {left}" for where, left in _clocks(listed, accounts or {}).items()]
     lines += _head("gpu_tenant_watch_round_timestamp_seconds", "When the last round ended.")
     return "\n".join([*lines, f"gpu_tenant_watch_round_timestamp_seconds {now!r}", ""])
 
 
-def write(path: str, rows: Iterable[Mapping[str, Any]], now: float) -> None:
+def write(
+    path: str, rows: Iterable[Mapping[str, Any]], now: float, accounts: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Replace the textfile whole, so that no reader ever sees half of it."""
-    records.write_bytes(path, text_of(rows, now).encode(), mode=0o644)
+    records.write_bytes(path, text_of(rows, now, accounts).encode(), mode=0o644)
+
+
+def _clocks(rows: Iterable[Mapping[str, Any]], accounts: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Seconds by labels. Of two clocks with one effect the more urgent, which comes first: a series has one value."""
+    told = [(_labels(row, clock=one["effect"]), one) for row in rows for one in row.get("countdowns", ())]
+    told += [(_braced({"account": name, "clock": one["effect"]}), one) for name, one in accounts.items()]
+    found: dict[str, int] = {}
+    for labels, one in told:
+        if one["left_s"] is not None:
+            found.setdefault(labels, one["left_s"])
+    return found
 
 
 def _head(name: str, what: str) -> list[str]:
@@ -47,7 +65,10 @@ def _head(name: str, what: str) -> list[str]:
 
 
 def _labels(row: Mapping[str, Any], **more: str) -> str:
-    labels = {"project": row["project"], "box": row["box"], "run": row["run"], **more}
+    return _braced({"project": row["project"], "box": row["box"], "run": row["run"], **more})
+
+
+def _braced(labels: Mapping[str, Any]) -> str:
     return "{" + ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items()) + "}"
 
 

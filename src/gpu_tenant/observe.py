@@ -23,14 +23,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS, check_driver, client_of
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import RentalAccount
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.ghosts import listed_boxes
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
-    Box,
-    current_and_superseded,
-    to_box,
-)
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.playbooks import one_line
@@ -43,10 +39,11 @@ NO_SUPERVISOR = 66
 _NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
-# The newest supervisor on the box answers; its interpreter and root come quoted.
+# The newest supervisor on the box answers; its interpreter and root come quoted. It needs nothing that was installed
+# there, and an interpreter that does not look for such things starts in half the time.
 _ASK = (
     'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
-    'exec {python} "$p" --root {root} {words}'
+    'exec {python} -I -S "$p" --root {root} {words}'
 )
 
 
@@ -72,6 +69,7 @@ class Observation:
     """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
 
     ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
+    What the provider says is no older than ``asked_at``.
     """
 
     box: str
@@ -86,6 +84,7 @@ class Observation:
     zero_gpu: bool = False
     # Of the box, as its supervisor last measured it: memory, disk, gpu.
     health: Mapping[str, Any] = field(default_factory=dict)
+    asked_at: str = ""
 
     @property
     def generation(self) -> int:
@@ -106,28 +105,39 @@ class Endpoint:
     alias: str
 
 
+# A client of one of the markets.
+Client = Any
+
+
 class Observer:
     """Looks at boxes. ``control_dir`` is a short folder for the control sockets of pooled connections."""
 
     def __init__(self, boxes: Sequence[BoxHost], control_dir: str) -> None:
         self._boxes = {box.name: box for box in boxes}
         self._control_dir = control_dir
-        self._clients: dict[tuple[str, str], VastClient] = {}
+        self._clients: dict[tuple[str, str], Client] = {}
         # What the accounts listed at the last look at them.
-        self.listings: list[tuple[VastClient, list[Box]]] = []
+        self.listings: list[tuple[Client, list[Box]]] = []
 
-    def client(self, box: str) -> VastClient:
+    def client(self, box: str) -> Client:
         """The API client of the account that a box is rented with.
 
         :raises TenantFailure: kind ``config`` when there is no usable key.
         """
         host = self._boxes[box]
-        account = (host.text("vast_api_url", os.environ.get("VAST_URL", DEFAULT_URL)), api_key(host))
-        if account not in self._clients:
-            self._clients[account] = VastClient(
-                account[1], base_url=account[0], timeout_s=API_TIMEOUT_S, retry_for_s=API_TIMEOUT_S
-            )
-        return self._clients[account]
+        driver = driver_of(host)
+        try:
+            made = client_of(driver, host.text, timeout_s=API_TIMEOUT_S, retry_for_s=API_TIMEOUT_S)
+        except TenantFailure as failure:
+            failure.box = box
+            raise
+        return self._clients.setdefault((driver, made.account), made)
+
+    def account(self, box: str, read_only: bool = True) -> RentalAccount[Any]:
+        """The account that a box is rented with, as the box's own state store knows it."""
+        host = self._boxes[box]
+        store = StateStore(host.required("tenant_state_dir"))
+        return MARKETS[driver_of(host)](self.client(box), store, read_only=read_only)
 
     def observe(self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = ()) -> dict[str, Observation]:
         """Look at all boxes, or at ``names``.
@@ -136,22 +146,21 @@ class Observer:
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
-        listed: dict[int, list[Box] | str] = {}
+        answers: dict[int, list[Box] | str] = {}
+        listed: dict[str, list[Box] | str] = {}
+        asked_at = records.utc_now()
         for host in wanted:
-            if host.text("platform_driver") == "vast":
+            if driver_of(host):
                 client = self.client(host.name)
-                if id(client) not in listed:
-                    listed[id(client)] = _list(client, StateStore(host.required("tenant_state_dir")))
-        whole = [(client, listed.get(id(client))) for client in self._clients.values()]
+                if id(client) not in answers:
+                    answers[id(client)] = _list(self.account(host.name))
+                listed[host.name] = answers[id(client)]
+        whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, self._listed_for(host, listed), runs[host.name]) for host in wanted]
-            return {host.name: look.result() for host, look in zip(wanted, looks, strict=True)}
-
-    def _listed_for(self, host: BoxHost, listed: Mapping[int, list[Box] | str]) -> list[Box] | str | None:
-        if host.text("platform_driver") != "vast":
-            return None
-        return listed[id(self.client(host.name))]
+            looks = [pool.submit(self._look, host, listed.get(host.name), runs[host.name]) for host in wanted]
+            seen = zip(wanted, (look.result() for look in looks), strict=True)
+            return {host.name: replace(one, asked_at=asked_at) for host, one in seen}
 
     def _look(self, host: BoxHost, listed: list[Box] | str | None, run_id: str) -> Observation:
         at = records.utc_now()
@@ -180,8 +189,9 @@ class Observer:
         record = (store.read_box(project, host.name, generation) if generation else None) or {}
         if not record.get("provider_id") or record.get("destroyed_at"):
             return None
-        row = self.client(host.name).get_instance(str(record["provider_id"]))
-        box = to_box(row) if row is not None else None
+        account = self.account(host.name)
+        row = account.client.get_instance(str(record["provider_id"]))
+        box: Box | None = account.to_box(row) if row is not None else None
         return box if box is not None and str(box.stamp) == record.get("stamp") else None
 
     def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
@@ -202,9 +212,9 @@ class Observer:
         :raises TenantFailure: it is not there, does not run, or was never brought up by us.
         """
         host = self._boxes[name]
-        if host.text("platform_driver") != "vast":
+        if not driver_of(host):
             return static_endpoint(host)
-        listed = _list(self.client(name), StateStore(host.required("tenant_state_dir")))
+        listed = _list(self.account(name))
         if isinstance(listed, str):
             raise TenantFailure("provider", listed, box=name, safe="nothing was changed", fix="try again in a minute")
         item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
@@ -219,10 +229,20 @@ class Observer:
         return found
 
 
-def _list(client: VastClient, store: StateStore) -> list[Box] | str:
+def driver_of(host: BoxHost) -> str:
+    """The market that a box is rented on; empty for a box that no API knows.
+
+    :raises TenantFailure: kind ``config`` for one that this version does not have.
+    """
+    driver = host.text("platform_driver")
+    check_driver(driver, host.name)
+    return driver
+
+
+def _list(account: RentalAccount[Any]) -> list[Box] | str:
     """The account's boxes, or why they are not known. A refused key is raised: waiting does not mend it."""
     try:
-        return listed_boxes(client, store)
+        return account.listed()
     except TenantFailure as failure:
         if failure.kind == "config":
             raise
@@ -381,22 +401,3 @@ def _whole(value: Any) -> int | None:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def api_key(host: BoxHost) -> str:
-    """The account key for a box: its own variable, else its key file, else the environment. Empty when none."""
-    if host.text("vast_api_key"):
-        return host.text("vast_api_key")
-    path = host.text("vast_api_key_file")
-    if not path:
-        return os.environ.get("VAST_API_KEY", "")
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise TenantFailure(
-            "config",
-            f"cannot read the key file {path}: {error.strerror}",
-            box=host.name,
-            safe="nothing was asked",
-            fix="correct vast_api_key_file; the file holds the key and nothing else",
-        ) from error

@@ -22,13 +22,15 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.leases import NONCE_VARIABLE
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 
 from gpu_tenant import exit_codes, hosts, playbook_process, transfers, workspace
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
-ACCOUNT_KEY = "VAST_API_KEY"
+# The environment variable with the key of an account, by market.
+ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items()}
 PROGRESS_NAME = "progress.jsonl"
 POLL_S = 0.2
 DEFAULT_DEADLINE_S = 3600.0
@@ -221,18 +223,21 @@ class PlaybookRunner:
         return settings
 
     def _extra_vars(self, folder: Path, extra_vars: Mapping[str, Any]) -> dict[str, Any]:
-        """``extra_vars`` plus the path of a 0600 file with the account key that the environment held."""
-        key = os.environ.get(ACCOUNT_KEY, "")
-        if not key or any(box.text("vast_api_key_file") for box in self.inventory.boxes):
-            return dict(extra_vars)
-        path = folder / "secrets" / "vast-api-key"
-        records.write_bytes(str(path), key.encode() + b"\n", mode=0o600)
-        return {**extra_vars, "vast_api_key_file": str(path)}
+        """``extra_vars`` plus the paths of 0600 files with the account keys that the environment held."""
+        named = dict(extra_vars)
+        for market, variable in ACCOUNT_KEYS.items():
+            key, setting = os.environ.get(variable, ""), f"{market}_api_key_file"
+            if key and not any(box.text(setting) for box in self.inventory.boxes):
+                path = folder / "secrets" / f"{market}-api-key"
+                records.write_bytes(str(path), key.encode() + b"\n", mode=0o600)
+                named[setting] = str(path)
+        return named
 
     def _prepare(self, config: Any, folder: Path) -> None:
         """The child's environment (this process's own stays as it is) and the lock around the child."""
         environment = config.env
-        environment.pop(ACCOUNT_KEY, None)
+        for variable in ACCOUNT_KEYS.values():
+            environment.pop(variable, None)
         if not self.inventory.config_file:
             for name, value in _WITHOUT_CONFIG.items():
                 environment.setdefault(name, value)

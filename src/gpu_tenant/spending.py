@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, number
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, number
 
 from gpu_tenant.decide import Money
 from gpu_tenant.hosts import BoxHost

@@ -23,8 +23,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import dura
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, metrics, recovering, verdicts
+from gpu_tenant import decide, exit_codes, fleet, metrics, recovering, verdicts
 from gpu_tenant.alerts import Alerts
+from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import Observer
@@ -40,6 +41,8 @@ PARALLEL = 8
 RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 900.0
 ACT_DEADLINE_S = 7200.0
+# Danger clocks run for hours and days.
+CLOCKS_EVERY_S = 60.0
 # Troubles for people, and the kind of failure whose exit code tells each.
 _KINDS = {
     decide.HARVEST_FAILED: "training_failed",
@@ -110,6 +113,9 @@ class Watch:
         self._workspace: Workspace = runner.workspace
         self._memory = self._workspace.root / "watch" / f"{runner.project}.json"
         self._alerts = Alerts(options.webhook, lambda box, text: progress.emit("warning", text, box))
+        self._clocks = ClockAlarms(self._alerts, self._memory.with_suffix(".clocks.json"))
+        self._clocks_due = float("-inf")
+        self._accounts: dict[str, dict[str, Any]] = {}
         self._acting: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="act")
         self._kinds: dict[str, str] = {}
@@ -127,7 +133,7 @@ class Watch:
                 self.round()
                 if self._options.once:
                     self.settle()
-                    return exit_codes.of_kinds(self._kinds.values())
+                    return exit_codes.of_kinds([*self._kinds.values(), *self._kinds_of_clocks()])
                 self._runner.interrupts.wait(self._options.poll_s)
         finally:
             self.settle()
@@ -148,6 +154,7 @@ class Watch:
         outage = verdicts.outage([one.sight.silence() for one in self._watched if one.sight.brought_up])
         for one in free:
             self._decide(one, outage)
+        self._read_clocks()
         rows = [self.row(one) for one in self._watched]
         self._write(rows)
         return rows
@@ -272,6 +279,7 @@ class Watch:
             "at_risk_usd": risk.usd,
             "superseded": len(seen.superseded) if seen else 0,
             "tried": vars(now.tried) if now else {},
+            "countdowns": list(one.countdowns or ()),
         }
 
     def _tell(self, one: Watched, action: decide.Action) -> None:
@@ -308,9 +316,30 @@ class Watch:
         safe = "nothing was destroyed"
         self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
 
+    def _read_clocks(self) -> None:
+        """How long until something happens by itself to a box or to an account, now and then."""
+        if self._clock() < self._clocks_due:
+            return
+        self._clocks_due = self._clock() + CLOCKS_EVERY_S
+        listings = self._observer.listings
+        known = fleet.read([one.box for one in self._watched], self._runner.project)
+        now = next((moment for moment in (client.provider_now() for client, _rows in listings) if moment), None)
+        for one in self._watched:
+            one.read_clocks(known[one.box.required("tenant_state_dir")], now)
+        told = fleet.account_clocks(listings)
+        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(listings, told, strict=True)}
+        # Money that nothing uses lasts for ever.
+        money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
+        self._clocks.take({one.box.name: one.countdowns for one in self._watched} | money)
+
+    def _kinds_of_clocks(self) -> list[str]:
+        """Whose exit codes tell of clocks that are past their alarm."""
+        names = {one.box.name for one in self._watched}
+        return ["provider" if subject in names else "budget" for subject, _effect in self._clocks.standing]
+
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self._options.metrics_file:
-            metrics.write(self._options.metrics_file, rows, self._clock())
+            metrics.write(self._options.metrics_file, rows, self._clock(), self._accounts)
         known = {one.box.name: one.sight.as_dict() for one in self._watched}
         records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, supersession
+from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record, supersession
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, recoveries, recovering
+from gpu_tenant import decide, fleet, recoveries, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
@@ -55,6 +55,8 @@ class Watched:
         self.seen: Observation | None = None
         self.situation: decide.Situation | None = None
         self.action: decide.Action | None = None
+        # What happens to the box by itself; None while nobody knows.
+        self.countdowns: Sequence[Mapping[str, Any]] | None = None
         self.refresh()
         self.sight = self._sight_of_box()
 
@@ -111,12 +113,20 @@ class Watched:
         self.sight, self.salvaged = self._sight_of_box(), False
 
     def take(self, seen: Observation) -> None:
-        """Add a look, and what it says of the run to what would be missed if the box never came back."""
+        """Add a look: what it says of the run to what would be missed if the box never came back, and whether the box
+        rests or works to the record that the gate goes by."""
         self.seen = seen
         self.sight.take(seen)
-        if seen.item is not None and seen.run is not None:
-            identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        if seen.item is None:
+            return
+        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
+        if seen.run is not None:
             last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
+
+    def read_clocks(self, known: fleet.Known, provider_now: float | None) -> None:
+        is_seen = self.seen is not None and self.seen.provider != "unreachable"
+        self.countdowns = fleet.countdowns(self.box, self.seen, known, provider_now) if self.seen and is_seen else None
 
     def judge(self, outage: str) -> decide.Action:
         """What to do now, by all that is known."""

@@ -33,7 +33,6 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import holders, lease, leases, parts, receipts, roster
 from ansible_collections.tenant.gpu.plugins.module_utils import seal_reading as seals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
@@ -403,22 +402,7 @@ def tear_down(world: World) -> None:
         if not consents:
             with world.killer.phase(""):
                 approve.consent_to(world.store, world.identity(), "destroy", approve.Consent("Ada", "it is home"))
-        try:
-            converge(world.account(), Desire("absent", world.order()))
-        except TenantFailure as refusal:
-            if refusal.kind != "gate_refused" or record.get("parked_at"):
-                raise
-            harvest_again(world)
-            converge(world.account(), Desire("absent", world.order()))
-
-
-def harvest_again(world: World) -> None:
-    """What the gate says to do with a box at rest of which nobody knows since when: a kill between a stop and its
-    record costs a start and a harvest."""
-    converge(world.account(), Desire("started", world.order()))
-    time.sleep(TRAINS_S)
-    playing = Playbooks(world, Workspace(world.folder / "runner"), world.project)
-    playing.run("harvest", [BOX], {})
+        converge(world.account(), Desire("absent", world.order()))
 
 
 class Life:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import lifecycle
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account, Found
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import Found
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 
 pytestmark = pytest.mark.integration
 

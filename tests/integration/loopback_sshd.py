@@ -28,13 +28,16 @@ from thread_states import DEAD, STOPPED, thread_states
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALIAS = "box1.g1"
+# A bash below another one: with 0 it takes a command of sshd's for a login, and reads the developer's own ~/.bashrc,
+# before every single command (with pyenv or nvm in it, a third of a second each).
+NO_STARTUP_FILES = {"SHLVL": "1"}
 
 
 def sshd_path() -> str | None:
     return shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd",) if os.path.exists(path)), None)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = "a condition") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0, what: str = "a condition") -> Any:
     """The first true value of ``condition``; TimeoutError at the deadline."""
     end = time.monotonic() + seconds
     while True:
@@ -163,7 +166,7 @@ def loopback_box(
         client_key, host_key = _make_key(folder / "client_key"), _make_key(folder / "host_key")
         (folder / "authorized_keys").write_text(client_key + "\n")
         (folder / "known_hosts").write_text(f"{ALIAS} {' '.join(host_key.split()[:2])}\n")
-        known = dict(environment or {})
+        known = dict(NO_STARTUP_FILES, **(environment or {}))
         if hidden_programs:
             known["PATH"] = _path_without(folder, hidden_programs)
         box = _start(folder, known, address)
@@ -198,8 +201,7 @@ def _start(folder: Path, environment: dict[str, str], address: str) -> LoopbackB
         "MaxSessions 100",
         "Subsystem sftp internal-sftp",
     ]
-    if environment:
-        lines.append("SetEnv " + " ".join(f'"{name}={value}"' for name, value in environment.items()))
+    lines.append("SetEnv " + " ".join(f'"{name}={value}"' for name, value in environment.items()))
     configuration.write_text("\n".join(lines) + "\n")
     said = folder / "sshd.log"
     with said.open("wb") as log:

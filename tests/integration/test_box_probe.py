@@ -11,13 +11,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_sshd import NO_STARTUP_FILES, wait_for
 from ports import free_port
 from tenant_plays import CORES, ROOT, Plays, words
 
@@ -73,7 +73,7 @@ class Machine:
             "ListenAddress 127.0.0.1",
             f"AuthorizedKeysFile {self.folder}/login_key.pub",
             f"PidFile {self.folder}/sshd.pid",
-            f"SetEnv PATH={self.tools}:/usr/bin:/bin",
+            f"SetEnv PATH={self.tools}:/usr/bin:/bin SHLVL={NO_STARTUP_FILES['SHLVL']}",
             "StrictModes no",
             "UsePAM no",
             *extra,
@@ -81,20 +81,19 @@ class Machine:
         (self.folder / "sshd_config").write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         self.process = subprocess.Popen(command, stderr=(self.folder / "sshd.log").open("ab"))
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            assert time.monotonic() < deadline, (self.folder / "sshd.log").read_text()
-            assert self.process.poll() is None, (self.folder / "sshd.log").read_text()
+        process = self.process
+        wait_for(lambda: process.poll() is not None or self._answers(), what="sshd")
+        assert process.poll() is None, (self.folder / "sshd.log").read_text()
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=120)
             self.process = None
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
                 return connection.recv(4).startswith(b"SSH")
         except OSError:
             return False

@@ -49,7 +49,7 @@ def told(box: SupervisedBox, **variables: str) -> None:
 
 def fetch(box: SupervisedBox, **more: Any) -> dict[str, Any]:
     wanted = {
-        "inputs": [ENTRY], "first_wait_s": 0.01, "reserve_bytes": 0, "reserve_inodes": 0, "stall_s": 0.3, "tries": 3,
+        "inputs": [ENTRY], "first_wait_s": 0.01, "reserve_bytes": 0, "reserve_inodes": 0, "stall_s": 3.0, "tries": 3,
     }  # fmt: skip
     wanted.update(more)
     box.verb("fetch", "--order-file", "-", stdin=json.dumps(wanted))

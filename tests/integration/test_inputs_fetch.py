@@ -225,7 +225,7 @@ def test_a_busy_server_is_asked_again_and_not_for_ever(server: InputServer, box:
 def test_a_silent_server_is_left_after_the_stall_time(server: InputServer, old_box: SupervisedBox) -> None:
     box = old_box
     url = server.put("/x", DATA, etag='"v"', cuts=[60_000], release=threading.Event())
-    found = fetch(box, order(uri(url), stall_s=0.3))
+    found = fetch(box, order(uri(url), stall_s=3.0))
     assert placed(found) == DATA
     assert server.ranges_asked("/x") == ["", "bytes=60000-"]
 

@@ -190,6 +190,26 @@ def test_only_keys_known_at_the_time_of_renting_open_a_box(tmp_path: Path) -> No
         assert late.ssh(number, "true").returncode == 0
 
 
+def test_what_goes_over_a_boxs_own_ssh_is_billed_where_the_market_meters_it(tmp_path: Path) -> None:
+    with running_marketplace("process", options=("--meter-ssh",)) as market:
+        metered = Tenant(market, tmp_path)
+        metered.register_key()
+        number = metered.rent(metered.offers()[0])
+        metered.run(number, "cat > sent", stdin="x" * 3_000_000)
+        metered.run(number, "head -c 7000000 /dev/zero | base64 -w 0")
+        market.request("DELETE", f"/api/v0/instances/{number}/")
+
+        def moved() -> dict[str, float]:
+            (line,) = market.bill()["instances"]
+            return {item["type"]: item["quantity"] * 1e9 for item in line["items"] if item["metered"]}
+
+        # What a session needs beside its data is little; ssh itself compresses nothing.
+        wait_until(lambda: moved().get("bwd", 0) >= 3_000_000 and moved().get("bwu", 0) >= 7_000_000 * 4 / 3)
+        assert moved()["bwd"] < 3_000_000 * 1.1
+        assert moved()["bwu"] < 7_000_000 * 4 / 3 * 1.1
+        assert market.bill()["not_metered"] == []
+
+
 @contextlib.contextmanager
 def marked_process(tenant: Tenant, number: int) -> Iterator[Path]:
     """A process of the box that this machine can watch: the block gets its directory in /proc."""

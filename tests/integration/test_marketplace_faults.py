@@ -15,15 +15,17 @@ from typing import Any
 
 import folder_manifest
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import AmbiguousAnswer
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import AmbiguousAnswer, VastClient, VastError
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient, VastError
 from loopback_sshd import ALIAS, LoopbackBox
-from marketplace_tools import DEADLINE_S, Tenant
+from marketplace_tools import DEADLINE_S, Tenant, wait_until
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
 pytestmark = pytest.mark.integration
 
+SLOW_S = 300
 ORDER = {"client_id": "me", "image": "debian:12", "disk": 10, "price": None, "label": "mine", "runtype": "ssh_direc"}
 
 
@@ -61,13 +63,14 @@ def test_a_script_strikes_over_real_sockets(tmp_path: Path) -> None:
 
 def test_a_slow_answer_is_given_up_on_and_the_box_is_there(tmp_path: Path) -> None:
     with running_marketplace("none", state_dir=tmp_path) as market:
-        market.inject(kind="slow", call="create", seconds=30)
-        client = client_of(market, timeout_s=0.5)
+        market.inject(kind="slow", call="create", seconds=SLOW_S)
+        # Only the call that is slow has little patience: a busy machine may take its time over the others.
+        patient, hasty = client_of(market), client_of(market, timeout_s=0.5)
         began = time.monotonic()
         with pytest.raises(AmbiguousAnswer):
-            client.create_instance(cheapest(client), dict(ORDER))
-        assert time.monotonic() - began < 30
-        assert [row["label"] for row in client.list_instances()] == ["mine"]
+            hasty.create_instance(cheapest(patient), dict(ORDER))
+        assert time.monotonic() - began < SLOW_S
+        wait_until(lambda: [row["label"] for row in patient.list_instances()] == ["mine"])
 
 
 def test_the_limiter_is_obeyed_and_a_lost_connection_is_tried_again(tmp_path: Path) -> None:

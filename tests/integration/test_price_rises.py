@@ -59,3 +59,19 @@ def test_the_official_client_lists_accepts_and_rejects(tmp_path: Path) -> None:
         prices = [(market.row(number) or {})["dph_base"] for number in boxes]
         assert prices == [pytest.approx(paid[boxes[0]] * 2), pytest.approx(paid[boxes[1]])]
         assert market.request("GET", "/api/v0/instances/pending-price-increases/")["count"] == 0
+
+
+def test_the_official_client_pays_ahead_and_sees_the_deposit(tmp_path: Path) -> None:
+    with running_marketplace("none", options=("--credit", "1000")) as market:
+        tenant = Tenant(market, tmp_path)
+        box = tenant.rent(tenant.offers(type="on-demand")[0], price=None)
+        hourly = (market.row(box) or {})["dph_base"]
+        said = vastai(market, tmp_path, "prepay", "instance", str(box), f"{0.8 * 720 * hourly:.4f}")
+        assert "prepaid for 1.0 months" in said
+        assert "discount of 20.0%" in said
+        deposit = json.loads(vastai(market, tmp_path, "show", "deposit", str(box)))
+        assert deposit["discount_months"] == pytest.approx(1.0, rel=0.01)
+        assert deposit["refundable_deposit"] == pytest.approx(0.8 * 720 * hourly, rel=0.01)
+        words = ("show", "invoices-v1", "--invoices", "--invoice-type", "reserved", "--raw")
+        listed = json.loads(vastai(market, tmp_path, *words))
+        assert [row["source"] for row in listed["results"]] == ["instance_prepay"]

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 HELPER = ROOT / "roles" / "deploy" / "files"
 TRAINER = Path(__file__).with_name("drilled_trainer.py")
+# Three interpreters start in it before the first step, on a machine that may have more to do.
+SOON_S = 16
 
 
 @pytest.fixture
@@ -102,13 +104,13 @@ def test_a_run_that_does_not_resume_is_caught(box: SupervisedBox, broken: str, r
 
 def test_one_that_does_not_save_in_time_is_caught_by_the_deadline(box: SupervisedBox) -> None:
     register(box, "--broken", "unsaved")
-    verdict = drill(box, deadline_s=8)["drill"]
+    verdict = drill(box, deadline_s=SOON_S)["drill"]
     assert (verdict["passed"], verdict["reason"]) == (False, "no_checkpoint")
-    assert "no whole checkpoint was saved within 8 s" in verdict["why"]
+    assert f"no whole checkpoint was saved within {SOON_S} s" in verdict["why"]
     assert "steps are in the metrics" in verdict["why"]
     assert_nothing_touched(box)
     register(box, "--broken", "silent", spec_sha256="c" * 64)
-    verdict = drill(box, deadline_s=8)["drill"]
+    verdict = drill(box, deadline_s=SOON_S)["drill"]
     assert (verdict["reason"], "nothing shows the steps" in verdict["why"]) == ("no_metrics", True)
 
 

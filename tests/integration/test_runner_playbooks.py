@@ -26,7 +26,7 @@ from gpu_tenant.workspace import Workspace
 pytestmark = pytest.mark.integration
 
 KEY = "planted-account-key-4f1c"
-WAIT_S = 60.0
+WAIT_S = 180.0
 INVENTORY = """
 all:
   vars: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}", tenant_project: p}
@@ -153,7 +153,7 @@ def test_each_round_of_a_loop_is_a_result(run: Callable[..., Outcome]) -> None:
 
 def test_the_deadline_ends_it(run: Callable[..., Outcome], folder: Path) -> None:
     playbook = folder / "tiny.yml"
-    playbook.write_text("- hosts: b1\n  gather_facts: false\n  tasks: [{ansible.builtin.pause: {seconds: 120}}]\n")
+    playbook.write_text("- hosts: b1\n  gather_facts: false\n  tasks: [{ansible.builtin.pause: {seconds: 600}}]\n")
     started = time.monotonic()
     outcome = runner(folder).run(str(playbook), ["b1"], deadline_s=3)
     assert time.monotonic() - started < WAIT_S
@@ -177,7 +177,7 @@ def test_reports_of_a_transfer_come_while_it_goes_on(run: Callable[..., Outcome]
     )
     tell = f"    - ansible.builtin.shell: %s -n 1 {folder}/reports >> $TENANT_PROGRESS_FILE\n"
     # The playbook goes on only when its first report was passed on.
-    wait = f"    - ansible.builtin.wait_for: {{path: '{folder}/seen', timeout: 60}}\n"
+    wait = f"    - ansible.builtin.wait_for: {{path: '{folder}/seen', timeout: 180}}\n"
     outcome = run(tell % "head" + wait + tell % "tail", watch=watch)
     assert outcome.ok, outcome.failures
     assert [report.files_done for report in seen] == [1, 2]
@@ -250,7 +250,7 @@ def test_extra_variables_of_two_runs_do_not_mix(run: Callable[..., Outcome]) -> 
 
 def test_one_request_to_stop_lets_the_step_end_and_a_second_kills_it(folder: Path) -> None:
     playbook = folder / "tiny.yml"
-    playbook.write_text("- hosts: b1\n  gather_facts: false\n  tasks: [{ansible.builtin.pause: {seconds: 120}}]\n")
+    playbook.write_text("- hosts: b1\n  gather_facts: false\n  tasks: [{ansible.builtin.pause: {seconds: 600}}]\n")
     interrupts = Interrupts()
     driver = runner(folder, interrupts=interrupts)
 
@@ -271,7 +271,10 @@ def test_one_request_to_stop_lets_the_step_end_and_a_second_kills_it(folder: Pat
 
 def test_the_playbook_of_a_killed_runner_is_found_and_awaited(folder: Path) -> None:
     playbook = folder / "tiny.yml"
-    playbook.write_text("- hosts: b1\n  gather_facts: false\n  tasks: [{ansible.builtin.pause: {seconds: 4}}]\n")
+    playbook.write_text(
+        "- hosts: b1\n  gather_facts: false\n  tasks:\n"
+        f"    - ansible.builtin.wait_for: {{path: '{folder}/go-on', timeout: 600, sleep: 1}}\n"
+    )
     program = (
         "from gpu_tenant import hosts, playbooks, workspace\n"
         f"inventory = hosts.resolve('b1', [{str(folder / 'hosts.yml')!r}])\n"
@@ -289,7 +292,12 @@ def test_the_playbook_of_a_killed_runner_is_found_and_awaited(folder: Path) -> N
     process.wait()
     assert playbook_process.holder(str(locks[0])), "ansible-playbook outlives its runner; if not, this test is moot"
     said: list[str] = []
-    Workspace(folder / "ws").end_orphans("p", ["b1"], said.append, time.sleep)
+
+    def wait(seconds: float) -> None:
+        (folder / "go-on").touch()
+        time.sleep(seconds)
+
+    Workspace(folder / "ws").end_orphans("p", ["b1"], said.append, wait)
     assert len(said) == 1
     assert playbook_process.holder(str(locks[0])) is None
     assert files_with(folder / "ws", KEY) == []

@@ -118,7 +118,7 @@ def test_a_run_that_does_not_go_through_keeps_nobody_else_waiting(server: WandbS
     with supervised_box(tmp_path, python_with("wandb")) as box:
         order = wandb_box(box, server, ["one", "two"])
         server.silent.add("one")
-        made = ask(box, "recover-tracker", dict(order, timeout_s=15))
+        made = ask(box, "recover-tracker", dict(order, timeout_s=30))
         assert {each["path"].split("/")[2]: each["state"] for each in made["runs"]} == {
             "one": "timeout",
             "two": "synced",

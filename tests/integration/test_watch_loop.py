@@ -28,7 +28,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Des
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 
-from gpu_tenant import decide, watch
+from gpu_tenant import decide, exit_codes, watch
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
@@ -350,6 +350,20 @@ def test_an_alert_is_posted_once_and_cleared(world: World, tmp_path: Path) -> No
     assert (
         'gpu_tenant_verdict{project="fleet",box="box-0",run="run-box-0",verdict="running"} 1\n' in metrics.read_text()
     )
+
+
+def test_cron_hears_once_of_a_clock_and_its_exit_code_tells_as_long_as_it_runs(world: World, tmp_path: Path) -> None:
+    clock = {"after": "2h", "effect": "the platform releases it", "starts_at": "always"}
+    world.hosts[0] = BoxHost("box-0", {**world.hosts[0].variables, "platform_clocks": [clock]})
+    world.rounds(world.watch(["box-0"]), 1)
+    metrics = tmp_path / "gpu_tenant.prom"
+    codes = [world.watch(["box-0"], once=True, metrics_file=str(metrics)).run() for _start in range(3)]
+    assert codes == [exit_codes.of_kind("provider")] * 3
+    assert sum("the platform releases it in 1 h" in text for _kind, _box, text in world.view.texts) == 1
+    left = (
+        'gpu_tenant_clock_left_seconds{project="fleet",box="box-0",run="run-box-0",clock="the platform releases it"} '
+    )
+    assert left in metrics.read_text()
 
 
 def test_a_box_whose_harvest_was_cut_off_before_it_was_stopped_is_stopped(

@@ -7,22 +7,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, cast
+import functools
+from dataclasses import dataclass
+from typing import Any, Callable
 
+from .. import rental_states
+from ..creation import check_order
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
-from ..vast.actions import DESTROY, GONE_WAIT_S, STOP, Found, Passed
-from ..vast.transformations import HOURS_PER_MONTH
-from .actions import PodAccount, check_gpus
+from ..rental_account import Found
+from ..rental_states import (
+    ABSENT,
+    ASPECTS,
+    PRESENT,
+    STARTED,
+    STOPPED,
+    absent,
+    aspects_of,
+    converged,
+    located,
+    rows_by_name,
+    stopped,
+)
+from ..rented_box import HOURS_PER_MONTH
+from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, check_order, rent
+from .rental import PodOrder, PodRental, order_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, pod_result, to_pod
 
-PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
 _RUNS = ("running", "loading")
-_ASPECTS = ("state", "generation", "provider_id")
 
 
 @dataclass(frozen=True)
@@ -38,25 +52,17 @@ class Desire:
 
 
 @dataclass
-class Result:
+class Result(rental_states.Result[Pod]):
     """What came of it; :meth:`as_result` is what the module returns."""
-
-    before: Pod | None
-    found: Found
-    after: Pod | None = None
-    predicted: dict[str, Any] = field(default_factory=dict)
-    would: dict[str, Any] | None = None
-    passed: list[Passed] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
 
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
         found = DifferenceTracker()
-        before, after = _aspects(self.before), dict(_aspects(self.after), **self.predicted)
-        for name in _ASPECTS:
+        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
+        for name in ASPECTS:
             found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
         shown = self.after
-        others = [cast(Pod, pod) for pod in self.found.superseded if pod.provider_id not in self.gone]
+        others = [pod for pod in self.found.superseded if pod.provider_id not in self.gone]
         result = dict(
             found.as_result(),
             pod=pod_result(shown, provider_now) if shown else None,
@@ -65,32 +71,26 @@ class Result:
             superseded=[pod_result(pod, provider_now) for pod in others],
             gate=[passed.as_result() for passed in self.passed],
         )
+        if self.warnings:
+            result["warnings"] = self.warnings
         return result if self.would is None else dict(result, would=self.would)
 
 
 def converge(account: PodAccount, desire: Desire, check_mode: bool = False) -> dict[str, Any]:
     """Bring the pod to the desired state; what ``runpod_pod`` returns. TenantFailure names the box."""
-    account.read_only = check_mode
-    steps = {PRESENT: _present, STARTED: _present, STOPPED: _stopped, ABSENT: _absent}
-    try:
-        return steps[desire.state](account, desire, check_mode).as_result(account.client.provider_now())
-    except TenantFailure as failure:
-        failure.box = failure.box or desire.order.name
-        raise
-
-
-def _current(found: Found) -> Pod | None:
-    return cast("Pod | None", found.current)
+    steps: dict[str, Callable[..., Result]] = {
+        PRESENT: _present,
+        STARTED: _present,
+        STOPPED: functools.partial(stopped, Result),
+        ABSENT: functools.partial(absent, Result),
+    }
+    return converged(account, desire, steps, check_mode)
 
 
 def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     order = desire.order
-    found = account.locate_surely(order.project, order.name)
-    pod = _current(found)
-    if pod is not None and pod.is_leaving and not check_mode:
-        account.await_gone(pod, GONE_WAIT_S)
-        found = account.locate_surely(order.project, order.name)
-        pod = _current(found)
+    found = located(account, desire)
+    pod = found.current
     if pod is None:
         return _rented(account, desire, found, check_mode)
     result = Result(before=pod, found=found, after=pod)
@@ -105,7 +105,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
             _refuse_dearer(result.after, order)
         return result
     if pod.state in _RUNS and not check_mode:
-        result.after = check_gpus(account.await_pod(pod, order.wait_s), desire.gpus)
+        result.after = account.check_gpus(account.await_running(pod, order.wait_s), desire.gpus)
     return result
 
 
@@ -123,16 +123,16 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
     )
 
 
-def _rented(account: PodAccount, desire: Desire, found: Found, check_mode: bool) -> Result:
+def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
-    check_order(order, account.client.key)
+    check_order(order.name, order_problem(order, account.client.key))
     result = Result(before=None, found=found)
     if check_mode:
         last = max(found.last_generation, account.store.last_generation(order.project, order.name))
         result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
         result.would = _would(order)
         return result
-    result.after, _is_new = rent(account, order)
+    result.after, _is_new = PodRental(account, order).rent()
     # A create whose answer was lost may surface late; whoever reads the result must see it.
     now = account.locate(order.project, order.name)
     result.found = Found(result.after, [pod for pod in now.all if pod.provider_id != result.after.provider_id])
@@ -156,77 +156,8 @@ def _would(order: PodOrder) -> dict[str, Any]:
     }
 
 
-def _chosen(found: Found, desire: Desire, default: list[Any]) -> list[Pod]:
-    """The pods meant: the one with the given id, which must carry our stamp, or the default."""
-    wanted = desire.provider_id
-    return [cast(Pod, pod) for pod in (found.all if wanted else default) if wanted in ("", pod.provider_id)]
-
-
-def _stopped(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
-    found = account.locate_surely(desire.order.project, desire.order.name)
-    pods = _chosen(found, desire, [found.current] if found.current else [])
-    if not pods:
-        raise TenantFailure(
-            "provider",
-            f"there is no pod {desire.provider_id or desire.order.name} to stop",
-            safe="nothing was changed",
-            fix="nothing needs stopping; use state absent if it is to stay gone",
-        )
-    pod = pods[0]
-    result = Result(before=pod, found=found, after=pod)
-    if not account.must_stop(pod):
-        return result
-    result.predicted = {"state": "stopped (told to)" if pod.state == "stopped" else "stopped"}
-    if check_mode:
-        result.passed.append(account.pass_gate(pod, STOP))
-    else:
-        result.after, passed = account.rest(pod, desire.order.wait_s)
-        result.passed.append(passed)
-    return result
-
-
-def _absent(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
-    """Terminate the pods of this name, each through the gate; all are judged before the first is touched."""
-    order = desire.order
-    found = account.locate_surely(order.project, order.name)
-    pods = _chosen(found, desire, found.all)
-    current = _current(found)
-    result = Result(before=current, found=found, after=current, gone=[pod.provider_id for pod in pods])
-    if not found.all and not check_mode:
-        account.forget_gone(order.project, order.name)
-    judged = [pod for pod in pods if not pod.is_leaving] if check_mode or len(pods) > 1 else []
-    passes = [account.pass_gate(pod, DESTROY) for pod in judged]
-    if check_mode:
-        result.passed = passes
-    else:
-        done = [account.destroy(pod, max(order.wait_s, GONE_WAIT_S)) for pod in reversed(pods)]
-        result.passed = [passed for passed in done if passed is not None]
-    if current in pods:
-        result.after = None
-    return result
-
-
-def _aspects(pod: Pod | None) -> dict[str, Any]:
-    """The sides of a pod that our verbs change. Booting is not a change."""
-    if pod is None:
-        return dict(dict.fromkeys(_ASPECTS), state="absent")
-    state = "started" if pod.state in _RUNS else pod.state
-    return {"state": state, "generation": pod.generation, "provider_id": pod.provider_id}
-
-
 def list_pods(client: RunpodClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``runpod_pod_info`` returns: the stamped pods by project, name and generation."""
     pods = [to_pod(row) for row in client.list_instances()]
-    ours = [
-        pod
-        for pod in pods
-        if pod.stamp is not None and project in (None, pod.stamp.project) and name in (None, pod.stamp.box)
-    ]
-    ours.sort(key=lambda pod: (str(pod.stamp).split("/")[1:3], -pod.generation, pod.provider_id))
-    shown, seen = [], set()
-    for pod in ours:
-        row = pod_result(pod, client.provider_now())
-        key = (row["project"], row["name"])
-        shown.append(dict(row, is_current=key not in seen))
-        seen.add(key)
+    shown = rows_by_name(pods, project, name, lambda pod: pod_result(pod, client.provider_now()))
     return {"changed": False, "pods": shown, "unstamped": sum(pod.stamp is None for pod in pods)}

@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping
 
-from ansible.module_utils.basic import env_fallback
-
+from .. import rental_options
 from ..box.names import check_name
-from ..failures import TenantFailure
+from ..rental_account import keeps_of
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options, environment_of
 from ..state_store import StateStore
-from ..vast.actions import keeps_of
-from ..vast.options import api_key_of
 from .actions import PodAccount
 from .api import DEFAULT_URL, RunpodClient
 from .desired import Desire
@@ -21,18 +19,13 @@ from .rental import PodOrder
 
 
 def shared_options() -> dict[str, dict[str, Any]]:
-    """The argument spec behind the documentation fragment ``tenant.gpu.runpod``."""
-    return {
-        "api_url": {"type": "str", "default": DEFAULT_URL, "fallback": (env_fallback, ["RUNPOD_REST_URL"])},
-        "api_key": {"type": "str", "no_log": True},
-        "api_key_file": {"type": "path", "no_log": False},
-        "api_timeout_s": {"type": "int", "default": 30},
-    }
+    """The argument spec behind the documentation fragments ``tenant.gpu.runpod`` and ``tenant.gpu.rental``."""
+    return client_options(RunpodClient)
 
 
 def client_of(options: Mapping[str, Any]) -> RunpodClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    key = api_key_of(options, "RUNPOD_API_KEY")
+    key = api_key_of(options, RunpodClient.KEY_VARIABLE)
     return RunpodClient(key, options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
 
 
@@ -54,7 +47,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         mount_path=options["volume_mount_path"],
         network_volume=options["network_volume"],
         ports=tuple(options["ports"]),
-        env=_environment_of(options["env"]),
+        env=environment_of(options["env"]),
         data_centers=tuple(options["data_centers"]),
         cuda_versions=tuple(options["cuda_versions"]),
         start_command=tuple(options["start_command"]),
@@ -65,8 +58,6 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
     return Desire(options["state"], order, gpus, options["provider_id"])
 
 
-def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
-    wrong = [str(name)[:60] for name in given if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name))]
-    if wrong:
-        raise TenantFailure("config", f"{wrong[0]!r} in env is not the name of an environment variable")
-    return {str(name): str(value) for name, value in given.items()}
+def run_module(act: Act, **keywords: Any) -> None:
+    """Run a module of RunPod's."""
+    rental_options.run_module(act, shared_options(), **keywords)

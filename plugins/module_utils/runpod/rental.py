@@ -9,21 +9,16 @@ back: it is virgin, nothing was ever put on it.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from ..box import records
-from ..failures import TenantFailure
-from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
-from ..vast.rental import LOOK_UP_WAIT_S, SETTLE_S
-from ..vast.waiters import DeadlinePassed, wait_until
-from .actions import PLATFORM, PodAccount, check_gpus
-from .api import AmbiguousPod, RunpodError
-from .transformations import SSH_PORT, Pod, to_pod
+from ..creation import carried_problem
+from ..named_rental import NamedRental
+from ..stamp import ENVIRONMENT_NAME, Stamp
+from .actions import PodAccount
+from .transformations import SSH_PORT, Pod
 
-MOST_NAME = 191
 _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 
 
@@ -55,16 +50,8 @@ class PodOrder:
     wait_s: float = 900.0
 
 
-def check_order(order: PodOrder, key: str) -> None:
-    """TenantFailure for an order that the API would refuse or that would carry the account's key to a stranger."""
-    problem = _order_problem(order, key)
-    if problem:
-        raise TenantFailure(
-            "config", problem, box=order.name, safe="nothing was rented", fix="correct it and run again"
-        )
-
-
-def _order_problem(order: PodOrder, key: str) -> str:
+def order_problem(order: PodOrder, key: str) -> str:
+    """Why the API would refuse an order, or why it may not be sent: it would carry the account's key to a stranger."""
     if not order.image or not order.gpu_types:
         return "image and gpu_types say what to rent, and one of them is missing"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
@@ -76,11 +63,7 @@ def _order_problem(order: PodOrder, key: str) -> str:
     wrong = [port for port in order.ports if not _PORT.match(port)]
     if wrong or len({port.split("/")[0] for port in order.ports}) < len(order.ports):
         return f"ports are such as 8888/http or 8000/tcp, each number once: {', '.join(wrong or order.ports)}"
-    if ENVIRONMENT_NAME in order.env:
-        return f"{ENVIRONMENT_NAME} in env is ours"
-    if any(key in text for text in (order.image, *order.start_command, *order.env.values())):
-        return "the account's API key is in image, start_command or env, and would reach a stranger's machine"
-    return ""
+    return carried_problem(key, order.env, (order.image, *order.start_command), "image, start_command")
 
 
 def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
@@ -112,157 +95,25 @@ def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
     return {**body, **{name: list(value) for name, value in listed.items() if value}}
 
 
-def rent(account: PodAccount, order: PodOrder) -> tuple[Pod, bool]:
-    """A pod that runs, and whether this call rented it. TenantFailure when none came of it; then nothing is left."""
-    pod, is_new = _created(account, order)
-    if not is_new:
-        return account.await_pod(pod, order.wait_s), False
-    return _admitted(account, order, pod), True
+class PodRental(NamedRental[Pod]):
+    """One order of a pod."""
 
+    MOST_NAME = 191
+    PRICED = "an hour, disks included"
+    SOLD_OUT = "name more gpu_types or data_centers, or try again later"
+    TOO_DEAR = "raise price_cap, or name other gpu_types"
+    TRY_ELSEWHERE = "run again, or name other data_centers"
 
-def _created(account: PodAccount, order: PodOrder) -> tuple[Pod, bool]:
-    """Alone on the account while it lasts, so that no two processes send a create for one name."""
-    with account.lock():
-        found = account.locate(order.project, order.name)
-        if isinstance(found.current, Pod):
-            return found.current, False  # another process rented it while we waited for the lock
-        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
-        stamp = new_stamp(order.project, order.name, 1 + last)
-        if len(str(stamp)) > MOST_NAME:
-            raise TenantFailure("config", f"project and name are too long for a pod's name: {stamp}", box=order.name)
-        account.check_lease(order.project, order.name)
-        _intend(account, stamp)
-        terms = {"stamp": str(stamp), "gpu_types": list(order.gpu_types), "price_cap": order.price_cap}
-        place = {"project": stamp.project, "box": stamp.box, "generation": stamp.generation}
-        with account.journal.effect("rent", **place, platform=PLATFORM, **terms) as effect:
-            effect.details["provider_id"] = pod_id = _sent(account, order, stamp)
-        return _confirmed(account, stamp, pod_id), True
+    def __init__(self, account: PodAccount, order: PodOrder) -> None:
+        super().__init__(account, order)
+        self._pods = account
+        self._wanted = order
 
+    def send(self, stamp: Stamp) -> str:
+        return self._pods.client.create_pod(create_body(self._wanted, stamp))
 
-def _intend(account: PodAccount, stamp: Stamp) -> None:
-    """The record of the generation, before it can exist: a create whose answer is lost is known by it."""
-    unknown = dict.fromkeys(
-        ("machine_id", "price_per_hour", "created_at", "admitted_at", "admission", "rejected", "deploy_started_at",
-         "destroyed_at")
-    )  # fmt: skip
-    known = {"provider_id": "", "platform": PLATFORM, "stamp": str(stamp), "market": "on-demand"}
-    account.store.update_box(stamp.project, stamp.box, stamp.generation, **unknown, **known)
+    def terms(self) -> dict[str, Any]:
+        return {"gpu_types": list(self._wanted.gpu_types)}
 
-
-def _sent(account: PodAccount, order: PodOrder, stamp: Stamp) -> str:
-    """The new pod's id. TenantFailure when certainly none was made, or when nothing is certain."""
-    try:
-        return str(account.client.create_pod(create_body(order, stamp)))
-    except AmbiguousPod as lost:
-        found = _looked_up(account, stamp, lost)
-        if found:
-            return found
-        if lost.code == "no_capacity":
-            _forget(account, stamp)
-            raise _nothing_rented(order, lost.what, "no_offer") from None
-        # Its record stays: a pod that surfaces later all the same is ours, and virgin.
-        raise _nothing_rented(order, f"{lost.what}; no pod with its stamp came of it", "provider") from None
-    except RunpodError as refusal:
-        _forget(account, stamp)
-        kind = "no_offer" if refusal.code == "no_capacity" else refusal.kind
-        raise _nothing_rented(order, refusal.what, kind, refusal.fix) from None
-
-
-def _looked_up(account: PodAccount, stamp: Stamp, lost: AmbiguousPod) -> str:
-    """The id of the pod with this stamp; empty once lists lack it for as long as it takes to be certain."""
-    client, readings = account.client, [0]
-    ended = client.clock()
-
-    def certain() -> str | None:
-        ids = [pod.provider_id for pod in map(to_pod, client.list_instances()) if pod.stamp == stamp]
-        if ids:
-            return min(ids)
-        readings[0] += 1
-        return "" if readings[0] >= 2 and client.clock() - ended >= SETTLE_S else None
-
-    try:
-        return str(wait_until(certain, ended + LOOK_UP_WAIT_S, client.back_off(0.5, 5.0), client.clock, client.sleep))
-    except (RunpodError, DeadlinePassed) as error:
-        raise TenantFailure(
-            "provider",
-            f"the create of {stamp} got no certain answer ({lost.what}) and the look-up failed too ({error})",
-            box=stamp.box,
-            safe="nothing more was rented; the pod may exist, and is found by its stamp",
-            fix="run again: it looks for the stamp before it rents",
-        ) from None
-
-
-def _confirmed(account: PodAccount, stamp: Stamp, pod_id: str) -> Pod:
-    """The new pod as the provider shows it, in its record before the lock is let go."""
-    client = account.client
-    _note(account, stamp, provider_id=pod_id, created_at=records.utc_now())
-    try:
-        deadline = client.clock() + LOOK_UP_WAIT_S
-        row = wait_until(
-            lambda: client.get_instance(pod_id), deadline, client.back_off(), client.clock, client.sleep
-        )  # fmt: skip
-    except DeadlinePassed:
-        raise TenantFailure(
-            "provider",
-            f"pod {pod_id} was rented as {stamp} but the provider does not show it",
-            box=stamp.box,
-            safe="it is recorded, and nothing more was rented",
-            fix="run again in a minute: it is found by its stamp",
-        ) from None
-    return to_pod(row)
-
-
-def _admitted(account: PodAccount, order: PodOrder, pod: Pod) -> Pod:
-    """The new pod once it runs within the cap. One that does not is terminated, and the failure says why."""
-    # A pod that is being made may have no price yet.
-    price_problem = "" if pod.dph_total is None else _price_problem(pod, order)
-    try:
-        if not price_problem:
-            running = check_gpus(account.await_pod(pod, order.wait_s), order.gpu_count)
-            price_problem = _price_problem(running, order)
-            if not price_problem:
-                if running.stamp is not None:
-                    _note(account, running.stamp, machine_id=running.machine, price_per_hour=running.dph_total)
-                return running
-        reason = price_problem
-    except RunpodError as error:
-        raise TenantFailure(
-            "provider",
-            error.what,
-            box=order.name,
-            safe=f"pod {pod.provider_id} is rented, recorded and kept",
-            fix="run again: it is found by its stamp",
-        ) from None
-    except TenantFailure as stuck:
-        reason = stuck.what
-    account.destroy(pod, why=reason)
-    if pod.stamp is not None:
-        _note(account, pod.stamp, rejected={"reason": reason})
-    fix = "raise price_cap, or name other gpu_types" if price_problem else "run again, or name other data_centers"
-    raise TenantFailure(
-        "no_offer", f"the new pod was given back: {reason}", box=order.name, safe="nothing of it is left", fix=fix
-    )
-
-
-def _price_problem(pod: Pod, order: PodOrder) -> str:
-    if pod.dph_total is None:
-        return f"the provider does not say what pod {pod.provider_id} costs"
-    if order.price_cap is not None and pod.dph_total > order.price_cap + 1e-6:
-        return f"it costs ${pod.dph_total:.4f} an hour, disks included, above the price_cap of ${order.price_cap}"
-    return ""
-
-
-def _nothing_rented(order: PodOrder, what: str, kind: str, fix: str = "") -> TenantFailure:
-    words = "name more gpu_types or data_centers, or try again later" if kind == "no_offer" else "run again"
-    return TenantFailure(kind, what, box=order.name, safe="nothing was rented", fix=fix or words)
-
-
-def _note(account: PodAccount, stamp: Stamp, **changes: Any) -> None:
-    account.store.update_box(stamp.project, stamp.box, stamp.generation, **changes)
-
-
-def _forget(account: PodAccount, stamp: Stamp) -> None:
-    """Take back the record of a generation that certainly was never rented."""
-    record = account.store.read_box(stamp.project, stamp.box, stamp.generation)
-    if record is not None and not record.get("provider_id"):
-        os.unlink(account.store.box_record_path(stamp.project, stamp.box, stamp.generation))
+    def checked(self, box: Pod) -> Pod:
+        return self._pods.check_gpus(box, self._wanted.gpu_count)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
+from ..rented_box import HOURS_PER_MONTH, Box, box_facts, number
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
-from ..vast.transformations import HOURS_PER_MONTH, Box, box_result, number
 
 LOGIN = "root"
 SSH_PORT = "22/tcp"
@@ -119,13 +119,6 @@ def state_of(desired: str, reachable: bool) -> str:
     return "loading" if state == "running" and not reachable else state
 
 
-def current_and_superseded(pods: Iterable[Pod], project: str, box: str) -> tuple[Pod | None, list[Pod]]:
-    """The pod that counts, and the others of the name: the highest generation, then the first id, counts."""
-    ours = [pod for pod in pods if pod.stamp and (pod.stamp.project, pod.stamp.box) == (project, box)]
-    ours.sort(key=lambda pod: (-pod.generation, pod.provider_id))
-    return (ours[0], ours[1:]) if ours else (None, [])
-
-
 def clocks_of(pod: Pod) -> dict[str, Any]:
     """What this pod bills in each state; None means unknown."""
     return {
@@ -141,7 +134,7 @@ def clocks_of(pod: Pod) -> dict[str, Any]:
 
 def pod_result(pod: Pod, provider_now: float | None = None) -> dict[str, Any]:
     """A pod as a module returns it: plain values, nothing that could be a secret."""
-    shown = box_result(pod, provider_now)
+    shown = box_facts(pod, provider_now)
     shown["started_at"] = shown.pop("created_at")
     left_out = ("host_id", "gpu_ram_mb", "bid", "min_bid", "ports", "market", "disk_gb")
     return {

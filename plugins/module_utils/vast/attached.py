@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..rented_box import number
 from .api import VastClient
-from .transformations import number
 from .volumes import parse_stamp
 
 _FLAG = re.compile(r"-v V\.([0-9]{1,18}):(/\S*)\Z")

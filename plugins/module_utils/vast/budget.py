@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..ghosts import real_boxes
+from ..rented_box import Box, number
 from .actions import Account
-from .ghosts import real_boxes
-from .transformations import Box, number, to_box
+from .transformations import to_box
 
 
 def over_budget(account: Account, project: str, price: float, budget: float | None) -> str:

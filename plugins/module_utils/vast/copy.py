@@ -19,11 +19,13 @@ from ..box import locks, records
 from ..box.refusal import Refused
 from ..failures import TenantFailure
 from ..gate import STOPPED_STATES
-from .actions import PLATFORM, Account, identity_of
+from ..rental_account import identity_of
+from ..rental_waiters import DeadlinePassed, wait_until
+from ..rented_box import Box, local_moment, started_epoch
+from .actions import PLATFORM, Account
 from .api import VastError
 from .copy_proof import proof
-from .transformations import Box, local_moment, started_epoch
-from .waiters import CopyWatch, DeadlinePassed, wait_until
+from .waiters import CopyWatch
 
 TO_CLOUD, FROM_CLOUD = "Instance To Cloud", "Cloud To Instance"
 # Copying there breaks the instance's own ssh folder, says the vendor.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator
 
+from ..rented_box import Box
 from ..stamp import ENVIRONMENT_NAME
 from .attached import attached_in
 from .onstart import as_written
 from .ports import ports_asked_in
 from .rental import Order
-from .transformations import Box
 
 # The provider writes images with or without the registry that is meant by default.
 _DEFAULT_REGISTRY = re.compile(r"\A(index\.)?docker\.io/(library/)?|\Alibrary/")

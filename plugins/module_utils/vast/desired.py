@@ -7,14 +7,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
+from .. import rental_states
 from ..box import records
+from ..creation import check_order
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
-from .actions import DESTROY, GONE_WAIT_S, REBOOT, RECYCLE, Account, Found, Passed, bid_to_start
+from ..rental_account import REBOOT, RECYCLE, Found
+from ..rental_states import ABSENT, PRESENT, STARTED, STOPPED, absent, chosen, converged, located, stopped
+from ..rented_box import Box
+from .actions import Account, bid_to_start
 from .attached import Mount, attach, machine_of
 from .budget import over_budget
 from .declared import differences
@@ -22,13 +28,13 @@ from .declared import warning_of as warning_of_differences
 from .offers import Constraints, Offer, Price, reread
 from .price_rises import TELL, pending_rises, rise_result, verdict_on, warning_of
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
-from .rental import Order, Outcome, Renter, acceptable, check_order, nothing_rented
+from .rental import Order, Outcome, Renter, acceptable, nothing_rented, order_problem
 from .reputation import from_journal
+from .reservation import Reserve, affordable, amount_for, check_rental_lasts, deposit_of
 from .templates import Template, find, resolved
-from .transformations import Box, box_result, clocks_of
+from .transformations import box_result, clocks_of
 from .waiters import rent_another
 
-PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
 REBOOTED, RECYCLED = "rebooted", "recycled"
 STATES = (PRESENT, STARTED, STOPPED, REBOOTED, RECYCLED, ABSENT)
 _RESTARTS = {REBOOTED: REBOOT, RECYCLED: RECYCLE}
@@ -46,6 +52,7 @@ class Desire:
     :param rank_offers: try them by expected cost instead of in their order.
     :param mounts: volumes that it is rented with.
     :param price_rises: what to answer hosts that raise their prices.
+    :param reserve: that a box on demand is paid ahead.
     :param template: hash id or number of the template that completes the order; empty for none.
     """
 
@@ -58,24 +65,19 @@ class Desire:
     price_rises: str = TELL
     mounts: Sequence[Mount] = ()
     template: str = ""
+    reserve: Reserve | None = None
 
 
 @dataclass
-class Result:
+class Result(rental_states.Result[Box]):
     """What came of it; :meth:`as_result` is what the module returns."""
 
-    before: Box | None
-    found: Found
-    after: Box | None = None
-    predicted: dict[str, Any] = field(default_factory=dict)
-    would: dict[str, Any] | None = None
-    passed: list[Passed] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
-    gone: list[str] = field(default_factory=list)
     rented: dict[str, Any] | None = None
     differs: list[dict[str, Any]] = field(default_factory=list)
     rises: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    reserved: dict[str, Any] | None = None
+    paid_ahead: float | None = None
 
     def difference(self) -> DifferenceTracker:
         found = DifferenceTracker()
@@ -86,6 +88,8 @@ class Result:
             if name != "price_per_hour" or before["provider_id"] != after["provider_id"]:
                 found.compare(name, before[name], after[name])
         found.compare("destroyed", [], self.gone)
+        if self.paid_ahead is not None:
+            found.compare("paid_ahead", 0.0, self.paid_ahead)
         answered = {str(rise["id"]): rise["verdict"] for rise in self.rises if rise["verdict"] != "told"}
         found.compare("price_rises", dict.fromkeys(answered, "pending"), answered)
         return found
@@ -119,6 +123,8 @@ class Result:
             result["warnings"] = self.warnings
         if self.would is not None:
             result["would"] = self.would
+        if self.reserved is not None:
+            result["reserved"] = self.reserved
         if self.rented is not None:
             result["offer"] = self.rented
         return result
@@ -126,15 +132,14 @@ class Result:
 
 def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict[str, Any]:
     """Bring the box to the desired state; what ``vast_instance`` returns. TenantFailure names the box."""
-    account.read_only = check_mode
-    steps = {PRESENT: _present, STARTED: _present, STOPPED: _stopped, ABSENT: _absent}
-    steps.update(dict.fromkeys(_RESTARTS, _restarted))
-    try:
-        result = steps[desire.state](account, desire, check_mode)
-        return result.as_result(account.client.provider_now())
-    except TenantFailure as failure:
-        failure.box = failure.box or desire.order.name
-        raise
+    steps: dict[str, Callable[..., Result]] = {
+        PRESENT: _present_and_paid,
+        STARTED: _present_and_paid,
+        STOPPED: functools.partial(stopped, Result),
+        ABSENT: functools.partial(absent, Result),
+        **dict.fromkeys(_RESTARTS, _restarted),
+    }
+    return converged(account, desire, steps, check_mode)
 
 
 # -- present and started -------------------------------------------------------------------------------------------
@@ -142,10 +147,7 @@ def converge(account: Account, desire: Desire, check_mode: bool = False) -> dict
 
 def _present(account: Account, desire: Desire, check_mode: bool) -> Result:
     desire = _with_volumes(account, desire)
-    found = account.locate_surely(desire.order.project, desire.order.name)
-    if found.current is not None and found.current.is_leaving and not check_mode:
-        account.await_gone(found.current, GONE_WAIT_S)
-        found = account.locate_surely(desire.order.project, desire.order.name)
+    found = located(account, desire)
     if found.current is None:
         return _rented(account, desire, found, check_mode)
     box = found.current
@@ -235,7 +237,7 @@ def _started(account: Account, desire: Desire, result: Result, box: Box, check_m
     return result
 
 
-def _replaced(account: Account, desire: Desire, found: Found, old: Box, check_mode: bool) -> Result:
+def _replaced(account: Account, desire: Desire, found: Found[Box], old: Box, check_mode: bool) -> Result:
     """A new generation on another machine. The old box is told to stop before, so that it cannot come back beside it;
     its disk is kept, and what becomes of it is the superseded boxes' affair."""
     wanted = desire.order.wanted
@@ -245,14 +247,19 @@ def _replaced(account: Account, desire: Desire, found: Found, old: Box, check_mo
     return replace(_rented(account, desire, found, check_mode, old), before=old)
 
 
-def _rented(account: Account, desire: Desire, found: Found, check_mode: bool, replaced: Box | None = None) -> Result:
+def _rented(
+    account: Account, desire: Desire, found: Found[Box], check_mode: bool, replaced: Box | None = None
+) -> Result:
     template = find(account.client, desire.template) if desire.template else None
     if template is not None:
         desire = replace(desire, order=resolved(desire.order, template))
     order = desire.order
-    check_order(order, account.client.key)
+    check_order(order.name, order_problem(order, account.client.key))
     offers = reread(account.client, desire.offers, order.wanted)
     fitting, refused = acceptable(offers, order)
+    if desire.reserve is not None:
+        fitting, beyond = affordable(fitting, desire.reserve)
+        refused = [*refused, *beyond]
     if not fitting:
         raise _no_offer(order, desire.offers, refused)
     judged = _judged(account, desire, fitting)
@@ -342,42 +349,46 @@ def _no_offer(order: Order, listed: Sequence[Any], refused: Sequence[str]) -> Te
     return TenantFailure("no_offer", what, box=order.name, safe="nothing was rented", fix=fix)
 
 
-# -- stopped and absent --------------------------------------------------------------------------------------------
-
-
-def _chosen(found: Found, desire: Desire, default: Sequence[Box]) -> list[Box]:
-    """The boxes meant: the one with the given id, which must carry our stamp, or the default."""
-    if not desire.provider_id:
-        return list(default)
-    return [box for box in found.all if box.provider_id == desire.provider_id]
-
-
-def _stopped(account: Account, desire: Desire, check_mode: bool) -> Result:
-    found = account.locate_surely(desire.order.project, desire.order.name)
-    boxes = _chosen(found, desire, [found.current] if found.current else [])
-    if not boxes:
-        raise TenantFailure(
-            "provider",
-            f"there is no box {desire.provider_id or desire.order.name} to stop",
-            safe="nothing was changed",
-            fix="nothing needs stopping; use state absent if it is to stay gone",
-        )
-    box = boxes[0]
-    result = Result(before=box, found=found, after=box)
-    if not account.must_stop(box):
-        return result
-    result.predicted = {"state": "stopped (told to)" if _aspects(box)["state"] == "stopped" else "stopped"}
-    if not check_mode:
-        result.after, passed = account.stop(box, desire.order.wait_s)
-        result.passed.append(passed)
+def _present_and_paid(account: Account, desire: Desire, check_mode: bool) -> Result:
+    result = _present(account, desire, check_mode)
+    if desire.reserve is not None:
+        _reserve(account, desire.reserve, result, check_mode)
     return result
+
+
+def _reserve(account: Account, reserve: Reserve, result: Result, check_mode: bool) -> None:
+    """Pay ahead for a box that runs and is not paid ahead: once, and never more because little is left."""
+    box = result.after
+    if box is None or box.state != "running":
+        return
+    deposit = deposit_of(account.client, box)
+    if deposit.is_there:
+        result.reserved = deposit.as_result()
+        return
+    amount = amount_for(box, reserve)
+    check_rental_lasts(box, reserve, account.client.provider_now())
+    result.paid_ahead = amount
+    if check_mode:
+        result.would = dict(result.would or {}, pay_ahead=amount, reserve_months=reserve.months)
+        return
+    paid = account.prepay(box, amount)
+    result.after = account.look(box) or box
+    result.reserved = dict(deposit_of(account.client, box).as_result(), paid=amount, **paid)
+    if paid["months"] < reserve.months * 0.98:
+        result.warnings.append(
+            f"${amount:.2f} reserve instance {box.provider_id} for {paid['months']:.2f} of {reserve.months:g} months: "
+            f"its host gives a discount of {paid['discount']:.0%}"
+        )
+
+
+# -- restarted --------------------------------------------------------------------------------------------
 
 
 def _restarted(account: Account, desire: Desire, check_mode: bool) -> Result:
     """Restart a box that runs, whatever it did before: two calls restart it twice."""
     verb = _RESTARTS[desire.state]
     found = account.locate_surely(desire.order.project, desire.order.name)
-    boxes = _chosen(found, desire, [found.current] if found.current else [])
+    boxes = chosen(found, desire, [found.current] if found.current else [])
     if not boxes or boxes[0].state not in ("running", "exited"):
         there = f"it is {boxes[0].state}" if boxes else "there is none"
         raise TenantFailure(
@@ -396,35 +407,12 @@ def _restarted(account: Account, desire: Desire, check_mode: bool) -> Result:
     return result
 
 
-def _absent(account: Account, desire: Desire, check_mode: bool) -> Result:
-    """Destroy the boxes of this name, each through the gate; all are judged before the first is touched."""
-    order = desire.order
-    found = account.locate_surely(order.project, order.name)
-    boxes = _chosen(found, desire, found.all)
-    result = Result(before=found.current, found=found, after=found.current)
-    if not found.all and not check_mode:
-        account.forget_gone(order.project, order.name)
-    # A single box is judged by its own destroy; the evidence may be many gigabytes to hash.
-    judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
-    passes = [account.pass_gate(box, DESTROY) for box in judged]
-    result.gone = [box.provider_id for box in boxes]
-    if check_mode:
-        result.passed = passes
-    else:
-        done = [account.destroy(box, max(order.wait_s, GONE_WAIT_S)) for box in reversed(boxes)]
-        result.passed = [passed for passed in done if passed is not None]
-    if found.current in boxes:
-        result.after = None
-    return result
-
-
 def _aspects(box: Box | None) -> dict[str, Any]:
     """The sides of a box that our verbs change. Booting and being outbid are the market's doing, not a change."""
     if box is None:
         return dict(dict.fromkeys(_ASPECTS), state="absent")
-    resting = box.state in ("stopped", "outbid")
     return {
-        "state": "stopped" if resting else "started" if box.state in _RUNS else box.state,
+        "state": "stopped" if box.is_resting else "started" if box.state in _RUNS else box.state,
         "generation": box.generation,
         "provider_id": box.provider_id,
         "offer_id": None,

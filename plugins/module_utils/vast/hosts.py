@@ -15,10 +15,11 @@ from typing import Any, Iterable, Mapping, Sequence
 from .. import box_endpoint, last_contact
 from ..box import records
 from ..failures import TenantFailure
+from ..ghosts import real_boxes
+from ..rented_box import Box, seniority
 from ..state_store import StateStore
 from .api import VastClient
-from .ghosts import real_boxes
-from .transformations import Box, box_result, seniority, to_box
+from .transformations import box_result, to_box
 
 Row = Mapping[str, Any]
 # What an instance without our stamp is shown with: enough to be recognised, nothing to connect to.

@@ -4,20 +4,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping
 
 from ..box.names import check_name
-from ..failures import TenantFailure
+from ..rental_account import keeps_of
+from ..rental_options import environment_of
+from ..rental_states import PRESENT, STARTED
 from ..state_store import StateStore
-from .actions import Account, keeps_of
+from .actions import Account
 from .attached import mounts_in
 from .desired import Desire
-from .offers import Constraints
+from .offers import ON_DEMAND, Constraints
 from .options import client_of
 from .ports import ports_in
 from .ranking import Work
 from .rental import Order
+from .reservation import Reserve
+
+# How a box is rented that shall be paid ahead: on demand at first.
+RESERVED = "reserved"
 
 
 def account_of(options: Mapping[str, Any]) -> Account:
@@ -28,9 +33,15 @@ def account_of(options: Mapping[str, Any]) -> Account:
 def desire_of(options: Mapping[str, Any]) -> Desire:
     """What ``vast_instance``'s options ask for. UnsafeName or TenantFailure for what cannot be."""
     ports = ports_in(options["ports"])
+    reserved, pays = options["market"] == RESERVED, options["state"] in (PRESENT, STARTED)
     # Each is mapped to a direct port of the machine, as ssh's is.
     wanted = Constraints.from_options(
-        dict(options, min_disk_gb=options["disk_gb"], direct_ports=1 + len(ports) if ports else None)
+        dict(
+            options,
+            min_disk_gb=options["disk_gb"],
+            direct_ports=1 + len(ports) if ports else None,
+            market=ON_DEMAND if reserved else options["market"],
+        )
     )
     order = Order(
         project=check_name("project", options["project"]),
@@ -38,7 +49,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         image=options["image"],
         disk_gb=options["disk_gb"],
         wanted=wanted,
-        env=_environment_of(options["env"]),
+        env=environment_of(options["env"]),
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
         budget_per_hour=options["budget_per_hour"],
@@ -50,13 +61,5 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         options["state"], order, options["offers"], options["provider_id"], work, options["rank_offers"],
         options["price_rises"], mounts_in(options["volumes"]),
         options["template"].strip(),
+        Reserve.from_options(options["reserve_months"], options["reserve_cap"]) if reserved and pays else None,
     )  # fmt: skip
-
-
-def _environment_of(given: Mapping[str, Any]) -> dict[str, str]:
-    for name, value in given.items():
-        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name)):
-            raise TenantFailure("config", f"{str(name)[:60]!r} in env is not the name of an environment variable")
-        if not isinstance(value, (str, int, float)):
-            raise TenantFailure("config", f"the value of {name} in env is a {type(value).__name__}, not text")
-    return {str(name): str(value) for name, value in given.items()}

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+from ..rented_box import Box, current_and_superseded, number
 from ..state_store import StateStore
 from .api import VastClient
 from .ghosts import listed_boxes
-from .transformations import Box, box_result, charges_by_box, current_and_superseded, number
+from .transformations import box_result, charges_by_box
 
 
 def list_boxes(

@@ -12,7 +12,8 @@ from typing import Any, Tuple
 
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
-from .api import AmbiguousAnswer, VastClient
+from ..rest_client import AmbiguousAnswer
+from .api import VastClient
 
 Material = Tuple[str, str]
 

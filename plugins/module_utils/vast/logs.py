@@ -14,11 +14,11 @@ from typing import Any, Sequence
 
 from ..failures import TenantFailure
 from ..masking import mask, printable
+from ..rental_waiters import DeadlinePassed, wait_until
+from ..rented_box import Box, current_and_superseded
 from ..state_store import StateStore
 from .api import VastClient
 from .ghosts import listed_boxes
-from .transformations import Box, current_and_superseded
-from .waiters import DeadlinePassed, wait_until
 
 # Above this a log is not even read to its end.
 MOST_READ = 256 * 1024 * 1024

@@ -14,10 +14,10 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ..box import records
 from ..danger_clocks import time_left
+from ..rented_box import HOURS_PER_MONTH, Box, number
 from ..state_store import StateStore
 from .api import VastClient
 from .ghosts import listed_boxes
-from .transformations import HOURS_PER_MONTH, Box, number
 
 # Compute bills in these states, or is about to. Of the last two nobody can say.
 _COMPUTES = ("running", "loading", "exited")

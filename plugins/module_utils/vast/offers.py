@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..rented_box import HOURS_PER_MONTH, number
 from .api import VastClient
 from .query_text import filters_in
-from .transformations import HOURS_PER_MONTH, number
 
 INTERRUPTIBLE = "interruptible"
 ON_DEMAND = "on-demand"

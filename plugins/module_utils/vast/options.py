@@ -4,29 +4,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-
-from ..box.names import UnsafeName
-from ..box.records import RecordError
-from ..failures import TenantFailure
+from .. import rental_options
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options
 from ..state_store import StateStore
 from .api import DEFAULT_URL, VastClient
 
-Act = Callable[[AnsibleModule], "dict[str, Any]"]
-
 
 def shared_options() -> dict[str, dict[str, Any]]:
-    """The argument spec behind the documentation fragment ``tenant.gpu.vast``."""
-    return {
-        "api_url": {"type": "str", "default": DEFAULT_URL, "fallback": (env_fallback, ["VAST_URL"])},
-        "api_key": {"type": "str", "no_log": True},
-        "api_key_file": {"type": "path", "no_log": False},
-        "api_timeout_s": {"type": "int", "default": 30},
-    }
+    """The argument spec behind the documentation fragments ``tenant.gpu.vast`` and ``tenant.gpu.rental``."""
+    return client_options(VastClient)
 
 
 def volume_options() -> dict[str, dict[str, Any]]:
@@ -52,7 +42,9 @@ def ranking_options() -> dict[str, dict[str, Any]]:
 def client_of(options: Mapping[str, Any]) -> VastClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
     client = VastClient(
-        api_key_of(options), options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"])
+        api_key_of(options, VastClient.KEY_VARIABLE),
+        options["api_url"] or DEFAULT_URL,
+        timeout_s=float(options["api_timeout_s"]),
     )
     if options.get("api_retry_s") is not None:
         client.retry_for_s = float(options["api_retry_s"])
@@ -64,37 +56,6 @@ def store_of(options: Mapping[str, Any]) -> StateStore | None:
     return StateStore(options["state_dir"]) if options["state_dir"] else None
 
 
-def api_key_of(options: Mapping[str, Any], variable: str = "VAST_API_KEY") -> str:
-    """The option itself, else the file, else the environment."""
-    if options.get("api_key"):
-        return str(options["api_key"])
-    path = options.get("api_key_file")
-    if not path:
-        return os.environ.get(variable, "")
-    try:
-        with open(str(path), encoding="utf-8") as stream:
-            return stream.read(4096).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "") or "it is not text"
-        raise TenantFailure(
-            "config",
-            f"cannot read the API key from {path}: {reason}",
-            safe="nothing was asked",
-            fix="put the key, and nothing else, into that file and make it readable for you only (0600)",
-        ) from None
-
-
-def run_module(act: Act, shared: Callable[[], dict[str, dict[str, Any]]] = shared_options, **keywords: Any) -> None:
-    """Build the module with the shared options, do ``act``, end with its result or with a failure that speaks."""
-    spec = dict(keywords.pop("argument_spec"), **shared())
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **keywords)
-    try:
-        result = act(module)
-    except TenantFailure as failure:
-        module.fail_json(**failure.as_result())
-    except (UnsafeName, RecordError, ValueError) as error:
-        module.fail_json(**TenantFailure("config", str(error)).as_result())
-    except OSError as error:
-        module.fail_json(**TenantFailure("config", f"{error.filename or 'a file'}: {error.strerror}").as_result())
-    else:
-        module.exit_json(**result)
+def run_module(act: Act, **keywords: Any) -> None:
+    """Run a module of vast's."""
+    rental_options.run_module(act, shared_options(), **keywords)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..box.records import is_count
+from ..rented_box import Box, number, utc_of
 from .api import VastClient, VastError
-from .transformations import Box, number, utc_of
 
 TELL, ACCEPT, ACCEPT_OR_REJECT = "tell", "accept", "accept_or_reject"
 POLICIES = (TELL, ACCEPT, ACCEPT_OR_REJECT)

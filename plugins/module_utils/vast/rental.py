@@ -1,35 +1,32 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Renting: never twice, never lost, never above the cap.
+"""Renting: never twice, never lost, never above the cap. How a create is sent and looked for is in ``creation``.
 
-A create is sent once. When its answer is lost, the account's list is searched for the stamp until the answer is
-certain. Whatever a failed create leaves behind is destroyed: it is virgin, nothing was ever put on it.
+Whatever a failed create leaves behind is destroyed: it is virgin, nothing was ever put on it.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ..box import records
+from ..creation import Creation, carried_problem
 from ..failures import TenantFailure
+from ..rental_account import Found
+from ..rented_box import Box
+from ..rest_client import AmbiguousAnswer
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
-from .actions import PLATFORM, Account, Found
-from .api import AmbiguousAnswer, VastError
+from .actions import PLATFORM, Account
+from .api import VastError
 from .attached import Attached
 from .budget import over_budget
 from .image_cuda import driver_problem
 from .offers import LEAST_DISK_GB, ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
 from .onstart import as_sent, problem_of
 from .ports import flag_of
-from .transformations import Box, to_box
-from .waiters import DeadlinePassed, wait_until
+from .transformations import to_box
 
-# A create whose answer was lost counts as not done when complete lists lack its stamp, the last of them this long
-# after the request ended.
-SETTLE_S = 15.0
-LOOK_UP_WAIT_S = 180.0
 # Boxes that one call may rent and give back (stuck, or dearer than offered) before it gives up.
 MAX_REJECTED = 3
 # ssh with a direct port and the proxy as second way, in the spelling of the market's own client.
@@ -80,16 +77,8 @@ class Outcome:
     over_budget: list[int] = field(default_factory=list)
 
 
-def check_order(order: Order, key: str) -> None:
-    """TenantFailure for an order that the API would refuse or that would carry the account's key to a stranger."""
-    problem = _order_problem(order, key)
-    if problem:
-        raise TenantFailure(
-            "config", problem, box=order.name, safe="nothing was rented", fix="correct it and run again"
-        )
-
-
-def _order_problem(order: Order, key: str) -> str:
+def order_problem(order: Order, key: str) -> str:
+    """Why the API would refuse an order, or why it may not be sent: it would carry the account's key to a stranger."""
     if not order.image or len(order.image) > _LIMITS["image"]:
         return f"image must have 1 to {_LIMITS['image']} characters"
     if order.disk_gb < LEAST_DISK_GB:
@@ -102,10 +91,9 @@ def _order_problem(order: Order, key: str) -> str:
         return f"the values of {', '.join(long_names)} in env are longer than {_LIMITS['env_value']} characters"
     if sum(len(name) + len(value) for name, value in order.env.items()) > _LIMITS["env_total"]:
         return f"env is longer than {_LIMITS['env_total']} characters in all"
-    if ENVIRONMENT_NAME in order.env:
-        return f"{ENVIRONMENT_NAME} in env is ours"
-    if any(key in text for text in (order.image, order.onstart, *order.env.values())):
-        return "the account's API key is in image, onstart or env, and would reach a stranger's machine"
+    carried = carried_problem(key, order.env, (order.image, order.onstart), "image, onstart")
+    if carried:
+        return carried
     if order.budget_per_hour is not None and not 0 < order.budget_per_hour < float("inf"):
         return f"budget_per_hour is {order.budget_per_hour}, it must be above 0"
     if order.wanted.price_cap is None:
@@ -220,7 +208,8 @@ class Renter:
                 return None, True
             stamp = new_stamp(project, name, 1 + self._last_generation(found))
             self._account.check_lease(project, name)
-            self._intend(stamp, offer, price)
+            creation = Creation(self._account, stamp)
+            creation.intend(**_known(offer, price, self._order))
             with self._account.journal.effect(
                 "rent",
                 project=project,
@@ -228,9 +217,9 @@ class Renter:
                 generation=stamp.generation,
                 **_terms(stamp, offer, price, self._order),
             ) as effect:
-                provider_id = self._send(stamp, offer, price)
+                provider_id = self._send(creation, offer, price)
                 effect.details["provider_id"] = provider_id
-            return (self._confirm(stamp, provider_id) if provider_id else None), True
+            return (creation.confirmed(provider_id) if provider_id else None), True
 
     def _has_room(self, offer: Offer, price: Price) -> bool:
         """Whether the project's budget has room for the offer. The lock is held, so that nobody else takes the room."""
@@ -241,46 +230,27 @@ class Renter:
             self._outcome.over_budget.append(offer.offer_id)
         return not problem
 
-    def _last_generation(self, found: Found) -> int:
+    def _last_generation(self, found: Found[Box]) -> int:
         return max(found.last_generation, self._store.last_generation(self._order.project, self._order.name))
 
-    def _intend(self, stamp: Stamp, offer: Offer, price: Price) -> None:
-        """The record of the generation, before it can exist: a create whose answer is lost is known by it."""
-        self._store.update_box(
-            stamp.project,
-            stamp.box,
-            stamp.generation,
-            provider_id="",
-            platform=PLATFORM,
-            stamp=str(stamp),
-            offer_id=offer.offer_id,
-            machine_id=offer.machine_id,
-            host_id=offer.host_id,
-            price_per_hour=round(price.total, 6),
-            market=self._order.wanted.market,
-            created_at=None,
-            admitted_at=None,
-            admission=None,
-            rejected=None,
-            deploy_started_at=None,
-            destroyed_at=None,
-        )
-
-    def _send(self, stamp: Stamp, offer: Offer, price: Price) -> str:
+    def _send(self, creation: Creation[Box], offer: Offer, price: Price) -> str:
         """The new instance's id; empty when the offer certainly was not rented."""
-        body = create_body(self._order, price, stamp)
+        body = create_body(self._order, price, creation.stamp)
         try:
             return self._send_when_allowed(offer, body)
         except AmbiguousAnswer as lost:
-            return self._look_up(stamp, offer, lost)
+            found = creation.look_up(lost)
+            if not found:
+                self._outcome.refused.append(f"offer {offer.offer_id}: {lost.what}; no box with its stamp came of it")
+            return found
         except VastError as error:
             if error.contract:
-                self._give_back_leftover(stamp, str(error.contract), error.what)
+                self._give_back_leftover(creation, str(error.contract), error.what)
             elif error.kind == "config" or not _is_about_the_offer(error):
-                self._forget(stamp)
+                creation.forget()
                 error.safe = "nothing was rented"
                 raise
-            self._forget(stamp)
+            creation.forget()
             self._outcome.refused.append(f"offer {offer.offer_id}: {error.what}")
             return ""
 
@@ -296,44 +266,15 @@ class Renter:
                 self._client.sleep(error.retry_after_s or next(waits))
         return self._client.create_instance(offer.offer_id, body)
 
-    def _look_up(self, stamp: Stamp, offer: Offer, lost: AmbiguousAnswer) -> str:
-        """Whether the create had its effect: the box with this stamp, or lists that lack it until it is certain."""
-        ended = self._client.clock()
-        readings = [0]
-
-        def certain() -> str | None:
-            rows = self._client.list_instances()
-            ids = [box.provider_id for box in map(to_box, rows) if box.stamp == stamp]
-            if ids:
-                return min(ids, key=int)
-            readings[0] += 1
-            settled = readings[0] >= 2 and self._client.clock() - ended >= SETTLE_S
-            return "" if settled else None
-
-        try:
-            waits = self._client.back_off(0.5, 5.0)
-            found = wait_until(certain, ended + LOOK_UP_WAIT_S, waits, self._client.clock, self._client.sleep)
-        except (VastError, DeadlinePassed) as error:
-            raise TenantFailure(
-                "provider",
-                f"the create of {stamp} got no certain answer ({lost.what}) and the look-up failed too ({error})",
-                box=self._order.name,
-                safe="nothing more was rented; the box may exist, and is found by its stamp",
-                fix="run again: it looks for the stamp before it rents",
-            ) from None
-        if not found:
-            self._outcome.refused.append(f"offer {offer.offer_id}: {lost.what}; no box with its stamp came of it")
-        return found
-
-    def _give_back_leftover(self, stamp: Stamp, provider_id: str, why: str) -> None:
+    def _give_back_leftover(self, creation: Creation[Box], provider_id: str, why: str) -> None:
         """The market answers a bid that is too low with an error and a stopped box, whose disk would bill."""
-        self._own(stamp, provider_id)
+        creation.own(provider_id)
         row = self._client.get_instance(provider_id)
         if row is None:
-            self._close(stamp)
+            creation.note(destroyed_at=records.utc_now())
             return
         box = to_box(row)
-        if box.stamp != stamp:
+        if box.stamp != creation.stamp:
             raise TenantFailure(
                 "provider",
                 f"the refused create left instance {provider_id} behind, without our stamp ({why})",
@@ -342,27 +283,6 @@ class Renter:
                 fix="look at it in the provider's console: its disk may bill",
             )
         self._reject(box, why)
-
-    def _confirm(self, stamp: Stamp, provider_id: str) -> Box:
-        """The new box as the provider shows it, in its record before the lock is let go."""
-        self._own(stamp, provider_id)
-        try:
-            row = wait_until(
-                lambda: self._client.get_instance(provider_id),
-                self._client.clock() + LOOK_UP_WAIT_S,
-                self._client.back_off(),
-                self._client.clock,
-                self._client.sleep,
-            )
-        except DeadlinePassed:
-            raise TenantFailure(
-                "provider",
-                f"instance {provider_id} was rented as {stamp} but the provider does not show it",
-                box=self._order.name,
-                safe="it is recorded, and nothing more was rented",
-                fix="run again in a minute: it is found by its stamp",
-            ) from None
-        return to_box(row)
 
     # -- admission by price and life -----------------------------------------------------------------------------
 
@@ -413,20 +333,6 @@ class Renter:
         if box.stamp is not None:
             self._store.update_box(box.stamp.project, box.stamp.box, box.stamp.generation, **changes)
 
-    def _own(self, stamp: Stamp, provider_id: str) -> None:
-        self._store.update_box(
-            stamp.project, stamp.box, stamp.generation, provider_id=provider_id, created_at=records.utc_now()
-        )
-
-    def _close(self, stamp: Stamp) -> None:
-        self._store.update_box(stamp.project, stamp.box, stamp.generation, destroyed_at=records.utc_now())
-
-    def _forget(self, stamp: Stamp) -> None:
-        """Take back the record of a generation that certainly was never rented."""
-        record = self._store.read_box(stamp.project, stamp.box, stamp.generation)
-        if record is not None and not record.get("provider_id"):
-            os.unlink(self._store.box_record_path(stamp.project, stamp.box, stamp.generation))
-
 
 def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
     """Every offer failed: say how, and which machines to avoid."""
@@ -472,4 +378,15 @@ def _terms(stamp: Stamp, offer: Offer, price: Price, order: Order) -> dict[str, 
         "price_per_hour": round(price.total, 6),
         "stopped_per_hour": round(price.storage, 6),
         "price_cap": order.wanted.price_cap,
+    }
+
+
+def _known(offer: Offer, price: Price, order: Order) -> dict[str, Any]:
+    """What the record of a generation says before it exists."""
+    return {
+        "offer_id": offer.offer_id,
+        "machine_id": offer.machine_id,
+        "host_id": offer.host_id,
+        "price_per_hour": round(price.total, 6),
+        "market": order.wanted.market,
     }

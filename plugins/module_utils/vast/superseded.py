@@ -16,8 +16,9 @@ from ..box import records
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from ..gate import STOPPED_STATES
-from .actions import DESTROY, GONE_WAIT_S, Account, Passed, identity_of
-from .transformations import Box
+from ..rental_account import DESTROY, GONE_WAIT_S, Passed, identity_of
+from ..rented_box import Box
+from .actions import Account
 
 PARKED, ABSENT = "parked", "absent"
 STATES = (PARKED, ABSENT)

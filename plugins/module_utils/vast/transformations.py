@@ -4,88 +4,20 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 import re
-from dataclasses import dataclass, field
 from typing import Any, Iterable
 
-from ..box import records
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
+from ..rented_box import FAILED_TO_START, HOURS_PER_MONTH, Box, box_facts, number, utc_of
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 from .ports import mapped_ports
 
 LOGIN = "root"
-HOURS_PER_MONTH = 720.0  # the market's month: its storage price per month, divided by this, is its price per hour
 
 # An endpoint of a box that has none (yet).
 _NOWHERE = ("", 0, "", True)
-_FAILED_TO_START = re.compile(
-    r"oci runtime|error response from daemon|manifest unknown|pull access denied|invalid reference format|"
-    r"no such image|exec format error|permission denied",
-    re.I,
-)
 _OUTBID = re.compile(r"\b(outbid|preempt|higher bid|bid too low)", re.I)
-
-
-@dataclass(frozen=True)
-class Box:
-    """One instance of the account.
-
-    ``state`` is one word of: loading, running, stopped, outbid, scheduling, exited, offline, unknown.
-    ``host`` is empty while there is no usable endpoint; ``endpoint_problem`` says when the provider gave a bad one.
-    ``is_leaving``: it was destroyed and is listed until the provider is done.
-    Prices are dollars an hour, None when the API does not say. ``bid`` is what an interruptible box bids.
-    ``label``, ``gpu_name`` and ``status_msg`` are untrusted text.
-    ``ports`` are where the ports beside ssh's are reached while it runs.
-    ``image``, ``onstart`` and ``environment`` are what it was rented with; empty or None when the API does not say.
-    """
-
-    provider_id: str
-    stamp: Stamp | None
-    label: str
-    state: str
-    intended: str
-    host: str
-    port: int
-    user: str
-    proxy: bool
-    machine_id: int | None
-    host_id: int | None
-    gpu_name: str
-    num_gpus: int | None
-    gpu_ram_mb: int | None
-    dph_total: float | None
-    min_bid: float | None
-    is_bid: bool
-    start_date: float | None
-    status_msg: str
-    bid: float | None = None
-    storage_per_hour: float | None = None
-    disk_gb: float | None = None
-    uptime_s: float | None = None
-    end_date: float | None = None
-    actual: str = ""
-    is_leaving: bool = False
-    endpoint_problem: str = ""
-    image: str = ""
-    onstart: str | None = None
-    environment: dict[str, str] | None = None
-    ports: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def market(self) -> str:
-        return "interruptible" if self.is_bid else "on-demand"
-
-    @property
-    def generation(self) -> int:
-        return self.stamp.generation if self.stamp else 0
-
-    @property
-    def failed_to_start(self) -> bool:
-        """The host's Docker says that this container cannot start."""
-        return bool(_FAILED_TO_START.search(self.status_msg))
 
 
 def to_box(row: dict[str, Any]) -> Box:
@@ -128,6 +60,8 @@ def to_box(row: dict[str, Any]) -> Box:
         onstart=_text(row["onstart"]) if "onstart" in row else None,
         ports=mapped_ports(row),
         environment=_texts(_environment(row)) if "extra_env" in row else None,
+        credit_balance=number(row.get("credit_balance")),
+        most_discount=number(row.get("credit_discount_max")),
     )
 
 
@@ -171,7 +105,7 @@ def state_of(row: dict[str, Any]) -> str:
         return "scheduling" if intended == "running" else _resting(row)
     if actual == "running":
         return "running"
-    failed = bool(_FAILED_TO_START.search(_text(row.get("status_msg"))))
+    failed = bool(FAILED_TO_START.search(_text(row.get("status_msg"))))
     if actual in ("exited", "stopped") or (actual == "created" and failed):
         return "exited"
     if actual in ("", "created", "loading", "rebooting", "recycling"):
@@ -203,42 +137,12 @@ def _bid_of(row: dict[str, Any]) -> float | None:
     return max(total - storage, 0.0)
 
 
-def current_and_superseded(boxes: Iterable[Box], project: str, box: str) -> tuple[Box | None, list[Box]]:
-    """The box that counts, and the others that carry the same project and name.
-
-    The highest generation counts, then the lowest id: two controllers that look at the same list agree.
-    """
-    ours = [found for found in boxes if found.stamp and (found.stamp.project, found.stamp.box) == (project, box)]
-    ours.sort(key=seniority)
-    return (ours[0], ours[1:]) if ours else (None, [])
-
-
-def seniority(box: Box) -> tuple[int, int]:
-    """Sorts the boxes of one name: the one that counts comes first."""
-    return -box.generation, int(box.provider_id)
-
-
 def storage_per_hour(row: dict[str, Any], disk_gb: float | None) -> float | None:
     """Dollars an hour for the disk: from the price per GB and month, else as the row totals it."""
     per_month = number(row.get("storage_cost"))
     if per_month is not None and disk_gb is not None:
         return per_month * disk_gb / HOURS_PER_MONTH
     return number(row.get("storage_total_cost"))
-
-
-def local_moment(provider_epoch: float | None, provider_now: float | None) -> str | None:
-    """A provider's time on our own clock, as UTC text: our now, less the age that the provider's clock gives it."""
-    if provider_epoch is None or provider_now is None:
-        return None
-    age = datetime.timedelta(seconds=max(0.0, provider_now - provider_epoch))
-    return records.utc_text(datetime.datetime.now(datetime.timezone.utc) - age)
-
-
-def started_epoch(box: Box, provider_now: float | None) -> float | None:
-    """When the box last began to run, by the provider's clock: its creation, or later if its uptime says so."""
-    if box.state != "running" or box.uptime_s is None or provider_now is None:
-        return box.start_date
-    return max(box.start_date or 0.0, provider_now - box.uptime_s)
 
 
 def clocks_of(box: Box) -> dict[str, Any]:
@@ -252,36 +156,8 @@ def clocks_of(box: Box) -> dict[str, Any]:
 
 
 def box_result(box: Box, provider_now: float | None = None) -> dict[str, Any]:
-    """A box as a module returns it: plain values, nothing that could be a secret."""
-    started = local_moment(box.start_date, provider_now)
-    return {
-        "provider_id": box.provider_id,
-        "stamp": str(box.stamp) if box.stamp else "",
-        "project": box.stamp.project if box.stamp else "",
-        "name": box.stamp.box if box.stamp else "",
-        "generation": box.generation,
-        "state": box.state,
-        "intended": box.intended,
-        "host": box.host,
-        "port": box.port,
-        "user": box.user,
-        "proxy": box.proxy,
-        "endpoint_problem": box.endpoint_problem,
-        "ports": box.ports,
-        "machine_id": box.machine_id,
-        "host_id": box.host_id,
-        "gpu_name": box.gpu_name,
-        "num_gpus": box.num_gpus,
-        "gpu_ram_mb": box.gpu_ram_mb,
-        "disk_gb": box.disk_gb,
-        "market": box.market,
-        "price_per_hour": box.dph_total,
-        "bid": box.bid,
-        "min_bid": box.min_bid,
-        "created_at": started,
-        "status_msg": box.status_msg,
-        "clocks": clocks_of(box),
-    }
+    """A box as a module returns it, with what it bills."""
+    return {**box_facts(box, provider_now), "clocks": clocks_of(box)}
 
 
 def charges_by_box(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -312,13 +188,6 @@ def _leaves(row: dict[str, Any]) -> list[tuple[str, float]]:
     return found
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def _whole(value: Any) -> int | None:
     found = number(value)
     return None if found is None else int(found)
@@ -331,13 +200,6 @@ def _seconds(minutes: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
-
-
-def utc_of(epoch: float | None) -> str | None:
-    """Epoch seconds of the provider as UTC text; None for no time, or one that cannot be."""
-    if epoch is None or not 0 < epoch < 32503680000:
-        return None
-    return records.utc_text(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc))
 
 
 def _texts(found: dict[str, Any]) -> dict[str, str]:

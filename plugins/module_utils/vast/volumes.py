@@ -19,12 +19,13 @@ from ..box import records
 from ..box.names import UnsafeName, check_name
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
+from ..rental_waiters import DeadlinePassed, wait_until
+from ..rented_box import HOURS_PER_MONTH, number
+from ..rest_client import AmbiguousAnswer
 from ..state_store import BoxIdentity
 from .actions import PLATFORM, Account
-from .api import AmbiguousAnswer, VastError
+from .api import VastError
 from .money import volume_rate
-from .transformations import HOURS_PER_MONTH, number
-from .waiters import DeadlinePassed, wait_until
 
 DELETE = "delete"
 TIER = "volume"

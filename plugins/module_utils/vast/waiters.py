@@ -1,53 +1,26 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Waiting: every wait has a deadline, every poll a back-off, and being stuck has names of its own."""
+"""What a vast box or copy may be stuck in, which has names of its own; the waits that only vast has."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from typing import Callable, Iterable, Iterator, Mapping, TypeVar
+from typing import Callable, Iterable, Mapping
 
 from ..failures import TenantFailure
+from ..rental_waiters import SETTLING_GRACE_S, DeadlinePassed, wait_until
+from ..rented_box import Box
 from .api import VastClient
-from .transformations import Box
-
-Found = TypeVar("Found")
 
 # Seconds that a box may be between two states before it counts as stuck.
 SCHEDULING_GRACE_S = 30.0  # longer, and the GPU was rented to someone else (vast.ai's own advice)
-SETTLING_GRACE_S = 20.0  # a start or stop shows in the fields one after the other
 LOST_GRACE_S = 60.0  # a missed heartbeat is not a dead host
 COPY_HEARD_WITHIN_S = 120.0  # a copy shows in the status about half a minute late
 
 _OF_A_COPY = re.compile(r"\b(cop(?:y|ies|ied|ying)|r?sync(?:ing|ed)?|rclone|transferr?(?:ing|ed|s)?)\b", re.I)
 _COPY_FAILED = re.compile(r"\b(fail(?:ed|ure|s)?|errors?|denied|no space|no such|abort(?:ed)?|cancell?ed)\b", re.I)
 _COPY_FINISHED = re.compile(r"\b(finished|completed?|done|success(?:ful|fully)?)\b", re.I)
-
-
-class DeadlinePassed(Exception):
-    """The wait ended without what it waited for."""
-
-
-def wait_until(
-    predicate: Callable[[], Found | None],
-    deadline: float,
-    backoff: Iterator[float],
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-) -> Found:
-    """The first answer of ``predicate`` that is not None; DeadlinePassed at ``deadline`` (in ``clock``'s time).
-
-    It is asked at least once, and once more at the deadline itself.
-    """
-    while True:
-        found = predicate()
-        if found is not None:
-            return found
-        left = deadline - clock()
-        if left <= 0:
-            raise DeadlinePassed
-        sleep(min(next(backoff), left))
 
 
 class StuckWatch:
@@ -81,30 +54,6 @@ _STUCK = {
 }
 
 
-def wait_for_running(client: VastClient, box: Box, look: Callable[[], Box | None], wait_s: float) -> Box:
-    """``box`` once it runs and has an endpoint. TenantFailure that names what it is stuck in."""
-    watch = StuckWatch(client, box)
-    last = [box]
-
-    def running() -> Box | None:
-        found = look()
-        if found is None:
-            raise stuck(box, "the provider no longer lists it", fix="rent another box")
-        last[0] = found
-        if found.endpoint_problem:
-            raise stuck(found, found.endpoint_problem)
-        reason = watch.verdict(found)
-        if reason:
-            raise stuck(found, reason)
-        return found if found.state == "running" and found.host else None
-
-    try:
-        return wait_until(running, client.clock() + wait_s, client.back_off(0.5, 10.0), client.clock, client.sleep)
-    except DeadlinePassed:
-        said = f", the provider says: {last[0].status_msg[:200]}" if last[0].status_msg else ""
-        raise stuck(last[0], f"it is still {last[0].state} after {wait_s:.0f} s{said}") from None
-
-
 def wait_for_restart(client: VastClient, box: Box, look: Callable[[], Box | None]) -> None:
     """Returns once the box shows that it was told to restart, or had the time in which it would have shown it."""
 
@@ -115,38 +64,6 @@ def wait_for_restart(client: VastClient, box: Box, look: Callable[[], Box | None
 
     with contextlib.suppress(DeadlinePassed):
         wait_until(restarted, client.clock() + SETTLING_GRACE_S, client.back_off(0.5, 5.0), client.clock, client.sleep)
-
-
-def wait_for_rest(client: VastClient, box: Box, look: Callable[[], Box | None], wait_s: float) -> Box | None:
-    """``box`` once it no longer computes, None when it is gone."""
-
-    def resting() -> tuple[Box | None] | None:
-        found = look()
-        at_rest = found is None or (found.intended == "stopped" and found.state in ("stopped", "outbid"))
-        return (found,) if at_rest else None
-
-    try:
-        return wait_until(resting, client.clock() + wait_s, client.back_off(0.5, 10.0), client.clock, client.sleep)[0]
-    except DeadlinePassed:
-        raise stuck(box, f"it has not stopped after {wait_s:.0f} s") from None
-
-
-def wait_for_gone(client: VastClient, box: Box, gone: Callable[[], bool], wait_s: float) -> None:
-    """Returns once ``gone`` was true twice running: the provider says it in two readings, not one."""
-    readings = [0]
-
-    def twice() -> bool | None:
-        readings[0] = readings[0] + 1 if gone() else 0
-        return True if readings[0] >= 2 else None
-
-    try:
-        wait_until(twice, client.clock() + wait_s, client.back_off(0.5, 10.0), client.clock, client.sleep)
-    except DeadlinePassed:
-        raise stuck(
-            box,
-            f"the provider still lists it {wait_s:.0f} s after it was destroyed",
-            fix="run again: destroying it again is safe, and it may still bill",
-        ) from None
 
 
 class CopyWatch:

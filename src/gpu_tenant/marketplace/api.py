@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from . import billing
 from .account_routes import AccountRoutes
 from .calls import Call, Route
 from .command_routes import CommandRoutes
@@ -21,13 +20,15 @@ from .daemon_log import daemon_log
 from .fault_routes import FaultRoutes
 from .filters import BadFilter, matching
 from .instances import Phase
+from .lambda_cloud.routes import LambdaRoutes
 from .market import Market
+from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
-from .pages import after_place, keyset_order, money_page, read_token, selected, write_token
+from .pages import after_place, keyset_order, read_token, selected, write_token
 from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
-from .replies import Reply, charge_row, key_row, old_invoice_rows, refusal_body, refusal_reply
+from .replies import Reply, key_row, refusal_body, refusal_reply
 from .requests import (
     bid_in,
     ids_in,
@@ -38,13 +39,13 @@ from .requests import (
     order_in,
     page_limit,
     public_key_in,
-    window,
 )
+from .reservation_routes import ReservationRoutes
 from .results import Results
 from .rows import FILTERABLE
 from .runpod.routes import RunpodRoutes
 from .templates import TemplateRoutes
-from .volume_routes import VolumeRoutes, charge_rows
+from .volume_routes import VolumeRoutes
 
 LIST_LIMIT = 25
 # What a disk has at least; prices on the overview are with one of this size.
@@ -66,10 +67,13 @@ class Api:
         self._commands = CommandRoutes(market, self._results)
         self._lock = threading.Lock()
         self._volumes = VolumeRoutes(market.books, market.boxes)
+        self._money = MoneyRoutes(market.money)
         self._prices = PriceRoutes(market.rises)
+        self._reservations = ReservationRoutes(market.reservations)
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
         self._runpod = RunpodRoutes(market, api_key)
+        self._lambda = LambdaRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -104,17 +108,17 @@ class Api:
             Route("POST", f"{v0}/ssh", self.add_key, interval_s=1.0, call="keys"),
             Route("PUT", f"{v0}/ssh/{{id:int}}", self.change_key, interval_s=1.0, call="keys"),
             Route("DELETE", f"{v0}/ssh/{{id:int}}", self.delete_key, call="keys"),
-            Route("GET", f"{v0}/charges", self.charges, interval_s=1.0, call="money"),
-            Route("GET", f"{v1}/invoices", self.invoices, interval_s=3.0, call="money"),
-            Route("GET", f"{v0}/users/me/invoices", self.old_invoices, interval_s=3.0, call="money"),
+            *self._money.routes(),
             *self._account.routes(),
             *self._templates.routes(),
             *self._copies.routes(),
             *self._volumes.routes(),
             *self._prices.routes(),
+            *self._reservations.routes(),
             *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
             *self._runpod.routes(),
+            *self._lambda.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
@@ -363,28 +367,6 @@ class Api:
         self._market.ssh_keys.detach(int(call.parameters["id"]), int(call.parameters["key"]))
         return {"success": True, "msg": "SSH key removed from instance."}
 
-    # --- money --------------------------------------------------------------------------------------------------
-
-    def charges(self, call: Call) -> dict[str, Any]:
-        filters = json_parameter(call.query, "select_filters", {})
-        kinds = filters.get("type", {}).get("in")
-        since, until = window(filters.get("day", {}))
-        lines = [] if kinds and "instance" not in kinds else self._market.money.charges(since, until)
-        stored = [] if kinds and "volume" not in kinds else self._market.money.volume_charges(since, until)
-        return money_page([*map(charge_row, lines), *charge_rows(stored)], call.query)
-
-    def invoices(self, call: Call) -> dict[str, Any]:
-        """Payments. The account was given its credit; nothing was ever paid in."""
-        return money_page([], call.query)
-
-    def old_invoices(self, call: Call) -> dict[str, Any]:
-        since, until = window({"gte": call.query.get("sdate"), "lte": call.query.get("edate")})
-        money = self._market.money
-        rows = [row for line in money.charges(since, until) for row in old_invoice_rows("Instance", line)]
-        rows += [row for line in money.volume_charges(since, until) for row in old_invoice_rows("Volume", line)]
-        spent = billing.total(money.charges()) + billing.total(money.volume_charges())
-        return {"invoices": rows, "current": {"charges": spent, "service_fee": 0.0, "total": spent, "credit": 0.0}}
-
     # --- rehearsal ----------------------------------------------------------------------------------------------
 
     def control_traffic(self, call: Call) -> dict[str, Any]:
@@ -392,7 +374,7 @@ class Api:
         moved = {"bwd": number_in(call.body, "download_gb", 0.0), "bwu": number_in(call.body, "upload_gb", 0.0)}
         if not all(0 <= gigabytes < float("inf") for gigabytes in moved.values()):
             raise MarketError(400, "invalid_args", "download_gb and upload_gb are numbers from 0 up.")
-        instance_id = instance_in(call.body)
+        instance_id = self._market.books.instance(instance_in(call.body)).id
         amount = sum(self._market.money.meter(instance_id, kind, size) for kind, size in moved.items() if size)
         return {"success": True, "amount": amount}
 

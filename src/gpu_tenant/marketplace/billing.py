@@ -3,8 +3,8 @@
 """The bill, as a pure function of what was rented when.
 
 Compute bills while a box runs, its disk bills from creation until destruction whatever the state. Bandwidth bills both
-ways, by the gigabyte, in every state. The provider's copies are metered, and what a rehearsal says; what goes over a
-box's own ssh is not, and a line without either is zero and says so.
+ways, by the gigabyte, in every state. The provider's copies are metered, what a rehearsal says, and where the market is
+told to meter it what goes over a box's own ssh; a line without any of these is zero and says so.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 HOUR_S = 3600.0
 MONTH_H = 720.0
 BANDWIDTH = ("bwd", "bwu")
+# The largest discount of a host for paying ahead: the default in the help of the provider's CLI.
+MOST_DISCOUNT = 0.4
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class Segment:
 
     :param start: market seconds.
     :param end: market seconds, None while it goes on.
-    :param rate: dollars per hour.
+    :param rate: dollars per hour, less the discount.
+    :param discount: the fraction by which that is less, for a deposit.
     """
 
     start: float
     end: float | None
     rate: float
+    discount: float = 0.0
+
+    def hours(self, until: float) -> float:
+        """How much of it had passed at a market time."""
+        return max(0.0, (until if self.end is None else min(self.end, until)) - self.start) / HOUR_S
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Account:
     """All that the bill of one instance depends on.
 
     :param running_disk_rate: dollars an hour for its disks while it computes; None where that is what they always cost.
+    :param forfeited: dollars of a deposit that were kept when it was given back early.
     """
 
     instance_id: int
@@ -59,6 +68,7 @@ class Account:
     traffic: tuple[Traffic, ...] = ()
     earlier_disk: tuple[Segment, ...] = ()
     running_disk_rate: float | None = None
+    forfeited: float = 0.0
 
     @property
     def disk_since(self) -> float:
@@ -85,7 +95,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Item:
-    """One line: ``kind`` is gpu, disk, bwd or bwu, ``quantity`` hours or gigabytes, ``rate`` dollars for each."""
+    """One line: ``kind`` is gpu, disk, bwd, bwu or deposit; ``quantity`` hours or gigabytes, ``rate`` dollars each."""
 
     kind: str
     quantity: float
@@ -116,6 +126,7 @@ def charge(account: Account, until: float, since: float = 0.0) -> Charge:
     items = [_stretch("gpu", part.start, part.end, part.rate, since, until) for part in account.compute]
     items += [_stretch("disk", part.start, part.end, part.rate, since, until) for part in account.disk_segments()]
     items += [_moved(kind, account.traffic, start, end) for kind in BANDWIDTH]
+    items += _kept(account, until, since)
     return Charge(account.instance_id, account.label, start, end, tuple(items))
 
 
@@ -165,6 +176,13 @@ def bill_as_dict(lines: list[Charge], now: float) -> dict[str, Any]:
 
 def _is_metered(line: Charge, kind: str) -> bool:
     return any(item.metered for item in line.items if item.kind == kind)
+
+
+def _kept(account: Account, until: float, since: float) -> list[Item]:
+    at = account.destroyed_at
+    if not account.forfeited or at is None or not since <= at <= until:
+        return []
+    return [Item("deposit", 1.0, account.forfeited, account.forfeited, at, at)]
 
 
 def _moved(kind: str, traffic: Iterable[Traffic], start: float, end: float) -> Item:

@@ -23,11 +23,12 @@ from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
+from .lambda_cloud.terms import VmTerms
+from .link import Link
 from .offers import Machine
 from .refusals import MarketError
 from .runpod import pods
 from .runpod.terms import PodTerms
-from .slow_link import SlowLink
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class Boxes:
     def __init__(self, books: Books, engine: Engine, work: Executor | None = None) -> None:
         self._books = books
         self._engine = engine
-        self._links: dict[int, SlowLink] = {}
+        self._links: dict[int, Link] = {}
+        self._carried: dict[int, tuple[int, int]] = {}
         self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._work = work or ThreadPoolExecutor(max_workers=8, thread_name_prefix="box")
         # Set once the market ends: whatever works for it must end too.
@@ -104,23 +106,41 @@ class Boxes:
                 self._engine.stop(instance_id)
 
     def _start_engine(self, instance: Instance) -> None:
-        """Start the box, behind a slow link where a fault says so. EngineError."""
+        """Start the box, behind a link where it is to be slow or its bytes are to be billed. EngineError."""
         spec = self._spec(instance)
         kib_per_s = self._books.holds.amount(instance.id, Held.SLOW_LINK)
-        if kib_per_s is None:
+        # Only vast.ai bills traffic; what lives on other sides of the market has none to meter.
+        metered = self._books.config.meter_ssh and instance.terms is None
+        if kib_per_s is None and not metered:
             self._engine.start(spec)
             return
         inner = self._books.free_ports(instance.runtype)
         self._engine.start(replace(spec, ports=inner))
+        pace = float("inf") if kib_per_s is None else 1024 * kib_per_s
         try:
-            self._links[instance.id] = SlowLink(spec.ports, inner, 1024 * kib_per_s)
+            self._links[instance.id] = Link(spec.ports, inner, pace)
         except OSError as taken:
-            raise EngineError(f"no slow link could be put on port {spec.ports[0]}: {taken.strerror}") from taken
+            raise EngineError(f"no link could be put on port {spec.ports[0]}: {taken.strerror}") from taken
 
     def _close_link(self, instance_id: int) -> None:
         link = self._links.pop(instance_id, None)
         if link is not None:
             link.close()
+            self._note_carried(instance_id, link)
+
+    def _note_carried(self, instance_id: int, link: Link) -> None:
+        to_box, from_box = link.take_carried()
+        with self._books.lock:
+            down, up = self._carried.get(instance_id, (0, 0))
+            self._carried[instance_id] = (down + to_box, up + from_box)
+
+    def take_carried(self) -> dict[int, tuple[int, int]]:
+        """Bytes that went to boxes and from them, by instance, since this was asked before: those behind links."""
+        for instance_id, link in list(self._links.items()):
+            self._note_carried(instance_id, link)
+        with self._books.lock:
+            carried, self._carried = self._carried, {}
+        return {instance_id: moved for instance_id, moved in carried.items() if any(moved)}
 
     def lift_link(self, instance_id: int) -> None:
         """What was slow is as fast as any from now on."""
@@ -272,10 +292,25 @@ class Boxes:
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )
 
+    def _vm_spec(self, instance: Instance, vm: VmTerms, machine: Machine) -> BoxSpec:
+        """Its root disk is its own until it is deleted: neither a restart nor a shutdown wipes it."""
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=machine.card,
+            image=instance.image,
+            keys=tuple(key.public_key for key in instance.keys if key.named in vm.keys),
+            volumes=vm.mounted(self._books.directory.volumes),
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+        )
+
     def _spec(self, instance: Instance) -> BoxSpec:
         machine = self._books.machine(instance.machine_id)
         if instance.pod is not None:
             return self._pod_spec(instance, instance.pod, machine)
+        if instance.vm is not None:
+            return self._vm_spec(instance, instance.vm, machine)
         given = {
             "CONTAINER_ID": str(instance.id),
             "CONTAINER_API_KEY": instance.api_key,

@@ -30,6 +30,7 @@ class Route:
     """``path`` without a trailing slash; both spellings are served, neither redirects.
 
     :param call: what faults call it, see :data:`.faults.CALLS`; none strikes a route without.
+    :param sold_out: the :class:`.replies.Reply` of a create that finds no machine; None where no fault says so.
     """
 
     method: str
@@ -38,3 +39,4 @@ class Route:
     public: bool = False
     interval_s: float = 0.0
     call: str = ""
+    sold_out: Any = None

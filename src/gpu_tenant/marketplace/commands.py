@@ -70,6 +70,7 @@ def marketplace_group() -> None:
     show_default=True,
     help="By what share the least bids move, by seed and time.",
 )
+@click.option("--meter-ssh", is_flag=True, help="Bill what goes over the boxes' own ssh too, through a relay for each.")
 @click.option("--credit", type=click.FloatRange(min=0), help="Dollars that the account has; else it never runs out.")
 @click.option("--boot-s", type=click.FloatRange(min=0), default=0.4, show_default=True, help="Shortest start of a box.")
 @click.option(
@@ -105,6 +106,7 @@ def serve_command(
     state: Path | None,
     speed: float,
     moving_bids: float,
+    meter_ssh: bool,
     credit: float | None,
     boot_s: float,
     dialect: Dialect,
@@ -131,6 +133,7 @@ def serve_command(
         state=(state or default_state_directory()).absolute(),
         speed=speed,
         moving_bids=moving_bids,
+        meter_ssh=meter_ssh,
         credit=credit,
         boot_s=boot_s,
         dialect=dialect,

@@ -31,6 +31,7 @@ class MarketplaceConfig:
     :param rate_limits: answer 429 to requests that come faster than the market's published intervals.
     :param image: the podman engine's image.
     :param moving_bids: by what share of itself the least bid of each machine moves; 0 for one that stands still.
+    :param meter_ssh: bill what goes over the boxes' own ssh too, which puts a relay in front of each.
     :param credit: dollars that the account has; None for one that never runs out.
     :param faults: what goes wrong, and when.
     :param connections: cloud connections of the account, each a name and the folder that stands in for its bucket.
@@ -50,6 +51,7 @@ class MarketplaceConfig:
     rate_limits: bool = False
     credit: float | None = None
     moving_bids: float = 0.0
+    meter_ssh: bool = False
     image: str = ""
     connections: tuple[tuple[str, Path], ...] = ()
     faults: FaultScript = NO_FAULTS

@@ -15,6 +15,7 @@ from .auction import Auction
 from .books import Books
 from .boxes import Boxes
 from .instances import Instance, Phase
+from .lambda_cloud.terms import VmTerms
 from .offers import Machine
 from .refusals import MarketError, no_such_offer
 from .runpod.terms import PodTerms
@@ -34,7 +35,7 @@ def asked_ports(environment: Mapping[str, str]) -> list[str]:
 class Order:
     """What a tenant asks for when renting. Disk in GB, price in dollars per hour or None for on-demand.
 
-    :param pod: for a pod of RunPod's side, which costs what its terms say.
+    :param pod: for a pod of RunPod's side, :attr:`vm` for an instance of Lambda's: it costs what its terms say.
     """
 
     offer_id: int
@@ -50,11 +51,16 @@ class Order:
     cancel_unavailable: bool = False
     template: dict[str, Any] = field(default_factory=dict)
     pod: PodTerms | None = None
+    vm: VmTerms | None = None
+
+    @property
+    def terms(self) -> PodTerms | VmTerms | None:
+        return self.pod or self.vm
 
     @property
     def ports(self) -> list[str]:
         """Beside ssh's, as ``8080/tcp``."""
-        return asked_ports(self.env) if self.pod is None else self.pod.mapped_ports()
+        return asked_ports(self.env) if self.terms is None else self.terms.mapped_ports()
 
 
 class Contracts:
@@ -123,7 +129,7 @@ class Contracts:
             created_at=now,
             price=order.price,
             base_price=_price_of(order, machine),
-            storage_cost=machine.storage_cost if order.pod is None else order.pod.resting_gb_month,
+            storage_cost=machine.storage_cost if order.terms is None else order.terms.resting_gb_month,
             disk_gb=order.disk_gb,
             image=order.image,
             runtype=order.runtype,
@@ -137,6 +143,7 @@ class Contracts:
             keys=state.keys,
             api_key=secrets.token_hex(32),
             pod=order.pod,
+            vm=order.vm,
         )
 
     def start(self, instance_id: int) -> None:
@@ -203,6 +210,6 @@ class Contracts:
 
 def _price_of(order: Order, machine: Machine) -> float:
     """Dollars for an hour of compute."""
-    if order.pod is not None:
-        return order.pod.compute_rate
+    if order.terms is not None:
+        return order.terms.compute_rate
     return machine.price if order.price is None else order.price

@@ -207,9 +207,7 @@ class Copies:
         moved = int(whole[1]) if whole else int(parts[-1]) if parts else 0
         for end, kind in ((job.source, "bwu"), (job.dest, "bwd")):
             if end.instance is not None and moved:
-                # An instance that was destroyed meanwhile has no bill any more that could grow.
-                with contextlib.suppress(MarketError):
-                    self._market.money.meter(end.instance, kind, moved / 1e9)
+                self._market.money.meter(end.instance, kind, moved / 1e9)
 
     def _pace(self, job: Job) -> list[str]:
         """rsync's limit for the links of the machines concerned, in KiB a second of this machine's time."""

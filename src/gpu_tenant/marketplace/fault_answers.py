@@ -12,16 +12,20 @@ from typing import Any
 from .faults import Fault
 from .replies import Reply
 
-_ROWS = ("instances", "offers", "volumes")
+_ROWS = ("instances", "offers", "volumes", "data")
+_REGIONS = "regions_with_capacity_available"
 _PROXY_TEXT = "<html><head><title>{status}</title></head><body><center><h1>{status}</h1></center></body></html>\n"
 
 
-def refusal_of(faults: Iterable[Fault], interval_s: float) -> Reply | None:
+def refusal_of(faults: Iterable[Fault], interval_s: float, sold_out: Reply | None = None) -> Reply | None:
     """What answers in place of the market, so that the request has no effect; None when it gets through.
 
     :param interval_s: the least time between two of these calls that the market publishes, 0 for none.
+    :param sold_out: how a create says that no machine is left.
     """
     for fault in faults:
+        if fault.kind == "no_capacity" and sold_out is not None:
+            return sold_out
         if fault.kind == "lost_request":
             return Reply(0, None, cut=True)
         if fault.kind == "rate_limited":
@@ -58,6 +62,8 @@ def _with_other_rows(body: Any, fault: Fault) -> Any:
     if isinstance(body, list):  # RunPod's lists are bare, and tell no total
         return _with_other_rows({"instances": body}, fault).get("instances", {})
     names = [name for name in _ROWS if isinstance(body, dict) and isinstance(body.get(name), list)]
+    if not names and fault.kind == "empty_list" and isinstance(body, dict) and isinstance(body.get("data"), dict):
+        return {**body, "data": {name: _without_capacity(one) for name, one in body["data"].items()}}
     if not names:
         return body  # a refusal, or the answer of a write
     name, rows = names[0], body[names[0]]
@@ -72,6 +78,11 @@ def _with_other_rows(body: Any, fault: Fault) -> Any:
     if fault.kind == "empty_list":
         changed.update({key: value for key, value in _NOTHING.items() if key in body})
     return changed
+
+
+def _without_capacity(row: Any) -> Any:
+    """An instance type of Lambda's that no region has now; any other row as it is."""
+    return {**row, _REGIONS: []} if isinstance(row, dict) and _REGIONS in row else row
 
 
 _NOTHING: dict[str, Any] = {"total_instances": 0, "label_counts": {}, "next_token": None}

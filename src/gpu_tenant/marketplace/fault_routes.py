@@ -14,6 +14,7 @@ from .fault_answers import refusal_of, spoiled
 from .fault_memory import FaultMemory, plan_after
 from .faults import KINDS, BadFault, Entry, Fault, fault_in
 from .holds import Held
+from .lambda_cloud import terms as vm
 from .market import Market
 from .refusals import MarketError
 from .replies import Reply
@@ -121,7 +122,7 @@ class FaultRoutes:
         with self._lock:
             faults = [entry.fault for entry in self._plan.of_answers(route.call, named)]
         self._market.books.save()  # how far the plan is outlives the process
-        reply = refusal_of(faults, route.interval_s)
+        reply = refusal_of(faults, route.interval_s, route.sold_out)
         if reply is None:
             reply = handle()
             if route.call == "create":
@@ -176,10 +177,13 @@ def _named_in(route: Route, call: Call) -> list[int]:
         return []
     if "pod" in call.parameters:
         return [number_of(call.parameters["pod"])]
+    if "vm" in call.parameters:
+        return [vm.number_of(vm.INSTANCE, call.parameters["vm"])]
     if "id" in call.parameters:
         return [int(call.parameters["id"])]
     listed = call.body.get("ids", call.body.get("instance_ids"))
-    return [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
+    numbers = [vm.number_of(vm.INSTANCE, one) or one for one in listed] if isinstance(listed, list) else []
+    return [one for one in numbers if isinstance(one, int)]
 
 
 def _rented_in(reply: Reply) -> list[int]:
@@ -188,5 +192,8 @@ def _rented_in(reply: Reply) -> list[int]:
         return []
     if is_pod_row(reply.body):
         return [number_of(reply.body["id"])]
+    launched = reply.body.get("data")
+    if isinstance(launched, Mapping) and "instance_ids" in launched:
+        return [vm.number_of(vm.INSTANCE, one) for one in launched["instance_ids"]]
     answers = [reply.body, *(reply.body.get("results") or [])]
     return [int(one["new_contract"]) for one in answers if one.get("new_contract")]

@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
     "disk_full": Kind(True, ("free_mb",), ("create",)),
     "slow_destroy": Kind(True, ("seconds", "lingers"), ("destroy",)),
     "zero_gpu": Kind(True, ("seconds",)),
+    "no_capacity": Kind(False, (), ("create",)),
     "copy_fails": Kind(False, ("path",), ("copies",), of_copy=True),
     "copy_partial": Kind(False, ("path",), ("copies",), of_copy=True),
     "copy_corrupt": Kind(False, ("path",), ("copies",), of_copy=True),

@@ -11,6 +11,7 @@ from typing import Any
 
 from .billing import Account, Segment, Traffic
 from .dialects import Dialect
+from .lambda_cloud.terms import VmTerms
 from .runpod.terms import PodTerms
 
 
@@ -36,9 +37,17 @@ LOST = frozenset({Phase.UNLOADED, Phase.GONE})
 
 @dataclass(frozen=True)
 class Key:
+    """:param name: as Lambda's side knows it; empty for one that came by another."""
+
     id: int
     public_key: str
     created_at: float
+    name: str = ""
+
+    @property
+    def named(self) -> str:
+        """What Lambda's side calls it."""
+        return self.name or f"key-{self.id}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,10 @@ class Instance:
     :param ends_at: when the contract ends; None while it is extended by itself.
     :param earlier_disk: what the disk cost before its price rose.
     :param template: what it was made of, as its row says; empty for no template.
-    :param pod: what it is on RunPod's side of the market; None for an instance of vast.ai's.
+    :param pod: what it is on RunPod's side of the market, :attr:`vm` on Lambda's; both None for one of vast.ai's.
+    :param deposits: when its tenant paid ahead, in market seconds, and how many dollars.
+    :param discount: the fraction that a deposit takes off the price, while it lasts.
+    :param forfeited: dollars of the deposits that were kept when it was given back.
     """
 
     id: int
@@ -87,6 +99,15 @@ class Instance:
     earlier_disk: tuple[Segment, ...] = ()
     template: dict[str, Any] = field(default_factory=dict)
     pod: PodTerms | None = None
+    deposits: tuple[tuple[float, float], ...] = ()
+    discount: float = 0.0
+    forfeited: float = 0.0
+    vm: VmTerms | None = None
+
+    @property
+    def terms(self) -> PodTerms | VmTerms | None:
+        """What it is on another side of the market than vast.ai's; None for one of vast.ai's."""
+        return self.pod or self.vm
 
     @property
     def is_bid(self) -> bool:
@@ -107,7 +128,8 @@ class Instance:
             self.compute,
             self.traffic,
             self.earlier_disk,
-            None if self.pod is None else self.pod.running_disk_rate,
+            None if self.terms is None else self.terms.running_disk_rate,
+            self.forfeited,
         )
 
 
@@ -214,9 +236,26 @@ def restart(instance: Instance, phase: Phase) -> Instance:
 def change_bid(instance: Instance, price: float, now: float) -> Instance:
     """A new bid; a running box is billed by it from now on."""
     changed = replace(instance, price=price, base_price=price)
-    if not instance.compute or instance.compute[-1].end is not None:
-        return changed
-    return replace(changed, compute=(*_closed(instance, now), Segment(now, None, price)))
+    return _priced_anew(changed, now)
+
+
+def prepaid(instance: Instance, amount: float, discount: float, now: float) -> Instance:
+    """Its tenant paid ahead: the new discount holds from now on."""
+    changed = replace(instance, deposits=(*instance.deposits, (now, amount)), discount=discount)
+    return _priced_anew(changed, now)
+
+
+def credit_balance(instance: Instance, now: float) -> float:
+    """Dollars that are left of the deposits: compute is paid from them while there is a discount."""
+    paid = sum(amount for at, amount in instance.deposits if at <= now)
+    used = sum(part.hours(now) * part.rate for part in instance.compute if part.discount)
+    return max(0.0, paid - used - instance.forfeited)
+
+
+def saved(instance: Instance, now: float) -> float:
+    """Dollars that the discount took off so far."""
+    discounted = [part for part in instance.compute if part.discount]
+    return sum(part.hours(now) * part.rate * part.discount / (1 - part.discount) for part in discounted)
 
 
 def accept_rise(instance: Instance, compute: float | None, storage: float | None, now: float) -> Instance:
@@ -231,10 +270,7 @@ def accept_rise(instance: Instance, compute: float | None, storage: float | None
         )
     if compute is None:
         return changed
-    changed = replace(changed, base_price=compute)
-    if not instance.compute or instance.compute[-1].end is not None:
-        return changed
-    return replace(changed, compute=(*_closed(instance, now), Segment(now, None, compute)))
+    return _priced_anew(replace(changed, base_price=compute), now)
 
 
 def is_over(instance: Instance, now: float) -> bool:
@@ -248,8 +284,11 @@ def contract_ended(instance: Instance, now: float) -> Instance:
 
 
 def destroy(instance: Instance, now: float) -> Instance:
-    gone = replace(_halted(instance, Phase.UNLOADED, now), wants_card=False, destroyed_at=now)
-    return gone if instance.live else instance
+    if not instance.live:
+        return instance
+    kept = min(credit_balance(instance, now), saved(instance, now))
+    gone = _halted(instance, Phase.UNLOADED, now)
+    return replace(gone, wants_card=False, destroyed_at=now, forfeited=kept, discount=0.0)
 
 
 def vanish(instance: Instance) -> Instance:
@@ -291,7 +330,18 @@ def _halted(instance: Instance, phase: Phase, now: float) -> Instance:
 def _opened(instance: Instance, now: float) -> tuple[Segment, ...]:
     if instance.compute and instance.compute[-1].end is None:
         return instance.compute
-    return (*instance.compute, Segment(now, None, instance.base_price))
+    return (*instance.compute, _segment(instance, now))
+
+
+def _priced_anew(instance: Instance, now: float) -> Instance:
+    """What it costs has changed; a running box is billed by that from now on."""
+    if not instance.compute or instance.compute[-1].end is not None:
+        return instance
+    return replace(instance, compute=(*_closed(instance, now), _segment(instance, now)))
+
+
+def _segment(instance: Instance, now: float) -> Segment:
+    return Segment(now, None, instance.base_price * (1 - instance.discount), instance.discount)
 
 
 def _closed(instance: Instance, now: float) -> tuple[Segment, ...]:

@@ -60,7 +60,7 @@ class Listing:
         with self._books.reading() as (state, _now):
             made_of = (self._books.changes, state.holds.changes)
             if self._listed_at != made_of:
-                living = (one for one in state.instances.values() if one.phase is not Phase.GONE and one.pod is None)
+                living = (one for one in state.instances.values() if one.phase is not Phase.GONE and one.terms is None)
                 self._all_stored = [self._stored_as_held(one) for one in living]
                 self._listed_at = made_of
             return self._all_stored
@@ -74,7 +74,7 @@ class Listing:
     def find_row(self, instance_id: int) -> Mapping[str, Any] | None:
         with self._books.reading() as (state, _now):
             instance = state.instances.get(instance_id)
-            if instance is None or instance.phase is Phase.GONE or instance.pod is not None:
+            if instance is None or instance.phase is Phase.GONE or instance.terms is not None:
                 return None
             if self._is_only_listed(instance):
                 return None

@@ -21,10 +21,13 @@ from .contracts import Contracts
 from .engines.base import Engine
 from .incidents import Incidents
 from .instances import Phase
+from .lambda_cloud.file_systems import FileSystems
 from .listing import Listing
+from .metering import Metering
 from .money import Money
 from .moving_bids import MovingBids
 from .price_rises import PriceRises
+from .reservations import Reservations
 from .solvency import Solvency
 from .ssh_keys import SshKeys
 from .state import StateDirectory
@@ -53,8 +56,11 @@ class Market:
         self.incidents = Incidents(self.books, self.boxes, self.auction, self.contracts)
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
+        self.file_systems = FileSystems(self.books)
         self.rises = PriceRises(self.books, self.boxes)
+        self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
+        self.metering = Metering(self.boxes, self.money)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
         self.listing = Listing(self.books)
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
@@ -83,6 +89,7 @@ class Market:
         if self._ticker.is_alive():
             self._ticker.join()
         self.boxes.close()
+        self.metering.read()
         with self.books.lock:
             self.books.all_stood(self.clock.now())
             self.books.save()
@@ -93,6 +100,9 @@ class Market:
         self.incidents.end_expired()
         self.moving_bids.move()
         self.rises.end_due()
+        self.reservations.end_due()
+        self.metering.look()
+        self.file_systems.look()
         self.solvency.look()
         self.boxes.find_the_dead()
 

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from .billing import MONTH_H
+from .billing import MONTH_H, MOST_DISCOUNT
 from .engines.base import Card
 from .filters import driver_number
 
@@ -125,6 +125,7 @@ def offer_row(
     row = hardware_row(machine, now)
     base = min_bid if interruptible else machine.price
     row.update(price_row(machine, base, allocated_gb))
+    discount = 0.0 if interruptible else MOST_DISCOUNT
     row.update(
         {
             "id": machine.offer_id,
@@ -136,10 +137,10 @@ def offer_row(
             "rentable": rentable,
             "rented": not rentable,
             "resource_type": "gpu",
-            "discount_rate": 0.0,
-            "discounted_hourly": 0.0,
-            "discounted_dph_total": row["dph_total"],
-            "credit_discount_max": 0.1,
+            "discount_rate": discount,
+            "discounted_hourly": base * discount,
+            "discounted_dph_total": row["dph_total"] - base * discount,
+            "credit_discount_max": discount,
             "avail_vol_ask_id": None,
             "avail_vol_dph": None,
             "avail_vol_size": None,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -148,6 +149,19 @@ def window(bounds: Mapping[str, Any]) -> tuple[float, float | None]:
 
 def invalid(message: str) -> MarketError:
     return MarketError(400, "invalid_args", message)
+
+
+def token_in(header: str) -> str:
+    """The key of an ``Authorization`` header: a bearer's, or the user's name of ``curl -u KEY:``."""
+    scheme, _blank, rest = header.partition(" ")
+    if scheme == "Bearer":
+        return rest.strip()
+    if scheme != "Basic":
+        return header.strip()
+    try:
+        return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""
 
 
 def read_query(text: str) -> dict[str, str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from .billing import MOST_DISCOUNT
 from .dialects import Dialect
 from .engines.base import LOOPBACK
-from .instances import Instance, Phase, wire_states
+from .instances import Instance, Phase, credit_balance, wire_states
 from .offers import Machine, hardware_row, moments, price_row
 from .volumes import mounts
 
@@ -58,7 +59,7 @@ def stored_row(instance: Instance, machine: Machine, dialect: Dialect) -> dict[s
     }
 
 
-MOVING = frozenset({"end_date", "duration", "uptime_mins"})
+MOVING = frozenset({"end_date", "duration", "uptime_mins", "credit_balance"})
 
 
 def moving_columns(instance: Instance, machine: Machine, now: float) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def moving_columns(instance: Instance, machine: Machine, now: float) -> dict[str
         "end_date": ends,
         "duration": ends - now,
         "uptime_mins": None if instance.running_since is None else (now - instance.running_since) / 60,
+        "credit_balance": credit_balance(instance, now) if instance.deposits else None,
     }
 
 
@@ -135,9 +137,11 @@ def instance_row(instance: Instance, machine: Machine, now: float, min_bid: floa
             "jupyter_token": None,
             "volume_info": [{"id": number, "mount_path": path} for number, path in mounts(instance.env).items()],
             "rentable": False,
-            "credit_balance": None,
-            "credit_discount": None,
-            "credit_discount_max": 0.1,
+            "credit_discount": instance.discount if instance.deposits else None,
+            "credit_discount_max": 0.0 if instance.is_bid else MOST_DISCOUNT,
+            "discount_rate": instance.discount,
+            "discounted_hourly": instance.base_price * instance.discount,
+            "discounted_dph_total": row["dph_total"] - instance.base_price * instance.discount,
             "client_run_time": 1.0,
             "host_run_time": machine.days * 86400,
         }

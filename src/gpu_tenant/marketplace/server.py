@@ -35,7 +35,7 @@ from .market import Market
 from .ready_rows import json_text
 from .refusals import MarketError
 from .replies import Reply, refusal_reply
-from .requests import read_body, read_query
+from .requests import read_body, read_query, token_in
 from .state import StateDirectory
 
 log = logging.getLogger(__name__)
@@ -202,11 +202,9 @@ def _unknown(market: Market) -> Callable[[Request], Any]:
 
 
 def _token(request: Request) -> str | None:
-    """The key of a request: a bearer header, or the query parameter of old clients."""
+    """The key of a request: a header's, or the query parameter of old clients."""
     header = request.headers.get("authorization")
-    if header is None:
-        return request.query_params.get("api_key")
-    return header[len("Bearer ") :].strip() if header.startswith("Bearer ") else header.strip()
+    return request.query_params.get("api_key") if header is None else token_in(header)
 
 
 def _response(reply: Reply, market: Market) -> Response:

@@ -21,9 +21,9 @@ class SshKeys:
         with self._books.lock:
             return self._books.state.keys
 
-    def add(self, public_key: str) -> Key:
+    def add(self, public_key: str, name: str = "") -> Key:
         with self._books.changing() as (state, now):
-            key = Key(state.take_key_id(), public_key, now)
+            key = Key(state.take_key_id(), public_key, now, name)
             state.keys = (*state.keys, key)
             return key
 

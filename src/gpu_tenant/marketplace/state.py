@@ -19,9 +19,10 @@ from .billing import Segment, Traffic
 from .fault_memory import FaultMemory, holds_as_list, holds_from_list, memory_as_dict, memory_from_dict
 from .holds import Holds
 from .instances import Instance, Key, Phase
+from .lambda_cloud.terms import terms_from_dict as vm_from_dict
 from .price_rises import PriceRise
-from .runpod.terms import terms_from_dict
-from .volumes import Volume
+from .runpod.terms import terms_from_dict as pod_from_dict
+from .volumes import Volume, volume_from_dict
 
 SCHEMA = 1
 FIRST_INSTANCE_ID = 31_000_001
@@ -256,7 +257,7 @@ def state_from_dict(data: dict[str, Any]) -> MarketState:
         templates={one["id"]: one for one in data.get("templates", [])},
         raised={int(machine): price for machine, price in data["raised"].items()},
         # States from before there were volumes have none.
-        volumes={one["id"]: Volume(**one) for one in data.get("volumes", [])},
+        volumes={one["id"]: volume_from_dict(one) for one in data.get("volumes", [])},
         rises={one["id"]: PriceRise(**one) for one in data.get("rises", [])},
         paid_in=data.get("paid_in", 0.0),
         unpaid_since=data.get("unpaid_since"),
@@ -277,6 +278,8 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         # States from before traffic was billed have none.
         "traffic": tuple(Traffic(**one) for one in data.get("traffic", ())),
         "earlier_disk": tuple(Segment(**one) for one in data.get("earlier_disk", ())),
-        "pod": terms_from_dict(data.get("pod")),
+        "pod": pod_from_dict(data.get("pod")),
+        "vm": vm_from_dict(data.get("vm")),
+        "deposits": tuple((at, amount) for at, amount in data.get("deposits", ())),
     }
     return Instance(**parts)

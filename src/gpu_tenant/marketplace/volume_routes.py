@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import billing, volumes
+from . import volumes
 from .books import Books
 from .boxes import Boxes
 from .calls import Call, Route
@@ -62,7 +62,7 @@ class VolumeRoutes:
             rows = [
                 volumes.volume_row(one, self._books.machine(one.machine_id), now, volumes.users(one, state.instances))
                 for one in state.volumes.values()
-                if one.live and not one.data_center and kind != "network_volume"
+                if one.live and one.is_local and kind != "network_volume"
             ]
         return {"success": True, "volumes": rows}
 
@@ -140,36 +140,6 @@ class VolumeRoutes:
 
     def _live(self, known: Mapping[int, Volume], number: int) -> Volume:
         volume = known.get(number)
-        if volume is None or not volume.live or volume.data_center:
+        if volume is None or not volume.live or not volume.is_local:
             raise MarketError(404, "no_such_volume", f"Volume {number} not found.")
         return volume
-
-
-def charge_rows(lines: list[billing.Charge]) -> list[dict[str, Any]]:
-    """The lines of volumes as ``charges`` shows them."""
-    return [
-        {
-            "start": line.start,
-            "end": line.end,
-            "type": "volume",
-            "source": f"volume-{line.instance_id}",
-            "description": f"Volume {line.instance_id} charges" + (f" ({line.label})" if line.label else ""),
-            "amount": line.amount,
-            "metadata": {"volume_id": line.instance_id, "label": line.label},
-            "items": [
-                {
-                    "start": item.start,
-                    "end": item.end,
-                    "type": item.kind,
-                    "source": "",
-                    "description": f"{item.quantity:.4f} hours at ${item.rate:.6f}",
-                    "amount": item.amount,
-                    "metadata": {"quantity": item.quantity, "rate": item.rate, "metered": True},
-                    "items": [],
-                }
-                for item in line.items
-                if item.kind == "disk"
-            ],
-        }
-        for line in lines
-    ]

@@ -32,7 +32,9 @@ _GPU_COLUMNS = re.compile(r".*gpu|dlperf|flops|compute_cap|cuda|vram|bw_nvlink|p
 @dataclass(frozen=True)
 class Volume:
     """:param storage_cost: dollars for a GB and month of 720 hours.
-    :param data_center: where a network volume of RunPod's side lies; empty for a volume on one machine.
+    :param machine_id: 0 for one that lies on none: a network volume of RunPod's, a file system of Lambda's.
+    :param data_center: where a network volume of RunPod's side lies, :attr:`region` where a file system of Lambda's.
+    :param earlier: what it cost while it was of another size.
     """
 
     id: int
@@ -43,18 +45,37 @@ class Volume:
     name: str = ""
     deleted_at: float | None = None
     data_center: str = ""
+    region: str = ""
+    earlier: tuple[billing.Segment, ...] = ()
 
     @property
     def live(self) -> bool:
         return self.deleted_at is None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on one machine, as vast.ai's do."""
+        return self.machine_id != 0
+
     def account(self) -> billing.Account:
         return billing.Account(
-            self.id, self.name, self.created_at, self.deleted_at, self.size_gb, self.storage_cost, ()
+            self.id, self.name, self.created_at, self.deleted_at, self.size_gb, self.storage_cost, (),
+            earlier_disk=self.earlier,
         )  # fmt: skip
+
+    def resized(self, size_gb: float, now: float) -> Volume:
+        """Of this size from now on."""
+        account = self.account()
+        past = billing.Segment(account.disk_since, now, account.disk_rate)
+        return replace(self, size_gb=size_gb, earlier=(*self.earlier, past))
 
     def deleted(self, now: float) -> Volume:
         return replace(self, deleted_at=now)
+
+
+def volume_from_dict(data: Mapping[str, Any]) -> Volume:
+    # States from before sizes changed know of no earlier ones.
+    return Volume(**{**data, "earlier": tuple(billing.Segment(**one) for one in data.get("earlier", ()))})
 
 
 def offer_id_of(machine: Machine) -> int:

@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.failure_class impor
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 
 STALL_S = 1800.0
+PATIENCE_S = 120.0
 
 
 class Trainer:
@@ -46,7 +47,7 @@ class Trainer:
             found = self.watch.look()
             errand = self.watch._errand
             if errand is not None:
-                assert errand.wait(20.0)
+                assert errand.wait(PATIENCE_S)
             if found:
                 return found
         return ""

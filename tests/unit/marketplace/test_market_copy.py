@@ -94,7 +94,7 @@ class World:
         return str(self.row(number)["status_msg"])
 
     @staticmethod
-    def await_(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    def await_(condition: Callable[[], bool], within_s: float = 120.0) -> None:
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -63,7 +63,7 @@ def test_the_box_that_listens_names_who_did_not_come(port: int) -> None:
 
 
 def test_when_one_of_three_does_not_come_the_others_end_at_once_and_name_it(port: int) -> None:
-    answers = proofs(port, (0, 1), 9, world=3, boxes=["node-a", "node-b", "node-c"])
+    answers = proofs(port, (0, 1), 15, world=3, boxes=["node-a", "node-b", "node-c"])
     assert [answer["waited"] for answer in answers] == [True, True]
     assert "node-c" in answers[0]["problem"]
     assert answers[1]["problem"] == "it reached node-a, but node-c did not"

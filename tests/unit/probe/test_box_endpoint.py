@@ -11,9 +11,10 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import ProviderList
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import parse_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
 
 def listed(number: int, generation: int = 1, name: str = "a1", **changes: Any) -> Box:

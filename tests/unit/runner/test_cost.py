@@ -46,6 +46,7 @@ def machine(*acts: dict[str, Any], billed: dict[str, float] | None = None, now: 
         ([act("stop", 14), act("start", 16, bid=0.8)], 4 * 0.5 + 2 * 0.1 + 4 * 0.9, "running"),
         ([act("stop", 14), act("seen-started", 16), act("destroy", 18)], 4 * 0.5 + 2 * 0.1 + 2 * 0.5, "ended"),
         ([act("destroy", 12), act("start", 13)], 2 * 0.5, "ended"),
+        ([act("seen-stopped", 18, effective_at="2026-11-21T12:00:00Z")], 2 * 0.5 + 8 * 0.1, "stopped"),
     ],
 )
 def test_each_interval_has_its_rate(acts: list[dict[str, Any]], accrued: float, state: str) -> None:

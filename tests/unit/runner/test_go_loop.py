@@ -16,8 +16,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
 from gpu_tenant import decide, go, hosts, recoveries
 from gpu_tenant.observe import Observation, RunView

@@ -216,12 +216,18 @@ def test_the_supervisors_warnings_are_shown_as_words_and_not_as_markup(
     assert look(monkeypatch, host, [vast_row], Box(out=json.dumps(answer).encode())).warnings == ()
 
 
-def test_the_key_file_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, host: BoxHost, tmp_path: Path) -> None:
+def test_the_key_file_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def key_of(**variables: Any) -> str:
+        names = BoxHost("b", {"platform_driver": "vast", **variables})
+        return str(Observer([names], "").client("b").key)
+
     monkeypatch.setenv("VAST_API_KEY", "from-env")
-    assert observe.api_key(host) == "from-env"
+    assert key_of() == "from-env"
     path = tmp_path / "key"
     path.write_text("from-file\n")
-    assert observe.api_key(BoxHost("b", {"vast_api_key_file": str(path)})) == "from-file"
-    assert observe.api_key(BoxHost("b", {"vast_api_key_file": str(path), "vast_api_key": "own"})) == "own"
-    with pytest.raises(TenantFailure, match="cannot read the key file"):
-        observe.api_key(BoxHost("b", {"vast_api_key_file": str(tmp_path / "absent")}))
+    assert key_of(vast_api_key_file=str(path)) == "from-file"
+    assert key_of(vast_api_key_file=str(path), vast_api_key="own") == "own"
+    with pytest.raises(TenantFailure, match=r"cannot read the API key from .* correct vast_api_key_file"):
+        key_of(vast_api_key_file=str(tmp_path / "absent"))
+    monkeypatch.setenv("RUNPOD_API_KEY", "of-another-market")
+    assert key_of(platform_driver="runpod", vast_api_key="own") == "of-another-market"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
 from gpu_tenant import rehearsal_script, rehearse
 from gpu_tenant.account import Account, BoxStory

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Whose receipt says that the work of a watched box is home."""
+"""Whose receipt says that the work of a watched box is home, and what a look at it leaves on record."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observation
 from gpu_tenant.watched import Watched
 
 
@@ -50,3 +54,21 @@ def test_a_share_of_another_box_says_nothing_of_this_ones(
         path, "receipt", {"complete": True, "box": box, "generation": 1, "spec_sha256": one.spec["spec_sha256"]}
     )
     assert [receipt["box"] for receipt in one._receipts()] == ([box] if counts else [])
+
+
+def test_a_look_finds_the_stop_of_a_process_that_died_and_a_start_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "code.py").touch()
+    one, store = watched(tmp_path), StateStore(str(tmp_path / "state"))
+    stamp = new_stamp("vision", "node-b", 1)
+    resting = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}
+    store.update_box("vision", "node-b", 1, provider_id="7", stamp=str(stamp))
+    power_record.note_stopping(store, BoxIdentity("vision", "node-b", 1, "7"), 0.0)
+
+    def look(row: dict[str, str], asked_at: str) -> dict[str, Any]:
+        item = to_box({"id": 7, "label": str(stamp), **row})
+        one.take(Observation("node-b", asked_at, item.state, item, asked_at=asked_at))
+        return store.read_box("vision", "node-b", 1) or {}
+
+    assert look(resting, records.utc_now())["parked_at"]
+    record = look(dict.fromkeys(resting, "running"), "2099-01-01T00:00:00Z")
+    assert (record["parked_at"], record["started_at"]) == (None, "2099-01-01T00:00:00Z")

@@ -17,7 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant import playbook_process, workspace
 from gpu_tenant.workspace import Workspace
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 def until(condition: object, what: str) -> None:
@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Workspace:
 def orphan(place: Workspace) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     """A process that holds a play's lock like an ansible-playbook whose runner was killed."""
     folder = place.new_play("train", "demo", ["b1"])
-    command = [sys.executable, playbook_process.__file__, str(folder / "playbook.lock"), "sleep", "60"]
+    command = [sys.executable, playbook_process.__file__, str(folder / "playbook.lock"), "sleep", "600"]
     process = subprocess.Popen(command, start_new_session=True)
     until(lambda: (playbook_process.holder(str(folder / "playbook.lock")) or {}).get("pid"), "it never took its lock")
     yield folder, process

@@ -12,9 +12,9 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import gate, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.runpod.desired import list_pods
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import keeps_of
 from pod_market import GPU, PodMarket
 
 from gpu_tenant.marketplace.instances import Phase
@@ -384,7 +384,7 @@ def test_a_stop_that_would_wipe_the_results_asks_the_gate(market: PodMarket) -> 
     """A pod of ours that was made by hand without a volume: nothing of it survives a stop."""
     stamp = "gt1/digits/pod-a/g1/0123456789abcdef"
     market.make(name=stamp, volumeInGb=0)
-    with pytest.raises(TenantFailure, match=r"stop of instance .* is refused"):
+    with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
         market.bring("stopped")
     assert market.ask("GET", "/v1/pods")[1][0]["desiredStatus"] == "RUNNING"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import current_and_superseded
 from ansible_collections.tenant.gpu.plugins.module_utils.runpod.api import RunpodClient
 from ansible_collections.tenant.gpu.plugins.module_utils.runpod.transformations import (
-    current_and_superseded,
     endpoint_of,
     epoch_of,
     pod_result,

@@ -205,10 +205,10 @@ def without_fsync() -> Iterator[None]:
 @contextmanager
 def creates_are_repeated() -> Iterator[None]:
     """Turn back on what must never be: a create is sent again when its answer is lost."""
-    plain = VastClient._request
+    plain = VastClient.request
 
     def repeating(client: VastClient, method: str, path: str, repeat: str, *rest: Any, **named: Any) -> Any:
         return plain(client, method, path, IDEMPOTENT if "/asks/" in path else repeat, *rest, **named)
 
-    with mock.patch.object(VastClient, "_request", repeating):
+    with mock.patch.object(VastClient, "request", repeating):
         yield

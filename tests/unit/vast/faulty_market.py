@@ -115,7 +115,7 @@ class FaultyMarket:
         account = Account(self.client(), self.store)
         wanted = self.offers()[:offers]
         rises, check = order.pop("price_rises", "tell"), order.pop("check", False)
-        rest = {name: order.pop(name) for name in ("mounts", "template") if name in order}
+        rest = {name: order.pop(name) for name in ("mounts", "template", "reserve") if name in order}
         desire = Desire(state, replace(ORDER, **order), wanted, price_rises=rises, **rest)
         return converge(account, desire, check)
 

@@ -20,15 +20,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, rental_account, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import Passed
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import actions, volumes
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account, Passed
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import Box, to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from volume_world import World as VolumeWorld
 from wire_market import WireMarket
 
@@ -276,12 +278,15 @@ def _strangers(folder: Path) -> list[Any]:
 def _plain(folder: Path) -> list[Any]:
     profile = {"park": [{"verb": "stop", "keeps": ["disk"]}, "odd", {"verb": "stop", "keeps": ["disk", "fs"]}]}
     found: list[Any] = [
-        actions.keeps_of(verbs)
+        rental_account.keeps_of(verbs)
         for verbs in ({}, profile, {"destroy": ["disk"]}, {"park": ["x"]}, {"stop": None}, {"park": [{"verb": "stop"}]})
     ]
     moments = (None, 0.0, 100.0, 220.0, 221.0)
-    found += [actions._is_later(started, since) for started in moments for since in moments]
-    found += [told(lambda missing=missing: _raise(actions._refused(_WHO, "stop", missing))) for missing in ([], ["x"])]
+    found += [rental_account._is_later(started, since) for started in moments for since in moments]
+    found += [
+        told(lambda missing=missing: _raise(rental_account._refused("instance", _WHO, "stop", missing)))
+        for missing in ([], ["x"])
+    ]
     bench = Bench(folder, **STOPPED)
     return [*found, bench.account().provider_view(bench.box).state, _rested(bench)]
 
@@ -328,6 +333,7 @@ BOXES: dict[str, Callable[[Path], list[Any]]] = {
 OF_BOXES = {
     "kept_by", "must_stop", "stop", "pass_gate", "provider_view", "look", "destroy", "await_gone", "_recheck",
     "_approver", "_spending", "_note_seen", "_note_gone", "_is_later", "identity_of", "_refused", "keeps_of",
+    "was_started",
 }  # fmt: skip
 
 
@@ -487,7 +493,7 @@ def told_anew(folder: Path, stories: dict[str, Callable[[Path], list[Any]]]) -> 
 
 
 SCENES: dict[str, tuple[types.ModuleType, set[str], dict[str, Callable[[Path], list[Any]]]]] = {
-    "boxes": (actions, OF_BOXES, BOXES),
+    "boxes": (rental_account, OF_BOXES, BOXES),
     "volumes": (volumes, OF_VOLUMES, VOLUMES),
 }
 # Mutants that are no other program, each with the reason.

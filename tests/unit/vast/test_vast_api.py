@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import AmbiguousAnswer
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import (
     DEFAULT_URL,
     MARKET_INTERVALS,
-    AmbiguousAnswer,
     VastClient,
     VastError,
 )

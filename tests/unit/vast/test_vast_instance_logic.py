@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, power_record, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, power_record, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp, parse_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import actions
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account, keeps_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Desire, converge
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
@@ -682,13 +682,13 @@ def test_a_box_that_starts_while_the_evidence_is_read_is_kept(world: World, monk
     world.converge("stopped")
     world.approve_loss(dict(box, generation=1))
     row = next(iter(world.market.instances.values()))
-    gather = actions.gate.gather
+    gather = gate.gather
 
     def slow(*args: Any, **keywords: Any) -> Any:
         row.update(actual_status="running", intended_status="running", cur_state="running")
         return gather(*args, **keywords)
 
-    monkeypatch.setattr(actions.gate, "gather", slow)
+    monkeypatch.setattr(gate, "gather", slow)
     with pytest.raises(TenantFailure, match="turned from stopped to running"):
         world.converge("absent")
     assert row["id"] in world.market.instances
@@ -697,7 +697,7 @@ def test_a_box_that_starts_while_the_evidence_is_read_is_kept(world: World, monk
 
 def _slow_gather(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, meanwhile: Any = None) -> None:
     """Reading every copy takes this long on every clock: the controller's and the market's."""
-    gather, utc_now = actions.gate.gather, records.utc_now
+    gather, utc_now = gate.gather, records.utc_now
 
     def slow(*args: Any, **keywords: Any) -> Any:
         found = gather(*args, **keywords)
@@ -708,7 +708,7 @@ def _slow_gather(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, 
             meanwhile()
         return found
 
-    monkeypatch.setattr(actions.gate, "gather", slow)
+    monkeypatch.setattr(gate, "gather", slow)
 
 
 def test_law_2_a_seal_that_grew_old_while_the_copies_were_read_does_not_hold(

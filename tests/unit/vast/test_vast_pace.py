@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import pace
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import pace
+from ansible_collections.tenant.gpu.plugins.module_utils.pace import FARTHEST_SLOT_S, SharedPace, next_slot
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, MARKET_INTERVALS, VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.pace import FARTHEST_SLOT_S, SharedPace, next_slot
 from wire_market import KEY, Clock
 
 CALLS: dict[str, list[Callable[[VastClient], Any]]] = {
@@ -32,6 +32,8 @@ CALLS: dict[str, list[Callable[[VastClient], Any]]] = {
     "create": [lambda client: client.create_instance(1, {})],
     "destroy": [lambda client: client.destroy_instance("1")],
     "bid": [lambda client: client.change_bid("1", 0.2)],
+    "deposit": [lambda client: client.deposit("1")],
+    "prepay": [lambda client: client.prepay("1", 5.0)],
     "rises": [lambda client: client.pending_price_rises(), lambda client: client.answer_price_rise(1, True)],
     "ssh": [
         lambda client: client.list_ssh_keys(),
@@ -124,7 +126,7 @@ def test_on_the_market_the_file_is_the_accounts_and_elsewhere_there_is_none(
 
 TAKE = """
 import sys, time
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.pace import SharedPace
+from ansible_collections.tenant.gpu.plugins.module_utils.pace import SharedPace
 pace = SharedPace(sys.argv[1])
 for _ in range(5):
     print(pace.take("create", 4.5, time.monotonic(), time.sleep))

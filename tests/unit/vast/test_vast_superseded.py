@@ -16,10 +16,11 @@ import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import superseded
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account, keeps_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from wire_market import WireMarket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evidence"))

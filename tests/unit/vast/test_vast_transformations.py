@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import current_and_superseded, local_moment
 from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import (
     charges_by_box,
-    current_and_superseded,
-    local_moment,
     state_of,
     to_box,
 )

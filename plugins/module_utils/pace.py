@@ -15,7 +15,7 @@ import stat
 import tempfile
 from typing import Any, Callable, Iterator
 
-from ..box.records import is_count
+from .box.records import is_count
 
 # A slot further away than this is of another boot, or of a machine whose clock was somebody's joke.
 FARTHEST_SLOT_S = 600.0
@@ -85,11 +85,11 @@ def next_slot(last: Any, interval: float, now: float) -> float:
     return max(now, float(last) + interval)
 
 
-def default_path(account: str) -> str:
+def default_path(platform: str, account: str) -> str:
     """Where the processes of one user find the clock of one account."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     base = runtime if os.path.isabs(runtime) else tempfile.gettempdir()
-    return os.path.join(base, f"gpu-tenant-{os.geteuid()}", f"vast-pace-{account}.json")
+    return os.path.join(base, f"gpu-tenant-{os.geteuid()}", f"{platform}-pace-{account}.json")
 
 
 def _own_directory(path: str) -> None:

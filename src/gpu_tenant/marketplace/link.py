@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A slow line: relays that stand on a box's ports, in front of its sshd, and let so many bytes a second through."""
+"""A line to a box: relays on its ports, in front of its sshd, that count bytes and let so many a second through."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ class Pace:
             return self._free_at - now
 
 
-class SlowLink:
+class Link:
     """Listens until :meth:`close`. OSError when a port is taken.
 
     :param ports: where clients connect.
     :param inner: where the sshd answers, in the same order.
     """
 
-    def __init__(self, ports: Sequence[int], inner: Sequence[int], bytes_per_s: float) -> None:
+    def __init__(self, ports: Sequence[int], inner: Sequence[int], bytes_per_s: float = float("inf")) -> None:
+        self._carried = [0, 0]
         self._paces = (Pace(bytes_per_s), Pace(bytes_per_s))
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -56,6 +57,13 @@ class SlowLink:
                 raise
             self._open.add(listener)
             threading.Thread(target=self._serve, args=(listener, behind), daemon=True, name=f"line {port}").start()
+
+    def take_carried(self) -> tuple[int, int]:
+        """Bytes that went to the box and from it since this was asked before."""
+        with self._lock:
+            to_box, from_box = self._carried
+            self._carried = [0, 0]
+        return to_box, from_box
 
     def lift(self) -> None:
         """As fast as it goes from now on."""
@@ -88,17 +96,21 @@ class SlowLink:
                 self.close()
             pumps = [
                 threading.Thread(target=self._pump, args=way, daemon=True)
-                for way in ((client, box, self._paces[0]), (box, client, self._paces[1]))
+                for way in ((client, box, 0), (box, client, 1))
             ]
             for pump in pumps:
                 pump.start()
             threading.Thread(target=self._bury, args=(pumps, (client, box)), daemon=True).start()
 
-    def _pump(self, source: socket.socket, dest: socket.socket, pace: Pace) -> None:
+    def _pump(self, source: socket.socket, dest: socket.socket, way: int) -> None:
+        pace = self._paces[way]
         with contextlib.suppress(OSError):
             while data := source.recv(pace.portion):
                 if self._closed.wait(pace.wait_s(len(data), time.monotonic())):
                     break
+                # Before it goes: who has it may ask for the bill.
+                with self._lock:
+                    self._carried[way] += len(data)
                 dest.sendall(data)
         # The other side learns that nothing more comes, and may still have something to say.
         with contextlib.suppress(OSError):

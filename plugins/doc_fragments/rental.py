@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of everything that speaks with a rental market, whichever it is."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Together with the fragment of the market, which says where its API is.
+    DOCUMENTATION = r"""
+options:
+  api_key:
+    description:
+      - The account's API key. Prefer O(api_key_file), which keeps the key out of every variable.
+      - If neither this nor O(api_key_file) is set, the market's environment variable is used, E(VAST_API_KEY),
+        E(RUNPOD_API_KEY) or E(LAMBDA_API_KEY).
+    type: str
+  api_key_file:
+    description:
+      - File on the controller that holds the API key and nothing else.
+      - Wins over the environment variable, loses to O(api_key).
+    type: path
+  api_timeout_s:
+    description:
+      - Seconds that one request may take before it counts as unanswered.
+    type: int
+    default: 30
+notes:
+  - Runs where the API key is, so delegate it to C(localhost).
+  - The key is sent in a header only. It never appears in a URL, a process list, a log line, an error or a record.
+"""
+
+    # What a module needs that rents, stops and ends boxes.
+    BOX = r"""
+options:
+  project:
+    description: The project that the box belongs to.
+    type: str
+    required: true
+  name:
+    description: The box's name; the inventory host.
+    type: str
+    required: true
+  state_dir:
+    description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
+    type: path
+    required: true
+  price_cap:
+    description:
+      - Most that an hour may cost, compute and disks together, in dollars. This is the consent to spend.
+      - Required with O(state=present) and O(state=started).
+    type: float
+  wait_s:
+    description: Seconds to wait for a box to run, to stop, or to be gone.
+    type: int
+    default: 900
+  verb_keeps:
+    description:
+      - What each verb keeps, as in the profile's C(platform_verbs), or plainly a dictionary of verb to list of tiers.
+      - It can only narrow what this market is known to keep, and so make the gate stricter.
+    type: dict
+    default: {}
+"""

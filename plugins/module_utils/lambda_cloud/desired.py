@@ -1,0 +1,181 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From what an instance shall be to what is done: the whole of ``lambda_instance`` but its options.
+
+``changed`` and ``diff`` come from one comparison of the instance before and after; in check mode "after" is predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, NoReturn
+
+from .. import rental_states
+from ..creation import check_order
+from ..difference import DifferenceTracker
+from ..failures import TenantFailure
+from ..named_rental import NoCapacity
+from ..rental_account import REBOOT, Found
+from ..rental_states import (
+    ABSENT,
+    ASPECTS,
+    PRESENT,
+    STARTED,
+    STOPPED,
+    absent,
+    aspects_of,
+    converged,
+    located,
+    rows_by_name,
+)
+from .actions import VmAccount, no_rest
+from .api import LambdaClient
+from .rental import VmOrder, VmRental, order_problem
+from .transformations import FileSystem, Vm, to_file_system, to_vm, vm_result
+
+STATES = (PRESENT, STARTED, STOPPED, ABSENT)
+
+
+@dataclass(frozen=True)
+class Desire:
+    """:param provider_id: only for absent: this one of the instances that carry the name; empty for all.
+    :param restart_unhealthy: whether one that is unhealthy is restarted, which ends what runs on it.
+    """
+
+    state: str
+    order: VmOrder
+    provider_id: str = ""
+    restart_unhealthy: bool = False
+
+
+@dataclass
+class Result(rental_states.Result[Vm]):
+    """What came of it; :meth:`as_result` is what the module returns.
+
+    :param file_systems: what bills on, whatever became of the instance; None where nobody asked.
+    """
+
+    restarted: bool = False
+    file_systems: list[FileSystem] | None = None
+
+    def as_result(self, provider_now: float | None) -> dict[str, Any]:
+        found = DifferenceTracker()
+        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
+        for name in ASPECTS:
+            found.compare(name, before[name], after[name])
+        found.compare("restarted", False, self.restarted)
+        found.compare("destroyed", [], self.gone)
+        shown = self.after
+        others = [vm for vm in self.found.superseded if vm.provider_id not in self.gone]
+        result = dict(
+            found.as_result(),
+            instance=vm_result(shown, provider_now) if shown else None,
+            stamp=str(shown.stamp) if shown and shown.stamp else "",
+            generation=shown.generation if shown else self.found.last_generation,
+            superseded=[vm_result(vm, provider_now) for vm in others],
+            gate=[passed.as_result() for passed in self.passed],
+        )
+        if self.file_systems is not None:
+            result["file_systems"] = [one.as_result() for one in self.file_systems]
+        return result if self.would is None else dict(result, would=self.would)
+
+
+def converge(account: VmAccount, desire: Desire, check_mode: bool = False) -> dict[str, Any]:
+    """Bring the instance to the desired state; what ``lambda_instance`` returns. TenantFailure names the box."""
+    steps: dict[str, Callable[..., Result]] = {
+        PRESENT: _present,
+        STARTED: _present,
+        STOPPED: _stopped,
+        ABSENT: _absent,
+    }
+    return converged(account, desire, steps, check_mode)
+
+
+def _present(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
+    found = located(account, desire)
+    vm = found.current
+    if vm is None:
+        return _rented(account, desire, found, check_mode)
+    result = Result(before=vm, found=found, after=vm)
+    _refuse_dearer(vm, desire.order)
+    if vm.is_alert and desire.restart_unhealthy:
+        result.restarted = True
+        if check_mode:
+            result.passed.append(account.pass_gate(vm, REBOOT))
+        else:
+            result.after, passed = account.restart(vm, desire.order.wait_s)
+            result.passed.append(passed)
+    elif not check_mode and vm.intended == "running":
+        result.after = account.await_running(vm, desire.order.wait_s)
+    return result
+
+
+def _refuse_dearer(vm: Vm, order: VmOrder) -> None:
+    """The price of an instance stays, but the cap may be lowered."""
+    price, cap = vm.dph_total, order.price_cap
+    if price is None or cap is None or price <= cap + 1e-6:
+        return
+    raise TenantFailure(
+        "budget",
+        f"instance {vm.provider_id} costs ${price:.2f} an hour, above the price_cap of ${cap}",
+        box=order.name,
+        safe="it was left as it is, and it bills",
+        fix=f"consent to that price (price_cap of at least {price:.2f}), or harvest it and make it absent",
+    )
+
+
+def _rented(account: VmAccount, desire: Desire, found: Found[Vm], check_mode: bool) -> Result:
+    order = desire.order
+    check_order(order.name, order_problem(order))
+    rental = VmRental(account, order)
+    result = Result(before=None, found=found)
+    if check_mode:
+        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
+        result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
+        result.would = _would(rental)
+        return result
+    result.after, _is_new = rental.rent()
+    # A launch whose answer was lost may surface late; whoever reads the result must see it.
+    now = account.locate(order.project, order.name)
+    result.found = Found(result.after, [vm for vm in now.all if vm.provider_id != result.after.provider_id])
+    return result
+
+
+def _would(rental: VmRental) -> dict[str, Any]:
+    """What renting would mean now, in money and in place."""
+    order, regions = rental.order, rental.checked_order()
+    told: dict[str, Any] = {"price_cap": order.price_cap, "file_systems": list(order.file_systems)}
+    try:
+        place = rental.find_place(regions)
+    except NoCapacity as sold_out:
+        return {**told, "instance_type": "", "region": "", "price_per_hour": None, "problem": sold_out.what}
+    return {
+        **told,
+        "instance_type": place.kind.name,
+        "region": place.region,
+        "price_per_hour": place.kind.price,
+        "problem": "",
+    }
+
+
+def _stopped(_account: VmAccount, desire: Desire, _check_mode: bool) -> NoReturn:
+    """Refused before anything is asked."""
+    raise no_rest(desire.order.name)
+
+
+def _absent(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
+    """Terminate, through the gate; then say what bills on."""
+    result = absent(Result, account, desire, check_mode)
+    result.file_systems = account.file_systems()
+    return result
+
+
+def list_vms(client: LambdaClient, project: str | None, name: str | None) -> dict[str, Any]:
+    """What ``lambda_instance_info`` returns: the stamped instances by project, name and generation."""
+    vms = [to_vm(row) for row in client.list_instances()]
+    return {
+        "changed": False,
+        "instances": rows_by_name(vms, project, name, lambda vm: vm_result(vm, client.provider_now())),
+        "unstamped": sum(vm.stamp is None for vm in vms),
+        "file_systems": [to_file_system(row).as_result() for row in client.list_file_systems()],
+    }

@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What the options of Lambda's modules ask for. This file imports Ansible."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from .. import rental_options
+from ..box.names import check_name
+from ..rental_account import keeps_of
+from ..rental_key import api_key_of
+from ..rental_options import Act, client_options
+from ..state_store import StateStore
+from .actions import VmAccount
+from .api import DEFAULT_URL, LambdaClient
+from .desired import Desire
+from .rental import VmOrder
+
+
+def shared_options() -> dict[str, dict[str, Any]]:
+    """The argument spec behind the documentation fragments ``tenant.gpu.lambda_cloud`` and ``tenant.gpu.rental``."""
+    return client_options(LambdaClient)
+
+
+def client_of(options: Mapping[str, Any]) -> LambdaClient:
+    """The client that these options ask for. TenantFailure when there is no usable key."""
+    key = api_key_of(options, LambdaClient.KEY_VARIABLE)
+    return LambdaClient(key, options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+
+
+def account_of(options: Mapping[str, Any]) -> VmAccount:
+    return VmAccount(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+
+
+def desire_of(options: Mapping[str, Any]) -> Desire:
+    """What ``lambda_instance``'s options ask for. UnsafeName for a name that cannot be one."""
+    order = VmOrder(
+        project=check_name("project", options["project"]),
+        name=check_name("box", options["name"]),
+        instance_types=tuple(options["instance_types"]),
+        regions=tuple(options["regions"]),
+        ssh_key=options["ssh_key"],
+        file_systems=tuple(options["file_systems"]),
+        image_family=options["image_family"],
+        price_cap=options["price_cap"],
+        capacity_wait_s=float(options["capacity_wait_s"]),
+        wait_s=float(options["wait_s"]),
+    )
+    return Desire(options["state"], order, options["provider_id"], options["restart_unhealthy"])
+
+
+def run_module(act: Act, **keywords: Any) -> None:
+    """Run a module of Lambda's."""
+    rental_options.run_module(act, shared_options(), **keywords)

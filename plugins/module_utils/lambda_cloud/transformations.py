@@ -1,0 +1,245 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From the rows of Lambda's API to our words: pure, and wary of every string, because a name may be a stranger's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping
+
+from ..endpoint import check_endpoint
+from ..failures import TenantFailure
+from ..rented_box import HOURS_PER_MONTH, Box, box_facts, number
+from ..stamp import Stamp, parse_stamp
+
+LOGIN = "ubuntu"
+SSH_PORT = 22
+# A tag of its own, because a name can be edited in the console.
+STAMP_TAG = "tenant-stamp"
+# Dollars for a GiB and month of a file system (facts of 2026-11).
+FILE_SYSTEM = 0.20
+_GIB = 1024.0**3
+# An unhealthy one is what the console calls Alert: it was shut down from inside, or is not heard of. It bills on.
+UNHEALTHY = "unhealthy"
+LEAVING = ("terminating", "terminated")
+_STATES = {"booting": "loading", "active": "running", UNHEALTHY: "offline"}
+
+
+@dataclass(frozen=True)
+class Vm(Box):
+    """An instance as a box. What it has beyond one:
+
+    :param status: booting, active, unhealthy, terminating or preempted, as the API has it.
+    :param file_systems: the names of those that it sees.
+    :param mounts: where it sees file systems, by their ids.
+    """
+
+    status: str = ""
+    instance_type: str = ""
+    region: str = ""
+    file_systems: tuple[str, ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    hostname: str = ""
+
+    @property
+    def is_alert(self) -> bool:
+        return self.status == UNHEALTHY
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """:param gib: what lies in it, by the provider's estimate; None where it tells none."""
+
+    id: str
+    name: str
+    region: str
+    mount_point: str
+    in_use: bool | None
+    gib: float | None
+
+    def as_result(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "region": self.region,
+            "mount_point": self.mount_point,
+            "in_use": self.in_use,
+            "gib": None if self.gib is None else round(self.gib, 3),
+            "price_per_hour": None if self.gib is None else round(self.gib * FILE_SYSTEM / HOURS_PER_MONTH, 6),
+        }
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """:param price: dollars an hour, None where the API does not say.
+    :param regions: where one is free now.
+    """
+
+    name: str
+    price: float | None
+    gpus: int | None
+    regions: tuple[str, ...]
+
+
+def to_vm(row: Mapping[str, Any]) -> Vm:
+    """The instance in a row. A row with a bad endpoint still is one, so that it can be seen and terminated."""
+    problem, host, port = "", "", 0
+    try:
+        host, port = endpoint_of(row)
+    except TenantFailure as failure:
+        problem = failure.what
+    status = _text(row.get("status"))
+    kind = _fields(row.get("instance_type"))
+    specs = _fields(kind.get("specs"))
+    return Vm(
+        provider_id=str(row["id"]),
+        stamp=stamp_of(row),
+        label=_text(row.get("name")),
+        state=state_of(status, bool(host)),
+        # There is no state of rest: what is not on its way out is wanted to run.
+        intended="" if status in LEAVING or status not in _STATES else "running",
+        host=host,
+        port=port,
+        user=LOGIN,
+        proxy=False,
+        machine_id=None,
+        host_id=None,
+        gpu_name=_text(kind.get("gpu_description")) or _text(kind.get("description")),
+        num_gpus=_whole(specs.get("gpus")),
+        gpu_ram_mb=None,
+        dph_total=_dollars(kind.get("price_cents_per_hour")),
+        min_bid=None,
+        is_bid=False,
+        start_date=None,
+        status_msg=_meaning(status),
+        disk_gb=number(specs.get("storage_gib")),
+        actual=status,
+        is_leaving=status in LEAVING,
+        endpoint_problem=problem,
+        status=status,
+        instance_type=_text(kind.get("name")),
+        region=_text(_fields(row.get("region")).get("name")),
+        file_systems=tuple(_texts(row.get("file_system_names"))),
+        mounts=tuple(_mounts(row.get("file_system_mounts"))),
+        hostname=_text(row.get("hostname")),
+    )
+
+
+def stamp_of(row: Mapping[str, Any]) -> Stamp | None:
+    """The stamp in the name, else the one in its tag."""
+    tags = row.get("tags")
+    tagged = [tag.get("value") for tag in _rows(tags) if tag.get("key") == STAMP_TAG]
+    return parse_stamp(row.get("name")) or parse_stamp(tagged[0] if tagged else None)
+
+
+def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
+    """Where its sshd is; an empty host before it has an address. TenantFailure for one that cannot be.
+
+    The port is always 22 at the provider. The marketplace, all of whose boxes share an address, tells another.
+    """
+    address = row.get("ip")
+    if not address or row.get("status") not in ("active", UNHEALTHY):
+        return "", 0
+    host, port, _user = check_endpoint(
+        address.strip() if isinstance(address, str) else address, row.get("ssh_port", SSH_PORT), LOGIN
+    )
+    return host, port
+
+
+def state_of(status: str, reachable: bool) -> str:
+    """An active instance runs for us once it has an address."""
+    state = _STATES.get(status, "unknown")
+    return "loading" if state == "running" and not reachable else state
+
+
+def to_file_system(row: Mapping[str, Any]) -> FileSystem:
+    used, in_use = number(row.get("bytes_used")), row.get("is_in_use")
+    return FileSystem(
+        id=str(row["id"]),
+        name=_text(row.get("name")),
+        region=_text(_fields(row.get("region")).get("name")),
+        mount_point=_text(row.get("mount_point")),
+        in_use=in_use if isinstance(in_use, bool) else None,
+        gib=None if used is None or used < 0 else used / _GIB,
+    )
+
+
+def to_types(table: Mapping[str, Mapping[str, Any]]) -> dict[str, InstanceType]:
+    """The instance types by name."""
+    found = {}
+    for name, row in table.items():
+        kind = _fields(row.get("instance_type"))
+        regions = [_text(region.get("name")) for region in _rows(row.get("regions_with_capacity_available"))]
+        found[name] = InstanceType(
+            name,
+            _dollars(kind.get("price_cents_per_hour")),
+            _whole(_fields(kind.get("specs")).get("gpus")),
+            tuple(region for region in regions if region),
+        )
+    return found
+
+
+def clocks_of(vm: Vm) -> dict[str, Any]:
+    """What it bills; None means unknown."""
+    return {
+        "running_per_hour": vm.dph_total,
+        "warning": (
+            "there is no state of rest: it bills until it is terminated, also when it was shut down from inside or is "
+            "unhealthy; absent ends the bill and deletes its disk, and its file systems bill on until they are deleted"
+        ),
+    }
+
+
+def vm_result(vm: Vm, provider_now: float | None = None) -> dict[str, Any]:
+    """An instance as a module returns it: plain values, without the token of its Jupyter."""
+    left_out = ("host_id", "machine_id", "gpu_ram_mb", "bid", "min_bid", "ports", "market", "created_at", "proxy")
+    return {
+        **{name: value for name, value in box_facts(vm, provider_now).items() if name not in left_out},
+        "status": vm.status,
+        "alert": vm.is_alert,
+        "instance_type": vm.instance_type,
+        "region": vm.region,
+        "file_systems": list(vm.file_systems),
+        "mount_points": [path for _id, path in vm.mounts],
+        "hostname": vm.hostname,
+        "clocks": clocks_of(vm),
+    }
+
+
+def _meaning(status: str) -> str:
+    """What a status means beside its name."""
+    return {
+        UNHEALTHY: "unhealthy (Alert in the console): shut down from inside, or not heard of; it bills on",
+        "preempted": "preempted: the provider took it back",
+    }.get(status, status)
+
+
+def _dollars(cents: Any) -> float | None:
+    """Some answers write cents as text; none are below 0."""
+    found = number(int(cents)) if isinstance(cents, str) and cents.isascii() and cents.isdigit() else number(cents)
+    return found / 100 if found is not None and found >= 0 else None
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return int(found) if found is not None and found >= 0 else None
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _mounts(value: Any) -> list[tuple[str, str]]:
+    return [(_text(row.get("file_system_id")), _text(row.get("mount_point"))) for row in _rows(value)]
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

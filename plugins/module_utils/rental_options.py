@@ -1,0 +1,54 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The options that all modules of rental markets share, and how such a module runs. This file imports Ansible."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, Mapping
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+
+from .box.names import UnsafeName
+from .box.records import RecordError
+from .failures import TenantFailure
+from .rest_client import RestClient
+
+Act = Callable[[AnsibleModule], Dict[str, Any]]
+Options = Dict[str, Dict[str, Any]]
+
+
+def client_options(client: type[RestClient[Any]]) -> Options:
+    """The argument spec behind the documentation fragment ``tenant.gpu.rental``."""
+    return {
+        "api_url": {"type": "str", "default": client.URL, "fallback": (env_fallback, [client.URL_VARIABLE])},
+        "api_key": {"type": "str", "no_log": True},
+        "api_key_file": {"type": "path", "no_log": False},
+        "api_timeout_s": {"type": "int", "default": 30},
+    }
+
+
+def environment_of(given: Mapping[str, Any]) -> dict[str, str]:
+    """A box's environment variables. TenantFailure for what is none."""
+    for name, value in given.items():
+        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", str(name)):
+            raise TenantFailure("config", f"{str(name)[:60]!r} in env is not the name of an environment variable")
+        if not isinstance(value, (str, int, float)):
+            raise TenantFailure("config", f"the value of {name} in env is a {type(value).__name__}, not text")
+    return {str(name): str(value) for name, value in given.items()}
+
+
+def run_module(act: Act, shared: Options, **keywords: Any) -> None:
+    """Build the module with the shared options, do ``act``, end with its result or with a failure that speaks."""
+    spec = dict(keywords.pop("argument_spec"), **shared)
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **keywords)
+    try:
+        result = act(module)
+    except TenantFailure as failure:
+        module.fail_json(**failure.as_result())
+    except (UnsafeName, RecordError, ValueError) as error:
+        module.fail_json(**TenantFailure("config", str(error)).as_result())
+    except OSError as error:
+        module.fail_json(**TenantFailure("config", f"{error.filename or 'a file'}: {error.strerror}").as_result())
+    else:
+        module.exit_json(**result)

@@ -1,0 +1,176 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""From what a box shall be to what is done, as far as it is the same on every market: to stop it, and to end it.
+
+``changed`` and ``diff`` come from one comparison of the box before and after; in check mode "after" is predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
+
+from .failures import TenantFailure
+from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
+from .rented_box import AnyBox, Box, seniority
+
+PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
+
+
+class Order(Protocol):
+    """What is rented, as far as one name is looked for."""
+
+    @property
+    def project(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def wait_s(self) -> float: ...
+
+
+class Desire(Protocol):
+    """The state that the box shall have.
+
+    ``provider_id``, only for stopped and absent: this one of the boxes that carry the name; empty for all.
+    """
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def order(self) -> Order: ...
+
+    @property
+    def provider_id(self) -> str: ...
+
+
+@dataclass
+class Result(Generic[AnyBox]):
+    """What came of it.
+
+    :param predicted: aspects of the box in check mode, in place of those of ``after``.
+    :param would: what renting or starting would mean in money, in check mode.
+    :param gone: ids of what is ended.
+    """
+
+    before: AnyBox | None
+    found: Found[AnyBox]
+    after: AnyBox | None = None
+    predicted: dict[str, Any] = field(default_factory=dict)
+    would: dict[str, Any] | None = None
+    passed: list[Passed] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def as_result(self, provider_now: float | None) -> dict[str, Any]:
+        """What the module returns."""
+        raise NotImplementedError
+
+
+AnyResult = TypeVar("AnyResult", bound="Result[Any]")
+Make = Callable[..., AnyResult]
+
+
+def converged(
+    account: RentalAccount[Any], desire: Desire, steps: Mapping[str, Callable[..., Result[Any]]], check_mode: bool
+) -> dict[str, Any]:
+    """Bring the box to the desired state; what the module returns. TenantFailure names the box."""
+    account.read_only = check_mode
+    try:
+        return steps[desire.state](account, desire, check_mode).as_result(account.client.provider_now())
+    except TenantFailure as failure:
+        failure.box = failure.box or desire.order.name
+        raise
+
+
+def chosen(found: Found[AnyBox], desire: Desire, default: Sequence[AnyBox]) -> list[AnyBox]:
+    """The boxes meant: the one with the given id, which must carry our stamp, or the default."""
+    if not desire.provider_id:
+        return list(default)
+    return [box for box in found.all if box.provider_id == desire.provider_id]
+
+
+def located(account: RentalAccount[AnyBox], desire: Desire) -> Found[AnyBox]:
+    """The boxes of the name, once none that is leaving stands in the place of a new one."""
+    order = desire.order
+    found = account.locate_surely(order.project, order.name)
+    if found.current is not None and found.current.is_leaving and not account.read_only:
+        account.await_gone(found.current, GONE_WAIT_S)
+        found = account.locate_surely(order.project, order.name)
+    return found
+
+
+def stopped(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, check_mode: bool) -> AnyResult:
+    """Stop the box of this name, through the gate."""
+    found = account.locate_surely(desire.order.project, desire.order.name)
+    boxes = chosen(found, desire, [found.current] if found.current else [])
+    if not boxes:
+        raise TenantFailure(
+            "provider",
+            f"there is no {account.THING} {desire.provider_id or desire.order.name} to stop",
+            safe="nothing was changed",
+            fix="nothing needs stopping; use state absent if it is to stay gone",
+        )
+    box = boxes[0]
+    result = make(before=box, found=found, after=box)
+    if not account.must_stop(box):
+        return result
+    result.predicted = {"state": "stopped (told to)" if box.is_resting else "stopped"}
+    if check_mode:
+        result.passed.append(account.pass_gate(box, STOP))
+    else:
+        result.after, passed = account.stop(box, desire.order.wait_s)
+        result.passed.append(passed)
+    return result
+
+
+def absent(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, check_mode: bool) -> AnyResult:
+    """Destroy the boxes of this name, each through the gate; all are judged before the first is touched."""
+    order = desire.order
+    found = account.locate_surely(order.project, order.name)
+    boxes = chosen(found, desire, found.all)
+    result = make(before=found.current, found=found, after=found.current)
+    if not found.all and not check_mode:
+        account.forget_gone(order.project, order.name)
+    # A single box is judged by its own destroy; the evidence may be many gigabytes to hash.
+    judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
+    passes = [account.pass_gate(box, DESTROY) for box in judged]
+    result.gone = [box.provider_id for box in boxes]
+    result.warnings += [loss for loss in map(account.loss_of, boxes) if loss]
+    if check_mode:
+        result.passed = passes
+    else:
+        done = [account.destroy(box, max(order.wait_s, GONE_WAIT_S)) for box in reversed(boxes)]
+        result.passed = [passed for passed in done if passed is not None]
+    if found.current in boxes:
+        result.after = None
+    return result
+
+
+# The sides of a box that are changed where nothing but its power and its life can be. Booting is no change.
+ASPECTS = ("state", "generation", "provider_id")
+
+
+def aspects_of(box: Box | None) -> dict[str, Any]:
+    if box is None:
+        return dict(dict.fromkeys(ASPECTS), state="absent")
+    state = "started" if box.state in ("running", "loading") else box.state
+    return {"state": state, "generation": box.generation, "provider_id": box.provider_id}
+
+
+def rows_by_name(
+    boxes: Iterable[AnyBox], project: str | None, name: str | None, show: Callable[[AnyBox], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The stamped boxes as rows, by project, name and generation; of each name the first is the one that counts."""
+    ours = [
+        (box.stamp.project, box.stamp.box, seniority(box), box)
+        for box in boxes
+        if box.stamp is not None and project in (None, box.stamp.project) and name in (None, box.stamp.box)
+    ]
+    shown, seen = [], set()
+    for its_project, its_name, _age, box in sorted(ours, key=lambda one: one[:3]):
+        shown.append(dict(show(box), is_current=(its_project, its_name) not in seen))
+        seen.add((its_project, its_name))
+    return shown
