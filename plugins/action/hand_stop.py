@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, hand_stop, host_keys
@@ -28,6 +27,7 @@ class ActionModule(ControllerAction):
         "verbs": {"type": "list", "elements": "dict", "default": []},
         "storage": {"type": "list", "elements": "dict", "default": []},
         "told": {"type": "bool", "default": False},
+        "asked": {"type": "bool", "default": False},
         "looks": {"type": "int", "default": 2},
         "pause_s": {"type": "float", "default": 5.0},
         "wait_s": {"type": "float", "default": 0.0},
@@ -39,7 +39,10 @@ class ActionModule(ControllerAction):
             return {"changed": hand_stop.note_start(store, identity, self.check_mode), "done": True, "checklist": []}
         if params["looks"] < 1:
             raise TenantFailure("config", "looks is below 1", box=identity.box, fix="look once at least")
-        seen, why = self._look(params, store, task_vars) if params["told"] else (hand_stop.UNSEEN, "")
+        if params["asked"] and params["step"] != hand_stop.STOPPED:
+            raise TenantFailure("config", "asked is for step stopped", box=identity.box, fix="say told, once it is so")
+        looks = params["told"] or params["asked"]
+        seen, why = self._look(params, store, task_vars) if looks else (hand_stop.UNSEEN, "")
         result = hand_stop.settle(store, identity, params["step"], params["told"], seen, self.check_mode, why)
         return {**result, "checklist": hand_stop.checklist(params["verbs"], params["storage"])}
 
@@ -51,9 +54,8 @@ class ActionModule(ControllerAction):
         pinned = host_keys.pinned(known, box_endpoint.alias(params["box"], params["generation"]))
         direct = not endpoint.get("proxy")
         why = "" if direct and pinned else "no key of it is pinned" if direct else "it is behind a jump host"
-        until = time.monotonic() + params["wait_s"]
-        while True:
-            seen = hand_stop.look(pinned, lambda: scan_once(host, port), params["looks"], params["pause_s"], direct)
-            if seen != hand_stop.ANSWERS or time.monotonic() >= until:
-                return seen, why
-            time.sleep(min(1.0 + params["pause_s"], max(0.0, until - time.monotonic())))
+
+        def take() -> str:
+            return hand_stop.look(pinned, lambda: scan_once(host, port), params["looks"], params["pause_s"], direct)
+
+        return hand_stop.watch(take, params["wait_s"] if params["asked"] else 0.0, params["pause_s"]), why

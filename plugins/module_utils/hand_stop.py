@@ -4,7 +4,8 @@
 
 No interface tells of such a box. What can be seen from here is whether the machine that we pinned still shows its host
 key: one that does has neither been stopped nor released, whatever anybody says. Silence alone proves neither, so that a
-release also needs a person's word, and a box behind a jump host has that word only.
+release also needs a person's word, and a box behind a jump host has that word only. A box that was told to stop itself
+and fell silent has stopped.
 """
 
 from __future__ import annotations
@@ -55,19 +56,31 @@ def look(pinned: Sequence[HostKey], scan: Scan, looks: int, pause_s: float, dire
     return SILENT
 
 
+def watch(take: Callable[[], str], wait_s: float, pause_s: float) -> str:
+    """What :func:`look` finds, by ``take``, once the machine answers no more or ``wait_s`` is over."""
+    until = time.monotonic() + wait_s
+    seen = take()
+    while seen == ANSWERS and time.monotonic() < until:
+        time.sleep(min(1.0 + pause_s, max(0.0, until - time.monotonic())))
+        seen = take()
+    return seen
+
+
 def settle(
     store: StateStore, identity: BoxIdentity, step: str, told: bool, seen: str, check: bool, why_unseen: str
 ) -> dict[str, Any]:
     """Record the step where it was done: ``{changed, done, how}``.
 
     :param told: whether a person says so.
-    :param seen: what :func:`look` found.
+    :param seen: what :func:`look` found; ``unseen`` where nobody looked. A look without a person's word is one at a
+        box that was told to stop itself.
     :raises TenantFailure: the word of a person contradicts what is seen.
     """
     record = _record_of(store, identity)
     before = record.get(_FIELD_OF[step])
-    if not told:
-        return {"changed": False, "done": bool(before), "how": "nobody said that it was done"}
+    if not told and (seen == UNSEEN or step == RELEASED):
+        how = f"nobody can see whether it does ({why_unseen})" if why_unseen else "nobody said that it was done"
+        return {"changed": False, "done": bool(before), "how": how}
     if seen == ANSWERS and step == RELEASED:
         raise TenantFailure(
             "evidence_missing",

@@ -44,8 +44,14 @@ options:
     description: Seconds between two looks.
     type: float
     default: 5
+  asked:
+    description:
+      - The box itself was just told to stop, which only O(step=stopped) can be. It counts as stopped once it shows its
+        key no more, without a person's word; where that cannot be seen, the word is still needed.
+    type: bool
+    default: false
   wait_s:
-    description: How long a box that still shows its key is looked at again, for one that shuts itself down.
+    description: Seconds for which a box that was told to stop is looked at again while it shows its key.
     type: float
     default: 0
 extends_documentation_fragment:

@@ -55,8 +55,12 @@ def test_a_box_that_can_shut_itself_down_is_asked_to_and_watched_until_it_rests(
     """AutoDL's shutdown: what it ends here is the ssh server that plays the box."""
     itself = {**PARK, "transport": "box", "command": ["kill", str(team.sshd["b1"].process.pid)]}
     team._hosts["b1"]["platform_verbs"] = {"compute_stop": [PARK], "park": [itself], "full_stop": [FULL]}
-    team.play("provision", "b1", "-e", "tenant_state=parked", "-e", "provision_look_pause_s=0")
+    words = ("-e", "tenant_state=parked", "-e", "provision_look_pause_s=0")
+    team.play("provision", "b1", *words, "--check")
+    assert team.sshd["b1"].process.poll() is None, "check mode stops nothing"
+    team.play("provision", "b1", *words)
     assert record(team)["parked_at"]
+    assert "changed=0 " in team.play("provision", "b1", *words)
 
 
 def test_a_release_is_not_believed_while_the_box_shows_its_key(team: SshTeam) -> None:

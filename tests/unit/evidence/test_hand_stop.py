@@ -87,6 +87,16 @@ def test_a_machine_is_known_by_its_host_key(
     assert len(looks) == asked
 
 
+def test_a_box_that_was_told_to_stop_is_watched_until_it_answers_no_more() -> None:
+    answers = [ANSWERS, ANSWERS, SILENT, ANSWERS]
+    assert hand_stop.watch(lambda: answers.pop(0), 600.0, -1.0) == SILENT
+    assert answers == [ANSWERS]
+
+
+def test_a_box_that_goes_on_answering_is_watched_to_the_deadline() -> None:
+    assert hand_stop.watch(lambda: ANSWERS, 0.0, 0.0) == ANSWERS
+
+
 # --- what is believed -----------------------------------------------------------------------------------------------
 
 
@@ -110,6 +120,16 @@ def test_a_release_that_nothing_speaks_against_is_recorded_once(store: StateStor
     assert (store.read_box("vision", "bert-cn", 1) or {})["destroyed_at"]
     assert hand_stop.settle(store, BOX, RELEASED, True, SILENT, False, "")["changed"] is False
     assert verbs_of(store) == ["destroy"]
+
+
+def test_a_box_that_was_told_to_stop_itself_counts_by_its_silence_only(store: StateStore) -> None:
+    """Nobody gave a word for it: behind a jump host it may have stopped or not."""
+    unseen = hand_stop.settle(store, BOX, STOPPED, False, UNSEEN, False, "it is behind a jump host")
+    assert (unseen["done"], unseen["how"]) == (False, "nobody can see whether it does (it is behind a jump host)")
+    assert hand_stop.settle(store, BOX, STOPPED, False, ANSWERS, False, "")["done"] is False
+    assert verbs_of(store) == []
+    assert hand_stop.settle(store, BOX, STOPPED, False, SILENT, False, "")["done"] is True
+    assert verbs_of(store) == ["stop"]
 
 
 def test_another_port_after_a_start_is_the_same_machine(store: StateStore) -> None:
