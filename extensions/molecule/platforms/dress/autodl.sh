@@ -4,9 +4,9 @@ no_python3
 python_at /root/miniconda3/bin/python
 rm -f /usr/bin/tmux
 mkdir -p /root/tf-logs
-cat >/etc/network_turbo <<'TURBO'
-export http_proxy=http://127.0.0.1:12798
-export https_proxy=http://127.0.0.1:12798
+cat >/etc/network_turbo <<TURBO
+export http_proxy=$PROXY
+export https_proxy=$PROXY
 export no_proxy=127.0.0.1,localhost,modelscope.com,aliyuncs.com,tencentyun.com
 export REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt

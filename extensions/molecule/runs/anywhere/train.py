@@ -35,7 +35,13 @@ def main() -> None:
     proxies = {name: value for name, value in sorted(os.environ.items()) if name.lower().endswith("_proxy")}
     save(
         os.path.join(out, "surroundings.json"),
-        {"python": sys.executable, "user": getpass.getuser(), "folder": os.getcwd(), "proxies": proxies},
+        {
+            "python": sys.executable,
+            "user": getpass.getuser(),
+            "folder": os.getcwd(),
+            "proxies": proxies,
+            "hub": os.environ.get("HF_ENDPOINT", ""),
+        },
     )
 
 
