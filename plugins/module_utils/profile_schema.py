@@ -26,7 +26,7 @@ KINDS = ("ssh-rental", "cloud-api", "slurm", "kubernetes")
 DURABLE_KINDS = ("mount", "object", "pull", "none", "")
 DETACH = ("onstart", "tmux", "setsid", "systemd", "sbatch", "k8s-job")
 REBOOT_HOOKS = ("", "auto", "cron", "systemd")
-TRANSPORTS = ("api", "cli", "console", "none")
+TRANSPORTS = ("api", "cli", "console", "box", "none")
 CLOCK_STARTS = ("always", "created", "started", "stopped", "idle", "unpaid", "rental_end", "released")
 
 _ABSOLUTE = r"^(|/\S*)$"
@@ -63,6 +63,11 @@ _OPERATION: dict[str, Any] = {
             "description": "storage tiers that are still there afterwards",
         },
         "reversible": {"type": "boolean", "description": "the box comes back with what `keeps` names"},
+        "command": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "description": "transport box: what is run on the box itself, word by word",
+        },
     },
 }
 VERB_PLANS = ("compute_stop", "park", "full_stop")
@@ -550,6 +555,12 @@ def _operations(profile: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _verb_problems(profile: dict[str, Any]) -> list[Problem]:
     found = []
     for key, operation in _operations(profile):
+        if (operation["transport"] == "box") != bool(operation.get("command")):
+            fix = "give transport box its command as a list of words, and no other transport one"
+            found.append(Problem(f"{key}.command", f"does not fit transport {operation['transport']!r}", fix))
+        if operation["transport"] == "box" and operation["reversible"] is False:
+            fix = "what a box does to itself passes no gate of ours: only what comes back may be done so"
+            found.append(Problem(f"{key}.transport", f"{operation['verb']} cannot be undone", fix))
         if ".park[" not in key:
             continue
         if operation["reversible"] is False:

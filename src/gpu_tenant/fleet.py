@@ -133,24 +133,55 @@ def countdowns(
 ) -> list[dict[str, Any]]:
     """What happens to the box by itself, and when; the most urgent first. ``left_s`` None is unknown."""
     item = seen.item
-    if item is None:
+    if item is None and host.text("platform_driver"):
         return []
     found = [_told(clock) for clock in _profile_clocks(host, seen, item, known) if clock["left_s"] != 0]
-    if item.end_date is not None:
+    if item is not None and item.end_date is not None:
         left = int(item.end_date - (time.time() if provider_now is None else provider_now))
         found.append(_told({"effect": RENTAL_ENDS, "left_s": left, "left": danger_clocks.time_left(left)}))
     return sorted(found, key=lambda one: (one["left_s"] is None, one["left_s"] or 0))
 
 
-def _profile_clocks(host: BoxHost, seen: Observation, item: Box, known: Known) -> list[dict[str, Any]]:
-    state = "stopped" if seen.provider in _AT_REST else seen.provider
-    since = known.since(host.name, item.provider_id, state)
+def by_hand(host: BoxHost, seen: Observation, known: Known) -> str:
+    """What a box without an interface is, by a person's word and a look: ``running``, ``stopped`` or ``absent``.
+
+    One that answers runs, whatever is recorded.
+    """
+    record = known.records.get(host.name) or {}
+    if seen.contact == "answered":
+        return "running"
+    return "absent" if record.get("destroyed_at") else "stopped" if record.get("parked_at") else "running"
+
+
+def ticking_state(host: BoxHost, seen: Observation, known: Known) -> str:
+    """The state that decides which of the platform's clocks tick."""
+    if seen.item is None and not host.text("platform_driver"):
+        return by_hand(host, seen, known)
+    return seen.provider
+
+
+def _profile_clocks(host: BoxHost, seen: Observation, item: Box | None, known: Known) -> list[dict[str, Any]]:
+    provider = ticking_state(host, seen, known)
+    state = "stopped" if provider in _AT_REST else provider
+    if state == "absent":
+        return []
+    if item is not None:
+        since = known.since(host.name, item.provider_id, state)
+    else:
+        since = _since_by_hand(known.records.get(host.name) or {}, state)
     listed = host.variables.get("platform_clocks")
     try:
         begun = {"stopped": since, "started": since, "always": _created(host, known)}
         return danger_clocks.countdown(listed if isinstance(listed, list) else [], state, begun)
     except ValueError:
         return []  # a profile of somebody's own that says it otherwise; the schema's check names it
+
+
+def _since_by_hand(record: Mapping[str, Any], state: str) -> str:
+    """When a person stopped the box; when it was seen started, or first was taken into use: it cannot be later."""
+    if state == "stopped":
+        return str(record.get("parked_at") or "")
+    return str(record.get("started_at") or record.get("admitted_at") or "")
 
 
 def _created(host: BoxHost, known: Known) -> str:

@@ -67,7 +67,7 @@ def row(
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
-        "clocks": clocks(host, seen.provider),
+        "clocks": clocks(host, fleet.ticking_state(host, seen, ledger)),
         "countdowns": countdowns,
         "warnings": list(seen.warnings),
         "problem": seen.problem,

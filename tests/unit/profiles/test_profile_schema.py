@@ -232,6 +232,24 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
         ({"storage": [tier("disk", "/data", True, True)] * 2}, "platform_storage"),
         ({"spot": {"available": True, "grace_s": None, "signal": ""}}, "platform_spot.grace_s"),
         (
+            {"verbs": {"compute_stop": [operation("x", ["disk"], command=["/x"])], "park": [], "full_stop": []}},
+            "platform_verbs.compute_stop[0].command",
+        ),
+        (
+            {
+                "verbs": {"compute_stop": [], "park": [operation("x", ["disk"], reversible=True, transport="box")]}
+                | {"full_stop": []}
+            },
+            "platform_verbs.park[0].command",
+        ),
+        (
+            {
+                "verbs": {"compute_stop": [], "park": []}
+                | {"full_stop": [operation("x", [], transport="box", command=["/x"])]}
+            },
+            "platform_verbs.full_stop[0].transport",
+        ),
+        (
             {"verbs": {"compute_stop": [], "park": [], "full_stop": [operation("x", ["moon"])]}},
             "platform_verbs.full_stop[0].keeps",
         ),
