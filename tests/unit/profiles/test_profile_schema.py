@@ -39,8 +39,8 @@ def test_shipped_profiles_are_complete(path: Path) -> None:
     assert set(profile_schema.PLATFORM_KEYS) <= set(load(path))
 
 
-def test_vast_autodl_and_ssh_are_shipped() -> None:
-    assert [path.stem for path in SHIPPED] == ["autodl", "ssh", "vast"]
+def test_the_platforms_are_shipped() -> None:
+    assert {"autodl", "lambda", "ssh", "vast"} <= {path.stem for path in SHIPPED}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
