@@ -39,7 +39,19 @@ def test_shipped_profiles_are_complete(path: Path) -> None:
     assert set(profile_schema.SCHEMA["required"]) <= set(load(path))
 
 
-MARKETS = {"autodl", "vast", "runpod", "matpool", "gpushare", "featurize", "lanrui", "gcp_spot", "azure_spot", "ssh"}
+MARKETS = {
+    "autodl",
+    "vast",
+    "runpod",
+    "lambda",
+    "matpool",
+    "gpushare",
+    "featurize",
+    "lanrui",
+    "gcp_spot",
+    "azure_spot",
+    "ssh",
+}
 RENTED = [path for path in SHIPPED if path.stem in MARKETS]
 
 
