@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: vast
 short_description: Boxes on vast.ai, as their provider lists them
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Asks vast.ai for every instance of the account and puts what it says into the variable C(vast_box) of the hosts.

@@ -13,7 +13,11 @@ from .box import records
 from .stamp import Stamp
 
 HOURS_PER_MONTH = 720.0  # the markets' month: a price per month, divided by this, is the price per hour
+
+# What the states of a box mean for whoever asks whether anything on it can work, or write.
 RESTING = ("stopped", "outbid")
+COMING_UP = ("loading", "scheduling")
+WORKING = ("running", *COMING_UP)
 
 FAILED_TO_START = re.compile(
     r"oci runtime|error response from daemon|manifest unknown|pull access denied|invalid reference format|"

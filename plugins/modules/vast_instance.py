@@ -89,7 +89,6 @@ options:
         where the template is gone by then, a warning says that it was not.
     type: str
     default: ''
-    version_added: 0.2.0
   disk_gb:
     description: Size of the disk in GB. It cannot be changed later.
     type: float
@@ -125,7 +124,6 @@ options:
       - Refused when the rental ends before, because nothing comes back then.
       - Only O(state=present) and O(state=started) pay.
     type: float
-    version_added: 0.2.0
   reserve_cap:
     description:
       - Most dollars that may be paid ahead, at once. This is the consent to it, and O(price_cap) is not.
@@ -133,7 +131,6 @@ options:
       - When the box is destroyed, the market gives back what is left less what the discount had saved; a warning says
         how much, in check mode too.
     type: float
-    version_added: 0.2.0
   bid:
     description:
       - Bid at least this, in dollars an hour for the whole box.

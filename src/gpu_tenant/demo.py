@@ -25,6 +25,7 @@ import click
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from rich.text import Text
@@ -106,7 +107,7 @@ class Director:
             return
         if not self.preempted:
             self._preempt_when_due(seen)
-        elif seen.provider in ("outbid", "stopped", "scheduling"):
+        elif seen.provider in (*RESTING, "scheduling"):
             self._lost_looks += 1
             if self._lost_looks == RELEASE_AFTER_LOOKS:
                 self._progress.emit("note", "the market: the higher bid is gone, the price falls again", seen.box)

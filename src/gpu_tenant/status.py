@@ -19,9 +19,6 @@ from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.playbooks import one_line
 
-# Which of a profile's clocks tick in which provider state.
-_TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "started")}
-
 
 def row(
     host: BoxHost,
@@ -67,7 +64,7 @@ def row(
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
-        "clocks": clocks(host, fleet.ticking_state(host, seen, ledger)),
+        "clocks": clocks(host, seen, ledger),
         "countdowns": countdowns,
         "warnings": list(seen.warnings),
         "problem": seen.problem,
@@ -121,13 +118,9 @@ def not_pulled(known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {name: sum(int(each.get(name) or 0) for each in totals) for name in ("files", "bytes")}
 
 
-def clocks(host: BoxHost, provider: str) -> list[str]:
-    """The danger clocks of the platform that tick in this state."""
-    listed = host.variables.get("platform_clocks")
-    starts = _TICKING.get(provider, ())
-    told = []
-    for clock in listed if isinstance(listed, list) else []:
-        if isinstance(clock, Mapping) and clock.get("starts_at") in starts:
-            after = str(clock.get("after") or "")
-            told.append(f"{clock.get('effect')}" + (f" (after {after})" if after not in ("", "0s") else ""))
-    return told
+def clocks(host: BoxHost, seen: Observation, known: fleet.Known) -> list[str]:
+    """The danger clocks of the platform that tick as the box is now."""
+    return [
+        str(clock["effect"]) + (f" (after {clock['after']})" if clock["after"] not in ("", "0s", None) else "")
+        for clock in fleet.ticking(host, seen, known)
+    ]

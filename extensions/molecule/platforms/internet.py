@@ -33,8 +33,6 @@ class Origin(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.data)
 
-    do_HEAD = do_GET
-
     def _lets_through(self, host: str) -> bool:
         return self.listed is None or any(host == one or host.endswith(f".{one}") for one in self.listed)
 

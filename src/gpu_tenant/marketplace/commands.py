@@ -40,7 +40,7 @@ def dialect_of(given: tuple[str, ...]) -> Dialect:
         raise click.BadParameter(str(reason)) from reason
 
 
-@click.group(name="marketplace", help="A local market that speaks vast.ai's REST and lets real boxes.")
+@click.group(name="marketplace", help="A local market: the REST of vast.ai, RunPod and Lambda, and real boxes.")
 def marketplace_group() -> None:
     return
 
