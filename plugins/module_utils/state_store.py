@@ -127,5 +127,5 @@ class StateStore:
         return self._listed("approvals", "*.json")
 
     def _listed(self, *parts: str) -> list[str]:
-        """The paths that are there, sorted; ``parts`` are checked names or patterns, the store's own folder is neither."""
+        """The paths that are there, sorted. ``parts`` are checked names or patterns, the store's folder neither."""
         return sorted(glob.glob(os.path.join(glob.escape(self.root), *parts)))
