@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - tenant.gpu.rental.box
   - tenant.gpu.vast
   - tenant.gpu.vast_ranking
+  - tenant.gpu.vast_volumes
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast
 attributes:
@@ -390,6 +391,9 @@ price_rises:
     id:
       description: The provider's number of the demand.
       type: int
+    provider_id:
+      description: The box that it is about.
+      type: str
     verdict:
       description: V(accepted), V(rejected) or V(told).
       type: str
@@ -402,6 +406,10 @@ price_rises:
     new_price_per_hour:
       description: The same once it is accepted; null when the provider does not tell.
       type: float
+    new_traffic_per_gb:
+      description: >-
+        Dollars a GB that traffic costs once it is accepted, by C(bwd) (down) and C(bwu) (up); empty where it stays.
+      type: dict
     rental_ends:
       description: When the rental ends if it is not accepted.
       type: str

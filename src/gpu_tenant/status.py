@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -106,9 +104,9 @@ def receipts(host: BoxHost, seen: Observation) -> list[dict[str, Any]]:
         # No provider numbers the machines of the inventory.
         generation = max(1, store.last_generation(project, host.name))
     found = []
-    for path in sorted(Path(store.path("receipts", project)).glob(f"*/{glob.escape(host.name)}.g{generation}.json")):
+    for path in store.receipts_of_box(project, host.name, generation):
         with contextlib.suppress(RecordError):
-            found.append(read_record(str(path), "receipt"))
+            found.append(read_record(path, "receipt"))
     return found
 
 
