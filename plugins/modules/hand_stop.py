@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hand_stop
 short_description: Prepare and check a stop or a release that only a person can do
-version_added: 0.2.0
+version_added: "0.1.0"
 description:
   - For boxes that no interface ends. Lists the steps of the platform's console in their order, and what goes on
     billing.
