@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import artifact_tiers, markets, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import artifact_tiers, markets, profile_rules
 from ansible_collections.tenant.gpu.plugins.module_utils.box import detach
 from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.actions import VmAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import DESTROY, keeps_of
@@ -43,7 +43,7 @@ def test_the_first_file_system_is_the_durable_mount_and_none_means_pull(
     file_systems: list[str], kind: str, path: str, home: str
 ) -> None:
     profile = rendered(provision_file_systems=file_systems)
-    assert profile_schema.problems_after_merge(profile, "lambda") == []
+    assert profile_rules.problems_after_merge(profile, "lambda") == []
     assert [profile[f"platform_{name}"] for name in ("durable_kind", "durable_path", "hf_home")] == [kind, path, home]
     if path:
         assert artifact_tiers.tier_of(path, profile["platform_storage"]) == "file_system"
