@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,7 +20,6 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
 from gpu_tenant import decide, exit_codes, fleet, metrics, recovering, verdicts
@@ -28,7 +27,7 @@ from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.narrate import Narrator
-from gpu_tenant.observe import Observer
+from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import PULLED
@@ -151,7 +150,9 @@ class Watch:
         self._reap()
         free = [one for one in self._watched if one.box.name not in self._acting]
         self._look(free)
-        outage = verdicts.outage([one.sight.silence() for one in self._watched if one.sight.brought_up])
+        # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
+        heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
+        outage = verdicts.outage([one.sight.silence() for one in heard])
         for one in free:
             self._decide(one, outage)
         self._read_clocks()
@@ -164,13 +165,14 @@ class Watch:
             return
         runs = {box.name: one.run_id for one in free for box in one.boxes}
         if not self._has_chosen:
-            seen = self._observer.observe(runs, sorted(runs))
+            seen = self._observer.observe(runs, sorted(runs), each_alone=True)
+            _refuse_blindness(seen.values())
             for one in free:
                 one.choose(seen)
             self._remember()
             self._has_chosen = True
         else:
-            seen = self._observer.observe(runs, [one.box.name for one in free])
+            seen = self._observer.observe(runs, [one.box.name for one in free], each_alone=True)
         for one in free:
             one.take(seen[one.box.name])
 
@@ -196,7 +198,8 @@ class Watch:
             one.refresh()
             with self._hold(one.box):
                 self._perform(one, action)
-        except TenantFailure as failure:
+        except UNREADABLE as error:
+            failure = as_failure(error, one.box.name)
             if failure.kind == "interrupted":
                 return
             one.failures += 1
@@ -301,6 +304,8 @@ class Watch:
         assert one.situation is not None
         name, verdict = one.box.name, one.situation.verdict
         reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
+        if not reason and action.kind == decide.WAIT and action.failure:
+            reason = "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
             reason = verdict.name
         if not reason and verdict.name == verdicts.UNREACHABLE and one.sight.brought_up:
@@ -326,8 +331,9 @@ class Watch:
         now = next((moment for moment in (client.provider_now() for client, _rows in listings) if moment), None)
         for one in self._watched:
             one.read_clocks(known[one.box.required("tenant_state_dir")], now)
-        told = fleet.account_clocks(listings)
-        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(listings, told, strict=True)}
+        paid = fleet.telling_credit(listings)
+        told = fleet.account_clocks(paid)
+        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(paid, told, strict=True)}
         # Money that nothing uses lasts for ever.
         money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
         self._clocks.take({one.box.name: one.countdowns for one in self._watched} | money)
@@ -349,6 +355,13 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             for one in self._watched:
                 one.sight.remember(known.get(one.box.name) or {})
+
+
+def _refuse_blindness(seen: Iterable[Observation]) -> None:
+    """A watch that can look at nothing at all is told wrong, and says so before it begins."""
+    refused = [one.refused for one in seen]
+    if refused and refused[0] is not None and all(refused):
+        raise refused[0]
 
 
 def risk_text(seconds: float | None, usd: float | None) -> str:
