@@ -22,8 +22,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, recovering, verdicts
-from gpu_tenant.approve import Consent, give, receipts_of
+from gpu_tenant import decide, homecoming, recovering, verdicts
+from gpu_tenant.approve import Consent, give
+from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation, Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
@@ -56,16 +57,6 @@ class GoOptions:
     reason: str = ""
     standing: bool = False
     drill: bool = False
-
-
-@dataclass
-class GoResult:
-    """How it ended for the one box that did the work."""
-
-    box: str
-    receipt: Mapping[str, Any]
-    destroyed: bool = False
-    next_steps: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -422,9 +413,10 @@ class Go:
                 fix="mend what is named (for instance harvest_level), then run the same command again",
             )
 
-    def _play(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
+    def _play(self, playbook: str, extra_vars: Mapping[str, Any], box: str = "") -> Outcome:
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        return self._runner.run(playbook, [self.box.name], variables, deadline_s=min(max(self._left_s(), 60.0), 7200.0))
+        deadline_s = min(max(self._left_s(), 60.0), 7200.0)
+        return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 
     def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> Outcome | None:
         """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
@@ -487,27 +479,21 @@ class Go:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _end(self, receipt: Mapping[str, Any]) -> GoResult:
-        result = GoResult(self.box.name, receipt)
-        seen = self._observer.observe("", [self.box.name])[self.box.name]
-        if seen.provider == "absent":
-            result.destroyed = True
-            self._progress.emit("result", "results are home and verified; no box is rented any more", self.box.name)
-            return result
-        if seen.item is None:
-            return result
-        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-        if self._approved(identity):
-            self._destroy(result)
-        else:
-            self._say_what_is_left(result, seen)
-        return result
+        options = self._options
+        home = homecoming.Homecoming(
+            self._boxes,
+            self._observer,
+            self._progress,
+            self.run_id,
+            options.approver,
+            options.reason,
+            self._teardown,
+        )
+        return home.end(receipt)
 
-    def _approved(self, identity: BoxIdentity) -> bool:
-        if not approvals.find(self.store, identity, "destroy") and self._options.approver:
-            reason = self._options.reason or f"run {self.run_id} is home"
-            consent = Consent(self._options.approver, reason)
-            give(self.store, identity, "destroy", consent, receipts_of(self.store, identity))
-        return bool(approvals.find(self.store, identity, "destroy"))
+    def _teardown(self, host: BoxHost) -> None:
+        self._runner.interrupts.check()
+        self._play("teardown", {}, host.name).raise_for_failure()
 
     def _give_standing_approval(self) -> None:
         """Consent given on the command line before the run, for the generation that now does the work."""
@@ -521,31 +507,6 @@ class Go:
             reason = self._options.reason or f"standing approval for run {self.run_id}"
             consent = Consent(self._options.approver, reason, ttl_s=int(self._left_s()) + 86400, standing=True)
             give(self.store, identity, "destroy", consent, {})
-
-    def _destroy(self, result: GoResult) -> None:
-        self._runner.interrupts.check()
-        self._play("teardown", {}).raise_for_failure()
-        result.destroyed = True
-        self._progress.emit("result", "results are home and verified; the box is destroyed", self.box.name)
-
-    def _say_what_is_left(self, result: GoResult, seen: Observation) -> None:
-        name = self.box.name
-        result.next_steps = [
-            f"gpu-tenant approve destroy {name} --approver YOU --reason 'run {self.run_id} is home'",
-            f"gpu-tenant teardown -l {name}",
-        ]
-        self._progress.emit(
-            "result",
-            f"results are home and verified; the box is {seen.provider} and kept, because nobody approved its end",
-            name,
-        )
-        for old in seen.superseded:
-            what = f"instance {old.provider_id} of generation {old.generation} was replaced and bills as well"
-            self._progress.emit("warning", what, name)
-            result.next_steps.append(
-                f"gpu-tenant approve destroy {name} --generation {old.generation} --approver YOU --loss "
-                f"--reason 'replaced'  # if the teardown does not let instance {old.provider_id} go"
-            )
 
 
 def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:

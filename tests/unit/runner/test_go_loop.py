@@ -51,6 +51,7 @@ class World:
         self.steps_per_look = 10
         self.resumed_from: int | None = None
         self.generation = 1
+        self.provider_id = 42
         self.superseded: tuple[Box, ...] = ()
 
     # what Interrupts does
@@ -69,7 +70,7 @@ class World:
         return self.now
 
     # what Observer does
-    def observe(self, run_id: str = "", names: Sequence[str] = ()) -> dict[str, Observation]:
+    def observe(self, run_id: str = "", names: Sequence[str] = (), each_alone: bool = False) -> dict[str, Observation]:
         return {name: self._look(name, run_id) for name in names or ("b1", "b2")}
 
     def _look(self, name: str, run_id: str) -> Observation:
@@ -89,7 +90,8 @@ class World:
         return replace(seen, contact="answered", run=run if name in self.run_state else None)
 
     def item(self, name: str) -> Box:
-        return to_box({**ROW, "label": f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"})
+        label = f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"
+        return to_box({**ROW, "id": self.provider_id, "label": label})
 
     # what PlaybookRunner does
     def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
@@ -115,7 +117,7 @@ class World:
             **self.identity(name).as_dict(), "run_id": "digits", "complete": True, "manifest_digest": DIGEST,
             "spec_sha256": SPEC["spec_sha256"], "verified_at": "2026-11-21T00:00:00Z",
         }  # fmt: skip
-        records.write_record(self.store.receipt_path("demo", "digits", name, 1), "receipt", receipt)
+        records.write_record(self.store.receipt_path("demo", "digits", name, self.generation), "receipt", receipt)
         self.provider[name] = "stopped"
 
     def _provision(self, name: str, extra: Mapping[str, Any]) -> None:
@@ -126,9 +128,8 @@ class World:
         assert approvals.find(self.store, self.identity(name), "destroy"), "the gate would refuse"
         self.provider[name] = "absent"
 
-    @staticmethod
-    def identity(name: str) -> BoxIdentity:
-        return BoxIdentity("demo", name, 1, "42")
+    def identity(self, name: str) -> BoxIdentity:
+        return BoxIdentity("demo", name, self.generation, str(self.provider_id))
 
     @property
     def names(self) -> list[str]:
@@ -498,6 +499,41 @@ def test_after_the_end_the_same_command_says_so(world: World, drive: Callable[..
     world.played.clear()
     assert drive(approver="Ada").destroyed
     assert world.played == []
+
+
+@pytest.mark.parametrize("other", ["generation", "provider_id"])
+def test_consent_is_for_the_machine_that_the_results_came_from(
+    world: World, said: Said, drive: Callable[..., go.GoResult], other: str
+) -> None:
+    drive()
+    world.played.clear()
+    setattr(world, other, getattr(world, other) + 1)
+    world.provider["b1"], world.run_state = "running", {"b1": "running"}
+    result = drive(approver="Ada")
+    assert (world.played, world.store.approvals(), result.destroyed) == ([], [], False)
+    assert "instance 42 of generation 1" in said.events[-1].text
+    assert result.next_steps
+
+
+def test_a_run_that_came_home_from_a_box_that_is_not_named_ends_no_other(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    drive(("b2",))
+    world.played.clear()
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    result = drive(("b1",), approver="Ada")
+    assert (world.played, world.store.approvals(), result.destroyed) == ([], [], False)
+    assert "box b2, which they came from, is not among those named here" in said.events[-1].text
+    assert result.next_steps[-1] == "gpu-tenant teardown -l b2"
+
+
+def test_of_two_named_boxes_the_one_that_the_results_came_from_goes(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    drive(("b2",))
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    assert drive(("b1", "b2"), approver="Ada").box == "b2"
+    assert world.provider == {"b1": "running", "b2": "absent"}
 
 
 def test_a_request_to_stop_ends_it_with_its_own_code(world: World, drive: Callable[..., go.GoResult]) -> None:
