@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, homecoming, recovering, verdicts
+from gpu_tenant import candidates, decide, homecoming, recovering, verdicts
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -154,14 +154,18 @@ class Go:
         self._boxes.sort(key=lambda box: box.name != name)
 
     def _choose_candidate(self) -> None:
-        """The first candidate that is rented already goes first; the others wait for their turn."""
+        """By a look at all of them: the one that the run is on, else one that is rented, else the spec's first."""
         wanted = [str(name) for name in self._spec.get("candidates") or []]
-        if wanted:
-            self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
-        seen = self._observer.observe(self.run_id)
-        rented = [box.name for box in self._boxes if seen[box.name].provider not in ("absent", "unreachable")]
-        if rented:
-            self._prefer(rented[0])
+        self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
+        seen, rounds = self._observer.observe(self.run_id), 0
+        while (blind := candidates.why_not_yet(self._boxes, seen)) is not None:
+            if self._left_s() <= 0:
+                raise blind
+            self._progress.emit("wait", blind.what, self.box.name)
+            pause = decide.back_off(rounds, self._options.poll_s, self._options.poll_most_s)
+            self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+            seen, rounds = self._observer.observe(self.run_id), rounds + 1
+        self._boxes = candidates.in_order(self._boxes, seen, Journal(self.store).lines(), records.utc_now())
         if len(self._boxes) > 1:
             others = ", ".join(box.name for box in self._boxes[1:])
             self._progress.emit("note", f"works on {self.box.name}; further candidates in this order: {others}")

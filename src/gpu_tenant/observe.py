@@ -207,10 +207,9 @@ class Observer:
 
     def _unlisted(self, host: BoxHost) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
-        store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
-        generation = store.last_generation(project, host.name)
-        record = (store.read_box(project, host.name, generation) if generation else None) or {}
-        if not record.get("provider_id") or record.get("destroyed_at"):
+        store = StateStore(host.required("tenant_state_dir"))
+        record = store.rented_box(host.required("tenant_project"), host.name)
+        if not record:
             return None
         account = self.account(host.name)
         row = account.client.get_instance(str(record["provider_id"]))

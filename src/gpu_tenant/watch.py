@@ -119,7 +119,8 @@ class Watch:
         self._pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="act")
         self._kinds: dict[str, str] = {}
         self._told: dict[str, tuple[str, str]] = {}
-        self._has_chosen = False
+        self._known = self._remembered()
+        self._has_looked = False
 
     def run(self) -> int:
         """Until somebody asks to stop, or one round with ``once``; the exit code.
@@ -164,17 +165,28 @@ class Watch:
         if not free:
             return
         runs = {box.name: one.run_id for one in free for box in one.boxes}
-        if not self._has_chosen:
-            seen = self._observer.observe(runs, sorted(runs), each_alone=True)
+        names = {box.name for one in free for box in (one.boxes[:1] if one.has_chosen else one.boxes)}
+        seen = self._observer.observe(runs, sorted(names), each_alone=True)
+        if not self._has_looked:
             _refuse_blindness(seen.values())
-            for one in free:
-                one.choose(seen)
-            self._remember()
-            self._has_chosen = True
-        else:
-            seen = self._observer.observe(runs, [one.box.name for one in free], each_alone=True)
+            self._has_looked = True
         for one in free:
+            if not one.has_chosen:
+                self._choose(one, seen)
             one.take(seen[one.box.name])
+
+    def _choose(self, one: Watched, seen: Mapping[str, Observation]) -> None:
+        before = one.box.name
+        one.choose(seen)
+        if one.has_chosen:
+            one.sight.remember(self._known.get(one.box.name) or {})
+        if one.box.name != before:
+            self._forget(before)
+
+    def _forget(self, name: str) -> None:
+        """The run is no longer on this box: what was the matter there is over."""
+        self._kinds.pop(name, None)
+        self._alerts.clear(name)
 
     def _decide(self, one: Watched, outage: str) -> None:
         action = one.judge(outage)
@@ -236,6 +248,7 @@ class Watch:
         elif action.kind == decide.NEXT_CANDIDATE:
             recovering.begin(action, one.seen, one.store, one.project, one.run_id)
             self._park(one)
+            self._forget(one.box.name)
             one.next_candidate()
 
     def _pull(self, one: Watched) -> None:
@@ -305,7 +318,7 @@ class Watch:
         name, verdict = one.box.name, one.situation.verdict
         reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
         if not reason and action.kind == decide.WAIT and action.failure:
-            reason = "refused"
+            reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
             reason = verdict.name
         if not reason and verdict.name == verdicts.UNREACHABLE and one.sight.brought_up:
@@ -314,8 +327,7 @@ class Watch:
         if not reason and not idle and one.failures >= decide.Limits().restart:
             reason = "failing"
         if not reason:
-            self._kinds.pop(name, None)
-            self._alerts.clear(name)
+            self._forget(name)
             return
         self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or action.failure or "no_offer"
         safe = "nothing was destroyed"
@@ -349,12 +361,12 @@ class Watch:
         known = {one.box.name: one.sight.as_dict() for one in self._watched}
         records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
 
-    def _remember(self) -> None:
+    def _remembered(self) -> Mapping[str, Any]:
         """What an earlier watch saw: without it, a watch by cron would never hear a provider say gone twice."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError):
             known = json.loads(self._memory.read_bytes())
-            for one in self._watched:
-                one.sight.remember(known.get(one.box.name) or {})
+            return known if isinstance(known, dict) else {}
+        return {}
 
 
 def _refuse_blindness(seen: Iterable[Observation]) -> None:

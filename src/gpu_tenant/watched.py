@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, fleet, recoveries, recovering
+from gpu_tenant import candidates, decide, fleet, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
@@ -54,6 +54,8 @@ class Watched:
         self.salvaged = False
         self._pulled_at = ""
         self._trouble: TenantFailure | None = None
+        self.has_chosen = False
+        self._undecided: TenantFailure | None = None
         self.seen: Observation | None = None
         self.situation: decide.Situation | None = None
         self.action: decide.Action | None = None
@@ -96,24 +98,15 @@ class Watched:
         return Sight(self._clock, brought_up)
 
     def _record(self) -> dict[str, Any]:
-        """The newest machine of the box that is not known to be gone; empty when there is none."""
-        generation = self.store.last_generation(self.project, self.box.name)
-        record = (self.store.read_box(self.project, self.box.name, generation) if generation else None) or {}
-        return {} if record.get("destroyed_at") or not record.get("provider_id") else record
+        return self.store.rented_box(self.project, self.box.name)
 
     def choose(self, seen: Mapping[str, Observation]) -> None:
-        """The candidate that works goes first, then one that is rented; one that was given up lately goes last."""
-        if len(self.boxes) < 2:
-            return
-        lines, now = Journal(self.store).lines(), records.utc_now()
-
-        def place(box: BoxHost) -> tuple[bool, bool, bool]:
-            left = recoveries.tried(lines, self.project, box.name, now).next_candidate > 0
-            state = seen[box.name].provider
-            return left, state != "running", state in ("absent", "unreachable")
-
-        self.boxes.sort(key=place)
-        self.sight = self._sight_of_box()
+        """Settle on the candidate that does the work, or say why that cannot be known from this look."""
+        self._undecided = candidates.why_not_yet(self.boxes, seen)
+        self.has_chosen = self._undecided is None
+        if len(self.boxes) > 1 and self.has_chosen:
+            self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
+            self.sight = self._sight_of_box()
 
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
@@ -149,8 +142,9 @@ class Watched:
             self.action = self._judged(outage)
         except UNREADABLE as error:
             return self._blind(as_failure(error, self.box.name))
-        if self._trouble is not None and not (self.situation and self.situation.home):
-            return self._blind(self._trouble)
+        trouble = self._undecided or self._trouble
+        if trouble is not None and not (self.situation and self.situation.home):
+            return self._blind(trouble)
         return self.action
 
     def _blind(self, trouble: TenantFailure) -> decide.Action:

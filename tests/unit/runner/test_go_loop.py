@@ -44,6 +44,7 @@ class World:
         self.step = 0
         self.reachable = True
         self.api_up = True
+        self.dark: set[str] = set()
         self.played: list[tuple[str, str, dict[str, Any]]] = []
         self.trouble: list[BoxFailure] = []
         self.results: list[TaskResult] = []
@@ -80,7 +81,7 @@ class World:
                 self.step += self.steps_per_look
                 if self.step >= 100:
                     self.run_state[name] = "done"
-        state = self.provider.get(name, "absent") if self.api_up else "unreachable"
+        state = self.provider.get(name, "absent") if self.api_up and name not in self.dark else "unreachable"
         if state in ("absent", "unreachable"):
             return Observation(name, "now", state)
         seen = Observation(name, "now", state, self.item(name), self.superseded)
@@ -329,6 +330,56 @@ def test_a_candidate_that_is_at_work_goes_first(world: World, drive: Callable[..
     world.provider["b2"], world.run_state["b2"] = "running", "running"
     assert drive(("b1", "b2")).box == "b2"
     assert world.names == ["harvest"]
+
+
+@pytest.mark.parametrize("dark", [("b1", "b2"), ("b1",), ("b2",)])
+def test_nothing_is_chosen_while_a_candidate_is_not_seen(
+    world: World, drive: Callable[..., go.GoResult], dark: tuple[str, ...]
+) -> None:
+    looks = 0
+
+    def come_back(name: str) -> None:
+        nonlocal looks
+        looks += 1
+        world.dark = set(dark) if looks < 12 else set()
+
+    world.provider["b2"], world.run_state["b2"], world.steps_per_look = "running", "running", 1
+    world.on_look = come_back
+    assert drive(("b1", "b2")).box == "b2"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [("harvest", "b2")]
+    assert looks > 12
+
+
+def test_a_candidate_that_is_never_seen_ends_it_at_the_deadline_and_rents_nothing(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.dark = {"b2"}
+    with pytest.raises(TenantFailure, match="b2 could not be looked at") as caught:
+        drive(("b1", "b2"), deadline_s=600)
+    assert (caught.value.exit_code, world.played) == (13, [])
+
+
+def test_the_candidate_that_the_run_is_on_goes_before_one_that_is_rented_and_rests(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.provider["b1"] = "stopped"
+    world.provider["b2"], world.run_state["b2"] = "running", "running"
+    assert drive(("b1", "b2")).box == "b2"
+    assert world.names == ["harvest"]
+
+
+def test_a_candidate_that_is_on_record_is_not_passed_over(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.store.update_box("demo", "b2", 1, provider_id="42")
+    drive(("b1", "b2"))
+    assert world.played[0][:2] == ("train", "b2")
+
+
+def test_where_the_run_was_taken_from_goes_last(world: World, drive: Callable[..., go.GoResult]) -> None:
+    moved = decide.Action(decide.NEXT_CANDIDATE, "its host is gone")
+    recoveries.begin(Journal(world.store), world.identity("b1"), moved, "digits", "offline", 7)
+    world.provider["b1"] = "stopped"
+    drive(("b1", "b2"))
+    assert world.played[0][:2] == ("train", "b2")
 
 
 def test_a_passing_failure_while_recovering_is_waited_out(world: World, drive: Callable[..., go.GoResult]) -> None:

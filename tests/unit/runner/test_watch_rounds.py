@@ -238,6 +238,30 @@ def test_an_account_that_refuses_the_key_is_told_and_the_others_are_looked_after
     assert {box for _playbook, box in scene.played} == {"b1"}
 
 
+@pytest.mark.parametrize("away", [("b1", "b2"), ("b1",), ("b2",)])
+@pytest.mark.parametrize("by_cron", [True, False])
+def test_an_outage_at_the_first_look_rents_no_second_box(
+    make: Callable[..., Scene], away: tuple[str, ...], by_cron: bool
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b2")
+    for name in away:
+        scene.accounts[name].trouble = AWAY
+    watching = scene.begin()
+    for _each in range(3):
+        (row,) = scene.rounds(watching).values()
+        assert row["verdict"] == "unreachable"
+        assert "could not be looked at (the market is away" in row["why"]
+        watching = scene.begin() if by_cron else watching
+    for name in away:
+        scene.accounts[name].trouble = None
+    rows = scene.rounds(watching, 2)
+    assert {box: row["verdict"] for box, row in rows.items()} == {"b2": "running"}
+    assert scene.played == []
+    if not by_cron:
+        assert watching._kinds == {}, "the trouble of the box that was not chosen is over"
+
+
 def test_the_exit_code_of_one_round_tells_of_a_refused_key(make: Callable[..., Scene]) -> None:
     scene = make([Account("a" * 64), Account("b" * 64, trouble=REFUSED)])
     scene.rent("b1")
