@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, homecoming, recovering, verdicts
+from gpu_tenant import candidates, decide, homecoming, parking, recovering, verdicts
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -99,6 +99,8 @@ class Go:
         self._boxes: list[BoxHost] = list(runner.inventory.boxes)
         self._memory = self._fresh_memory()
         self._started = clock()
+        # Boxes that the run was taken from, and that are rented still.
+        self.left_behind: list[str] = []
         self.on_look: Callable[[Observation], None] = lambda seen: None
 
     @property
@@ -326,7 +328,9 @@ class Go:
                 raise self._parked_after(failure) from failure
             if self._memory.sight.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 raise
-            self._next_candidate(failure.what)
+            left = self._told_to_stop(seen)
+            if left is not None:
+                self._next_candidate(failure.what, left)
             return
         if self._memory.failures == 0:
             memory = self._memory
@@ -335,16 +339,42 @@ class Go:
             memory.pulled_at, memory.began_at = None, self._clock()
             self._give_standing_approval()
 
-    def _next_candidate(self, why: str) -> None:
+    def _next_candidate(self, why: str, left: str) -> None:
         refused = self._boxes.pop(0)
         self._memory = self._fresh_memory()
-        self._progress.emit("warning", f"{why}; trying {self.box.name} next", refused.name)
+        if left:
+            self.left_behind.append(refused.name)
+        told = "; ".join(part for part in (why, left, f"trying {self.box.name} next") if part)
+        self._progress.emit("warning", told, refused.name)
+
+    def _told_to_stop(self, seen: Observation) -> str | None:
+        """What is left behind here, once it was told to stop; None when nobody took the order, and it is decided anew.
+
+        :raises TenantFailure: it was told again and again, or waiting does not help.
+        """
+        try:
+            return parking.leave(self.box, seen, self._observer, lambda: self._play("provision", parking.PARKED))
+        except TenantFailure as failure:
+            self._memory.failures += 1
+            self._memory.last_failure = failure
+            if failure.kind not in PASSING or self._memory.failures >= MAX_FAILURES:
+                raise
+            self._pause_after_failure(failure.what)
+            return None
+
+    def _pause_after_failure(self, what: str) -> None:
+        pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+        self._progress.emit("wait", f"{what}; again in {duration(pause)}", self.box.name)
+        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
 
     def _hand_over(self, action: decide.Action, seen: Observation) -> None:
         """The run goes on, on another box, from the newest checkpoint at home."""
+        left = self._told_to_stop(seen)
+        if left is None:
+            return
         recovering.begin(action, seen, self.store, self.project, self.run_id)
         self._note_interruption(action, seen)
-        self._next_candidate(action.why)
+        self._next_candidate(action.why, left)
 
     def _give_up(self, action: decide.Action) -> None:
         """Nothing that is left to try would help, or nobody may pay for it."""
@@ -437,10 +467,7 @@ class Go:
         passing = failure is not None and failure.kind in PASSING
         if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
             outcome.raise_for_failure()
-        pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
-        why = failure.what if failure else ""
-        self._progress.emit("wait", f"{what} did not succeed ({why}); again in {duration(pause)}", self.box.name)
-        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+        self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
         return None
 
     def _fail(self, seen: Observation) -> None:
@@ -475,7 +502,7 @@ class Go:
 
     def _park(self) -> str:
         """Stop the meter of compute reversibly; says how the box is left."""
-        outcome = self._play("provision", {"tenant_state": "parked", "provision_smoke": False})
+        outcome = self._play("provision", parking.PARKED)
         if outcome.ok:
             return "the box is parked: its disk is kept and bills"
         return "the box could not be parked and goes on billing"
@@ -485,7 +512,7 @@ class Go:
     def _end(self, receipt: Mapping[str, Any]) -> GoResult:
         options = self._options
         home = homecoming.Homecoming(
-            self._boxes,
+            self._runner.inventory.boxes,
             self._observer,
             self._progress,
             self.run_id,

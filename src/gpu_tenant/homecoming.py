@@ -23,12 +23,13 @@ _HOME = "results are home and verified"
 
 @dataclass
 class GoResult:
-    """How it ended for the one box that did the work."""
+    """How it ended for the one box that did the work. ``left_behind``: other boxes of the command that are rented."""
 
     box: str
     receipt: Mapping[str, Any]
     destroyed: bool = False
     next_steps: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
 
 
 class Homecoming:
@@ -67,6 +68,8 @@ class Homecoming:
             result.next_steps = self._steps(name)
         else:
             self._end_box(host, seen[name], result)
+        for other in [one for one in seen.values() if one.box != name]:
+            self._name_other(other, result)
         return result
 
     def _end_box(self, host: BoxHost, seen: Observation, result: GoResult) -> None:
@@ -114,6 +117,18 @@ class Homecoming:
                 f"gpu-tenant approve destroy {seen.box} --generation {old.generation} --approver YOU --loss "
                 f"--reason 'replaced'  # if the teardown does not let instance {old.provider_id} go"
             )
+
+    def _name_other(self, seen: Observation, result: GoResult) -> None:
+        """The run may have been on this box as well, and what is rented bills."""
+        if seen.provider == "unreachable":
+            self._progress.emit("warning", "it was not seen; if it is rented, it bills", seen.box)
+        if seen.item is None:
+            return
+        bills = "it bills" if seen.provider == "running" else "its disk bills"
+        which = f"instance {seen.item.provider_id}"
+        self._progress.emit("warning", f"{which} is rented as well and {seen.provider}: {bills}", seen.box)
+        result.left_behind.append(seen.box)
+        result.next_steps.append(f"gpu-tenant teardown -l {seen.box}  # once nothing is wanted from {which}")
 
     def _steps(self, name: str) -> list[str]:
         return [

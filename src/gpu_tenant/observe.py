@@ -228,6 +228,21 @@ class Observer:
             return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
         return _read_answer(seen, done, run_id)
 
+    def machine(self, name: str) -> Box | None:
+        """The machine that is rented as this box, by the provider's word; None when list and item deny it.
+
+        :raises TenantFailure: the provider does not say.
+        """
+        host = self._boxes[name]
+        listed = _list(self.account(name))
+        if isinstance(listed, TenantFailure):
+            if listed.kind == "config":
+                raise listed
+            what, fix = str(listed), "try again in a minute"
+            raise TenantFailure("provider", what, box=name, safe="nothing was changed", fix=fix)
+        item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
+        return item if item is not None else self._unlisted(host)
+
     def endpoint(self, name: str) -> Endpoint:
         """Where a box can be reached now, by the provider's word.
 
@@ -236,13 +251,7 @@ class Observer:
         host = self._boxes[name]
         if not driver_of(host):
             return static_endpoint(host)
-        listed = _list(self.account(name))
-        if isinstance(listed, TenantFailure):
-            if listed.kind == "config":
-                raise listed
-            what, fix = str(listed), "try again in a minute"
-            raise TenantFailure("provider", what, box=name, safe="nothing was changed", fix=fix)
-        item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
+        item = self.machine(name)
         if item is None or item.state != "running" or not item.host:
             what = "is not rented" if item is None else f"is {item.state}" if item.state != "running" else "has no port"
             fix = f"bring it up: gpu-tenant provision -l {name}"

@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, fleet, metrics, recovering, verdicts
+from gpu_tenant import decide, exit_codes, fleet, metrics, parking, recovering, verdicts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
@@ -246,8 +246,10 @@ class Watch:
             self._pull(one)
             self._park(one).raise_for_failure()
         elif action.kind == decide.NEXT_CANDIDATE:
+            left = parking.leave(one.box, one.seen, self._observer, lambda: self._park(one))
             recovering.begin(action, one.seen, one.store, one.project, one.run_id)
-            self._park(one)
+            if left:
+                self._progress.emit("warning", f"it is left behind: {left}", one.box.name)
             self._forget(one.box.name)
             one.next_candidate()
 
@@ -261,7 +263,7 @@ class Watch:
         Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
 
     def _park(self, one: Watched) -> Outcome:
-        return self._play(one, "provision", {"tenant_state": "parked", "provision_smoke": False})
+        return self._play(one, "provision", parking.PARKED)
 
     def _play(self, one: Watched, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         variables = {"tenant_run": one.spec["source"], **extra_vars} if one.spec else dict(extra_vars)

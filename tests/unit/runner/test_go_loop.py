@@ -87,12 +87,18 @@ class World:
         seen = Observation(name, "now", state, self.item(name), self.superseded)
         if state != "running" or not self.reachable:
             return replace(seen, contact="unreachable" if state == "running" else "not_tried")
-        run = RunView(self.run_state[name], self.step, 100, 0.5, resumed_from=self.resumed_from)
+        run = RunView(self.run_state.get(name, ""), self.step, 100, 0.5, resumed_from=self.resumed_from)
         return replace(seen, contact="answered", run=run if name in self.run_state else None)
 
     def item(self, name: str) -> Box:
         label = f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"
-        return to_box({**ROW, "id": self.provider_id, "label": label})
+        rests = dict.fromkeys(("intended_status", "cur_state"), "stopped") if self.provider[name] == "stopped" else {}
+        return to_box({**ROW, "id": self.provider_id, "label": label, **rests})
+
+    def machine(self, name: str) -> Box | None:
+        if not self.api_up or name in self.dark:
+            raise TenantFailure("provider", "the market is away")
+        return None if self.provider.get(name, "absent") == "absent" else self.item(name)
 
     # what PlaybookRunner does
     def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
@@ -382,6 +388,57 @@ def test_where_the_run_was_taken_from_goes_last(world: World, drive: Callable[..
     assert world.played[0][:2] == ("train", "b2")
 
 
+def _lost_for_good(world: World) -> None:
+    """The box was outbid, and every rung but the next candidate was tried."""
+    limits = decide.Limits()
+    for rung, times in ((decide.RAISE_BID, limits.raise_bid), (decide.NEXT_OFFER, limits.next_offer)):
+        for _try in range(times):
+            action = decide.Action(rung, "a higher bid took its GPU")
+            recoveries.begin(Journal(world.store), world.identity("b1"), action, "digits", "outbid", 7)
+    world.provider["b1"], world.step = "outbid", 50
+
+
+def test_a_lost_box_is_told_to_stop_before_the_next_one_is_rented_and_named_at_the_end(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _lost_for_good(world)
+    world.trouble = [BoxFailure("", "provider", "the API is slow")] * 2
+    result = drive(("b1", "b2"))
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("provision", "b1"), ("provision", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
+    ]  # fmt: skip
+    assert (result.box, result.left_behind) == ("b2", ["b1"])
+    assert any(step.startswith("gpu-tenant teardown -l b1") for step in result.next_steps)
+    assert any("instance 42 was told to stop" in event.text for event in said.events)
+
+
+@pytest.mark.parametrize(("kind", "tries"), [("provider", go.MAX_FAILURES), ("gate_refused", 1)])
+def test_while_a_lost_box_is_not_stopped_no_other_is_rented(
+    world: World, drive: Callable[..., go.GoResult], kind: str, tries: int
+) -> None:
+    _lost_for_good(world)
+    world.trouble = [BoxFailure("", kind, "it was not stopped, and that is why")] * 100
+    with pytest.raises(TenantFailure, match="that is why") as caught:
+        drive(("b1", "b2"))
+    assert (caught.value.kind, caught.value.box) == (kind, "b1")
+    assert "may go on billing" in caught.value.safe
+    assert world.names == ["provision"] * tries
+    moved = [line for line in Journal(world.store).lines() if line.get("rung") == decide.NEXT_CANDIDATE]
+    assert moved == [], "the next start does not take it for moved"
+
+
+def test_a_box_that_its_probe_refused_is_stopped_before_the_next_is_tried(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.provider["b1"] = "running"
+    world.trouble = [BoxFailure("", "probe_refused", "its disk is slow")]
+    assert drive(("b1", "b2")).box == "b2"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("train", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
+    ]  # fmt: skip
+    assert world.provider["b1"] == "stopped"
+
+
 def test_a_passing_failure_while_recovering_is_waited_out(world: World, drive: Callable[..., go.GoResult]) -> None:
     def outbid_at_half(name: str) -> None:
         if world.step == 50 and world.names == ["train"]:
@@ -574,8 +631,13 @@ def test_a_run_that_came_home_from_a_box_that_is_not_named_ends_no_other(
     world.provider["b1"], world.run_state["b1"] = "running", "running"
     result = drive(("b1",), approver="Ada")
     assert (world.played, world.store.approvals(), result.destroyed) == ([], [], False)
-    assert "box b2, which they came from, is not among those named here" in said.events[-1].text
-    assert result.next_steps[-1] == "gpu-tenant teardown -l b2"
+    told = [event.text for event in said.events]
+    assert any("box b2, which they came from, is not among those named here" in text for text in told)
+    assert told[-1] == "instance 42 is rented as well and running: it bills"
+    assert [step.partition("  #")[0] for step in result.next_steps[1:]] == [
+        "gpu-tenant teardown -l b2",
+        "gpu-tenant teardown -l b1",
+    ]
 
 
 def test_of_two_named_boxes_the_one_that_the_results_came_from_goes(

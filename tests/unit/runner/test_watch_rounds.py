@@ -14,9 +14,10 @@ import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import exit_codes, watch
+from gpu_tenant import decide, exit_codes, recoveries, watch
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
@@ -106,6 +107,7 @@ class Scene:
     boxes: Boxes = field(init=False)
     played: list[tuple[str, str]] = field(default_factory=list)
     refuse: dict[str, BoxFailure] = field(default_factory=dict)
+    on_refusal: dict[str, Callable[[], BoxFailure]] = field(default_factory=dict)
     now: float = 1000.0
 
     def begin(self, **options: Any) -> watch.Watch:
@@ -139,7 +141,7 @@ class Scene:
             self.store.update_box("demo", name, generation, **known)
         self.boxes.runs[name] = run
 
-    def set_state(self, name: str, **words: str) -> None:
+    def set_state(self, name: str, **words: Any) -> None:
         self.accounts[name].rows[name].update(words)
 
 
@@ -158,7 +160,8 @@ class Playbooks:
         (name,) = boxes
         self.scene.played.append((playbook, name))
         outcome = Outcome(playbook, "successful", 0, Path(), (name,))
-        trouble = self.scene.refuse.get(f"{playbook} {name}")
+        on_refusal = self.scene.on_refusal.get(f"{playbook} {name}")
+        trouble = on_refusal() if on_refusal else self.scene.refuse.get(f"{playbook} {name}")
         if trouble is not None:
             outcome.rc, outcome.failures = 2, [trouble]
         elif playbook == "train":
@@ -199,6 +202,65 @@ def make(tmp_path: Path) -> Callable[..., Scene]:
         return scene
 
     return build
+
+
+# --- the next candidate ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(make: Callable[..., Scene]) -> Scene:
+    """A run on b1, whose container ended and that no rung brings back; b2 could do the work."""
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b1")
+    limits = decide.Limits()
+    for rung, times in ((decide.RESTART, limits.restart), (decide.NEXT_OFFER, limits.next_offer)):
+        for _try in range(times):
+            identity = BoxIdentity("demo", "b1", 1, str(scene.accounts["b1"].rows["b1"]["id"]))
+            action = decide.Action(rung, "its container ended")
+            recoveries.begin(Journal(scene.store), identity, action, "digits", "exited", 7)
+    scene.set_state("b1", actual_status="exited")
+    return scene
+
+
+def test_a_lost_box_is_told_to_stop_before_the_next_candidate_is_rented(lost: Scene) -> None:
+    lost.refuse["provision b1"] = BoxFailure("b1", "provider", "it does not come to rest")
+    watching = lost.begin()
+    for _each in range(4):
+        lost.rounds(watching)
+        lost.now += watch.RETRY_MOST_S
+    assert set(lost.played) == {("provision", "b1")}, "nothing is rented while it may go on billing"
+    assert watching._kinds == {"b1": "provider"}
+    lost.refuse.clear()
+    lost.played.clear()
+    rows = lost.rounds(watching, 3)
+    assert lost.played == [("provision", "b1"), ("train", "b2")]
+    assert rows["b2"]["verdict"] == "running"
+    assert watching._kinds == {}
+    assert any("it is left behind: instance" in text for _kind, box, text in lost.said.texts if box == "b1")
+
+
+def test_a_stop_that_was_taken_is_enough_though_the_box_never_comes_to_rest(lost: Scene) -> None:
+    def taken() -> BoxFailure:
+        lost.set_state("b1", actual_status="exited", intended_status="stopped")
+        lost.store.update_box("demo", "b1", 1, parked_at=records.utc_now())
+        return BoxFailure("b1", "provider", "it did not come to rest within 900 s")
+
+    lost.on_refusal["provision b1"] = taken
+    lost.rounds(lost.begin(), 3)
+    assert lost.played == [("provision", "b1"), ("train", "b2")]
+
+
+def test_an_outbid_box_is_told_to_stop_although_its_provider_has_stopped_it(lost: Scene) -> None:
+    words = dict.fromkeys(("actual_status", "intended_status", "cur_state"), "stopped")
+    lost.set_state("b1", **words, is_bid=True, dph_base=0.3, min_bid=0.5)
+    limits = decide.Limits()
+    for _try in range(limits.raise_bid):
+        raised = decide.Action(decide.RAISE_BID, "a higher bid took its GPU")
+        identity = BoxIdentity("demo", "b1", 1, str(lost.accounts["b1"].rows["b1"]["id"]))
+        recoveries.begin(Journal(lost.store), identity, raised, "digits", "outbid", 7)
+    lost.rounds(lost.begin(), 1)
+    assert Journal(lost.store).lines()[-1]["verdict"] == "outbid"
+    assert lost.played == [("provision", "b1")]
 
 
 # --- one box or account does not end the watch of the others --------------------------------------------------------
