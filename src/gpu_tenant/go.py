@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, homecoming, parking, recovering, verdicts
+from gpu_tenant import candidates, closing, decide, homecoming, parking, recovering, verdicts
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -40,6 +40,8 @@ MAX_FAILURES = 8
 PULL_SHARE = 3.0
 RETRY_FIRST_S = 5.0
 RETRY_MOST_S = 120.0
+# No step of the run itself takes longer than this.
+MOST_STEP_S = 7200.0
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,22 @@ class Go:
         while True:
             self._runner.interrupts.check()
             seen = self._look()
-            if self._clock() - self._started > self._options.deadline_s:
-                self._deadline_passed(seen)
             receipt = self.home()
             action = decide.decide(self._situation(seen, receipt is not None))
             if action.kind == decide.FINISH and receipt is not None:
                 return receipt
+            if self._is_over(action):
+                self._closing.deadline_passed(seen, self._options.deadline_s)
             self._act(action, seen)
+
+    def _is_over(self, action: decide.Action) -> bool:
+        """Whether the deadline has passed. A run that is done comes home all the same, in the time of a harvest."""
+        more_s = closing.allowance_s("harvest", self.box) if action.kind == decide.HARVEST else 0.0
+        return self._clock() - self._started > self._options.deadline_s + more_s
+
+    @property
+    def _closing(self) -> closing.Closing:
+        return closing.Closing(self.box, self.run_id, self._progress, self._play)
 
     def _look(self) -> Observation:
         seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
@@ -218,8 +229,8 @@ class Go:
             decide.SETTLE: lambda: self._pull(seen),
             decide.HARVEST: self._harvest,
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
-            decide.HARVEST_FAILED: lambda: self._fail(seen),
-            decide.PARK: lambda: self._over_budget(action),
+            decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
+            decide.PARK: lambda: self._closing.over_budget(action),
             decide.GIVE_UP: lambda: self._give_up(action),
         }
         acts[action.kind]()
@@ -325,7 +336,7 @@ class Go:
             self._playbook("train", "bring up", variables, retry=self._memory.sight.brought_up)
         except TenantFailure as failure:
             if self._drill_variables() and failure.kind == "training_failed":
-                raise self._parked_after(failure) from failure
+                self._closing.drill_failed(failure)
             if self._memory.sight.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 raise
             left = self._told_to_stop(seen)
@@ -353,7 +364,7 @@ class Go:
         :raises TenantFailure: it was told again and again, or waiting does not help.
         """
         try:
-            return parking.leave(self.box, seen, self._observer, lambda: self._play("provision", parking.PARKED))
+            return parking.leave(self.box, seen, self._observer, self._park)
         except TenantFailure as failure:
             self._memory.failures += 1
             self._memory.last_failure = failure
@@ -362,10 +373,14 @@ class Go:
             self._pause_after_failure(failure.what)
             return None
 
+    def _park(self) -> Outcome:
+        return self._play("provision", parking.PARKED, closing.allowance_s("provision", self.box))
+
     def _pause_after_failure(self, what: str) -> None:
         pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+        pause = min(pause, self._left_s() + 1) if self._left_s() > 0 else pause
         self._progress.emit("wait", f"{what}; again in {duration(pause)}", self.box.name)
-        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+        self._runner.interrupts.wait(pause)
 
     def _hand_over(self, action: decide.Action, seen: Observation) -> None:
         """The run goes on, on another box, from the newest checkpoint at home."""
@@ -388,25 +403,9 @@ class Go:
             fix="raise the price cap or the budget, or name a further candidate, then run the same command again",
         )
 
-    def _over_budget(self, action: decide.Action) -> None:
-        self._play("harvest", {"harvest_snapshot": True})
-        raise TenantFailure(
-            action.failure,
-            f"run {self.run_id} is not done and {action.why}",
-            box=self.box.name,
-            safe=f"its newest checkpoints were pulled; {self._park()}",
-            fix="raise budget.usd in the run spec and run the same command again: it continues",
-        )
-
     def _drill_variables(self) -> dict[str, Any]:
         """A run that trained on some box already has shown there what a drill would show."""
         return {"train_drill": True} if self._options.drill and not self._memory.sight.brought_up else {}
-
-    def _parked_after(self, failure: TenantFailure) -> TenantFailure:
-        """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
-        self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
-        safe = "; ".join(part for part in (failure.safe, self._park()) if part)
-        return TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix)
 
     def _note_interruption(self, action: decide.Action, seen: Observation) -> None:
         self._progress.emit("warning", f"interrupted: {action.why}", seen.box)
@@ -434,7 +433,8 @@ class Go:
 
     def _harvest(self) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
-        outcome = self._playbook("harvest", "harvest", {}, retry=True)
+        allowance_s = closing.allowance_s("harvest", self.box)
+        outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
         told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
         receipt = told[-1] if told else None
         if isinstance(receipt, Mapping) and receipt.get("run_state") == "done" and receipt.get("complete") is False:
@@ -447,17 +447,22 @@ class Go:
                 fix="mend what is named (for instance harvest_level), then run the same command again",
             )
 
-    def _play(self, playbook: str, extra_vars: Mapping[str, Any], box: str = "") -> Outcome:
+    def _play(
+        self, playbook: str, extra_vars: Mapping[str, Any], allowance_s: float | None = None, box: str = ""
+    ) -> Outcome:
+        """:param allowance_s: of a step that may take this long although the run's deadline is near or past."""
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        deadline_s = min(max(self._left_s(), 60.0), 7200.0)
+        deadline_s = min(max(self._left_s(), 60.0), MOST_STEP_S) if allowance_s is None else allowance_s
         return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 
-    def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> Outcome | None:
+    def _playbook(
+        self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool, allowance_s: float | None = None
+    ) -> Outcome | None:
         """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
 
         :returns: how it ended when it ended well, else None.
         """
-        outcome = self._play(playbook, extra_vars)
+        outcome = self._play(playbook, extra_vars, allowance_s)
         if outcome.ok:
             self._memory.failures, self._memory.last_failure = 0, None
             return outcome
@@ -469,43 +474,6 @@ class Go:
             outcome.raise_for_failure()
         self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
         return None
-
-    def _fail(self, seen: Observation) -> None:
-        """The run failed: bring home what there is, park the box, and say so."""
-        state = seen.run_state
-        self._progress.emit("failure", f"the run is {state}; bringing its logs home", seen.box)
-        outcome = self._play("harvest", {"harvest_snapshot": state != "failed"})
-        where = f"{self.box.text('tenant_results_dir')}/{self.project}/{self.run_id}/{self.box.name}"
-        safe = (
-            f"what it left is in {where}" if outcome.ok else "nothing on the box was deleted; its logs are still there"
-        )
-        parked = self._park()
-        reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
-        raise TenantFailure(
-            "training_failed",
-            f"run {self.run_id} is {state}{reason}",
-            box=seen.box,
-            safe=f"{safe}; {parked}",
-            fix="read its run.log, correct the code or the spec, and run the same command again",
-        )
-
-    def _deadline_passed(self, seen: Observation) -> None:
-        if seen.contact == "answered" and seen.run is not None:
-            self._play("harvest", {"harvest_snapshot": True})
-        raise TenantFailure(
-            "budget",
-            f"the deadline of {duration(self._options.deadline_s)} has passed and run {self.run_id} is not done",
-            box=seen.box,
-            safe=f"its newest checkpoints were pulled where it answered; {self._park()}",
-            fix="raise deadline_s in the run spec and run the same command again: it continues",
-        )
-
-    def _park(self) -> str:
-        """Stop the meter of compute reversibly; says how the box is left."""
-        outcome = self._play("provision", parking.PARKED)
-        if outcome.ok:
-            return "the box is parked: its disk is kept and bills"
-        return "the box could not be parked and goes on billing"
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -524,7 +492,7 @@ class Go:
 
     def _teardown(self, host: BoxHost) -> None:
         self._runner.interrupts.check()
-        self._play("teardown", {}, host.name).raise_for_failure()
+        self._play("teardown", {}, MOST_STEP_S, host.name).raise_for_failure()
 
     def _give_standing_approval(self) -> None:
         """Consent given on the command line before the run, for the generation that now does the work."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -20,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
-from gpu_tenant import decide, go, hosts, recoveries
+from gpu_tenant import closing, decide, go, hosts, recoveries
 from gpu_tenant.observe import Observation, RunView
 from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
 from gpu_tenant.progress import Progress
@@ -28,6 +29,7 @@ from gpu_tenant.workspace import History
 
 SPEC = {"id": "digits", "spec_sha256": "ab" * 32, "source": "/run.yml"}
 DIGEST = "cd" * 32
+ROLES = Path(__file__).parents[3] / "roles"
 ROW = {"id": 42, "actual_status": "running", "intended_status": "running", "cur_state": "running", "dph_total": 0.3}
 
 
@@ -45,6 +47,8 @@ class World:
         self.reachable = True
         self.api_up = True
         self.dark: set[str] = set()
+        # How long a playbook takes; ansible-runner kills it at its deadline.
+        self.takes_s: dict[str, float] = {}
         self.played: list[tuple[str, str, dict[str, Any]]] = []
         self.trouble: list[BoxFailure] = []
         self.results: list[TaskResult] = []
@@ -105,6 +109,11 @@ class World:
         name = boxes[0]
         self.played.append((playbook, name, dict(extra)))
         outcome = Outcome(playbook, "successful", 0, Path(), tuple(boxes))
+        took_s = self.takes_s.get(playbook, 0.0)
+        self.now += min(took_s, options["deadline_s"])
+        if took_s > options["deadline_s"]:
+            outcome.rc, outcome.failures = 2, [BoxFailure("", "provider", f"{playbook} was killed")]
+            return outcome
         if self.trouble:
             outcome.failures, outcome.rc = [replace(self.trouble.pop(0), box=name)], 2
             return outcome
@@ -301,6 +310,67 @@ def test_silence_does_not_last_longer_than_the_deadline(world: World, drive: Cal
     assert caught.value.exit_code == 23
     assert world.names == ["train", "provision"]
     assert world.provider["b1"] == "stopped"
+
+
+def _past_deadline(world: World, drive: Callable[..., go.GoResult]) -> TenantFailure:
+    """How it ends when training does not get on and the time is over."""
+    world.provider["b1"], world.run_state["b1"], world.steps_per_look = "running", "running", 0
+    with pytest.raises(TenantFailure, match="the deadline of 10 min has passed") as caught:
+        drive(deadline_s=600)
+    assert caught.value.exit_code == 23
+    return caught.value
+
+
+def test_the_last_pull_and_the_stop_have_time_of_their_own(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.takes_s = {"harvest": 3 * 3600.0, "provision": 800.0}
+    told = _past_deadline(world, drive).safe
+    assert told == "its newest checkpoints were pulled; the box is parked: its disk is kept and bills"
+    assert (world.names, world.provider["b1"]) == (["harvest", "provision"], "stopped")
+
+
+def test_what_did_not_succeed_at_the_deadline_is_not_claimed(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.trouble = [BoxFailure("", "unreachable", "no route"), BoxFailure("", "provider", "the API is away")]
+    told = _past_deadline(world, drive).safe
+    assert "could not be pulled (no route): they are on the box alone" in told
+    assert "could not be parked (the API is away) and goes on billing" in told
+
+
+def test_at_the_deadline_of_a_box_that_does_not_answer_nothing_is_said_to_be_pulled(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.reachable = False
+    assert "nothing was pulled now" in _past_deadline(world, drive).safe
+    assert world.names == ["provision"]
+
+
+@pytest.mark.parametrize("stumbles", [0, 2])
+def test_a_run_that_is_done_comes_home_although_its_deadline_passes_meanwhile(
+    world: World, drive: Callable[..., go.GoResult], stumbles: int
+) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.takes_s = {"harvest": 3000.0, "teardown": 300.0}
+    world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * stumbles
+    result = drive(deadline_s=600, approver="Ada")
+    assert (result.receipt["complete"], result.destroyed) == (True, True)
+    assert world.names == ["harvest"] * (stumbles + 1) + ["teardown"]
+
+
+def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.takes_s = {"harvest": 3000.0}
+    world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * 100
+    with pytest.raises(TenantFailure, match="the link is slow"):
+        drive(deadline_s=600)
+    assert len(world.played) <= go.MAX_FAILURES
+
+
+def test_closing_steps_wait_as_long_as_their_roles() -> None:
+    for role, (variable, default_s) in closing.WAITS.items():
+        defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
+        assert defaults[variable] == default_s
+    told = hosts.BoxHost("b1", {"harvest_deadline_s": 60, "provision_wait_s": "soon"})
+    assert closing.allowance_s("harvest", told) == 60 + closing.AROUND_S
+    assert closing.allowance_s("provision", told) == 900 + closing.AROUND_S
 
 
 def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
