@@ -108,6 +108,12 @@ class StateStore:
         generations = [os.path.basename(name)[1:-5] for name in found]
         return max([int(text) for text in generations if text.isdigit()], default=0)
 
+    def rented_box(self, project: str, box: str) -> dict[str, Any]:
+        """The record of the newest machine of a box, unless it is known to be gone; empty when there is none."""
+        generation = self.last_generation(project, box)
+        record = (self.read_box(project, box, generation) if generation else None) or {}
+        return {} if record.get("destroyed_at") or not record.get("provider_id") else record
+
     def receipts(self, project: str, run_id: str) -> list[str]:
         """Paths of every receipt of a run, over all boxes and generations."""
         return self._listed("receipts", check_name("project", project), check_name("run", run_id), "*.json")

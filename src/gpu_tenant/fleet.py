@@ -207,10 +207,15 @@ def _told(clock: Mapping[str, Any]) -> dict[str, Any]:
 def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list[dict[str, Any]]:
     """How long the money of each account lasts: ``credit``, ``burn_per_hour`` and a countdown; None is unknown.
 
-    :param listings: the accounts with the boxes that they listed a moment ago. One whose market does not tell its
-        credit (RunPod's, Lambda's) has no clock.
+    :param listings: the accounts with the boxes that they listed a moment ago, each with a clock of its own: see
+        :func:`telling_credit`.
     """
-    return [_account_clock(client, boxes) for client, boxes in listings if hasattr(client, "user")]
+    return [_account_clock(client, boxes) for client, boxes in listings]
+
+
+def telling_credit(listings: Iterable[tuple[Any, Sequence[Box]]]) -> list[tuple[VastClient, Sequence[Box]]]:
+    """The accounts whose market tells their credit. RunPod's and Lambda's do not."""
+    return [(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 
 
 def _account_clock(client: VastClient, boxes: Sequence[Box]) -> dict[str, Any]:

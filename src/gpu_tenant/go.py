@@ -22,8 +22,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, recovering, verdicts
-from gpu_tenant.approve import Consent, give, receipts_of
+from gpu_tenant import candidates, closing, decide, homecoming, parking, recovering, verdicts
+from gpu_tenant.approve import Consent, give
+from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation, Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
@@ -39,6 +40,8 @@ MAX_FAILURES = 8
 PULL_SHARE = 3.0
 RETRY_FIRST_S = 5.0
 RETRY_MOST_S = 120.0
+# No step of the run itself takes longer than this.
+MOST_STEP_S = 7200.0
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,6 @@ class GoOptions:
     reason: str = ""
     standing: bool = False
     drill: bool = False
-
-
-@dataclass
-class GoResult:
-    """How it ended for the one box that did the work."""
-
-    box: str
-    receipt: Mapping[str, Any]
-    destroyed: bool = False
-    next_steps: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -108,6 +101,8 @@ class Go:
         self._boxes: list[BoxHost] = list(runner.inventory.boxes)
         self._memory = self._fresh_memory()
         self._started = clock()
+        # Boxes that the run was taken from, and that are rented still.
+        self.left_behind: list[str] = []
         self.on_look: Callable[[Observation], None] = lambda seen: None
 
     @property
@@ -163,14 +158,18 @@ class Go:
         self._boxes.sort(key=lambda box: box.name != name)
 
     def _choose_candidate(self) -> None:
-        """The first candidate that is rented already goes first; the others wait for their turn."""
+        """By a look at all of them: the one that the run is on, else one that is rented, else the spec's first."""
         wanted = [str(name) for name in self._spec.get("candidates") or []]
-        if wanted:
-            self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
-        seen = self._observer.observe(self.run_id)
-        rented = [box.name for box in self._boxes if seen[box.name].provider not in ("absent", "unreachable")]
-        if rented:
-            self._prefer(rented[0])
+        self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
+        seen, rounds = self._observer.observe(self.run_id), 0
+        while (blind := candidates.why_not_yet(self._boxes, seen)) is not None:
+            if self._left_s() <= 0:
+                raise blind
+            self._progress.emit("wait", blind.what, self.box.name)
+            pause = decide.back_off(rounds, self._options.poll_s, self._options.poll_most_s)
+            self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+            seen, rounds = self._observer.observe(self.run_id), rounds + 1
+        self._boxes = candidates.in_order(self._boxes, seen, Journal(self.store).lines(), records.utc_now())
         if len(self._boxes) > 1:
             others = ", ".join(box.name for box in self._boxes[1:])
             self._progress.emit("note", f"works on {self.box.name}; further candidates in this order: {others}")
@@ -181,13 +180,22 @@ class Go:
         while True:
             self._runner.interrupts.check()
             seen = self._look()
-            if self._clock() - self._started > self._options.deadline_s:
-                self._deadline_passed(seen)
             receipt = self.home()
             action = decide.decide(self._situation(seen, receipt is not None))
             if action.kind == decide.FINISH and receipt is not None:
                 return receipt
+            if self._is_over(action):
+                self._closing.deadline_passed(seen, self._options.deadline_s)
             self._act(action, seen)
+
+    def _is_over(self, action: decide.Action) -> bool:
+        """Whether the deadline has passed. A run that is done comes home all the same, in the time of a harvest."""
+        more_s = closing.allowance_s("harvest", self.box) if action.kind == decide.HARVEST else 0.0
+        return self._clock() - self._started > self._options.deadline_s + more_s
+
+    @property
+    def _closing(self) -> closing.Closing:
+        return closing.Closing(self.box, self.run_id, self._progress, self._play)
 
     def _look(self) -> Observation:
         seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
@@ -221,8 +229,8 @@ class Go:
             decide.SETTLE: lambda: self._pull(seen),
             decide.HARVEST: self._harvest,
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
-            decide.HARVEST_FAILED: lambda: self._fail(seen),
-            decide.PARK: lambda: self._over_budget(action),
+            decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
+            decide.PARK: lambda: self._closing.over_budget(action),
             decide.GIVE_UP: lambda: self._give_up(action),
         }
         acts[action.kind]()
@@ -328,10 +336,12 @@ class Go:
             self._playbook("train", "bring up", variables, retry=self._memory.sight.brought_up)
         except TenantFailure as failure:
             if self._drill_variables() and failure.kind == "training_failed":
-                raise self._parked_after(failure) from failure
+                self._closing.drill_failed(failure)
             if self._memory.sight.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 raise
-            self._next_candidate(failure.what)
+            left = self._told_to_stop(seen)
+            if left is not None:
+                self._next_candidate(failure.what, left)
             return
         if self._memory.failures == 0:
             memory = self._memory
@@ -340,16 +350,46 @@ class Go:
             memory.pulled_at, memory.began_at = None, self._clock()
             self._give_standing_approval()
 
-    def _next_candidate(self, why: str) -> None:
+    def _next_candidate(self, why: str, left: str) -> None:
         refused = self._boxes.pop(0)
         self._memory = self._fresh_memory()
-        self._progress.emit("warning", f"{why}; trying {self.box.name} next", refused.name)
+        if left:
+            self.left_behind.append(refused.name)
+        told = "; ".join(part for part in (why, left, f"trying {self.box.name} next") if part)
+        self._progress.emit("warning", told, refused.name)
+
+    def _told_to_stop(self, seen: Observation) -> str | None:
+        """What is left behind here, once it was told to stop; None when nobody took the order, and it is decided anew.
+
+        :raises TenantFailure: it was told again and again, or waiting does not help.
+        """
+        try:
+            return parking.leave(self.box, seen, self._observer, self._park)
+        except TenantFailure as failure:
+            self._memory.failures += 1
+            self._memory.last_failure = failure
+            if failure.kind not in PASSING or self._memory.failures >= MAX_FAILURES:
+                raise
+            self._pause_after_failure(failure.what)
+            return None
+
+    def _park(self) -> Outcome:
+        return self._play("provision", parking.PARKED, closing.allowance_s("provision", self.box))
+
+    def _pause_after_failure(self, what: str) -> None:
+        pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+        pause = min(pause, self._left_s() + 1) if self._left_s() > 0 else pause
+        self._progress.emit("wait", f"{what}; again in {duration(pause)}", self.box.name)
+        self._runner.interrupts.wait(pause)
 
     def _hand_over(self, action: decide.Action, seen: Observation) -> None:
         """The run goes on, on another box, from the newest checkpoint at home."""
+        left = self._told_to_stop(seen)
+        if left is None:
+            return
         recovering.begin(action, seen, self.store, self.project, self.run_id)
         self._note_interruption(action, seen)
-        self._next_candidate(action.why)
+        self._next_candidate(action.why, left)
 
     def _give_up(self, action: decide.Action) -> None:
         """Nothing that is left to try would help, or nobody may pay for it."""
@@ -363,25 +403,9 @@ class Go:
             fix="raise the price cap or the budget, or name a further candidate, then run the same command again",
         )
 
-    def _over_budget(self, action: decide.Action) -> None:
-        self._play("harvest", {"harvest_snapshot": True})
-        raise TenantFailure(
-            action.failure,
-            f"run {self.run_id} is not done and {action.why}",
-            box=self.box.name,
-            safe=f"its newest checkpoints were pulled; {self._park()}",
-            fix="raise budget.usd in the run spec and run the same command again: it continues",
-        )
-
     def _drill_variables(self) -> dict[str, Any]:
         """A run that trained on some box already has shown there what a drill would show."""
         return {"train_drill": True} if self._options.drill and not self._memory.sight.brought_up else {}
-
-    def _parked_after(self, failure: TenantFailure) -> TenantFailure:
-        """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
-        self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
-        safe = "; ".join(part for part in (failure.safe, self._park()) if part)
-        return TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix)
 
     def _note_interruption(self, action: decide.Action, seen: Observation) -> None:
         self._progress.emit("warning", f"interrupted: {action.why}", seen.box)
@@ -409,7 +433,8 @@ class Go:
 
     def _harvest(self) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
-        outcome = self._playbook("harvest", "harvest", {}, retry=True)
+        allowance_s = closing.allowance_s("harvest", self.box)
+        outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
         told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
         receipt = told[-1] if told else None
         if isinstance(receipt, Mapping) and receipt.get("run_state") == "done" and receipt.get("complete") is False:
@@ -422,16 +447,22 @@ class Go:
                 fix="mend what is named (for instance harvest_level), then run the same command again",
             )
 
-    def _play(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
+    def _play(
+        self, playbook: str, extra_vars: Mapping[str, Any], allowance_s: float | None = None, box: str = ""
+    ) -> Outcome:
+        """:param allowance_s: of a step that may take this long although the run's deadline is near or past."""
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        return self._runner.run(playbook, [self.box.name], variables, deadline_s=min(max(self._left_s(), 60.0), 7200.0))
+        deadline_s = min(max(self._left_s(), 60.0), MOST_STEP_S) if allowance_s is None else allowance_s
+        return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 
-    def _playbook(self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool) -> Outcome | None:
+    def _playbook(
+        self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool, allowance_s: float | None = None
+    ) -> Outcome | None:
         """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
 
         :returns: how it ended when it ended well, else None.
         """
-        outcome = self._play(playbook, extra_vars)
+        outcome = self._play(playbook, extra_vars, allowance_s)
         if outcome.ok:
             self._memory.failures, self._memory.last_failure = 0, None
             return outcome
@@ -441,73 +472,27 @@ class Go:
         passing = failure is not None and failure.kind in PASSING
         if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
             outcome.raise_for_failure()
-        pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
-        why = failure.what if failure else ""
-        self._progress.emit("wait", f"{what} did not succeed ({why}); again in {duration(pause)}", self.box.name)
-        self._runner.interrupts.wait(min(pause, self._left_s() + 1))
+        self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
         return None
-
-    def _fail(self, seen: Observation) -> None:
-        """The run failed: bring home what there is, park the box, and say so."""
-        state = seen.run_state
-        self._progress.emit("failure", f"the run is {state}; bringing its logs home", seen.box)
-        outcome = self._play("harvest", {"harvest_snapshot": state != "failed"})
-        where = f"{self.box.text('tenant_results_dir')}/{self.project}/{self.run_id}/{self.box.name}"
-        safe = (
-            f"what it left is in {where}" if outcome.ok else "nothing on the box was deleted; its logs are still there"
-        )
-        parked = self._park()
-        reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
-        raise TenantFailure(
-            "training_failed",
-            f"run {self.run_id} is {state}{reason}",
-            box=seen.box,
-            safe=f"{safe}; {parked}",
-            fix="read its run.log, correct the code or the spec, and run the same command again",
-        )
-
-    def _deadline_passed(self, seen: Observation) -> None:
-        if seen.contact == "answered" and seen.run is not None:
-            self._play("harvest", {"harvest_snapshot": True})
-        raise TenantFailure(
-            "budget",
-            f"the deadline of {duration(self._options.deadline_s)} has passed and run {self.run_id} is not done",
-            box=seen.box,
-            safe=f"its newest checkpoints were pulled where it answered; {self._park()}",
-            fix="raise deadline_s in the run spec and run the same command again: it continues",
-        )
-
-    def _park(self) -> str:
-        """Stop the meter of compute reversibly; says how the box is left."""
-        outcome = self._play("provision", {"tenant_state": "parked", "provision_smoke": False})
-        if outcome.ok:
-            return "the box is parked: its disk is kept and bills"
-        return "the box could not be parked and goes on billing"
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _end(self, receipt: Mapping[str, Any]) -> GoResult:
-        result = GoResult(self.box.name, receipt)
-        seen = self._observer.observe("", [self.box.name])[self.box.name]
-        if seen.provider == "absent":
-            result.destroyed = True
-            self._progress.emit("result", "results are home and verified; no box is rented any more", self.box.name)
-            return result
-        if seen.item is None:
-            return result
-        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-        if self._approved(identity):
-            self._destroy(result)
-        else:
-            self._say_what_is_left(result, seen)
-        return result
+        options = self._options
+        home = homecoming.Homecoming(
+            self._runner.inventory.boxes,
+            self._observer,
+            self._progress,
+            self.run_id,
+            options.approver,
+            options.reason,
+            self._teardown,
+        )
+        return home.end(receipt)
 
-    def _approved(self, identity: BoxIdentity) -> bool:
-        if not approvals.find(self.store, identity, "destroy") and self._options.approver:
-            reason = self._options.reason or f"run {self.run_id} is home"
-            consent = Consent(self._options.approver, reason)
-            give(self.store, identity, "destroy", consent, receipts_of(self.store, identity))
-        return bool(approvals.find(self.store, identity, "destroy"))
+    def _teardown(self, host: BoxHost) -> None:
+        self._runner.interrupts.check()
+        self._play("teardown", {}, MOST_STEP_S, host.name).raise_for_failure()
 
     def _give_standing_approval(self) -> None:
         """Consent given on the command line before the run, for the generation that now does the work."""
@@ -521,31 +506,6 @@ class Go:
             reason = self._options.reason or f"standing approval for run {self.run_id}"
             consent = Consent(self._options.approver, reason, ttl_s=int(self._left_s()) + 86400, standing=True)
             give(self.store, identity, "destroy", consent, {})
-
-    def _destroy(self, result: GoResult) -> None:
-        self._runner.interrupts.check()
-        self._play("teardown", {}).raise_for_failure()
-        result.destroyed = True
-        self._progress.emit("result", "results are home and verified; the box is destroyed", self.box.name)
-
-    def _say_what_is_left(self, result: GoResult, seen: Observation) -> None:
-        name = self.box.name
-        result.next_steps = [
-            f"gpu-tenant approve destroy {name} --approver YOU --reason 'run {self.run_id} is home'",
-            f"gpu-tenant teardown -l {name}",
-        ]
-        self._progress.emit(
-            "result",
-            f"results are home and verified; the box is {seen.provider} and kept, because nobody approved its end",
-            name,
-        )
-        for old in seen.superseded:
-            what = f"instance {old.provider_id} of generation {old.generation} was replaced and bills as well"
-            self._progress.emit("warning", what, name)
-            result.next_steps.append(
-                f"gpu-tenant approve destroy {name} --generation {old.generation} --approver YOU --loss "
-                f"--reason 'replaced'  # if the teardown does not let instance {old.provider_id} go"
-            )
 
 
 def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:

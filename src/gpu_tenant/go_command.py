@@ -56,23 +56,23 @@ def go_command(
         try:
             result = driver.run()
         except TenantFailure as failure:
-            say_what_is_left(work, driver.box.name, failure)
+            say_what_is_left(work, [driver.box.name, *driver.left_behind], failure)
             raise
         for step in result.next_steps:
             work.progress.emit("note", f"to end it: {step}", result.box)
     with_account(work, driver.box.name, bool(options["as_json"]), ctx)
 
 
-def say_what_is_left(work: job.Job, box: str, failure: TenantFailure) -> None:
-    """After an interruption: how the box was left, as far as anybody can see."""
+def say_what_is_left(work: job.Job, boxes: list[str], failure: TenantFailure) -> None:
+    """After an interruption: how the boxes were left, as far as anybody can see."""
     if failure.kind != "interrupted":
         return
     try:
-        told = go.left_as([box], work.observer, str(work.spec.get("id", "")))
+        told = go.left_as(boxes, work.observer, str(work.spec.get("id", "")))
     except TenantFailure as unseen:
-        told = [f"{box} could not be looked at: {unseen.what}"]
+        told = [f"{', '.join(boxes)} could not be looked at: {unseen.what}"]
     for sentence in told:
-        work.progress.emit("result", sentence, box)
+        work.progress.emit("result", sentence, boxes[0])
 
 
 def with_account(work: job.Job, box: str, as_json: bool, ctx: click.Context) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS, check_driver, client_of
@@ -69,7 +69,8 @@ class Observation:
     """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
 
     ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
-    What the provider says is no older than ``asked_at``.
+    What the provider says is no older than ``asked_at``. ``refused`` is why it was not asked at all, where waiting does
+    not mend that: a key that is not taken, a record that cannot be read.
     """
 
     box: str
@@ -85,6 +86,7 @@ class Observation:
     # Of the box, as its supervisor last measured it: memory, disk, gpu.
     health: Mapping[str, Any] = field(default_factory=dict)
     asked_at: str = ""
+    refused: TenantFailure | None = None
 
     @property
     def generation(self) -> int:
@@ -105,6 +107,8 @@ class Endpoint:
     alias: str
 
 
+# What one box, its account or its records can do to a look, and what concerns no other box.
+UNREADABLE = (TenantFailure, records.RecordError, UnsafeName, OSError)
 # A client of one of the markets.
 Client = Any
 
@@ -139,41 +143,60 @@ class Observer:
         store = StateStore(host.required("tenant_state_dir"))
         return MARKETS[driver_of(host)](self.client(box), store, read_only=read_only)
 
-    def observe(self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = ()) -> dict[str, Observation]:
+    def observe(
+        self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = (), each_alone: bool = False
+    ) -> dict[str, Observation]:
         """Look at all boxes, or at ``names``.
 
         :param run_id: the run that supervisors are asked for, or one for each box; empty for all runs.
+        :param each_alone: what waiting does not mend at one box or account is told there, as ``refused``, and the
+            others are looked at; otherwise it is raised.
+        :raises TenantFailure: kind ``config``, unless ``each_alone``.
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
         wanted = [self._boxes[name] for name in names or self._boxes]
-        answers: dict[int, list[Box] | str] = {}
-        listed: dict[str, list[Box] | str] = {}
+        answers: dict[int, list[Box] | TenantFailure] = {}
         asked_at = records.utc_now()
-        for host in wanted:
-            if driver_of(host):
-                client = self.client(host.name)
-                if id(client) not in answers:
-                    answers[id(client)] = _list(self.account(host.name))
-                listed[host.name] = answers[id(client)]
+        listed = {host.name: self._listed(host, answers) for host in wanted}
         whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look, host, listed.get(host.name), runs[host.name]) for host in wanted]
-            seen = zip(wanted, (look.result() for look in looks), strict=True)
-            return {host.name: replace(one, asked_at=asked_at) for host, one in seen}
+            looks = [pool.submit(self._look_alone, host, listed[host.name], runs[host.name]) for host in wanted]
+            seen = [replace(look.result(), asked_at=asked_at) for look in looks]
+        refused = next((one.refused for one in seen if one.refused is not None), None)
+        if refused is not None and not each_alone:
+            raise refused
+        return {one.box: one for one in seen}
 
-    def _look(self, host: BoxHost, listed: list[Box] | str | None, run_id: str) -> Observation:
+    def _listed(self, host: BoxHost, answers: dict[int, list[Box] | TenantFailure]) -> list[Box] | TenantFailure | None:
+        """What the box's account lists, or why that is not known; each account is asked once. None: no driver."""
+        try:
+            if not driver_of(host):
+                return None
+            client = self.client(host.name)
+            if id(client) not in answers:
+                answers[id(client)] = _list(self.account(host.name))
+            return answers[id(client)]
+        except UNREADABLE as error:
+            return as_failure(error, host.name)
+
+    def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, run_id: str) -> Observation:
+        try:
+            return self._look(host, listed, run_id)
+        except UNREADABLE as error:
+            failure = as_failure(error, host.name)
+            refused = failure if failure.kind == "config" else None
+            return Observation(host.name, records.utc_now(), "unreachable", problem=str(failure), refused=refused)
+
+    def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, run_id: str) -> Observation:
         at = records.utc_now()
-        if isinstance(listed, str):
-            return Observation(host.name, at, "unreachable", problem=listed)
+        if isinstance(listed, TenantFailure):
+            raise listed
         if listed is None:
             return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), run_id)
         item, superseded = current_and_superseded(listed, host.required("tenant_project"), host.name)
         if item is None:
-            try:
-                item = self._unlisted(host)
-            except TenantFailure as failure:
-                return Observation(host.name, at, "unreachable", problem=str(failure))
+            item = self._unlisted(host)
         if item is None:
             return Observation(host.name, at, "absent")
         seen = Observation(host.name, at, item.state, item, tuple(superseded), problem=item.endpoint_problem)
@@ -184,10 +207,9 @@ class Observer:
 
     def _unlisted(self, host: BoxHost) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
-        store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
-        generation = store.last_generation(project, host.name)
-        record = (store.read_box(project, host.name, generation) if generation else None) or {}
-        if not record.get("provider_id") or record.get("destroyed_at"):
+        store = StateStore(host.required("tenant_state_dir"))
+        record = store.rented_box(host.required("tenant_project"), host.name)
+        if not record:
             return None
         account = self.account(host.name)
         row = account.client.get_instance(str(record["provider_id"]))
@@ -206,6 +228,21 @@ class Observer:
             return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
         return _read_answer(seen, done, run_id)
 
+    def machine(self, name: str) -> Box | None:
+        """The machine that is rented as this box, by the provider's word; None when list and item deny it.
+
+        :raises TenantFailure: the provider does not say.
+        """
+        host = self._boxes[name]
+        listed = _list(self.account(name))
+        if isinstance(listed, TenantFailure):
+            if listed.kind == "config":
+                raise listed
+            what, fix = str(listed), "try again in a minute"
+            raise TenantFailure("provider", what, box=name, safe="nothing was changed", fix=fix)
+        item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
+        return item if item is not None else self._unlisted(host)
+
     def endpoint(self, name: str) -> Endpoint:
         """Where a box can be reached now, by the provider's word.
 
@@ -214,10 +251,7 @@ class Observer:
         host = self._boxes[name]
         if not driver_of(host):
             return static_endpoint(host)
-        listed = _list(self.account(name))
-        if isinstance(listed, str):
-            raise TenantFailure("provider", listed, box=name, safe="nothing was changed", fix="try again in a minute")
-        item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
+        item = self.machine(name)
         if item is None or item.state != "running" or not item.host:
             what = "is not rented" if item is None else f"is {item.state}" if item.state != "running" else "has no port"
             fix = f"bring it up: gpu-tenant provision -l {name}"
@@ -239,14 +273,20 @@ def driver_of(host: BoxHost) -> str:
     return driver
 
 
-def _list(account: RentalAccount[Any]) -> list[Box] | str:
-    """The account's boxes, or why they are not known. A refused key is raised: waiting does not mend it."""
+def _list(account: RentalAccount[Any]) -> list[Box] | TenantFailure:
+    """The account's boxes, or why they are not known."""
     try:
         return account.listed()
     except TenantFailure as failure:
-        if failure.kind == "config":
-            raise
-        return str(failure)
+        return failure
+
+
+def as_failure(error: Exception, box: str) -> TenantFailure:
+    """One of :data:`UNREADABLE` as a failure that speaks."""
+    if isinstance(error, TenantFailure):
+        return error
+    fix = "mend or move away what is named; the records are in tenant_state_dir"
+    return TenantFailure("config", str(error), box=box, safe="nothing was changed", fix=fix)
 
 
 def _with(seen: Observation, contact: str, run: RunView | None = None, problem: str = "") -> Observation:

@@ -54,7 +54,7 @@ def look(work: job.Job) -> Look:
         )
         for host in boxes
     ]
-    return Look(rows, fleet.account_clocks(work.observer.listings))
+    return Look(rows, fleet.account_clocks(fleet.telling_credit(work.observer.listings)))
 
 
 @click.command()

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,15 +20,14 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, fleet, metrics, recovering, verdicts
+from gpu_tenant import decide, exit_codes, fleet, metrics, parking, recovering, verdicts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.narrate import Narrator
-from gpu_tenant.observe import Observer
+from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import PULLED
@@ -120,7 +119,8 @@ class Watch:
         self._pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="act")
         self._kinds: dict[str, str] = {}
         self._told: dict[str, tuple[str, str]] = {}
-        self._has_chosen = False
+        self._known = self._remembered()
+        self._has_looked = False
 
     def run(self) -> int:
         """Until somebody asks to stop, or one round with ``once``; the exit code.
@@ -151,7 +151,9 @@ class Watch:
         self._reap()
         free = [one for one in self._watched if one.box.name not in self._acting]
         self._look(free)
-        outage = verdicts.outage([one.sight.silence() for one in self._watched if one.sight.brought_up])
+        # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
+        heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
+        outage = verdicts.outage([one.sight.silence() for one in heard])
         for one in free:
             self._decide(one, outage)
         self._read_clocks()
@@ -163,16 +165,28 @@ class Watch:
         if not free:
             return
         runs = {box.name: one.run_id for one in free for box in one.boxes}
-        if not self._has_chosen:
-            seen = self._observer.observe(runs, sorted(runs))
-            for one in free:
-                one.choose(seen)
-            self._remember()
-            self._has_chosen = True
-        else:
-            seen = self._observer.observe(runs, [one.box.name for one in free])
+        names = {box.name for one in free for box in (one.boxes[:1] if one.has_chosen else one.boxes)}
+        seen = self._observer.observe(runs, sorted(names), each_alone=True)
+        if not self._has_looked:
+            _refuse_blindness(seen.values())
+            self._has_looked = True
         for one in free:
+            if not one.has_chosen:
+                self._choose(one, seen)
             one.take(seen[one.box.name])
+
+    def _choose(self, one: Watched, seen: Mapping[str, Observation]) -> None:
+        before = one.box.name
+        one.choose(seen)
+        if one.has_chosen:
+            one.sight.remember(self._known.get(one.box.name) or {})
+        if one.box.name != before:
+            self._forget(before)
+
+    def _forget(self, name: str) -> None:
+        """The run is no longer on this box: what was the matter there is over."""
+        self._kinds.pop(name, None)
+        self._alerts.clear(name)
 
     def _decide(self, one: Watched, outage: str) -> None:
         action = one.judge(outage)
@@ -196,7 +210,8 @@ class Watch:
             one.refresh()
             with self._hold(one.box):
                 self._perform(one, action)
-        except TenantFailure as failure:
+        except UNREADABLE as error:
+            failure = as_failure(error, one.box.name)
             if failure.kind == "interrupted":
                 return
             one.failures += 1
@@ -231,8 +246,11 @@ class Watch:
             self._pull(one)
             self._park(one).raise_for_failure()
         elif action.kind == decide.NEXT_CANDIDATE:
+            left = parking.leave(one.box, one.seen, self._observer, lambda: self._park(one))
             recovering.begin(action, one.seen, one.store, one.project, one.run_id)
-            self._park(one)
+            if left:
+                self._progress.emit("warning", f"it is left behind: {left}", one.box.name)
+            self._forget(one.box.name)
             one.next_candidate()
 
     def _pull(self, one: Watched) -> None:
@@ -245,7 +263,7 @@ class Watch:
         Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
 
     def _park(self, one: Watched) -> Outcome:
-        return self._play(one, "provision", {"tenant_state": "parked", "provision_smoke": False})
+        return self._play(one, "provision", parking.PARKED)
 
     def _play(self, one: Watched, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         variables = {"tenant_run": one.spec["source"], **extra_vars} if one.spec else dict(extra_vars)
@@ -301,6 +319,8 @@ class Watch:
         assert one.situation is not None
         name, verdict = one.box.name, one.situation.verdict
         reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
+        if not reason and action.kind == decide.WAIT and action.failure:
+            reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
             reason = verdict.name
         if not reason and verdict.name == verdicts.UNREACHABLE and one.sight.brought_up:
@@ -309,8 +329,7 @@ class Watch:
         if not reason and not idle and one.failures >= decide.Limits().restart:
             reason = "failing"
         if not reason:
-            self._kinds.pop(name, None)
-            self._alerts.clear(name)
+            self._forget(name)
             return
         self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or action.failure or "no_offer"
         safe = "nothing was destroyed"
@@ -326,8 +345,9 @@ class Watch:
         now = next((moment for moment in (client.provider_now() for client, _rows in listings) if moment), None)
         for one in self._watched:
             one.read_clocks(known[one.box.required("tenant_state_dir")], now)
-        told = fleet.account_clocks(listings)
-        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(listings, told, strict=True)}
+        paid = fleet.telling_credit(listings)
+        told = fleet.account_clocks(paid)
+        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(paid, told, strict=True)}
         # Money that nothing uses lasts for ever.
         money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
         self._clocks.take({one.box.name: one.countdowns for one in self._watched} | money)
@@ -343,12 +363,19 @@ class Watch:
         known = {one.box.name: one.sight.as_dict() for one in self._watched}
         records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
 
-    def _remember(self) -> None:
+    def _remembered(self) -> Mapping[str, Any]:
         """What an earlier watch saw: without it, a watch by cron would never hear a provider say gone twice."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError):
             known = json.loads(self._memory.read_bytes())
-            for one in self._watched:
-                one.sight.remember(known.get(one.box.name) or {})
+            return known if isinstance(known, dict) else {}
+        return {}
+
+
+def _refuse_blindness(seen: Iterable[Observation]) -> None:
+    """A watch that can look at nothing at all is told wrong, and says so before it begins."""
+    refused = [one.refused for one in seen]
+    if refused and refused[0] is not None and all(refused):
+        raise refused[0]
 
 
 def risk_text(seconds: float | None, usd: float | None) -> str:

@@ -16,16 +16,17 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record, supersession
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, fleet, recoveries, recovering
+from gpu_tenant import candidates, decide, fleet, recovering
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
 from gpu_tenant.sight import Sight
-from gpu_tenant.verdicts import LedgerWord
+from gpu_tenant.verdicts import UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
 DEFAULT_RPO_S = 600.0
@@ -52,6 +53,9 @@ class Watched:
         self.pull_took_s = 0.0
         self.salvaged = False
         self._pulled_at = ""
+        self._trouble: TenantFailure | None = None
+        self.has_chosen = False
+        self._undecided: TenantFailure | None = None
         self.seen: Observation | None = None
         self.situation: decide.Situation | None = None
         self.action: decide.Action | None = None
@@ -86,37 +90,40 @@ class Watched:
             self.spec = load_run_spec(os.path.expanduser(self.spec_path))
 
     def _sight_of_box(self) -> Sight:
-        return Sight(self._clock, brought_up=bool(self._record().get("deploy_started_at")))
+        try:
+            brought_up = bool(self._record().get("deploy_started_at"))
+        except records.RecordError:
+            # Something was rented, and judging it will say what is wrong with its record.
+            brought_up = True
+        return Sight(self._clock, brought_up)
 
     def _record(self) -> dict[str, Any]:
-        """The newest machine of the box that is not known to be gone; empty when there is none."""
-        generation = self.store.last_generation(self.project, self.box.name)
-        record = (self.store.read_box(self.project, self.box.name, generation) if generation else None) or {}
-        return {} if record.get("destroyed_at") or not record.get("provider_id") else record
+        return self.store.rented_box(self.project, self.box.name)
 
     def choose(self, seen: Mapping[str, Observation]) -> None:
-        """The candidate that works goes first, then one that is rented; one that was given up lately goes last."""
-        if len(self.boxes) < 2:
-            return
-        lines, now = Journal(self.store).lines(), records.utc_now()
-
-        def place(box: BoxHost) -> tuple[bool, bool, bool]:
-            left = recoveries.tried(lines, self.project, box.name, now).next_candidate > 0
-            state = seen[box.name].provider
-            return left, state != "running", state in ("absent", "unreachable")
-
-        self.boxes.sort(key=place)
-        self.sight = self._sight_of_box()
+        """Settle on the candidate that does the work, or say why that cannot be known from this look."""
+        self._undecided = candidates.why_not_yet(self.boxes, seen)
+        self.has_chosen = self._undecided is None
+        if len(self.boxes) > 1 and self.has_chosen:
+            self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
+            self.sight = self._sight_of_box()
 
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
         self.sight, self.salvaged = self._sight_of_box(), False
 
     def take(self, seen: Observation) -> None:
-        """Add a look: what it says of the run to what would be missed if the box never came back, and whether the box
-        rests or works to the record that the gate goes by."""
-        self.seen = seen
+        """Add a look."""
+        self.seen, self._trouble = seen, seen.refused
         self.sight.take(seen)
+        try:
+            self._note(seen)
+        except UNREADABLE as error:
+            self._trouble = as_failure(error, self.box.name)
+
+    def _note(self, seen: Observation) -> None:
+        """What it says of the run to what would be missed if the box never came back, and whether the box rests or
+        works to the record that the gate goes by."""
         if seen.item is None:
             return
         identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
@@ -129,7 +136,24 @@ class Watched:
         self.countdowns = fleet.countdowns(self.box, self.seen, known, provider_now) if self.seen and is_seen else None
 
     def judge(self, outage: str) -> decide.Action:
-        """What to do now, by all that is known."""
+        """What to do now, by all that is known. What cannot be read here concerns no other box: nothing is done with
+        this one, and people are told."""
+        try:
+            self.action = self._judged(outage)
+        except UNREADABLE as error:
+            return self._blind(as_failure(error, self.box.name))
+        trouble = self._undecided or self._trouble
+        if trouble is not None and not (self.situation and self.situation.home):
+            return self._blind(trouble)
+        return self.action
+
+    def _blind(self, trouble: TenantFailure) -> decide.Action:
+        why = str(trouble).rstrip(".")
+        self.situation = decide.Situation(Verdict(UNREACHABLE, why))
+        self.action = decide.Action(decide.WAIT, why, failure=trouble.kind)
+        return self.action
+
+    def _judged(self, outage: str) -> decide.Action:
         assert self.seen is not None
         receipts = self._receipts()
         complete = [one for one in receipts if one.get("complete") is True]
@@ -150,8 +174,7 @@ class Watched:
             pull_due=self._pull_is_due(),
             settle_due=self._settle_is_due(),
         )
-        self.action = decide.decide(self.situation) if self.is_wanted else self._unwanted()
-        return self.action
+        return decide.decide(self.situation) if self.is_wanted else self._unwanted()
 
     def _unwanted(self) -> decide.Action:
         assert self.situation is not None
@@ -194,7 +217,14 @@ class Watched:
     @property
     def rpo_s(self) -> float:
         """How much work may be at risk, in seconds (``tenant_rpo_s``); 0 never pulls."""
-        return float(self.box.text("tenant_rpo_s", str(DEFAULT_RPO_S)))
+        told = self.box.text("tenant_rpo_s", str(DEFAULT_RPO_S))
+        try:
+            return float(told)
+        except ValueError:
+            fix = "write a number of seconds, or 0 for never"
+            raise TenantFailure(
+                "config", f"tenant_rpo_s is {told!r}", self.box.name, "nothing was pulled", fix
+            ) from None
 
     def risk(self) -> Risk:
         return priced(self._at_risk_s(), self.seen)

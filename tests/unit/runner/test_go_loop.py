@@ -1,186 +1,22 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""``go`` against a world in memory: provider, box and playbooks that do what the real ones do, on a virtual clock."""
+"""``go`` against a world in memory: from nothing to home, over what happens to boxes on the way."""
 
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
+from go_world import ROW, SPEC, Said, World, story
 
-from gpu_tenant import decide, go, hosts, recoveries
-from gpu_tenant.observe import Observation, RunView
-from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
-from gpu_tenant.progress import Progress
-from gpu_tenant.workspace import History
-
-SPEC = {"id": "digits", "spec_sha256": "ab" * 32, "source": "/run.yml"}
-DIGEST = "cd" * 32
-ROW = {"id": 42, "actual_status": "running", "intended_status": "running", "cur_state": "running", "dph_total": 0.3}
-
-
-class World:
-    """One account, boxes by name, and what the playbooks do to them. Every look is one second apart or more."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = StateStore(str(root / "state"))
-        self.now = 0.0
-        self.count = 0
-        self.requested = False
-        self.provider: dict[str, str] = {}
-        self.run_state: dict[str, str] = {}
-        self.step = 0
-        self.reachable = True
-        self.api_up = True
-        self.played: list[tuple[str, str, dict[str, Any]]] = []
-        self.trouble: list[BoxFailure] = []
-        self.results: list[TaskResult] = []
-        self.on_look: Callable[[str], None] = lambda name: None
-        self.steps_per_look = 10
-        self.resumed_from: int | None = None
-        self.generation = 1
-        self.superseded: tuple[Box, ...] = ()
-        self.variables: dict[str, Any] = {}
-
-    # what Interrupts does
-    def check(self) -> None:
-        if self.requested:
-            raise TenantFailure("interrupted", "stopped on request")
-
-    def wait(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.now += max(seconds, 0.1)
-        self.count += 1
-        assert self.count < 5000, "the loop does not end"
-        self.check()
-
-    def clock(self) -> float:
-        return self.now
-
-    # what Observer does
-    def observe(self, run_id: str = "", names: Sequence[str] = ()) -> dict[str, Observation]:
-        return {name: self._look(name, run_id) for name in names or ("b1", "b2")}
-
-    def _look(self, name: str, run_id: str) -> Observation:
-        if run_id:
-            self.on_look(name)
-            if self.provider.get(name) == "running" and self.run_state.get(name) == "running":
-                self.step += self.steps_per_look
-                if self.step >= 100:
-                    self.run_state[name] = "done"
-        state = self.provider.get(name, "absent") if self.api_up else "unreachable"
-        if state in ("absent", "unreachable"):
-            return Observation(name, "now", state)
-        seen = Observation(name, "now", state, self.item(name), self.superseded)
-        if state != "running" or not self.reachable:
-            return replace(seen, contact="unreachable" if state == "running" else "not_tried")
-        run = RunView(self.run_state[name], self.step, 100, 0.5, resumed_from=self.resumed_from)
-        return replace(seen, contact="answered", run=run if name in self.run_state else None)
-
-    def item(self, name: str) -> Box:
-        return to_box({**ROW, "label": f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"})
-
-    # what PlaybookRunner does
-    def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
-        name = boxes[0]
-        self.played.append((playbook, name, dict(extra)))
-        outcome = Outcome(playbook, "successful", 0, Path(), tuple(boxes))
-        if self.trouble:
-            outcome.failures, outcome.rc = [replace(self.trouble.pop(0), box=name)], 2
-            return outcome
-        getattr(self, f"_{playbook}")(name, extra)
-        outcome.results = list(self.results)
-        return outcome
-
-    def _train(self, name: str, extra: Mapping[str, Any]) -> None:
-        assert self.provider.get(name) != "running" or self.run_state.get(name) not in ("done", "running")
-        self.resumed_from = self.step if self.provider.get(name) else None
-        self.provider[name], self.run_state[name] = "running", "running"
-
-    def _harvest(self, name: str, extra: Mapping[str, Any]) -> None:
-        if extra.get("harvest_snapshot") or self.run_state[name] != "done":
-            return
-        receipt = {
-            **self.identity(name).as_dict(), "run_id": "digits", "complete": True, "manifest_digest": DIGEST,
-            "spec_sha256": SPEC["spec_sha256"], "verified_at": "2026-11-21T00:00:00Z",
-        }  # fmt: skip
-        records.write_record(self.store.receipt_path("demo", "digits", name, 1), "receipt", receipt)
-        self.provider[name] = "stopped"
-
-    def _provision(self, name: str, extra: Mapping[str, Any]) -> None:
-        assert extra["tenant_state"] == "parked"
-        self.provider[name] = "stopped"
-
-    def _teardown(self, name: str, extra: Mapping[str, Any]) -> None:
-        assert approvals.find(self.store, self.identity(name), "destroy"), "the gate would refuse"
-        self.provider[name] = "absent"
-
-    @staticmethod
-    def identity(name: str) -> BoxIdentity:
-        return BoxIdentity("demo", name, 1, "42")
-
-    @property
-    def names(self) -> list[str]:
-        return [playbook for playbook, _box, _extra in self.played]
-
-
-class Said:
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-
-    def show(self, event: Any) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
-
-
-@pytest.fixture
-def drive(world: World, said: Said, tmp_path: Path) -> Callable[..., go.GoResult]:
-    def start(names: Sequence[str] = ("b1",), spec: Mapping[str, Any] | None = None, **options: Any) -> go.GoResult:
-        variables = {
-            "tenant_project": "demo", "tenant_state_dir": world.store.root, "tenant_results_dir": "/results",
-            "platform_driver": "vast", **world.variables,
-        }  # fmt: skip
-        boxes = tuple(hosts.BoxHost(name, variables) for name in names)
-
-        class Runner:
-            inventory = hosts.Inventory(boxes, "", (), ())
-            interrupts = world
-            run = staticmethod(world.run)
-
-        settings = go.GoOptions(**{"pull_every_s": 0.0, **options})
-        history = History(tmp_path / "history" / "demo.digits.jsonl")
-        driver = go.Go(Runner(), world, spec or SPEC, settings, Progress(said), history, world.clock)  # type: ignore[arg-type]  # the world plays all parts
-        return driver.run()
-
-    return start
-
-
-def story(tmp_path: Path, kind: str) -> list[dict[str, Any]]:
-    return History(tmp_path / "history" / "demo.digits.jsonl").lines(kind)
+from gpu_tenant import decide, go, recoveries
+from gpu_tenant.playbooks import BoxFailure, TaskResult
 
 
 def test_from_nothing_to_home(world: World, drive: Callable[..., go.GoResult]) -> None:
@@ -284,51 +120,12 @@ def test_silence_is_waited_out(world: World, drive: Callable[..., go.GoResult], 
     assert world.names == ["train", "harvest"]
 
 
-def test_silence_does_not_last_longer_than_the_deadline(world: World, drive: Callable[..., go.GoResult]) -> None:
-    def fall_silent(name: str) -> None:
-        world.reachable = world.step < 50
-
-    world.on_look = fall_silent
-    with pytest.raises(TenantFailure) as caught:
-        drive(deadline_s=3600)
-    assert caught.value.exit_code == 23
-    assert world.names == ["train", "provision"]
-    assert world.provider["b1"] == "stopped"
-
-
-def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
-    def fail(name: str) -> None:
-        if world.step >= 50:
-            world.run_state["b1"] = "failed"
-
-    world.on_look = fail
-    with pytest.raises(TenantFailure) as caught:
-        drive()
-    assert caught.value.exit_code == 20
-    assert world.names == ["train", "harvest", "provision"]
-    assert "parked" in caught.value.safe
-
-
 def test_nothing_to_rent_ends_at_once_at_the_start(world: World, drive: Callable[..., go.GoResult]) -> None:
     world.trouble = [BoxFailure("", "no_offer", "nothing fits")]
     with pytest.raises(TenantFailure) as caught:
         drive()
     assert caught.value.exit_code == 11
     assert world.names == ["train"]
-
-
-def test_nothing_to_rent_tries_the_next_candidate(world: World, drive: Callable[..., go.GoResult]) -> None:
-    world.trouble = [BoxFailure("", "no_offer", "nothing fits")]
-    assert drive(("b1", "b2")).box == "b2"
-    assert [(playbook, box) for playbook, box, _extra in world.played] == [
-        ("train", "b1"), ("train", "b2"), ("harvest", "b2"),
-    ]  # fmt: skip
-
-
-def test_a_candidate_that_is_at_work_goes_first(world: World, drive: Callable[..., go.GoResult]) -> None:
-    world.provider["b2"], world.run_state["b2"] = "running", "running"
-    assert drive(("b1", "b2")).box == "b2"
-    assert world.names == ["harvest"]
 
 
 def test_a_passing_failure_while_recovering_is_waited_out(world: World, drive: Callable[..., go.GoResult]) -> None:
@@ -400,24 +197,6 @@ def test_what_was_tried_before_a_kill_counts(world: World, drive: Callable[..., 
     assert verbs.count(recoveries.RECOVERED) == 1, "it trained again, so its next loss begins at the first rung"
 
 
-def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[..., go.GoResult]) -> None:
-    world.provider["b1"], world.run_state["b1"] = "running", "running"
-    hours_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=5)
-    identity = world.identity("b1").as_dict()
-    lines = [
-        {"kind": "intent", "verb": "recover", "run_id": "digits", "rung": "rent", **identity},
-        {"kind": "effect", "verb": "rent", "price_per_hour": 0.3, **identity},
-    ]
-    stamped = [json.dumps({**line, "at": records.utc_text(hours_ago)}) for line in lines]
-    Path(world.store.root).mkdir()
-    Path(world.store.journal_path).write_text("\n".join(stamped) + "\n")
-    with pytest.raises(TenantFailure, match="budget is spent") as caught:
-        drive(spec={**SPEC, "budget": {"usd": 1.0}})
-    assert caught.value.exit_code == 23
-    assert world.names == ["harvest", "provision"]
-    assert world.provider["b1"] == "stopped"
-
-
 def test_a_configuration_error_is_not_repeated(world: World, drive: Callable[..., go.GoResult]) -> None:
     world.trouble = [BoxFailure("", "config", "no price cap")]
     with pytest.raises(TenantFailure) as caught:
@@ -453,27 +232,6 @@ def test_the_work_at_risk_is_shown(world: World, said: Said, drive: Callable[...
     assert all("at_risk_s" in event.data for event in training)
 
 
-def test_with_an_approver_the_box_goes_once_the_results_are_home(
-    world: World, drive: Callable[..., go.GoResult]
-) -> None:
-    result = drive(approver="Ada", reason="nightly")
-    assert result.destroyed
-    assert world.names == ["train", "harvest", "teardown"]
-    given = records.read_record(world.store.approvals()[0], "approval")
-    assert (given["approver"], given["binds"]) == ("Ada", {"kind": "digest", "digests": {"digits": DIGEST}})
-
-
-def test_a_standing_approval_is_written_before_the_results_are_home(
-    world: World, drive: Callable[..., go.GoResult]
-) -> None:
-    seen: list[int] = []
-    world.on_look = lambda name: seen.append(len(world.store.approvals()))
-    assert drive(approver="Ada", standing=True).destroyed
-    assert seen[:4] == [0, 0, 0, 1]  # both candidates, the first look, then after it was brought up
-    assert len(world.store.approvals()) == 1
-    assert records.read_record(world.store.approvals()[0], "approval")["binds"] == {"kind": "complete_receipt"}
-
-
 def test_a_receipt_that_never_becomes_complete_ends_the_loop(
     world: World, drive: Callable[..., go.GoResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,41 +250,6 @@ def test_a_run_over_several_boxes_is_left_to_the_playbooks(world: World, drive: 
         drive(("b1", "b2"), spec={**SPEC, "parts": ["b1", "b2"]})
     assert "-l b1,b2" in caught.value.fix
     assert world.played == []
-
-
-def test_an_approval_given_elsewhere_is_used(world: World, drive: Callable[..., go.GoResult]) -> None:
-    drive()
-    binds = {"kind": "digest", "digests": {"digits": DIGEST}}
-    approvals.give(world.store, world.identity("b1"), "destroy", binds, "Bo", {"kind": "cli", "ref": "x"}, "ok")
-    assert drive().destroyed
-    assert world.names[-1] == "teardown"
-
-
-def test_after_the_end_the_same_command_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
-    drive(approver="Ada")
-    world.played.clear()
-    assert drive(approver="Ada").destroyed
-    assert world.played == []
-
-
-def test_a_request_to_stop_ends_it_with_its_own_code(world: World, drive: Callable[..., go.GoResult]) -> None:
-    def stop(name: str) -> None:
-        world.requested = world.step >= 50
-
-    world.on_look = stop
-    with pytest.raises(TenantFailure) as caught:
-        drive()
-    assert caught.value.exit_code == 30
-    assert world.provider["b1"] == "running"
-
-
-def test_how_boxes_were_left(world: World) -> None:
-    world.provider["b1"], world.run_state["b1"] = "running", "running"
-    told = go.left_as(["b1", "b2"], world, "digits")  # type: ignore[arg-type]  # the world plays the observer
-    assert told == [
-        "b1 is running at $0.3000 an hour; run digits is running there and goes on by itself",
-        "b2 is absent",
-    ]
 
 
 # --- superseded boxes ---

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The ends of ``go`` without results at home: what there is comes home, the box is stopped, and both are told as they
+went. These steps have time of their own: nothing is left of the run's when its deadline has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+
+from gpu_tenant import decide, parking
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observe import Observation
+from gpu_tenant.playbooks import Outcome
+from gpu_tenant.progress import Progress
+
+# The role's own waits, by their variables and defaults; a playbook is given some time around them.
+WAITS = {"harvest": ("harvest_deadline_s", 21600.0), "provision": ("provision_wait_s", 900.0)}
+AROUND_S = 600.0
+_SNAPSHOT = {"harvest_snapshot": True}
+# A playbook on the box, with extra variables, killed after so many seconds.
+Play = Callable[[str, Mapping[str, Any], float], Outcome]
+
+
+def allowance_s(playbook: str, host: BoxHost) -> float:
+    """How long a closing step may take, whatever is left of the run's deadline."""
+    variable, default = WAITS[playbook]
+    try:
+        return float(host.text(variable, str(default))) + AROUND_S
+    except ValueError:
+        # The role refuses it, and says so.
+        return default + AROUND_S
+
+
+class Closing:
+    def __init__(self, host: BoxHost, run_id: str, progress: Progress, play: Play) -> None:
+        self._host = host
+        self._run_id = run_id
+        self._progress = progress
+        self._play = play
+
+    def deadline_passed(self, seen: Observation, deadline_s: float) -> NoReturn:
+        if seen.contact == "answered" and seen.run is not None:
+            pulled = self._pulled()
+        else:
+            pulled = "it did not answer, so nothing was pulled now; what was pulled before is at home"
+        parked = "no box is rented" if seen.provider == "absent" else self._parked()
+        raise TenantFailure(
+            "budget",
+            f"the deadline of {duration(deadline_s)} has passed and run {self._run_id} is not done",
+            box=self._host.name,
+            safe=f"{pulled}; {parked}",
+            fix="raise deadline_s in the run spec and run the same command again: it continues",
+        )
+
+    def over_budget(self, action: decide.Action) -> NoReturn:
+        pulled = self._pulled()
+        raise TenantFailure(
+            action.failure,
+            f"run {self._run_id} is not done and {action.why}",
+            box=self._host.name,
+            safe=f"{pulled}; {self._parked()}",
+            fix="raise budget.usd in the run spec and run the same command again: it continues",
+        )
+
+    def run_failed(self, seen: Observation, project: str) -> NoReturn:
+        """Bring home what there is, park the box, and say so."""
+        state = seen.run_state
+        self._progress.emit("failure", f"the run is {state}; bringing its logs home", seen.box)
+        outcome = self._step("harvest", {"harvest_snapshot": state != "failed"})
+        where = f"{self._host.text('tenant_results_dir')}/{project}/{self._run_id}/{seen.box}"
+        left = (
+            f"what it left is in {where}" if outcome.ok else "nothing on the box was deleted; its logs are still there"
+        )
+        reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
+        raise TenantFailure(
+            "training_failed",
+            f"run {self._run_id} is {state}{reason}",
+            box=seen.box,
+            safe=f"{left}; {self._parked()}",
+            fix="read its run.log, correct the code or the spec, and run the same command again",
+        )
+
+    def drill_failed(self, failure: TenantFailure) -> NoReturn:
+        """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
+        self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
+        safe = "; ".join(part for part in (failure.safe, self._parked()) if part)
+        raise TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix) from failure
+
+    def _step(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
+        return self._play(playbook, extra_vars, allowance_s(playbook, self._host))
+
+    def _pulled(self) -> str:
+        outcome = self._step("harvest", _SNAPSHOT)
+        if outcome.ok:
+            return "its newest checkpoints were pulled"
+        return f"its newest checkpoints could not be pulled ({_why(outcome)}): they are on the box alone"
+
+    def _parked(self) -> str:
+        """Stop the meter of compute reversibly; says how the box is left."""
+        outcome = self._step("provision", parking.PARKED)
+        if outcome.ok:
+            return "the box is parked: its disk is kept and bills"
+        return f"the box could not be parked ({_why(outcome)}) and goes on billing"
+
+
+def _why(outcome: Outcome) -> str:
+    return outcome.as_failure().what

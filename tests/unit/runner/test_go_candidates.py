@@ -1,0 +1,130 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""On which of several boxes ``go`` works, and how it leaves one for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from go_world import Said, World
+
+from gpu_tenant import decide, go, recoveries
+from gpu_tenant.playbooks import BoxFailure
+
+
+def test_nothing_to_rent_tries_the_next_candidate(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.trouble = [BoxFailure("", "no_offer", "nothing fits")]
+    assert drive(("b1", "b2")).box == "b2"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("train", "b1"), ("train", "b2"), ("harvest", "b2"),
+    ]  # fmt: skip
+
+
+def test_a_candidate_that_is_at_work_goes_first(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b2"], world.run_state["b2"] = "running", "running"
+    assert drive(("b1", "b2")).box == "b2"
+    assert world.names == ["harvest"]
+
+
+@pytest.mark.parametrize("dark", [("b1", "b2"), ("b1",), ("b2",)])
+def test_nothing_is_chosen_while_a_candidate_is_not_seen(
+    world: World, drive: Callable[..., go.GoResult], dark: tuple[str, ...]
+) -> None:
+    looks = 0
+
+    def come_back(name: str) -> None:
+        nonlocal looks
+        looks += 1
+        world.dark = set(dark) if looks < 12 else set()
+
+    world.provider["b2"], world.run_state["b2"], world.steps_per_look = "running", "running", 1
+    world.on_look = come_back
+    assert drive(("b1", "b2")).box == "b2"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [("harvest", "b2")]
+    assert looks > 12
+
+
+def test_a_candidate_that_is_never_seen_ends_it_at_the_deadline_and_rents_nothing(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.dark = {"b2"}
+    with pytest.raises(TenantFailure, match="b2 could not be looked at") as caught:
+        drive(("b1", "b2"), deadline_s=600)
+    assert (caught.value.exit_code, world.played) == (13, [])
+
+
+def test_the_candidate_that_the_run_is_on_goes_before_one_that_is_rented_and_rests(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.provider["b1"] = "stopped"
+    world.provider["b2"], world.run_state["b2"] = "running", "running"
+    assert drive(("b1", "b2")).box == "b2"
+    assert world.names == ["harvest"]
+
+
+def test_a_candidate_that_is_on_record_is_not_passed_over(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.store.update_box("demo", "b2", 1, provider_id="42")
+    drive(("b1", "b2"))
+    assert world.played[0][:2] == ("train", "b2")
+
+
+def test_where_the_run_was_taken_from_goes_last(world: World, drive: Callable[..., go.GoResult]) -> None:
+    moved = decide.Action(decide.NEXT_CANDIDATE, "its host is gone")
+    recoveries.begin(Journal(world.store), world.identity("b1"), moved, "digits", "offline", 7)
+    world.provider["b1"] = "stopped"
+    drive(("b1", "b2"))
+    assert world.played[0][:2] == ("train", "b2")
+
+
+def _lost_for_good(world: World) -> None:
+    """The box was outbid, and every rung but the next candidate was tried."""
+    limits = decide.Limits()
+    for rung, times in ((decide.RAISE_BID, limits.raise_bid), (decide.NEXT_OFFER, limits.next_offer)):
+        for _try in range(times):
+            action = decide.Action(rung, "a higher bid took its GPU")
+            recoveries.begin(Journal(world.store), world.identity("b1"), action, "digits", "outbid", 7)
+    world.provider["b1"], world.step = "outbid", 50
+
+
+def test_a_lost_box_is_told_to_stop_before_the_next_one_is_rented_and_named_at_the_end(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _lost_for_good(world)
+    world.trouble = [BoxFailure("", "provider", "the API is slow")] * 2
+    result = drive(("b1", "b2"))
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("provision", "b1"), ("provision", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
+    ]  # fmt: skip
+    assert (result.box, result.left_behind) == ("b2", ["b1"])
+    assert any(step.startswith("gpu-tenant teardown -l b1") for step in result.next_steps)
+    assert any("instance 42 was told to stop" in event.text for event in said.events)
+
+
+@pytest.mark.parametrize(("kind", "tries"), [("provider", go.MAX_FAILURES), ("gate_refused", 1)])
+def test_while_a_lost_box_is_not_stopped_no_other_is_rented(
+    world: World, drive: Callable[..., go.GoResult], kind: str, tries: int
+) -> None:
+    _lost_for_good(world)
+    world.trouble = [BoxFailure("", kind, "it was not stopped, and that is why")] * 100
+    with pytest.raises(TenantFailure, match="that is why") as caught:
+        drive(("b1", "b2"))
+    assert (caught.value.kind, caught.value.box) == (kind, "b1")
+    assert "may go on billing" in caught.value.safe
+    assert world.names == ["provision"] * tries
+    moved = [line for line in Journal(world.store).lines() if line.get("rung") == decide.NEXT_CANDIDATE]
+    assert moved == [], "the next start does not take it for moved"
+
+
+def test_a_box_that_its_probe_refused_is_stopped_before_the_next_is_tried(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.provider["b1"] = "running"
+    world.trouble = [BoxFailure("", "probe_refused", "its disk is slow")]
+    assert drive(("b1", "b2")).box == "b2"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("train", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
+    ]  # fmt: skip
+    assert world.provider["b1"] == "stopped"

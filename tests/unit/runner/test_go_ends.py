@@ -1,0 +1,222 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How ``go`` ends: at home and with consent, at its deadline, without money, with a failed run, on request."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from go_world import DIGEST, SPEC, Said, World
+
+from gpu_tenant import closing, go, hosts
+from gpu_tenant.playbooks import BoxFailure
+
+ROLES = Path(__file__).parents[3] / "roles"
+
+
+def test_silence_does_not_last_longer_than_the_deadline(world: World, drive: Callable[..., go.GoResult]) -> None:
+    def fall_silent(name: str) -> None:
+        world.reachable = world.step < 50
+
+    world.on_look = fall_silent
+    with pytest.raises(TenantFailure) as caught:
+        drive(deadline_s=3600)
+    assert caught.value.exit_code == 23
+    assert world.names == ["train", "provision"]
+    assert world.provider["b1"] == "stopped"
+
+
+def _past_deadline(world: World, drive: Callable[..., go.GoResult]) -> TenantFailure:
+    """How it ends when training does not get on and the time is over."""
+    world.provider["b1"], world.run_state["b1"], world.steps_per_look = "running", "running", 0
+    with pytest.raises(TenantFailure, match="the deadline of 10 min has passed") as caught:
+        drive(deadline_s=600)
+    assert caught.value.exit_code == 23
+    return caught.value
+
+
+def test_the_last_pull_and_the_stop_have_time_of_their_own(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.takes_s = {"harvest": 3 * 3600.0, "provision": 800.0}
+    told = _past_deadline(world, drive).safe
+    assert told == "its newest checkpoints were pulled; the box is parked: its disk is kept and bills"
+    assert (world.names, world.provider["b1"]) == (["harvest", "provision"], "stopped")
+
+
+def test_what_did_not_succeed_at_the_deadline_is_not_claimed(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.trouble = [BoxFailure("", "unreachable", "no route"), BoxFailure("", "provider", "the API is away")]
+    told = _past_deadline(world, drive).safe
+    assert "could not be pulled (no route): they are on the box alone" in told
+    assert "could not be parked (the API is away) and goes on billing" in told
+
+
+def test_at_the_deadline_of_a_box_that_does_not_answer_nothing_is_said_to_be_pulled(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.reachable = False
+    assert "nothing was pulled now" in _past_deadline(world, drive).safe
+    assert world.names == ["provision"]
+
+
+@pytest.mark.parametrize("stumbles", [0, 2])
+def test_a_run_that_is_done_comes_home_although_its_deadline_passes_meanwhile(
+    world: World, drive: Callable[..., go.GoResult], stumbles: int
+) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.takes_s = {"harvest": 3000.0, "teardown": 300.0}
+    world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * stumbles
+    result = drive(deadline_s=600, approver="Ada")
+    assert (result.receipt["complete"], result.destroyed) == (True, True)
+    assert world.names == ["harvest"] * (stumbles + 1) + ["teardown"]
+
+
+def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.takes_s = {"harvest": 3000.0}
+    world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * 100
+    with pytest.raises(TenantFailure, match="the link is slow"):
+        drive(deadline_s=600)
+    assert len(world.played) <= go.MAX_FAILURES
+
+
+def test_closing_steps_wait_as_long_as_their_roles() -> None:
+    for role, (variable, default_s) in closing.WAITS.items():
+        defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
+        assert defaults[variable] == default_s
+    told = hosts.BoxHost("b1", {"harvest_deadline_s": 60, "provision_wait_s": "soon"})
+    assert closing.allowance_s("harvest", told) == 60 + closing.AROUND_S
+    assert closing.allowance_s("provision", told) == 900 + closing.AROUND_S
+
+
+def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
+    def fail(name: str) -> None:
+        if world.step >= 50:
+            world.run_state["b1"] = "failed"
+
+    world.on_look = fail
+    with pytest.raises(TenantFailure) as caught:
+        drive()
+    assert caught.value.exit_code == 20
+    assert world.names == ["train", "harvest", "provision"]
+    assert "parked" in caught.value.safe
+
+
+def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    hours_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=5)
+    identity = world.identity("b1").as_dict()
+    lines = [
+        {"kind": "intent", "verb": "recover", "run_id": "digits", "rung": "rent", **identity},
+        {"kind": "effect", "verb": "rent", "price_per_hour": 0.3, **identity},
+    ]
+    stamped = [json.dumps({**line, "at": records.utc_text(hours_ago)}) for line in lines]
+    Path(world.store.root).mkdir()
+    Path(world.store.journal_path).write_text("\n".join(stamped) + "\n")
+    with pytest.raises(TenantFailure, match="budget is spent") as caught:
+        drive(spec={**SPEC, "budget": {"usd": 1.0}})
+    assert caught.value.exit_code == 23
+    assert world.names == ["harvest", "provision"]
+    assert world.provider["b1"] == "stopped"
+
+
+def test_with_an_approver_the_box_goes_once_the_results_are_home(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    result = drive(approver="Ada", reason="nightly")
+    assert result.destroyed
+    assert world.names == ["train", "harvest", "teardown"]
+    given = records.read_record(world.store.approvals()[0], "approval")
+    assert (given["approver"], given["binds"]) == ("Ada", {"kind": "digest", "digests": {"digits": DIGEST}})
+
+
+def test_a_standing_approval_is_written_before_the_results_are_home(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    seen: list[int] = []
+    world.on_look = lambda name: seen.append(len(world.store.approvals()))
+    assert drive(approver="Ada", standing=True).destroyed
+    assert seen[:4] == [0, 0, 0, 1]  # both candidates, the first look, then after it was brought up
+    assert len(world.store.approvals()) == 1
+    assert records.read_record(world.store.approvals()[0], "approval")["binds"] == {"kind": "complete_receipt"}
+
+
+def test_an_approval_given_elsewhere_is_used(world: World, drive: Callable[..., go.GoResult]) -> None:
+    drive()
+    binds = {"kind": "digest", "digests": {"digits": DIGEST}}
+    approvals.give(world.store, world.identity("b1"), "destroy", binds, "Bo", {"kind": "cli", "ref": "x"}, "ok")
+    assert drive().destroyed
+    assert world.names[-1] == "teardown"
+
+
+def test_after_the_end_the_same_command_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
+    drive(approver="Ada")
+    world.played.clear()
+    assert drive(approver="Ada").destroyed
+    assert world.played == []
+
+
+@pytest.mark.parametrize("other", ["generation", "provider_id"])
+def test_consent_is_for_the_machine_that_the_results_came_from(
+    world: World, said: Said, drive: Callable[..., go.GoResult], other: str
+) -> None:
+    drive()
+    world.played.clear()
+    setattr(world, other, getattr(world, other) + 1)
+    world.provider["b1"], world.run_state = "running", {"b1": "running"}
+    result = drive(approver="Ada")
+    assert (world.played, world.store.approvals(), result.destroyed) == ([], [], False)
+    assert "instance 42 of generation 1" in said.events[-1].text
+    assert result.next_steps
+
+
+def test_a_run_that_came_home_from_a_box_that_is_not_named_ends_no_other(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    drive(("b2",))
+    world.played.clear()
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    result = drive(("b1",), approver="Ada")
+    assert (world.played, world.store.approvals(), result.destroyed) == ([], [], False)
+    told = [event.text for event in said.events]
+    assert any("box b2, which they came from, is not among those named here" in text for text in told)
+    assert told[-1] == "instance 42 is rented as well and running: it bills"
+    assert [step.partition("  #")[0] for step in result.next_steps[1:]] == [
+        "gpu-tenant teardown -l b2",
+        "gpu-tenant teardown -l b1",
+    ]
+
+
+def test_of_two_named_boxes_the_one_that_the_results_came_from_goes(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    drive(("b2",))
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    assert drive(("b1", "b2"), approver="Ada").box == "b2"
+    assert world.provider == {"b1": "running", "b2": "absent"}
+
+
+def test_a_request_to_stop_ends_it_with_its_own_code(world: World, drive: Callable[..., go.GoResult]) -> None:
+    def stop(name: str) -> None:
+        world.requested = world.step >= 50
+
+    world.on_look = stop
+    with pytest.raises(TenantFailure) as caught:
+        drive()
+    assert caught.value.exit_code == 30
+    assert world.provider["b1"] == "running"
+
+
+def test_how_boxes_were_left(world: World) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "running"
+    told = go.left_as(["b1", "b2"], world, "digits")  # type: ignore[arg-type]  # the world plays the observer
+    assert told == [
+        "b1 is running at $0.3000 an hour; run digits is running there and goes on by itself",
+        "b2 is absent",
+    ]

@@ -1,0 +1,359 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Rounds of ``watch`` with the real observer: accounts answer from memory, boxes answer without ssh, and playbooks do
+to both what the real ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+
+from gpu_tenant import decide, exit_codes, recoveries, watch
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.interrupts import Interrupts
+from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
+from gpu_tenant.playbooks import BoxFailure, Outcome
+from gpu_tenant.progress import Progress
+from gpu_tenant.workspace import Workspace
+
+NONCE = "0123456789abcdef"
+REFUSED = TenantFailure("config", "RunPod refused the key", safe="nothing was changed", fix="give a good key")
+AWAY = TenantFailure("provider", "the market is away", safe="it was only a question", fix="again in a minute")
+
+
+@dataclass
+class Account:
+    """A vast account: what it lists, or the failure to."""
+
+    account: str
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trouble: TenantFailure | None = None
+
+    def list_instances(self) -> list[dict[str, Any]]:
+        if self.trouble is not None:
+            raise self.trouble
+        return list(self.rows.values())
+
+    def get_instance(self, instance_id: str) -> dict[str, Any] | None:
+        if self.trouble is not None:
+            raise self.trouble
+        return next((row for row in self.rows.values() if str(row["id"]) == instance_id), None)
+
+    def user(self) -> dict[str, Any]:
+        return {"credit": 100.0, "balance": 0.0}
+
+    def list_volumes(self) -> list[dict[str, Any]]:
+        return []
+
+    def provider_now(self) -> float | None:
+        return None
+
+
+class AccountWithoutCredit(Account):
+    """Like RunPod's and Lambda's, which have no such question."""
+
+    user = property()  # type: ignore[assignment]  # hasattr() says no
+
+
+class Boxes(Observer):
+    """The real observer. ``runs`` is what a box would answer over ssh; a box that is not in it holds nothing."""
+
+    def __init__(self, hosts: Sequence[BoxHost], accounts: Mapping[str, Account]) -> None:
+        super().__init__(hosts, "")
+        self.accounts = accounts
+        self.runs: dict[str, str] = {}
+
+    def client(self, box: str) -> Any:
+        made = self.accounts[box]
+        return self._clients.setdefault(("vast", made.account), made)
+
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+        state = self.runs.get(host.name, "")
+        if not state:
+            return replace(seen, contact="no_supervisor")
+        raw = {"run_id": run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0}]}
+        return replace(seen, contact="answered", run=RunView(state, 10, 100, raw=raw))
+
+
+class Said:
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, str, str]] = []
+
+    def show(self, event: Any) -> None:
+        self.texts.append((event.kind, event.box, event.text))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class Scene:
+    """Boxes by name, each with its account; playbooks change what the account lists."""
+
+    workspace: Workspace
+    store: StateStore
+    said: Said
+    accounts: dict[str, Account] = field(default_factory=dict)
+    hosts: list[BoxHost] = field(default_factory=list)
+    boxes: Boxes = field(init=False)
+    played: list[tuple[str, str]] = field(default_factory=list)
+    refuse: dict[str, BoxFailure] = field(default_factory=dict)
+    on_refusal: dict[str, Callable[[], BoxFailure]] = field(default_factory=dict)
+    now: float = 1000.0
+
+    def begin(self, **options: Any) -> watch.Watch:
+        """A new process: nothing is handed over but what is on disk."""
+        before = getattr(self, "boxes", None)
+        self.boxes = Boxes(self.hosts, self.accounts)
+        self.boxes.runs = before.runs if before else {}
+        runner = Playbooks(self)
+        settings = watch.WatchOptions(**options)
+        clock: Callable[[], float] = lambda: self.now  # noqa: E731 - it reads the scene
+        return watch.Watch(runner, self.boxes, watch.group(self.hosts, clock), settings, Progress(self.said), clock)  # type: ignore[arg-type]  # stands for the runner
+
+    def rounds(self, watching: watch.Watch, count: int = 1) -> dict[str, dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for _each in range(count):
+            rows = watching.round()
+            watching.settle()
+            self.now += 60.0
+        return {row["box"]: row for row in rows}
+
+    def rent(self, name: str, run: str = "running", state: str = "running", recorded: bool = True) -> None:
+        generation = self.store.last_generation("demo", name) + 1
+        number = 100 + len(self.accounts) * generation + [host.name for host in self.hosts].index(name)
+        stamp = f"gt1/demo/{name}/g{generation}/{NONCE}"
+        self.accounts[name].rows[name] = {
+            "id": number, "label": stamp, "actual_status": state, "intended_status": state, "cur_state": state,
+            "public_ipaddr": "127.0.0.1", "ports": {"22/tcp": [{"HostPort": "2222"}]}, "dph_total": 0.3,
+        }  # fmt: skip
+        if recorded:
+            known = {"provider_id": str(number), "stamp": stamp, "deploy_started_at": records.utc_now()}
+            self.store.update_box("demo", name, generation, **known)
+        self.boxes.runs[name] = run
+
+    def set_state(self, name: str, **words: Any) -> None:
+        self.accounts[name].rows[name].update(words)
+
+
+@dataclass
+class Playbooks:
+    scene: Scene
+    project: str = "demo"
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    watch: Any = None
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.scene.workspace
+
+    def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
+        (name,) = boxes
+        self.scene.played.append((playbook, name))
+        outcome = Outcome(playbook, "successful", 0, Path(), (name,))
+        on_refusal = self.scene.on_refusal.get(f"{playbook} {name}")
+        trouble = on_refusal() if on_refusal else self.scene.refuse.get(f"{playbook} {name}")
+        if trouble is not None:
+            outcome.rc, outcome.failures = 2, [trouble]
+        elif playbook == "train":
+            self.scene.rent(name)
+        elif playbook == "provision":
+            assert extra["tenant_state"] == "parked"
+            self.scene.set_state(name, actual_status="exited", intended_status="stopped", cur_state="stopped")
+        return outcome
+
+
+def spec(folder: Path, run_id: str, **more: Any) -> str:
+    code = folder / "jobs" / run_id
+    code.mkdir(parents=True)
+    (code / "train.py").write_text("print('training')\n")
+    artifacts = [{"glob": "*.pt", "role": "checkpoint"}]
+    told = {"id": run_id, "command": ["python", "train.py"], "artifacts": artifacts, **more}
+    (code / "run.yml").write_text(yaml.safe_dump(told))
+    return str(code / "run.yml")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Scene]:
+    """Boxes b1, b2 …: each with a run and an account of its own, or all candidates of one run."""
+
+    def build(accounts: Sequence[Account], one_run: bool = False, **variables: Any) -> Scene:
+        names = [f"b{number + 1}" for number in range(len(accounts))]
+        scene = Scene(Workspace(tmp_path / "runner"), StateStore(str(tmp_path / "state")), Said())
+        shared = spec(tmp_path, "digits", candidates=names) if one_run else ""
+        for name, account in zip(names, accounts, strict=True):
+            known = {
+                "tenant_project": "demo", "tenant_state_dir": scene.store.root, "tenant_rpo_s": "0",
+                "tenant_run": shared or spec(tmp_path, f"run-{name}"), "platform_driver": "vast",
+                "platform_data_dir": "/workspace", "provision_price_cap": "0.6",
+            }  # fmt: skip
+            scene.hosts.append(BoxHost(name, {**known, **variables}))
+            scene.accounts[name] = account
+        scene.boxes = Boxes(scene.hosts, scene.accounts)
+        return scene
+
+    return build
+
+
+# --- the next candidate ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(make: Callable[..., Scene]) -> Scene:
+    """A run on b1, whose container ended and that no rung brings back; b2 could do the work."""
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b1")
+    limits = decide.Limits()
+    for rung, times in ((decide.RESTART, limits.restart), (decide.NEXT_OFFER, limits.next_offer)):
+        for _try in range(times):
+            identity = BoxIdentity("demo", "b1", 1, str(scene.accounts["b1"].rows["b1"]["id"]))
+            action = decide.Action(rung, "its container ended")
+            recoveries.begin(Journal(scene.store), identity, action, "digits", "exited", 7)
+    scene.set_state("b1", actual_status="exited")
+    return scene
+
+
+def test_a_lost_box_is_told_to_stop_before_the_next_candidate_is_rented(lost: Scene) -> None:
+    lost.refuse["provision b1"] = BoxFailure("b1", "provider", "it does not come to rest")
+    watching = lost.begin()
+    for _each in range(4):
+        lost.rounds(watching)
+        lost.now += watch.RETRY_MOST_S
+    assert set(lost.played) == {("provision", "b1")}, "nothing is rented while it may go on billing"
+    assert watching._kinds == {"b1": "provider"}
+    lost.refuse.clear()
+    lost.played.clear()
+    rows = lost.rounds(watching, 3)
+    assert lost.played == [("provision", "b1"), ("train", "b2")]
+    assert rows["b2"]["verdict"] == "running"
+    assert watching._kinds == {}
+    assert any("it is left behind: instance" in text for _kind, box, text in lost.said.texts if box == "b1")
+
+
+def test_a_stop_that_was_taken_is_enough_though_the_box_never_comes_to_rest(lost: Scene) -> None:
+    def taken() -> BoxFailure:
+        lost.set_state("b1", actual_status="exited", intended_status="stopped")
+        lost.store.update_box("demo", "b1", 1, parked_at=records.utc_now())
+        return BoxFailure("b1", "provider", "it did not come to rest within 900 s")
+
+    lost.on_refusal["provision b1"] = taken
+    lost.rounds(lost.begin(), 3)
+    assert lost.played == [("provision", "b1"), ("train", "b2")]
+
+
+def test_an_outbid_box_is_told_to_stop_although_its_provider_has_stopped_it(lost: Scene) -> None:
+    words = dict.fromkeys(("actual_status", "intended_status", "cur_state"), "stopped")
+    lost.set_state("b1", **words, is_bid=True, dph_base=0.3, min_bid=0.5)
+    limits = decide.Limits()
+    for _try in range(limits.raise_bid):
+        raised = decide.Action(decide.RAISE_BID, "a higher bid took its GPU")
+        identity = BoxIdentity("demo", "b1", 1, str(lost.accounts["b1"].rows["b1"]["id"]))
+        recoveries.begin(Journal(lost.store), identity, raised, "digits", "outbid", 7)
+    lost.rounds(lost.begin(), 1)
+    assert Journal(lost.store).lines()[-1]["verdict"] == "outbid"
+    assert lost.played == [("provision", "b1")]
+
+
+# --- one box or account does not end the watch of the others --------------------------------------------------------
+
+
+def test_an_account_that_tells_no_credit_is_watched_beside_one_that_does(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), AccountWithoutCredit("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    watching = scene.begin()
+    rows = scene.rounds(watching, 2)
+    assert {row["verdict"] for row in rows.values()} == {"running"}
+    assert list(watching._accounts) == ["account aaaaaaaa"]
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_an_account_that_refuses_the_key_is_told_and_the_others_are_looked_after(
+    make: Callable[..., Scene], from_the_start: bool
+) -> None:
+    theirs = Account("b" * 64)
+    scene = make([Account("a" * 64), theirs, theirs])
+    for name in ("b1", "b2", "b3"):
+        scene.rent(name)
+    watching = scene.begin()
+    if not from_the_start:
+        scene.rounds(watching, 1)
+    theirs.trouble = REFUSED
+    rows = scene.rounds(watching, 1)
+    assert [rows[name]["verdict"] for name in ("b1", "b2", "b3")] == ["running", "unreachable", "unreachable"]
+    assert "RunPod refused the key" in rows["b2"]["why"]
+    told = [(box, text) for kind, box, text in scene.said.texts if kind == "warning"]
+    assert [box for box, _text in told] == ["b2", "b3"], told
+    # Two of three boxes are not seen, and yet that is no outage: they were answered, if with a refusal.
+    scene.set_state("b1", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    scene.rounds(watching, 1)
+    assert ("train", "b1") in scene.played
+    assert {box for _playbook, box in scene.played} == {"b1"}
+
+
+@pytest.mark.parametrize("away", [("b1", "b2"), ("b1",), ("b2",)])
+@pytest.mark.parametrize("by_cron", [True, False])
+def test_an_outage_at_the_first_look_rents_no_second_box(
+    make: Callable[..., Scene], away: tuple[str, ...], by_cron: bool
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b2")
+    for name in away:
+        scene.accounts[name].trouble = AWAY
+    watching = scene.begin()
+    for _each in range(3):
+        (row,) = scene.rounds(watching).values()
+        assert row["verdict"] == "unreachable"
+        assert "could not be looked at (the market is away" in row["why"]
+        watching = scene.begin() if by_cron else watching
+    for name in away:
+        scene.accounts[name].trouble = None
+    rows = scene.rounds(watching, 2)
+    assert {box: row["verdict"] for box, row in rows.items()} == {"b2": "running"}
+    assert scene.played == []
+    if not by_cron:
+        assert watching._kinds == {}, "the trouble of the box that was not chosen is over"
+
+
+def test_the_exit_code_of_one_round_tells_of_a_refused_key(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64, trouble=REFUSED)])
+    scene.rent("b1")
+    scene.rent("b2")
+    assert scene.begin(once=True).run() == exit_codes.of_kind("config")
+
+
+def test_a_watch_to_which_no_account_answers_does_not_begin(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64, trouble=REFUSED), Account("b" * 64, trouble=REFUSED)])
+    with pytest.raises(TenantFailure, match="refused the key"):
+        scene.begin().run()
+
+
+@pytest.mark.parametrize("which", ["receipt", "box record", "pull interval"])
+def test_a_record_of_one_box_that_cannot_be_read_ends_nobodys_watch(make: Callable[..., Scene], which: str) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    paths = {
+        "receipt": scene.store.receipt_path("demo", "run-b2", "b2", 1),
+        "box record": scene.store.box_record_path("demo", "b2", 1),
+    }
+    if which in paths:
+        Path(paths[which]).parent.mkdir(parents=True, exist_ok=True)
+        Path(paths[which]).write_text("{ torn")
+    else:
+        told = {"tenant_rpo_s": "ten minutes", "platform_durable_kind": "pull"}
+        scene.hosts[1] = BoxHost("b2", {**scene.hosts[1].variables, **told})
+    watching = scene.begin()
+    rows = scene.rounds(watching, 2)
+    assert [rows[name]["verdict"] for name in ("b1", "b2")] == ["running", "unreachable"]
+    assert sum(box == "b2" and kind == "warning" for kind, box, _text in scene.said.texts) == 1, scene.said.texts
+    assert scene.played == [], "nothing is done with a box whose records cannot be read"
