@@ -269,7 +269,7 @@ class Renter:
     def _give_back_leftover(self, creation: Creation[Box], provider_id: str, why: str) -> None:
         """The market answers a bid that is too low with an error and a stopped box, whose disk would bill."""
         creation.own(provider_id)
-        row = self._client.get_instance(provider_id)
+        row = self._account.item(provider_id)
         if row is None:
             creation.note(destroyed_at=records.utc_now())
             return

@@ -218,6 +218,16 @@ def test_absent_waits_until_the_provider_says_gone_twice(market: PodMarket) -> N
     assert market.count("DELETE", POD) == 1
 
 
+def test_law_5_one_answer_that_a_pod_is_not_there_does_not_close_its_record(market: PodMarket) -> None:
+    ours = market.used()
+    market.hidden = 1
+    with pytest.raises(TenantFailure) as failure:
+        market.bring("absent")
+    assert failure.value.kind == "gate_refused", "it is there and holds results, so the gate is asked"
+    assert market.store.read_box("digits", "pod-a", 1)["destroyed_at"] is None
+    assert market.bring("present")["pod"]["provider_id"] == ours
+
+
 # --- money ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.logs import Wish, read_log
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import account_info
@@ -376,3 +377,47 @@ def test_a_verb_that_can_be_repeated_is(market: FaultyMarket, call: str, state: 
     assert market.converge(state)["changed"]
     assert struck(market) == [1]
     assert [row["cur_state"] for row in market.rows().values()] == ([] if state == "absent" else ["stopped"])
+
+
+# -- one word of the provider's ------------------------------------------------------------------------------------
+
+
+def test_law_5_one_answer_that_a_box_is_not_there_does_not_close_its_record(market: FaultyMarket) -> None:
+    made = market.converge("started")
+    market.hidden = 1
+    gone = market.converge("absent")
+    assert [passed["rule"] for passed in gone["gate"]] == ["virgin"], "it is there, so it goes through the gate"
+    assert market.count("DELETE", "instances") == 1
+    assert market.rows() == {}
+    assert gone["diff"]["after"]["destroyed"] == [made["instance"]["provider_id"]]
+
+
+def test_law_5_a_new_box_is_not_given_up_for_one_look_that_missed_it(market: FaultyMarket) -> None:
+    market.inject("stuck_loading", "create", seconds=20.0)
+    waiting = market.sleep
+
+    def hide_once(seconds: float) -> None:
+        if market.rows() and not hidden:
+            hidden.append(True)
+            market.hidden = 1
+        waiting(seconds)
+
+    hidden: list[bool] = []
+    market.sleep = hide_once  # type: ignore[method-assign]
+    made = market.converge("started")
+    assert hidden
+    assert (made["generation"], made["rejected"], len(market.rows())) == (1, [], 1)
+
+
+def test_a_box_that_two_answers_say_is_not_there_is_gone(market: FaultyMarket) -> None:
+    market.converge("started")
+    account = Account(market.client(), market.store)
+    box = account.locate("digits", "vast-a").current
+    assert box is not None
+    market.request("DELETE", f"/api/v0/instances/{box.provider_id}/", {})
+    begun = len(market.sent)
+    assert account.destroy(box) is None
+    assert [method for method, _path in market.sent[begun:]] == ["GET", "GET"]
+    record = market.store.read_box("digits", "vast-a", 1)
+    assert record is not None
+    assert record["destroyed_at"]
