@@ -147,6 +147,8 @@ options:
     description:
       - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
         that does not fit; a box that rests counts with what it costs when it runs.
+      - Volumes of the project count with their rate, and boxes that this collection rented on other markets with the
+        price in their records. A price that is not known refuses, and names what it is of.
       - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
       - Starting a box that exists is not asked, because it was counted when it was rented.
     type: float
