@@ -16,7 +16,8 @@ description:
   - RunPod's REST API tells the price of a pod once it is rented. A new pod above O(price_cap), or one that does not
     come up with its GPUs and a public ssh port, is terminated at once, before anything was put on it.
   - A stopped pod keeps its volume disk, which then bills double, loses its container disk, and may come back without a
-    GPU. That is noticed and fails the task, unless O(gpu_required) is false.
+    GPU. That is noticed and fails the task, unless O(gpu_required) is false. A pod that this task started, and that
+    came up so or above O(price_cap), is stopped again through the gate, and the failure says how it was left.
   - Terminating deletes the volume disk. With O(state=absent) the evidence gate is asked here, on records re-read now -
     seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
   - Pods without our stamp are never touched. Network volumes are never deleted.

@@ -54,8 +54,8 @@ class PodAccount(RentalAccount[Pod]):
         """RunPod tells the moment of the last start, so that any other moment than the judged one is a start."""
         return super().was_started(now, judged, since) or now.start_date != judged.start_date
 
-    def resume(self, pod: Pod, gpus: int, wait_s: float) -> Pod:
-        """Start a pod and wait until it runs with this many GPUs at least. TenantFailure says what it lacks."""
+    def resume(self, pod: Pod, wait_s: float) -> Pod:
+        """Start a pod and wait until it runs. TenantFailure says what it lacks."""
         identity = identity_of(pod)
         before = power_record.read(self.store, identity) or {}
         with self.effect("start", pod):
@@ -69,7 +69,17 @@ class PodAccount(RentalAccount[Pod]):
                 times = {name: before.get(name) for name in ("parked_at", "started_at")}
                 self.store.update_box(identity.project, identity.box, identity.generation, **times)
                 raise _no_gpu_on_host(pod, refusal) from None
-        return self.check_gpus(self.await_running(pod, wait_s), gpus)
+        return self.await_running(pod, wait_s)
+
+    def undo_start(self, pod: Pod, refusal: TenantFailure, wait_s: float) -> TenantFailure:
+        """Stop a pod that this call started and that nobody consented to; the refusal, with how the pod was left."""
+        try:
+            self.stop(pod, wait_s)
+        except TenantFailure as failure:
+            left = f"it was started, runs on and bills, because the stop that was to follow failed: {failure.what}"
+        else:
+            left = "it was stopped again at once; its volume disk is kept, and bills double"
+        return TenantFailure(refusal.kind, refusal.what, box=refusal.box, safe=left, fix=refusal.fix)
 
     def _still_rests(self, pod: Pod) -> bool:
         now = self.look(pod)
@@ -88,8 +98,8 @@ class PodAccount(RentalAccount[Pod]):
         raise self.stuck(
             pod,
             f"it runs with {pod.num_gpus} of {wanted} GPUs: its machine has let them to somebody else",
-            "harvest it as it is (gpu_required: false), or stop it and start it again later; to train on, rent another "
-            "generation once it is absent",
+            "harvest it without them (state: started, gpu_required: false), or leave it stopped (state: stopped) and "
+            "start it again later; to train on, rent another generation once it is absent",
         )
 
 

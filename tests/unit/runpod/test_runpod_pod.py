@@ -13,9 +13,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils import gate, power_reco
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
-from ansible_collections.tenant.gpu.plugins.module_utils.runpod.desired import list_pods
+from ansible_collections.tenant.gpu.plugins.module_utils.runpod.desired import Desire, converge, list_pods
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from pod_market import GPU, PodMarket
+from pod_market import GPU, ORDER, PodMarket
 
 from gpu_tenant.marketplace.instances import Phase
 from gpu_tenant.marketplace.runpod.pods import DATA_CENTERS, GPU_TYPES
@@ -252,6 +252,52 @@ def test_a_cap_that_was_lowered_leaves_the_pod_and_fails(market: PodMarket) -> N
         market.bring("started", price_cap=0.01)
 
 
+def test_a_pod_that_comes_up_above_the_cap_is_stopped_again(market: PodMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = market.used()
+    market.bring("stopped")
+    _dearer_at_start(market, monkeypatch)
+    with pytest.raises(TenantFailure, match=r"costs \$9.* above the price_cap of") as failure:
+        market.bring("started")
+    assert (failure.value.kind, failure.value.box) == ("budget", "pod-a")
+    assert "stopped again" in failure.value.safe
+    assert market.show(ours)["desiredStatus"] == "EXITED"
+    record = power_record.read(market.store, market.identity())
+    assert record is not None
+    assert record["parked_at"]
+    stops = [line for line in Journal(market.store).lines() if (line["kind"], line["verb"]) == ("intent", "stop")]
+    assert len(stops) == 2, "it went through the gate like any stop"
+
+
+def test_a_pod_above_the_cap_that_may_not_be_stopped_says_that_it_bills(
+    market: PodMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = market.used()
+    market.bring("stopped")
+    _dearer_at_start(market, monkeypatch)
+    account = market.account(keeps=keeps_of({"stop": []}))
+    with pytest.raises(TenantFailure, match="above the price_cap of") as failure:
+        converge(account, Desire("started", ORDER), False)
+    assert failure.value.kind == "budget"
+    assert "runs on and bills" in failure.value.safe
+    assert "is refused" in failure.value.safe
+    assert market.show(ours)["desiredStatus"] == "RUNNING"
+
+
+def _dearer_at_start(market: PodMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an hour costs is known once the pod runs."""
+    sent = market.open
+
+    def dearer(request: Any, timeout: float) -> Any:
+        if request.full_url.endswith("/start"):
+            books = market.market.books
+            (instance,) = [one for one in books.state.instances.values() if one.pod is not None and one.live]
+            assert instance.pod is not None
+            books.put(replace(instance, pod=replace(instance.pod, gpu_price=9.0)))
+        return sent(request, timeout)
+
+    monkeypatch.setattr(market, "open", dearer)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -304,11 +350,13 @@ def test_a_pod_that_comes_back_without_its_gpu_is_noticed(market: PodMarket) -> 
     market.inject("zero_gpu", "change", times=None)
     with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs") as failure:
         market.bring("started")
-    assert "kept" in failure.value.safe
-    with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs"):
-        market.bring("present")  # it still has none
+    assert "it was stopped again" in failure.value.safe
+    assert market.bring("present")["pod"]["state"] == "stopped"
     harvested = market.bring("started", gpus=0)
-    assert (harvested["pod"]["provider_id"], harvested["pod"]["num_gpus"], harvested["changed"]) == (ours, 0, False)
+    assert (harvested["pod"]["provider_id"], harvested["pod"]["num_gpus"], harvested["changed"]) == (ours, 0, True)
+    with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs") as failure:
+        market.bring("present")  # it still has none, and another call started it
+    assert "kept as it is" in failure.value.safe
 
 
 def test_a_start_without_a_free_gpu_leaves_it_parked_as_it_was(market: PodMarket) -> None:
