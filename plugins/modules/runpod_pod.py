@@ -41,8 +41,8 @@ options:
     description:
       - V(present) rents a pod if there is none. One that exists is left as it is, running or stopped.
       - V(started) also starts a pod that is stopped.
-      - V(stopped) stops computing. The volume disk is kept and bills double. A pod without a volume loses everything by
-        it, so that the gate is asked as before a termination.
+      - V(stopped) stops computing. The volume disk is kept and bills double. A pod without a volume, or whose
+        O(data_dir) is not on it, loses its results by it, so that the gate is asked as before a termination.
       - V(absent) terminates the pod and every superseded pod of its name, each through the gate.
     type: str
     choices: [present, started, stopped, absent]
@@ -98,6 +98,13 @@ options:
     default: 20
   volume_mount_path:
     description: Where the volume disk or network volume is mounted.
+    type: str
+    default: /workspace
+  data_dir:
+    description:
+      - The folder of the pod where results lie, usually C({{ platform_data_dir }}).
+      - A stop keeps it only where it is O(volume_mount_path) of the pod, or below. Else the gate is asked for a stop as
+        before a termination, and a warning says so when the pod is rented or found.
     type: str
     default: /workspace
   network_volume:
@@ -269,6 +276,7 @@ SPEC = {
     "container_disk_gb": {"type": "int", "default": 20},
     "volume_gb": {"type": "int", "default": 20},
     "volume_mount_path": {"type": "str", "default": "/workspace"},
+    "data_dir": {"type": "str", "default": "/workspace"},
     "network_volume": {"type": "str", "default": ""},
     "ports": {"type": "list", "elements": "str", "default": []},
     "env": {"type": "dict", "default": {}},

@@ -20,9 +20,13 @@ PLATFORM = "runpod"
 
 @dataclass
 class PodAccount(RentalAccount[Pod]):
-    """One account of RunPod's, as seen from one state store."""
+    """One account of RunPod's, as seen from one state store.
+
+    :param data_dir: where the results of its pods lie; unknown when empty, and then no stop keeps them.
+    """
 
     client: RunpodClient
+    data_dir: str = ""
 
     PLATFORM = PLATFORM
     CLIENT = RunpodClient
@@ -86,8 +90,8 @@ class PodAccount(RentalAccount[Pod]):
         return now is not None and now.state == "stopped" and now.start_date == pod.start_date
 
     def pass_gate(self, box: Pod, verb: str) -> Passed:
-        """As the base class asks it; the stop of a pod whose data folder is on the container disk keeps nothing."""
-        if verb == STOP and not box.keeps_data and self.keeps.get(STOP) != ():
+        """As the base class asks it; the stop of a pod whose data folder is not on its volume keeps nothing."""
+        if verb == STOP and not box.keeps(self.data_dir) and self.keeps.get(STOP) != ():
             return replace(self, keeps={**self.keeps, STOP: ()}).pass_gate(box, verb)
         return super().pass_gate(box, verb)
 

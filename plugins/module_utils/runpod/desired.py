@@ -93,7 +93,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     pod = found.current
     if pod is None:
         return _rented(account, desire, found, check_mode)
-    result = Result(before=pod, found=found, after=pod)
+    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod))
     if desire.state == STARTED or pod.state in _RUNS:
         _refuse_dearer(pod, order)
     if desire.state == STARTED and pod.state not in _RUNS:
@@ -106,6 +106,16 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     if pod.state in _RUNS and not check_mode:
         result.after = account.check_gpus(account.await_running(pod, order.wait_s), desire.gpus)
     return result
+
+
+def _wiped(account: PodAccount, pod: Pod) -> list[str]:
+    """A warning, before anything is put there, where a stop takes the data folder with it."""
+    if pod.keeps(account.data_dir):
+        return []
+    return [
+        f"a stop of pod {pod.provider_id} wipes {account.data_dir}, which is not below the mount path of a volume "
+        f"({pod.mount_path or 'unknown'}): the gate lets it stop only once its results are home"
+    ]
 
 
 def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
@@ -143,6 +153,7 @@ def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: 
         result.would = _would(order)
         return result
     result.after, _is_new = PodRental(account, order).rent()
+    result.warnings += _wiped(account, result.after)
     # A create whose answer was lost may surface late; whoever reads the result must see it.
     now = account.locate(order.project, order.name)
     result.found = Found(result.after, [pod for pod in now.all if pod.provider_id != result.after.provider_id])

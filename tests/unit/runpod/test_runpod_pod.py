@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import gate, power_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
@@ -445,6 +446,21 @@ def test_a_stop_that_would_wipe_the_results_asks_the_gate(market: PodMarket) -> 
     with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
         market.bring("stopped")
     assert market.ask("GET", "/v1/pods")[1][0]["desiredStatus"] == "RUNNING"
+
+
+def test_a_stop_that_would_wipe_a_data_folder_beside_the_volume_asks_the_gate(market: PodMarket) -> None:
+    made = market.bring("started", mount_path="/data")
+    assert "wipes /workspace, which is not below the mount path of a volume (/data)" in made["warnings"][0]
+    market.store.update_box("digits", "pod-a", 1, deploy_started_at=records.utc_now())
+    for check in (True, False):
+        with pytest.raises(TenantFailure, match=r"stop of pod .* is refused") as failure:
+            market.bring("stopped", check=check)
+        assert failure.value.kind == "gate_refused"
+    assert market.show(made["pod"]["provider_id"])["desiredStatus"] == "RUNNING"
+    with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
+        converge(market.account(data_dir=""), Desire("stopped", ORDER), False)
+    below = market.account(data_dir="/data/results")
+    assert converge(below, Desire("stopped", ORDER), False)["gate"][0]["rule"] == "keeps_disk"
 
 
 def test_a_network_volume_makes_a_stop_harmless_and_is_never_deleted(market: PodMarket) -> None:
