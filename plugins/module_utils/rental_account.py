@@ -171,9 +171,9 @@ class RentalAccount(Generic[AnyBox]):
             self._check_known_ids(project, name)
         return found
 
-    def item(self, provider_id: str) -> Mapping[str, Any] | None:
+    def item(self, provider_id: str) -> dict[str, Any] | None:
         """The provider's item of this id; None once it says twice that there is none: one answer may be a mistake."""
-        row: Mapping[str, Any] | None = self.client.get_instance(provider_id)
+        row: dict[str, Any] | None = self.client.get_instance(provider_id)
         if row is None:
             self.client.sleep(next(self.client.back_off()))
             row = self.client.get_instance(provider_id)

@@ -65,7 +65,7 @@ def _boxes(account: Account, project: str, records: list[dict[str, Any]]) -> lis
         if _INSTANCE.match(provider_id) and provider_id not in listed:
             row = account.item(provider_id)
             if row is not None:
-                found[provider_id] = to_box(dict(row))
+                found[provider_id] = to_box(row)
     return [Commitment(BOX, f"instance {name}", _rate(account, box)) for name, box in found.items()]
 
 
