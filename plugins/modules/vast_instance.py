@@ -122,7 +122,7 @@ options:
         for which its client's help names discounts of 20, 30 and 40 %.
       - It is paid once in a generation, when the box runs and its price was checked. A box that is paid ahead already
         is left as it is, however little of it remains, because the market computes the discount anew at every payment.
-      - What is used up is not renewed; RV(reserved) and a warning say so, and you pay in the provider's console to go on.
+      - What is used up is not renewed; RV(reserved) and a warning say so. To go on, pay in the provider's console.
       - A payment whose answer is lost, or whose sender was killed, stands in the box record, and nothing is sent while
         it stands. A deposit that shows later is taken as it is.
       - Refused when the rental ends before, because nothing comes back then.
