@@ -105,6 +105,7 @@ options:
       - The folder of the pod where results lie, usually C({{ platform_data_dir }}).
       - A stop keeps it only where it is O(volume_mount_path) of the pod, or below. Else the gate is asked for a stop as
         before a termination, and a warning says so when the pod is rented or found.
+      - The folders that plays deployed to are in the box record (M(tenant.gpu.box_record)) and count beside it.
     type: str
     default: /workspace
   network_volume:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
+from ..box_events import roots_in
 from ..failures import TenantFailure
 from ..rental_account import DESTROY, STOP, Passed, RentalAccount, identity_of
 from ..rental_waiters import SETTLING_GRACE_S
@@ -91,9 +92,14 @@ class PodAccount(RentalAccount[Pod]):
 
     def pass_gate(self, box: Pod, verb: str) -> Passed:
         """As the base class asks it; the stop of a pod whose data folder is not on its volume keeps nothing."""
-        if verb == STOP and not box.keeps(self.data_dir) and self.keeps.get(STOP) != ():
+        if verb == STOP and not self.keeps_data(box) and self.keeps.get(STOP) != ():
             return replace(self, keeps={**self.keeps, STOP: ()}).pass_gate(box, verb)
         return super().pass_gate(box, verb)
+
+    def keeps_data(self, pod: Pod) -> bool:
+        """Whether a stop keeps the data folder, and every folder that our record knows was deployed to."""
+        deployed = roots_in(power_record.read(self.store, identity_of(pod)) or {})
+        return all(pod.keeps(folder) for folder in [self.data_dir, *deployed])
 
     def check_gpus(self, pod: Pod, wanted: int) -> Pod:
         """``pod`` if it has as many GPUs as are wanted, or the provider does not say. TenantFailure for fewer."""

@@ -110,7 +110,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
 
 def _wiped(account: PodAccount, pod: Pod) -> list[str]:
     """A warning, before anything is put there, where a stop takes the data folder with it."""
-    if pod.keeps(account.data_dir):
+    if account.keeps_data(pod):
         return []
     return [
         f"a stop of pod {pod.provider_id} wipes {account.data_dir}, which is not below the mount path of a volume "

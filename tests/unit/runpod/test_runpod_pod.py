@@ -463,6 +463,15 @@ def test_a_stop_that_would_wipe_a_data_folder_beside_the_volume_asks_the_gate(ma
     assert converge(below, Desire("stopped", ORDER), False)["gate"][0]["rule"] == "keeps_disk"
 
 
+def test_a_variable_that_names_another_data_folder_opens_no_gate(market: PodMarket) -> None:
+    market.used()
+    market.store.update_box("digits", "pod-a", 1, tenant_roots=["/workspace/gpu-tenant", "/root/gpu-tenant"])
+    with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
+        market.bring("stopped")
+    market.store.update_box("digits", "pod-a", 1, tenant_roots=["/workspace/gpu-tenant"])
+    assert market.bring("stopped")["gate"][0]["rule"] == "keeps_disk"
+
+
 def test_a_network_volume_makes_a_stop_harmless_and_is_never_deleted(market: PodMarket) -> None:
     machine = next(
         one for one in market.market.books.machines if GPU_TYPES[one.model.name] == GPU and one.hosting_type == 0
