@@ -6,22 +6,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import box_events
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.ledger import DEPLOY_STARTED
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import BOX_IDENTITY_SPEC, ControllerAction
-
-TIME_OF = {"admitted": "admitted_at", "rejected": "rejected_at", DEPLOY_STARTED: "deploy_started_at"}
-DETAIL_OF = {"admitted": "admission", "rejected": "rejection"}
 
 
 class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
         **BOX_IDENTITY_SPEC,
         "platform": {"type": "str", "required": True},
-        "event": {"type": "str", "choices": sorted(TIME_OF)},
+        "event": {"type": "str", "choices": sorted(box_events.TIME_OF)},
         "detail": {"type": "dict", "default": {}},
+        "tenant_root": {"type": "str", "default": ""},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -29,16 +27,13 @@ class ActionModule(ControllerAction):
         place = (params["project"], params["box"], params["generation"])
         before = store.read_box(*place) or {}
         event = params["event"]
-        same_machine = before.get("provider_id") == params["provider_id"]
-        if event is None or (same_machine and before.get(TIME_OF[event])):
+        happened = {}
+        if event is not None:
+            told = (params["detail"], params["tenant_root"])
+            happened = box_events.changes(before, params["provider_id"], event, utc_now(), *told)
+        if not happened:
             return {"changed": False, "record": before}
-        changes = {
-            "provider_id": params["provider_id"],
-            "platform": params["platform"],
-            TIME_OF[event]: utc_now(),
-        }
-        if event in DETAIL_OF:
-            changes[DETAIL_OF[event]] = params["detail"]
+        changes = {"provider_id": params["provider_id"], "platform": params["platform"], **happened}
         after = {**before, **changes}
         if not self.check_mode:
             after = store.update_box(*place, **changes)

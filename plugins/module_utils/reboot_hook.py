@@ -9,14 +9,15 @@ lives, has none, and that is an answer.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Callable, List, Mapping, Tuple
+from typing import Any, Callable, List, Mapping
 
 from .box import records
-from .box.bounded import run_bounded, search_path
+from .box.bounded import Apart, run_apart, search_path
 from .box.detach import unit_name
 from .failures import TenantFailure
 
@@ -24,7 +25,10 @@ NONE, AUTO, CRON, SYSTEMD = "", "auto", "cron", "systemd"
 _WITHIN_S = 30.0
 _MARK = "#gpu-tenant "
 
-Run = Callable[[List[str]], Tuple[int, str]]
+# How cron says that a user has no crontab yet; with any other word there may be one. The second is BusyBox's.
+_NO_CRONTAB = re.compile(r"no crontab for |can't open '[^'/]+': No such file or directory")
+
+Run = Callable[[List[str]], Apart]
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,28 @@ def act(
 ) -> dict[str, Any]:
     """The module's result. :raises TenantFailure: the hook that is asked for cannot be set here."""
     ask = run or command
+    warnings: list[str] = []
     known = machine or survey(ask)
     wanted = "" if params["state"] == "absent" else chosen(str(params["hook"]), known)
     program = os.path.join(str(params["tenant_root"]), "bin", "resume-all")
     name = unit_name(str(params["tenant_root"]))
+    # Read before anything is written, so that what cannot be read changes nothing.
+    crontab = None
+    if known.cron:
+        try:
+            crontab = read_crontab(ask)
+        except TenantFailure as failure:
+            if wanted != SYSTEMD:
+                raise
+            warnings.append(f"{failure.what}; it was left as it is")
     differences = [
         _unit(program, name, known, wanted == SYSTEMD, check, ask),
-        _cron(program, name, wanted == CRON, check, ask) if known.cron else None,
+        None if crontab is None else _cron(crontab, program, name, wanted == CRON, check, ask),
     ]
     found = [each for each in differences if each]
     why = "" if wanted or params["state"] == "absent" else "this machine starts neither systemd nor cron"
-    return {"changed": bool(found), "hook": wanted, "why": why, "diff": found}
+    result = {"changed": bool(found), "hook": wanted, "why": why, "diff": found}
+    return dict(result, warnings=warnings) if warnings else result
 
 
 def chosen(hook: str, machine: Machine) -> str:
@@ -82,12 +97,11 @@ def survey(ask: Run) -> Machine:
 
 
 def _lingers(ask: Run) -> bool:
-    return ask(["loginctl", "show-user", str(os.geteuid()), "--property=Linger", "--value"])[1].strip() == "yes"
+    return ask(["loginctl", "show-user", str(os.geteuid()), "--property=Linger", "--value"]).out.strip() == b"yes"
 
 
-def command(words: list[str]) -> tuple[int, str]:
-    outcome = run_bounded(words, _WITHIN_S)
-    return (1, outcome.why) if outcome.rc is None else (outcome.rc, outcome.out)
+def command(words: list[str]) -> Apart:
+    return run_apart(words, _WITHIN_S)
 
 
 # --- systemd ------------------------------------------------------------------------------------------------------
@@ -117,7 +131,7 @@ def _unit(program: str, name: str, machine: Machine, present: bool, check: bool,
     path = os.path.join(machine.units, f"{name}.service")
     before, after = _read(path), unit_text(program, machine.root) if present else ""
     scope = [] if machine.root else ["--user"]
-    enabled = machine.systemd and bool(before) and ask(["systemctl", *scope, "is-enabled", f"{name}.service"])[0] == 0
+    enabled = machine.systemd and bool(before) and ask(["systemctl", *scope, "is-enabled", f"{name}.service"]).rc == 0
     if before == after and enabled == present:
         return None
     if not check:
@@ -141,12 +155,19 @@ def _read(path: str) -> str:
 
 
 def _must(ask: Run, words: list[str]) -> None:
-    rc, said = ask(words)
-    if rc != 0:
-        what = f"{' '.join(words)} ended with {rc}: {said.strip()[:200]}"
+    answer = ask(words)
+    if answer.rc != 0:
+        what = f"{' '.join(words)} {_ended(answer)}"
         raise TenantFailure(
             "config", what, safe="the run is as it was; nothing runs at a reboot yet", fix="see its words"
         )
+
+
+def _ended(answer: Apart) -> str:
+    if answer.rc is None:
+        return f"did not end: {answer.why}"
+    said = answer.said.strip() or answer.out.decode("utf-8", "replace").strip()
+    return f"ended with {answer.rc}: {said[:200]}"
 
 
 # --- cron ---------------------------------------------------------------------------------------------------------
@@ -158,25 +179,50 @@ def cron_line(program: str, name: str) -> str:
     return f"@reboot {escaped} >/dev/null 2>&1 {_MARK}{name}"
 
 
-def _cron(program: str, name: str, present: bool, check: bool, ask: Run) -> dict[str, str] | None:
-    rc, said = ask(["crontab", "-l"])
-    before = said if rc == 0 else ""
-    kept = [line for line in before.splitlines() if not line.endswith(f"{_MARK}{name}")]
+def read_crontab(ask: Run) -> str:
+    """The user's crontab, every byte of it; empty where cron says that there is none. TenantFailure else.
+
+    What is not known to be all of it must not be written back: it would be in the place of a person's own lines.
+    """
+    answer = ask(["crontab", "-l"])
+    if answer.rc == 1 and _NO_CRONTAB.search(answer.said):
+        return ""
+    if answer.rc == 0 and not answer.is_cut:
+        return answer.out.decode("utf-8", "surrogateescape")
+    why = "is longer than 256 KiB" if answer.rc == 0 else f"cannot be read: crontab -l {_ended(answer)}"
+    raise TenantFailure(
+        "config",
+        f"the user's crontab {why}",
+        safe="it was not touched",
+        fix="see what crontab -l says there, or set platform_reboot_hook to systemd or to ''",
+    )
+
+
+def _cron(before: str, program: str, name: str, present: bool, check: bool, ask: Run) -> dict[str, str] | None:
+    # A line ends at \n alone: what Python takes for an end beside it may stand in a command.
+    listed = before.split("\n")
+    listed = listed if listed[-1] else listed[:-1]
+    kept = [line for line in listed if not line.endswith(f"{_MARK}{name}")]
     lines = [*kept, *([cron_line(program, name)] if present else [])]
-    after = "".join(f"{line}\n" for line in lines)
-    if after == before or (not lines and not before.strip()):
+    if lines == listed or (not lines and not before.strip()):
         return None
+    after = "".join(f"{line}\n" for line in lines)
     if not check:
         _install(after, ask)
-    return {"before_header": "crontab", "after_header": "crontab", "before": before, "after": after}
+    shown = {"before": _printable(before), "after": _printable(after)}
+    return {"before_header": "crontab", "after_header": "crontab", **shown}
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _install(text: str, ask: Run) -> None:
     """crontab reads it from a file: what is on a command line is for everybody to see, and may be long."""
     descriptor, path = tempfile.mkstemp(prefix="gpu-tenant-crontab-")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(text.encode("utf-8", "surrogateescape"))
         _must(ask, ["crontab", path])
     finally:
         os.unlink(path)

@@ -173,12 +173,20 @@ class RentalAccount(Generic[AnyBox]):
             self._check_known_ids(project, name)
         return found
 
+    def item(self, provider_id: str) -> dict[str, Any] | None:
+        """The provider's item of this id; None once it says twice that there is none: one answer may be a mistake."""
+        row: dict[str, Any] | None = self.client.get_instance(provider_id)
+        if row is None:
+            self.client.sleep(next(self.client.back_off()))
+            row = self.client.get_instance(provider_id)
+        return row
+
     def look(self, box: AnyBox) -> AnyBox | None:
-        """The box as the provider's item shows it now; None when it says that there is no such thing.
+        """The box as the provider's item shows it now; None when it says twice that there is no such thing.
 
         TenantFailure when the item carries another stamp: then it is not the box that we meant.
         """
-        row = self.client.get_instance(box.provider_id)
+        row = self.item(box.provider_id)
         if row is None:
             return None
         found = self.to_box(row)
@@ -296,7 +304,7 @@ class RentalAccount(Generic[AnyBox]):
         return gate.ProviderView(box.state, local_moment(started_epoch(box, now), now), records.utc_now())
 
     def destroy(self, box: AnyBox, wait_s: float = GONE_WAIT_S, why: str = "") -> Passed | None:
-        """Destroy a box once the gate lets it. None when the provider says that it is gone already, or leaving."""
+        """Destroy a box once the gate lets it. None when it is gone already, or leaving."""
         seen = self.look(box)
         if seen is None:
             self._note_gone(box)

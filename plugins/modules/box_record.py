@@ -27,6 +27,12 @@ options:
     description: What was seen, kept with O(event=admitted) and O(event=rejected).
     type: dict
     default: {}
+  tenant_root:
+    description:
+      - With O(event=deploy_started), the folder of the box that the deploy brings things to. All that were are kept.
+      - A stop that wipes one of them asks the gate like a termination, whatever a later task calls the data folder.
+    type: str
+    default: ''
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.box_identity
@@ -54,6 +60,7 @@ EXAMPLES = r"""
     platform: "{{ platform_name }}"
     state_dir: "{{ tenant_state_dir }}"
     event: deploy_started
+    tenant_root: "{{ platform_data_dir }}/gpu-tenant"
 """
 
 RETURN = r"""

@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Has the machine run C(bin/resume-all) below O(tenant_root) at each start, by a unit of systemd or by a line of cron.
   - That program does nothing where nothing is deployed, on hold or sealed.
+  - A crontab keeps every byte of its other lines. One that cannot be read for certain is not touched. That fails
+    the task, but where systemd is the hook; then it is a warning.
   - A platform that runs a script at each start by itself (vast.ai's onstart) does not need it.
 options:
   tenant_root:

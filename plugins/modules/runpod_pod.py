@@ -16,7 +16,8 @@ description:
   - RunPod's REST API tells the price of a pod once it is rented. A new pod above O(price_cap), or one that does not
     come up with its GPUs and a public ssh port, is terminated at once, before anything was put on it.
   - A stopped pod keeps its volume disk, which then bills double, loses its container disk, and may come back without a
-    GPU. That is noticed and fails the task, unless O(gpu_required) is false.
+    GPU. That is noticed and fails the task, unless O(gpu_required) is false. A pod that this task started, and that
+    came up so or above O(price_cap), is stopped again through the gate, and the failure says how it was left.
   - Terminating deletes the volume disk. With O(state=absent) the evidence gate is asked here, on records re-read now -
     seal, receipts, every byte of every copy, approval - and refuses unless the results are home. No option opens it.
   - Pods without our stamp are never touched. Network volumes are never deleted.
@@ -40,8 +41,8 @@ options:
     description:
       - V(present) rents a pod if there is none. One that exists is left as it is, running or stopped.
       - V(started) also starts a pod that is stopped.
-      - V(stopped) stops computing. The volume disk is kept and bills double. A pod without a volume loses everything by
-        it, so that the gate is asked as before a termination.
+      - V(stopped) stops computing. The volume disk is kept and bills double. A pod without a volume, or whose
+        O(data_dir) is not on it, loses its results by it, so that the gate is asked as before a termination.
       - V(absent) terminates the pod and every superseded pod of its name, each through the gate.
     type: str
     choices: [present, started, stopped, absent]
@@ -97,6 +98,14 @@ options:
     default: 20
   volume_mount_path:
     description: Where the volume disk or network volume is mounted.
+    type: str
+    default: /workspace
+  data_dir:
+    description:
+      - The folder of the pod where results lie, usually C({{ platform_data_dir }}).
+      - A stop keeps it only where it is O(volume_mount_path) of the pod, or below. Else the gate is asked for a stop as
+        before a termination, and a warning says so when the pod is rented or found.
+      - The folders that plays deployed to are in the box record (M(tenant.gpu.box_record)) and count beside it.
     type: str
     default: /workspace
   network_volume:
@@ -277,6 +286,7 @@ SPEC = {
     "container_disk_gb": {"type": "int", "default": 20},
     "volume_gb": {"type": "int", "default": 20},
     "volume_mount_path": {"type": "str", "default": "/workspace"},
+    "data_dir": {"type": "str", "default": "/workspace"},
     "network_volume": {"type": "str", "default": ""},
     "ports": {"type": "list", "elements": "str", "default": []},
     "env": {"type": "dict", "default": {}},

@@ -120,8 +120,11 @@ options:
     description:
       - For how many months of 720 hours a box of O(market=reserved) is paid ahead. The market sells 1, 3 and 6 months,
         for which its client's help names discounts of 20, 30 and 40 %.
-      - It is paid once, when the box runs and its price was checked. A box that is paid ahead already is left as it is,
-        however little of it remains, because the market computes the discount anew at every payment.
+      - It is paid once in a generation, when the box runs and its price was checked. A box that is paid ahead already
+        is left as it is, however little of it remains, because the market computes the discount anew at every payment.
+      - What is used up is not renewed; RV(reserved) and a warning say so. To go on, pay in the provider's console.
+      - A payment whose answer is lost, or whose sender was killed, stands in the box record, and nothing is sent while
+        it stands. A deposit that shows later is taken as it is.
       - Refused when the rental ends before, because nothing comes back then.
       - Only O(state=present) and O(state=started) pay.
     type: float
@@ -145,6 +148,8 @@ options:
     description:
       - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
         that does not fit; a box that rests counts with what it costs when it runs.
+      - Volumes of the project count with their rate, and boxes that this collection rented on other markets with the
+        price in their records. A price that is not known refuses, and names what it is of.
       - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
       - Starting a box that exists is not asked, because it was counted when it was rented.
     type: float
@@ -418,7 +423,7 @@ price_rises:
       type: str
 reserved:
   description: What is paid ahead for the box.
-  returned: with O(market=reserved), when the box runs and is paid ahead
+  returned: with O(market=reserved), when the box runs and is or was paid ahead
   type: dict
   contains:
     refundable:
@@ -427,6 +432,9 @@ reserved:
     months_left:
       description: How long the deposit lasts while the box runs, in months of 720 hours.
       type: float
+    used_up:
+      description: Whether it was paid ahead and nothing is left; it then bills its full price.
+      type: bool
     paid:
       description: Dollars that this call paid; not there when an earlier one did.
       type: float

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
+from ..box_events import roots_in
 from ..failures import TenantFailure
 from ..rental_account import DESTROY, STOP, Passed, RentalAccount, identity_of
 from ..rental_waiters import SETTLING_GRACE_S
@@ -20,9 +21,13 @@ PLATFORM = "runpod"
 
 @dataclass
 class PodAccount(RentalAccount[Pod]):
-    """One account of RunPod's, as seen from one state store."""
+    """One account of RunPod's, as seen from one state store.
+
+    :param data_dir: where the results of its pods lie; unknown when empty, and then no stop keeps them.
+    """
 
     client: RunpodClient
+    data_dir: str = ""
 
     PLATFORM = PLATFORM
     CLIENT = RunpodClient
@@ -54,8 +59,8 @@ class PodAccount(RentalAccount[Pod]):
         """RunPod tells the moment of the last start, so that any other moment than the judged one is a start."""
         return super().was_started(now, judged, since) or now.start_date != judged.start_date
 
-    def resume(self, pod: Pod, gpus: int, wait_s: float) -> Pod:
-        """Start a pod and wait until it runs with this many GPUs at least. TenantFailure says what it lacks."""
+    def resume(self, pod: Pod, wait_s: float) -> Pod:
+        """Start a pod and wait until it runs. TenantFailure says what it lacks."""
         identity = identity_of(pod)
         before = power_record.read(self.store, identity) or {}
         with self.effect("start", pod):
@@ -69,17 +74,32 @@ class PodAccount(RentalAccount[Pod]):
                 times = {name: before.get(name) for name in ("parked_at", "started_at")}
                 self.store.update_box(identity.project, identity.box, identity.generation, **times)
                 raise _no_gpu_on_host(pod, refusal) from None
-        return self.check_gpus(self.await_running(pod, wait_s), gpus)
+        return self.await_running(pod, wait_s)
+
+    def undo_start(self, pod: Pod, refusal: TenantFailure, wait_s: float) -> TenantFailure:
+        """Stop a pod that this call started and that nobody consented to; the refusal, with how the pod was left."""
+        try:
+            self.stop(pod, wait_s)
+        except TenantFailure as failure:
+            left = f"it was started, runs on and bills, because the stop that was to follow failed: {failure.what}"
+        else:
+            left = "it was stopped again at once; its volume disk is kept, and bills double"
+        return TenantFailure(refusal.kind, refusal.what, box=refusal.box, safe=left, fix=refusal.fix)
 
     def _still_rests(self, pod: Pod) -> bool:
         now = self.look(pod)
         return now is not None and now.state == "stopped" and now.start_date == pod.start_date
 
     def pass_gate(self, box: Pod, verb: str) -> Passed:
-        """As the base class asks it; the stop of a pod whose data folder is on the container disk keeps nothing."""
-        if verb == STOP and not box.keeps_data and self.keeps.get(STOP) != ():
+        """As the base class asks it; the stop of a pod whose data folder is not on its volume keeps nothing."""
+        if verb == STOP and not self.keeps_data(box) and self.keeps.get(STOP) != ():
             return replace(self, keeps={**self.keeps, STOP: ()}).pass_gate(box, verb)
         return super().pass_gate(box, verb)
+
+    def keeps_data(self, pod: Pod) -> bool:
+        """Whether a stop keeps the data folder, and every folder that our record knows was deployed to."""
+        deployed = roots_in(power_record.read(self.store, identity_of(pod)) or {})
+        return all(pod.keeps(folder) for folder in [self.data_dir, *deployed])
 
     def check_gpus(self, pod: Pod, wanted: int) -> Pod:
         """``pod`` if it has as many GPUs as are wanted, or the provider does not say. TenantFailure for fewer."""
@@ -88,8 +108,8 @@ class PodAccount(RentalAccount[Pod]):
         raise self.stuck(
             pod,
             f"it runs with {pod.num_gpus} of {wanted} GPUs: its machine has let them to somebody else",
-            "harvest it as it is (gpu_required: false), or stop it and start it again later; to train on, rent another "
-            "generation once it is absent",
+            "harvest it without them (state: started, gpu_required: false), or leave it stopped (state: stopped) and "
+            "start it again later; to train on, rent another generation once it is absent",
         )
 
 

@@ -93,7 +93,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     pod = found.current
     if pod is None:
         return _rented(account, desire, found, check_mode)
-    result = Result(before=pod, found=found, after=pod)
+    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod))
     if desire.state == STARTED or pod.state in _RUNS:
         _refuse_dearer(pod, order)
     if desire.state == STARTED and pod.state not in _RUNS:
@@ -101,12 +101,32 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
         if check_mode:
             result.would = {"price_per_hour": pod.dph_total, "price_cap": order.price_cap, "clocks": clocks_of(pod)}
         else:
-            result.after = account.resume(pod, desire.gpus, order.wait_s)
-            _refuse_dearer(result.after, order)
+            result.after = _started(account, desire, pod)
         return result
     if pod.state in _RUNS and not check_mode:
         result.after = account.check_gpus(account.await_running(pod, order.wait_s), desire.gpus)
     return result
+
+
+def _wiped(account: PodAccount, pod: Pod) -> list[str]:
+    """A warning, before anything is put there, where a stop takes the data folder with it."""
+    if account.keeps_data(pod):
+        return []
+    return [
+        f"a stop of pod {pod.provider_id} wipes {account.data_dir}, which is not below the mount path of a volume "
+        f"({pod.mount_path or 'unknown'}): the gate lets it stop only once its results are home"
+    ]
+
+
+def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
+    """The pod, started. One that nobody consented to as it came up is stopped again: it would bill on."""
+    wait_s = desire.order.wait_s
+    running = account.resume(pod, wait_s)
+    try:
+        _refuse_dearer(running, desire.order)
+        return account.check_gpus(running, desire.gpus)
+    except TenantFailure as refusal:
+        raise account.undo_start(running, refusal, wait_s) from None
 
 
 def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
@@ -119,7 +139,7 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
         f"pod {pod.provider_id} costs ${price:.4f} an hour when it runs, above the price_cap of ${cap}",
         box=order.name,
         safe="it was left as it is",
-        fix=f"consent to that price (price_cap of at least {price + 5e-5:.4f}), or stop it (state: stopped)",
+        fix=f"consent to that price (price_cap of at least {price + 5e-5:.4f}), or let it rest (state: stopped)",
     )
 
 
@@ -133,6 +153,7 @@ def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: 
         result.would = _would(order)
         return result
     result.after, _is_new = PodRental(account, order).rent()
+    result.warnings += _wiped(account, result.after)
     # A create whose answer was lost may surface late; whoever reads the result must see it.
     now = account.locate(order.project, order.name)
     result.found = Found(result.after, [pod for pod in now.all if pod.provider_id != result.after.provider_id])

@@ -30,7 +30,8 @@ def client_of(options: Mapping[str, Any]) -> RunpodClient:
 
 
 def account_of(options: Mapping[str, Any]) -> PodAccount:
-    return PodAccount(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+    keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
+    return PodAccount(client_of(options), store, keeps, data_dir=options["data_dir"])
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:

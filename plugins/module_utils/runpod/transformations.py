@@ -30,7 +30,7 @@ class Pod(Box):
 
     :param machine: the id of its machine, which is text.
     :param desired: RUNNING, EXITED or TERMINATED, as the API has it.
-    :param keeps_data: whether its data folder is on a disk that a stop does not wipe; unknown counts as no.
+    :param mount_path: where its volume disk or network volume is mounted.
     :param has_ssh: whether its sshd was asked for; without, only the proxy's shell reaches it.
     """
 
@@ -42,8 +42,12 @@ class Pod(Box):
     mount_path: str = ""
     network_volume: str = ""
     data_center: str = ""
-    keeps_data: bool = False
     has_ssh: bool = False
+
+    def keeps(self, path: str) -> bool:
+        """Whether what lies in this folder outlives a stop: only what is on its volume does. Unknown counts as no."""
+        folder, mount = (_folders(one) for one in (path, self.mount_path))
+        return bool(self.volume_gb or self.network_volume) and bool(mount) and folder[: len(mount)] == mount
 
 
 def to_pod(row: Mapping[str, Any]) -> Pod:
@@ -93,7 +97,6 @@ def to_pod(row: Mapping[str, Any]) -> Pod:
         mount_path=_text(row.get("volumeMountPath")),
         network_volume=network,
         data_center=_text(machine.get("dataCenterId")),
-        keeps_data=bool(volume) or bool(network),
         has_ssh=SSH_PORT in _texts(row.get("ports")),
     )
 
@@ -160,6 +163,12 @@ def epoch_of(text: Any) -> float | None:
     except ValueError:
         return None
     return moment.timestamp()
+
+
+def _folders(path: str) -> list[str]:
+    """The folders of an absolute path from the root on; none for any other, or one that goes back up."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return parts if path.startswith("/") and ".." not in parts else []
 
 
 def _total(compute: float | None, container: float | None, volume: float | None) -> float | None:

@@ -11,6 +11,7 @@ from .. import power_record
 from ..failures import TenantFailure
 from ..rental_account import DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
 from ..rented_box import Box, started_epoch
+from . import payment_record
 from .api import VastClient
 from .offers import Constraints, bid_within
 from .reservation import loss_of, pay
@@ -79,11 +80,16 @@ class Account(RentalAccount[Box]):
             return self.client.answer_price_rise(rise_id, accept)
 
     def prepay(self, box: Box, amount: float) -> dict[str, float]:
-        """Pay ahead for a box on demand; months and discount that it brought."""
-        with self.effect("prepay", box, amount=amount) as effect:
-            paid = pay(self.client, box, amount)
-            effect.details.update(paid)
-            return paid
+        """Pay ahead for a box on demand, once in its generation; months and discount that it brought."""
+        # Alone on the account, so that no two processes find nothing paid.
+        with self.lock():
+            payment_record.check_unpaid(self.store, box)
+            with self.effect("prepay", box, amount=amount) as effect:
+                payment_record.note_sending(self.store, box, amount)
+                paid = pay(self.client, box, amount, lambda: payment_record.note_refused(self.store, box))
+                payment_record.note_paid(self.store, box)
+                effect.details.update(paid)
+                return paid
 
     def loss_of(self, box: Box) -> str:
         return loss_of(self.client, box)

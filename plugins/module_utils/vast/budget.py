@@ -1,50 +1,103 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""One budget for all boxes of a project, whoever rents them. Asked under the account's lock, just before a create.
+"""One budget for all that a project rents, whoever rents it. Asked under the account's lock, just before a create.
 
-A box that rests counts with what it costs once it runs again: nobody asks the budget before it is started.
+A box that rests counts with what it costs once it runs again: nobody asks the budget before it is started. What the
+project rents on other markets counts as its records say, because this account's provider knows nothing of it.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from ..ghosts import real_boxes
 from ..rented_box import Box, number
-from .actions import Account
+from .actions import PLATFORM, Account
 from .transformations import to_box
+from .volumes import to_volume
+
+_INSTANCE = re.compile(r"[0-9]{1,18}\Z")
+BOX, VOLUME = "box", "volume"
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """What the project pays for by the hour; ``per_hour`` None where nobody says how much."""
+
+    kind: str
+    name: str
+    per_hour: float | None
 
 
 def over_budget(account: Account, project: str, price: float, budget: float | None) -> str:
     """Why one more box at ``price`` dollars an hour does not fit into the project's budget; empty when it does."""
     if budget is None:
         return ""
-    rates = committed(account, project)
-    unknown = sorted(provider_id for provider_id, rate in rates.items() if rate is None)
+    paid_for = committed(account, project)
+    unknown = sorted(one.name for one in paid_for if one.per_hour is None)
     if unknown:
-        return f"what instance {', '.join(unknown)} of the project costs is not known, and budget_per_hour is ${budget}"
-    spoken_for = sum(rate or 0.0 for rate in rates.values())
+        return f"what {', '.join(unknown)} of the project costs is not known, and budget_per_hour is ${budget}"
+    spoken_for = sum(one.per_hour or 0.0 for one in paid_for)
     if spoken_for + price <= budget + 1e-9:
         return ""
-    boxes = f"{len(rates)} box{'' if len(rates) == 1 else 'es'}"
-    return f"${price:.4f} an hour on top of the ${spoken_for:.4f} of {boxes} is above the budget_per_hour of ${budget}"
+    return (
+        f"${price:.4f} an hour on top of the ${spoken_for:.4f} of {_counted(paid_for)} is above the budget_per_hour of "
+        f"${budget}"
+    )
 
 
-def committed(account: Account, project: str) -> dict[str, float | None]:
-    """What each box of the project costs an hour when it runs, by provider id; None where nobody says.
+def committed(account: Account, project: str) -> list[Commitment]:
+    """What is rented for the project, each with what it costs an hour at its dearest."""
+    records = _open_records(account, project)
+    own = [record for record in records if str(record.get("platform") or PLATFORM) == PLATFORM]
+    return _boxes(account, project, own) + _volumes(account, project, own) + _elsewhere(records)
 
-    A box that a list lacks, but that our records know and its own item shows, counts too.
-    """
+
+def _boxes(account: Account, project: str, records: list[dict[str, Any]]) -> list[Commitment]:
+    """A box that a list lacks, but that our records know and its own item shows, counts too."""
     boxes = [box for box in map(to_box, account.client.list_instances()) if box.stamp and box.stamp.project == project]
     listed = [box.provider_id for box in boxes]
-    rates = {box.provider_id: _rate(account, box) for box in real_boxes(account.client, account.store, boxes)}
-    for record in _open_records(account, project):
-        provider_id = str(record["provider_id"])
-        row = None if provider_id in listed else account.client.get_instance(provider_id)
-        if row is not None:
-            rates[provider_id] = _rate(account, to_box(row))
-    return rates
+    found = {box.provider_id: box for box in real_boxes(account.client, account.store, boxes)}
+    for provider_id in (str(record["provider_id"]) for record in records):
+        if _INSTANCE.match(provider_id) and provider_id not in listed:
+            row = account.item(provider_id)
+            if row is not None:
+                found[provider_id] = to_box(row)
+    return [Commitment(BOX, f"instance {name}", _rate(account, box)) for name, box in found.items()]
+
+
+def _volumes(account: Account, project: str, records: list[dict[str, Any]]) -> list[Commitment]:
+    """Volumes have no item to ask: one that two lists lack is not there any more."""
+    known = {str(record["provider_id"]) for record in records if str(record["provider_id"]).startswith("V.")}
+    found = _listed_volumes(account, project)
+    if known - set(found):
+        found = {**_listed_volumes(account, project), **found}
+    return [Commitment(VOLUME, f"volume {name}", rate) for name, rate in found.items()]
+
+
+def _listed_volumes(account: Account, project: str) -> dict[str, float | None]:
+    volumes = [volume for volume in map(to_volume, account.client.list_volumes()) if volume is not None]
+    ours = [volume for volume in volumes if volume.stamp.project == project]
+    return {volume.identity.provider_id: volume.price_per_hour for volume in ours}
+
+
+def _elsewhere(records: list[dict[str, Any]]) -> list[Commitment]:
+    """Boxes that we rented on other markets. Without a stamp it is a machine that nobody rented through us."""
+    return [
+        Commitment(BOX, f"{record['box']} ({record['platform']})", number(record.get("price_per_hour")))
+        for record in records
+        if record.get("stamp") and str(record.get("platform") or PLATFORM) != PLATFORM
+    ]
+
+
+def _counted(paid_for: list[Commitment]) -> str:
+    boxes = len([one for one in paid_for if one.kind == BOX])
+    volumes = len(paid_for) - boxes
+    told = [f"{boxes} box{'' if boxes == 1 else 'es'}"] if boxes or not volumes else []
+    return " and ".join([*told, *([f"{volumes} volume{'' if volumes == 1 else 's'}"] if volumes else [])])
 
 
 def _open_records(account: Account, project: str) -> list[dict[str, Any]]:

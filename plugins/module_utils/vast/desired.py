@@ -20,6 +20,7 @@ from ..failures import TenantFailure
 from ..rental_account import REBOOT, RECYCLE, Found
 from ..rental_states import ABSENT, PRESENT, STARTED, STOPPED, absent, chosen, converged, located, stopped
 from ..rented_box import WORKING, Box
+from . import payment_record
 from .actions import Account, bid_to_start
 from .attached import Mount, attach, machine_of
 from .budget import over_budget
@@ -357,14 +358,19 @@ def _present_and_paid(account: Account, desire: Desire, check_mode: bool) -> Res
 
 
 def _reserve(account: Account, reserve: Reserve, result: Result, check_mode: bool) -> None:
-    """Pay ahead for a box that runs and is not paid ahead: once, and never more because little is left."""
+    """Pay ahead for a box that runs and never was paid ahead: once, whatever is left of it."""
     box = result.after
     if box is None or box.state != "running":
         return
     deposit = deposit_of(account.client, box)
-    if deposit.is_there:
-        result.reserved = deposit.as_result()
+    if deposit.is_there and not check_mode:
+        payment_record.note_paid(account.store, box)
+    paid_at = payment_record.paid_at(account.store, box)
+    if deposit.is_there or paid_at:
+        result.reserved = dict(deposit.as_result(), used_up=not deposit.is_there)
+        result.warnings += [] if deposit.is_there else [_used_up(box, paid_at)]
         return
+    payment_record.check_unpaid(account.store, box)
     amount = amount_for(box, reserve)
     check_rental_lasts(box, reserve, account.client.provider_now())
     result.paid_ahead = amount
@@ -373,12 +379,19 @@ def _reserve(account: Account, reserve: Reserve, result: Result, check_mode: boo
         return
     paid = account.prepay(box, amount)
     result.after = account.look(box) or box
-    result.reserved = dict(deposit_of(account.client, box).as_result(), paid=amount, **paid)
+    result.reserved = dict(deposit_of(account.client, box).as_result(), used_up=False, paid=amount, **paid)
     if paid["months"] < reserve.months * 0.98:
         result.warnings.append(
             f"${amount:.2f} reserve instance {box.provider_id} for {paid['months']:.2f} of {reserve.months:g} months: "
             f"its host gives a discount of {paid['discount']:.0%}"
         )
+
+
+def _used_up(box: Box, paid_at: str) -> str:
+    return (
+        f"what was paid ahead for instance {box.provider_id} ({paid_at}) is used up: it bills its full price, and is "
+        "not paid ahead again by itself; pay in the provider's console to reserve it for longer"
+    )
 
 
 # -- restarted --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Whatever a failed create leaves behind is destroyed: it is virgin, nothing was e
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
@@ -33,6 +34,8 @@ MAX_REJECTED = 3
 RUNTYPE = "ssh_direc ssh_proxy"
 _GONE_CODES = ("no_such_ask", "not_available", "offer_not_found")
 _RATE_LIMIT_TRIES = 5
+# For so long a create waits for the rate limiter: the account's lock is held, and others wait for it ten minutes.
+RATE_LIMIT_WAIT_S = 120.0
 
 _LIMITS = {"image": 1024, "env_value": 256, "env_total": 32768}
 
@@ -237,7 +240,7 @@ class Renter:
         """The new instance's id; empty when the offer certainly was not rented."""
         body = create_body(self._order, price, creation.stamp)
         try:
-            return self._send_when_allowed(offer, body)
+            return self._send_when_allowed(creation, offer, body)
         except AmbiguousAnswer as lost:
             found = creation.look_up(lost)
             if not found:
@@ -254,22 +257,52 @@ class Renter:
             self._outcome.refused.append(f"offer {offer.offer_id}: {error.what}")
             return ""
 
-    def _send_when_allowed(self, offer: Offer, body: dict[str, Any]) -> str:
+    def _send_when_allowed(self, creation: Creation[Box], offer: Offer, body: dict[str, Any]) -> str:
         """A create that the rate limiter turned away was never looked at, so it may be sent when the limiter allows."""
         waits = self._client.back_off(5.0, 20.0)
+        deadline = self._client.clock() + RATE_LIMIT_WAIT_S
         for _attempt in range(_RATE_LIMIT_TRIES - 1):
             try:
                 return self._client.create_instance(offer.offer_id, body)
             except VastError as error:
                 if error.status != 429 or isinstance(error, AmbiguousAnswer):
                     raise
-                self._client.sleep(error.retry_after_s or next(waits))
+                wait_s = error.retry_after_s or next(waits)
+                if self._client.clock() + wait_s > deadline:
+                    error.fix = f"come back at {_moment_in(wait_s)}: the provider allows no create before"
+                    raise
+            self._client.sleep(wait_s)
+            found = self._own_after_waiting(creation)
+            if found:
+                return found
         return self._client.create_instance(offer.offer_id, body)
+
+    def _own_after_waiting(self, creation: Creation[Box]) -> str:
+        """What was true before the wait must be so still; the id of a box that has this very stamp, usually none."""
+        project, name = self._order.project, self._order.name
+        try:
+            self._account.check_lease(project, name)
+            box = self._account.locate(project, name).current
+            if box is None or self._is_passed_over(box):
+                return ""
+            if box.stamp == creation.stamp:
+                return box.provider_id
+            raise TenantFailure(
+                "provider",
+                f"instance {box.provider_id} of this name came up while the provider's rate limiter was waited for",
+                box=name,
+                safe="nothing was rented",
+                fix="run again: it is found by its stamp",
+            )
+        except TenantFailure as failure:
+            creation.forget()
+            failure.safe = "nothing was rented"
+            raise
 
     def _give_back_leftover(self, creation: Creation[Box], provider_id: str, why: str) -> None:
         """The market answers a bid that is too low with an error and a stopped box, whose disk would bill."""
         creation.own(provider_id)
-        row = self._client.get_instance(provider_id)
+        row = self._account.item(provider_id)
         if row is None:
             creation.note(destroyed_at=records.utc_now())
             return
@@ -350,6 +383,10 @@ def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
         safe="nothing that was rented on the way is left",
         fix=fix,
     )
+
+
+def _moment_in(seconds: float) -> str:
+    return records.utc_text(datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds))
 
 
 def _price_problem(box: Box, wanted: Constraints) -> str:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
+from ..creation import SETTLE_S
 from ..failures import TenantFailure
+from ..rental_waiters import DeadlinePassed, wait_until
 from ..rented_box import HOURS_PER_MONTH, Box, number
 from ..rest_client import AmbiguousAnswer
 from .api import VastClient, VastError
@@ -22,8 +24,6 @@ from .offers import Offer, Price
 # By months: the discount of a host whose largest is 0.4, and no host's is told before (help of the client's prepay).
 _DISCOUNTS = ((0.0, 0.0), (1.0, 0.2), (3.0, 0.3), (6.0, 0.4))
 _USUAL_MOST = 0.4
-# A payment whose answer was lost shows in the deposit, or was not made.
-_CERTAIN_AFTER = 3
 MOST_MONTHS = 24.0
 
 
@@ -134,13 +134,17 @@ def check_rental_lasts(box: Box, reserve: Reserve, now: float | None) -> None:
         )
 
 
-def pay(client: VastClient, box: Box, amount: float) -> dict[str, float]:
-    """Pay once; what the market made of it. A lost answer is looked up, and never answered by a second payment."""
+def pay(client: VastClient, box: Box, amount: float, refused: Callable[[], None]) -> dict[str, float]:
+    """Pay once; what the market made of it. A lost answer is looked up, and never answered by a second payment.
+
+    :param refused: called when the market said no, so that certainly nothing was paid.
+    """
     try:
         answer = client.prepay(box.provider_id, amount)
     except AmbiguousAnswer as lost:
         return _looked_up(client, box, lost)
     except VastError as error:
+        refused()
         if error.status == 411:
             raise _refused(box, "budget", f"the account has no ${amount:.2f} left", "pay in, then repeat") from error
         raise
@@ -148,19 +152,28 @@ def pay(client: VastClient, box: Box, amount: float) -> dict[str, float]:
 
 
 def _looked_up(client: VastClient, box: Box, lost: AmbiguousAnswer) -> dict[str, float]:
-    waits = client.back_off()
-    for _look in range(_CERTAIN_AFTER):
+    """What a payment whose answer was lost has become, looked for as long as a create whose answer was lost is."""
+
+    def shown() -> Deposit | None:
         deposit = deposit_of(client, box)
-        if deposit.is_there:
-            row = client.get_instance(box.provider_id) or {}
-            return {"months": deposit.months, "discount": number(row.get("credit_discount")) or 0.0}
-        client.sleep(next(waits))
+        return deposit if deposit.is_there else None
+
+    try:
+        waits = client.back_off(0.5, 5.0)
+        deposit = wait_until(shown, client.clock() + SETTLE_S, waits, client.clock, client.sleep)
+        row = client.get_instance(box.provider_id) or {}
+        return {"months": deposit.months, "discount": number(row.get("credit_discount")) or 0.0}
+    except DeadlinePassed:
+        seen = "no deposit shows"
+    except VastError as error:
+        seen = f"whether a deposit shows is not known ({error.what})"
     raise TenantFailure(
         "provider",
-        f"the answer to the payment for instance {box.provider_id} was lost ({lost.what}), and no deposit shows",
+        f"the answer to the payment for instance {box.provider_id} was lost ({lost.what}), and {seen}",
         box=box.stamp.box if box.stamp else "",
-        safe="it was sent once and is not sent again by itself; the box runs on demand",
-        fix="repeat: a deposit that shows by then is taken as it is",
+        safe="it was sent once and is never sent again; the box runs on demand",
+        fix="repeat later: a deposit that shows by then is taken as it is. If none ever shows, pay in the provider's "
+        "console",
     )
 
 

@@ -510,3 +510,13 @@ def test_an_instance_that_somebody_renamed_to_another_stamp_is_not_terminated(ma
     with pytest.raises(TenantFailure, match="no longer carries the stamp"):
         market.account().destroy(vm)
     assert market.terminations() == 0
+
+
+def test_law_5_one_answer_that_an_instance_is_not_there_does_not_close_its_record(market: VmMarket) -> None:
+    ours = market.used()
+    market.hidden = 1
+    with pytest.raises(TenantFailure) as failure:
+        market.bring("absent")
+    assert failure.value.kind == "gate_refused", "it is there and holds results, so the gate is asked"
+    assert market.store.read_box("digits", "box-a", 1)["destroyed_at"] is None
+    assert market.bring("present")["instance"]["provider_id"] == ours

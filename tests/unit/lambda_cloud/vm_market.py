@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, seal_reading
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -39,6 +39,8 @@ ORDER = VmOrder(
 
 class VmMarket(FaultyMarket):
     """A tenant of Lambda's side, with one key."""
+
+    NOT_THERE: ClassVar = {"error": {"code": "global/object-does-not-exist", "message": "no such instance"}}
 
     def __init__(self, folder: Path, *faults: dict[str, Any], **settings: Any) -> None:
         super().__init__(folder, *faults, **settings)

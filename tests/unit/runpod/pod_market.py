@@ -67,7 +67,7 @@ class PodMarket(FaultyMarket):
         return RunpodClient(KEY, f"{URL}/v1", opener=self, sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
 
     def account(self, **changes: Any) -> PodAccount:
-        return PodAccount(self.pod_client(), self.store, **changes)
+        return PodAccount(self.pod_client(), self.store, **{"data_dir": "/workspace", **changes})
 
     def bring(self, state: str, check: bool = False, gpus: int = 1, provider_id: str = "", **order: Any) -> Any:
         """What ``runpod_pod`` returns; in check mode nothing that is sent changes anything."""

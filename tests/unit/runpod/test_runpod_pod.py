@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import gate, power_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
-from ansible_collections.tenant.gpu.plugins.module_utils.runpod.desired import list_pods
+from ansible_collections.tenant.gpu.plugins.module_utils.runpod.desired import Desire, converge, list_pods
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from pod_market import GPU, PodMarket
+from pod_market import GPU, ORDER, PodMarket
 
 from gpu_tenant.marketplace.instances import Phase
 from gpu_tenant.marketplace.runpod.pods import DATA_CENTERS, GPU_TYPES
@@ -237,6 +238,16 @@ def test_only_a_machine_whose_driver_runs_the_image_is_taken(market: PodMarket) 
     assert books.machine_of(number_of(ours)).cuda == newest
 
 
+def test_law_5_one_answer_that_a_pod_is_not_there_does_not_close_its_record(market: PodMarket) -> None:
+    ours = market.used()
+    market.hidden = 1
+    with pytest.raises(TenantFailure) as failure:
+        market.bring("absent")
+    assert failure.value.kind == "gate_refused", "it is there and holds results, so the gate is asked"
+    assert market.store.read_box("digits", "pod-a", 1)["destroyed_at"] is None
+    assert market.bring("present")["pod"]["provider_id"] == ours
+
+
 # --- money ---------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +270,52 @@ def test_a_cap_that_was_lowered_leaves_the_pod_and_fails(market: PodMarket) -> N
     assert not market.bring("present", price_cap=0.01)["changed"]
     with pytest.raises(TenantFailure, match="price_cap"):
         market.bring("started", price_cap=0.01)
+
+
+def test_a_pod_that_comes_up_above_the_cap_is_stopped_again(market: PodMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = market.used()
+    market.bring("stopped")
+    _dearer_at_start(market, monkeypatch)
+    with pytest.raises(TenantFailure, match=r"costs \$9.* above the price_cap of") as failure:
+        market.bring("started")
+    assert (failure.value.kind, failure.value.box) == ("budget", "pod-a")
+    assert "stopped again" in failure.value.safe
+    assert market.show(ours)["desiredStatus"] == "EXITED"
+    record = power_record.read(market.store, market.identity())
+    assert record is not None
+    assert record["parked_at"]
+    stops = [line for line in Journal(market.store).lines() if (line["kind"], line["verb"]) == ("intent", "stop")]
+    assert len(stops) == 2, "it went through the gate like any stop"
+
+
+def test_a_pod_above_the_cap_that_may_not_be_stopped_says_that_it_bills(
+    market: PodMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = market.used()
+    market.bring("stopped")
+    _dearer_at_start(market, monkeypatch)
+    account = market.account(keeps=keeps_of({"stop": []}))
+    with pytest.raises(TenantFailure, match="above the price_cap of") as failure:
+        converge(account, Desire("started", ORDER), False)
+    assert failure.value.kind == "budget"
+    assert "runs on and bills" in failure.value.safe
+    assert "is refused" in failure.value.safe
+    assert market.show(ours)["desiredStatus"] == "RUNNING"
+
+
+def _dearer_at_start(market: PodMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an hour costs is known once the pod runs."""
+    sent = market.open
+
+    def dearer(request: Any, timeout: float) -> Any:
+        if request.full_url.endswith("/start"):
+            books = market.market.books
+            (instance,) = [one for one in books.state.instances.values() if one.pod is not None and one.live]
+            assert instance.pod is not None
+            books.put(replace(instance, pod=replace(instance.pod, gpu_price=9.0)))
+        return sent(request, timeout)
+
+    monkeypatch.setattr(market, "open", dearer)
 
 
 @pytest.mark.parametrize(
@@ -313,11 +370,13 @@ def test_a_pod_that_comes_back_without_its_gpu_is_noticed(market: PodMarket) -> 
     market.inject("zero_gpu", "change", times=None)
     with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs") as failure:
         market.bring("started")
-    assert "kept" in failure.value.safe
-    with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs"):
-        market.bring("present")  # it still has none
+    assert "it was stopped again" in failure.value.safe
+    assert market.bring("present")["pod"]["state"] == "stopped"
     harvested = market.bring("started", gpus=0)
-    assert (harvested["pod"]["provider_id"], harvested["pod"]["num_gpus"], harvested["changed"]) == (ours, 0, False)
+    assert (harvested["pod"]["provider_id"], harvested["pod"]["num_gpus"], harvested["changed"]) == (ours, 0, True)
+    with pytest.raises(TenantFailure, match="runs with 0 of 1 GPUs") as failure:
+        market.bring("present")  # it still has none, and another call started it
+    assert "kept as it is" in failure.value.safe
 
 
 def test_a_start_without_a_free_gpu_leaves_it_parked_as_it_was(market: PodMarket) -> None:
@@ -406,6 +465,30 @@ def test_a_stop_that_would_wipe_the_results_asks_the_gate(market: PodMarket) -> 
     with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
         market.bring("stopped")
     assert market.ask("GET", "/v1/pods")[1][0]["desiredStatus"] == "RUNNING"
+
+
+def test_a_stop_that_would_wipe_a_data_folder_beside_the_volume_asks_the_gate(market: PodMarket) -> None:
+    made = market.bring("started", mount_path="/data")
+    assert "wipes /workspace, which is not below the mount path of a volume (/data)" in made["warnings"][0]
+    market.store.update_box("digits", "pod-a", 1, deploy_started_at=records.utc_now())
+    for check in (True, False):
+        with pytest.raises(TenantFailure, match=r"stop of pod .* is refused") as failure:
+            market.bring("stopped", check=check)
+        assert failure.value.kind == "gate_refused"
+    assert market.show(made["pod"]["provider_id"])["desiredStatus"] == "RUNNING"
+    with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
+        converge(market.account(data_dir=""), Desire("stopped", ORDER), False)
+    below = market.account(data_dir="/data/results")
+    assert converge(below, Desire("stopped", ORDER), False)["gate"][0]["rule"] == "keeps_disk"
+
+
+def test_a_variable_that_names_another_data_folder_opens_no_gate(market: PodMarket) -> None:
+    market.used()
+    market.store.update_box("digits", "pod-a", 1, tenant_roots=["/workspace/gpu-tenant", "/root/gpu-tenant"])
+    with pytest.raises(TenantFailure, match=r"stop of pod .* is refused"):
+        market.bring("stopped")
+    market.store.update_box("digits", "pod-a", 1, tenant_roots=["/workspace/gpu-tenant"])
+    assert market.bring("stopped")["gate"][0]["rule"] == "keeps_disk"
 
 
 def test_a_network_volume_makes_a_stop_harmless_and_is_never_deleted(market: PodMarket) -> None:

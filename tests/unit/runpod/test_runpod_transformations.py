@@ -91,7 +91,29 @@ def test_an_unknown_price_is_not_0(cost: object) -> None:
     ],
 )
 def test_only_a_volume_keeps_the_data_folder_over_a_stop(changes: dict[str, Any], keeps: bool) -> None:
-    assert to_pod({**ROW, **changes}).keeps_data is keeps
+    assert to_pod({**ROW, "volumeMountPath": "/workspace", **changes}).keeps("/workspace") is keeps
+
+
+@pytest.mark.parametrize(
+    ("mount", "folder", "keeps"),
+    [
+        ("/workspace", "/workspace", True),
+        ("/workspace/", "/workspace/data", True),
+        ("/data", "/workspace", False),
+        ("/work", "/workspace", False),  # a name that begins so is another folder
+        ("/workspace/data", "/workspace", False),
+        ("/workspace", "/workspace/../root", False),
+        ("/workspace", "workspace", False),
+        ("/workspace", "", False),
+        ("", "/workspace", False),
+        (None, "/workspace", False),
+        (7, "/workspace", False),
+        ("/", "/workspace", False),  # what wipes the root is no volume of ours
+        ("../workspace", "/workspace", False),
+    ],
+)
+def test_a_stop_keeps_only_what_lies_below_the_mount_path(mount: object, folder: str, keeps: bool) -> None:
+    assert to_pod({**ROW, "volumeMountPath": mount}).keeps(folder) is keeps
 
 
 @pytest.mark.parametrize(("count", "gpus"), [(1, 1), (0, 0), ("2", 2), (None, None), ("x", None), (-1, None)])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
@@ -38,6 +38,7 @@ from gpu_tenant.marketplace.requests import read_query
 from gpu_tenant.marketplace.state import MarketState, StateDirectory
 
 URL = "http://127.0.0.1:1"
+_ITEM = re.compile(r"/(instances|pods)/[^/]+/?\Z")
 ORDER = Order("digits", "vast-a", "python:3.12", 20.0, Constraints(min_disk_gb=20.0, price_cap=50.0), wait_s=300.0)
 
 
@@ -66,6 +67,9 @@ class FaultyMarket:
     :param forgetful: the market keeps its state in memory only.
     :param rate_limits: it turns away what comes sooner than its least intervals.
     """
+
+    # How the market says that there is no such thing.
+    NOT_THERE: ClassVar[dict[str, Any]] = {"success": False, "error": "not_found", "msg": "no such thing"}
 
     def __init__(
         self,
@@ -104,6 +108,8 @@ class FaultyMarket:
         self.api = Api(self.market, KEY, rate_limits)
         self.store = StateStore(str(folder / "tenant"))
         self.sent: list[tuple[str, str]] = []
+        # How many of the next looks at one item are answered as if there were none.
+        self.hidden = 0
         self._routes = [(re.compile(_pattern(route) + "/?"), route) for route in self.api.routes()]
 
     # -- the tenant ----------------------------------------------------------------------------------------------
@@ -169,6 +175,10 @@ class FaultyMarket:
         body = json.loads(request.data) if request.data else {}
         self.sent.append((request.get_method(), parts.path))
         key = str(request.get_header("Authorization")).removeprefix("Bearer ")
+        if self.hidden and request.get_method() == "GET" and _ITEM.search(parts.path):
+            self.hidden -= 1
+            answer = Answer(404, _bytes(self.NOT_THERE), {})
+            raise urllib.error.HTTPError(request.full_url, 404, "Not Found", answer.headers, answer)
         reply = self.request(request.get_method(), parts.path, body, parts.query, key)
         self.clock.now += 0.05 + min(reply.delay_s, timeout)
         if reply.delay_s >= timeout:

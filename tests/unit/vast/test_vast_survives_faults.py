@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.logs import Wish, read_log
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import account_info
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import RATE_LIMIT_WAIT_S
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
 from every_dialect import CONTRARY
 from faulty_market import FaultyMarket
@@ -94,6 +96,62 @@ def test_a_rate_limiter_that_never_lets_a_create_through_leaves_nothing_and_says
     assert "wait a minute" in caught.value.fix
     assert market.rows() == {}
     assert market.store.last_generation("digits", "vast-a") == 0
+
+
+@pytest.mark.parametrize("seconds", [RATE_LIMIT_WAIT_S + 1, 3600, 999_999])
+def test_a_rate_limiter_that_asks_for_too_long_is_not_waited_for(market: FaultyMarket, seconds: float) -> None:
+    market.inject("rate_limited", "create", retry_after_s=seconds)
+    before = market.clock()
+    with pytest.raises(TenantFailure, match=r"come back at 2") as caught:
+        market.converge("present")
+    assert market.clock() - before < 60, "the account's lock is not held for it"
+    assert caught.value.safe == "nothing was rented"
+    assert market.count("PUT", "asks") == 1
+    assert market.store.last_generation("digits", "vast-a") == 0
+
+
+def test_waits_for_the_rate_limiter_count_together(market: FaultyMarket) -> None:
+    market.inject("rate_limited", "create", retry_after_s=50, **ALWAYS)
+    with pytest.raises(TenantFailure, match=r"come back at 2"):
+        market.converge("present")
+    assert market.clock.slept.count(50) == 2
+
+
+def test_a_lease_that_was_lost_while_the_rate_limiter_was_waited_for_stops_the_create(
+    market: FaultyMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market.inject("rate_limited", "create", retry_after_s=30)
+    check = Account.check_lease
+
+    def taken_away(account: Account, project: str, name: str) -> None:
+        if 30 in market.clock.slept:
+            raise TenantFailure("lease_held", "ada has it now", fix="ask her")
+        check(account, project, name)
+
+    monkeypatch.setattr(Account, "check_lease", taken_away)
+    with pytest.raises(TenantFailure, match="ada has it now") as caught:
+        market.converge("present")
+    assert (caught.value.kind, caught.value.safe) == ("lease_held", "nothing was rented")
+    assert (market.count("PUT", "asks"), market.rows()) == (1, {})
+    assert market.store.last_generation("digits", "vast-a") == 0
+
+
+def test_a_box_that_came_up_while_the_rate_limiter_was_waited_for_is_not_rented_beside(market: FaultyMarket) -> None:
+    market.inject("rate_limited", "create", retry_after_s=30)
+    waiting = market.sleep
+
+    def beside(seconds: float) -> None:
+        if seconds == 30:
+            body = {"image": "debian:12", "disk": 20, "label": "gt1/digits/vast-a/g1/0123456789abcdef"}
+            assert market.request("PUT", f"/api/v0/asks/{market.offers()[-1]}/", body).status == 200
+        waiting(seconds)
+
+    market.sleep = beside  # type: ignore[method-assign]
+    with pytest.raises(TenantFailure, match="of this name came up while"):
+        market.converge("present")
+    assert market.count("PUT", "asks") == 1
+    assert len(market.rows()) == 1
+    assert not market.converge("present")["changed"]
 
 
 @pytest.mark.parametrize("call", ["list", "search", "show"])
@@ -377,3 +435,47 @@ def test_a_verb_that_can_be_repeated_is(market: FaultyMarket, call: str, state: 
     assert market.converge(state)["changed"]
     assert struck(market) == [1]
     assert [row["cur_state"] for row in market.rows().values()] == ([] if state == "absent" else ["stopped"])
+
+
+# -- one word of the provider's ------------------------------------------------------------------------------------
+
+
+def test_law_5_one_answer_that_a_box_is_not_there_does_not_close_its_record(market: FaultyMarket) -> None:
+    made = market.converge("started")
+    market.hidden = 1
+    gone = market.converge("absent")
+    assert [passed["rule"] for passed in gone["gate"]] == ["virgin"], "it is there, so it goes through the gate"
+    assert market.count("DELETE", "instances") == 1
+    assert market.rows() == {}
+    assert gone["diff"]["after"]["destroyed"] == [made["instance"]["provider_id"]]
+
+
+def test_law_5_a_new_box_is_not_given_up_for_one_look_that_missed_it(market: FaultyMarket) -> None:
+    market.inject("stuck_loading", "create", seconds=20.0)
+    waiting = market.sleep
+
+    def hide_once(seconds: float) -> None:
+        if market.rows() and not hidden:
+            hidden.append(True)
+            market.hidden = 1
+        waiting(seconds)
+
+    hidden: list[bool] = []
+    market.sleep = hide_once  # type: ignore[method-assign]
+    made = market.converge("started")
+    assert hidden
+    assert (made["generation"], made["rejected"], len(market.rows())) == (1, [], 1)
+
+
+def test_a_box_that_two_answers_say_is_not_there_is_gone(market: FaultyMarket) -> None:
+    market.converge("started")
+    account = Account(market.client(), market.store)
+    box = account.locate("digits", "vast-a").current
+    assert box is not None
+    market.request("DELETE", f"/api/v0/instances/{box.provider_id}/", {})
+    begun = len(market.sent)
+    assert account.destroy(box) is None
+    assert [method for method, _path in market.sent[begun:]] == ["GET", "GET"]
+    record = market.store.read_box("digits", "vast-a", 1)
+    assert record is not None
+    assert record["destroyed_at"]

@@ -211,6 +211,8 @@ class WireMarket:
 
     def _serve(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         self._tick()
+        if (method, path.rstrip("/")) == ("GET", "/api/v0/volumes"):
+            return 200, {"volumes": []}
         for verb, pattern, serve in _ROUTES:
             match = re.match(pattern, path)
             if verb == method and match:
