@@ -11,8 +11,11 @@ BIN := .venv/bin
 CORE_OLD := ansible-core>=2.19,<2.20
 CORE_NEW := ansible-core>=2.21,<2.22
 LAYER := .ci/layer.sh
+# The tests start some thousand processes from this checkout; none of them compiles what another one has compiled,
+# whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-layers containers-and-chaos lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
+.PHONY: demo test test-layers lint-and-unit containers-and-chaos lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -22,9 +25,12 @@ test: .venv/ready-dev .venv-2.21/ready
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
 	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
 
-# What mostly waits (containers) runs beside what mostly computes (sanity).
-test-layers: lint unit integration
+# What mostly waits (containers) runs beside what mostly computes (sanity), what has one process beside the unit tests.
+test-layers: lint-and-unit integration
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity containers-and-chaos
+
+lint-and-unit:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit
 
 containers-and-chaos:
 	@$(MAKE) --no-print-directory chaos
@@ -40,7 +46,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 
 .venv/ready-dev: .venv/ready
 	.ci/system-packages.sh podman=podman runc=runc netavark=netavark aardvark-dns=aardvark-dns \
-	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux faketime=faketime \
+	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux faketime=faketime bindfs=bindfs \
 	  slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client pg_ctlcluster=postgresql
 	.ci/venv.sh .venv "3.11" "$(CORE_OLD)" -e ".[dev]"
 	.ci/collection.sh .venv awx/awx ">=12,<13"
@@ -63,8 +69,9 @@ unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
 	$(LAYER) unit-2.21 env GPU_TENANT_FAULT_SEQUENCES=50 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore=tests/unit/export --ignore-glob='tests/unit/evidence/test_load_*' --ignore-glob='*_mutations.py' -n 2
 
+# More workers than cores: a story waits for its box, a poll or a provider for up to half of its time.
 integration: .venv/ready-dev .venv-2.21/ready
-	$(LAYER) integration $(BIN)/pytest tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+	$(LAYER) integration $(BIN)/pytest tests/integration -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 chaos: .venv/ready-dev
 	$(LAYER) chaos $(BIN)/pytest tests/chaos

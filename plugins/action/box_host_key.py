@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from typing import Any
 
@@ -16,8 +14,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_e
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.host_key_scan import read_known_hosts, scan_once
 
-SCAN_S = 5
 LONGEST_PAUSE_S = 5.0
 
 
@@ -43,7 +41,7 @@ class ActionModule(ControllerAction):
         generation = int(endpoint["generation"])
         alias = box_endpoint.alias(box, generation)
         path = StateStore(params["state_dir"]).known_hosts_path(box)
-        before = _read(path)
+        before = read_known_hosts(path)
         try:
             expected, whole = host_keys.parse_expected(params["expected_keys"])
         except ValueError as error:
@@ -80,35 +78,12 @@ def _scan(host: str, port: int, wait_s: float) -> list[host_keys.HostKey]:
     deadline = time.monotonic() + wait_s
     pause = 0.5
     while True:
-        found = _scan_once(host, port)
+        found = scan_once(host, port)
         left = deadline - time.monotonic()
         if found or left <= 0:
             return found
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, LONGEST_PAUSE_S)
-
-
-def _scan_once(host: str, port: int) -> list[host_keys.HostKey]:
-    command = ["ssh-keyscan", "-T", str(SCAN_S), "-p", str(port), "--", host]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=6 * SCAN_S, check=False)
-    except subprocess.TimeoutExpired:
-        return []
-    except OSError as error:
-        raise TenantFailure(
-            "config",
-            f"ssh-keyscan cannot be run on the controller: {error.strerror}",
-            safe="nothing was connected to",
-            fix="install the OpenSSH client",
-        ) from None
-    return host_keys.parse_scan(done.stdout.decode("utf-8", "replace"))
-
-
-def _read(path: str) -> str:
-    if not os.path.exists(path):
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        return stream.read()
 
 
 def _changed_key(box: str, generation: int, what: str) -> TenantFailure:

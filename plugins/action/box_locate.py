@@ -14,8 +14,9 @@ from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     box_endpoint,
     markets,
+    platform_groups,
     power_record,
-    profile_schema,
+    profile_rules,
     ssh_proxies,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -86,18 +87,18 @@ class ActionModule(ControllerAction):
 
     def _checked_profile(self, box: str) -> dict[str, Any]:
         """The box's ``platform_*`` values after the merge; TenantFailure if they cannot be right."""
-        platforms = self._value(profile_schema.PLATFORM_GROUPS_VARIABLE)
-        profile = {name: self._value(name) for name in profile_schema.platform_values(self._vars)}
+        platforms = self._value(platform_groups.PLATFORM_GROUPS_VARIABLE)
+        profile = {name: self._value(name) for name in profile_rules.platform_values(self._vars)}
         if platforms is None:
             if "platform_name" in profile:
                 return profile
             fix = "add a file profiles.yml with the line `plugin: tenant.gpu.profiles` to the inventory"
             raise _config(box, "it has no platform profile", fix)
         try:
-            group = profile_schema.check_one_platform(list(self._vars.get("group_names", [])), platforms)
-        except profile_schema.PlatformError as error:
+            group = platform_groups.check_one_platform(list(self._vars.get("group_names", [])), platforms)
+        except platform_groups.PlatformError as error:
             raise _config(box, error.what, error.fix) from None
-        problems = profile_schema.problems_after_merge(profile, group)
+        problems = profile_rules.problems_after_merge(profile, group)
         if problems:
             what = "; ".join(f"{problem.key}: {problem.what}" for problem in problems)
             fixes = "; ".join(f"{problem.key}: {problem.fix}" for problem in problems)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import node_group, node_proof, profile_schema, rendezvous
+from ansible_collections.tenant.gpu.plugins.module_utils import node_group, node_proof, profile_rules, rendezvous
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
@@ -103,7 +103,7 @@ class ActionModule(ControllerAction):
     def _profile(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Only what is judged: other values of another box may hold templates of facts that it does not have yet."""
         names = ("platform_name", "platform_private_network")
-        values = profile_schema.platform_values(dict(variables))
+        values = profile_rules.platform_values(dict(variables))
         return {name: self._templar.template(values[name]) for name in names if name in values}
 
 

@@ -7,22 +7,6 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
-  volumes:
-    description:
-      - Volumes that the box is rented with, see M(tenant.gpu.vast_volume). They outlive the box. A volume
-        lies on one machine, so only offers of that machine fit.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      volume:
-        description: The volume's id (V(31000007) or V(V.31000007)), or the name that it has in O(project).
-        type: str
-        required: true
-      path:
-        description: Where the box shall see it, for example V(/data).
-        type: str
-        required: true
   hours_expected:
     description: Hours of training over which one-time costs are spread.
     type: float

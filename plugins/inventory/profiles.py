@@ -56,9 +56,9 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.template import trust_as_template
 from ansible.utils.display import Display
-from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import platform_groups, profile_rules
 
-PLATFORM_GROUPS = profile_schema.PLATFORM_GROUPS_VARIABLE
+PLATFORM_GROUPS = platform_groups.PLATFORM_GROUPS_VARIABLE
 display = Display()
 
 
@@ -82,7 +82,7 @@ class InventoryModule(BaseInventoryPlugin):
         """Path of each profile by its group; a team's file stands in for a shipped one of the same name."""
         folders = []
         if self.get_option("shipped"):
-            shipped = profile_schema.shipped_profiles_dir(__file__)
+            shipped = platform_groups.shipped_profiles_dir(__file__)
             _warn_when_read_twice(source, shipped)
             folders.append(shipped)
         if self.get_option("path"):
@@ -91,13 +91,13 @@ class InventoryModule(BaseInventoryPlugin):
         files = {}
         for folder in folders:
             try:
-                found = profile_schema.profile_files(folder)
+                found = platform_groups.profile_files(folder)
             except OSError as error:
                 raise AnsibleParserError(
                     f"cannot read the folder of platform profiles {folder}: {error.strerror}. "
                     f"Fix: correct `path` in {source}, it is relative to that file."
                 ) from error
-            files.update({profile_schema.group_name(file): file for file in found})
+            files.update({platform_groups.group_name(file): file for file in found})
         if not files:
             raise AnsibleParserError(f"{source} declares no platform profile: set `path` or `shipped: true`.")
         return files
@@ -108,7 +108,7 @@ class InventoryModule(BaseInventoryPlugin):
             profile = self.loader.load_from_file(file, cache="none", trusted_as_template=True)
         except Exception as error:
             raise AnsibleParserError(f"{file} is not readable as YAML: {error}") from error
-        problems = profile_schema.problems_as_written(profile, group)
+        problems = profile_rules.problems_as_written(profile, group)
         if problems:
             raise AnsibleParserError("\n".join(problem.sentence(file) for problem in problems))
         return dict(profile)
@@ -137,8 +137,8 @@ class InventoryModule(BaseInventoryPlugin):
                     members.setdefault(host.name, []).append(group)
         for host, groups in sorted(members.items()):
             try:
-                profile_schema.check_one_platform(groups, platforms)
-            except profile_schema.PlatformError as error:
+                platform_groups.check_one_platform(groups, platforms)
+            except platform_groups.PlatformError as error:
                 raise AnsibleParserError(f"{host}: {error.what}. Fix: {error.fix}.") from error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: vast
 short_description: Boxes on vast.ai, as their provider lists them
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Asks vast.ai for every instance of the account and puts what it says into the variable C(vast_box) of the hosts.
@@ -113,7 +113,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible.utils.display import Display
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, platform_groups
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
@@ -319,9 +319,9 @@ class Guarded:
 
 def _platform_groups(inventory: Any) -> set[str]:
     """The names of all platform groups, whether or not the source that declares them was read yet."""
-    shipped = profile_schema.profile_files(profile_schema.shipped_profiles_dir(__file__))
-    told = inventory.groups["all"].get_vars().get(profile_schema.PLATFORM_GROUPS_VARIABLE, [])
-    return {profile_schema.group_name(file) for file in shipped} | {str(name) for name in told}
+    shipped = platform_groups.profile_files(platform_groups.shipped_profiles_dir(__file__))
+    told = inventory.groups["all"].get_vars().get(platform_groups.PLATFORM_GROUPS_VARIABLE, [])
+    return {platform_groups.group_name(file) for file in shipped} | {str(name) for name in told}
 
 
 def _is_plain(value: Any) -> bool:

@@ -7,7 +7,6 @@ Damaged records become problems of the evidence, never exceptions: what cannot b
 
 from __future__ import annotations
 
-import glob
 import os
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
@@ -137,7 +136,7 @@ def gather(
     box_record, box_problem = _read(store.box_record_path(*place), "box")
     stored_reading, reading_problem = (reading, "") if reading is not None else _stored_reading(store, identity, ledger)
     contact, contact_problem = _contact(store, identity)
-    paths = _receipt_paths(store, identity)
+    paths = tuple(store.receipts_of_box(*place))
     # A verb that keeps every artifact asks for no evidence, so it does not wait for a re-read of every byte.
     keeps_all = artifact_tiers.keeps_every_artifact(keeps, tiers)
     runs = [] if keeps_all else sorted({*named_runs(stored_reading), *_runs_of(paths), *contact})
@@ -220,12 +219,6 @@ def named_runs(reading: Mapping[str, Any] | None) -> list[str]:
 
 
 # --- receipts -----------------------------------------------------------------------------------------------------
-
-
-def _receipt_paths(store: StateStore, identity: BoxIdentity) -> tuple[str, ...]:
-    """Receipts of whatever run for this box generation: proof that it was used."""
-    folder = glob.escape(store.path("receipts", identity.project))
-    return tuple(sorted(glob.glob(os.path.join(folder, "*", f"{identity.box}.g{identity.generation}.json"))))
 
 
 def _runs_of(receipt_paths: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from .box import records
 from .box.step_name import step_in
 from .evidence import Evidence, ReceiptEvidence, runs_of
 from .last_contact import Reached
+from .rented_box import WORKING
 
 _LOADED = ("load", "expect")
 # A file of metrics may name a step too, but nothing can be resumed from it.
@@ -124,7 +125,7 @@ def _unknown(evidence: Evidence, steps_unread: bool) -> list[str]:
 
 def _may_have_run_since(evidence: Evidence) -> bool:
     """Whether the box runs and was not seen just now, or was started since. An offline host says neither."""
-    if evidence.provider.state in ("running", "loading", "scheduling"):
+    if evidence.provider.state in WORKING:
         return bool(standstill.why_not_still(evidence))
     return bool(standstill.why_restarted(evidence))
 

@@ -118,6 +118,7 @@ class NamedRental(Generic[AnyBox]):
                 running = self.checked(self._account.await_running(box, self._order.wait_s))
                 price_problem = self._price_problem(running)
                 if not price_problem:
+                    self._account.note_priced(running)
                     return self._noted(running, price_per_hour=running.dph_total, **self._account.facts_of(running))
             reason = price_problem
         except RestError as error:

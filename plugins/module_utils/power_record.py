@@ -18,12 +18,11 @@ from typing import Any, Mapping
 
 from .box import records
 from .journal import Journal
+from .rented_box import RESTING, WORKING
 from .state_store import BoxIdentity, StateStore
 
 SEEN_STARTED = "seen-started"
 SEEN_STOPPED = "seen-stopped"
-_RUNS = ("running", "loading", "scheduling")
-_RESTS = ("stopped", "outbid")
 
 
 def read(store: StateStore, identity: BoxIdentity) -> dict[str, Any] | None:
@@ -68,7 +67,7 @@ def note_seen(store: StateStore, identity: BoxIdentity, state: str, intended: st
     :param observed_at: when the provider was asked, UTC text; a look from before the stop says nothing.
     """
     told_to_rest = intended == "stopped"
-    if not (state in _RESTS if told_to_rest else state in _RUNS):
+    if not (state in RESTING if told_to_rest else state in WORKING):
         return
     record = read(store, identity) or {}
     if told_to_rest:

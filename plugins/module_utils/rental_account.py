@@ -32,6 +32,8 @@ DESTROY = "destroy"
 STOP = "stop"
 REBOOT = "reboot"
 RECYCLE = "recycle"
+# What a new box costs, where its market tells it only once the box runs.
+PRICED = "priced"
 VERBS = (DESTROY, STOP, REBOOT, RECYCLE)
 LOCK_WAIT_S = 600.0
 GONE_WAIT_S = 120.0
@@ -377,9 +379,11 @@ class RentalAccount(Generic[AnyBox]):
     def effect(self, verb: str, box: AnyBox, **fields: Any) -> Iterator[Any]:
         identity = identity_of(box)
         self.check_lease(identity.project, identity.box)
-        rates = {"price_per_hour": box.dph_total, "stopped_per_hour": box.storage_per_hour}
-        with self.journal.effect(verb, **identity.as_dict(), platform=self.PLATFORM, **rates, **fields) as effect:
+        with self.journal.effect(verb, **identity.as_dict(), platform=self.PLATFORM, **_rates(box), **fields) as effect:
             yield effect
+
+    def note_priced(self, box: AnyBox) -> None:
+        self.journal.append("effect", PRICED, **identity_of(box).as_dict(), platform=self.PLATFORM, **_rates(box))
 
     def check_lease(self, project: str, name: str) -> None:
         """A verb cannot be taken back by a fence, so nobody else may have the lease, and ours must last."""
@@ -459,3 +463,8 @@ def keeps_of(verbs: Mapping[str, Any]) -> dict[str, list[str]]:
             known = kept.get(verb)
             kept[verb] = [str(tier) for tier in tiers if known is None or tier in known]
     return kept
+
+
+def _rates(box: Box) -> dict[str, float | None]:
+    """What the journal says that a box costs an hour, at work and at rest."""
+    return {"price_per_hour": box.dph_total, "stopped_per_hour": box.storage_per_hour}

@@ -12,7 +12,7 @@ from typing import Any, Callable, Generic, Iterable, Mapping, Protocol, Sequence
 
 from .failures import TenantFailure
 from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
-from .rented_box import AnyBox, Box, seniority
+from .rented_box import WORKING, AnyBox, Box, seniority
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
 
@@ -156,7 +156,7 @@ ASPECTS = ("state", "generation", "provider_id")
 def aspects_of(box: Box | None) -> dict[str, Any]:
     if box is None:
         return dict(dict.fromkeys(ASPECTS), state="absent")
-    state = "started" if box.state in ("running", "loading") else box.state
+    state = "started" if box.state in WORKING else box.state
     return {"state": state, "generation": box.generation, "provider_id": box.provider_id}
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Iterable, TypeVar
@@ -14,7 +13,11 @@ from .box import records
 from .stamp import Stamp
 
 HOURS_PER_MONTH = 720.0  # the markets' month: a price per month, divided by this, is the price per hour
+
+# What the states of a box mean for whoever asks whether anything on it can work, or write.
 RESTING = ("stopped", "outbid")
+COMING_UP = ("loading", "scheduling")
+WORKING = ("running", *COMING_UP)
 
 FAILED_TO_START = re.compile(
     r"oci runtime|error response from daemon|manifest unknown|pull access denied|invalid reference format|"
@@ -156,9 +159,7 @@ def box_facts(box: Box, provider_now: float | None = None) -> dict[str, Any]:
 
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
+    return records.finite(value)
 
 
 def utc_of(epoch: float | None) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import delivery, rendezvous, run_secrets
+from . import delivery, rendezvous, run_secrets, run_spec_values
 from .box import inputs, progress_source, prune_modes, records, tracker_names
 from .box import run_record as run_record_on_box
 from .box.names import UnsafeName, check_name, check_relative_path
@@ -80,15 +80,16 @@ class _Reader:
         whole["command"] = self._argv("command", whole["command"], required=True)
         whole["smoke"] = self._argv("smoke", whole["smoke"])
         whole["evaluate"] = self._argv("evaluate", whole["evaluate"])
-        whole["env"] = {str(key): str(value) for key, value in whole["env"].items()}
         whole["cells"] = self._cells(whole["cells"])
+        for where, why in run_spec_values.problems(whole):
+            self.refuse(where, why)
+        whole["env"] = {name: str(value) for name, value in whole["env"].items()}
         whole["artifacts"] = self._artifacts(whole["artifacts"])
         whole["secrets"] = self._entries("secrets", whole["secrets"], run_secrets.check_entry)
         whole["inputs"] = self._inputs(whole)
         whole["parts"] = self._parts(whole["parts"])
         whole["nodes"] = self._nodes(whole)
         whole["progress"] = self._progress(whole["progress"])
-        self._seconds("stall_s", whole["stall_s"])
         why = prune_modes.problem_of(whole["checkpoint"])
         if why:
             self.refuse(("checkpoint", "prune"), why)
@@ -189,11 +190,6 @@ class _Reader:
             return progress_source.check(value)
         except progress_source.BadProgress as error:
             return self.refuse(("progress", error.key), str(error))  # type: ignore[no-any-return]
-
-    def _seconds(self, name: str, value: float) -> None:
-        if not run_record_on_box.is_seconds(value):
-            most = f"{run_record_on_box.MOST_SECONDS / 86400:g} days"
-            self.refuse((name,), f"{name!r} must be a number of seconds from 0 to {most}, not {value!r}")
 
     def _parts(self, parts: list[Any]) -> list[str]:
         """The boxes that work on this run together; each of them holds a part of the results."""

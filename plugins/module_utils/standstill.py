@@ -9,11 +9,12 @@ from typing import Any, Mapping
 
 from .box import records
 from .evidence import Evidence
+from .rented_box import RESTING
 
 FRESH_SEAL_S = 300
 CLOCK_SLACK_S = 60
 # In these states nothing on the box can write, so a seal read earlier still holds.
-STOPPED_STATES = ("stopped", "outbid", "exited")
+STOPPED_STATES = (*RESTING, "exited")
 
 
 def why_not_still(evidence: Evidence) -> str:

@@ -104,8 +104,8 @@ class StateStore:
 
     def last_generation(self, project: str, box: str) -> int:
         """The highest generation that this store has a box record of; 0 when it has none."""
-        folder = self.path("boxes", check_name("project", project), check_name("box", box))
-        generations = [os.path.basename(name)[1:-5] for name in glob.glob(os.path.join(folder, "g*.json"))]
+        found = self._listed("boxes", check_name("project", project), check_name("box", box), "g*.json")
+        generations = [os.path.basename(name)[1:-5] for name in found]
         return max([int(text) for text in generations if text.isdigit()], default=0)
 
     def rented_box(self, project: str, box: str) -> dict[str, Any]:
@@ -116,8 +116,12 @@ class StateStore:
 
     def receipts(self, project: str, run_id: str) -> list[str]:
         """Paths of every receipt of a run, over all boxes and generations."""
-        folder = self.path("receipts", check_name("project", project), check_name("run", run_id))
-        return sorted(glob.glob(os.path.join(folder, "*.json")))
+        return self._listed("receipts", check_name("project", project), check_name("run", run_id), "*.json")
+
+    def receipts_of_box(self, project: str, box: str, generation: int) -> list[str]:
+        """Paths of the receipts of whatever run for this box generation: proof that it was used."""
+        name = f"{check_name('box', box)}.g{generation}.json"
+        return self._listed("receipts", check_name("project", project), "*", name)
 
     def finished_receipt(self, project: str, run_id: str, spec_sha256: str) -> dict[str, Any] | None:
         """The complete receipt of this very spec and code, from whichever box; None while the run is not home."""
@@ -126,4 +130,8 @@ class StateStore:
         return max(complete, key=lambda one: str(one.get("verified_at")), default=None)
 
     def approvals(self) -> list[str]:
-        return sorted(glob.glob(self.path("approvals", "*.json")))
+        return self._listed("approvals", "*.json")
+
+    def _listed(self, *parts: str) -> list[str]:
+        """The paths that are there, sorted. ``parts`` are checked names or patterns, the store's folder neither."""
+        return sorted(glob.glob(os.path.join(glob.escape(self.root), *parts)))

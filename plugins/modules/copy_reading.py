@@ -22,7 +22,7 @@ options:
     required: true
   root:
     description: The copy's folder on the reading box.
-    type: path
+    type: str
     required: true
   manifest:
     description: Path on the controller of the manifest that the box sealed.

@@ -223,11 +223,17 @@ file_systems:
   type: list
   elements: dict
   contains:
+    id:
+      description: The provider's id of it.
+      type: str
     name:
       description: Its name.
       type: str
     region:
       description: Where it lies.
+      type: str
+    mount_point:
+      description: Where an instance that it is attached to sees it.
       type: str
     in_use:
       description: Whether an instance sees it; null where the provider does not say.

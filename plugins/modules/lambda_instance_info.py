@@ -96,7 +96,8 @@ unstamped:
   returned: success
   type: int
 file_systems:
-  description: The account's file systems - C(name), C(region), C(in_use), C(gib), C(price_per_hour).
+  description: >-
+    The account's file systems - C(id), C(name), C(region), C(mount_point), C(in_use), C(gib), C(price_per_hour).
   returned: success
   type: list
   elements: dict

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mirror_select
 short_description: Measure mirrors from a box, use the best of them, and give everything back
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - For each class of artifacts, fetches one small file of known hash from the direct source and from each mirror, from
     the box itself and over the routes that a real transfer can take (past the platform's proxy and through it), and

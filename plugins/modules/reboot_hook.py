@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: reboot_hook
 short_description: Let a machine go on with its runs when it starts again
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Has the machine run C(bin/resume-all) below O(tenant_root) at each start, by a unit of systemd or by a line of cron.
   - That program does nothing where nothing is deployed, on hold or sealed.

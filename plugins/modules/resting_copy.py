@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: resting_copy
 short_description: Read, and at the end delete, the copied records of a box at rest
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Works on the box that holds the copy of a stopped one, made by M(tenant.gpu.vast_copy) with C(at_rest).
   - With O(state=read) the seal is read from the copied records and kept in the state store as the seal reading of the

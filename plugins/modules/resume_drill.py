@@ -21,13 +21,13 @@ description:
 options:
   tenant_root:
     description: The supervisor's folder on the box, usually C({{ platform_data_dir }}/gpu-tenant).
-    type: path
+    type: str
     required: true
   pyz:
     description:
       - The supervisor program on the box.
       - By default the one that the box itself uses at its start, else the newest in C(bin/) of O(tenant_root).
-    type: path
+    type: str
   run_id:
     description: The run. It must be deployed, and nothing may train on the box.
     type: str
@@ -147,8 +147,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.resume_drill import dri
 def define_module() -> AnsibleModule:
     return AnsibleModule(
         argument_spec={
-            "tenant_root": {"type": "path", "required": True},
-            "pyz": {"type": "path"},
+            "tenant_root": {"type": "str", "required": True},
+            "pyz": {"type": "str"},
             "run_id": {"type": "str", "required": True},
             "cell": {"type": "str"},
             "deadline_s": {"type": "float", "default": 900},

@@ -208,6 +208,15 @@ pod:
     data_center:
       description: Where it is.
       type: str
+    container_disk_gb:
+      description: GB of its container disk, which is new at every start but the first.
+      type: float
+    volume_gb:
+      description: GB of its own volume, which lives as long as the pod; 0 without one.
+      type: float
+    volume_mount_path:
+      description: Where it sees its volume.
+      type: str
     network_volume:
       description: The id of its network volume, empty without one.
       type: str
@@ -240,8 +249,8 @@ gate:
   elements: dict
 would:
   description: >-
-    What would be rented or started - C(gpu_types), C(price_per_hour) (null, since it is unknown before), C(price_cap),
-    C(clocks).
+    What would be rented or started - C(price_per_hour) (null for a new pod, since it is unknown before), C(price_cap),
+    C(clocks), and for a new pod C(gpu_types), C(gpu_count) and C(cloud_type).
   returned: in check mode, when something would be rented or started
   type: dict
 """

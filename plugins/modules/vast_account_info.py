@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vast_account_info
 short_description: Show how long the money of a vast.ai account lasts
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Says what credit is left, what all instances and volumes of the account cost an hour as they are now, how many

@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vast_copy
 short_description: Have vast.ai copy between two boxes, or a box and a cloud connection
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Asks the provider to copy a folder from one box of the project to another, or between a box and a cloud connection

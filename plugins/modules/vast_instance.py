@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - tenant.gpu.rental.box
   - tenant.gpu.vast
   - tenant.gpu.vast_ranking
+  - tenant.gpu.vast_volumes
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast
 attributes:
@@ -89,7 +90,6 @@ options:
         where the template is gone by then, a warning says that it was not.
     type: str
     default: ''
-    version_added: 0.2.0
   disk_gb:
     description: Size of the disk in GB. It cannot be changed later.
     type: float
@@ -125,7 +125,6 @@ options:
       - Refused when the rental ends before, because nothing comes back then.
       - Only O(state=present) and O(state=started) pay.
     type: float
-    version_added: 0.2.0
   reserve_cap:
     description:
       - Most dollars that may be paid ahead, at once. This is the consent to it, and O(price_cap) is not.
@@ -133,7 +132,6 @@ options:
       - When the box is destroyed, the market gives back what is left less what the discount had saved; a warning says
         how much, in check mode too.
     type: float
-    version_added: 0.2.0
   bid:
     description:
       - Bid at least this, in dollars an hour for the whole box.
@@ -193,6 +191,7 @@ options:
       - With O(state=present) and O(state=started), the id of a box of this name that is lost for its job. As long as it
         is the current one, it is told to stop, and one of O(offers) on another machine is rented as the next
         generation.
+      - With O(volumes), it is one on the machine where they lie, which may be the same.
       - Once another box is the current one, this option changes nothing, so the same call may be repeated.
       - The replaced box keeps its disk and is superseded from then on, see M(tenant.gpu.vast_superseded).
     type: str
@@ -392,6 +391,9 @@ price_rises:
     id:
       description: The provider's number of the demand.
       type: int
+    provider_id:
+      description: The box that it is about.
+      type: str
     verdict:
       description: V(accepted), V(rejected) or V(told).
       type: str
@@ -404,6 +406,10 @@ price_rises:
     new_price_per_hour:
       description: The same once it is accepted; null when the provider does not tell.
       type: float
+    new_traffic_per_gb:
+      description: >-
+        Dollars a GB that traffic costs once it is accepted, by C(bwd) (down) and C(bwu) (up); empty where it stays.
+      type: dict
     rental_ends:
       description: When the rental ends if it is not accepted.
       type: str

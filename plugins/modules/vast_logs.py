@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vast_logs
 short_description: Read the log of a box on vast.ai
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Has the provider collect the log of a box, of its container or of the host's daemon, and returns its end. The box

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tenant.gpu.rental
   - tenant.gpu.vast
   - tenant.gpu.vast_ranking
+  - tenant.gpu.vast_volumes
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.actiongroup_vast

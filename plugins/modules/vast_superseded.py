@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vast_superseded
 short_description: Deal with the boxes that a later box of the same name replaced on vast.ai
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - A box is superseded when a later generation of its name was rented and admitted. It still bills, and it may still

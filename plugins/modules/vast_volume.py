@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vast_volume
 short_description: Rent and delete volumes on vast.ai
-version_added: 0.2.0
+version_added: 0.1.0
 author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Makes a volume of a project present or absent. A volume is storage on one machine that outlives the boxes there.

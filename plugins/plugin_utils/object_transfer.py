@@ -139,7 +139,7 @@ class _Store(StoringRoute):
             failed = self._deliver(wanted, bool(saved))
             if failed:
                 return {**result, **failed}
-        return {**result, **self._good(wanted)}
+        return {**result, **self._good()}
 
     def _survey(self, listed: Mapping[str, Listed]) -> None:
         """Which files are there already: by our record and the ETag, else by the store's own checksum; then proven."""
@@ -259,7 +259,7 @@ class _Store(StoringRoute):
         if self.has_uploads_record or self.standing.recorded_uploads:
             self.client.remove(object_store.UPLOADS_NAME)
 
-    def _good(self, wanted: Sequence[RosterFile]) -> dict[str, Any]:
+    def _good(self) -> dict[str, Any]:
         uri, files = self.order.location.uri, self.manifest
         good = {"attempts": self.attempts, "wire_bytes": self.standing.sent_bytes, "unfinished_uploads": self.foreign}
         if not self.order.verify:

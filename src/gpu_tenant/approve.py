@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import getpass
-import glob
-import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -194,7 +192,7 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
     loss, left = None, []
     if request.loss:
         keeps = verbs_of(platform_verbs).get(verb, [])
-        loss = loss_of(store, identity, verb, keeps, provider_view(host, store, identity))
+        loss = loss_of(store, identity, verb, keeps, provider_view(host, identity))
         agree_to_loss(identity, verb, loss, request.loss_id, ask)
     elif not request.standing:
         left = left_on_box(receipts_of(store, identity))
@@ -212,7 +210,7 @@ def _asked_in_awx(request: Request, box: str) -> Approved | None:
     return controller.approved(request.awx_node or controller.answered_in(request.awx_workflow), box)
 
 
-def provider_view(host: BoxHost, store: StateStore, identity: BoxIdentity) -> gate.ProviderView:
+def provider_view(host: BoxHost, identity: BoxIdentity) -> gate.ProviderView:
     """What the provider says of the box now; ``unknown`` when it cannot be asked."""
     now = records.utc_now()
     if not host.text("platform_driver"):
@@ -259,8 +257,7 @@ def agree_to_leave(identity: BoxIdentity, verb: str, left: Sequence[str], ask: C
 def receipts_of(store: StateStore, identity: BoxIdentity) -> dict[str, dict[str, Any]]:
     """The complete receipts of a box generation by run, as they are on disk now."""
     found: dict[str, dict[str, Any]] = {}
-    folder = glob.escape(store.path("receipts", identity.project))
-    for path in sorted(glob.glob(os.path.join(folder, "*", f"{identity.box}.g{identity.generation}.json"))):
+    for path in store.receipts_of_box(identity.project, identity.box, identity.generation):
         receipt = records.read_record(path, "receipt")
         if receipt.get("complete") is True and receipt.get("provider_id") == identity.provider_id:
             found[str(receipt["run_id"])] = receipt

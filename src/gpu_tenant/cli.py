@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The command line. Every verb takes ``--json``, ends with a stable exit code, and says what is wrong in one line.
+"""The command line. Every verb ends with a stable exit code and says what is wrong in one line; ``--json`` says it so.
 
 A command's module is read when that command is asked for: all of them together take longer than many a command.
 """

@@ -1,43 +1,18 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What a rented machine has cost, from the journal's rates and from the provider's bill. Pure; unknown stays unknown.
+"""What each rented machine has cost, for the report: accrued by the journal, and billed. Pure; unknown stays unknown.
 
-Accrued is what the journal accounts for: each interval between two of our own acts, at the rate that held then. What
-happened without us in between (outbid, a host that was down) is not in it, so it is rather too much, and bandwidth is
-not in it either. Billed is the provider's word, and comes later.
+Accrued is :mod:`gpu_tenant.accrual`'s; billed is the provider's word, and comes later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-
-RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
-_LEADS_TO = {
-    **dict.fromkeys(("rent", "start", "seen-started"), RUNNING),
-    **dict.fromkeys(("stop", "seen-stopped"), STOPPED),
-    "destroy": ENDED,
-}
-_RATE_OF = {RUNNING: "price_per_hour", STOPPED: "stopped_per_hour"}
-_HOUR_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A time in one state. ``per_hour`` and ``dollars`` are None while the rate is unknown."""
-
-    state: str
-    since: str
-    until: str
-    hours: float
-    per_hour: float | None
-
-    @property
-    def dollars(self) -> float | None:
-        return None if self.per_hour is None else self.per_hour * self.hours
+from gpu_tenant import accrual
+from gpu_tenant.accrual import Interval
 
 
 @dataclass
@@ -57,9 +32,7 @@ class Machine:
 
     @property
     def accrued(self) -> float | None:
-        amounts = [interval.dollars for interval in self.intervals]
-        known = [amount for amount in amounts if amount is not None]
-        return sum(known) if amounts and len(known) == len(amounts) else None
+        return accrual.total(self.intervals) if self.intervals else None
 
     @property
     def cost(self) -> float | None:
@@ -90,7 +63,7 @@ def machines(
     :param billed: dollars by the provider's id, as far as the provider has told.
     :param now: UTC text; until then what is not ended has accrued.
     """
-    acts = _acts(lines)
+    acts = accrual.acts_by_machine(lines)
     runs = _runs(receipts, contacts)
     found = []
     for record in boxes:
@@ -106,66 +79,9 @@ def machines(
             runs=sorted(runs.get(key, ())),
             billed=billed.get(key[2]),
         )
-        machine.intervals, machine.state = intervals(acts.get(key, []), now)
+        machine.intervals, machine.state = accrual.intervals(acts.get(key, []), now)
         machine.why_unknown = _why_unknown(machine)
         found.append(machine)
-    return found
-
-
-def intervals(acts: Sequence[Mapping[str, Any]], now: str) -> tuple[list[Interval], str]:
-    """What was in force between the acts on one machine, oldest first, and its state after the last."""
-    found: list[Interval] = []
-    rates: dict[str, float] = {}
-    state, since = "", ""
-    for act in acts:
-        if state in _RATE_OF:
-            found.append(_interval(state, since, str(act["at"]), rates))
-        rates.update(_rates_after(act, rates))
-        state, since = _LEADS_TO[str(act["verb"])], str(act["at"])
-        if state == ENDED:
-            break
-    if state in _RATE_OF:
-        found.append(_interval(state, since, now, rates))
-    return found, state
-
-
-def _interval(state: str, since: str, until: str, rates: Mapping[str, float]) -> Interval:
-    seconds = (records.parse_utc(until) - records.parse_utc(since)).total_seconds()
-    return Interval(state, since, until, max(seconds, 0.0) / _HOUR_S, rates.get(_RATE_OF[state]))
-
-
-def _rates_after(act: Mapping[str, Any], known: Mapping[str, float]) -> dict[str, float]:
-    """What the act says of the rates from then on."""
-    told = {name: float(act[name]) for name in _RATE_OF.values() if _is_rate(act.get(name))}
-    if act.get("verb") == "start":
-        # It was seen at rest, where the price may be the disk's alone; a raised bid is what compute costs from now on.
-        told.pop("price_per_hour", None)
-        disk = told.get("stopped_per_hour", known.get("stopped_per_hour"))
-        if _is_rate(act.get("bid")) and disk is not None:
-            told["price_per_hour"] = float(act["bid"]) + disk
-    return told
-
-
-def _is_rate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
-def _acts(lines: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
-    """The effects that change what a machine costs, by project, box and the provider's id, oldest first."""
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for line in lines:
-        if line.get("kind") != "effect" or line.get("verb") not in _LEADS_TO or not line.get("provider_id"):
-            continue
-        # What was found out later was so before its line was written.
-        at = str(line.get("effective_at") or line.get("at"))
-        try:
-            records.parse_utc(at)
-        except ValueError:
-            continue
-        key = (str(line.get("project")), str(line.get("box")), str(line["provider_id"]))
-        found.setdefault(key, []).append({**line, "at": at})
-    for acts in found.values():
-        acts.sort(key=lambda act: str(act["at"]))
     return found
 
 

@@ -18,6 +18,7 @@ RENT = "rent"
 START = "start"
 RESTART = "restart"
 RAISE_BID = "raise_bid"
+SAME_MACHINE = "same_machine"
 NEXT_OFFER = "next_offer"
 NEXT_CANDIDATE = "next_candidate"
 PULL = "pull"
@@ -28,23 +29,24 @@ PARK = "park"
 GIVE_UP = "give_up"
 FINISH = "finish"
 # These may create a box at the provider, so each needs room in the budget.
-RENTING = (RENT, NEXT_OFFER, NEXT_CANDIDATE)
-RUNGS = (RESTART, RAISE_BID, NEXT_OFFER, NEXT_CANDIDATE)
+RENTING = (RENT, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
+RUNGS = (RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 # All that bring a box up by the same playbook.
-BRINGING_UP = (RENT, START, RESTART, RAISE_BID, NEXT_OFFER)
+BRINGING_UP = (RENT, START, RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER)
 
 # The ladder of each loss, the cheapest rung first. Waiting for a GPU that somebody else holds, or for a host without
-# power, helps nobody; a start in place keeps the disk, and with it all that was not copied yet.
+# power, helps nobody; a start in place keeps the disk, and with it all that was not copied yet. Where the machine is
+# not the trouble, another box of it sees the same volume.
 _LADDERS: dict[str, tuple[str, ...]] = {
-    verdicts.STOPPED: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
-    verdicts.EXITED: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
-    verdicts.OUTBID: (RAISE_BID, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.STOPPED: (RESTART, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.EXITED: (RESTART, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.OUTBID: (RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE),
     verdicts.LOADING_STUCK: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
-    verdicts.SCHEDULING_STUCK: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.SCHEDULING_STUCK: (RESTART, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE),
     verdicts.NO_PYTHON: (RESTART, NEXT_OFFER, NEXT_CANDIDATE),
     verdicts.HOST_OFFLINE: (NEXT_OFFER, NEXT_CANDIDATE),
     verdicts.ZERO_GPU: (NEXT_OFFER, NEXT_CANDIDATE),
-    verdicts.GONE: (NEXT_OFFER, NEXT_CANDIDATE),
+    verdicts.GONE: (SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE),
 }
 
 
@@ -54,6 +56,7 @@ class Limits:
 
     restart: int = 2
     raise_bid: int = 2
+    same_machine: int = 1
     next_offer: int = 3
     next_candidate: int = 1
 
@@ -67,6 +70,7 @@ class Tried:
 
     restart: int = 0
     raise_bid: int = 0
+    same_machine: int = 0
     next_offer: int = 0
     next_candidate: int = 0
 
@@ -104,7 +108,8 @@ class Situation:
     :param brought_up: the box was at work before, by our records or by a look.
     :param outage: why most boxes are silent at once; empty while they are not.
     :param raise_fits: whether a winning bid fits under the cap; None while the provider does not say.
-    :param replaceable: another machine can be rented for this name.
+    :param replaceable: another box can be rented for this name.
+    :param bound: it is rented with volumes, and they lie on one machine: no other one can be rented for it.
     :param spare: another candidate can take the run over.
     :param left_running: it is home, and what stops the meter after a harvest never came to its box.
     :param failed_home: what a failed run left is home; people decide how it goes on.
@@ -122,6 +127,7 @@ class Situation:
     money: Money = Money()
     raise_fits: bool | None = None
     replaceable: bool = False
+    bound: bool = False
     spare: bool = False
     left_running: bool = False
     failed_home: bool = False
@@ -205,6 +211,8 @@ def _recovered(now: Situation) -> Action:
                 return _no_room(now.verdict.why, now.brought_up)
             return Action(rung, now.verdict.why, now.brought_up)
     why = f"{now.verdict.why}, and every way to recover it was tried"
+    if now.bound:
+        why += " on the machine where its volumes lie"
     return Action(GIVE_UP, why, now.brought_up, "no_offer")
 
 
@@ -212,8 +220,8 @@ def _is_open(rung: str, now: Situation) -> bool:
     """Whether a rung could help at all here."""
     if rung == RAISE_BID:
         return now.raise_fits is not False
-    if rung == NEXT_OFFER:
-        return now.replaceable
+    if rung in (SAME_MACHINE, NEXT_OFFER):
+        return now.replaceable and now.bound is (rung == SAME_MACHINE)
     return now.spare if rung == NEXT_CANDIDATE else True
 
 

@@ -25,6 +25,7 @@ import click
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from rich.text import Text
@@ -106,7 +107,7 @@ class Director:
             return
         if not self.preempted:
             self._preempt_when_due(seen)
-        elif seen.provider in ("outbid", "stopped", "scheduling"):
+        elif seen.provider in (*RESTING, "scheduling"):
             self._lost_looks += 1
             if self._lost_looks == RELEASE_AFTER_LOOKS:
                 self._progress.emit("note", "the market: the higher bid is gone, the price falls again", seen.box)
@@ -287,15 +288,11 @@ def _fill(proof: Proof, drawn: account.Account) -> None:
     proof.liar_refused = any(story.refusals and story.destroyed_at for story in drawn.boxes)
     proof.interrupted = bool(drawn.interruptions)
     proof.resumed_from = max(drawn.resumed_from.values(), default=0)
-    proof.accuracy = _number((drawn.evaluation or {}).get("accuracy")) or 0.0
+    proof.accuracy = records.finite((drawn.evaluation or {}).get("accuracy")) or 0.0
     proof.billed = drawn.billed_total
     last = drawn.boxes[-1] if drawn.boxes else None
     if last is not None:
         proof.destroyed, proof.approver = bool(last.destroyed_at), last.destroyed_by
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # --- telling it -----------------------------------------------------------------------------------------------------

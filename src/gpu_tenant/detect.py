@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 
-# Where the official client keeps the key, its newer place first.
-_API_KEY_FILES = ("~/.config/vastai/vast_api_key", "~/.vast_api_key")
+# Where the official client of a market keeps the key and nothing beside it, its newer place first.
+API_KEY_FILES = {"vast": ("~/.config/vastai/vast_api_key", "~/.vast_api_key")}
 _SSH_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 SCRIPTS = ("train.py", "main.py", "finetune.py", "run.py")
 _MOST_BYTES = 1024 * 1024
@@ -34,16 +34,17 @@ class Detected:
     uses_helper: bool = False
 
 
-def detect(folder: Path, environment: Mapping[str, str], script: Path | None = None) -> Detected:
+def detect(folder: Path, environment: Mapping[str, str], script: Path | None = None, driver: str = "") -> Detected:
     """Look round ``folder`` and the home folder. Reads names, and of the training script its imports; runs nothing.
 
     :param script: the training script, where somebody named it.
+    :param driver: of the market whose key is wanted; empty for none.
     """
     found = script or _script(folder)
     imports = _imports(found)
     return Detected(
         project=project_of(folder),
-        api_key_file=_first(_API_KEY_FILES),
+        api_key_file=_first(API_KEY_FILES.get(driver, ())),
         ssh_key=_first(tuple(f"~/.ssh/{name}" for name in _SSH_KEYS), beside=".pub"),
         script=found,
         requirements=found is not None and (found.parent / "requirements.txt").is_file(),

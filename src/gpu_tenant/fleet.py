@@ -19,7 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING, Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import RENTAL_ENDS, UNPAID, info_of
@@ -31,8 +31,8 @@ from gpu_tenant.sight import Sight
 
 # A clock with less than this left is an alarm.
 ALARM_S = 24 * 3600
-# A box in these states is at rest for a platform's clocks.
-_AT_REST = ("stopped", "outbid")
+# Of a box that is not listed, or of which nobody could ask, it is not known that anything ticks.
+_NOT_THERE = ("absent", "unreachable")
 
 
 @dataclass
@@ -133,24 +133,65 @@ def countdowns(
 ) -> list[dict[str, Any]]:
     """What happens to the box by itself, and when; the most urgent first. ``left_s`` None is unknown."""
     item = seen.item
-    if item is None:
+    if item is None and host.text("platform_driver"):
         return []
     found = [_told(clock) for clock in _profile_clocks(host, seen, item, known) if clock["left_s"] != 0]
-    if item.end_date is not None:
+    if item is not None and item.end_date is not None:
         left = int(item.end_date - (time.time() if provider_now is None else provider_now))
         found.append(_told({"effect": RENTAL_ENDS, "left_s": left, "left": danger_clocks.time_left(left)}))
     return sorted(found, key=lambda one: (one["left_s"] is None, one["left_s"] or 0))
 
 
-def _profile_clocks(host: BoxHost, seen: Observation, item: Box, known: Known) -> list[dict[str, Any]]:
-    state = "stopped" if seen.provider in _AT_REST else seen.provider
-    since = known.since(host.name, item.provider_id, state)
+def by_hand(host: BoxHost, seen: Observation, known: Known) -> str:
+    """What a box without an interface is, by a person's word and a look: ``running``, ``stopped`` or ``absent``.
+
+    One that answers runs, whatever is recorded.
+    """
+    record = known.records.get(host.name) or {}
+    if seen.contact == "answered":
+        return "running"
+    return "absent" if record.get("destroyed_at") else "stopped" if record.get("parked_at") else "running"
+
+
+def ticking(host: BoxHost, seen: Observation, known: Known) -> list[dict[str, Any]]:
+    """The clocks of the platform that tick for a box that is there, without since when."""
+    state = _clock_state(host, seen, known)
+    if state in _NOT_THERE:
+        return []
+    return [clock for clock in _countdown(host, state, {}) if clock["running"]]
+
+
+def _profile_clocks(host: BoxHost, seen: Observation, item: Box | None, known: Known) -> list[dict[str, Any]]:
+    state = _clock_state(host, seen, known)
+    if state == "absent":
+        return []
+    if item is not None:
+        since = known.since(host.name, item.provider_id, state)
+    else:
+        since = _since_by_hand(known.records.get(host.name) or {}, state)
+    return _countdown(host, state, {"stopped": since, "started": since, "always": _created(host, known)})
+
+
+def _clock_state(host: BoxHost, seen: Observation, known: Known) -> str:
+    """The state that decides which of the platform's clocks tick."""
+    if seen.item is None and not host.text("platform_driver"):
+        return by_hand(host, seen, known)
+    return "stopped" if seen.provider in RESTING else seen.provider
+
+
+def _countdown(host: BoxHost, state: str, begun: Mapping[str, str]) -> list[dict[str, Any]]:
     listed = host.variables.get("platform_clocks")
     try:
-        begun = {"stopped": since, "started": since, "always": _created(host, known)}
-        return danger_clocks.countdown(listed if isinstance(listed, list) else [], state, begun)
+        return danger_clocks.countdown(listed if isinstance(listed, list) else [], state, dict(begun))
     except ValueError:
         return []  # a profile of somebody's own that says it otherwise; the schema's check names it
+
+
+def _since_by_hand(record: Mapping[str, Any], state: str) -> str:
+    """When a person stopped the box; when it was seen started, or first was taken into use: it cannot be later."""
+    if state == "stopped":
+        return str(record.get("parked_at") or "")
+    return str(record.get("started_at") or record.get("admitted_at") or "")
 
 
 def _created(host: BoxHost, known: Known) -> str:

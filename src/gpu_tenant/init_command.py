@@ -18,11 +18,15 @@ from gpu_tenant.cli_options import json_option
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("."))
 @click.option("--project", default="", help="Goes into the label of every box [default: the folder's name].")
-@click.option("--platform", default="vast", show_default=True, help="Where the first box is rented.")
+@click.option("--platform", default="vast", show_default=True, help="Where the first box is rented, or is.")
 @click.option("--box", default="box-1", show_default=True, help="Name of the first box.")
 @click.option("--script", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="[default: looked for]")
 @click.option(
-    "--price-cap", default=0.5, show_default=True, type=click.FloatRange(min=0, min_open=True), help="USD an hour."
+    "--price-cap",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="USD an hour, where the tool rents.",
 )
 @click.option("--run-only", is_flag=True, help="Write only the run spec, into a folder that has an inventory.")
 @json_option
@@ -40,7 +44,8 @@ def init(
 
     Keys, script, requirements and tracker are looked for on this machine; nothing is asked and nothing is run.
     """
-    found = detect.detect(folder, os.environ, script)
+    driver = scaffold.driver_of(platform)
+    found = detect.detect(folder, os.environ, script, driver)
     wanted = scaffold.Wanted(project or found.project, platform, box, price_cap)
     contents = scaffold.run_files(folder, found, price_cap) if run_only else scaffold.files(folder, wanted, found)
     if not contents:
@@ -48,7 +53,7 @@ def init(
         what, fix = f"there is no training script here ({names})", "name it with --script"
         raise TenantFailure("config", what, safe="nothing was written", fix=fix)
     written = scaffold.write(folder, contents)
-    todo = next_steps(folder, wanted, found, [path for path in contents if path.startswith(scaffold.RUNS)])
+    todo = next_steps(folder, wanted, driver, found, [path for path in contents if path.startswith(scaffold.RUNS)])
     if as_json:
         click.echo(json.dumps({"event": "init", "files": [str(path) for path in written], "next": todo}))
         return
@@ -58,21 +63,34 @@ def init(
         click.echo(f"next: {step}")
 
 
-def next_steps(folder: Path, wanted: scaffold.Wanted, found: detect.Detected, runs: list[str]) -> list[str]:
+def next_steps(
+    folder: Path, wanted: scaffold.Wanted, driver: str, found: detect.Detected, runs: list[str]
+) -> list[str]:
     """What only a person can do, and the command that shows what would happen."""
     steps = []
     if not found.ssh_key:
         steps.append("make a key pair for the boxes: ssh-keygen -t ed25519")
-    if wanted.platform == "vast" and not found.api_key_file and not os.environ.get("VAST_API_KEY"):
-        steps.append("put the account's API key into ~/.config/vastai/vast_api_key, or into VAST_API_KEY")
+    if driver:
+        steps += _account_steps(driver, found)
+    else:
+        steps.append(f"rent {wanted.box} and write where it is into inventory/hosts.yml")
     if not runs:
         steps.append(
             "when there is a training script: gpu-tenant init --run-only --script PATH, and name it with --run"
         )
     if runs and found.tracker == "wandb" and not found.wandb_key:
         steps.append("wandb is told to work offline: with WANDB_API_KEY set, name it among the secrets of the run")
-    cap = f"inventory/group_vars/{wanted.platform}.yml"
-    steps.append(f"see whether ${wanted.price_cap:.2f} an hour is what you consent to, in {cap}")
+    if driver:
+        cap = f"inventory/group_vars/{wanted.platform}.yml"
+        steps.append(f"see whether ${wanted.price_cap:.2f} an hour is what you consent to, in {cap}")
     go_there = "" if folder == Path() else f"cd {folder} && "
     steps.append(f"{go_there}gpu-tenant plan -l {wanted.platform}")
     return steps
+
+
+def _account_steps(driver: str, found: detect.Detected) -> list[str]:
+    variable = scaffold.key_variable(driver)
+    if found.api_key_file or os.environ.get(variable):
+        return []
+    place = f"{scaffold.usual_key_file(driver)} (named by {driver}_api_key_file)"
+    return [f"put the account's API key into {place}, or into {variable}"]

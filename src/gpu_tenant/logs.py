@@ -113,7 +113,7 @@ def which(view: RunView | None, box: str, cell: str) -> tuple[str, str]:
     if view is None:
         fix = f"start it: gpu-tenant train -l {box}; or name another with --run"
         raise TenantFailure("config", "its supervisor knows no such run", box=box, safe="nothing was changed", fix=fix)
-    listed = [each for each in view.raw.get("cells") or [] if isinstance(each, Mapping)]
+    listed = view.raw.get("cells", [])
     names = [str(each.get("cell")) for each in listed]
     tried = [each for each in listed if each.get("attempt")]
     live = [each for each in tried if each.get("state") in ("running", "verifying", "copying")]

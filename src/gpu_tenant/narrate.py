@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING
 
 from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart, one_line
 from gpu_tenant.progress import Progress
@@ -95,7 +96,7 @@ def _instance(res: Mapping[str, Any], changed: bool) -> str:
     instance = res.get("instance")
     if not isinstance(instance, Mapping) or not instance:
         return "it is gone" if changed else ""
-    resting = instance.get("state") in ("stopped", "outbid")
+    resting = instance.get("state") in RESTING
     clocks = instance.get("clocks")
     stopped_price = clocks.get("stopped_per_hour") if isinstance(clocks, Mapping) else None
     price = stopped_price if resting else instance.get("price_per_hour")

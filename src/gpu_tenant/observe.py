@@ -378,8 +378,10 @@ def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], ru
         return _with(seen, "no_python", problem=error or "its interpreter is not there")
     try:
         answer = json.loads(done.stdout)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
+    if not isinstance(answer, dict):
+        return _with(seen, "unreachable", problem="its supervisor answered with what is no status")
     answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
     told = answer.get("health")
     health = told if isinstance(told, Mapping) else {}
@@ -399,34 +401,40 @@ def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
     told = health.get("warnings") if isinstance(health, Mapping) else None
     found = [one_line(each) for each in told if isinstance(each, str)] if isinstance(told, list) else []
     run = run_view(answer, run_id)
-    problem = str(_leading_cell(_cells_of(run.raw)).get("progress_problem") or "") if run else ""
+    problem = str(_leading_cell(run.raw.get("cells", [])).get("progress_problem") or "") if run else ""
     return tuple(found + ([f"progress: {one_line(problem)}"] if problem else []))
 
 
 def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
     """The run in a supervisor's status, or None when it does not know the run. ``run_id`` empty takes the first."""
-    runs = [run for run in answer.get("runs") or [] if isinstance(run, dict)]
-    run = next((run for run in runs if run_id in ("", run.get("run_id"))), None)
-    if run is None:
+    told = next((run for run in _rows(answer, "runs") if run_id in ("", run.get("run_id"))), None)
+    if told is None:
         return None
-    leading = _leading_cell(_cells_of(run))
+    run = {**told, "cells": _rows(told, "cells")}
+    leading = _leading_cell(run["cells"])
     return RunView(
         state=str(run.get("state") or ""),
         step=_whole(leading.get("step")),
         steps=_whole(leading.get("steps")),
-        loss=_number(leading.get("loss")),
-        steps_per_s=_number(leading.get("rate")),
-        eta_s=_number(leading.get("eta_s")),
+        loss=records.finite(leading.get("loss")),
+        steps_per_s=records.finite(leading.get("rate")),
+        eta_s=records.finite(leading.get("eta_s")),
         attempt=_whole(leading.get("attempt")),
         resumed_from=_whole(leading.get("resumed_from_step")),
-        reason="; ".join(map(str, run.get("blocked_by") or [])) or str(leading.get("why") or ""),
+        reason="; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or ""),
         liveness=str(leading.get("liveness") or ""),
         raw=run,
     )
 
 
-def _cells_of(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [cell for cell in run.get("cells") or [] if isinstance(cell, Mapping)]
+def _listed(told: Mapping[str, Any], name: str) -> list[Any]:
+    """A list of a stranger's, or nothing where something else stands for it."""
+    value = told.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _rows(told: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    return [row for row in _listed(told, name) if isinstance(row, dict)]
 
 
 def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -436,8 +444,5 @@ def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    number = records.finite(value)
+    return None if number is None else int(number)

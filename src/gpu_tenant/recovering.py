@@ -12,7 +12,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import decide, recoveries, spending
+from gpu_tenant import accrual, decide, recoveries, spending
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
@@ -54,6 +54,7 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         money=spending.of_run(case.host, case.spec, lines, now),
         raise_fits=spending.raise_fits(case.host, case.seen.item),
         replaceable=case.host.text("platform_driver") == "vast",
+        bound=bool(case.host.variables.get("provision_volumes")),
     )
 
 
@@ -63,18 +64,30 @@ def identity_of(project: str, seen: Observation) -> BoxIdentity:
 
 
 def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
-    """Note in the journal that the box is brought up now, and why."""
+    """Note in the journal that the box is brought up now, and why; and of one that is gone, that it bills no more."""
+    journal = Journal(store)
+    if seen.provider == "absent" and action.kind in decide.RUNGS:
+        _note_gone(journal, store, project, seen.box)
     machine_id = seen.item.machine_id if seen.item else None
-    recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
+    recoveries.begin(journal, identity_of(project, seen), action, run_id, seen.provider, machine_id)
+
+
+def _note_gone(journal: Journal, store: StateStore, project: str, box: str) -> None:
+    """The machine of the newest record, which is the one that list and item denied."""
+    record = store.rented_box(project, box)
+    if record:
+        identity = BoxIdentity(project, box, int(record["generation"]), str(record["provider_id"]))
+        journal.append("effect", accrual.SEEN_GONE, **identity.as_dict())
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:
-    """What the train playbook is told beyond the run: which machine to leave behind, and which not to rent."""
+    """What the train playbook is told beyond the run: which box to leave behind, and which machines not to rent."""
     if action.kind not in decide.RENTING:
         return {}
+    replaced = {"provision_replace": seen.item.provider_id} if seen.item is not None else {}
+    if action.kind == decide.SAME_MACHINE:
+        return replaced
     lost = [seen.item.machine_id] if seen.item and seen.item.machine_id is not None else []
     bad = recoveries.bad_machines(Journal(store).lines(), records.utc_now())
     told: dict[str, Any] = {"provision_exclude_machines": sorted({*bad, *lost})} if bad or lost else {}
-    if seen.item is not None and action.kind == decide.NEXT_OFFER:
-        told["provision_replace"] = seen.item.provider_id
-    return told
+    return {**told, **replaced} if action.kind == decide.NEXT_OFFER else told

@@ -130,5 +130,5 @@ def is_true(when: Mapping[str, Any], seen: Observation, pulled: bool, looks: int
 
 
 def _has_checkpoint(seen: Observation) -> bool:
-    cells = (seen.run.raw.get("cells") or []) if seen.run else []
-    return any(isinstance(cell, Mapping) and cell.get("last_checkpoint") for cell in cells)
+    cells = seen.run.raw.get("cells", []) if seen.run else []
+    return any(cell.get("last_checkpoint") for cell in cells)

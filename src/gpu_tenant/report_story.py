@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import copies, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress import parse_lines
 
+from gpu_tenant import accrual
 from gpu_tenant.recoveries import RECOVER, RECOVERED
 from gpu_tenant.risk import PULLED
 
@@ -27,7 +28,7 @@ INTERRUPTION, RECOVERY, CHECKPOINT, RESUMED, ACT, RECEIPT = (
     "act",
     "receipt",
 )
-_ACTS = ("rent", "start", "seen-started", "stop", "destroy")
+_ACTS = ("rent", "start", "seen-started", "stop", "destroy", accrual.SEEN_GONE)
 # More points than a screen has columns tell nothing more.
 MOST_POINTS = 400
 # Of a metrics file of home; more than this is the log of another program.
@@ -46,7 +47,7 @@ def events(
     found = [_of_journal(line) for line in lines]
     found += [_of_history(line) for line in history]
     found += [_of_receipt(receipt) for receipt in receipts]
-    kept = [event for event in found if event is not None and event["box"] in named and _is_moment(event["at"])]
+    kept = [event for event in found if event is not None and event["box"] in named and accrual.is_moment(event["at"])]
     return sorted(kept, key=lambda event: (event["at"], event["box"]))
 
 
@@ -96,14 +97,6 @@ def _event(line: Mapping[str, Any], kind: str, text: str) -> dict[str, Any]:
 
 def _at_step(text: str, step: object) -> str:
     return f"{text} (step {step})" if records.is_count(step) else text
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        records.parse_utc(text)
-    except ValueError:
-        return False
-    return True
 
 
 # --- receipts -------------------------------------------------------------------------------------------------------

@@ -49,11 +49,11 @@ def at_risk_s(host: BoxHost, seen: Observation | None, pulled_at: str, at_work_s
     run = seen.run if seen else None
     if run is None or run.state != "running":
         return None
-    cells = [cell for cell in run.raw.get("cells") or [] if isinstance(cell, Mapping)]
-    cell: Mapping[str, Any] = next((each for each in cells if each.get("state") == "running"), {})
-    running_s = _number(cell.get("running_s"))
+    cell: Mapping[str, Any] = next((each for each in run.raw.get("cells", []) if each.get("state") == "running"), {})
+    running_s = records.finite(cell.get("running_s"))
     if not keeps_by_pull(host):
-        return _number((cell.get("last_checkpoint") or {}).get("age_s")) or running_s
+        saved = cell.get("last_checkpoint")
+        return (records.finite(saved.get("age_s")) if isinstance(saved, Mapping) else None) or running_s
     known = [each for each in (running_s, _seconds_since(pulled_at)) if each is not None]
     return min(known) if known else at_work_s
 
@@ -69,7 +69,3 @@ def _seconds_since(moment: str) -> float | None:
         return None
     span = (records.parse_utc(records.utc_now()) - records.parse_utc(moment)).total_seconds()
     return max(0.0, float(span))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 
-from gpu_tenant.detect import Detected
+from gpu_tenant.detect import API_KEY_FILES, Detected
 from gpu_tenant.playbooks import collections_folder
 
 _PROFILES = "plugin: tenant.gpu.profiles\n"
@@ -25,6 +27,13 @@ _HOSTS = """\
 {platform}:
   hosts:
     {box}:
+{address}"""
+
+# The collection cannot rent there: a person does, and says where the machine is.
+_ADDRESS = """\
+      # Where it is, as its provider says it; both are new whenever it is made anew.
+      ansible_host: {box}.invalid
+      ansible_port: 22
 """
 
 _ALL = """\
@@ -42,16 +51,22 @@ _RUN_LINE = """\
 tenant_run: "{{{{ inventory_dir }}}}/../{path}"
 """
 
-_PLATFORM = """\
+_RENTED = """\
 ---
 # The most that one box may cost, in USD per hour, disk included: your consent to rent.
 provision_price_cap: {price_cap}
 # The most that all boxes of the project may cost together, in USD per hour.
 # provision_budget_per_hour: 2.00
-# A file that holds the API key and nothing else; the environment variable VAST_API_KEY works too.
+# A file that holds the API key and nothing else; the environment variable {variable} works too.
 {api_key}
 # The key pair that opens the boxes.
 provision_ssh_public_key_file: {ssh_key}.pub
+ansible_ssh_private_key_file: {ssh_key}
+"""
+
+_BY_HAND = """\
+---
+# The key that opens the boxes; its public half has to be there already.
 ansible_ssh_private_key_file: {ssh_key}
 """
 
@@ -125,30 +140,42 @@ def files(folder: Path, wanted: Wanted, found: Detected) -> dict[str, str]:
         names = {"project": check_name("project", wanted.project), "box": check_name("box", wanted.box)}
     except UnsafeName as error:
         raise TenantFailure("config", str(error), safe="nothing was written", fix="choose another name") from error
-    if wanted.platform not in platforms():
-        known = ", ".join(platforms())
-        what = f"there is no platform {wanted.platform!r}"
-        raise TenantFailure("config", what, safe="nothing was written", fix=f"choose one of {known}")
+    driver = driver_of(wanted.platform)
+    address = "" if driver else _ADDRESS.format(box=wanted.box)
     run = run_files(folder, found, wanted.price_cap)
     line = "".join(_RUN_LINE.format(path=path) for path in run)
     return {
         "ansible.cfg": _CONFIG,
         ".gitignore": _IGNORED,
         "inventory/profiles.yml": _PROFILES,
-        "inventory/hosts.yml": _HOSTS.format(platform=wanted.platform, **names),
+        "inventory/hosts.yml": _HOSTS.format(platform=wanted.platform, address=address, **names),
         "inventory/group_vars/all.yml": _ALL.format(run=line, **names),
-        f"inventory/group_vars/{wanted.platform}.yml": _platform(wanted, found),
+        f"inventory/group_vars/{wanted.platform}.yml": _platform(wanted, found, driver),
         **run,
     }
 
 
-def _platform(wanted: Wanted, found: Detected) -> str:
-    key = f"vast_api_key_file: {found.api_key_file or '~/.config/vastai/vast_api_key'}"
-    return _PLATFORM.format(
+def _platform(wanted: Wanted, found: Detected, driver: str) -> str:
+    ssh_key = found.ssh_key or "~/.ssh/id_ed25519"
+    if not driver:
+        return _BY_HAND.format(ssh_key=ssh_key)
+    key = f"{driver}_api_key_file: {found.api_key_file or usual_key_file(driver)}"
+    return _RENTED.format(
         price_cap=f"{wanted.price_cap:.2f}",
         api_key=key if found.api_key_file else f"# {key}",
-        ssh_key=found.ssh_key or "~/.ssh/id_ed25519",
+        variable=key_variable(driver),
+        ssh_key=ssh_key,
     )
+
+
+def key_variable(driver: str) -> str:
+    """The environment variable that a market's key may be in."""
+    return MARKETS[driver].CLIENT.KEY_VARIABLE
+
+
+def usual_key_file(driver: str) -> str:
+    """Where the market's own client keeps the key, else a place for it."""
+    return next(iter(API_KEY_FILES.get(driver, ())), f"~/.config/{driver}/api_key")
 
 
 def run_files(folder: Path, found: Detected, price_cap: float) -> dict[str, str]:
@@ -181,8 +208,21 @@ def run_files(folder: Path, found: Detected, price_cap: float) -> dict[str, str]
 
 def platforms() -> list[str]:
     """The platforms that the collection has a profile of."""
+    return sorted(_profiles())
+
+
+def driver_of(platform: str) -> str:
+    """The driver that rents on a platform; empty where a person does. TenantFailure for no platform of ours."""
+    profiles = _profiles()
+    if platform not in profiles:
+        what, fix = f"there is no platform {platform!r}", f"choose one of {', '.join(sorted(profiles))}"
+        raise TenantFailure("config", what, safe="nothing was written", fix=fix)
+    return str(yaml.safe_load(profiles[platform].read_text(encoding="utf-8"))["platform_driver"])
+
+
+def _profiles() -> dict[str, Path]:
     folder = Path(collections_folder(), "ansible_collections/tenant/gpu/inventories/profiles/group_vars")
-    return sorted(path.stem for path in folder.glob("*.yml"))
+    return {path.stem: path for path in folder.glob("*.yml")}
 
 
 def write(folder: Path, contents: Mapping[str, str]) -> list[Path]:

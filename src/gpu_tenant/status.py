@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -18,9 +16,6 @@ from gpu_tenant import fleet
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.playbooks import one_line
-
-# Which of a profile's clocks tick in which provider state.
-_TICKING = {"stopped": ("stopped", "always"), "outbid": ("stopped", "always"), "running": ("always", "started")}
 
 
 def row(
@@ -67,7 +62,7 @@ def row(
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
-        "clocks": clocks(host, seen.provider),
+        "clocks": clocks(host, seen, ledger),
         "countdowns": countdowns,
         "warnings": list(seen.warnings),
         "problem": seen.problem,
@@ -109,9 +104,9 @@ def receipts(host: BoxHost, seen: Observation) -> list[dict[str, Any]]:
         # No provider numbers the machines of the inventory.
         generation = max(1, store.last_generation(project, host.name))
     found = []
-    for path in sorted(Path(store.path("receipts", project)).glob(f"*/{glob.escape(host.name)}.g{generation}.json")):
+    for path in store.receipts_of_box(project, host.name, generation):
         with contextlib.suppress(RecordError):
-            found.append(read_record(str(path), "receipt"))
+            found.append(read_record(path, "receipt"))
     return found
 
 
@@ -121,13 +116,9 @@ def not_pulled(known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {name: sum(int(each.get(name) or 0) for each in totals) for name in ("files", "bytes")}
 
 
-def clocks(host: BoxHost, provider: str) -> list[str]:
-    """The danger clocks of the platform that tick in this state."""
-    listed = host.variables.get("platform_clocks")
-    starts = _TICKING.get(provider, ())
-    told = []
-    for clock in listed if isinstance(listed, list) else []:
-        if isinstance(clock, Mapping) and clock.get("starts_at") in starts:
-            after = str(clock.get("after") or "")
-            told.append(f"{clock.get('effect')}" + (f" (after {after})" if after not in ("", "0s") else ""))
-    return told
+def clocks(host: BoxHost, seen: Observation, known: fleet.Known) -> list[str]:
+    """The danger clocks of the platform that tick as the box is now."""
+    return [
+        str(clock["effect"]) + (f" (after {clock['after']})" if clock["after"] not in ("", "0s", None) else "")
+        for clock in fleet.ticking(host, seen, known)
+    ]

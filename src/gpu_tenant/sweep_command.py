@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -120,14 +120,14 @@ def move_command(spec: str, box: str, check: bool, **options: Any) -> None:
     _tell(spec, found, bool(options["as_json"]))
 
 
-def _tell(spec: str, found: Mapping[str, Any], as_json: bool, say: Callable[[str], None] = click.echo) -> None:
+def _tell(spec: str, found: Mapping[str, Any], as_json: bool) -> None:
     for run_id, share in sorted(found["shares"].items()):
         path = str(sweep.spec_path_of(spec, run_id, found["sweep_id"]))
         if as_json:
-            say(sweep.as_json("share", run=run_id, spec=path, **share))
+            click.echo(sweep.as_json("share", run=run_id, spec=path, **share))
             continue
         state = " (given up)" if share.get("given_up") else ""
         span = f", about {duration(share['expected_s'])}" if share.get("expected_s") else ""
-        say(f"{share['box']}{state}: {len(share['cells'])} cells{span}: {', '.join(share['cells']) or 'none'}")
+        click.echo(f"{share['box']}{state}: {len(share['cells'])} cells{span}: {', '.join(share['cells']) or 'none'}")
         if not share.get("given_up"):
-            say(f"    gpu-tenant go {path} -l {share['box']}")
+            click.echo(f"    gpu-tenant go {path} -l {share['box']}")

@@ -8,12 +8,12 @@ The lines are a courtesy. One that is torn, foreign or absurd is left out, and n
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration, size
 
 # Where checked_sync looks for the name of the file.
@@ -102,6 +102,5 @@ def _count(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    number = records.finite(value)
+    return number if number is not None and number >= 0 else None

@@ -25,10 +25,8 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import unpack
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build, sources
 from harness import Figure, Row, compare
+from marketplace import let
 
-from gpu_tenant.marketplace.instances import Instance
-from gpu_tenant.marketplace.offers import generate
-from gpu_tenant.marketplace.state import MarketState, StateDirectory
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
@@ -91,7 +89,11 @@ def _status(folder: Path, sources: list[str], wanted: int) -> None:
 def _of_many(folder: Path) -> list[Figure]:
     names = [f"box-{number}" for number in range(FLEET)]
     options = ("--machines", str(FLEET), "--boot-s", "0")
-    with running_marketplace("none", state_dir=_let(folder / "market", names), options=options) as market:
+    with running_marketplace(
+        "none",
+        state_dir=let(folder / "market", [f"gt1/fleet/{name}/g1/{place:016x}" for place, name in enumerate(names)]),
+        options=options,
+    ) as market:
         # Parked: they are looked at, and nothing is begun.
         sources = _inventory(folder / "team", market, names, tenant_state="parked")
         seconds = []
@@ -105,30 +107,6 @@ def _of_many(folder: Path) -> list[Figure]:
                 f"watch over {FLEET} boxes: memory at its most", _memory(folder / "team", sources), "MiB", WATCH_MIB
             ),
         ]
-
-
-def _let(folder: Path, names: list[str]) -> Path:
-    """The state of a market that has let a stopped box to each name."""
-    state = MarketState()
-    for machine, name in zip(generate(state.seed, len(names)), names, strict=True):
-        number = state.take_id()
-        state.instances[number] = Instance(
-            id=number,
-            offer_id=machine.offer_id,
-            machine_id=machine.machine_id,
-            created_at=0.0,
-            price=None,
-            base_price=machine.price,
-            storage_cost=machine.storage_cost,
-            disk_gb=10.0,
-            image="debian:12",
-            runtype="ssh_direc ssh_proxy",
-            ports=(1,),
-            label=f"gt1/fleet/{name}/g1/{number:016x}",
-        )
-    folder.mkdir(parents=True)
-    StateDirectory(folder).save(state)
-    return folder
 
 
 def _memory(folder: Path, sources: list[str]) -> float:

@@ -37,7 +37,8 @@ def rows() -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "market").mkdir()
-        state = let(folder / "market", INSTANCES, label="gt1/bench/c{0}/g1/{0:016x}")
+        labels = [f"gt1/bench/c{place}/g1/{place:016x}" for place in range(INSTANCES)]
+        state = let(folder / "market", labels)
         options = ("--machines", str(INSTANCES))
         with running_marketplace("none", state_dir=state, options=options) as market:
             return _measured(_Team(folder / "team", market), market)

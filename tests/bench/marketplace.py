@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def rows() -> list[Figure]:
     options = ("--machines", str(count + CREATED), "--boot-s", "0")
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_marketplace("none", state_dir=let(Path(folder), count), options=options) as market,
+        running_marketplace("none", state_dir=let(Path(folder), ["bench"] * count), options=options) as market,
     ):
         cores = sorted(os.sched_getaffinity(0))
         _pin(market.process.pid, cores[0])
@@ -66,13 +66,11 @@ def _pin(process_id: int, core: int) -> None:
         os.sched_setaffinity(int(thread), {core})
 
 
-def let(folder: Path, count: int, label: str = "bench") -> Path:
-    """The state of a market that has let so many boxes, all stopped, one on each machine.
-
-    :param label: of each, where ``{}`` stands for its place.
-    """
+def let(folder: Path, labels: Sequence[str]) -> Path:
+    """The state of a market that has let a stopped box of each label, one on each machine."""
     state = MarketState()
-    for place, machine in enumerate(generate(state.seed, count)):
+    # The smallest market has some machines more.
+    for label, machine in zip(labels, generate(state.seed, len(labels)), strict=False):
         number = state.take_id()
         state.instances[number] = Instance(
             id=number,
@@ -86,8 +84,9 @@ def let(folder: Path, count: int, label: str = "bench") -> Path:
             image="debian:12",
             runtype="ssh_direc ssh_proxy",
             ports=(1,),
-            label=label.format(place),
+            label=label,
         )
+    folder.mkdir(parents=True, exist_ok=True)
     StateDirectory(folder).save(state)
     return folder
 

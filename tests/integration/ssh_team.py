@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
-from loopback_sshd import loopback_box
+from loopback_sshd import LoopbackBox, loopback_box
 from supervised_box import SupervisedBox, supervised_box
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,7 @@ class SshTeam:
         shutil.copy(trainer, self.job / "train.py")
         self.write_spec(spec)
         self._hosts: dict[str, dict[str, Any]] = {}
+        self.sshd: dict[str, LoopbackBox] = {}
         self._open = contextlib.ExitStack()
 
     def write_spec(self, spec: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ class SshTeam:
         """A box behind a real sshd. ``box`` is its supervisor's folder, empty before deploy."""
         (self.folder / name).mkdir()
         box: SupervisedBox = self._open.enter_context(supervised_box(self.folder / name))
-        ssh = self._open.enter_context(loopback_box())
+        ssh = self.sshd[name] = self._open.enter_context(loopback_box())
         self._hosts[name] = ssh.host_variables(platform_data_dir=str(box.root.parent), **variables)
         return box
 

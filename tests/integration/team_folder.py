@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A team's folder beside a marketplace: a run, an inventory of vast boxes, keys and a state store."""
+"""A team's folder beside a marketplace: a run, an inventory of boxes of one platform, keys and a state store."""
 
 from __future__ import annotations
 
@@ -17,22 +17,61 @@ from gpu_tenant.marketplace.testing import Handle
 
 ROOT = Path(__file__).parents[2]
 PLAY_S = 300.0
-ENDED_WITHIN_S = 60.0
+ENDED_WITHIN_S = 180.0
+# Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
+HELD_TRAINER = """\
+import glob, json, os, time
+
+own = os.environ["TENANT_CHECKPOINT_DIR"]
+folders = [own, *filter(None, os.environ["TENANT_RESUME_DIRS"].split(os.pathsep))]
+kept = sum((glob.glob(os.path.join(folder, "step-*.json")) for folder in folders), [])
+step = max((json.load(open(path))["step"] for path in kept), default=0) + 1
+with open(os.path.join(own, f"step-{step:010d}.json.tmp"), "w") as stream:
+    json.dump({"step": step}, stream)
+os.replace(stream.name, stream.name[:-4])
+while not os.path.exists("/workspace/let-it-finish"):
+    time.sleep(0.1)
+with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as stream:
+    json.dump({"step": step}, stream)
+"""
+
+
+def held_spec(run_id: str) -> dict[str, Any]:
+    """A run of :data:`HELD_TRAINER`."""
+    return {
+        "id": run_id,
+        "command": ["python", "train.py"],
+        "artifacts": [
+            {"glob": "checkpoints/step-*.json", "role": "checkpoint", "loader": "json"},
+            {"glob": "metrics.json", "role": "metrics", "loader": "json"},
+        ],
+        "resources": {"gpu_count": 1, "disk_gb": 10},
+    }
 
 
 class TeamFolder:
-    """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret."""
+    """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret.
+    :param platform: ``vast`` or ``runpod``, whose side of the marketplace the boxes are rented on.
+    """
 
     def __init__(
-        self, folder: Path, market: Handle, boxes: list[str], spec: dict[str, Any], trainer: str, secret: str
+        self,
+        folder: Path,
+        market: Handle,
+        boxes: list[str],
+        spec: dict[str, Any],
+        trainer: str,
+        secret: str,
+        platform: str = "vast",
     ) -> None:
         self.folder, self.market, self.secret, self.run_id = folder, market, secret, spec["id"]
+        self.platform = platform
         self.state_dir = folder / "state"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
         self.write("job/train.py", trainer)
         self.write("job/run.yml", yaml.safe_dump(spec))
         self.write("key", market.api_key)
-        self.write("inventory/hosts.yml", yaml.safe_dump({"vast": {"hosts": {box: {} for box in boxes}}}))
+        self.write("inventory/hosts.yml", yaml.safe_dump({platform: {"hosts": {box: {} for box in boxes}}}))
         self.write("inventory/group_vars/all.yml", yaml.safe_dump(self._variables()))
         self.write("profiles/profiles.yml", "plugin: tenant.gpu.profiles\n")
 
@@ -47,8 +86,8 @@ class TeamFolder:
             "tenant_run": str(self.folder / "job/run.yml"),
             "tenant_state_dir": str(self.state_dir),
             "tenant_results_dir": str(self.state_dir / "results"),
-            "vast_api_url": self.market.url,
-            "vast_api_key_file": str(self.folder / "key"),
+            f"{self.platform}_api_url": self.market.url + ("/v1" if self.platform == "runpod" else ""),
+            f"{self.platform}_api_key_file": str(self.folder / "key"),
             "ansible_ssh_private_key_file": str(self.folder / "id"),
             "provision_ssh_public_key_file": str(self.folder / "id.pub"),
             "provision_price_cap": 0.6,

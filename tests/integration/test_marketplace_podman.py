@@ -76,3 +76,20 @@ def test_a_container_lives_the_life_of_a_box(tenant: Tenant, tmp_path: Path) -> 
     tenant.market.request("DELETE", f"/api/v0/instances/{number}/", {})
     tenant.market.wait_for(number, lambda row: row is None)
     assert containers(tenant) == []
+
+
+def test_the_sshd_of_a_pod_starts_with_its_image_and_shows_the_keys_of_its_container(tenant: Tenant) -> None:
+    """RP6, RP10: new ones with every start, unless the pod's command keeps them."""
+    order = {"name": "a pod", "imageName": "any", "gpuTypeIds": ["NVIDIA GeForce RTX 4090"], "cloudType": "COMMUNITY"}
+    pod = tenant.market.request("POST", "/v1/pods", {**order, "supportPublicIp": True, "volumeInGb": 0})["id"]
+
+    def shown() -> str:
+        wait_until(lambda: bool(tenant.market.request("GET", f"/v1/pods/{pod}")["portMappings"]))
+        port = tenant.market.request("GET", f"/v1/pods/{pod}")["portMappings"]["22"]
+        words = ["ssh-keyscan", "-t", "ed25519", "-p", str(port), "127.0.0.1"]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout.split()[2]
+
+    first = shown()
+    tenant.market.request("POST", f"/v1/pods/{pod}/stop")
+    tenant.market.request("POST", f"/v1/pods/{pod}/start")
+    assert shown() != first

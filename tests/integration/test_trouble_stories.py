@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from marketplace_tools import wait_until
-from team_folder import PLAY_S, TeamFolder
+from team_folder import HELD_TRAINER, PLAY_S, TeamFolder, held_spec
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
@@ -30,37 +30,12 @@ pytestmark = [
 ]
 
 BUSY, RESTING = "busy", "resting"
-# Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
-TRAINER = """\
-import glob, json, os, time
-
-own = os.environ["TENANT_CHECKPOINT_DIR"]
-folders = [own, *filter(None, os.environ["TENANT_RESUME_DIRS"].split(os.pathsep))]
-kept = sum((glob.glob(os.path.join(folder, "step-*.json")) for folder in folders), [])
-step = max((json.load(open(path))["step"] for path in kept), default=0) + 1
-with open(os.path.join(own, f"step-{step:010d}.json.tmp"), "w") as stream:
-    json.dump({"step": step}, stream)
-os.replace(stream.name, stream.name[:-4])
-while not os.path.exists("/workspace/let-it-finish"):
-    time.sleep(0.1)
-with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as stream:
-    json.dump({"step": step}, stream)
-"""
-SPEC = {
-    "id": "troubled",
-    "command": ["python", "train.py"],
-    "artifacts": [
-        {"glob": "checkpoints/step-*.json", "role": "checkpoint", "loader": "json"},
-        {"glob": "metrics.json", "role": "metrics", "loader": "json"},
-    ],
-    "resources": {"gpu_count": 1, "disk_gb": 10},
-}
 Done = subprocess.CompletedProcess[str]
 
 
 class Team(TeamFolder):
     def __init__(self, folder: Path, market: Handle) -> None:
-        super().__init__(folder, market, [BUSY, RESTING], SPEC, TRAINER, "")
+        super().__init__(folder, market, [BUSY, RESTING], held_spec("troubled"), HELD_TRAINER, "")
 
     def played(self, name: str, box: str, *words: str) -> str:
         done = self.play_on(box, name, *words)

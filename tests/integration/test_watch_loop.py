@@ -22,13 +22,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.attached import mounts_in
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Desire, converge
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 
-from gpu_tenant import decide, exit_codes, watch
+from gpu_tenant import accrual, decide, exit_codes, watch
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
@@ -43,6 +45,8 @@ NAMES = [f"box-{number}" for number in range(10)]
 WANTED = Constraints(min_disk_gb=10.0, price_cap=0.6, bid_margin=0.15)
 # A round every three minutes of the watch's clock: half an hour of outage is ten rounds.
 ROUND_S = 180.0
+# What train is told beyond the run.
+_TOLD = ("provision_replace", "provision_exclude_machines")
 
 
 class Clock:
@@ -92,6 +96,7 @@ class Playbooks:
     interrupts: Interrupts = field(default_factory=Interrupts)
     played: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     watch: Any = None
 
     def run(self, playbook: str, boxes: Sequence[str], extra_vars: Mapping[str, Any], **options: Any) -> Outcome:
@@ -101,21 +106,25 @@ class Playbooks:
         if name in self.refuse:
             outcome.rc, outcome.failures = 2, [BoxFailure(name, self.refuse[name], "it was refused")]
         elif playbook == "train":
-            self.train(name, str(extra_vars.get("provision_replace", "")))
+            self.train(name, **{key: extra_vars[key] for key in _TOLD if key in extra_vars})
         elif playbook == "harvest" and not extra_vars.get("harvest_snapshot"):
             self._receipt(name)
             self._stop(name)
         return outcome
 
-    def _stop(self, name: str) -> None:
-        account = Account(VastClient(self.market.api_key, base_url=self.market.url), self.store)
-        converge(account, Desire("stopped", Order(self.project, name, "debian:12", 10.0, WANTED, wait_s=60.0)))
+    @property
+    def account(self) -> Account:
+        return Account(VastClient(self.market.api_key, base_url=self.market.url), self.store)
 
-    def train(self, name: str, replaces: str = "") -> None:
+    def _stop(self, name: str) -> None:
+        converge(self.account, Desire("stopped", Order(self.project, name, "debian:12", 10.0, WANTED, wait_s=60.0)))
+
+    def train(self, name: str, provision_replace: str = "", provision_exclude_machines: Sequence[int] = ()) -> None:
         offers = self.market.request("POST", "/api/v0/bundles/", {"type": "bid", "limit": 60})["offers"]
-        order = Order(self.project, name, "debian:12", 10.0, WANTED, wait_s=60.0, replaces=replaces)
-        account = Account(VastClient(self.market.api_key, base_url=self.market.url), self.store)
-        done = converge(account, Desire("started", order, [offer["id"] for offer in offers]))
+        wanted = replace(WANTED, exclude_machines=tuple(provision_exclude_machines))
+        order = Order(self.project, name, "debian:12", 10.0, wanted, wait_s=60.0, replaces=provision_replace)
+        mounts = mounts_in(self.volumes.get(name, ()))
+        done = converge(self.account, Desire("started", order, [offer["id"] for offer in offers], mounts=mounts))
         generation = done["generation"]
         self.store.update_box(self.project, name, generation, deploy_started_at=records.utc_now())
         self.boxes.runs[f"{name}.g{generation}"] = "running"
@@ -255,6 +264,30 @@ def test_a_bid_that_cannot_win_moves_the_run_to_another_machine(world: World) ->
     assert str(lost) in [str(row["id"]) for row in world.market.state()["instances"]], "nothing is destroyed"
 
 
+def test_a_box_that_is_gone_is_rented_again_beside_its_volume(world: World) -> None:
+    """A volume outlives its box, and one machine has it."""
+    (offer,) = world.market.request("POST", "/api/v0/bundles/", {"type": "bid", "limit": 1})["offers"]
+    wish = volumes.Wish("fleet", "sets", size_gb=5, price_cap=1.0, machine_id=offer["machine_id"], verified=False)
+    made = volumes.converge(world.playbooks.account, wish)["volume"]
+    declared = [{"volume": "sets", "path": "/data"}]
+    world.playbooks.volumes["box-0"] = declared
+    world.hosts[0] = BoxHost("box-0", {**world.hosts[0].variables, "provision_volumes": declared})
+    world.rounds(world.watch(["box-0"]), 3)
+    lost = world.instance("box-0")
+    world.market.request("DELETE", f"/api/v0/instances/{lost}/")
+    world.market.wait_for(lost, lambda row: row is None)
+    rows = world.rounds(world.watch(["box-0"]), 4)
+    assert [row["verdict"] for row in rows] == ["running"], world.view.texts[-5:]
+    rungs = [line["rung"] for line in Journal(world.store).lines() if line["verb"] == "recover"]
+    assert rungs == [decide.RENT, decide.SAME_MACHINE]
+    row = world.market.row(world.instance("box-0")) or {}
+    assert (row["machine_id"], row["volume_info"]) == (
+        offer["machine_id"],
+        [{"id": made["id"], "mount_path": "/data"}],
+    )
+    assert world.instance("box-0") != lost
+
+
 def test_a_killed_watch_goes_on_with_what_is_on_disk(world: World) -> None:
     world.rounds(world.watch(["box-0"]), 3)
     world.market.preempt(world.instance("box-0"))
@@ -277,6 +310,8 @@ def test_gone_needs_two_looks_even_when_each_is_a_process_of_its_own(world: Worl
     assert world.playbooks.played == [], "it was said once"
     world.rounds(world.watch(["box-0"]), 1)
     assert [playbook for playbook, _box, _extra in world.playbooks.played] == ["train"]
+    gone = [line["provider_id"] for line in Journal(world.store).lines() if line["verb"] == accrual.SEEN_GONE]
+    assert gone == [str(lost)], "what is gone bills no more"
 
 
 def test_once_harvests_what_is_done_and_then_leaves_it_alone(world: World) -> None:

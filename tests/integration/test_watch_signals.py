@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from marketplace_tools import wait_until
-from team_folder import PLAY_S, TeamFolder
+from team_folder import HELD_TRAINER, PLAY_S, TeamFolder, held_spec
 
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 
@@ -25,32 +25,13 @@ pytestmark = [
 ]
 
 BOX = "night-1"
-TRAINER = """\
-import json, os, time
-
-with open(os.path.join(os.environ["TENANT_CHECKPOINT_DIR"], "step-0000000001.json"), "w") as stream:
-    json.dump({"step": 1}, stream)
-while not os.path.exists("/workspace/let-it-finish"):
-    time.sleep(0.1)
-with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as stream:
-    json.dump({"loss": 0.5}, stream)
-"""
-SPEC = {
-    "id": "nightly",
-    "command": ["python", "train.py"],
-    "artifacts": [
-        {"glob": "checkpoints/step-*.json", "role": "checkpoint", "loader": "json"},
-        {"glob": "metrics.json", "role": "metrics", "loader": "json"},
-    ],
-    "resources": {"gpu_count": 1, "disk_gb": 10},
-}
 
 
 class Team(TeamFolder):
     """A team whose ``watch`` runs as often as it is started."""
 
     def __init__(self, folder: Path, market: Handle) -> None:
-        super().__init__(folder, market, [BOX], SPEC, TRAINER, "")
+        super().__init__(folder, market, [BOX], held_spec("nightly"), HELD_TRAINER, "")
         self.started: list[Watch] = []
 
     def watch(self, *words: str) -> Watch:

@@ -22,7 +22,7 @@ ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "none", "dcp", "hf")
 DURABLE_KINDS = ("mount", "object", "pull", "none")
 DEFAULT_GRACE_S = 30.0
-DEFAULT_RETRIES = 1
+DEFAULT_RETRIES, MOST_RETRIES = 1, 100
 DEFAULT_STALL_S = 1800.0
 MOST_SECONDS = 86400.0 * 30
 _RESERVED_CELLS = ("manifest.json", "run.json", "launch.json", "secrets.env", "requirements.txt")
@@ -137,7 +137,7 @@ def _progress(value: object) -> dict[str, Any]:
 
 def _retries(value: dict[str, Any]) -> dict[str, Any]:
     value.setdefault("max", DEFAULT_RETRIES)
-    _demand(_is_count(value["max"]) and 0 <= value["max"] <= 100, "retries", "at most 100")
+    _demand(_is_count(value["max"]) and 0 <= value["max"] <= MOST_RETRIES, "retries", f"at most {MOST_RETRIES}")
     return value
 
 

@@ -31,14 +31,14 @@ class Vm(Box):
 
     :param status: booting, active, unhealthy, terminating or preempted, as the API has it.
     :param file_systems: the names of those that it sees.
-    :param mounts: where it sees file systems, by their ids.
+    :param mount_points: where it sees them.
     """
 
     status: str = ""
     instance_type: str = ""
     region: str = ""
     file_systems: tuple[str, ...] = ()
-    mounts: tuple[tuple[str, str], ...] = ()
+    mount_points: tuple[str, ...] = ()
     hostname: str = ""
 
     @property
@@ -120,7 +120,7 @@ def to_vm(row: Mapping[str, Any]) -> Vm:
         instance_type=_text(kind.get("name")),
         region=_text(_fields(row.get("region")).get("name")),
         file_systems=tuple(_texts(row.get("file_system_names"))),
-        mounts=tuple(_mounts(row.get("file_system_mounts"))),
+        mount_points=tuple(_mount_points(row.get("file_system_mounts"))),
         hostname=_text(row.get("hostname")),
     )
 
@@ -200,7 +200,7 @@ def vm_result(vm: Vm, provider_now: float | None = None) -> dict[str, Any]:
         "instance_type": vm.instance_type,
         "region": vm.region,
         "file_systems": list(vm.file_systems),
-        "mount_points": [path for _id, path in vm.mounts],
+        "mount_points": list(vm.mount_points),
         "hostname": vm.hostname,
         "clocks": clocks_of(vm),
     }
@@ -237,8 +237,8 @@ def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _mounts(value: Any) -> list[tuple[str, str]]:
-    return [(_text(row.get("file_system_id")), _text(row.get("mount_point"))) for row in _rows(value)]
+def _mount_points(value: Any) -> list[str]:
+    return [_text(row.get("mount_point")) for row in _rows(value)]
 
 
 def _fields(value: Any) -> Mapping[str, Any]:

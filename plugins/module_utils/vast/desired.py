@@ -19,7 +19,7 @@ from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from ..rental_account import REBOOT, RECYCLE, Found
 from ..rental_states import ABSENT, PRESENT, STARTED, STOPPED, absent, chosen, converged, located, stopped
-from ..rented_box import Box
+from ..rented_box import WORKING, Box
 from .actions import Account, bid_to_start
 from .attached import Mount, attach, machine_of
 from .budget import over_budget
@@ -38,7 +38,6 @@ from .waiters import rent_another
 REBOOTED, RECYCLED = "rebooted", "recycled"
 STATES = (PRESENT, STARTED, STOPPED, REBOOTED, RECYCLED, ABSENT)
 _RESTARTS = {REBOOTED: REBOOT, RECYCLED: RECYCLE}
-_RUNS = ("running", "loading", "scheduling")
 _ASPECTS = ("state", "generation", "provider_id", "offer_id", "bid", "price_per_hour")
 
 
@@ -192,7 +191,7 @@ def _declared_order(account: Account, desire: Desire) -> tuple[Order | None, str
 def _refuse_dearer(box: Box, wanted: Constraints) -> None:
     """A price moves after the rental: a host raises it, or somebody lowers the cap. Paying on is not ours to say."""
     price, cap = box.dph_total, wanted.price_cap
-    if price is None or cap is None or box.state not in _RUNS or price <= cap + 1e-6:
+    if price is None or cap is None or box.state not in WORKING or price <= cap + 1e-6:
         return
     enough = math.ceil(price * 10_000) / 10_000
     raise TenantFailure(
@@ -238,10 +237,11 @@ def _started(account: Account, desire: Desire, result: Result, box: Box, check_m
 
 
 def _replaced(account: Account, desire: Desire, found: Found[Box], old: Box, check_mode: bool) -> Result:
-    """A new generation on another machine. The old box is told to stop before, so that it cannot come back beside it;
-    its disk is kept, and what becomes of it is the superseded boxes' affair."""
+    """A new generation on another machine, or on the one where the declared volumes lie. The old box is told to stop
+    before, so that it cannot come back beside it; its disk is kept, and what becomes of it is the superseded boxes'
+    affair."""
     wanted = desire.order.wanted
-    if old.machine_id is not None:
+    if old.machine_id is not None and wanted.only_machine is None:
         wanted = replace(wanted, exclude_machines=(*wanted.exclude_machines, old.machine_id))
     desire = replace(desire, order=replace(desire.order, wanted=wanted))
     return replace(_rented(account, desire, found, check_mode, old), before=old)
@@ -412,7 +412,7 @@ def _aspects(box: Box | None) -> dict[str, Any]:
     if box is None:
         return dict(dict.fromkeys(_ASPECTS), state="absent")
     return {
-        "state": "stopped" if box.is_resting else "started" if box.state in _RUNS else box.state,
+        "state": "stopped" if box.is_resting else "started" if box.state in WORKING else box.state,
         "generation": box.generation,
         "provider_id": box.provider_id,
         "offer_id": None,

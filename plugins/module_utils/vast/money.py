@@ -14,14 +14,14 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ..box import records
 from ..danger_clocks import time_left
-from ..rented_box import HOURS_PER_MONTH, Box, number
+from ..rented_box import HOURS_PER_MONTH, RESTING, Box, number
 from ..state_store import StateStore
 from .api import VastClient
 from .ghosts import listed_boxes
 
 # Compute bills in these states, or is about to. Of the last two nobody can say.
 _COMPUTES = ("running", "loading", "exited")
-_RESTS = ("stopped", "outbid", "scheduling")
+_RESTS = (*RESTING, "scheduling")
 
 # Beyond a century a date says nothing, and soon there is none.
 _FAR_S = 100 * 366 * 86400

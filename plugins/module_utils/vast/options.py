@@ -20,7 +20,7 @@ def shared_options() -> dict[str, dict[str, Any]]:
 
 
 def volume_options() -> dict[str, dict[str, Any]]:
-    """The argument spec of the volumes that a box is rented with."""
+    """The argument spec behind the documentation fragment ``tenant.gpu.vast_volumes``."""
     parts = {"volume": {"type": "str", "required": True}, "path": {"type": "str", "required": True}}
     return {"volumes": {"type": "list", "elements": "dict", "default": [], "options": parts}}
 

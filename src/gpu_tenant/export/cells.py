@@ -21,9 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Attem
 
 from gpu_tenant.export.place import refused
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _OUTSIDE_NAMES = re.compile(r"[^a-z0-9]+")
-_MOST_RETRIES = 100
 _DEFAULT_DISK_GB = 20
 
 
@@ -38,7 +36,7 @@ class CellJob:
 
 @dataclass(frozen=True)
 class Demands:
-    """The numbers of a run spec, checked: whole seconds and gigabytes, rounded up."""
+    """The numbers of a run spec: whole seconds and gigabytes, rounded up."""
 
     gpus: int
     disk_gb: int
@@ -52,39 +50,18 @@ def refuse_unusable(spec: Mapping[str, Any], target: str) -> None:
     if spec["parts"] or spec["nodes"]:
         what = f"run {spec['id']} trains on several boxes, which find each other through gpu-tenant"
         raise refused(f"{what}; a job for {target} has one machine", "export a spec without parts and nodes")
-    for name in spec["env"]:
-        if not _VARIABLE.match(name):
-            raise refused(f"env has {name!r}, which is no name of an environment variable", "correct the run spec")
-    named = [(f"env {name}", value) for name, value in spec["env"].items()]
-    named += [("command", word) for word in spec["command"]]
-    named += [(f"args of cell {cell['id']}", word) for cell in spec["cells"] for word in cell["args"]]
-    for where, text in named:
-        if "\0" in text or not _is_utf8(text):
-            raise refused(f"{where} holds what no process can be given: {text!r}", "correct the run spec")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def demands(spec: Mapping[str, Any]) -> Demands:
-    """What the run needs, or a refusal that names the key."""
-    resources, retries = spec["resources"], spec["retries"].get("max", run_record.DEFAULT_RETRIES)
-    gpus, disk = resources.get("gpu_count", 1), resources.get("disk_gb", _DEFAULT_DISK_GB)
-    for name, value, least, most in (
-        ("resources.gpu_count", gpus, 0, 64),
-        ("retries.max", retries, 0, _MOST_RETRIES),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise refused(f"{name} is {value!r}: a whole number from {least} to {most} is wanted", "correct it")
-    for name, value in (("deadline_s", spec["deadline_s"]), ("grace_s", spec["grace_s"]), ("resources.disk_gb", disk)):
-        if not run_record.is_seconds(value) or (value == 0 and name != "grace_s"):
-            raise refused(f"{name} is {value!r}: a number above 0 and no larger than 30 days is wanted", "correct it")
-    return Demands(gpus, math.ceil(disk), math.ceil(spec["deadline_s"]), math.ceil(spec["grace_s"]), retries)
+    """What the run needs."""
+    resources = spec["resources"]
+    return Demands(
+        gpus=resources.get("gpu_count", 1),
+        disk_gb=math.ceil(resources.get("disk_gb", _DEFAULT_DISK_GB)),
+        deadline_s=math.ceil(spec["deadline_s"]),
+        grace_s=math.ceil(spec["grace_s"]),
+        retries=spec["retries"].get("max", run_record.DEFAULT_RETRIES),
+    )
 
 
 def cell_jobs(

@@ -72,7 +72,7 @@ def render(spec: Mapping[str, Any], place: Place) -> Rendered:
     jobs = cells.cell_jobs(spec, base, place.inputs)
     left_out = _left_out(spec, place, base)
     text = "#!/bin/bash\n" + notes.header(spec, NAME, _usage(spec, root), left_out) + _directives(spec, place, needs)
-    body = [*_body(spec, place, jobs), *shell_text.deadline(needs.deadline_s), *_enter(spec, place)]
+    body = [*_body(spec, jobs), *shell_text.deadline(needs.deadline_s), *_enter(spec, place)]
     return Rendered(text + "\n" + "\n".join(body) + "\n" + _WATCH, tuple(left_out))
 
 
@@ -121,7 +121,7 @@ def _directives(spec: Mapping[str, Any], place: Place, needs: cells.Demands) -> 
     return "".join(f"#SBATCH {option}\n" for option in options)
 
 
-def _body(spec: Mapping[str, Any], place: Place, jobs: list[cells.CellJob]) -> list[str]:
+def _body(spec: Mapping[str, Any], jobs: list[cells.CellJob]) -> list[str]:
     common = cells.common_env(jobs)
     # A requeued job has the environment it was submitted with, so the secrets are there each time.
     wanted = [

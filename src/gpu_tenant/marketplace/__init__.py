@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A local marketplace that speaks vast.ai's REST and lets real boxes, for rehearsals, tests and the quick start."""
+"""A local marketplace for rehearsals, tests and the quick start: the REST of vast.ai, RunPod and Lambda, real boxes."""
 
 from __future__ import annotations
 

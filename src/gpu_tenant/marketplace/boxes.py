@@ -261,6 +261,8 @@ class Boxes:
 
     def renew_host_key(self, instance: Instance) -> None:
         """Another host key from the next start on. MarketError (400) without one."""
+        if instance.pod is not None:
+            raise MarketError(400, "invalid_args", f"Pod {instance.id} makes its host keys itself, at every start.")
         with self._locks[instance.id]:
             try:
                 self._engine.renew_host_key(self._spec(instance))
@@ -287,9 +289,10 @@ class Boxes:
             image=instance.image,
             keys=(*(key.public_key for key in instance.keys), *pods.own_keys(instance.env)),
             environment={**given, **instance.env},
-            onstart=instance.onstart or "",
+            onstart=instance.onstart or pods.IMAGE_START,
             volumes=mounted,
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+            starts_sshd=True,
         )
 
     def _vm_spec(self, instance: Instance, vm: VmTerms, machine: Machine) -> BoxSpec:

@@ -10,15 +10,18 @@ import secrets
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from .config import ENGINES, MarketplaceConfig, default_state_directory
-from .dialects import Dialect, dialect_in
+from .dialects import Dialect, dialect_in, meanings, switches
 from .faults import NO_FAULTS, read_script
 from .offers import CATALOGUE_SIZE, REHEARSAL_4090
+
+if TYPE_CHECKING:
+    from .server import Served
 
 
 def connections_in(given: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
@@ -40,7 +43,13 @@ def dialect_of(given: tuple[str, ...]) -> Dialect:
         raise click.BadParameter(str(reason)) from reason
 
 
-@click.group(name="marketplace", help="A local market that speaks vast.ai's REST and lets real boxes.")
+def _dialect_help() -> str:
+    values = switches()
+    told = "; ".join(f"{name} ({', '.join(values[name])}): {what}" for name, what in meanings().items())
+    return f"How what no source settles is worded, the first value by default; may be repeated. {told}."
+
+
+@click.group(name="marketplace", help="A local market: the REST of vast.ai, RunPod and Lambda, and real boxes.")
 def marketplace_group() -> None:
     return
 
@@ -78,7 +87,7 @@ def marketplace_group() -> None:
     multiple=True,
     metavar="NAME=VALUE",
     callback=lambda _context, _option, given: dialect_of(given),
-    help="How what no source settles is worded; may be repeated.",
+    help=_dialect_help(),
 )
 @click.option("--rate-limits/--no-rate-limits", default=False, show_default=True, help="The market's own intervals.")
 @click.option(
@@ -98,74 +107,42 @@ def marketplace_group() -> None:
 @click.option("--image", default="", help="Image of the podman engine; built when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Announce the address as one line of JSON.")
 def serve_command(
-    port: int,
-    api_key: str | None,
-    engine: str,
-    seed: int,
-    machines: int,
-    state: Path | None,
-    speed: float,
-    moving_bids: float,
-    meter_ssh: bool,
-    credit: float | None,
-    boot_s: float,
-    dialect: Dialect,
-    rate_limits: bool,
-    connections: tuple[tuple[str, Path], ...],
-    script: Path | None,
-    image: str,
-    as_json: bool,
+    *, api_key: str | None, state: Path | None, script: Path | None, as_json: bool, **options: Any
 ) -> None:
     # Imported late: the server's libraries are not needed to show the help.
-    from .server import Served, serve
+    from .server import serve
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        faults = NO_FAULTS if script is None else read_script(script)
-    except TenantFailure as failure:
-        _end_with(failure)
-    config = MarketplaceConfig(
-        port=port,
-        api_key=api_key or secrets.token_hex(16),
-        engine=engine,
-        seed=seed,
-        machines=machines,
-        state=(state or default_state_directory()).absolute(),
-        speed=speed,
-        moving_bids=moving_bids,
-        meter_ssh=meter_ssh,
-        credit=credit,
-        boot_s=boot_s,
-        dialect=dialect,
-        rate_limits=rate_limits,
-        image=image,
-        connections=connections,
-        faults=faults,
-    )
-
-    def announce(served: Served) -> None:
-        if as_json:
-            click.echo(json.dumps({"url": served.url, "state": str(config.state), "engine": served.engine}))
-            return
-        click.echo(f"The marketplace answers on {served.url} (engine {engine}, state {config.state})")
-        click.echo(f"Boxes: {served.engine['isolation']}; log in as {served.engine['login']}")
-        click.echo(f"Clients: export VAST_URL={served.url} VAST_API_KEY={'…' if api_key else config.api_key}")
-        click.echo(f"Offers, instances, bill and faults: {served.url}/")
-        click.echo("Ctrl-C ends it and every box.")
-
     # Until the server listens to signals itself, an end asked for is an interruption like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        config = MarketplaceConfig(
+            api_key=api_key or secrets.token_hex(16),
+            state=(state or default_state_directory()).absolute(),
+            faults=NO_FAULTS if script is None else read_script(script),
+            **options,
+        )
+
+        def announce(served: Served) -> None:
+            _announce(config, served, as_json, is_key_known=bool(api_key))
+
         serve(config, announce)
     except TenantFailure as failure:
-        _end_with(failure)
+        click.echo(f"Error: {failure}", err=True)
+        sys.exit(failure.exit_code)
     except KeyboardInterrupt:
         click.echo("The marketplace ended, and every box with it.", err=True)
 
 
-def _end_with(failure: TenantFailure) -> NoReturn:
-    click.echo(f"Error: {failure}", err=True)
-    sys.exit(failure.exit_code)
+def _announce(config: MarketplaceConfig, served: Served, as_json: bool, is_key_known: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"url": served.url, "state": str(config.state), "engine": served.engine}))
+        return
+    click.echo(f"The marketplace answers on {served.url} (engine {config.engine}, state {config.state})")
+    click.echo(f"Boxes: {served.engine['isolation']}; log in as {served.engine['login']}")
+    click.echo(f"Clients: export VAST_URL={served.url} VAST_API_KEY={'…' if is_key_known else config.api_key}")
+    click.echo(f"Offers, instances, bill and faults: {served.url}/")
+    click.echo("Ctrl-C ends it and every box.")
 
 
 def main() -> None:

@@ -53,17 +53,8 @@ def switches() -> dict[str, tuple[str, ...]]:
 
 
 def meanings() -> dict[str, str]:
+    """What each switch is about."""
     return {one.name: one.metadata["what"] for one in dataclasses.fields(Dialect)}
-
-
-def every_single() -> list[Dialect]:
-    """The usual dialect, then each that differs from it in one switch."""
-    single = [(name, value) for name, values in switches().items() for value in values[1:]]
-    return [USUAL, *(dataclasses.replace(USUAL, **{name: value}) for name, value in single)]
-
-
-# Nothing as most sources say: switches that only together mislead a client.
-CONTRARY = Dialect(**{name: values[-1] for name, values in switches().items()})
 
 
 def dialect_in(given: Iterable[str]) -> Dialect:

@@ -173,14 +173,29 @@ def price_row(machine: Machine, base: float, disk_gb: float) -> dict[str, Any]:
 
 def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
     """What offers and instances say alike about the machine; the memory is the claimed one."""
-    model = machine.model
-    started, ends = moments(machine, now)
     return {
         "machine_id": machine.machine_id,
         "host_id": machine.host_id,
         "hosting_type": machine.hosting_type,
         "hostname": None,
         "public_ipaddr": "127.0.0.1",
+        **_gpu_columns(machine),
+        **_board_columns(machine),
+        **_network_columns(machine),
+        **_score_columns(machine),
+        **_place_and_time_columns(machine, now),
+        "nw_disk_min_bw": None,
+        "nw_disk_max_bw": None,
+        "nw_disk_avg_bw": None,
+        "platform_fee": 0.25,
+        "logo": "/static/logos/vastai_small2.png",
+        "webpage": None,
+    }
+
+
+def _gpu_columns(machine: Machine) -> dict[str, Any]:
+    model = machine.model
+    return {
         "num_gpus": machine.num_gpus,
         "gpu_name": model.name,
         "gpu_arch": model.arch,
@@ -199,6 +214,11 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "bw_nvlink": 0.0,
         "driver_version": machine.driver,
         "driver_vers": driver_number(machine.driver),
+    }
+
+
+def _board_columns(machine: Machine) -> dict[str, Any]:
+    return {
         "cpu_name": machine.cpu_name,
         "cpu_arch": "amd64",
         "cpu_cores": machine.cpu_cores,
@@ -213,6 +233,11 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "disk_name": "Samsung SSD 980 PRO",
         "disk_bw": machine.disk_bw,
         "disk_space": machine.disk_space,
+    }
+
+
+def _network_columns(machine: Machine) -> dict[str, Any]:
+    return {
         "inet_up": machine.inet_up,
         "inet_down": machine.inet_down,
         "inet_up_cost": machine.up_cost,
@@ -221,6 +246,12 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "internet_down_cost_per_tb": machine.down_cost * 1000,
         "direct_port_count": machine.direct_ports,
         "static_ip": True,
+    }
+
+
+def _score_columns(machine: Machine) -> dict[str, Any]:
+    model = machine.model
+    return {
         "dlperf": model.dlperf * machine.num_gpus,
         "total_flops": model.tflops * machine.num_gpus,
         "score": round(model.dlperf * machine.num_gpus * machine.reliability / machine.price, 3),
@@ -233,6 +264,12 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "reliability2": machine.reliability,
         "reliability_mult": 1.0,
         "expected_reliability": machine.reliability,
+    }
+
+
+def _place_and_time_columns(machine: Machine, now: float) -> dict[str, Any]:
+    started, ends = moments(machine, now)
+    return {
         "geolocation": machine.geolocation,
         "geolocode": None,
         "country_code": machine.geolocation[-2:],
@@ -241,12 +278,6 @@ def hardware_row(machine: Machine, now: float) -> dict[str, Any]:
         "duration": machine.days * DAY_S,
         "time_remaining": "",
         "time_remaining_isbid": "",
-        "nw_disk_min_bw": None,
-        "nw_disk_max_bw": None,
-        "nw_disk_avg_bw": None,
-        "platform_fee": 0.25,
-        "logo": "/static/logos/vastai_small2.png",
-        "webpage": None,
     }
 
 

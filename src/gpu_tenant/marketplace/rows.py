@@ -83,67 +83,98 @@ def _mapped(instance: Instance, direct: bool) -> dict[str, Any]:
 
 def instance_row(instance: Instance, machine: Machine, now: float, min_bid: float, dialect: Dialect) -> dict[str, Any]:
     """:param min_bid: the market's price for the machine now."""
-    states = wire_states(instance, dialect)
-    running = instance.phase is Phase.RUNNING
-    direct = is_direct(instance.runtype)
     row = hardware_row(machine, now)
     # A contract keeps the price of its disk, whatever the machine's is now.
     row.update(price_row(replace(machine, storage_cost=instance.storage_cost), instance.base_price, instance.disk_gb))
     if instance.is_bid and dialect.bid_base == "machine":
         row["dph_base"] = machine.price
+    row.update(_state_columns(instance, dialect))
+    row.update(_address_columns(instance, machine, dialect))
+    row.update(_use_columns(instance, machine))
     row.update(
         {
-            "id": instance.id,
-            "actual_status": states.actual,
-            "intended_status": states.intended,
-            "cur_state": states.current,
-            "next_state": states.next,
-            "status_msg": instance.status_msg,
-            "label": instance.label,
-            "ssh_host": LOOPBACK if offers_ssh(instance.runtype) else None,
-            "ssh_idx": "1",
-            # Clients add one for a jupyter box; its sshd answers on both ports.
-            "ssh_port": instance.ports[0] if offers_ssh(instance.runtype) else None,
-            "machine_dir_ssh_port": instance.ports[0],
-            "public_ipaddr": LOOPBACK,
-            "local_ipaddrs": f"{LOOPBACK} \n",
-            "ports": (_mapped(instance, direct) if running else {}) or no_ports(dialect),
-            "direct_port_count": machine.direct_ports if direct else -1,
-            "direct_port_start": instance.ports[0] if direct else -1,
-            "direct_port_end": instance.ports[-1] if direct else -1,
-            "bundle_id": instance.offer_id - 1_000_000,
-            "ask_contract_id": instance.offer_id,
-            "gpu_util": 0.0 if running else None,
-            "gpu_temp": 34.0 if running else None,
-            "cpu_util": 0.0,
-            "mem_limit": machine.cpu_ram / 1000,
-            "mem_usage": 0.1 if running else 0.0,
-            "vmem_usage": 0.0,
-            "disk_space": instance.disk_gb,
-            "disk_usage": -1.0,
-            "disk_util": -1.0,
             "is_bid": instance.is_bid,
             "min_bid": round(min_bid, 6),
             "start_date": instance.created_at,
             **moving_columns(instance, machine, now),
-            "image_uuid": instance.image,
-            "image_args": list(instance.args),
-            "image_runtype": instance.runtype,
-            "onstart": instance.onstart,
-            "extra_env": [[name, value] for name, value in instance.env.items()],
-            "template_id": instance.template.get("template_id"),
-            "template_hash_id": instance.template.get("template_hash_id"),
-            "template_name": instance.template.get("template_name"),
-            "jupyter_token": None,
-            "volume_info": [{"id": number, "mount_path": path} for number, path in mounts(instance.env).items()],
-            "rentable": False,
-            "credit_discount": instance.discount if instance.deposits else None,
-            "credit_discount_max": 0.0 if instance.is_bid else MOST_DISCOUNT,
-            "discount_rate": instance.discount,
-            "discounted_hourly": instance.base_price * instance.discount,
-            "discounted_dph_total": row["dph_total"] - instance.base_price * instance.discount,
-            "client_run_time": 1.0,
-            "host_run_time": machine.days * 86400,
         }
     )
+    row.update(_order_columns(instance))
+    row.update(_discount_columns(instance, row["dph_total"]))
+    row.update({"client_run_time": 1.0, "host_run_time": machine.days * 86400})
     return row
+
+
+def _state_columns(instance: Instance, dialect: Dialect) -> dict[str, Any]:
+    states = wire_states(instance, dialect)
+    return {
+        "id": instance.id,
+        "actual_status": states.actual,
+        "intended_status": states.intended,
+        "cur_state": states.current,
+        "next_state": states.next,
+        "status_msg": instance.status_msg,
+        "label": instance.label,
+    }
+
+
+def _address_columns(instance: Instance, machine: Machine, dialect: Dialect) -> dict[str, Any]:
+    direct = is_direct(instance.runtype)
+    mapped = _mapped(instance, direct) if instance.phase is Phase.RUNNING else {}
+    return {
+        "ssh_host": LOOPBACK if offers_ssh(instance.runtype) else None,
+        "ssh_idx": "1",
+        # Clients add one for a jupyter box; its sshd answers on both ports.
+        "ssh_port": instance.ports[0] if offers_ssh(instance.runtype) else None,
+        "machine_dir_ssh_port": instance.ports[0],
+        "public_ipaddr": LOOPBACK,
+        "local_ipaddrs": f"{LOOPBACK} \n",
+        "ports": mapped or no_ports(dialect),
+        "direct_port_count": machine.direct_ports if direct else -1,
+        "direct_port_start": instance.ports[0] if direct else -1,
+        "direct_port_end": instance.ports[-1] if direct else -1,
+        "bundle_id": instance.offer_id - 1_000_000,
+        "ask_contract_id": instance.offer_id,
+    }
+
+
+def _use_columns(instance: Instance, machine: Machine) -> dict[str, Any]:
+    running = instance.phase is Phase.RUNNING
+    return {
+        "gpu_util": 0.0 if running else None,
+        "gpu_temp": 34.0 if running else None,
+        "cpu_util": 0.0,
+        "mem_limit": machine.cpu_ram / 1000,
+        "mem_usage": 0.1 if running else 0.0,
+        "vmem_usage": 0.0,
+        "disk_space": instance.disk_gb,
+        "disk_usage": -1.0,
+        "disk_util": -1.0,
+    }
+
+
+def _order_columns(instance: Instance) -> dict[str, Any]:
+    """What it was rented with."""
+    return {
+        "image_uuid": instance.image,
+        "image_args": list(instance.args),
+        "image_runtype": instance.runtype,
+        "onstart": instance.onstart,
+        "extra_env": [[name, value] for name, value in instance.env.items()],
+        "template_id": instance.template.get("template_id"),
+        "template_hash_id": instance.template.get("template_hash_id"),
+        "template_name": instance.template.get("template_name"),
+        "jupyter_token": None,
+        "volume_info": [{"id": number, "mount_path": path} for number, path in mounts(instance.env).items()],
+        "rentable": False,
+    }
+
+
+def _discount_columns(instance: Instance, dph_total: float) -> dict[str, Any]:
+    return {
+        "credit_discount": instance.discount if instance.deposits else None,
+        "credit_discount_max": 0.0 if instance.is_bid else MOST_DISCOUNT,
+        "discount_rate": instance.discount,
+        "discounted_hourly": instance.base_price * instance.discount,
+        "discounted_dph_total": dph_total - instance.base_price * instance.discount,
+    }

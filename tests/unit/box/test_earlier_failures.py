@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import profile_schema, supervisor_client
+from ansible_collections.tenant.gpu.plugins.module_utils import profile_rules, supervisor_client
 from ansible_collections.tenant.gpu.plugins.module_utils.box import run_record, shim
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -43,7 +43,7 @@ def test_1_an_empty_value_means_none() -> None:
         profile = yaml.safe_load(path.read_text())
         if profile["platform_durable_kind"] in ("pull", "none"):
             assert profile["platform_durable_path"] == "", path
-            assert profile_schema.problems_as_written(profile) == []
+            assert profile_rules.problems_as_written(profile) == []
 
 
 @pytest.mark.parametrize("path", ["off-box", "", "./durable", "~/durable"])
@@ -51,7 +51,7 @@ def test_2_a_durable_path_that_is_none_is_refused(path: str) -> None:
     with pytest.raises(Refused, match="absolute path"):
         run_record.check_run({**RUN, "durable": {"kind": "mount", "path": path}})
     wrong = {**copy.deepcopy(BASE), "platform_durable_kind": "mount", "platform_durable_path": path}
-    assert any(problem.key == "platform_durable_path" for problem in profile_schema.problems_after_merge(wrong, "base"))
+    assert any(problem.key == "platform_durable_path" for problem in profile_rules.problems_after_merge(wrong, "base"))
 
 
 def test_3_secrets_with_crlf_are_taken_without_it(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_5_a_start_that_shows_no_life_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("said", ["verified 2026-11-21", "2026-11-21", "re-verify before 2026-11", "", "2026-13", None])
 def test_8_a_verification_is_one_month_and_nothing_else(said: str | None) -> None:
-    problems = profile_schema.problems_as_written({**copy.deepcopy(BASE), "platform_verified": said})
+    problems = profile_rules.problems_as_written({**copy.deepcopy(BASE), "platform_verified": said})
     assert [problem.key for problem in problems] == ["platform_verified"]
 
 

@@ -4,21 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from test_market_copy import CLOUD, World
+from copy_world import CLOUD, World
 
 SIZE = 3_000_000
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    (tmp_path / "bucket").mkdir()
-    made = World(tmp_path / "market", connections=(("backups", tmp_path / "bucket"),))
-    yield made
-    made.close()
 
 
 @pytest.fixture

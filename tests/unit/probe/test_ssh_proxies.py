@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_schema, ssh_proxies
+from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, profile_rules, ssh_proxies
 
 PROFILES = Path(__file__).resolve().parents[3] / "inventories" / "profiles" / "group_vars"
 
@@ -58,5 +58,5 @@ def test_what_the_provider_or_ssh_called_a_proxy_stays_one() -> None:
     ["ssh.runpod.io", [{"host": "ssh.runpod.io"}], [{"host": "a b", "instead": "x"}], [{"host": "a", "instead": ""}]],
 )
 def test_a_profile_that_names_proxies_wrongly_is_refused(wrong: Any) -> None:
-    problems = profile_schema.problems_as_written({**shipped("vast"), ssh_proxies.PROFILE_KEY: wrong}, "vast")
+    problems = profile_rules.problems_as_written({**shipped("vast"), ssh_proxies.PROFILE_KEY: wrong}, "vast")
     assert [problem.key.split("[")[0] for problem in problems] == [ssh_proxies.PROFILE_KEY]

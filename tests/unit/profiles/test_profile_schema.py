@@ -9,7 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import artifact_tiers, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    artifact_tiers,
+    platform_groups,
+    profile_rules,
+    profile_schema,
+    schema_check,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.danger_clocks import span_s
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +31,7 @@ def load(path: Path) -> dict[str, Any]:
     return found
 
 
-def names(problems: list[profile_schema.Problem]) -> list[str]:
+def names(problems: list[schema_check.Problem]) -> list[str]:
     return [problem.key for problem in problems]
 
 
@@ -35,11 +41,23 @@ def test_the_schema_is_json_schema() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_profiles_are_complete(path: Path) -> None:
-    assert profile_schema.problems_as_written(load(path), path.stem) == []
+    assert profile_rules.problems_as_written(load(path), path.stem) == []
     assert set(profile_schema.SCHEMA["required"]) <= set(load(path))
 
 
-MARKETS = {"autodl", "vast", "matpool", "gpushare", "featurize", "lanrui", "gcp_spot", "azure_spot", "ssh"}
+MARKETS = {
+    "autodl",
+    "vast",
+    "runpod",
+    "lambda",
+    "matpool",
+    "gpushare",
+    "featurize",
+    "lanrui",
+    "gcp_spot",
+    "azure_spot",
+    "ssh",
+}
 RENTED = [path for path in SHIPPED if path.stem in MARKETS]
 
 
@@ -86,6 +104,7 @@ def test_a_stop_that_wipes_is_gated_where_the_platform_wipes() -> None:
         ("matpool", {("stopped", 0)}),
         ("featurize", {("stopped", 0)}),
         ("lanrui", {("always", 0)}),
+        ("runpod", {("stopped", 0), ("stopped", 30 * 86400), ("always", 0)}),
         ("gcp_spot", {("started", 86400)}),
         ("azure_spot", {("stopped", 0)}),
         ("ssh", {("always", 0)}),
@@ -145,14 +164,14 @@ def test_autodl_has_its_danger_clock() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["platform_name"])
 def test_the_schema_fits_platforms_to_come(sample: dict[str, Any]) -> None:
-    assert profile_schema.problems_after_merge(sample, sample["platform_name"]) == []
+    assert profile_rules.problems_after_merge(sample, sample["platform_name"]) == []
     jsonschema.Draft202012Validator(profile_schema.SCHEMA).validate(sample)
 
 
 @pytest.mark.parametrize("key", profile_schema.SCHEMA["required"])
 def test_every_key_is_required(key: str) -> None:
     broken = {name: value for name, value in BASE.items() if name != key}
-    (problem,) = profile_schema.problems_as_written(broken)
+    (problem,) = profile_rules.problems_as_written(broken)
     assert problem.key == key
     assert "is missing" in problem.what
 
@@ -174,13 +193,13 @@ JUNK = st.one_of(
 @pytest.mark.parametrize("key", profile_schema.OPTIONAL)
 def test_what_few_platforms_have_may_be_left_out(key: str) -> None:
     assert key not in BASE
-    assert profile_schema.problems_after_merge(copy.deepcopy(BASE)) == []
+    assert profile_rules.problems_after_merge(copy.deepcopy(BASE)) == []
 
 
 @given(key=st.sampled_from(profile_schema.PLATFORM_KEYS), value=JUNK)
 def test_the_validator_agrees_with_a_library(key: str, value: Any) -> None:
     changed = {**copy.deepcopy(BASE), key: value}
-    ours = profile_schema._check(changed, profile_schema.SCHEMA, "", lambda _value: False)
+    ours = schema_check.check(changed, profile_schema.SCHEMA, "", lambda _value: False)
     # A whole float is an integer to JSON Schema, and `$` of Python's re also matches before a last newline.
     if isinstance(value, float) and value.is_integer():
         return
@@ -193,7 +212,7 @@ def test_the_validator_agrees_with_a_library(key: str, value: Any) -> None:
 
 @given(st.recursive(JUNK, lambda inner: st.dictionaries(st.sampled_from(["platform_name", "x"]), inner), max_leaves=5))
 def test_nothing_makes_it_raise(value: Any) -> None:
-    for problem in profile_schema.problems_as_written(value, "x"):
+    for problem in profile_rules.problems_as_written(value, "x"):
         assert problem.key
         assert problem.what
         assert problem.fix
@@ -201,19 +220,19 @@ def test_nothing_makes_it_raise(value: Any) -> None:
 
 def test_a_template_is_judged_after_the_merge_only() -> None:
     written = {**BASE, "platform_endpoint_stable": "{{ x }}", "platform_data_dir": "{{ y }}/data"}
-    assert profile_schema.problems_as_written(written) == []
-    assert names(profile_schema.problems_after_merge(written)) == ["platform_data_dir", "platform_endpoint_stable"]
+    assert profile_rules.problems_as_written(written) == []
+    assert names(profile_rules.problems_after_merge(written)) == ["platform_data_dir", "platform_endpoint_stable"]
 
 
 def test_a_typo_is_met_with_a_suggestion() -> None:
-    problems = profile_schema.problems_as_written({**BASE, "platform_gotcha": []})
+    problems = profile_rules.problems_as_written({**BASE, "platform_gotcha": []})
     assert [problem.fix for problem in problems] == ["did you mean platform_gotchas?"]
     assert "ssh.yml: platform_gotcha:" in problems[0].sentence("ssh.yml")
 
 
 def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
-    assert profile_schema.problems_as_written({**BASE, "ansible_port": 22}) == []
-    assert names(profile_schema.problems_as_written({**BASE, "my_color": "red"})) == ["my_color"]
+    assert profile_rules.problems_as_written({**BASE, "ansible_port": 22}) == []
+    assert names(profile_rules.problems_as_written({**BASE, "my_color": "red"})) == ["my_color"]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +250,24 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
         ({"storage": [tier("disk", "/data", True, True)] * 2}, "platform_storage"),
         ({"spot": {"available": True, "grace_s": None, "signal": ""}}, "platform_spot.grace_s"),
         (
+            {"verbs": {"compute_stop": [operation("x", ["disk"], command=["/x"])], "park": [], "full_stop": []}},
+            "platform_verbs.compute_stop[0].command",
+        ),
+        (
+            {
+                "verbs": {"compute_stop": [], "park": [operation("x", ["disk"], reversible=True, transport="box")]}
+                | {"full_stop": []}
+            },
+            "platform_verbs.park[0].command",
+        ),
+        (
+            {
+                "verbs": {"compute_stop": [], "park": []}
+                | {"full_stop": [operation("x", [], transport="box", command=["/x"])]}
+            },
+            "platform_verbs.full_stop[0].transport",
+        ),
+        (
             {"verbs": {"compute_stop": [], "park": [], "full_stop": [operation("x", ["moon"])]}},
             "platform_verbs.full_stop[0].keeps",
         ),
@@ -245,23 +282,23 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
     ],
 )
 def test_keys_that_contradict_each_other(changes: dict[str, Any], key: str) -> None:
-    assert names(profile_schema.problems_after_merge(profile("base", **changes))) == [key]
+    assert names(profile_rules.problems_after_merge(profile("base", **changes))) == [key]
 
 
 def test_one_platform() -> None:
     platforms = ["autodl", "ssh", "vast"]
-    assert profile_schema.check_one_platform(["all", "vast", "europe"], platforms) == "vast"
-    with pytest.raises(profile_schema.PlatformError, match="2 platform groups: ssh, vast"):
-        profile_schema.check_one_platform(["vast", "ssh"], platforms)
-    with pytest.raises(profile_schema.PlatformError, match="no platform group"):
-        profile_schema.check_one_platform(["europe"], platforms)
+    assert platform_groups.check_one_platform(["all", "vast", "europe"], platforms) == "vast"
+    with pytest.raises(platform_groups.PlatformError, match="2 platform groups: ssh, vast"):
+        platform_groups.check_one_platform(["vast", "ssh"], platforms)
+    with pytest.raises(platform_groups.PlatformError, match="no platform group"):
+        platform_groups.check_one_platform(["europe"], platforms)
 
 
 @given(st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")))
 def test_one_platform_means_exactly_one(host: set[str], platforms: set[str]) -> None:
     common = host & platforms
     if len(common) == 1:
-        assert {profile_schema.check_one_platform(sorted(host), sorted(platforms))} == common
+        assert {platform_groups.check_one_platform(sorted(host), sorted(platforms))} == common
         return
-    with pytest.raises(profile_schema.PlatformError):
-        profile_schema.check_one_platform(sorted(host), sorted(platforms))
+    with pytest.raises(platform_groups.PlatformError):
+        platform_groups.check_one_platform(sorted(host), sorted(platforms))

@@ -53,7 +53,7 @@ def drive(world: World, said: Said, tmp_path: Path) -> Callable[..., go.GoResult
     def start(names: Sequence[str] = ("b1",), spec: Mapping[str, Any] | None = None, **options: Any) -> go.GoResult:
         variables = {
             "tenant_project": "demo", "tenant_state_dir": world.store.root, "tenant_results_dir": "/results",
-            "platform_driver": "vast",
+            "platform_driver": "vast", **world.variables,
         }  # fmt: skip
         boxes = tuple(hosts.BoxHost(name, variables) for name in names)
 

@@ -56,7 +56,8 @@ class Fleet:
     ) -> None:
         self._decision, self._judge, self._outage = decision, judge, outage
         self.now = 0
-        # the truth
+        # the truth; a box with a volume can be rented on one machine only
+        self.bound = False
         self.state = "absent"
         self.deployed = False
         self.run = ""
@@ -153,6 +154,7 @@ class Fleet:
             tried=Tried(**self.ledger.tried),
             money=Money(self.ledger.spent, BUDGET, RESERVE),
             replaceable=True,
+            bound=self.bound,
             salvaged=self.salvaged,
             settle_due=overdue,
         )
@@ -175,7 +177,8 @@ class Fleet:
                 raise Breach(f"{action.kind} was tried {self.ledger.tried[action.kind]} times")
         effects: dict[str, Callable[[], None]] = {
             decide.RENT: self._rent,
-            decide.NEXT_OFFER: self._rent,
+            decide.SAME_MACHINE: self._rent_beside_the_volume,
+            decide.NEXT_OFFER: self._rent_elsewhere,
             decide.START: self._start,
             decide.RESTART: self._start,
             decide.RAISE_BID: self._start,
@@ -204,6 +207,18 @@ class Fleet:
         self.state, self.deployed, self.run = "running", True, "queued"
         self.ledger.rented = self.brought_up = True
         self.salvaged, self.absences = False, 0
+
+    def _rent_elsewhere(self) -> None:
+        if self.bound:
+            raise Breach("another machine was rented, and the volume is not there")
+        self._rent()
+
+    def _rent_beside_the_volume(self) -> None:
+        if not self.bound:
+            raise Breach("the machine that the box was lost on is rented again, for no volume")
+        if self.state == "offline":
+            raise Breach("a machine is rented whose host is lost")
+        self._rent()
 
     def _start(self) -> None:
         if self.ledger.home or self.run == "done":

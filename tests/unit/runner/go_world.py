@@ -50,6 +50,7 @@ class World:
         self.generation = 1
         self.provider_id = 42
         self.superseded: tuple[Box, ...] = ()
+        self.variables: dict[str, Any] = {}
 
     # what Interrupts does
     def check(self) -> None:

@@ -36,31 +36,6 @@ def machine(*acts: dict[str, Any], billed: dict[str, float] | None = None, now: 
     return found
 
 
-@pytest.mark.parametrize(
-    ("acts", "accrued", "state"),
-    [
-        ([], 10 * 0.5, "running"),
-        ([act("destroy", 12)], 2 * 0.5, "ended"),
-        ([act("stop", 14)], 4 * 0.5 + 6 * 0.1, "stopped"),
-        ([act("stop", 14), act("start", 16, price_per_hour=0.1)], 4 * 0.5 + 2 * 0.1 + 4 * 0.5, "running"),
-        ([act("stop", 14), act("start", 16, bid=0.8)], 4 * 0.5 + 2 * 0.1 + 4 * 0.9, "running"),
-        ([act("stop", 14), act("seen-started", 16), act("destroy", 18)], 4 * 0.5 + 2 * 0.1 + 2 * 0.5, "ended"),
-        ([act("destroy", 12), act("start", 13)], 2 * 0.5, "ended"),
-        ([act("seen-stopped", 18, effective_at="2026-11-21T12:00:00Z")], 2 * 0.5 + 8 * 0.1, "stopped"),
-    ],
-)
-def test_each_interval_has_its_rate(acts: list[dict[str, Any]], accrued: float, state: str) -> None:
-    # The journal's order is by time, whoever wrote first.
-    found = machine(*reversed([RENT, *acts]))
-    assert found.accrued == pytest.approx(accrued)
-    assert found.state == state
-    assert found.why_unknown == ""
-
-
-def test_intents_and_failures_cost_nothing() -> None:
-    assert machine(RENT, {**act("destroy", 12), "kind": "intent"}, {**act("stop", 12), "kind": "failed"}).accrued == 5.0
-
-
 def test_the_bill_counts_before_the_estimate() -> None:
     found = machine(RENT, act("destroy", 12), billed={"7": 0.7})
     assert (found.cost, found.accrued) == (0.7, 1.0)

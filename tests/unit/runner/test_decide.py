@@ -22,7 +22,9 @@ def of(name: str, **more: object) -> Situation:
 
 FULL = Money(spent=0.9, budget=1.0, reserve=0.5)
 SPENT = Money(spent=1.0, budget=1.0)
-ALL_TRIED = Tried(9, 9, 9, 9)
+STARTED = Tried(restart=2)
+VOLUME = {"bound": True, "replaceable": True}
+ALL_TRIED = Tried(9, 9, 9, 9, 9)
 
 TABLE = [
     # first start
@@ -73,6 +75,21 @@ TABLE = [
     ("gone", of(verdicts.GONE, brought_up=True, replaceable=True), decide.NEXT_OFFER),
     ("card lost", of(verdicts.ZERO_GPU, replaceable=True), decide.PULL),
     ("card lost, work home", of(verdicts.ZERO_GPU, salvaged=True, replaceable=True), decide.NEXT_OFFER),
+    # the same, with a volume, which one machine has
+    ("outbid, with a volume", of(verdicts.OUTBID, bound=True, replaceable=True), decide.RAISE_BID),
+    ("outbid above the cap, with a volume", of(verdicts.OUTBID, raise_fits=False, **VOLUME), decide.SAME_MACHINE),
+    ("GPU taken, with a volume", of(verdicts.SCHEDULING_STUCK, **VOLUME), decide.RESTART),
+    ("GPU kept, with a volume", of(verdicts.SCHEDULING_STUCK, tried=STARTED, **VOLUME), decide.SAME_MACHINE),
+    ("stopped for good, with a volume", of(verdicts.STOPPED, tried=STARTED, **VOLUME), decide.SAME_MACHINE),
+    ("exited, with a volume", of(verdicts.EXITED, tried=STARTED, **VOLUME), decide.SAME_MACHINE),
+    ("gone, its volume is not", of(verdicts.GONE, **VOLUME), decide.SAME_MACHINE),
+    ("its machine is full", of(verdicts.GONE, tried=Tried(same_machine=1), **VOLUME), decide.GIVE_UP),
+    ("its machine is full, a spare", of(verdicts.GONE, tried=Tried(same_machine=1), spare=True, **VOLUME),
+     decide.NEXT_CANDIDATE),
+    ("the volume's host is lost", of(verdicts.HOST_OFFLINE, **VOLUME), decide.GIVE_UP),
+    ("the volume's host is lost, a spare", of(verdicts.HOST_OFFLINE, spare=True, **VOLUME), decide.NEXT_CANDIDATE),
+    ("no room for it", of(verdicts.GONE, money=FULL, **VOLUME), decide.GIVE_UP),
+    ("a market that rents no other box", of(verdicts.GONE, bound=True), decide.GIVE_UP),
     ("offers tried", of(verdicts.GONE, tried=Tried(next_offer=3), replaceable=True, spare=True), decide.NEXT_CANDIDATE),
     ("all tried", of(verdicts.GONE, tried=ALL_TRIED, replaceable=True, spare=True), decide.GIVE_UP),
     ("no room to rent", of(verdicts.GONE, money=FULL, replaceable=True), decide.GIVE_UP),
@@ -102,7 +119,7 @@ def test_a_loss_counts_as_interruption_only_after_it_was_up(name: str) -> None:
     assert decide.decide(of(name, brought_up=False)).interruption is False
 
 
-tries = st.builds(Tried, *[st.integers(0, 4)] * 4)
+tries = st.builds(Tried, *[st.integers(0, 4)] * 5)
 moneys = st.builds(Money, st.none() | st.floats(0, 3), st.none() | st.floats(0.1, 3), st.floats(0, 1))
 situations = st.builds(
     Situation,
@@ -115,6 +132,7 @@ situations = st.builds(
     money=moneys,
     raise_fits=st.none() | st.booleans(),
     replaceable=st.booleans(),
+    bound=st.booleans(),
     spare=st.booleans(),
     left_running=st.booleans(),
     salvaged=st.booleans(),
@@ -130,6 +148,8 @@ def test_every_situation_has_one_action_and_none_rents_what_may_not_be_rented(si
     if action.kind in decide.RENTING:
         assert situation.money.has_room
         assert not situation.outage
+    if action.kind in (decide.SAME_MACHINE, decide.NEXT_OFFER):
+        assert (action.kind == decide.SAME_MACHINE) is situation.bound
     if action.kind in decide.RUNGS:
         assert situation.tried.of(action.kind) < situation.limits.of(action.kind)
 

@@ -34,8 +34,9 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
             super().__init__()
             self.fleet = fleet()
 
-        @initialize(at_work=st.booleans())
-        def begin(self, at_work: bool) -> None:
+        @initialize(at_work=st.booleans(), bound=st.booleans())
+        def begin(self, at_work: bool, bound: bool) -> None:
+            self.fleet.bound = bound
             if at_work:
                 self.fleet.step()
                 self.fleet.train()
@@ -128,6 +129,14 @@ def _no_limit(now: Situation) -> Action:
     return decide.decide(replace(now, tried=decide.Tried()))
 
 
+def _volumes_are_forgotten(now: Situation) -> Action:
+    return decide.decide(replace(now, bound=False))
+
+
+def _every_box_has_a_volume(now: Situation) -> Action:
+    return decide.decide(replace(now, bound=True))
+
+
 def _no_deadline(now: Situation) -> Action:
     return decide.decide(replace(now, settle_due=False))
 
@@ -143,6 +152,8 @@ BROKEN = {
     "a finished run is run again": lambda: Fleet(decision=_finished_is_forgotten),
     "no budget": lambda: Fleet(decision=_no_budget),
     "no limit on a rung": lambda: Fleet(decision=_no_limit),
+    "volumes are left behind": lambda: Fleet(decision=_volumes_are_forgotten),
+    "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),
     "no deadline for replaced boxes": lambda: Fleet(decision=_no_deadline),
     "destroys without the gate": lambda: Fleet(decision=_destroys_what_is_home),
 }

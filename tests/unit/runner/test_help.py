@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from click.testing import CliRunner
 
 from gpu_tenant import completion, examples, hosts
 from gpu_tenant.cli import cli
+
+PAGES = Path(__file__).resolve().parents[3] / "docs"
 
 
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -43,6 +46,36 @@ def test_every_command_has_examples_and_every_example_a_command() -> None:
             assert line in shown.output
             assert f"gpu-tenant {path}" in line
         assert cli.get_short_help_str() or shown.output.splitlines()[2].strip()
+
+
+def test_the_page_of_the_command_line_says_which_commands_have_the_common_options() -> None:
+    def have(option: str) -> set[str]:
+        return {path for path, command in commands(cli) if any(option in each.opts for each in command.params)}
+
+    every = {path for path, _command in commands(cli)}
+    of_one_or_all = {"approve", "logs", "ssh", "audit"}
+    alone = {"completion", "demo", "export", "init", "marketplace serve"}
+    assert have("-l") == every - of_one_or_all - alone
+    assert have("-i") == have("-e") == every - alone
+    assert have("--workspace") - {"demo"} == have("-l")
+    assert have("--json") == every - {"completion", "ssh"}
+    page = " ".join((PAGES / "command-line.md").read_text().split())
+    assert "`approve`, `logs` and `ssh` are told their one box, `audit` looks at all" in page
+    assert "`completion`, `demo`, `export`, `init` and `marketplace serve` need no inventory" in page
+    assert "All but `completion` and `ssh` have `--json`" in page
+
+
+def test_what_the_marketplace_can_be_told_is_on_its_page() -> None:
+    page = (PAGES / "marketplace.md").read_text()
+    told = {each for option in dict(commands(cli))["marketplace serve"].params for each in option.opts}
+    for option in told - {"--port", "--api-key", "--json"}:
+        assert f"`{option}" in page, option
+    sources = "".join(path.read_text() for path in (PAGES.parent / "src/gpu_tenant/marketplace").glob("*_routes.py"))
+    sources += (PAGES.parent / "src/gpu_tenant/marketplace/api.py").read_text()
+    pages = page + (PAGES / "marketplace-faults.md").read_text()
+    paths = set(re.findall(r'"(/control/[a-z_]+)"', sources))
+    assert {"/control/preempt", "/control/release", "/control/bill", "/control/faults"} <= paths
+    assert not [path for path in paths if path not in pages]
 
 
 @pytest.mark.parametrize("line", [line for lines in examples.EXAMPLES.values() for line in lines])

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from click.testing import CliRunner
 
-from gpu_tenant import detect
+from gpu_tenant import detect, scaffold
 from gpu_tenant.cli import cli
+
+KEYS = sorted(market.CLIENT.KEY_VARIABLE for market in MARKETS.values())
 
 
 @pytest.fixture
@@ -107,3 +110,35 @@ def test_a_script_of_any_name_makes_a_readable_spec(here: Path, text: str) -> No
     script.touch()
     [path] = told("--project", "p", "--script", str(script), "--run-only")["files"]
     assert load_run_spec(path)["command"] == ["python", script.name]
+
+
+@pytest.mark.parametrize("platform", [name for name in scaffold.platforms() if not scaffold.driver_of(name)])
+def test_where_a_person_rents_there_is_an_address_and_no_key_of_a_market(
+    here: Path, tmp_path: Path, platform: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.vast_api_key").touch()
+    steps = " ".join(told("--platform", platform)["next"])
+    assert variables(here, platform) == {"ansible_ssh_private_key_file": "~/.ssh/id_ed25519"}
+    hosts = yaml.safe_load((here / "inventory/hosts.yml").read_text())
+    assert hosts == {platform: {"hosts": {"box-1": {"ansible_host": "box-1.invalid", "ansible_port": 22}}}}
+    text = "".join(path.read_text() for path in here.rglob("*.yml")) + steps
+    assert not [word for word in ("API_KEY", "api_key", "cap", "vast") if word in text]
+    assert "inventory/hosts.yml" in steps
+
+
+@pytest.mark.parametrize("driver", sorted(MARKETS))
+def test_every_market_is_asked_for_its_own_key(here: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """The platform is named as no market is, so that only its driver can tell."""
+    profile = here / "rented.yml"
+    profile.write_text(f"platform_driver: {driver}\n")
+    monkeypatch.setattr(scaffold, "_profiles", lambda: {"rented": profile})
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    steps = " ".join(told("team", "--platform", "rented", "--project", "p")["next"])
+    text = (here / "team/inventory/group_vars/rented.yml").read_text()
+    own = MARKETS[driver].CLIENT.KEY_VARIABLE
+    for told_where in (text, steps):
+        assert [name for name in KEYS if name in told_where] == [own]
+        assert f"{driver}_api_key_file" in told_where
+    assert yaml.safe_load(text)["provision_price_cap"] == 0.5

@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.console import Console
 
-from gpu_tenant import observe, status, status_view
+from gpu_tenant import observe, risk, status, status_view
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Endpoint, Observation, Observer
 
@@ -115,6 +115,10 @@ def test_a_running_box_answers(monkeypatch: pytest.MonkeyPatch, host: BoxHost, v
         (255, b"", "unreachable"),
         (-1, b"", "unreachable"),
         (0, b"not json", "unreachable"),
+        (0, b"[1]", "unreachable"),
+        (0, b"null", "unreachable"),
+        (0, b"[" * 200_000, "unreachable"),
+        (0, b'{"runs": 5}', "answered"),
         (127, b"", "no_python"),
         (126, b"", "no_python"),
         (66, b"", "no_supervisor"),
@@ -126,6 +130,29 @@ def test_contact(
 ) -> None:
     seen = look(monkeypatch, host, [vast_row], Box(code, out))
     assert (seen.provider, seen.contact, seen.run) == ("running", contact, None)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"step": float("nan"), "steps": 1e999, "loss": 10**400, "rate": "fast", "eta_s": True, "attempt": [1]},
+        {"last_checkpoint": "yesterday", "running_s": 10**400, "why": 7, "liveness": {}, "progress_problem": 3},
+    ],
+)
+@pytest.mark.parametrize("of_run", [{}, {"cells": 3}, {"cells": [5, None]}, {"blocked_by": 3}, {"state": ["running"]}])
+def test_one_box_that_answers_nonsense_ends_no_look(
+    monkeypatch: pytest.MonkeyPatch,
+    host: BoxHost,
+    vast_row: dict[str, Any],
+    odd: dict[str, Any],
+    of_run: dict[str, Any],
+) -> None:
+    run = {"run_id": "digits", "state": "running", "cells": [{"cell": "a", "state": "running", **odd}], **of_run}
+    seen = look(monkeypatch, host, [vast_row], Box(out=json.dumps({"runs": [run], "health": [1]}).encode()))
+    assert (seen.contact, seen.provider) == ("answered", "running")
+    assert seen.run is not None
+    assert (seen.run.step, seen.run.steps, seen.run.loss, seen.run.steps_per_s, seen.run.eta_s) == (None,) * 5
+    assert risk.at_risk_s(host, seen, "", None) is None
 
 
 def test_a_destroyed_box_on_a_list_that_lags_behind_is_absent(

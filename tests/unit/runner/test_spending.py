@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import recoveries, spending
-from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Money, Tried
+from gpu_tenant import accrual, recoveries, recovering, spending
+from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Action, Money, Tried
+from gpu_tenant.observe import Observation
 
 BOX = {"project": "p", "box": "b"}
 
@@ -28,44 +31,81 @@ def begun(hour: int, rung: str = "rent", **more: Any) -> dict[str, Any]:
 
 
 def spent(*lines: dict[str, Any]) -> float | None:
-    return spending.spent_usd(lines, "p", "b", "r", at(10))
+    return spending.spent_usd(lines, "p", "r", at(10))
 
 
-def test_hours_between_start_and_stop_cost_the_agreed_price() -> None:
-    rent = line(1, "rent", price_per_hour=0.5)
+def test_compute_costs_while_it_runs_and_the_disk_while_it_rests() -> None:
+    rent = line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1)
     assert spent() == 0.0
     assert spent(begun(1), rent) == pytest.approx(4.5)
-    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0)
-    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0)
+    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0 + 0.5)
+    assert spent(begun(1), rent, line(3, "stop"), line(8, "start", bid=0.8)) == pytest.approx(1.0 + 0.5 + 1.8)
     assert spent(begun(1), rent, line(2, "start"), line(3, "destroy")) == pytest.approx(1.0)
 
 
 def test_what_the_box_cost_before_the_run_is_not_its_cost() -> None:
-    assert spent(line(1, "rent", price_per_hour=0.5), begun(9)) == pytest.approx(0.5)
+    rent = line(1, "rent", price_per_hour=0.5)
+    assert spent(rent, begun(9)) == pytest.approx(0.5)
+    ended = [line(1, "rent", "6"), line(2, "destroy", "6")]
+    assert spent(*ended, rent, begun(9)) == pytest.approx(0.5), "nor is one whose price is not known"
+    assert spent(rent, {**begun(8), "at": "noon"}, begun(9)) == pytest.approx(0.5)
 
 
 def test_two_machines_add_up_and_an_unknown_price_is_unknown() -> None:
-    first = [begun(1), line(1, "rent", price_per_hour=0.5), line(3, "stop")]
-    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(3.0)
+    first = [begun(1), line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1), line(3, "stop")]
+    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(1.0 + 0.7 + 2.0)
     assert spent(*first, line(8, "rent", "8")) is None
+    unknown = [*first, line(8, "rent", "8")]
+    assert spending.spent_usd(unknown, "p", "r", at(10), unknown_per_hour=3.0) == pytest.approx(1.0 + 0.7 + 6.0)
+
+
+def test_a_price_that_is_told_once_the_box_runs_held_from_the_rental_on() -> None:
+    told = line(2, "priced", price_per_hour=0.5, stopped_per_hour=0.1)
+    assert spent(begun(1), line(1, "rent"), told) == pytest.approx(4.5)
+    assert spent(begun(1), line(1, "rent"), told, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+
+
+def test_every_box_that_the_run_was_on_is_paid_from_its_one_budget() -> None:
+    """A hand-over to the next candidate begins no new budget."""
+    first = [begun(1), line(1, "rent", price_per_hour=0.5), line(3, "destroy")]
+    second = [
+        {**begun(3), "box": "c"},
+        {**line(3, "rent", "8", price_per_hour=1.0), "box": "c"},
+        {**line(5, "destroy", "8"), "box": "c"},
+    ]
+    others = [{**line(1, "rent", "9", price_per_hour=9.0), "project": "q"}, {**begun(1), "project": "q"}]
+    assert spent(*first, *second, *others) == pytest.approx(1.0 + 2.0)
 
 
 def test_a_journal_of_other_boxes_says_nothing() -> None:
     assert spent(begun(1), {**line(1, "rent", price_per_hour=9.0), "box": "other"}) == 0.0
 
 
-@pytest.mark.parametrize("usd", ["plenty", 0, -1, True, float("nan")])
-def test_a_budget_that_is_no_number_is_refused(usd: Any) -> None:
-    with pytest.raises(TenantFailure, match=r"budget\.usd"):
-        spending.budget_usd({"id": "r", "budget": {"usd": usd}})
-
-
 def test_no_budget_has_room_and_an_unknown_cost_has_none() -> None:
     assert spending.budget_usd({"budget": {}}) is None
+    assert spending.budget_usd({"budget": {"usd": None}}) is None
+    assert spending.budget_usd({"budget": {"usd": 2}}) == 2.0
     assert Money(None, None).has_room
     assert not Money(None, 1.0).has_room
     assert Money(0.5, 1.0, 0.5).has_room
     assert not Money(0.6, 1.0, 0.5).has_room
+
+
+@pytest.mark.parametrize(
+    ("provider", "rung", "noted"),
+    [("absent", NEXT_OFFER, ["7"]), ("absent", "rent", []), ("outbid", NEXT_OFFER, [])],
+)
+def test_a_machine_that_is_gone_costs_nothing_from_the_recovery_on(
+    tmp_path: Path, provider: str, rung: str, noted: list[str]
+) -> None:
+    store = StateStore(str(tmp_path))
+    store.update_box("p", "b", 1, provider_id="6", destroyed_at=at(1))
+    store.update_box("p", "b", 2, provider_id="7")
+    recovering.begin(Action(rung, "it is gone"), Observation("b", at(9), provider), store, "p", "r")
+    lines = Journal(store).lines()
+    assert [one["provider_id"] for one in lines if one["verb"] == accrual.SEEN_GONE] == noted
+    assert lines[-1]["verb"] == recoveries.RECOVER
 
 
 def test_tries_count_until_the_run_trains_again_and_for_six_hours() -> None:

@@ -111,6 +111,25 @@ def test_a_clock_that_began_nobody_knows_when_is_unknown_and_no_alarm(host: BoxH
     assert "ALARM" not in drawn([row], 200)
 
 
+@pytest.mark.parametrize(
+    ("state", "ticking"),
+    [
+        ("running", ["it runs out (after 9h)", "traffic bills"]),
+        ("stopped", ["its disk bills", "traffic bills"]),
+        ("outbid", ["its disk bills", "traffic bills"]),
+        *[(state, ["traffic bills"]) for state in ("loading", "scheduling", "exited", "offline", "unknown")],
+        ("absent", []),
+        ("unreachable", []),
+    ],
+)
+def test_what_ticks_in_every_state_of_a_provider(host: BoxHost, vast_item: Box, state: str, ticking: list[str]) -> None:
+    listed = [("0s", "traffic bills", "always"), ("0s", "its disk bills", "stopped"), ("9h", "it runs out", "started")]
+    clocks = [dict(zip(("after", "effect", "starts_at"), each, strict=True)) for each in listed]
+    clocked = replace(host, variables={**host.variables, "platform_clocks": clocks})
+    seen = Observation("digits-1", records.utc_now(), state, vast_item)
+    assert sorted(status.row(clocked, seen)["clocks"]) == ticking
+
+
 def test_the_end_of_the_rental_is_counted_by_the_providers_clock(host: BoxHost, vast_item: Box) -> None:
     seen = training(replace(vast_item, end_date=1_000_000.0))
     [clock] = status.row(host, seen, provider_now=1_000_000.0 - 48 * 3600)["countdowns"]

@@ -19,6 +19,7 @@ from pod_market import GPU, PodMarket
 
 from gpu_tenant.marketplace.instances import Phase
 from gpu_tenant.marketplace.runpod.pods import DATA_CENTERS, GPU_TYPES
+from gpu_tenant.marketplace.runpod.terms import number_of
 
 POD = r"^/v1/pods/[a-z0-9]+$"
 
@@ -42,6 +43,11 @@ def test_the_litany(market: PodMarket) -> None:
     assert made["diff"]["before"]["state"] == "absent"
     assert made["diff"]["after"]["generation"] == predicted["diff"]["after"]["generation"] == 1
     assert market.show(pod["provider_id"])["env"]["TENANT_STAMP"] == made["stamp"] == pod["stamp"]
+
+    told = [line for line in Journal(market.store).lines() if line["verb"] == "priced"]
+    assert [(line["provider_id"], line["price_per_hour"]) for line in told] == [
+        (pod["provider_id"], pod["price_per_hour"])
+    ]
 
     for state in ("present", "started"):
         again = market.bring(state)
@@ -216,6 +222,19 @@ def test_absent_waits_until_the_provider_says_gone_twice(market: PodMarket) -> N
     market.bring("absent")
     assert market.clock() - begun >= 30
     assert market.count("DELETE", POD) == 1
+
+
+def test_only_a_machine_whose_driver_runs_the_image_is_taken(market: PodMarket) -> None:
+    """RP9."""
+    with pytest.raises(TenantFailure) as failure:
+        market.bring("started", cuda_versions=("9.0",))
+    assert failure.value.kind == "no_offer"
+    assert market.pods() == []
+    books = market.market.books
+    cards = [one for one in books.machines if one.hosting_type == 0 and one.model.name == "RTX 4090"]
+    newest = max(one.cuda for one in cards)
+    ours = market.bring("started", cuda_versions=(f"{newest:.1f}",))["pod"]["provider_id"]
+    assert books.machine_of(number_of(ours)).cuda == newest
 
 
 # --- money ---------------------------------------------------------------------------------------------------------

@@ -165,6 +165,66 @@ def test_the_patience_with_a_silent_trainer_reaches_the_box_and_is_no_part_of_th
     assert check_run({key: value for key, value in record.items() if key != "stall_s"})["stall_s"] == 1800.0
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("env: {'A B': x}", "'A B', which is no name of an environment variable"),
+        ("env: {'A;touch pwned;B': x}", "which is no name of an environment variable"),
+        ("env: {1A: x}", "which is no name of an environment variable"),
+        ("env: {5: x}", "env has 5, which is no name"),
+        ("env: {A: [x]}", "env A must be a plain value, not list"),
+        ("env: {A: }", "env A must be a plain value, not NoneType"),
+        (r'env: {A: "x\0y"}', "env A holds what no process can be given"),
+        (r'evaluate: ["\ud800"]', "evaluate holds what no process can be given"),
+        (r'smoke: [python, "\0"]', "smoke holds what no process can be given"),
+        ("deadline_s: -1", "'deadline_s' must be a number of seconds above 0 to 30 days, not -1"),
+        ("deadline_s: 0", "'deadline_s' must be a number of seconds above 0"),
+        ("deadline_s: .nan", "'deadline_s' must be"),
+        ("deadline_s: 2592001", "'deadline_s' must be"),
+        ("grace_s: -1", "'grace_s' must be a number of seconds from 0 to 30 days, not -1"),
+        ("retries: {max: many}", "retries.max is 'many': a whole number from 0 to 100 is wanted"),
+        ("retries: {max: -1}", "retries.max is -1"),
+        ("retries: {max: 101}", "retries.max is 101"),
+        ("retries: {max: true}", "retries.max is True"),
+        ("retries: {most: 1}", "retries has an unknown key 'most'; known keys are max"),
+        ("resources: {gpu_count: true}", "resources.gpu_count is True: a whole number from 0 to 64 is wanted"),
+        ("resources: {gpu_count: 65}", "resources.gpu_count is 65"),
+        ("resources: {disk_gb: big}", "resources.disk_gb is 'big': a plain number of gigabytes above 0 is wanted"),
+        ("resources: {disk_gb: 0}", "resources.disk_gb is 0"),
+        ("resources: {disk_gb: }", "resources.disk_gb is None"),
+        ("resources: {gpu_count: }", "resources.gpu_count is None"),
+        ("resources: {disk_gb: .inf}", "resources.disk_gb is inf"),
+        ("budget: {usd: plenty}", "budget.usd is 'plenty': a plain number of dollars above 0 is wanted"),
+        ("budget: {usd: -1}", "budget.usd is -1"),
+        ("budget: {usd: true}", "budget.usd is True"),
+        ("budget: {eur: 5}", "budget has an unknown key 'eur'; known keys are usd"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_name_and_line(write, line: str, says: str) -> None:
+    with pytest.raises(TenantFailure) as caught:
+        load_run_spec(write(GOOD + line + "\n"))
+    assert "line 8: " in caught.value.what
+    assert says in caught.value.what
+    assert (caught.value.kind, bool(caught.value.safe), bool(caught.value.fix)) == ("config", True, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "env: {A: 1, B_2: true, _c: 'x y'}",
+        "deadline_s: 2592000",
+        "grace_s: 0",
+        "retries: {max: 0}",
+        "retries: {}",
+        "resources: {gpu_count: 0, disk_gb: 0.5, gpu_name: RTX 4090}",
+        "budget: {usd: 2.5}",
+        "budget: {usd: }",
+    ],
+)
+def test_a_value_that_can_be_used_is_kept(write, line: str) -> None:
+    load_run_spec(write(GOOD + line + "\n"))
+
+
 @pytest.mark.parametrize("value", ["-1", "2592001", ".nan", ".inf", "true", "soon"])
 def test_a_patience_that_is_no_time_is_refused_with_its_line(write, value: str) -> None:
     with pytest.raises(TenantFailure, match=r"line 8: 'stall_s' must be"):

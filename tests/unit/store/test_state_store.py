@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -33,6 +35,22 @@ def test_box_records_merge_and_count_generations(store: StateStore) -> None:
     assert store.last_generation("p", "b") == 2
     assert store.read_box("p", "b", 1)["provider_id"] == "7"
     assert store.read_box("p", "other", 1) is None
+
+
+@pytest.mark.parametrize("folder", ["state", "[a-z]*?"])
+def test_records_are_listed_wherever_the_store_is_and_of_nothing_else(tmp_path: Path, folder: str) -> None:
+    store = StateStore(str(tmp_path / folder))
+    StateStore(str(tmp_path / "b")).update_box("p", "b", 9)
+    store.update_box("p", "b", 2)
+    paths = [store.receipt_path("p", run, "b", generation) for run, generation in (("r1", 2), ("r2", 2), ("r1", 3))]
+    for path in (*paths, store.receipt_path("p", "r1", "bb", 2), store.receipt_path("q", "r1", "b", 2)):
+        records.write_record(path, "receipt", {"run_id": "r"})
+    assert store.receipts_of_box("p", "b", 2) == paths[:2]
+    assert store.receipts_of_box("p", "b", 4) == []
+    assert len(store.receipts("p", "r1")) == 3
+    assert store.last_generation("p", "b") == 2
+    with pytest.raises(UnsafeName):
+        store.receipts_of_box("p", "*", 2)
 
 
 def test_journal_pairs_intent_and_effect(store: StateStore) -> None:

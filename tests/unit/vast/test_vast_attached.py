@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.attached import Mount, attach, machine_of, mounts_in
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Desire, converge
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offer_search import search
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.ranking import Work
 from faulty_market import ORDER, FaultyMarket
+from volume_world import World
 
 DATA = Mount("imagenet", "/data")
 
@@ -44,6 +47,50 @@ def test_only_the_machine_of_the_volume_is_rented_and_the_box_has_it(market: Kep
     assert row["volume_info"] == [{"id": made["id"], "mount_path": "/data"}]
     again = market.converge("started", offers=5, mounts=[Mount(str(made["id"]), "/data")])
     assert (again["changed"], again["differs"]) == (False, [])
+
+
+def _outbid(world: World, rented: dict[str, Any]) -> str:
+    """Another bid took the GPU of a box, and its host has a second one to let."""
+    lost = str(rented["instance"]["provider_id"])
+    row = next(row for row in world.market.instances.values() if str(row["id"]) == lost)
+    row.update(
+        actual_status="exited", intended_status="stopped", cur_state="stopped", next_state="stopped", min_bid=9.0
+    )
+    world.market.offer(2, machine_id=rented["instance"]["machine_id"])
+    world.market.offer(3, machine_id=78)
+    return lost
+
+
+def _rent(world: World, check: bool = False, replaces: str = "", mounts: tuple[Mount, ...] = (DATA,)) -> dict[str, Any]:
+    account = world.account
+    account.read_only = check
+    order = replace(ORDER, project="vision", replaces=replaces)
+    return converge(account, Desire("started", order, [1, 3, 2], mounts=mounts), check)
+
+
+def test_a_box_that_lost_its_gpu_is_replaced_on_the_machine_of_its_volume(tmp_path: Path) -> None:
+    world = World(tmp_path / "state")
+    made = world.add(str(volumes.new_stamp("vision", "imagenet", 1)), machine_id=4)
+    world.market.offer(1, machine_id=4)
+    lost = _outbid(world, _rent(world))
+    told = _rent(world, check=True, replaces=lost)
+    assert told["would"]["offer"]["id"] == 2
+    done = _rent(world, replaces=lost)
+    assert (done["generation"], done["instance"]["machine_id"]) == (2, 4)
+    assert [old["provider_id"] for old in done["superseded"]] == [lost]
+    flags = [set(body["env"]) for body in world.market.sent("PUT", r"/api/v0/asks/")]
+    assert [f"-v V.{made['id']}:/data" in each for each in flags] == [True, True]
+    assert (world.store.read_box("vision", ORDER.name, 1) or {})["parked_at"], (
+        "it cannot come back beside its successor"
+    )
+    assert not world.market.sent("DELETE", "instances"), "its disk may hold what is not home"
+
+
+def test_a_box_without_a_volume_is_never_replaced_on_its_own_machine(tmp_path: Path) -> None:
+    world = World(tmp_path / "state")
+    world.market.offer(1, machine_id=4)
+    lost = _outbid(world, _rent(world, mounts=()))
+    assert _rent(world, replaces=lost, mounts=())["instance"]["machine_id"] == 78
 
 
 def test_offers_of_other_machines_are_refused_with_the_reason(market: Kept) -> None:

@@ -28,11 +28,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import l
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.ranking import Work
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
+from every_dialect import CONTRARY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire_market import KEY, WireMarket
 
-from gpu_tenant.marketplace.dialects import CONTRARY, USUAL, Dialect
+from gpu_tenant.marketplace.dialects import USUAL, Dialect
 
 ROLES = Path(__file__).parents[3] / "roles"
 WANTED = Constraints(min_disk_gb=20.0, price_cap=0.5)

@@ -14,9 +14,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import l
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.logs import Wish, read_log
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import account_info
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
+from every_dialect import CONTRARY
 from faulty_market import FaultyMarket
 
-from gpu_tenant.marketplace.dialects import CONTRARY, USUAL
+from gpu_tenant.marketplace.dialects import USUAL
 
 ALWAYS: dict[str, Any] = {"times": None}
 

@@ -56,6 +56,8 @@ class BoxSpec:
     :param room_mib: room in ``/workspace``, which then is in memory and gone when the box stops; None for a disk.
     :param volumes: folders of this machine that outlive the box, each with the absolute path where it sees them.
     :param onstart: shell text run at every start inside the box; empty for none.
+    :param starts_sshd: there is an sshd once ``onstart`` has run the image's ``/start.sh``, with the host keys that the
+        box has by then in ``/etc/ssh``; else there is one from the start, whose key the box keeps for life.
     """
 
     box_id: int
@@ -68,6 +70,7 @@ class BoxSpec:
     onstart: str = ""
     room_mib: float | None = None
     volumes: tuple[tuple[Path, str], ...] = ()
+    starts_sshd: bool = False
 
 
 class EngineError(Exception):

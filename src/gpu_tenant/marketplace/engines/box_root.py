@@ -165,6 +165,19 @@ def render_onstart_start(control: PurePosixPath) -> str:
 fi"""
 
 
+def render_image_start(etc_ssh: PurePath, sshd: str) -> str:
+    """The ``/start.sh`` of an image that starts sshd itself, with new host keys where it finds none.
+
+    :param sshd: the last command, which stays.
+    """
+    key = _quote(etc_ssh / "ssh_host_ed25519_key")
+    return f"""#!/bin/sh
+mkdir -p {_quote(etc_ssh)}
+[ -e {key} ] || ssh-keygen -q -t ed25519 -N '' -f {key}
+{sshd}
+"""
+
+
 def render_enter(pid_file: Path, box_id: int) -> str:
     """The forced command of a box's sshd: carries the session into the box."""
     return f"""#!/bin/sh

@@ -6,8 +6,8 @@ Run as a script of its own (``python -I keeper.py PLAN.json``), stdlib only. It 
 starts gets away from it; it ends the whole box when its standard input closes, which also happens when the
 marketplace itself is killed. On standard output it says one line of JSON: ``{"ready": true}`` or ``{"error": "…"}``.
 
-Plan: ``{"isolated": bool, "as_root": bool, "init": path, "init_pid_file": path, "onstart": [argv],
-"sshd": [argv], "port": int, "log": path, "sshd_log": path, "environment": {}, "deadline_s": float}``.
+Plan: ``{"isolated": bool, "as_root": bool, "init": path, "init_pid_file": path, "onstart": [argv], "sshd": [argv],
+"sshd_asked": path, "port": int, "log": path, "sshd_log": path, "environment": {}, "deadline_s": float}``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Keeper:
                 self._start_isolated(log)
             else:
                 self._spawn(self._plan["onstart"], log, log)
+        if not self._sshd_is_asked_for():
+            return
         with Path(self._plan["sshd_log"]).open("ab") as log:
             listener = self._spawn(self._plan["sshd"], log, log)
         self._vital[listener.pid] = "sshd"
@@ -93,6 +95,15 @@ class Keeper:
             said += part
         os.close(ready_out)
         return said.decode("ascii").strip()
+
+    def _sshd_is_asked_for(self) -> bool:
+        """At once, or when the box asks for it; one that never does has no ssh."""
+        asked = Path(self._plan["sshd_asked"])
+        while self._plan["sshd_asked"] and not asked.exists():
+            if time.monotonic() > self._deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _await_port(self, listener: subprocess.Popen[bytes]) -> None:
         while time.monotonic() < self._deadline:

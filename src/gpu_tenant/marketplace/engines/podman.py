@@ -29,6 +29,7 @@ from .control import (
     renew_host_key,
     write_control,
     write_keys,
+    write_program,
 )
 from .podman_image import build_image
 
@@ -36,6 +37,8 @@ PACKAGES = {"podman": "podman", "catatonit": "catatonit", "ssh-keygen": "openssh
 COMMAND_DEADLINE_S = 120
 POLL_S = 0.05
 COPY_LOGIN = "vastai_kaalia"
+ETC_SSH = PurePosixPath("/etc/ssh")
+_SSHD = f"/usr/sbin/sshd -D -f {box_root.CONTROL_IN_BOX}/sshd_config -E /var/log/sshd.log"
 # Enough for a training loader, and within what a container engine inside a virtual machine may hand out.
 LIMITS = '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]\n'
 
@@ -93,7 +96,8 @@ class PodmanEngine(Engine):
         control = spec.directory / "control"
         control.mkdir(parents=True, exist_ok=True)
         spec.directory.chmod(0o700)
-        make_host_key(control / "host_key", spec.box_id)
+        if not spec.starts_sshd:
+            make_host_key(control / "host_key", spec.box_id)
         self.set_keys(spec)
         mounts = ["--volume", f"{control}:{box_root.CONTROL_IN_BOX}:ro"]
         for prefix in _prefixes():
@@ -112,12 +116,15 @@ class PodmanEngine(Engine):
     def start(self, spec: BoxSpec) -> None:
         control = box_root.CONTROL_IN_BOX
         scripts = {
-            "init": render_container_init(),
+            "init": render_container_init(spec.starts_sshd),
             "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False, rsync_daemon=True),
             "rsyncd.conf": render_rsyncd_conf(spec.box_id),
             "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
         }
         write_control(spec.directory / "control", spec, scripts)
+        if spec.starts_sshd:
+            start = box_root.render_image_start(ETC_SSH, f"exec {_SSHD}")
+            write_program(spec.directory / "control" / "image-start", start)
         self.set_keys(spec)
         name = self._container(spec.box_id)
         self._podman("start", name)
@@ -224,19 +231,24 @@ class PodmanEngine(Engine):
         return done.stdout
 
 
-def render_container_init() -> str:
+def render_container_init(starts_sshd: bool = False) -> str:
     """What a container runs below its init: the box's directories, onstart, sshd."""
     control = box_root.CONTROL_IN_BOX
+    if starts_sshd:
+        # The keys of the image would be those of every box.
+        before, stays = f"rm -f {ETC_SSH}/ssh_host_*\nln -sf {control}/image-start /start.sh", "sleep infinity"
+    else:
+        before, stays = f"cp {control}/host_key.pub {ETC_SSH}/ssh_host_ed25519_key.pub", _SSHD
     return f"""#!/bin/sh
-mkdir -p /workspace /run/sshd /root /etc/ssh
-cp {control}/host_key.pub /etc/ssh/ssh_host_ed25519_key.pub
+mkdir -p /workspace /run/sshd /root {ETC_SSH}
+{before}
 # The market's own user, whom its client's local copies log in as.
 grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh' >>/etc/passwd
 printf '. {control}/environment\\n' >/etc/profile.d/box.sh
 . {control}/environment
 cd "$HOME" || exit 1
 {box_root.render_onstart_start(control)}
-exec /usr/sbin/sshd -D -f {control}/sshd_config -E /var/log/sshd.log
+exec {stays}
 """
 
 
@@ -251,7 +263,7 @@ def _door(spec: BoxSpec) -> box_root.Door:
     return box_root.Door(
         ports=spec.ports,
         login=f"root {COPY_LOGIN}",
-        host_key=control / "host_key",
+        host_key=ETC_SSH / "ssh_host_ed25519_key" if spec.starts_sshd else control / "host_key",
         authorized_keys=control / "authorized_keys",
         home=PurePosixPath("/root"),
         command=f"exec /bin/sh {control}/session",

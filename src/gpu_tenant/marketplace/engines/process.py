@@ -95,7 +95,8 @@ class ProcessEngine(Engine):
             directory.mkdir(parents=True, exist_ok=True)
         layout.directory.chmod(0o700)
         _make_disk(layout.disk, self._plan)
-        make_host_key(layout.host_key, spec.box_id)
+        if not spec.starts_sshd:
+            make_host_key(layout.host_key, spec.box_id)
         self.set_keys(spec)
 
     def start(self, spec: BoxSpec) -> None:
@@ -105,7 +106,11 @@ class ProcessEngine(Engine):
         for point in (*self._plan.mount_points(), *mounted):
             make_directory_inside(layout.disk, point)
         self._write_control(spec, layout)
-        _show_host_key(layout)
+        if spec.starts_sshd:
+            layout.sshd_asked.unlink(missing_ok=True)
+            _lay_image_start(layout, self.isolated)
+        else:
+            _show_host_key(layout)
         self.set_keys(spec)
         with contextlib.suppress(FileNotFoundError):
             layout.init_pid.unlink()
@@ -215,7 +220,8 @@ class ProcessEngine(Engine):
             places = {
                 "WORKSPACE": str(layout.disk / "workspace"),
                 "TMPDIR": str(layout.disk / "tmp"),
-                "SSH_HOST_KEYS": str(layout.disk / "etc/ssh"),
+                "SSH_HOST_KEYS": str(layout.etc_ssh),
+                "IMAGE_START": str(layout.control / "image-start"),
             }
             write_control(layout.control, spec, scripts, control, str(layout.disk / "root"), places)
             enter = f"#!/bin/sh\nexec /bin/sh {shlex.quote(str(layout.control))}/session\n"
@@ -223,7 +229,7 @@ class ProcessEngine(Engine):
         door = box_root.Door(
             ports=spec.ports,
             login=self._login,
-            host_key=layout.host_key,
+            host_key=layout.etc_ssh / "ssh_host_ed25519_key" if spec.starts_sshd else layout.host_key,
             authorized_keys=layout.authorized_keys,
             home=layout.sshd_home,
             command=f"exec {shlex.quote(str(layout.enter))}",
@@ -238,6 +244,8 @@ class ProcessEngine(Engine):
             "init": str(layout.control / "outer-init"),
             "init_pid_file": str(layout.init_pid),
             "onstart": ["sh", str(layout.control / "fallback-onstart")],
+            # sshd stands outside of the box, so the image's start can only ask for it.
+            "sshd_asked": str(layout.sshd_asked) if spec.starts_sshd else "",
             "sshd": [find_tool("sshd"), "-D", "-e", "-f", str(layout.sshd_config)],
             "port": spec.ports[0],
             "log": str(layout.log),
@@ -253,6 +261,8 @@ class Layout:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.disk = directory / "disk"
+        self.etc_ssh = self.disk / "etc/ssh"
+        self.sshd_asked = self.disk / "run/sshd.asked"
         self.control = directory / "control"
         self.log = directory / "container.log"
         self.init_pid = directory / "init.pid"
@@ -332,10 +342,21 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
         (etc / name).write_text(text, encoding="utf-8")
 
 
+def _lay_image_start(layout: Layout, isolated: bool) -> None:
+    """The start of an image that starts sshd: that stands outside of the box, and so can only be asked for."""
+    root = Path("/") if isolated else layout.disk
+    asks = f": >{shlex.quote(str(root / layout.sshd_asked.relative_to(layout.disk)))}\nexec sleep infinity"
+    write_program(layout.control / "image-start", box_root.render_image_start(root / "etc/ssh", asks))
+    if isolated:
+        place = layout.disk / "start.sh"
+        place.unlink(missing_ok=True)
+        place.symlink_to(box_root.CONTROL_IN_BOX / "image-start")
+
+
 def _show_host_key(layout: Layout) -> None:
     """Lay the public half of the box's host key where a machine has its own. EngineError for a way that is none."""
     make_directory_inside(layout.disk, PurePosixPath("etc/ssh"))
-    place = layout.disk / "etc/ssh/ssh_host_ed25519_key.pub"
+    place = layout.etc_ssh / "ssh_host_ed25519_key.pub"
     # Whatever an earlier tenant put there, also a link that leads elsewhere.
     place.unlink(missing_ok=True)
     shutil.copyfile(layout.host_key.with_suffix(".pub"), place)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..instances import Instance
 
 LOOPBACK = "127.0.0.1"
+# What the image runs where no command is given; elsewhere than its name says where boxes have no root of their own.
+IMAGE_START = '"${IMAGE_START-/start.sh}"'
 # RunPod's names of the catalogue's cards, as its schema lists them.
 GPU_TYPES = {
     "RTX 3060": "NVIDIA GeForce RTX 3060",
