@@ -74,10 +74,9 @@ def begin(action: decide.Action, seen: Observation, store: StateStore, project: 
 
 def _note_gone(journal: Journal, store: StateStore, project: str, box: str) -> None:
     """The machine of the newest record, which is the one that list and item denied."""
-    generation = store.last_generation(project, box)
-    record = (store.read_box(project, box, generation) if generation else None) or {}
-    if record.get("provider_id") and not record.get("destroyed_at"):
-        identity = BoxIdentity(project, box, generation, str(record["provider_id"]))
+    record = store.rented_box(project, box)
+    if record:
+        identity = BoxIdentity(project, box, int(record["generation"]), str(record["provider_id"]))
         journal.append("effect", accrual.SEEN_GONE, **identity.as_dict())
 
 
