@@ -414,6 +414,17 @@ def test_the_leftover_of_a_bid_too_low_is_destroyed(world: World) -> None:
     assert world.record(1)["rejected"]
 
 
+def test_law_5_a_leftover_that_one_look_misses_is_destroyed_all_the_same(world: World) -> None:
+    offer = world.market.offer(1)
+    world.market.offer(2, min_bid=0.25)
+    world.market.fault("POST", "bundles", rewrite=lambda found: _copied(found, lambda: offer.update(min_bid=0.4)))
+    missing = (404, {"success": False, "error": "not_found", "msg": "no such instance"}, {})
+    world.market.fault("GET", r"v0/instances/[0-9]+/$", answer=missing)
+    made = world.converge("present", [1, 2])
+    assert [str(number) for number in world.market.instances] == [made["instance"]["provider_id"]]
+    assert len(made["rejected"]) == 1
+
+
 def _copied(found: dict[str, Any], then: Any) -> dict[str, Any]:
     rows = {"offers": [dict(row) for row in found["offers"]]}
     then()
