@@ -86,6 +86,7 @@ SOUND_FLAWS = ("", "hardly future")
 Break = Callable[[Case], Case]
 NO_RECEIPT = ("not asked", "none", "damaged", "withdrawn", "failed check")
 SOUND = gate_cases.SOUND_RECEIPTS
+WHOLE = tuple(flaw for flaw in SOUND if flaw not in gate_cases.STEPS_OF_RECEIPT)
 
 
 def _from(good: tuple[Any, ...], **changes: Any) -> Break:
@@ -141,10 +142,12 @@ def _each_run(case: Case, **changes: Any) -> Case:
 
 
 def _each_sound_run(case: Case, **changes: Any) -> Case:
-    """Only what is whole can be broken: a wrong receipt in place of none would be a gain."""
+    """Only what is whole can be broken: a wrong receipt in place of none would be a gain, and so would one that tells
+    of its steps in place of one that does not."""
+    whole = WHOLE if "receipt" in changes else SOUND
     sound = [
         dataclasses.replace(run, **changes)
-        if run.receipt in SOUND and set(run.copies) <= {"file", "s3", "mount", "mount, afresh"}
+        if run.receipt in whole and set(run.copies) <= {"file", "s3", "mount", "mount, afresh"}
         else run
         for run in case.runs
     ]
