@@ -137,21 +137,20 @@ class Loss:
 def _of_losses(losses: list[Loss]) -> list[Figure]:
     boxes = "containers" if ENGINE == "podman" else "boxes that are processes"
     of = f"{len(losses)} rounds, {boxes}"
+    whole = f"outbid to the next step on another machine ({of}), end to end"
     figures = [
-        *_spread(
-            f"outbid to the next step on another machine ({of}), end to end", losses, Loss.whole_s.fget, END_TO_END_S
-        ),
-        *_spread("of it controller, from the rung on, without the boot", losses, Loss.overhead_s.fget, OVERHEAD_S),
+        *_spread(whole, losses, lambda one: one.whole_s, END_TO_END_S),
+        *_spread("of it controller, from the rung on, boot excluded", losses, lambda one: one.overhead_s, OVERHEAD_S),
         *_spread(f"of it until `watch` began the rung, poll {POLL_S:g} s", losses, lambda one: one.rung - one.lost),
         *_spread("of it the boot", losses, lambda one: one.boot_s),
     ]
     for name in losses[0].phases:
-        took = statistics.median(one.phases[name] for one in losses)
+        took = statistics.median(one.phases[name] for one in losses if name in one.phases)
         figures.append(Figure(f"from the rung to the begin of {name}, boot included, median", took, "s"))
     return figures
 
 
-def _spread(what: str, losses: list[Loss], of: Any, limit: float | None = None) -> list[Figure]:
+def _spread(what: str, losses: list[Loss], of: Callable[[Loss], float], limit: float | None = None) -> list[Figure]:
     seconds = [of(one) for one in losses]
     return [
         Figure(f"{what}: median", statistics.median(seconds), "s", limit),
@@ -207,8 +206,7 @@ class Watching:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("{"):
-                self.said.append((time.time(), json.loads(line)))
+            self.said.append((time.time(), json.loads(line) if line.startswith("{") else {"text": line}))
 
     def until(self, what: str, seen: Callable[[dict[str, Any]], bool], since: float) -> float:
         """When it first said something that is ``seen``, after ``since``."""
@@ -224,14 +222,17 @@ class Watching:
         """When each role began."""
         begun: dict[str, float] = {}
         for at, line in self.said:
-            if line["event"] == "phase" and since < at < until:
+            if line.get("event") == "phase" and since < at < until:
                 begun.setdefault(line["text"], at)
         return begun
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE_S)
+        finally:
+            self._process.kill()
+            self._reader.join()
 
 
 def _losses(folder: Path) -> list[Loss]:

@@ -22,13 +22,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Des
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 
-from gpu_tenant import watch
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle
 from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
 from gpu_tenant.playbooks import BoxFailure, Outcome
 from gpu_tenant.progress import Progress
+from gpu_tenant.watch import Watch, WatchOptions, group
 from gpu_tenant.workspace import Workspace
 
 NAMES = [f"box-{number}" for number in range(10)]
@@ -142,15 +142,15 @@ class World:
     clock: Clock
     view: Quiet
 
-    def watch(self, names: Sequence[str] = (), **options: Any) -> watch.Watch:
+    def watch(self, names: Sequence[str] = (), **options: Any) -> Watch:
         """A new process, as after a kill: nothing is handed over but what is on disk."""
         hosts = [host for host in self.hosts if host.name in (names or NAMES)]
-        watched = watch.group(hosts, self.clock)
+        watched = group(hosts, self.clock)
         self.playbooks.specs = [one.spec for one in watched]
-        settings = watch.WatchOptions(**options)
-        return watch.Watch(self.playbooks, self.boxes, watched, settings, Progress(self.view), self.clock)  # type: ignore[arg-type]  # stands for the runner
+        settings = WatchOptions(**options)
+        return Watch(self.playbooks, self.boxes, watched, settings, Progress(self.view), self.clock)  # type: ignore[arg-type]  # stands for the runner
 
-    def rounds(self, watching: watch.Watch, count: int, every_s: float = ROUND_S) -> list[dict[str, Any]]:
+    def rounds(self, watching: Watch, count: int, every_s: float = ROUND_S) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for _each in range(count):
             rows = watching.round()
@@ -195,7 +195,7 @@ def variables_of(folder: Path, market: Handle, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def at_work(world: World) -> watch.Watch:
+def at_work(world: World) -> Watch:
     """All ten boxes train."""
     watching = world.watch()
     world.rounds(watching, 1)
