@@ -12,8 +12,8 @@ least interval of a provider here, so there is none to leave out.
 Outages: ten boxes under a ``watch`` of this process, as in tests/integration/accelerated_fleet.py: clock accelerated,
 the marketplace, its client and all that decides are real, ssh and Ansible have stand-ins.
 
-``RECOVERY_ROUNDS`` takes another number of rounds, ``RECOVERY_ENGINE`` ``podman`` or ``process`` as what boxes are,
-``RECOVERY_SEED`` other instants.
+Boxes are containers where there is podman, else processes. ``RECOVERY_ROUNDS`` takes another number of rounds,
+``RECOVERY_ENGINE`` ``podman`` or ``process``, ``RECOVERY_SEED`` other instants.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -49,7 +50,8 @@ from team_folder import TeamFolder
 
 TITLE = "Recovery of an outbid box, and outages"
 ROUNDS = int(os.environ.get("RECOVERY_ROUNDS", "20"))
-ENGINE = os.environ.get("RECOVERY_ENGINE", "process")
+_BEST_ENGINE = "podman" if os.geteuid() == 0 and shutil.which("podman") else "process"
+ENGINE = os.environ.get("RECOVERY_ENGINE", _BEST_ENGINE)
 # So much at risk that no second pull is due before a box is outbid.
 POLL_S, RPO_S, CAP = 5.0, 30, 0.6
 OVERHEAD_S, END_TO_END_S = 10.0, 30.0
@@ -168,8 +170,7 @@ class Team(TeamFolder):
         self.tenant = Tenant(market, folder)
 
     def _variables(self) -> dict[str, Any]:
-        python = {"platform_python": "/usr/bin/python3"} if ENGINE == "podman" else {}
-        return {**super()._variables(), "provision_price_cap": CAP, "tenant_rpo_s": RPO_S, **python}
+        return {**super()._variables(), "provision_price_cap": CAP, "tenant_rpo_s": RPO_S}
 
     def instance(self, generation: int) -> int:
         """The provider's id of the box of a generation."""
@@ -329,7 +330,7 @@ def _outages(folder: Path) -> list[Figure]:
 
 
 def _starts(market: Handle) -> int:
-    """Starts of boxes that there ever were, those of new boxes included."""
+    """Starts of boxes that there ever were, those of new boxes included. A box that was halted counts as well."""
     return sum(int(row["boots"]) for row in market.state()["instances"])
 
 
@@ -365,8 +366,8 @@ def _all_silent(world: World, watching: watch.Watch, looks: int) -> None:
 def _still_recovers(world: World, watching: watch.Watch) -> None:
     """That nothing was relaunched is only worth something of a watch that relaunches what is lost."""
     cheapest = min(NAMES, key=lambda name: float((world.market.row(world.instance(name)) or {})["dph_total"]))
-    before = _starts(world.market)
     world.market.preempt(world.instance(cheapest))
+    before = _starts(world.market)
     world.rounds(watching, 2, watch.DEFAULT_POLL_S)
     if _starts(world.market) == before:
         raise RuntimeError(f"the watch did not recover {cheapest}, which was outbid after the outages")
