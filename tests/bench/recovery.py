@@ -254,6 +254,16 @@ def _losses(folder: Path) -> list[Loss]:
             return losses
         finally:
             watching.end()
+            _give_back(market)
+
+
+def _give_back(market: Handle) -> None:
+    """Every box, since a container is kept when its market ends."""
+    numbers = [row["id"] for row in market.state()["instances"]]
+    for number in numbers:
+        market.request("DELETE", f"/api/v0/instances/{number}/", {})
+    for number in numbers:
+        market.wait_for(number, lambda row: row is None)
 
 
 def _await_home(watching: Watching, generation: int) -> None:
