@@ -94,7 +94,13 @@ def _count(fleet: Fleet, name: str, play: Play, limit: float | None) -> None:
     seen = fleet.counted(play)
     most = max(map(len, seen.values()))
     _found.append(Figure(f"{name}: remote executions of a box", most, "executions", limit))
-    _notes.append(f"- {name}, {most}: {by_task(seen)}")
+    _note(f"- {name}, {most}: {by_task(seen)}")
+
+
+def _note(line: str) -> None:
+    """Kept for the page, and told at once to who waits for the rest."""
+    _notes.append(line)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _of_mirrors(fleet: Fleet) -> Figure:
@@ -107,7 +113,7 @@ def _of_mirrors(fleet: Fleet) -> Figure:
         seen = fleet.counted(lambda **how: fleet.play("mirrors", *words, **how), fleet.boxes[:1])
     most = max(map(len, seen.values()))
     name = "mirrors, on a box that has them"
-    _notes.append(f"- {name}, {most}: {by_task(seen)}")
+    _note(f"- {name}, {most}: {by_task(seen)}")
     return Figure(f"{name}: remote executions", most, "executions", MOST_OF_MIRRORS)
 
 
@@ -235,6 +241,8 @@ class Fleet(TeamFolder):
         path = self.folder / "stock/hosts.json"
         if path.exists():
             return
+        home = self.folder / "stock/home"
+        home.mkdir(parents=True)
         hosts = {box: self._stock_host(box, row) for box, row in self.rows().items()}
         common = {
             "ansible_user": self.market.login,
@@ -244,7 +252,7 @@ class Fleet(TeamFolder):
             "stock_api_url": self.market.url,
             "stock_api_key_file": str(self.folder / "key"),
             "stock_control_path": f"{self._sockets}/%C",
-            "stock_home": str(self.folder / "stock/home"),
+            "stock_home": str(home),
             "stock_root": ROOT_ON_BOX,
         }
         self.write("stock/hosts.json", json.dumps({"all": {"hosts": hosts, "vars": common}}))
