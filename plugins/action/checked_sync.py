@@ -41,7 +41,6 @@ def _said(answer: dict[str, Any]) -> str:
 
 
 class ActionModule(ControllerAction):
-    TRANSFERS_FILES = True
     ARGUMENT_SPEC = {
         "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},

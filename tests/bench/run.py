@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "docs" / "benchmarks.md"
-NOT_BENCHES = ("run", "harness", "memory_group")
+NOT_BENCHES = ("run", "harness", "memory_group", "remote_executions")
 
 
 def topics() -> list[str]:
