@@ -347,7 +347,7 @@ class Watch:
             one.read_clocks(known[one.box.required("tenant_state_dir")], now)
         paid = fleet.telling_credit(listings)
         told = fleet.account_clocks(paid)
-        self._accounts = {f"account {client.account[:8]}": one for (client, _), one in zip(paid, told, strict=True)}
+        self._accounts = {f"account {client.account[:8]}": one for (client, _rows), one in zip(paid, told, strict=True)}
         # Money that nothing uses lasts for ever.
         money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
         self._clocks.take({one.box.name: one.countdowns for one in self._watched} | money)

@@ -31,7 +31,7 @@ def client_of(options: Mapping[str, Any]) -> RunpodClient:
 
 def account_of(options: Mapping[str, Any]) -> PodAccount:
     keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
-    return PodAccount(client_of(options), store, keeps, data_dir=options["data_dir"])
+    return PodAccount(client=client_of(options), store=store, keeps=keeps, data_dir=options["data_dir"])
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:

@@ -146,7 +146,7 @@ def pay(client: VastClient, box: Box, amount: float, refused: Callable[[], None]
     except VastError as error:
         refused()
         if error.status == 411:
-            raise _refused(box, "budget", f"the account has no ${amount:.2f} left", "pay in, then repeat") from error
+            raise _refused(box, "budget", f"the account has no ${amount:.2f} left", "pay in, then repeat") from None
         raise
     return {"months": number(answer.get("timescale")) or 0.0, "discount": number(answer.get("discount_rate")) or 0.0}
 

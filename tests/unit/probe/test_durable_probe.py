@@ -113,7 +113,7 @@ def test_boxes_that_come_at_once_agree(links: bool, tmp_path: Path, monkeypatch:
         start.wait()
         found.append(durable_probe.disk_name(str(tmp_path), True))
 
-    threads = [threading.Thread(target=box) for _ in range(8)]
+    threads = [threading.Thread(target=box) for _box in range(8)]
     for each in threads:
         each.start()
     for each in threads:

@@ -118,7 +118,8 @@ class Scene:
         runner = Playbooks(self)
         settings = watch.WatchOptions(**options)
         clock: Callable[[], float] = lambda: self.now  # noqa: E731 - it reads the scene
-        return watch.Watch(runner, self.boxes, watch.group(self.hosts, clock), settings, Progress(self.said), clock)  # type: ignore[arg-type]  # stands for the runner
+        group = watch.group(self.hosts, clock)
+        return watch.Watch(runner, self.boxes, group, settings, Progress(self.said), clock)  # type: ignore[arg-type]  # stands for the runner
 
     def rounds(self, watching: watch.Watch, count: int = 1) -> dict[str, dict[str, Any]]:
         rows: list[dict[str, Any]] = []

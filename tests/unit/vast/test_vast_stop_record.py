@@ -103,7 +103,11 @@ class Night:
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     moment = {"of": lambda: records.utc_text(NIGHT)}
-    monkeypatch.setattr(records, "utc_now", lambda: moment["of"]())
+
+    def now() -> str:
+        return moment["of"]()
+
+    monkeypatch.setattr(records, "utc_now", now)
     made = Night(tmp_path)
     moment["of"] = made.now
     return made
