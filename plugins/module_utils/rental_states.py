@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
+from typing import Any, Callable, ClassVar, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
 
+from .difference import DifferenceTracker
 from .failures import TenantFailure
 from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
 from .rented_box import WORKING, AnyBox, Box, seniority
@@ -64,9 +65,40 @@ class Result(Generic[AnyBox]):
     gone: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    # The key of the box in what the module returns.
+    ROW: ClassVar[str] = "instance"
+
+    def show(self, box: AnyBox, provider_now: float | None) -> dict[str, Any]:
+        """The box as the module returns it."""
+        raise NotImplementedError
+
+    def difference(self) -> DifferenceTracker:
+        found = DifferenceTracker()
+        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
+        for name in ASPECTS:
+            found.compare(name, before[name], after[name])
+        found.compare("destroyed", [], self.gone)
+        return found
+
+    def shown_difference(self) -> dict[str, Any]:
+        """``changed`` and ``diff``."""
+        return self.difference().as_result()
+
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
         """What the module returns."""
-        raise NotImplementedError
+        box = self.after
+        others = [other for other in self.found.superseded if other.provider_id not in self.gone]
+        result = dict(
+            self.shown_difference(),
+            stamp=str(box.stamp) if box and box.stamp else "",
+            generation=box.generation if box else self.found.last_generation,
+            superseded=[self.show(other, provider_now) for other in others],
+            gate=[passed.as_result() for passed in self.passed],
+        )
+        result[self.ROW] = self.show(box, provider_now) if box else None
+        if self.warnings:
+            result["warnings"] = self.warnings
+        return result if self.would is None else dict(result, would=self.would)
 
 
 AnyResult = TypeVar("AnyResult", bound="Result[Any]")

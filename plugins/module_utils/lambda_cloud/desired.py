@@ -18,12 +18,10 @@ from ..named_rental import NoCapacity
 from ..rental_account import REBOOT, Found
 from ..rental_states import (
     ABSENT,
-    ASPECTS,
     PRESENT,
     STARTED,
     STOPPED,
     absent,
-    aspects_of,
     converged,
     located,
     rows_by_name,
@@ -58,26 +56,19 @@ class Result(rental_states.Result[Vm]):
     restarted: bool = False
     file_systems: list[FileSystem] | None = None
 
-    def as_result(self, provider_now: float | None) -> dict[str, Any]:
-        found = DifferenceTracker()
-        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
-        for name in ASPECTS:
-            found.compare(name, before[name], after[name])
+    def show(self, box: Vm, provider_now: float | None) -> dict[str, Any]:
+        return vm_result(box, provider_now)
+
+    def difference(self) -> DifferenceTracker:
+        found = super().difference()
         found.compare("restarted", False, self.restarted)
-        found.compare("destroyed", [], self.gone)
-        shown = self.after
-        others = [vm for vm in self.found.superseded if vm.provider_id not in self.gone]
-        result = dict(
-            found.as_result(),
-            instance=vm_result(shown, provider_now) if shown else None,
-            stamp=str(shown.stamp) if shown and shown.stamp else "",
-            generation=shown.generation if shown else self.found.last_generation,
-            superseded=[vm_result(vm, provider_now) for vm in others],
-            gate=[passed.as_result() for passed in self.passed],
-        )
-        if self.file_systems is not None:
-            result["file_systems"] = [one.as_result() for one in self.file_systems]
-        return result if self.would is None else dict(result, would=self.would)
+        return found
+
+    def as_result(self, provider_now: float | None) -> dict[str, Any]:
+        result = super().as_result(provider_now)
+        if self.file_systems is None:
+            return result
+        return dict(result, file_systems=[one.as_result() for one in self.file_systems])
 
 
 def converge(account: VmAccount, desire: Desire, check_mode: bool = False) -> dict[str, Any]:

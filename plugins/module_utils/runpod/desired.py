@@ -13,17 +13,14 @@ from typing import Any, Callable
 
 from .. import rental_states
 from ..creation import check_order
-from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from ..rental_account import Found
 from ..rental_states import (
     ABSENT,
-    ASPECTS,
     PRESENT,
     STARTED,
     STOPPED,
     absent,
-    aspects_of,
     converged,
     located,
     rows_by_name,
@@ -55,25 +52,10 @@ class Desire:
 class Result(rental_states.Result[Pod]):
     """What came of it; :meth:`as_result` is what the module returns."""
 
-    def as_result(self, provider_now: float | None) -> dict[str, Any]:
-        found = DifferenceTracker()
-        before, after = aspects_of(self.before), dict(aspects_of(self.after), **self.predicted)
-        for name in ASPECTS:
-            found.compare(name, before[name], after[name])
-        found.compare("destroyed", [], self.gone)
-        shown = self.after
-        others = [pod for pod in self.found.superseded if pod.provider_id not in self.gone]
-        result = dict(
-            found.as_result(),
-            pod=pod_result(shown, provider_now) if shown else None,
-            stamp=str(shown.stamp) if shown and shown.stamp else "",
-            generation=shown.generation if shown else self.found.last_generation,
-            superseded=[pod_result(pod, provider_now) for pod in others],
-            gate=[passed.as_result() for passed in self.passed],
-        )
-        if self.warnings:
-            result["warnings"] = self.warnings
-        return result if self.would is None else dict(result, would=self.would)
+    ROW = "pod"
+
+    def show(self, box: Pod, provider_now: float | None) -> dict[str, Any]:
+        return pod_result(box, provider_now)
 
 
 def converge(account: PodAccount, desire: Desire, check_mode: bool = False) -> dict[str, Any]:

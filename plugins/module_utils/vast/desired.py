@@ -104,25 +104,16 @@ class Result(rental_states.Result[Box]):
             )
         return result
 
+    def show(self, box: Box, provider_now: float | None) -> dict[str, Any]:
+        return box_result(box, provider_now)
+
     def as_result(self, provider_now: float | None) -> dict[str, Any]:
-        shown = self.after
         result = dict(
-            self.shown_difference(),
+            super().as_result(provider_now),
             differs=self.differs,
-            instance=box_result(shown, provider_now) if shown else None,
-            stamp=str(shown.stamp) if shown and shown.stamp else "",
-            generation=shown.generation if shown else self.found.last_generation,
-            superseded=[
-                box_result(box, provider_now) for box in self.found.superseded if box.provider_id not in self.gone
-            ],
             rejected=self.outcome.rejected,
-            gate=[passed.as_result() for passed in self.passed],
             price_rises=self.rises,
         )
-        if self.warnings:
-            result["warnings"] = self.warnings
-        if self.would is not None:
-            result["would"] = self.would
         if self.reserved is not None:
             result["reserved"] = self.reserved
         if self.rented is not None:
