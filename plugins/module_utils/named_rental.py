@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Generic, Protocol
 
 from .creation import Creation
 from .failures import TenantFailure
-from .rental_account import RentalAccount
+from .rental_account import Found, RentalAccount
+from .rental_states import Result
 from .rented_box import AnyBox
 from .rest_client import AmbiguousAnswer, RestError
 from .stamp import Stamp, new_stamp
@@ -74,6 +75,22 @@ class NamedRental(Generic[AnyBox]):
         """A box that runs, and whether this call rented it. TenantFailure when none came of it; nothing is left."""
         box, is_new = self.created()
         return self.running(box, is_new), is_new
+
+    def rent_into(self, result: Result[AnyBox]) -> AnyBox:
+        """The same, and what a module tells of it."""
+        account, order = self._account, self._order
+        box, _is_new = self.rent()
+        # A create whose answer was lost may surface late; whoever reads the result must see it.
+        now = account.locate(order.project, order.name)
+        result.after = box
+        result.found = Found(box, [other for other in now.all if other.provider_id != box.provider_id])
+        return box
+
+    def predict(self, result: Result[AnyBox]) -> None:
+        """What a module tells in check mode: the generation that would be made."""
+        account, order = self._account, self._order
+        last = max(result.found.last_generation, account.store.last_generation(order.project, order.name))
+        result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
 
     def created(self) -> tuple[AnyBox, bool]:
         """Alone on the account while it lasts, so that no two processes send a create for one name."""

@@ -121,14 +121,10 @@ def _rented(account: VmAccount, desire: Desire, found: Found[Vm], check_mode: bo
     rental = VmRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
-        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
-        result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
+        rental.predict(result)
         result.would = _would(rental)
-        return result
-    result.after, _is_new = rental.rent()
-    # A launch whose answer was lost may surface late; whoever reads the result must see it.
-    now = account.locate(order.project, order.name)
-    result.found = Found(result.after, [vm for vm in now.all if vm.provider_id != result.after.provider_id])
+    else:
+        rental.rent_into(result)
     return result
 
 

@@ -128,17 +128,13 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
     check_order(order.name, order_problem(order, account.client.key))
+    rental = PodRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
-        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
-        result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
+        rental.predict(result)
         result.would = _would(order)
-        return result
-    result.after, _is_new = PodRental(account, order).rent()
-    result.warnings += _wiped(account, result.after)
-    # A create whose answer was lost may surface late; whoever reads the result must see it.
-    now = account.locate(order.project, order.name)
-    result.found = Found(result.after, [pod for pod in now.all if pod.provider_id != result.after.provider_id])
+    else:
+        result.warnings += _wiped(account, rental.rent_into(result))
     return result
 
 
