@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from .box.names import UnsafeName
 from .box.records import RecordError
 from .failures import TenantFailure
+from .rental_key import api_key_of
 from .rest_client import RestClient
 
+AnyClient = TypeVar("AnyClient", bound=RestClient[Any])
 Act = Callable[[AnsibleModule], Dict[str, Any]]
 Options = Dict[str, Dict[str, Any]]
 
@@ -26,6 +28,12 @@ def client_options(client: type[RestClient[Any]]) -> Options:
         "api_key_file": {"type": "path", "no_log": False},
         "api_timeout_s": {"type": "int", "default": 30},
     }
+
+
+def client_of(kind: type[AnyClient], options: Mapping[str, Any]) -> AnyClient:
+    """The client that these options ask for. TenantFailure when there is no usable key."""
+    key = api_key_of(options, kind.KEY_VARIABLE)
+    return kind(key, options["api_url"] or "", timeout_s=float(options["api_timeout_s"]))
 
 
 def environment_of(given: Mapping[str, Any]) -> dict[str, str]:

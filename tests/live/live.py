@@ -28,7 +28,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import host_keys  # noq
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure  # noqa: E402
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore  # noqa: E402
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account  # noqa: E402
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, VastClient  # noqa: E402
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient  # noqa: E402
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import (  # noqa: E402
     ABSENT,
     STARTED,
@@ -78,7 +78,7 @@ class Settings:
         key = environment.get("VAST_API_KEY", "")
         if not key:
             raise _refusal("VAST_API_KEY is not set", "set it to the key of the account that pays")
-        url, user = environment.get("VAST_URL") or DEFAULT_URL, environment.get("LIVE_SSH_USER") or "root"
+        url, user = environment.get("VAST_URL") or VastClient.URL, environment.get("LIVE_SSH_USER") or "root"
         return cls(budget, key, url, user, wait_s, environment.get("LIVE_STATE_DIR") or str(ROOT / ".cache" / "live"))
 
 

@@ -18,7 +18,6 @@ from ..failures import TenantFailure
 from ..rest_client import IDEMPOTENT, ONCE, SAFE, Reply, RestClient, RestError
 
 # The older name, cloud.lambdalabs.com, redirects; no redirect is followed, for it would carry the key elsewhere.
-DEFAULT_URL = "https://cloud.lambda.ai/api/v1"
 CAPACITY = "instance-operations/launch/insufficient-capacity"
 GONE = "terminated"
 MOST_PAGES = 100
@@ -63,7 +62,7 @@ class LambdaClient(RestClient[LambdaReply]):
     """One account on one API."""
 
     PLATFORM = "lambda"
-    URL = DEFAULT_URL
+    URL = "https://cloud.lambda.ai/api/v1"
     HOSTS = ("cloud.lambda.ai", "cloud.lambdalabs.com")
     KEY_VARIABLE = "LAMBDA_API_KEY"
     URL_VARIABLE = "LAMBDA_API_URL"

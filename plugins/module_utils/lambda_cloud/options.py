@@ -9,11 +9,10 @@ from typing import Any, Mapping
 from .. import rental_options
 from ..box.names import check_name
 from ..rental_account import keeps_of
-from ..rental_key import api_key_of
 from ..rental_options import Act, client_options
 from ..state_store import StateStore
 from .actions import VmAccount
-from .api import DEFAULT_URL, LambdaClient
+from .api import LambdaClient
 from .desired import Desire
 from .rental import VmOrder
 
@@ -25,8 +24,7 @@ def shared_options() -> dict[str, dict[str, Any]]:
 
 def client_of(options: Mapping[str, Any]) -> LambdaClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    key = api_key_of(options, LambdaClient.KEY_VARIABLE)
-    return LambdaClient(key, options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+    return rental_options.client_of(LambdaClient, options)
 
 
 def account_of(options: Mapping[str, Any]) -> VmAccount:

@@ -17,7 +17,6 @@ from typing import Any, Mapping
 from ..failures import TenantFailure
 from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient
 
-DEFAULT_URL = "https://rest.runpod.io/v1"
 # Said with a 500, and as true a minute later.
 _NO_CAPACITY = re.compile(
     r"no (longer any )?instances|not enough free gpus|does not have the resources|no instances currently", re.I
@@ -47,7 +46,7 @@ class RunpodClient(RestClient[RunpodReply]):
     """One account on one API."""
 
     PLATFORM = "runpod"
-    URL = DEFAULT_URL
+    URL = "https://rest.runpod.io/v1"
     KEY_VARIABLE = "RUNPOD_API_KEY"
     URL_VARIABLE = "RUNPOD_REST_URL"
     REPLY = RunpodReply

@@ -9,11 +9,10 @@ from typing import Any, Mapping
 from .. import rental_options
 from ..box.names import check_name
 from ..rental_account import keeps_of
-from ..rental_key import api_key_of
 from ..rental_options import Act, client_options, environment_of
 from ..state_store import StateStore
 from .actions import PodAccount
-from .api import DEFAULT_URL, RunpodClient
+from .api import RunpodClient
 from .desired import Desire
 from .rental import PodOrder
 
@@ -25,8 +24,7 @@ def shared_options() -> dict[str, dict[str, Any]]:
 
 def client_of(options: Mapping[str, Any]) -> RunpodClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    key = api_key_of(options, RunpodClient.KEY_VARIABLE)
-    return RunpodClient(key, options["api_url"] or DEFAULT_URL, timeout_s=float(options["api_timeout_s"]))
+    return rental_options.client_of(RunpodClient, options)
 
 
 def account_of(options: Mapping[str, Any]) -> PodAccount:

@@ -20,7 +20,6 @@ from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestCl
 
 Result = TypeVar("Result")
 
-DEFAULT_URL = "https://console.vast.ai"
 
 PAGE_SIZE = 25
 _MAX_PAGES = 400
@@ -131,7 +130,7 @@ class VastClient(RestClient[VastReply]):
     """One account on one API, vast.ai's or the marketplace's."""
 
     PLATFORM = "vast"
-    URL = DEFAULT_URL
+    URL = "https://console.vast.ai"
     HOSTS = ("console.vast.ai", "cloud.vast.ai")
     KEY_VARIABLE = "VAST_API_KEY"
     URL_VARIABLE = "VAST_URL"

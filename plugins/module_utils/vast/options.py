@@ -8,10 +8,9 @@ from dataclasses import fields
 from typing import Any, Mapping
 
 from .. import rental_options
-from ..rental_key import api_key_of
 from ..rental_options import Act, client_options
 from ..state_store import StateStore
-from .api import DEFAULT_URL, VastClient
+from .api import VastClient
 
 
 def shared_options() -> dict[str, dict[str, Any]]:
@@ -41,11 +40,7 @@ def ranking_options() -> dict[str, dict[str, Any]]:
 
 def client_of(options: Mapping[str, Any]) -> VastClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    client = VastClient(
-        api_key_of(options, VastClient.KEY_VARIABLE),
-        options["api_url"] or DEFAULT_URL,
-        timeout_s=float(options["api_timeout_s"]),
-    )
+    client = rental_options.client_of(VastClient, options)
     if options.get("api_retry_s") is not None:
         client.retry_for_s = float(options["api_retry_s"])
     return client

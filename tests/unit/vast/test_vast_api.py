@@ -16,7 +16,6 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import AmbiguousAnswer
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import (
-    DEFAULT_URL,
     MARKET_INTERVALS,
     VastClient,
     VastError,
@@ -281,7 +280,7 @@ def test_the_markets_intervals_are_kept(market: WireMarket) -> None:
     for _unused in range(3):
         client.search_offers({})
     assert sum(market.clock.slept) >= 2 * (MARKET_INTERVALS["search"] - 0.1)
-    assert VastClient(KEY, DEFAULT_URL)._intervals == MARKET_INTERVALS
+    assert VastClient(KEY, VastClient.URL)._intervals == MARKET_INTERVALS
     assert VastClient(KEY, "http://127.0.0.1:8").base_url == "http://127.0.0.1:8"
 
 

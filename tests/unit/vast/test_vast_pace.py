@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import pace
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.pace import FARTHEST_SLOT_S, SharedPace, next_slot
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import DEFAULT_URL, MARKET_INTERVALS, VastClient
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import MARKET_INTERVALS, VastClient
 from wire_market import KEY, Clock
 
 CALLS: dict[str, list[Callable[[VastClient], Any]]] = {
@@ -73,7 +73,7 @@ class Refusing:
 
 
 def client_of(wire: Refusing, **settings: Any) -> VastClient:
-    return VastClient(KEY, DEFAULT_URL, opener=wire, sleep=wire.clock.sleep, clock=wire.clock, **settings)
+    return VastClient(KEY, VastClient.URL, opener=wire, sleep=wire.clock.sleep, clock=wire.clock, **settings)
 
 
 def ask(client: VastClient, call: Callable[[VastClient], Any]) -> None:
@@ -114,7 +114,7 @@ def test_on_the_market_the_file_is_the_accounts_and_elsewhere_there_is_none(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     wire = Refusing(Clock())
     ask(client_of(wire), CALLS["list"][0])
-    ask(VastClient("another-key", DEFAULT_URL, opener=wire, clock=wire.clock), CALLS["list"][0])
+    ask(VastClient("another-key", VastClient.URL, opener=wire, clock=wire.clock), CALLS["list"][0])
     assert wire.at[0] == wire.at[1], "another account has its own time"
     files = list(tmp_path.rglob("*.json"))
     assert len(files) == 2
