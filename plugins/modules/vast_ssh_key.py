@@ -90,6 +90,8 @@ SPEC = {
     "public_key_file": {"type": "path", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+_EITHER = [("public_key", "public_key_file")]
+RULES = {"mutually_exclusive": _EITHER, "required_one_of": _EITHER}
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -99,8 +101,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    either = [("public_key", "public_key_file")]
-    run_module(act, argument_spec=SPEC, mutually_exclusive=either, required_one_of=either)
+    run_module(act, argument_spec=SPEC, **RULES)
 
 
 if __name__ == "__main__":
