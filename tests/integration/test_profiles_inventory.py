@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,19 +211,46 @@ def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, te
         ),
     ],
 )
-def test_a_broken_profile_names_file_key_and_fix(
+def test_a_broken_profile_names_file_line_key_and_fix(
     ansible: Ansible, tmp_path: Path, edit: tuple[str, str], said: list[str]
 ) -> None:
     shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
     text = shipped.replace("platform_name: ssh", "platform_name: broken") if "name" not in edit[0] else shipped
-    broken = write(tmp_path / "own" / "p" / "broken.yml", text.replace(*edit, 1))
+    text = text.replace(*edit, 1)
+    broken = write(tmp_path / "own" / "p" / "broken.yml", text)
+    line = 1 + text[: text.index(edit[1])].count("\n")
     source = write(tmp_path / "own" / "profiles.yml", "plugin: tenant.gpu.profiles\npath: p\n")
     done = ansible("ansible-inventory", "-i", str(source), "--list")
     assert done.returncode != 0
     message = " ".join(done.stderr.split())
     assert "Traceback" not in message
-    for part in [str(broken), "Fix:", *said]:
+    for part in [f"{broken}:{line}: ", "Fix:", *said]:
         assert part in message, message
+
+
+def test_facts_that_nobody_checked_for_a_year_are_told_where_a_box_depends_on_them(
+    ansible: Ansible, tmp_path: Path, team: Path
+) -> None:
+    shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
+    old = re.sub(r"(platform_verified:) .*", '\\1 "2024-02"', shipped)
+    profile = write(tmp_path / "own" / "p" / "ssh.yml", old)
+    source = write(tmp_path / "own" / "profiles.yml", "plugin: tenant.gpu.profiles\npath: p\n")
+    look = write(
+        tmp_path / "look.yml",
+        "- hosts: s1\n  gather_facts: false\n  tasks:\n"
+        "    - tenant.gpu.box_locate: {project: demo, state_dir: state}\n",
+    )
+    line = 1 + old[: old.index("platform_verified:")].count("\n")
+    told = f"{profile}:{line}: platform_verified: these facts were last checked"
+
+    def said() -> str:
+        done = ansible("ansible-playbook", "-i", str(source), "-i", str(team), str(look))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    assert told in said()
+    write(team.parent / "group_vars" / "ssh.yml", f'platform_verified: "{datetime.date.today():%Y-%m}"\n')
+    assert "last checked" not in said()
 
 
 def test_a_host_in_two_platforms_is_refused(ansible: Ansible, profiles: Path, team: Path) -> None:
