@@ -43,6 +43,7 @@ from .requests import (
 from .reservation_routes import ReservationRoutes
 from .results import Results
 from .rows import FILTERABLE
+from .runpod.desk import PodDesk
 from .runpod.routes import RunpodRoutes
 from .templates import TemplateRoutes
 from .volume_routes import VolumeRoutes
@@ -72,7 +73,7 @@ class Api:
         self._reservations = ReservationRoutes(market.reservations)
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
-        self._runpod = RunpodRoutes(market, api_key)
+        self._runpod = RunpodRoutes(PodDesk(market, api_key))
         self._lambda = LambdaRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
@@ -127,6 +128,8 @@ class Api:
         ]
 
     def answer(self, route: Route, call: Call) -> Reply:
+        if route.inner is not None:
+            route, call = route.inner(call)
         try:
             if not route.public:
                 self._authorize(call)

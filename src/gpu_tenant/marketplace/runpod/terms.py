@@ -108,10 +108,6 @@ def number_of(name: str) -> int:
     return 0
 
 
-def is_pod_row(body: object) -> bool:
-    return isinstance(body, Mapping) and isinstance(body.get("id"), str) and "desiredStatus" in body
-
-
 def _base36(number: int) -> str:
     text = ""
     while number:
