@@ -46,6 +46,7 @@ class Seen:
     machine: Machine
     volume: Volume | None
     reachable: bool
+    uptime_s: float
     is_shown_alive: bool
 
 
@@ -163,6 +164,7 @@ class PodDesk:
             books.machine(instance.machine_id),
             books.state.volumes.get(pod.network_volume),
             reachable=instance.phase is Phase.RUNNING and books.holds.unheard_as(instance.id) is None,
+            uptime_s=books.clock.now() - pod.started_at,
             is_shown_alive=instance.phase is Phase.UNLOADED and books.holds.holds(instance.id, Held.ONLY_LISTED),
         )
 
@@ -265,6 +267,8 @@ def _terms_of(order: PodOrder, machine: Machine, now: float) -> PodTerms:
         network_volume=order.network_volume,
         public_ip=order.public_ip,
         started_at=now,
+        stop_after=order.stop_after,
+        terminate_after=order.terminate_after,
     )
 
 
