@@ -46,6 +46,7 @@ from .rows import FILTERABLE
 from .runpod.desk import PodDesk
 from .runpod.graphql_routes import GraphqlRoutes
 from .runpod.routes import RunpodRoutes
+from .runpod.second_routes import SecondRoutes
 from .templates import TemplateRoutes
 from .volume_routes import VolumeRoutes
 
@@ -75,7 +76,7 @@ class Api:
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
         desk = PodDesk(market, api_key)
-        self._runpod = [*RunpodRoutes(desk).routes(), *GraphqlRoutes(desk).routes()]
+        self._runpod = [*RunpodRoutes(desk).routes(), *SecondRoutes(desk).routes(), *GraphqlRoutes(desk).routes()]
         self._lambda = LambdaRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
