@@ -14,14 +14,12 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
-from ..failures import TenantFailure
-from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient
+from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, checked_id, is_id
 
 # Said with a 500, and as true a minute later.
 _NO_CAPACITY = re.compile(
     r"no (longer any )?instances|not enough free gpus|does not have the resources|no instances currently", re.I
 )
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _WHOLE = {"includeMachine": "true", "includeNetworkVolume": "true"}
 
 
@@ -59,7 +57,7 @@ class RunpodClient(RestClient[RunpodReply]):
 
     def get_instance(self, pod_id: str) -> dict[str, Any] | None:
         """One pod, or None when the API says that it is not there."""
-        reply = self.request("GET", f"/pods/{_id(pod_id)}", SAFE, query=_WHOLE, missing_ok=True)
+        reply = self.request("GET", f"/pods/{checked_id(pod_id, 'a pod')}", SAFE, query=_WHOLE, missing_ok=True)
         if reply.status == 404:
             return None
         if not _is_pod(reply.json) or reply.json["id"] != pod_id:
@@ -81,11 +79,11 @@ class RunpodClient(RestClient[RunpodReply]):
     def set_state(self, pod_id: str, state: str) -> None:
         """Ask for ``running`` or ``stopped``."""
         verb = "start" if state == "running" else "stop"
-        self.request("POST", f"/pods/{_id(pod_id)}/{verb}", IDEMPOTENT)
+        self.request("POST", f"/pods/{checked_id(pod_id, 'a pod')}/{verb}", IDEMPOTENT)
 
     def destroy_instance(self, pod_id: str) -> bool:
         """Terminate; False when it was gone already."""
-        return self.request("DELETE", f"/pods/{_id(pod_id)}", IDEMPOTENT, missing_ok=True).status < 400
+        return self.request("DELETE", f"/pods/{checked_id(pod_id, 'a pod')}", IDEMPOTENT, missing_ok=True).status < 400
 
     # -- plumbing ------------------------------------------------------------------------------------------------
 
@@ -97,14 +95,8 @@ class RunpodClient(RestClient[RunpodReply]):
 
 
 def _has_id(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("id"), str) and bool(_ID.match(row["id"]))
+    return isinstance(row, dict) and is_id(row.get("id"))
 
 
 def _is_pod(row: Any) -> bool:
     return _has_id(row) and isinstance(row.get("desiredStatus"), str)
-
-
-def _id(value: str) -> str:
-    if not isinstance(value, str) or not _ID.match(value):
-        raise TenantFailure("config", f"{ascii(value)[:60]} is not the id of a pod")
-    return value
