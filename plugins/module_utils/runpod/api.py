@@ -19,7 +19,7 @@ import re
 from typing import Any, Mapping
 
 from ..failures import TenantFailure
-from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, RestError
+from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, RestError, checked_id, is_id
 from .generations import GENERATIONS, First
 
 # Said with a 500 by version 1 and with a 400 by version 2, and as true a minute later.
@@ -28,7 +28,6 @@ _NO_CAPACITY = re.compile(
     r"no (available )?capacity|insufficient capacity",
     re.I,
 )
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 # What says that a version is not there (any more).
 _NOT_SERVED = (404, 405, 410, 501)
 # Where version 1 is while the address is RunPod's own.
@@ -121,8 +120,8 @@ class RunpodClient(RestClient[RunpodReply]):
 
     def get_instance(self, pod_id: str) -> dict[str, Any] | None:
         """One pod, or None when the API says that it is not there."""
-        api = self.api
-        reply = self.request("GET", f"{api.PODS}/{_id(pod_id)}", SAFE, query=api.QUERY, missing_ok=True)
+        api, path = self.api, self._path_of(pod_id)
+        reply = self.request("GET", path, SAFE, query=api.QUERY, missing_ok=True)
         if reply.status == 404:
             return None
         row = api.row(reply.json)
@@ -162,7 +161,7 @@ class RunpodClient(RestClient[RunpodReply]):
 
     def set_state(self, pod_id: str, state: str) -> None:
         """Ask for ``running`` or ``stopped``."""
-        path, body = self.api.verb(_id(pod_id), "start" if state == "running" else "stop")
+        path, body = self.api.verb(self._path_of(pod_id), "start" if state == "running" else "stop")
         try:
             self.request("POST", path, IDEMPOTENT, body=body)
         except RestError as refusal:
@@ -173,9 +172,25 @@ class RunpodClient(RestClient[RunpodReply]):
 
     def destroy_instance(self, pod_id: str) -> bool:
         """Terminate; False when it was gone already."""
-        return self.request("DELETE", f"{self.api.PODS}/{_id(pod_id)}", IDEMPOTENT, missing_ok=True).status < 400
+        return self.request("DELETE", self._path_of(pod_id), IDEMPOTENT, missing_ok=True).status < 400
+
+    def create_network_volume(self, name: str, size_gb: int, data_center: str) -> str:
+        """Make one; sent once. Its id. RestError: refused for certain. AmbiguousAnswer: it may be there."""
+        api = self.api
+        reply = self.request("POST", api.VOLUMES, ONCE, body=api.volume_body(name, size_gb, data_center))
+        if not _has_id(reply.json):
+            raise AmbiguousAnswer("the create was answered without a network volume", reply.status, "malformed")
+        return str(reply.json["id"])
+
+    def delete_network_volume(self, volume_id: str) -> bool:
+        """Delete it, and what it holds; False when it was gone already."""
+        path = f"{self.api.VOLUMES}/{checked_id(volume_id, 'a network volume')}"
+        return self.request("DELETE", path, IDEMPOTENT, missing_ok=True).status < 400
 
     # -- plumbing ------------------------------------------------------------------------------------------------
+
+    def _path_of(self, pod_id: str) -> str:
+        return f"{self.api.PODS}/{checked_id(pod_id, 'a pod')}"
 
     def _rows(self, path: str) -> list[dict[str, Any]]:
         api = self.api
@@ -186,14 +201,8 @@ class RunpodClient(RestClient[RunpodReply]):
 
 
 def _has_id(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("id"), str) and bool(_ID.match(row["id"]))
+    return isinstance(row, dict) and is_id(row.get("id"))
 
 
 def _is_pod(row: Any) -> bool:
     return _has_id(row) and isinstance(row.get("desiredStatus"), str)
-
-
-def _id(value: str) -> str:
-    if not isinstance(value, str) or not _ID.match(value):
-        raise TenantFailure("config", f"{ascii(value)[:60]} is not the id of a pod")
-    return value

@@ -14,6 +14,7 @@ from typing import Any, Callable
 from .. import rental_states
 from ..creation import check_order
 from ..failures import TenantFailure
+from ..ghosts import real_boxes
 from ..rental_account import Found
 from ..rental_states import (
     ABSENT,
@@ -158,6 +159,6 @@ def _would(order: PodOrder) -> dict[str, Any]:
 
 def list_pods(client: RunpodClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``runpod_pod_info`` returns: the stamped pods by project, name and generation."""
-    pods = [to_pod(row) for row in client.list_instances()]
+    pods = real_boxes(client, None, map(to_pod, client.list_instances()))
     shown = rows_by_name(pods, project, name, lambda pod: pod_result(pod, client.provider_now()))
     return {"changed": False, "pods": shown, "unstamped": sum(pod.stamp is None for pod in pods)}

@@ -16,6 +16,7 @@ import shlex
 from typing import Any, Mapping
 
 from ..failures import TenantFailure
+from ..row_fields import fields
 
 # What the API of version 2 calls the states in which a pod is told to run.
 _COMING_UP = ("PROVISIONING", "STARTING")
@@ -38,9 +39,9 @@ class First:
     def volume_row(self, answer: Any) -> Any:
         return answer
 
-    def verb(self, pod_id: str, action: str) -> tuple[str, dict[str, str] | None]:
-        """The path and the body by which a pod is told to ``start`` or ``stop``."""
-        return f"{self.PODS}/{pod_id}/{action}", None
+    def verb(self, pod: str, action: str) -> tuple[str, dict[str, str] | None]:
+        """The path and the body by which the pod of this path is told to ``start`` or ``stop``."""
+        return f"{pod}/{action}", None
 
     def create_bodies(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What is sent for one create: each only after the one before was refused for want of capacity."""
@@ -72,8 +73,8 @@ class Second(First):
             return answer
         return {**answer, "dataCenterId": answer.get("dataCenter")}
 
-    def verb(self, pod_id: str, action: str) -> tuple[str, dict[str, str] | None]:
-        return f"{self.PODS}/{pod_id}/action", {"action": action}
+    def verb(self, pod: str, action: str) -> tuple[str, dict[str, str] | None]:
+        return f"{pod}/action", {"action": action}
 
     def create_bodies(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         shared: dict[str, Any] = {
@@ -119,8 +120,8 @@ def _mounts(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def pod_as_first(row: Mapping[str, Any]) -> dict[str, Any]:
     """A pod of version 2 in the words of version 1. What is not told stays untold."""
-    status, gpu, mounts = row.get("status"), _fields(row.get("gpu")), _fields(row.get("mounts"))
-    own, network = _fields(mounts.get("persistent")), _first_of(mounts.get("network"))
+    status, gpu, mounts = row.get("status"), fields(row.get("gpu")), fields(row.get("mounts"))
+    own, network = fields(mounts.get("persistent")), _first_of(mounts.get("network"))
     address, port = _endpoint(row)
     runs = status == "RUNNING"
     return {
@@ -152,7 +153,7 @@ def _gpus(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> Any:
         return None
     if not gpu:
         return 0
-    busy = _fields(row.get("runtime")).get("gpus")
+    busy = fields(row.get("runtime")).get("gpus")
     count = gpu.get("count", 1)
     fewer = isinstance(busy, list) and busy and isinstance(count, int) and len(busy) < count
     return len(busy) if fewer else count  # type: ignore[arg-type]
@@ -160,19 +161,15 @@ def _gpus(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> Any:
 
 def _endpoint(row: Mapping[str, Any]) -> tuple[Any, Any]:
     """Where its own sshd is reached, as the API says it in two places; empty while it is not."""
-    direct = _fields(_fields(row.get("ssh")).get("direct"))
+    direct = fields(fields(row.get("ssh")).get("direct"))
     if direct:
         return direct.get("host"), direct.get("port")
-    mapped = _fields(row.get("runtime")).get("ports")
+    mapped = fields(row.get("runtime")).get("ports")
     for one in mapped if isinstance(mapped, list) else []:
-        if _fields(one).get("private") == 22 and one.get("type") == "tcp" and one.get("public"):
+        if fields(one).get("private") == 22 and one.get("type") == "tcp" and one.get("public"):
             return one.get("ip"), one["public"]
     return "", 0
 
 
-def _fields(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _first_of(value: Any) -> Mapping[str, Any]:
-    return _fields(value[0]) if isinstance(value, list) and value else {}
+    return fields(value[0]) if isinstance(value, list) and value else {}
