@@ -87,7 +87,7 @@ def no_rest(name: str) -> TenantFailure:
         box=name,
         safe="nothing was asked, and nothing was changed",
         fix=(
-            f"end it once its results are home: gpu-tenant harvest -l {name}, gpu-tenant approve destroy {name}, gpu-tenant "
-            f"teardown -l {name} (or state absent); what lies on its file systems stays"
+            f"end it once its results are home: gpu-tenant harvest -l {name}, gpu-tenant approve destroy {name}, "
+            f"gpu-tenant teardown -l {name} (or state absent); what lies on its file systems stays"
         ),
     )
