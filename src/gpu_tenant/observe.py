@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -261,6 +261,13 @@ class Observer:
             fix = f"pin it by provisioning the box: gpu-tenant provision -l {name}"
             raise TenantFailure("unreachable", "its host key is not pinned yet", box=name, safe=_NOT_OPENED, fix=fix)
         return found
+
+
+def refuse_blindness(seen: Iterable[Observation]) -> None:
+    """Who can look at nothing at all was told wrong: the first reason why, as it was met."""
+    refused = [one.refused for one in seen]
+    if refused and refused[0] is not None and all(refused):
+        raise refused[0]
 
 
 def driver_of(host: BoxHost) -> str:

@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from go_world import DIGEST, SPEC, Said, World
 
-from gpu_tenant import closing, go, hosts
+from gpu_tenant import go, hosts, play_deadlines
 from gpu_tenant.playbooks import BoxFailure
 
 ROLES = Path(__file__).parents[3] / "roles"
@@ -87,12 +87,14 @@ def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive:
 
 
 def test_closing_steps_wait_as_long_as_their_roles() -> None:
-    for role, (variable, default_s) in closing.WAITS.items():
+    for role, (variable, default_s) in play_deadlines.WAITS.items():
         defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
         assert defaults[variable] == default_s
     told = hosts.BoxHost("b1", {"harvest_deadline_s": 60, "provision_wait_s": "soon"})
-    assert closing.allowance_s("harvest", told) == 60 + closing.AROUND_S
-    assert closing.allowance_s("provision", told) == 900 + closing.AROUND_S
+    assert play_deadlines.allowance_s("harvest", told) == 60 + play_deadlines.AROUND_S
+    assert play_deadlines.allowance_s("provision", told) == 900 + play_deadlines.AROUND_S
+    assert play_deadlines.for_all_s("harvest", [told, told]) == 2 * (60 + play_deadlines.AROUND_S)
+    assert play_deadlines.for_all_s("train", [told]) == play_deadlines.OTHER_S
 
 
 def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
