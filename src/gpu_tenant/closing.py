@@ -89,6 +89,8 @@ class Closing:
 
     def _parked(self) -> str:
         """Stop the meter of compute reversibly; says how the box is left."""
+        if not parking.can_rest(self._host):
+            return f"the box bills on, for nothing but its end stops it: {parking.ends_by(self._host)}"
         outcome = self._step("provision", parking.PARKED)
         if outcome.ok:
             return "the box is parked: its disk is kept and bills"

@@ -230,6 +230,7 @@ class Go:
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
             decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
             decide.PARK: lambda: self._closing.over_budget(action),
+            decide.BILLS_ON: lambda: self._closing.over_budget(action),
             decide.GIVE_UP: lambda: self._give_up(action),
         }
         acts[action.kind]()
@@ -451,7 +452,8 @@ class Go:
     ) -> Outcome:
         """:param allowance_s: of a step that may take this long although the run's deadline is near or past."""
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        deadline_s = min(max(self._left_s(), 60.0), play_deadlines.OTHER_S) if allowance_s is None else allowance_s
+        most_s = play_deadlines.step_s(playbook, self.box)
+        deadline_s = min(max(self._left_s(), 60.0), most_s) if allowance_s is None else allowance_s
         return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 
     def _playbook(

@@ -13,18 +13,34 @@ WAITS = {"harvest": ("harvest_deadline_s", 21600.0), "provision": ("provision_wa
 AROUND_S = 600.0
 # Bringing a box up fetches inputs as well, which have no wait of their own.
 OTHER_S = 7200.0
+# What renting waits for beside that where a market often has nothing to rent, by the driver.
+CAPACITY_WAITS = {"lambda": ("provision_capacity_wait_s", 1800.0)}
+RENTING = ("provision", "train", "site")
 
 
 def allowance_s(playbook: str, host: BoxHost) -> float:
     """Seconds for a playbook on one box; ``OTHER_S`` for one without a wait of its own."""
     if playbook not in WAITS:
-        return OTHER_S
-    variable, default = WAITS[playbook]
+        return step_s(playbook, host)
+    return _told_s(host, *WAITS[playbook]) + AROUND_S + _capacity_s(playbook, host)
+
+
+def step_s(playbook: str, host: BoxHost) -> float:
+    """Seconds for a playbook as a step of a run."""
+    return OTHER_S + _capacity_s(playbook, host)
+
+
+def _capacity_s(playbook: str, host: BoxHost) -> float:
+    wait = CAPACITY_WAITS.get(host.text("platform_driver"))
+    return _told_s(host, *wait) if wait is not None and playbook in RENTING else 0.0
+
+
+def _told_s(host: BoxHost, variable: str, default: float) -> float:
     try:
-        return float(host.text(variable, str(default))) + AROUND_S
+        return float(host.text(variable, str(default)))
     except ValueError:
         # The role refuses it, and says so.
-        return default + AROUND_S
+        return default
 
 
 def for_all_s(playbook: str, hosts: Sequence[BoxHost]) -> float:

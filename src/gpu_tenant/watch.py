@@ -50,6 +50,9 @@ _KINDS = {
     verdicts.STALLED: "training_failed",
 }
 
+# Acts, or none, that people hear of.
+_ALERTING = (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK, decide.BILLS_ON)
+
 Hold = Callable[[BoxHost], AbstractContextManager[object]]
 
 
@@ -192,7 +195,10 @@ class Watch:
         action = one.judge(outage)
         self._tell(one, action)
         self._alert(one, action)
-        if action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP) or self._clock() < one.not_before:
+        if (
+            action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP, decide.BILLS_ON)
+            or self._clock() < one.not_before
+        ):
             return
         self._acting[one.box.name] = self._pool.submit(self._act, one, action)
 
@@ -329,7 +335,7 @@ class Watch:
     def _alert(self, one: Watched, action: decide.Action) -> None:
         assert one.situation is not None
         name, verdict = one.box.name, one.situation.verdict
-        reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
+        reason = action.kind if action.kind in _ALERTING else ""
         if not reason and action.kind == decide.WAIT and action.failure:
             reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-PACKAGES = ("bash", "ca-certificates", "openssh-server", "procps", "python3", "rsync", "tmux")
+PACKAGES = ("bash", "ca-certificates", "openssh-server", "procps", "python3", "rsync", "sudo", "tmux")
 BUILD_DEADLINE_S = 1200
 DEFAULT_SUITE = "bookworm"
 
