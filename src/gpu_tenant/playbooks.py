@@ -378,8 +378,6 @@ def _failure_of(box: str, results: Iterable[TaskResult], dark: bool) -> BoxFailu
 def _guessed_kind(result: TaskResult) -> str:
     """The kind of a failure that Ansible's own modules report."""
     module = result.action.rpartition(".")[2]
-    if module == "wait_for_connection":
-        return "unreachable"
     if module == "assert":
         return "provider" if result.role == "teardown" else "config"
     return "config" if module == "validate_argument_spec" else ""

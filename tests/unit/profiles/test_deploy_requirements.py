@@ -11,7 +11,7 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-TASKS = Path(__file__).resolve().parents[3] / "roles" / "deploy" / "tasks" / "inputs.yml"
+TASKS = Path(__file__).resolve().parents[3] / "roles" / "deploy" / "tasks" / "requirements.yml"
 REQUIREMENTS = """\
 torch==2.1
 Torchvision>=0.10 ; python_version > "3.8"
