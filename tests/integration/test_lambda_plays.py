@@ -47,10 +47,7 @@ with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "model.json"), "w") as s
 SPEC: dict[str, Any] = {
     "id": "vms",
     "command": ["python", "train.py"],
-    "artifacts": [
-        {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "none"},
-        {"glob": "model.json", "role": "metrics", "loader": "json"},
-    ],
+    "artifacts": [{"glob": "model.json", "role": "metrics", "loader": "json"}],
     "resources": {"gpu_count": 1, "disk_gb": 10},
 }
 
@@ -151,8 +148,6 @@ def test_the_life_of_an_instance(team: Team) -> None:
     (home,) = (team.state_dir / "results").rglob("model.json")
     assert json.loads(home.read_text()) == {"resumed_from": 1}, "from the file system, on another instance"
 
-    assert "is refused" in team.play("teardown", ok=False)
-    assert len(team.vms()) == 1
     team.approve()
     ended = team.play("teardown")
     assert team.vms() == []
