@@ -120,4 +120,4 @@ def test_a_virtual_machine_lets_in_ubuntu_alone_who_has_sudo_and_owns_its_file_s
     )
     assert said("root", "id -un") == ""
     ask("POST", "/instance-operations/terminate", {"instance_ids": made["instance_ids"]})
-    wait_until(lambda: containers(tenant) == [])
+    wait_until(lambda: ask("GET", "/instances") == [])
