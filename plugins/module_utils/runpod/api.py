@@ -129,7 +129,7 @@ class RunpodClient(RestClient[RunpodReply]):
             raise self.malformed(f"the answer about pod {pod_id} is about something else")
         return dict(row)
 
-    def list_network_volumes(self) -> list[dict[str, Any]]:
+    def list_volumes(self) -> list[dict[str, Any]]:
         return self._rows(self.api.VOLUMES)
 
     # -- writes --------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class RunpodClient(RestClient[RunpodReply]):
         """Terminate; False when it was gone already."""
         return self.request("DELETE", self._path_of(pod_id), IDEMPOTENT, missing_ok=True).status < 400
 
-    def create_network_volume(self, name: str, size_gb: int, data_center: str) -> str:
+    def create_volume(self, name: str, size_gb: int, data_center: str) -> str:
         """Make one; sent once. Its id. RestError: refused for certain. AmbiguousAnswer: it may be there."""
         api = self.api
         reply = self.request("POST", api.VOLUMES, ONCE, body=api.volume_body(name, size_gb, data_center))
@@ -182,7 +182,7 @@ class RunpodClient(RestClient[RunpodReply]):
             raise AmbiguousAnswer("the create was answered without a network volume", reply.status, "malformed")
         return str(reply.json["id"])
 
-    def delete_network_volume(self, volume_id: str) -> bool:
+    def delete_volume(self, volume_id: str) -> bool:
         """Delete it, and what it holds; False when it was gone already."""
         path = f"{self.api.VOLUMES}/{checked_id(volume_id, 'a network volume')}"
         return self.request("DELETE", path, IDEMPOTENT, missing_ok=True).status < 400

@@ -131,7 +131,7 @@ def in_data_center(account: PodAccount, order: PodOrder) -> PodOrder:
     """
     if not order.network_volume:
         return order
-    rows = account.client.list_network_volumes()
+    rows = account.client.list_volumes()
     place = next((row.get("dataCenterId") for row in rows if row["id"] == order.network_volume), None)
     if not isinstance(place, str):
         raise TenantFailure(

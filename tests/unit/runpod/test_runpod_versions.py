@@ -35,7 +35,7 @@ def market(tmp_path: Path) -> PodMarket:
 
 def test_the_newer_version_is_spoken_where_it_is(market: PodMarket) -> None:
     client = market.pod_client()
-    assert client.list_instances() == client.list_network_volumes() == []
+    assert client.list_instances() == client.list_volumes() == []
     assert [path for _verb, path in market.sent] == ["/v2/pods", "/v2/pods", "/v2/network-volumes"]
 
 
