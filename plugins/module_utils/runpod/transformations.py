@@ -47,8 +47,7 @@ class Pod(Box):
 
     def keeps(self, path: str) -> bool:
         """Whether what lies in this folder outlives a stop: only what is on its volume does. Unknown counts as no."""
-        folder, mount = (_folders(one) for one in (path, self.mount_path))
-        return bool(self.volume_gb or self.network_volume) and bool(mount) and folder[: len(mount)] == mount
+        return bool(self.volume_gb or self.network_volume) and lies_below(path, self.mount_path)
 
 
 def to_pod(row: Mapping[str, Any]) -> Pod:
@@ -164,6 +163,12 @@ def epoch_of(text: Any) -> float | None:
     except ValueError:
         return None
     return moment.timestamp()
+
+
+def lies_below(path: str, mount_path: str) -> bool:
+    """Whether a folder is that mount, or in it."""
+    folder, mount = (_folders(one) for one in (path, mount_path))
+    return bool(mount) and folder[: len(mount)] == mount
 
 
 def _folders(path: str) -> list[str]:
