@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import platform_groups, profile_rules, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils.schema_check import is_template
 
 _INTRODUCTION = """\
 <!-- Rendered from inventories/profiles/group_vars/ by `python -m gpu_tenant.profile_docs`. Edit those files. -->
@@ -120,6 +121,8 @@ def _clocks(profile: dict[str, Any]) -> str:
 
 
 def _after(span: str) -> str:
+    if is_template(span):
+        return "as set in the inventory"
     return {"": "unknown", "0s": "at once"}.get(span, re.sub(r"([0-9]+)([a-z])", r"\1 \2", span))
 
 

@@ -25,6 +25,7 @@ from .market import Market
 from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, read_token, selected, write_token
+from .paperspace.routes import PaperspaceRoutes
 from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
@@ -74,6 +75,7 @@ class Api:
         self._copies = CopyRoutes(market, self._faults.of_copy)
         self._runpod = RunpodRoutes(market, api_key)
         self._lambda = LambdaRoutes(market, api_key)
+        self._paperspace = PaperspaceRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -119,6 +121,7 @@ class Api:
             *self._faults.routes(),
             *self._runpod.routes(),
             *self._lambda.routes(),
+            *self._paperspace.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
