@@ -218,7 +218,7 @@ def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list
 
 
 def telling_credit(listings: Iterable[tuple[Any, Sequence[Box]]]) -> list[tuple[VastClient, Sequence[Box]]]:
-    """The accounts whose market tells their credit. RunPod's and Lambda's do not."""
+    """The accounts whose market tells their credit. Those of RunPod, Lambda and Paperspace do not."""
     return [(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 
 

@@ -20,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     profile_schema,
     yaml_lines,
 )
+from ansible_collections.tenant.gpu.plugins.module_utils.schema_check import is_template
 
 _INTRODUCTION = """\
 <!-- Rendered from inventories/profiles/group_vars/ by `python -m gpu_tenant.profile_docs`. Edit those files. -->
@@ -125,6 +126,8 @@ def _clocks(profile: dict[str, Any]) -> str:
 
 
 def _after(span: str) -> str:
+    if is_template(span):
+        return "as set in the inventory"
     return {"": "unknown", "0s": "at once"}.get(span, re.sub(r"([0-9]+)([a-z])", r"\1 \2", span))
 
 

@@ -26,6 +26,7 @@ from .instances import HOLDING_A_CARD, Instance, Phase
 from .lambda_cloud.terms import LOGIN, VmTerms
 from .link import Link
 from .offers import Machine
+from .paperspace.terms import CoreTerms
 from .refusals import MarketError
 from .runpod import pods
 from .runpod.terms import PodTerms
@@ -313,12 +314,29 @@ class Boxes:
             login=LOGIN,
         )
 
+    def _core_spec(self, instance: Instance, core: CoreTerms, machine: Machine) -> BoxSpec:
+        """Its disk is its own until it is deleted. Whoever its startup script lets in is let in."""
+        script = self._books.state.scripts.get(core.script, {})
+        runs = bool(script) and not (script["once"] and instance.ever_ran)
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=machine.card,
+            image=instance.image,
+            keys=core.keys,
+            onstart=script["script"] if runs else "",
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+        )
+
     def _spec(self, instance: Instance) -> BoxSpec:
         machine = self._books.machine(instance.machine_id)
         if instance.pod is not None:
             return self._pod_spec(instance, instance.pod, machine)
         if instance.vm is not None:
             return self._vm_spec(instance, instance.vm, machine)
+        if instance.core is not None:
+            return self._core_spec(instance, instance.core, machine)
         given = {
             "CONTAINER_ID": str(instance.id),
             "CONTAINER_API_KEY": instance.api_key,
