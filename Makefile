@@ -48,7 +48,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux faketime=faketime bindfs=bindfs \
 	  slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client pg_ctlcluster=postgresql
 	.ci/venv.sh .venv "3.11" "$(CORE_OLD)" -e ".[dev]"
-	.ci/collection.sh .venv awx/awx ">=12,<13"
+	.ci/collection.sh .venv ">=12,<13" awx/awx amazon/aws
 	@touch $@
 
 .venv-2.21/ready: pyproject.toml

@@ -29,8 +29,8 @@ from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
-# The environment variable with the key of an account, by market.
-ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items()}
+# The environment variable with the key of an account, by market; AWS has a chain of its own.
+ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items() if kind.CLIENT.KEY_VARIABLE}
 PROGRESS_NAME = "progress.jsonl"
 POLL_S = 0.2
 # Of a sentence of a failure; what is longer did not come from one of our modules.
