@@ -30,6 +30,6 @@ else
 fi
 status=0
 # Half of a scenario is waiting: for a connection, a run, a container.
-molecule test "$@" --destroy=always --workers=3 --continue-on-failure || status=$?
+molecule test "$@" --destroy=always --workers=2 --continue-on-failure || status=$?
 end
 exit $status

@@ -14,6 +14,7 @@ from typing import Any, Callable
 from .. import rental_states
 from ..creation import check_order
 from ..failures import TenantFailure
+from ..ghosts import real_boxes
 from ..rental_account import Found
 from ..rental_states import (
     ABSENT,
@@ -29,7 +30,7 @@ from ..rental_states import (
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, PodRental, order_problem
+from .rental import PodOrder, PodRental, in_data_center, order_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
@@ -128,6 +129,7 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
     check_order(order.name, order_problem(order, account.client.key))
+    order = in_data_center(account, order)
     rental = PodRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
@@ -157,6 +159,6 @@ def _would(order: PodOrder) -> dict[str, Any]:
 
 def list_pods(client: RunpodClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``runpod_pod_info`` returns: the stamped pods by project, name and generation."""
-    pods = [to_pod(row) for row in client.list_instances()]
+    pods = real_boxes(client, None, map(to_pod, client.list_instances()))
     shown = rows_by_name(pods, project, name, lambda pod: pod_result(pod, client.provider_now()))
     return {"changed": False, "pods": shown, "unstamped": sum(pod.stamp is None for pod in pods)}

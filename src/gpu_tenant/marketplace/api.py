@@ -43,7 +43,10 @@ from .requests import (
 from .reservation_routes import ReservationRoutes
 from .results import Results
 from .rows import FILTERABLE
+from .runpod.desk import PodDesk
+from .runpod.graphql_routes import GraphqlRoutes
 from .runpod.routes import RunpodRoutes
+from .runpod.second_routes import SecondRoutes
 from .templates import TemplateRoutes
 from .volume_routes import VolumeRoutes
 
@@ -72,7 +75,8 @@ class Api:
         self._reservations = ReservationRoutes(market.reservations)
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
-        self._runpod = RunpodRoutes(market, api_key)
+        desk = PodDesk(market, api_key)
+        self._runpod = [*RunpodRoutes(desk).routes(), *SecondRoutes(desk).routes(), *GraphqlRoutes(desk).routes()]
         self._lambda = LambdaRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
@@ -117,7 +121,7 @@ class Api:
             *self._reservations.routes(),
             *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
-            *self._runpod.routes(),
+            *self._runpod,
             *self._lambda.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
@@ -127,6 +131,8 @@ class Api:
         ]
 
     def answer(self, route: Route, call: Call) -> Reply:
+        if route.inner is not None:
+            route, call = route.inner(call)
         try:
             if not route.public:
                 self._authorize(call)

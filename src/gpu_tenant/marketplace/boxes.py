@@ -23,7 +23,7 @@ from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
-from .lambda_cloud.terms import VmTerms
+from .lambda_cloud.terms import LOGIN, VmTerms
 from .link import Link
 from .offers import Machine
 from .refusals import MarketError
@@ -220,6 +220,10 @@ class Boxes:
 
     # --- what works on boxes beside their tenants ----------------------------------------------------------------
 
+    def vm_login(self) -> str:
+        """Whom a virtual machine lets in."""
+        return self._engine.login_of(LOGIN)
+
     def describe_engine(self) -> dict[str, Any]:
         return self._engine.describe()
 
@@ -306,6 +310,7 @@ class Boxes:
             keys=tuple(key.public_key for key in instance.keys if key.named in vm.keys),
             volumes=vm.mounted(self._books.directory.volumes),
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+            login=LOGIN,
         )
 
     def _spec(self, instance: Instance) -> BoxSpec:
