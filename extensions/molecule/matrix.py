@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Which role is run on a box of which platform, read from the scenarios themselves.
 
-``matrix.py`` prints the table, ``write`` and ``check`` keep docs/molecule-matrix.md, and ``ran SCENARIO`` compares what
-the callback ``cells`` saw in that scenario's last run with what the table promises of it.
+``matrix.py`` prints the table, ``write`` and ``check`` keep docs/molecule-matrix.md, and ``ran SCENARIO…`` compares
+what the callback ``cells`` saw in the last run of these scenarios with what the table promises of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import string
@@ -38,7 +39,12 @@ its users, paths, Pythons, disks, proxies and its own way to end; or, where a pr
 rented from the [marketplace](marketplace.md) by that provider's own protocol. The table is read from the scenarios, and
 each scenario fails when one of its cells did not run, or changed what it must not.
 
-`make molecule-all` runs all of it; `make test` runs every role on every platform once.
+`make molecule-all` runs all of it; `make test` runs every role on every platform once, and one platform thoroughly.
+`molecule test -s NAME` in a checkout runs one.
+
+A platform joins by a row in `inventory/hosts.yml`, what is true of its box in `inventory/group_vars/NAME.yml` and
+`dress/NAME.sh` (the image is the same for all), and a folder `NAME/` with an empty `molecule.yml`. The platform
+`closet` is a team's own: one YAML file in `inventory/platforms/`, which no code knows of.
 """
 LEGEND = """\
 - **repaired**: changed nothing when it was run again, put a damage right by exactly one change, and rested after that
@@ -91,50 +97,58 @@ def names() -> list[str]:
 
 
 class Reader:
-    """Reads playbooks as ansible-playbook does, with one inventory for all of them."""
+    """Reads the playbooks of scenarios as ansible-playbook does."""
 
     def __init__(self) -> None:
         os.environ.setdefault("ANSIBLE_INVENTORY_ENABLED", "tenant.gpu.profiles,ansible.builtin.yaml")
         os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(ROOT / "collections"))
-        from ansible.inventory.manager import InventoryManager
         from ansible.parsing.dataloader import DataLoader
         from ansible.plugins.loader import init_plugin_loader
-        from ansible.vars.manager import VariableManager
 
         init_plugin_loader([os.environ["ANSIBLE_COLLECTIONS_PATH"]])
         self._loader = DataLoader()
-        sources = [str(HERE / "inventory" / name) for name in ("profiles.yml", "hosts.yml")]
-        self._inventory = InventoryManager(loader=self._loader, sources=sources)
-        self._variables = VariableManager(loader=self._loader, inventory=self._inventory)
+        self._inventories: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
     def scenario(self, name: str) -> Scenario:
-        settings = settings_of(name)["ansible"]
-        os.environ.update({key: str(value) for key, value in settings["env"].items()})
-        own, visits = settings["playbooks"], []
-        for step in settings_of(name)["scenario"]["test_sequence"]:
+        settings = settings_of(name)
+        ansible = settings["ansible"]
+        os.environ.update({key: str(value) for key, value in ansible["env"].items()})
+        words = ansible["executor"]["args"]["ansible_playbook"]
+        sources = tuple(word.removeprefix("--inventory=") for word in words if word.startswith("--inventory="))
+        inventory, variables = self._inventory(sources)
+        visits: list[Visit] = []
+        for step in settings["scenario"]["test_sequence"]:
             again = step == "idempotence"
-            book = own.get("converge" if again else step)
+            book = ansible["playbooks"].get("converge" if again else step)
             if step != "check" and book:
-                visits += self._visits(book, "none" if again else "")
-        platforms = {visit.host: self._platform(visit.host) for visit in visits}
+                visits += self._visits(book, inventory, variables, "none" if again else "")
+        platforms = {}
+        for visit in visits:
+            known = variables.get_vars(host=inventory.get_host(visit.host))
+            platforms[visit.host] = str(known["platform_name"])
         return Scenario(name, platforms, tuple(visits))
 
-    def _visits(self, book: str, changes: str) -> list[Visit]:
+    def _inventory(self, sources: tuple[str, ...]) -> tuple[Any, Any]:
+        from ansible.inventory.manager import InventoryManager
+        from ansible.vars.manager import VariableManager
+
+        if sources not in self._inventories:
+            inventory = InventoryManager(loader=self._loader, sources=list(sources))
+            self._inventories[sources] = (inventory, VariableManager(loader=self._loader, inventory=inventory))
+        return self._inventories[sources]
+
+    def _visits(self, book: str, inventory: Any, variables: Any, changes: str) -> list[Visit]:
         from ansible.playbook import Playbook
         from ansible.template import Templar
 
         found = []
-        for play in Playbook.load(book, variable_manager=self._variables, loader=self._loader).get_plays():
-            templar = Templar(loader=self._loader, variables=self._variables.get_vars(play=play))
+        for play in Playbook.load(book, variable_manager=variables, loader=self._loader).get_plays():
+            templar = Templar(loader=self._loader, variables=variables.get_vars(play=play))
             wanted = changes or str(play.get_vars().get("matrix_changes", "any"))
             roles = [role.get_name().removeprefix(COLLECTION) for role in play.roles]
-            for host in self._inventory.get_hosts(templar.template(play.hosts)):
+            for host in inventory.get_hosts(templar.template(play.hosts)):
                 found += [Visit(role, host.name, wanted) for role in roles if role in ROLES]
         return found
-
-    def _platform(self, host: str) -> str:
-        known = self._inventory.get_host(host)
-        return str(self._variables.get_vars(host=known)["platform_name"])
 
 
 def problems(planned: Scenario, rows: list[dict[str, Any]]) -> list[str]:
@@ -183,38 +197,43 @@ def render(scenarios: list[Scenario]) -> str:
         for platform, roles in cells(scenario).items():
             counted = Counter(every.get(platform, {}).values())
             part = f"{counted.total() - counted['-']} roles" if platform in every else "-"
-            lines.append(f"| {platform} | " + " | ".join(roles.values()) + f" | {part} | {_box(platform)} |")
+            lines.append(
+                f"| {platform} | " + " | ".join(roles.values()) + f" | {part} | {_box(scenario.name, platform)} |"
+            )
     return "\n".join([*lines, "", LEGEND])
 
 
-def _box(platform: str) -> str:
-    """What the overlay of a platform says of itself in its first comment."""
-    overlay = HERE / "dress" / f"{platform}.sh"
-    if not overlay.exists():
-        return "of the marketplace"
-    said = []
-    for line in overlay.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# shellcheck"):
-            said.append(line.lstrip("# "))
-    return " ".join(said).partition(": ")[2].rstrip(".")
+def _box(scenario: str, platform: str) -> str:
+    """What the overlay of a platform, or else its own scenario, says of the box in its first comment."""
+    for path in (HERE / "dress" / f"{platform}.sh", HERE / scenario / "molecule.yml"):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        told = itertools.takewhile(lambda line: line.startswith(("#", "---")), lines)
+        said = " ".join(line.lstrip("# ") for line in told if not line.startswith(("# shellcheck", "---")))
+        if said:
+            return (said.partition(": ")[2] or said).rstrip(".")
+    return "rented from the marketplace"
 
 
 def rows_of(scenario: str) -> list[dict[str, Any]]:
-    path = Path(os.environ["MOLECULE_STATE"]) / scenario / "ran.jsonl"
+    path = Path(os.environ.get("MATRIX_RECORDS", str(ROOT / ".cache/molecule-ran"))) / f"{scenario}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def wrong_in(scenarios: list[str]) -> list[str]:
+    """What did not come true in the last run of each scenario."""
+    recorded = {name: rows_of(name) for name in scenarios}
+    reader = Reader()
+    return [f"{name}: {one}" for name, rows in recorded.items() for one in problems(reader.scenario(name), rows)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=["show", "write", "check", "ran"], default="show")
-    parser.add_argument("scenario", nargs="?", default="")
+    parser.add_argument("scenarios", nargs="*")
     order = parser.parse_args(arguments)
     if order.what == "ran":
-        rows = rows_of(order.scenario)
-        wrong = problems(Reader().scenario(order.scenario), rows)
-        print("\n".join(wrong) if wrong else f"{order.scenario}: every cell ran as promised")
+        wrong = wrong_in(order.scenarios)
+        print("\n".join(wrong) or f"{' '.join(order.scenarios)}: every cell ran as promised")
         return 1 if wrong else 0
     reader = Reader()
     page = render([reader.scenario(name) for name in names()])

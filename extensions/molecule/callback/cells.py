@@ -16,7 +16,7 @@ name: cells
 type: aggregate
 short_description: one line for each role on each box of a play
 description:
-  - Appends to C($MOLECULE_STATE/$MOLECULE_SCENARIO_NAME/ran.jsonl what each role of a play did on each box.
+  - Appends to C($MATRIX_RECORDS/$MOLECULE_SCENARIO_NAME.jsonl) what each role of a play did on each box.
 """
 
 
@@ -56,11 +56,10 @@ class CallbackModule(CallbackBase):
     def _write(self) -> None:
         rows, self._play = self._play, {}
         # What a check run says is judged by molecule itself.
-        if context.CLIARGS.get("check") or "MOLECULE_STATE" not in os.environ:
+        if context.CLIARGS.get("check") or "MATRIX_RECORDS" not in os.environ:
             return
-        folder = Path(os.environ["MOLECULE_STATE"]) / os.environ["MOLECULE_SCENARIO_NAME"]
-        if not folder.is_dir():
-            return
-        with (folder / "ran.jsonl").open("a", encoding="utf-8") as record:
+        record = Path(os.environ["MATRIX_RECORDS"]) / f"{os.environ['MOLECULE_SCENARIO_NAME']}.jsonl"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with record.open("a", encoding="utf-8") as stream:
             for (role, host), row in rows.items():
-                record.write(json.dumps({"role": role, "host": host, **row}) + "\n")
+                stream.write(json.dumps({"role": role, "host": host, **row}) + "\n")

@@ -119,8 +119,7 @@ def test_a_cell_is_as_good_as_its_runs(matrix: ModuleType) -> None:
 def test_the_record_of_a_run_is_read_from_its_scenario(
     matrix: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MOLECULE_STATE", str(tmp_path))
+    monkeypatch.setenv("MATRIX_RECORDS", str(tmp_path))
     assert matrix.rows_of("p") == []
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p/ran.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ran(["a"], [])))
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ran(["a"], [])))
     assert matrix.rows_of("p") == ran(["a"], [])
