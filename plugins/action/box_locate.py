@@ -122,7 +122,8 @@ class ActionModule(ControllerAction):
             return
         names = list(self._vars.get("ansible_play_hosts_all", []))
         table = FixedEndpoints(store, this_run(), names, lambda: self._fixed_endpoints(names))
-        sharing = table.sharing(box, endpoint["host"], endpoint["port"], fixed)
+        place = box_endpoint.place(endpoint["host"], self._value("platform_kind"), self._value("platform_data_dir"))
+        sharing = table.sharing(box, place, endpoint["port"], fixed)
         sharing += box_endpoint.listed_at(listing.boxes, project, box, endpoint, names)
         box_endpoint.refuse_shared_machine(box, endpoint, sharing)
 
@@ -131,7 +132,9 @@ class ActionModule(ControllerAction):
         every = self._vars.get("hostvars", {})
         for name, known in ((name, every[name]) for name in names if name in every):
             if known.get("platform_driver") == "":
-                yield name, known.get("ansible_host", name), known.get("ansible_port", 22)
+                host, kind = known.get("ansible_host", name), known.get("platform_kind")
+                place = box_endpoint.place(host, kind, known.get("platform_data_dir"))
+                yield name, place, known.get("ansible_port", 22)
 
     # -- no API --------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,12 @@ def differs_from_record(store: StateStore, project: str, box: str, endpoint: dic
     return bool(str(record["provider_id"]) != endpoint["provider_id"])
 
 
+def place(host: object, kind: object, data_dir: object) -> str:
+    """What no other box of a play may have at its port: the machine. A cluster's login node is that of many boxes, each
+    with a folder of its own."""
+    return f"{host} {data_dir}" if kind == "slurm" else str(host)
+
+
 def refuse_shared_machine(box: str, endpoint: dict[str, Any], others: Sequence[str]) -> None:
     """TenantFailure if another name of the play reaches the same machine.
 

@@ -12,7 +12,7 @@ import datetime
 import re
 from typing import Any, Callable
 
-from . import artifact_tiers
+from . import artifact_tiers, batch_options
 from .profile_schema import SCHEMA, VERB_PLANS
 from .schema_check import Problem, check, is_template, type_name
 
@@ -76,6 +76,7 @@ def _cross_checks(profile: dict[str, Any], name: str, undecided: Callable[[Any],
         _durable_problems(profile, undecided),
         _tier_problems(profile, undecided),
         _mirror_problems(profile, undecided),
+        _batch_problems(profile, undecided),
     )
     found = [problem for each in checks for problem in each]
     return found + _proxy_problems(profile) + _verb_problems(profile) + _spot_problems(profile)
@@ -93,6 +94,17 @@ def _mirror_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) 
             fix = "write the address in the package lists that it stands for"
             found.append(Problem(f"platform_mirrors[{index}].archive", "is missing for a mirror of apt", fix))
     return found
+
+
+def _batch_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) -> list[Problem]:
+    options = profile.get("platform_batch") or {}
+    if any(undecided(value) for value in options.values()):
+        return []
+    if options and profile["platform_detach"] != "sbatch":
+        return [
+            Problem("platform_batch", "is for jobs of a batch system", "set platform_detach: sbatch, or leave it out")
+        ]
+    return [Problem(f"platform_batch.{key}", what, fix) for key, what, fix in batch_options.problems(options)]
 
 
 def _name_problems(profile: dict[str, Any], name: str) -> list[Problem]:

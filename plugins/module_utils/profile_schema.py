@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import batch_options
 from .box.preemption import SOURCES
 from .mirrors.kinds import CLASSES as MIRROR_CLASSES
 
@@ -139,6 +140,7 @@ SCHEMA: dict[str, Any] = {
             "enum": list(DETACH),
             "description": "what keeps a run alive after logout (onstart also revives it after a restart)",
         },
+        "platform_batch": batch_options.SCHEMA,
         "platform_reboot_hook": {
             "type": "string",
             "enum": list(REBOOT_HOOKS),
@@ -304,6 +306,6 @@ SCHEMA: dict[str, Any] = {
     },
 }
 # What few platforms have may be left out, so that a team's own profile does not end with a new release.
-OPTIONAL = ("platform_proxy_hosts", "platform_reboot_hook", "platform_durable_cap_gb")
+OPTIONAL = ("platform_batch", "platform_proxy_hosts", "platform_reboot_hook", "platform_durable_cap_gb")
 SCHEMA["required"] = [key for key in SCHEMA["properties"] if key not in OPTIONAL]
 PLATFORM_KEYS = tuple(SCHEMA["properties"])

@@ -68,8 +68,11 @@ def _check_scalar(value: Any, schema: dict[str, Any], key: str) -> list[Problem]
             return [_problem(schema, key, "is empty")]
         if "pattern" in schema and not re.search(_anchored(schema["pattern"]), value):
             return [_problem(schema, key, f"{_shown(value)} does not look right")]
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < schema.get("minimum", value):
-        return [_problem(schema, key, f"{value} is below {schema['minimum']}")]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value < schema.get("minimum", value):
+            return [_problem(schema, key, f"{value} is below {schema['minimum']}")]
+        if value > schema.get("maximum", value):
+            return [_problem(schema, key, f"{value} is above {schema['maximum']}")]
     return []
 
 

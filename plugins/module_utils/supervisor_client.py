@@ -12,6 +12,7 @@ import re
 import time
 from typing import Any, Callable
 
+from . import batch_options
 from .box import refusal
 from .failures import TenantFailure
 
@@ -247,7 +248,7 @@ class Task:
             self._note({"before": {"supervisor": "absent"}, "after": {"supervisor": "running"}})
             return None
         options = [*self._run_option(), "--detach", self._params["detach"]]
-        for word in self._params["detach_options"]:
+        for word in self._detach_words():
             # One word, because argparse takes a leading dash for an option of its own.
             options.append(f"--detach-option={word}")
         options += ["--retry-failed"] if self._params["retry_failed"] else []
@@ -259,6 +260,16 @@ class Task:
             return None
         found = self._client.prove_live(self._run_id, self._params["live_within_s"])
         return dict(found, runs=[run for run in found["runs"] if self._run_id in ("", run["run_id"])])
+
+    def _detach_words(self) -> list[str]:
+        given = list(self._params["detach_options"])
+        batch = self._params.get("batch") or {}
+        if self._params["detach"] == "sbatch":
+            return batch_options.words(batch, self._params.get("gpus") or 0, given)
+        if batch:
+            what = f"options of a batch job were given, and the box detaches by {self._params['detach']}"
+            raise TenantFailure("config", what, safe="nothing was started", fix="set platform_detach: sbatch")
+        return given
 
     def _without_program(self, state: str, check: bool) -> dict[str, Any]:
         """Before deploy: nothing to see, nothing to stop; in check mode the deploy is about to bring the program."""

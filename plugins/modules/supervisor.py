@@ -88,6 +88,18 @@ options:
     type: list
     elements: str
     default: []
+  batch:
+    description:
+      - With O(detach=sbatch), what the job asks of Slurm. Any of C(partition), C(account), C(qos), C(reservation),
+        C(constraint), C(nodelist), C(exclude), C(dependency), C(time), C(gres), C(mem), C(cpus_per_task) and
+        C(notice_s), the seconds of notice before the time limit.
+      - An empty value asks for nothing. Without C(gres) the job asks for O(gpus) GPUs.
+    type: dict
+    default: {}
+  gpus:
+    description: GPUs that the run needs, for a batch job.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - tenant.gpu.attributes
 attributes:
@@ -176,6 +188,13 @@ supervisor:
         - The newest sample of the box (C(at), C(memory), C(pressure), C(disk) with its forecast, C(gpu)) and
           C(warnings), sentences for people. Null before the first sample. No warnings once the supervisor has ended.
       type: dict
+    batch:
+      description:
+        - Where the supervisor is a Slurm job, that job. C(job), C(state) and C(reason) as Slurm says them, C(restarts),
+          C(node), C(start), C(end), C(left_s) until its time limit, C(exit_code), C(why) in a sentence.
+        - C(meaning) is V(waits), V(lives), V(goes_on) (cut short, the next start continues it), V(refused) (a person
+          must do something first), V(ended) or V(unknown). A run that waits for its turn has C(waits_for).
+      type: dict
     problems:
       description: Records on the box that cannot be trusted, one sentence each.
       type: list
@@ -229,6 +248,8 @@ def define_module() -> AnsibleModule:
                 "default": "setsid",
             },
             "detach_options": {"type": "list", "elements": "str", "default": []},
+            "batch": {"type": "dict", "default": {}},
+            "gpus": {"type": "int", "default": 0},
         },
         required_if=[("state", "registered", ["run"])],
         supports_check_mode=True,

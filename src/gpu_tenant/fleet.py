@@ -27,6 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import RENTA
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
+from gpu_tenant.playbooks import one_line
 from gpu_tenant.sight import Sight
 
 # A clock with less than this left is an alarm.
@@ -138,8 +139,10 @@ def countdowns(
     found = [_told(clock) for clock in _profile_clocks(host, seen, item, known) if clock["left_s"] != 0]
     walltime = records.finite(seen.batch.get("left_s"))
     if walltime is not None:
-        text = f"Slurm job {seen.batch.get('job')} reaches its time limit: it saves, and goes back into the queue"
-        found.append(_told({"effect": text, "left_s": int(walltime), "left": danger_clocks.time_left(int(walltime))}))
+        text = f"{one_line(str(seen.batch.get('job')))} reaches its time limit: it saves, and is queued again"
+        clock = {"effect": f"Slurm job {text}", "left_s": int(walltime), "left": danger_clocks.time_left(int(walltime))}
+        # Nothing is lost then.
+        found.append({**clock, "alarm": False})
     if item is not None and item.end_date is not None:
         left = int(item.end_date - (time.time() if provider_now is None else provider_now))
         found.append(_told({"effect": RENTAL_ENDS, "left_s": left, "left": danger_clocks.time_left(left)}))

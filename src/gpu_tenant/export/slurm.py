@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import batch_options
+from ansible_collections.tenant.gpu.plugins.module_utils.box import batch
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import PREEMPTED
 
 from gpu_tenant.export import cells, notes, shell_text
@@ -18,15 +20,9 @@ from gpu_tenant.export.place import Place, Rendered, demand, refused
 
 NAME = "slurm"
 USES = ("checkpoints", "code", "inputs", "gpu")
-# Between the trainer's own grace and Slurm's kill: for the script to put itself back into the queue.
-_MARGIN_S = 30
-# By so much Slurm may give notice early.
-_EARLY_S = 60
-# What --signal takes.
-_MOST_NOTICE_S = 65535
 # sbatch reads its lines with rules of its own for quotes, % and #, so none of them may be in a path.
 _PATH = re.compile(r"/[A-Za-z0-9._/@+=,:-]*\Z")
-_GRES_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_GRES_TYPE = re.compile(rf"{batch_options.GRES_TYPE}\Z")
 _ARRAY_INDEX = "SLURM_ARRAY_TASK_ID"
 
 _WATCH = f"""\
@@ -99,8 +95,8 @@ def _left_out(spec: Mapping[str, Any], place: Place, base: str) -> list[str]:
 
 
 def _directives(spec: Mapping[str, Any], place: Place, needs: cells.Demands) -> str:
-    notice = needs.grace_s + _MARGIN_S
-    if notice > _MOST_NOTICE_S:
+    notice = needs.grace_s + batch.NOTICE_MARGIN_S
+    if notice > batch.MOST_NOTICE_S:
         raise refused(f"grace_s {needs.grace_s} is more notice than Slurm gives", "lower grace_s")
     several = len(spec["cells"]) > 1
     name = cells.job_name(spec, 63)
@@ -110,7 +106,7 @@ def _directives(spec: Mapping[str, Any], place: Place, needs: cells.Demands) -> 
         "--ntasks=1",
         *([f"--gres=gpu:{place.gpu + ':' if place.gpu else ''}{needs.gpus}"] if needs.gpus else []),
         # The notice may come so much early, and must not come before the deadline.
-        f"--time={math.ceil((needs.deadline_s + notice + _EARLY_S) / 60)}",
+        f"--time={math.ceil((needs.deadline_s + notice + batch_options.EARLY_S) / 60)}",
         "--requeue",
         f"--signal=B:TERM@{notice}",
         "--open-mode=append",

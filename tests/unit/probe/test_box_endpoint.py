@@ -112,6 +112,13 @@ class Asked:
         return self.boxes
 
 
+def test_boxes_of_a_cluster_share_its_login_node_and_no_folder() -> None:
+    place = box_endpoint.place
+    assert place("login", "slurm", "/scratch/ada/one") != place("login", "slurm", "/scratch/ada/two")
+    assert place("login", "slurm", "/scratch/ada/one") == place("login", "slurm", "/scratch/ada/one")
+    assert place("10.0.0.1", "ssh-rental", "/one") == place("10.0.0.1", "ssh-rental", "/two")
+
+
 def test_a_list_is_shared_until_it_is_too_old(tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     first = asked.shared.get(asked.fetch, asked.now - 5)
