@@ -30,7 +30,7 @@ from ..rental_states import (
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, PodRental, order_problem
+from .rental import PodOrder, PodRental, in_data_center, order_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
@@ -129,6 +129,7 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
     check_order(order.name, order_problem(order, account.client.key))
+    order = in_data_center(account, order)
     rental = PodRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:

@@ -10,10 +10,11 @@ back: it is virgin, nothing was ever put on it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
 from ..creation import carried_problem
+from ..failures import TenantFailure
 from ..named_rental import NamedRental
 from ..stamp import ENVIRONMENT_NAME, Stamp
 from .actions import PodAccount
@@ -116,4 +117,36 @@ class PodRental(NamedRental[Pod]):
         return {"gpu_types": list(self._wanted.gpu_types)}
 
     def checked(self, box: Pod) -> Pod:
+        """Version 2 of the API takes data centers for a wish, so that where the pod is has to be looked at."""
+        places = self._wanted.data_centers
+        if places and box.data_center and box.data_center not in places:
+            raise self._pods.stuck(box, f"it is in {box.data_center}, and {', '.join(places)} was asked for")
         return self._pods.check_gpus(box, self._wanted.gpu_count)
+
+
+def in_data_center(account: PodAccount, order: PodOrder) -> PodOrder:
+    """The order, kept to where its network volume is. TenantFailure where there is no such volume, or it is elsewhere.
+
+    A pod can only be where its volume is, and the volume is attached when the pod is rented or never.
+    """
+    if not order.network_volume:
+        return order
+    rows = account.client.list_network_volumes()
+    place = next((row.get("dataCenterId") for row in rows if row["id"] == order.network_volume), None)
+    if not isinstance(place, str):
+        raise TenantFailure(
+            "config",
+            f"the account has no network volume {ascii(order.network_volume)[:60]}",
+            box=order.name,
+            safe="nothing was rented",
+            fix="take the id of one that runpod_network_volume_info lists, or make one with runpod_network_volume",
+        )
+    if order.data_centers and place not in order.data_centers:
+        raise TenantFailure(
+            "config",
+            f"network volume {order.network_volume} is in {place}, which data_centers does not name",
+            box=order.name,
+            safe="nothing was rented",
+            fix=f"leave data_centers out, or name {place}: a volume never leaves its data center",
+        )
+    return replace(order, data_centers=(place,))

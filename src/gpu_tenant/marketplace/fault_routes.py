@@ -20,7 +20,7 @@ from .paperspace import terms as core
 from .refusals import MarketError
 from .replies import Reply
 from .requests import invalid
-from .runpod.terms import is_pod_row, number_of
+from .runpod.terms import number_of
 
 log = logging.getLogger(__name__)
 
@@ -191,10 +191,8 @@ def _named_in(route: Route, call: Call) -> list[int]:
 
 def _rented_in(reply: Reply) -> list[int]:
     """The instances that an answer to a create, or to several, says were made."""
-    if not isinstance(reply.body, Mapping):
-        return []
-    if is_pod_row(reply.body):
-        return [number_of(reply.body["id"])]
+    if reply.rented or not isinstance(reply.body, Mapping):
+        return list(reply.rented)
     launched = reply.body.get("data")
     if isinstance(launched, Mapping) and "instance_ids" in launched:
         return [vm.number_of(vm.INSTANCE, one) for one in launched["instance_ids"]]

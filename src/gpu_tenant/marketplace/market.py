@@ -29,6 +29,7 @@ from .moving_bids import MovingBids
 from .paperspace.machines import Machines
 from .price_rises import PriceRises
 from .reservations import Reservations
+from .runpod.dead_man import DeadMan
 from .solvency import Solvency
 from .ssh_keys import SshKeys
 from .state import StateDirectory
@@ -64,6 +65,7 @@ class Market:
         self.moving_bids = MovingBids(self.books, self.auction)
         self.metering = Metering(self.boxes, self.money)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
+        self.dead_man = DeadMan(self.books, self.contracts)
         self.listing = Listing(self.books)
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
 
@@ -106,6 +108,7 @@ class Market:
         self.metering.look()
         self.file_systems.look()
         self.solvency.look()
+        self.dead_man.look()
         self.boxes.find_the_dead()
         self.core_machines.look()
 
