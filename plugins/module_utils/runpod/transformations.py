@@ -11,6 +11,7 @@ from typing import Any, Mapping
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rented_box import HOURS_PER_MONTH, Box, box_facts
 from ..row_fields import amount, fields, text, texts, whole
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
@@ -18,9 +19,10 @@ from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 LOGIN = "root"
 SSH_PORT = "22/tcp"
 # Dollars for a GB and month (facts of 2026-11): container disk and volume disk of a pod that runs, volume disk of one
-# that rests.
+# that rests, network volume.
 DISK_RUNNING = 0.10
 VOLUME_RESTING = 0.20
+NETWORK_VOLUME = 0.07
 _STATES = {"EXITED": "stopped", "RUNNING": "running"}
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.\d{1,9})? ?(?:Z|\+00:?00(?: UTC)?)\Z")
 
@@ -134,6 +136,13 @@ def clocks_of(pod: Pod) -> dict[str, Any]:
             "bills on)"
         ),
     }
+
+
+def volume_left(row: Mapping[str, Any]) -> Leftover:
+    """A network volume, at the price of its first TB: above it costs less."""
+    size = amount(row.get("size"))
+    price = None if size is None else size * NETWORK_VOLUME / HOURS_PER_MONTH
+    return Leftover("network volume", str(row["id"]), text(row.get("name")), text(row.get("dataCenterId")), price)
 
 
 def pod_result(pod: Pod, provider_now: float | None = None) -> dict[str, Any]:

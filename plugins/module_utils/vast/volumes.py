@@ -19,6 +19,7 @@ from ..box import records
 from ..box.names import UnsafeName, check_name
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_waiters import DeadlinePassed, wait_until
 from ..rented_box import HOURS_PER_MONTH, number
 from ..rest_client import AmbiguousAnswer
@@ -129,6 +130,17 @@ class Volume:
 
 def record_name(name: str) -> str:
     return f"volume.{name}"
+
+
+def volume_left(row: Mapping[str, Any]) -> Leftover:
+    """A volume of the account as something that bills beside boxes, whoever made it."""
+    volume, reference = to_volume(row), f"V.{row['id']}"
+    if volume is None:
+        label, status = (str(row.get(key) or "") for key in ("label", "status"))
+        return Leftover("volume", reference, label, status, volume_rate(row).certain)
+    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
+    name, project = str(volume.stamp), volume.stamp.project
+    return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
 
 
 def to_volume(row: Mapping[str, Any]) -> Volume | None:
