@@ -21,9 +21,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils.leftovers import Leftov
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import STOP, RentalAccount, keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded, seniority
+from ansible_collections.tenant.gpu.plugins.module_utils.runpod import volumes as runpod_volumes
+from ansible_collections.tenant.gpu.plugins.module_utils.runpod.actions import PodAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
+from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes as vast_volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from rich.table import Table
 from rich.text import Text
 
@@ -39,7 +42,7 @@ MISSING = "missing"
 # In which order they are shown: what somebody should see to comes first.
 _ORDER = (ORPHAN, SUPERSEDED, MISSING, FOREIGN, OTHER_PROJECT, OURS)
 _STOP_WAIT_S = 120.0
-_VOLUME = volumes.record_name("")
+_VOLUME = record_name("")
 _NOT_OURS = "not ours: never touched"
 _NOBODY_S = "no stamp says whose it is: it is never touched, and bills until somebody deletes it in the console"
 _LOOK_AGAIN = "one list may be partial: look again; its next provision or teardown settles it"
@@ -163,10 +166,12 @@ class Auditor:
 
 
 def _beside(account: RentalAccount[Any]) -> list[Leftover]:
-    """What bills beside boxes. vast.ai's volumes are known by a stamp of their own."""
+    """What bills beside boxes."""
     found = account.leftovers()
     if isinstance(account, Account):
-        found += map(volumes.volume_left, account.client.list_volumes())
+        found += vast_volumes.volumes_left(account)
+    elif isinstance(account, PodAccount):
+        found += runpod_volumes.volumes_left(account)
     return found
 
 

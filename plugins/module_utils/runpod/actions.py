@@ -10,12 +10,11 @@ from typing import Any, Callable, ClassVar, Mapping
 from .. import power_record
 from ..box_events import roots_in
 from ..failures import TenantFailure
-from ..leftovers import Leftover
 from ..rental_account import DESTROY, STOP, Passed, RentalAccount, identity_of
 from ..rental_waiters import SETTLING_GRACE_S
 from ..rest_client import RestError
 from .api import RunpodClient
-from .transformations import Pod, to_pod, volume_left
+from .transformations import Pod, to_pod
 
 PLATFORM = "runpod"
 
@@ -39,9 +38,6 @@ class PodAccount(RentalAccount[Pod]):
 
     def to_box(self, row: Mapping[str, Any]) -> Pod:
         return to_pod(row)
-
-    def leftovers(self) -> list[Leftover]:
-        return list(map(volume_left, self.client.list_network_volumes()))
 
     def facts_of(self, box: Pod) -> dict[str, Any]:
         return {"machine_id": box.machine}

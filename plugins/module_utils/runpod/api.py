@@ -14,12 +14,16 @@ there asks for the pod itself.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import re
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from ..failures import TenantFailure
 from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, RestError, checked_id, is_id
+from ..row_fields import fields, text
+from .dead_man import DEPLOY, FIELD, deploy_inputs
 from .generations import GENERATIONS, First
 
 # Said with a 500 by version 1 and with a 400 by version 2, and as true a minute later.
@@ -47,10 +51,10 @@ class RunpodReply(Reply):
 
     @property
     def message(self) -> str:
-        """Version 2 says in ``errors`` which fields were wrong."""
+        """Version 2 says in ``errors`` which fields were wrong; GraphQL says there all that it has to say."""
         errors = self.error_fields.get("errors")
-        listed = [one for one in errors if isinstance(one, str)] if isinstance(errors, list) else []
-        return " ".join([super().message, *listed])
+        listed = [text(one) or text(fields(one).get("message")) for one in errors] if isinstance(errors, list) else []
+        return " ".join(filter(None, [super().message, *listed]))
 
     @property
     def code(self) -> str:
@@ -98,18 +102,16 @@ class RunpodClient(RestClient[RunpodReply]):
         return self._spoken
 
     def _serves(self, version: First) -> bool:
-        before = self.base_url
         root = _FIRST_HOST if self._root == _HOST and version.SUFFIX == First.SUFFIX else self._root
-        self.base_url = root + version.SUFFIX
-        try:
-            is_there = self.request("GET", version.PODS, SAFE, missing_ok=True).status != 404
-        except RestError as refusal:
-            if refusal.status not in _NOT_SERVED:
-                self.base_url = before
-                raise
-            is_there = False
-        if not is_there:
-            self.base_url = before
+        with self._at(root + version.SUFFIX):
+            try:
+                is_there = self.request("GET", version.PODS, SAFE, missing_ok=True).status != 404
+            except RestError as refusal:
+                if refusal.status not in _NOT_SERVED:
+                    raise
+                is_there = False
+        if is_there:
+            self.base_url = root + version.SUFFIX
         return is_there
 
     # -- reads ---------------------------------------------------------------------------------------------------
@@ -129,35 +131,61 @@ class RunpodClient(RestClient[RunpodReply]):
             raise self.malformed(f"the answer about pod {pod_id} is about something else")
         return dict(row)
 
-    def list_network_volumes(self) -> list[dict[str, Any]]:
+    def list_volumes(self) -> list[dict[str, Any]]:
         return self._rows(self.api.VOLUMES)
 
     # -- writes --------------------------------------------------------------------------------------------------
 
-    def create_pod(self, body: dict[str, Any]) -> str:
+    def create_pod(self, body: dict[str, Any], stop_at: float | None = None) -> str:
         """Rent a pod; its id. RestError: refused for certain. AmbiguousAnswer: it may be there.
 
         What is sent is sent once. Version 2 takes one card a create: the next is asked for when the API said for
         certain that it has none of the last, and made nothing.
+
+        :param stop_at: when RunPod shall stop it by itself, in its own time (epoch seconds); never by default.
         """
-        api = self.api
-        *others, last = api.create_bodies(body)
-        for one in others:
+        sends = [functools.partial(self._created, one) for one in self.api.create_bodies(body)]
+        if stop_at is not None:
+            sends = [functools.partial(self._deployed, one) for one in deploy_inputs(body, stop_at)]
+        *others, last = sends
+        for send in others:
             try:
-                return self._created(api, one)
+                return send()
             except AmbiguousAnswer:
                 raise
             except RestError as refusal:
                 if refusal.code != "no_capacity":
                     raise
-        return self._created(api, last)
+        return last()
 
-    def _created(self, api: First, body: dict[str, Any]) -> str:
-        reply = self.request("POST", api.PODS, ONCE, body=body)
-        row = api.row(reply.json)
+    def _created(self, body: dict[str, Any]) -> str:
+        reply = self.request("POST", self.api.PODS, ONCE, body=body)
+        row = self.api.row(reply.json)
         if not _is_pod(row):
             raise AmbiguousAnswer("the create was answered without a pod", reply.status, "malformed")
         return str(row["id"])
+
+    def _deployed(self, given: dict[str, Any]) -> str:
+        """The same by GraphQL, which tells its refusals with a 200."""
+        query = {"query": DEPLOY, "variables": {"input": given}}
+        with self._at(_HOST if self._root == _FIRST_HOST else self._root):
+            reply = self.request("POST", "/graphql", ONCE, body=query)
+        data = reply.fields.get("data")
+        made = fields(data.get(FIELD) if isinstance(data, dict) else None)
+        if _has_id(made):
+            return str(made["id"])
+        what = f"the create was refused: {self.redact(reply.message) or 'no reason given'}"
+        if _NO_CAPACITY.search(reply.message):
+            raise RestError(what, reply.status, "no_capacity", safe="nothing was rented")
+        raise AmbiguousAnswer(what, reply.status, "malformed")
+
+    @contextlib.contextmanager
+    def _at(self, url: str) -> Iterator[None]:
+        before, self.base_url = self.base_url, url
+        try:
+            yield
+        finally:
+            self.base_url = before
 
     def set_state(self, pod_id: str, state: str) -> None:
         """Ask for ``running`` or ``stopped``."""
@@ -174,7 +202,7 @@ class RunpodClient(RestClient[RunpodReply]):
         """Terminate; False when it was gone already."""
         return self.request("DELETE", self._path_of(pod_id), IDEMPOTENT, missing_ok=True).status < 400
 
-    def create_network_volume(self, name: str, size_gb: int, data_center: str) -> str:
+    def create_volume(self, name: str, size_gb: int, data_center: str) -> str:
         """Make one; sent once. Its id. RestError: refused for certain. AmbiguousAnswer: it may be there."""
         api = self.api
         reply = self.request("POST", api.VOLUMES, ONCE, body=api.volume_body(name, size_gb, data_center))
@@ -182,7 +210,7 @@ class RunpodClient(RestClient[RunpodReply]):
             raise AmbiguousAnswer("the create was answered without a network volume", reply.status, "malformed")
         return str(reply.json["id"])
 
-    def delete_network_volume(self, volume_id: str) -> bool:
+    def delete_volume(self, volume_id: str) -> bool:
         """Delete it, and what it holds; False when it was gone already."""
         path = f"{self.api.VOLUMES}/{checked_id(volume_id, 'a network volume')}"
         return self.request("DELETE", path, IDEMPOTENT, missing_ok=True).status < 400

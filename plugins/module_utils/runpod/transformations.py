@@ -11,7 +11,6 @@ from typing import Any, Mapping
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
-from ..leftovers import Leftover
 from ..rented_box import HOURS_PER_MONTH, Box, box_facts
 from ..row_fields import amount, fields, text, texts, whole
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
@@ -19,10 +18,9 @@ from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 LOGIN = "root"
 SSH_PORT = "22/tcp"
 # Dollars for a GB and month (facts of 2026-11): container disk and volume disk of a pod that runs, volume disk of one
-# that rests, network volume.
+# that rests.
 DISK_RUNNING = 0.10
 VOLUME_RESTING = 0.20
-NETWORK_VOLUME = 0.07
 _STATES = {"EXITED": "stopped", "RUNNING": "running"}
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.\d{1,9})? ?(?:Z|\+00:?00(?: UTC)?)\Z")
 
@@ -49,8 +47,7 @@ class Pod(Box):
 
     def keeps(self, path: str) -> bool:
         """Whether what lies in this folder outlives a stop: only what is on its volume does. Unknown counts as no."""
-        folder, mount = (_folders(one) for one in (path, self.mount_path))
-        return bool(self.volume_gb or self.network_volume) and bool(mount) and folder[: len(mount)] == mount
+        return bool(self.volume_gb or self.network_volume) and lies_below(path, self.mount_path)
 
 
 def to_pod(row: Mapping[str, Any]) -> Pod:
@@ -138,13 +135,6 @@ def clocks_of(pod: Pod) -> dict[str, Any]:
     }
 
 
-def volume_left(row: Mapping[str, Any]) -> Leftover:
-    """A network volume, at the price of its first TB: above it costs less."""
-    size = amount(row.get("size"))
-    price = None if size is None else size * NETWORK_VOLUME / HOURS_PER_MONTH
-    return Leftover("network volume", str(row["id"]), text(row.get("name")), text(row.get("dataCenterId")), price)
-
-
 def pod_result(pod: Pod, provider_now: float | None = None) -> dict[str, Any]:
     """A pod as a module returns it: plain values, nothing that could be a secret."""
     shown = box_facts(pod, provider_now)
@@ -173,6 +163,12 @@ def epoch_of(text: Any) -> float | None:
     except ValueError:
         return None
     return moment.timestamp()
+
+
+def lies_below(path: str, mount_path: str) -> bool:
+    """Whether a folder is that mount, or in it."""
+    folder, mount = (_folders(one) for one in (path, mount_path))
+    return bool(mount) and folder[: len(mount)] == mount
 
 
 def _folders(path: str) -> list[str]:

@@ -17,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.runpod.transformations 
 from pod_market import GPU, PodMarket
 from wire_market import KEY
 
+from gpu_tenant.marketplace.replies import Reply
 from gpu_tenant.marketplace.runpod.terms import pod_id
 
 SECOND = {
@@ -35,7 +36,7 @@ def market(tmp_path: Path) -> PodMarket:
 
 def test_the_newer_version_is_spoken_where_it_is(market: PodMarket) -> None:
     client = market.pod_client()
-    assert client.list_instances() == client.list_network_volumes() == []
+    assert client.list_instances() == client.list_volumes() == []
     assert [path for _verb, path in market.sent] == ["/v2/pods", "/v2/pods", "/v2/network-volumes"]
 
 
@@ -234,3 +235,71 @@ def test_a_network_volume_elsewhere_rents_nothing(market: PodMarket) -> None:
         market.bring("started", network_volume=volume, data_centers=("US-TX-3",))
     assert failure.value.kind == "config"
     assert market.count("POST", ".") == 0
+
+
+# --- the stop that RunPod does by itself ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["/v1", "/v2", ""])
+def test_a_dead_man_s_stop_is_said_at_the_create_and_comes(tmp_path: Path, version: str) -> None:
+    pytest.importorskip("graphql", reason="the marketplace answers GraphQL by it")
+    market = PodMarket(tmp_path, version=version)
+    predicted = market.bring("started", check=True, stop_after_s=3600)
+    assert predicted["would"]["clocks"]["stops_by_itself_after_s"] == 3600
+    made = market.bring(
+        "started", gpu_types=("NVIDIA B200", GPU), stop_after_s=3600, start_command=("bash", "-c", "a b")
+    )
+    assert (market.count("POST", "^/graphql$"), market.count("POST", "pods$"), len(market.pods())) == (2, 0, 1)
+    assert market.show(made["pod"]["provider_id"])["env"]["TENANT_STAMP"] == made["stamp"]
+    assert "RunPod itself stops pod" in made["warnings"][0]
+    again = market.bring("started")
+    assert (again["changed"], "in 1.0 hours" in again["warnings"][0]) == (False, True)
+    market.sleep(3700)
+    stopped = market.bring("present")
+    assert (stopped["pod"]["state"], stopped.get("warnings", [])) == ("stopped", [])
+    started = market.bring("started")
+    assert (started["pod"]["state"], started.get("warnings", [])) == ("running", [])
+
+
+@pytest.mark.parametrize("fault", [{"kind": "lost_answer"}, {"kind": "server_error", "status": 500, "done": True}])
+def test_a_lost_create_with_a_dead_man_s_stop_is_found_and_known(market: PodMarket, fault: dict[str, Any]) -> None:
+    pytest.importorskip("graphql", reason="the marketplace answers GraphQL by it")
+    market.inject(call="create", **fault)
+    made = market.bring("started", stop_after_s=3600)
+    assert (market.count("POST", "^/graphql$"), len(market.pods())) == (1, 1)
+    assert "RunPod itself stops pod" in made["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"stop_after_s": 599}, "within 600 s"),
+        ({"stop_after_s": -1}, "within 600 s"),
+        ({"stop_after_s": 3600, "mount_path": "/data"}, "would wipe the results"),
+    ],
+)
+def test_a_stop_that_would_lose_results_or_comes_at_once_is_refused(
+    market: PodMarket, changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(TenantFailure, match=word) as failure:
+        market.bring("started", **changes)
+    assert failure.value.kind == "config"
+    assert market.count("POST", ".") == 0
+
+
+def test_graphql_that_refuses_for_another_reason_is_searched_for_its_stamp(
+    market: PodMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = market.request
+
+    def refusing(method: str, path: str, *rest: Any, **more: Any) -> Any:
+        if path == "/graphql":
+            return Reply(
+                200, {"errors": [{"message": "Something went wrong"}], "data": {"podFindAndDeployOnDemand": None}}
+            )
+        return sent(method, path, *rest, **more)
+
+    monkeypatch.setattr(market, "request", refusing)
+    with pytest.raises(TenantFailure, match="Something went wrong; no pod with its stamp came of it"):
+        market.bring("started", gpu_types=(GPU, "NVIDIA L40S"), stop_after_s=3600)
+    assert market.count("POST", "^/graphql$") == 1
