@@ -14,6 +14,8 @@ class Leftover:
     :param state: what the provider says of it.
     :param per_hour: dollars, None where nobody says.
     :param box: the provider's id of the box that it is of, or was; empty for none.
+    :param project: the one whose stamp it carries; empty where it has none.
+    :param note: what else there is to say of it.
     """
 
     kind: str
@@ -22,6 +24,8 @@ class Leftover:
     state: str
     per_hour: float | None
     box: str = ""
+    project: str = ""
+    note: str = ""
 
     def as_result(self) -> dict[str, Any]:
         return {

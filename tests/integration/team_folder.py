@@ -18,7 +18,7 @@ from gpu_tenant.marketplace.testing import Handle
 ROOT = Path(__file__).parents[2]
 PLAY_S = 300.0
 # Below the market's address, where each platform's side of it is.
-SIDES = {"vast": "", "runpod": "/v1", "lambda": "/lambda/api/v1"}
+SIDES = {"vast": "", "runpod": "/v1", "lambda": "/lambda/api/v1", "paperspace": "/paperspace/v1"}
 ENDED_WITHIN_S = 180.0
 # Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
 HELD_TRAINER = """\
@@ -53,7 +53,7 @@ def held_spec(run_id: str) -> dict[str, Any]:
 
 class TeamFolder:
     """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret.
-    :param platform: ``vast``, ``runpod`` or ``lambda``, whose side of the marketplace the boxes are rented on.
+    :param platform: ``vast``, ``runpod``, ``lambda`` or ``paperspace``, whose side of the marketplace the boxes are rented on.
     """
 
     def __init__(

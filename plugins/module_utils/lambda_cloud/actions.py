@@ -9,9 +9,11 @@ from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import DESTROY, REBOOT, Passed, RentalAccount, identity_of
+from ..rented_box import HOURS_PER_MONTH
 from .api import LambdaClient
-from .transformations import FileSystem, Vm, to_file_system, to_vm
+from .transformations import FILE_SYSTEM, FileSystem, Vm, to_file_system, to_vm
 
 # For how long an instance may be unhealthy before it counts as such: one that comes up is so for moments.
 ALERT_GRACE_S = 120.0
@@ -77,6 +79,15 @@ class VmAccount(RentalAccount[Vm]):
     def file_systems(self) -> list[FileSystem]:
         """Those of the account, by name. They bill whatever becomes of instances."""
         return sorted(map(to_file_system, self.client.list_file_systems()), key=lambda one: (one.name, one.id))
+
+    def leftovers(self) -> list[Leftover]:
+        return list(map(_left, self.file_systems()))
+
+
+def _left(one: FileSystem) -> Leftover:
+    state = "" if one.in_use is None else "in use" if one.in_use else "not in use"
+    price = None if one.gib is None else one.gib * FILE_SYSTEM / HOURS_PER_MONTH
+    return Leftover("file system", one.id, one.name, ", ".join(filter(None, (one.region, state))), price)
 
 
 def no_rest(name: str) -> TenantFailure:

@@ -129,7 +129,7 @@ def _rented(account: MachineAccount, desire: Desire, found: Found[Machine], chec
     rental = MachineRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
-        rental.check_template()
+        rental.check()
         rental.predict(result)
         result.would = _would(order)
     else:

@@ -9,12 +9,12 @@ lets our key in, and tells whose the machine is when somebody edits its name.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
+from ..public_keys import parse_public_key
 from ..rest_client import AmbiguousAnswer, RestError
 from ..stamp import Stamp
 from .actions import MachineAccount
@@ -23,7 +23,6 @@ from .transformations import LOGIN, Machine, fits
 PUBLIC_IP_TYPES = ("dynamic", "static")
 LEAST_DISK_GB, MOST_DISK_GB = 50, 2000
 LONGEST_SHUTDOWN_H = 168
-_KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]{40,4000}( [A-Za-z0-9@._ +-]{0,200})?\Z")
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,6 @@ def order_problem(order: MachineOrder) -> str:
     """Why an order cannot be one, whatever the account has; empty where it can."""
     if not order.machine_types or not order.region or not order.template:
         return "machine_types, region and template say what to rent, and one of them is missing"
-    if not _KEY.match(order.public_key.strip()):
-        return "ssh_public_key is not one public key, such as ssh-ed25519 AAAA… name"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
     if not LEAST_DISK_GB <= order.disk_gb <= MOST_DISK_GB:
@@ -68,13 +65,17 @@ def order_problem(order: MachineOrder) -> str:
 
 
 def key_script(public_key: str) -> str:
-    """What lets the key in, run as root on the first boot."""
+    """What lets the key in, run as root on the first boot. TenantFailure for what is no public key.
+
+    Of the key only its type and its body go into the script: a comment is anybody's text.
+    """
+    key = " ".join(parse_public_key(public_key))
     return (
         "#!/bin/sh\n"
         f'home="$(getent passwd {LOGIN} | cut -d: -f6)"\n'
         'home="${home:-$HOME}"\n'
         'mkdir -p "$home/.ssh"\n'
-        f"printf '%s\\n' '{public_key.strip()}' >>\"$home/.ssh/authorized_keys\"\n"
+        f"printf '%s\\n' '{key}' >>\"$home/.ssh/authorized_keys\"\n"
         'chmod 700 "$home/.ssh"\n'
         'chmod 600 "$home/.ssh/authorized_keys"\n'
         f'chown -R {LOGIN}: "$home/.ssh" 2>/dev/null || true\n'
@@ -116,12 +117,13 @@ class MachineRental(NamedRental[Machine]):
         self.order = order
 
     def rent(self) -> tuple[Machine, bool]:
-        self.check_template()
+        self.check()
         return super().rent()
 
-    def check_template(self) -> None:
-        """TenantFailure for a template that there is none of, or that no wanted machine type can have."""
+    def check(self) -> None:
+        """TenantFailure for no public key, no such template, or one that a wanted machine type cannot have."""
         order = self.order
+        key_script(order.public_key)
         found = [one for one in self.account.client.list_templates() if one["id"] == order.template]
         if not found:
             raise self._refused(

@@ -62,9 +62,9 @@ class Machine(Box):
 
 def to_machine(row: Mapping[str, Any]) -> Machine:
     """The machine in a row. A row with a bad endpoint still is one, so that it can be seen and deleted."""
-    problem, host, port = "", "", 0
+    problem, host, port, user = "", "", 0, LOGIN
     try:
-        host, port = endpoint_of(row)
+        host, port, user = endpoint_of(row)
     except TenantFailure as failure:
         problem = failure.what
     status, leaving = text(row.get("state")), bool(row.get("dtDeleted"))
@@ -79,7 +79,7 @@ def to_machine(row: Mapping[str, Any]) -> Machine:
         intended=_intended(status, leaving),
         host=host,
         port=port,
-        user=LOGIN,
+        user=user,
         proxy=False,
         machine_id=None,
         host_id=None,
@@ -111,17 +111,17 @@ def stamp_of(row: Mapping[str, Any]) -> Stamp | None:
     return parse_stamp(row.get("name")) or (scripted[0] if scripted else None)
 
 
-def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
-    """Where its sshd is; an empty host while there is no address. TenantFailure for one that cannot be.
+def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int, str]:
+    """Where its sshd is, and whom it lets in; an empty host without an address. TenantFailure for what cannot be.
 
-    The port is always 22 at the provider. The marketplace, all of whose boxes share an address, tells another.
+    The provider tells neither port nor login: they are 22 and paperspace. The marketplace, all of whose boxes share an
+    address, tells another port, and another login where its engine has no users.
     """
     address = row.get("publicIp")
     if not address or row.get("state") != "ready":
-        return "", 0
+        return "", 0, LOGIN
     found = address.strip() if isinstance(address, str) else address
-    host, port, _user = check_endpoint(found, row.get("sshPort", SSH_PORT), LOGIN)
-    return host, port
+    return check_endpoint(found, row.get("sshPort", SSH_PORT), row.get("sshUser", LOGIN))
 
 
 def state_of(status: str, reachable: bool) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import RentalAccount
 from ..rented_box import HOURS_PER_MONTH, number
 from ..rest_client import AmbiguousAnswer
@@ -94,6 +95,21 @@ def _instance_ids(users: object) -> list[str]:
     listed = users if isinstance(users, list) else []
     found = [one.get("id") if isinstance(one, Mapping) else one for one in listed]
     return [str(one) if re.match(r"[0-9]{1,18}\Z", str(one)) else "0" for one in found]
+
+
+def volumes_left(account: Account) -> list[Leftover]:
+    """The volumes of the account as what bills beside boxes, whoever made them."""
+    return [_left(row) for row in account.client.list_volumes()]
+
+
+def _left(row: Mapping[str, Any]) -> Leftover:
+    volume, reference = to_volume(row), f"V.{row['id']}"
+    if volume is None:
+        label, status = (str(row.get(key) or "") for key in ("label", "status"))
+        return Leftover("volume", reference, label, status, volume_rate(row).certain)
+    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
+    name, project = str(volume.stamp), volume.stamp.project
+    return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
 
 
 def locate(account: Account, project: str, name: str) -> Found[Volume]:

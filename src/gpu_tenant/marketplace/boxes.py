@@ -23,9 +23,11 @@ from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
-from .lambda_cloud.terms import LOGIN, VmTerms
+from .lambda_cloud.terms import LOGIN as VM_LOGIN
+from .lambda_cloud.terms import VmTerms
 from .link import Link
 from .offers import Machine
+from .paperspace.terms import LOGIN as CORE_LOGIN
 from .paperspace.terms import CoreTerms
 from .refusals import MarketError
 from .runpod import pods
@@ -221,9 +223,9 @@ class Boxes:
 
     # --- what works on boxes beside their tenants ----------------------------------------------------------------
 
-    def vm_login(self) -> str:
-        """Whom a virtual machine lets in."""
-        return self._engine.login_of(LOGIN)
+    def login_of(self, login: str) -> str:
+        """Whom a box that lets in ``login`` really lets in."""
+        return self._engine.login_of(login)
 
     def describe_engine(self) -> dict[str, Any]:
         return self._engine.describe()
@@ -311,7 +313,7 @@ class Boxes:
             keys=tuple(key.public_key for key in instance.keys if key.named in vm.keys),
             volumes=vm.mounted(self._books.directory.volumes),
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
-            login=LOGIN,
+            login=VM_LOGIN,
         )
 
     def _core_spec(self, instance: Instance, core: CoreTerms, machine: Machine) -> BoxSpec:
@@ -326,6 +328,7 @@ class Boxes:
             image=instance.image,
             keys=core.keys,
             onstart=script["script"] if runs else "",
+            login=CORE_LOGIN,
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )
 

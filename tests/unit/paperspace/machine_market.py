@@ -23,7 +23,7 @@ from gpu_tenant.marketplace.paperspace.routes import BASE
 from gpu_tenant.marketplace.paperspace.terms import MACHINE, number_of
 
 TYPE, REGION, TEMPLATE = "A6000", "ca1", "t0nspur5"  # two machines of it are there
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN0tAKeyThatAnybodyHoldsTheOtherHalfOf0000 ada"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ada"
 BODY = {
     "name": "a machine",
     "machineType": TYPE,

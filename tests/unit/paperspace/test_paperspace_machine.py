@@ -147,8 +147,8 @@ def test_nothing_free_is_said_and_leaves_nothing(market: MachineMarket) -> None:
     [
         ({"template": "t0000000"}, "no template"),
         ({"machine_types": ("H100",)}, "not available on machine type H100"),
-        ({"public_key": "not a key"}, "not one public key"),
-        ({"public_key": "ssh-ed25519 AAAA'; rm -rf /"}, "not one public key"),
+        ({"public_key": "not a key"}, "not one OpenSSH public key"),
+        ({"public_key": "ssh-ed25519 AAAA'; rm -rf /"}, "not one OpenSSH public key|damaged"),
         ({"disk_gb": 10}, "50 to 2000"),
         ({"auto_shutdown_h": 200}, "auto_shutdown_hours"),
         ({"public_ip_type": "none"}, "without an address"),

@@ -26,7 +26,7 @@ from .catalogue import region_in, template_rows
 from .machines import NO_CAPACITY, terms_of
 from .orders import bad, claim_in, drive_in, machine_in, missing, of_machine_in, script_in
 from .terms import DRIVE as DRIVE_ID
-from .terms import MACHINE, SCRIPT, number_of
+from .terms import LOGIN, MACHINE, SCRIPT, number_of
 from .terms import SNAPSHOT as SNAPSHOT_ID
 from .terms import TEMPLATE as TEMPLATE_ID
 
@@ -39,6 +39,7 @@ class PaperspaceRoutes:
         self._machines = market.core_machines
         self._beside = market.core_machines.beside
         self._books = market.books
+        self._boxes = market.boxes
         self._api_key = api_key
 
     def routes(self) -> list[Route]:
@@ -139,9 +140,9 @@ class PaperspaceRoutes:
 
     def _row(self, instance: Instance) -> dict[str, Any]:
         core, machine = terms_of(instance), self._books.machine(instance.machine_id)
-        if self._is_only_listed(instance):  # a list that lags behind shows it as it was
-            return {**rows.machine_row(instance, core, machine, "off"), "dtDeleted": None}
-        return rows.machine_row(instance, core, machine, rows.state_of(instance))
+        row = rows.machine_row(instance, core, machine, rows.state_of(instance), self._boxes.login_of(LOGIN))
+        # A list that lags behind shows it as it was.
+        return {**row, "dtDeleted": None} if self._is_only_listed(instance) else row
 
     def _is_only_listed(self, instance: Instance) -> bool:
         return instance.phase is Phase.UNLOADED and self._books.holds.holds(instance.id, Held.ONLY_LISTED)

@@ -15,7 +15,7 @@ from ..instances import Instance, Phase
 from ..offers import Machine
 from ..volumes import Volume
 from .catalogue import REGIONS
-from .terms import DRIVE, EVENT, MACHINE, SCRIPT, SNAPSHOT, TEMPLATE, CoreTerms, id_of
+from .terms import DRIVE, EVENT, LOGIN, MACHINE, SCRIPT, SNAPSHOT, TEMPLATE, CoreTerms, id_of
 
 _GIB = 1024**3
 _STATE = {
@@ -29,7 +29,8 @@ def state_of(instance: Instance) -> str:
     return _STATE.get(instance.phase, "off")
 
 
-def machine_row(instance: Instance, core: CoreTerms, machine: Machine, state: str) -> dict[str, Any]:
+def machine_row(instance: Instance, core: CoreTerms, machine: Machine, state: str, login: str) -> dict[str, Any]:
+    """:param login: whom its engine lets in."""
     off = state == "off"
     address = None if core.ip_type == "none" or (off and core.ip_type == "dynamic") else LOOPBACK
     row: dict[str, Any] = {
@@ -71,6 +72,9 @@ def machine_row(instance: Instance, core: CoreTerms, machine: Machine, state: st
     if state == "ready":
         # Paperspace's own answer has no port, for it is always 22. The boxes of one machine share its address.
         row["sshPort"] = instance.ports[0]
+        if login != LOGIN:
+            # Nor a login: an engine without users lets in its own.
+            row["sshUser"] = login
     return row
 
 

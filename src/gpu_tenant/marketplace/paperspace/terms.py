@@ -19,6 +19,8 @@ STATIC_IP = 0.0045
 _MONTH_H = 720.0
 _DIGITS = string.digits + string.ascii_lowercase
 _LENGTH = 10
+# Whom a machine lets in, with sudo.
+LOGIN = "paperspace"
 # What an id begins with; the market's own number is the rest of it.
 MACHINE, SNAPSHOT, DRIVE, TEMPLATE, SCRIPT, EVENT = "ps", "ss", "sd", "tm", "sc", "ev"
 
