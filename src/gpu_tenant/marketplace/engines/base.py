@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 LOOPBACK = "127.0.0.1"
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 120.0
 EXECUTE_DEADLINE_S = 30.0
 # Below the kernel's ephemeral range, so that no outgoing connection takes the port of a stopped box.
 BOX_PORTS = range(20000, 32000)
