@@ -17,7 +17,7 @@ LAYER := .ci/layer.sh
 # whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-layers one-at-a-time lint sanity unit integration chaos molecule molecule-all molecule-matrix bench soak live setup setup-dev clean
+.PHONY: demo test test-layers one-at-a-time lint sanity sanity-2.19 sanity-2.21 unit integration chaos molecule molecule-all molecule-matrix bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -79,8 +79,12 @@ chaos: .venv/ready-dev
 	$(LAYER) chaos $(BIN)/pytest tests/chaos
 
 # Most of it is pylint. What users run is judged by both, the tests by the newest one.
-sanity: .venv/ready-dev .venv-2.21/ready
+sanity: sanity-2.19 sanity-2.21
+
+sanity-2.19: .venv/ready-dev
 	$(LAYER) sanity-2.19 .ci/sanity.sh .venv --exclude tests/
+
+sanity-2.21: .venv-2.21/ready
 	$(LAYER) sanity-2.21 .ci/sanity.sh .venv-2.21
 
 molecule: .venv/ready-dev
