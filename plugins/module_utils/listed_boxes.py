@@ -31,7 +31,7 @@ class Shown:
     :param stranger: the facts of one without our stamp: enough to be recognised, nothing to connect to.
     """
 
-    to_box: Callable[[Mapping[str, Any]], Box]
+    to_box: Callable[[Any], Box]
     facts: Callable[[Any, float | None], dict[str, Any]]
     stranger: tuple[str, ...]
 
