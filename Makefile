@@ -15,7 +15,7 @@ LAYER := .ci/layer.sh
 # whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-layers lint-and-unit containers-and-chaos lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
+.PHONY: demo test test-layers one-at-a-time lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -25,16 +25,15 @@ test: .venv/ready-dev .venv-2.21/ready
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
 	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
 
-# What mostly waits (containers) runs beside what mostly computes (sanity), what has one process beside the unit tests.
-test-layers: lint-and-unit integration
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity containers-and-chaos
+# What has one process at a time runs behind what has several, so that no core is idle while a box or a poll is waited
+# for. What fails soonest comes first.
+test-layers:
+	@.ci/beside.sh "$(MAKE) --no-print-directory lint" $(MAKE) --no-print-directory unit
+	@.ci/beside.sh "$(MAKE) --no-print-directory one-at-a-time" $(MAKE) --no-print-directory integration
 
-lint-and-unit:
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit
-
-containers-and-chaos:
-	@$(MAKE) --no-print-directory chaos
-	@$(MAKE) --no-print-directory molecule
+# Each is told, whatever became of the ones before it.
+one-at-a-time:
+	@$(MAKE) --no-print-directory --keep-going sanity chaos molecule
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev .venv-2.21/ready

@@ -12,13 +12,16 @@ from typing import Any, Callable, Mapping
 
 from .failures import TenantFailure
 from .lambda_cloud.actions import VmAccount
+from .paperspace.actions import MachineAccount
 from .rental_account import RentalAccount
 from .rental_key import api_key_of
 from .rest_client import RestClient
 from .runpod.actions import PodAccount
 from .vast.actions import Account
 
-MARKETS: Mapping[str, type[RentalAccount[Any]]] = {one.PLATFORM: one for one in (Account, PodAccount, VmAccount)}
+MARKETS: Mapping[str, type[RentalAccount[Any]]] = {
+    one.PLATFORM: one for one in (Account, PodAccount, VmAccount, MachineAccount)
+}
 
 
 def client_of(driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:

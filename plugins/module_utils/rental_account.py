@@ -23,6 +23,7 @@ from .box import records
 from .failures import TenantFailure
 from .ghosts import real_boxes
 from .journal import Journal
+from .leftovers import Leftover
 from .rental_waiters import wait_for_gone, wait_for_rest, wait_for_running
 from .rented_box import AnyBox, Box, current_and_superseded, local_moment, started_epoch
 from .rest_client import RestClient, RestError
@@ -110,6 +111,10 @@ class RentalAccount(Generic[AnyBox]):
     def loss_of(self, box: AnyBox) -> str:
         """What ending a box costs beyond its bill, in words; empty for nothing."""
         return ""
+
+    def leftovers(self) -> list[Leftover]:
+        """What bills on the account beside boxes, whoever made it. A market that has nothing of the kind has none."""
+        return []
 
     def to_box(self, row: Mapping[str, Any]) -> AnyBox:
         """The box in a row of the provider's."""

@@ -306,6 +306,7 @@ SPEC = {
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},
 }
+RULES = {"required_if": [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]}
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -313,8 +314,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    consent = [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]
-    run_module(act, argument_spec=SPEC, required_if=consent)
+    run_module(act, argument_spec=SPEC, **RULES)
 
 
 if __name__ == "__main__":

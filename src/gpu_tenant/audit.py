@@ -17,20 +17,19 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printa
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.gate import STOPPED_STATES
 from ansible_collections.tenant.gpu.plugins.module_utils.ghosts import is_only_listed
-from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
+from ansible_collections.tenant.gpu.plugins.module_utils.leftovers import Leftover
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
+from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import STOP, RentalAccount, keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded, seniority
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import volume_rate
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from rich.table import Table
 from rich.text import Text
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observer
+from gpu_tenant.observe import Client, Observer
 
 OURS = "ours"
 SUPERSEDED = "superseded"
@@ -43,6 +42,7 @@ _ORDER = (ORPHAN, SUPERSEDED, MISSING, FOREIGN, OTHER_PROJECT, OURS)
 _STOP_WAIT_S = 120.0
 _VOLUME = record_name("")
 _NOT_OURS = "not ours: never touched"
+_NOBODY_S = "no stamp says whose it is: it is never touched, and bills until somebody deletes it in the console"
 _LOOK_AGAIN = "one list may be partial: look again; its next provision or teardown settles it"
 
 
@@ -86,13 +86,15 @@ class Auditor:
     """One account. ``homes`` are the projects of the inventory that rent there: the account as seen from their state
     store, and the names of their declared boxes."""
 
-    def __init__(self, client: VastClient, homes: Mapping[str, tuple[Account, frozenset[str]]]) -> None:
+    def __init__(self, client: Client, homes: Mapping[str, tuple[RentalAccount[Any], frozenset[str]]]) -> None:
         self._client, self._homes = client, homes
+        # Whose records it writes does not matter to who only reads rows.
+        self._account = next(iter(homes.values()))[0]
 
     def findings(self) -> list[Finding]:
-        boxes, rows = self._boxes(), self._client.list_volumes()
-        found = [self._of_box(box, boxes) for box in boxes] + [self._of_volume(row) for row in rows]
-        return found + self._missing({box.provider_id for box in boxes} | {f"V.{row['id']}" for row in rows})
+        boxes, beside = self._boxes(), _beside(self._account)
+        found = [self._of_box(box, boxes) for box in boxes] + [self._of_leftover(left, boxes) for left in beside]
+        return found + self._missing({box.provider_id for box in boxes} | {left.id for left in beside})
 
     def orphans(self) -> list[Box]:
         boxes = self._boxes()
@@ -110,7 +112,7 @@ class Auditor:
         return self._of_box(box, [box])
 
     def _boxes(self) -> list[Box]:
-        boxes = map(to_box, self._client.list_instances())
+        boxes = map(self._account.to_box, self._client.list_instances())
         return sorted((box for box in boxes if not is_only_listed(self._client, self._store(box), box)), key=seniority)
 
     def _store(self, box: Box) -> StateStore | None:
@@ -132,16 +134,18 @@ class Auditor:
         whose = self._whose(box, boxes)
         name = str(box.stamp) if box.stamp else printable(box.label) or "(no label)"
         price = box.storage_per_hour if box.state in STOPPED_STATES else box.dph_total
-        return Finding(whose, "box", box.provider_id, name, box.state, price, _advice(whose, box))
+        rests = STOP in self._account.KEEPS
+        return Finding(whose, "box", box.provider_id, name, box.state, price, _advice(whose, box, rests))
 
-    def _of_volume(self, row: Mapping[str, Any]) -> Finding:
-        volume, reference = volumes.to_volume(row), f"V.{row['id']}"
-        if volume is None:
-            name, state = (printable(str(row.get(key) or "")) for key in ("label", "status"))
-            return Finding(FOREIGN, "volume", reference, name, state, volume_rate(row).certain, _NOT_OURS)
-        whose = OURS if volume.stamp.project in self._homes else OTHER_PROJECT
-        used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
-        return Finding(whose, "volume", reference, str(volume.stamp), volume.status, volume.price_per_hour, used)
+    def _of_leftover(self, left: Leftover, boxes: Sequence[Box]) -> Finding:
+        whose, advice = FOREIGN, _NOT_OURS if isinstance(self._account, Account) else _NOBODY_S
+        users = [box for box in boxes if left.box and box.provider_id == left.box]
+        if left.project:
+            whose, advice = (OURS if left.project in self._homes else OTHER_PROJECT), left.note
+        elif users:
+            whose, advice = self._whose(users[0], boxes), f"of {self._account.THING} {left.box}"
+        name, state = printable(left.name), printable(left.state)
+        return Finding(whose, left.kind, left.id, name, state, left.per_hour, advice)
 
     def _missing(self, listed: set[str]) -> list[Finding]:
         """What our records say was rented and never ended, and the provider's list does not have."""
@@ -159,11 +163,21 @@ class Auditor:
         return found
 
 
-def _advice(whose: str, box: Box) -> str:
+def _beside(account: RentalAccount[Any]) -> list[Leftover]:
+    """What bills beside boxes. vast.ai's volumes are known by a stamp of their own."""
+    found = account.leftovers()
+    if isinstance(account, Account):
+        found += map(volumes.volume_left, account.client.list_volumes())
+    return found
+
+
+def _advice(whose: str, box: Box, rests: bool) -> str:
+    """:param rests: whether a stop keeps its disk, where it is."""
     name = box.stamp.box if box.stamp else ""
     if whose == ORPHAN:
         again = f"declare {name} in the inventory again, then harvest and teardown"
-        return again if box.state in STOPPED_STATES else f"{again}; --park stops it meanwhile and keeps its disk"
+        parks = rests and box.state not in STOPPED_STATES
+        return f"{again}; --park stops it meanwhile and keeps its disk" if parks else again
     if whose == SUPERSEDED:
         return f"gpu-tenant harvest -l {name}: it is brought home, then the gate decides"
     return {FOREIGN: _NOT_OURS, OTHER_PROJECT: "for the controller of that project"}.get(whose, "")
@@ -171,11 +185,11 @@ def _advice(whose: str, box: Box) -> str:
 
 def auditors(observer: Observer, boxes: Sequence[BoxHost], read_only: bool) -> tuple[list[Auditor], list[str]]:
     """One for each account of the inventory, and a sentence for each box that has no API to ask."""
-    clients: dict[int, VastClient] = {}
+    clients: dict[int, Client] = {}
     hosts: dict[int, dict[str, list[BoxHost]]] = {}
     unseen = []
     for host in boxes:
-        if host.text("platform_driver") != "vast":
+        if host.text("platform_driver") not in MARKETS:
             platform = host.text("platform_name", "its platform")
             unseen.append(f"{host.name}: {platform} is not audited here; look at its console for what bills")
             continue
@@ -189,11 +203,12 @@ def auditors(observer: Observer, boxes: Sequence[BoxHost], read_only: bool) -> t
     return found, unseen
 
 
-def _home(client: VastClient, boxes: Sequence[BoxHost], read_only: bool) -> tuple[Account, frozenset[str]]:
+def _home(client: Client, boxes: Sequence[BoxHost], read_only: bool) -> tuple[RentalAccount[Any], frozenset[str]]:
     verbs = boxes[0].variables.get("platform_verbs")
     keeps = keeps_of(verbs if isinstance(verbs, Mapping) else {})
     store = StateStore(boxes[0].required("tenant_state_dir"))
-    return Account(client, store, keeps, read_only), frozenset(host.name for host in boxes)
+    kind = MARKETS[boxes[0].text("platform_driver")]
+    return kind(client, store, keeps=keeps, read_only=read_only), frozenset(host.name for host in boxes)
 
 
 def audit(observer: Observer, boxes: Sequence[BoxHost]) -> Audit:

@@ -91,7 +91,9 @@ class Sight:
             return BoxWord()
         stalled = seen.run is not None and seen.run.liveness == "stalled"
         age_s, unchanged_s = now - self._seen_at, now - self._box_since
-        return BoxWord(seen.contact, seen.run_state, age_s, unchanged_s, stalled, seen.zero_gpu, seen.warnings)
+        waits_for = seen.run.waits_for if seen.run is not None else ""
+        zero_gpu, warnings = seen.zero_gpu, seen.warnings
+        return BoxWord(seen.contact, seen.run_state, age_s, unchanged_s, stalled, zero_gpu, warnings, waits_for)
 
     def silence(self) -> Silence:
         seen = self._seen

@@ -82,6 +82,7 @@ class BoxWord:
     :param stalled: the trainer lives and gives no sign of work.
     :param zero_gpu: the run needs GPUs, and the box has none to show.
     :param alerts: what the supervisor warns of.
+    :param waits_for: of a run whose turn a batch system gives: what it waits for.
     """
 
     contact: str = "not_tried"
@@ -91,6 +92,7 @@ class BoxWord:
     stalled: bool = False
     zero_gpu: bool = False
     alerts: tuple[str, ...] = ()
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,9 @@ def _answered(box: BoxWord) -> Verdict:
     if box.run_state == "blocked":
         name = FAILED if box.unchanged_s >= STUCK_S else STARTING
         return Verdict(name, f"the run has been blocked for {since}", box.alerts)
+    if box.waits_for:
+        # However long the queue is: a second job would only wait behind the first.
+        return Verdict(STARTING, box.waits_for, box.alerts)
     patience = {"preempted": SELF_RESUME_S, **dict.fromkeys(_SHORT, SHORT_STATE_S)}
     if box.run_state not in patience:
         return Verdict(BARE, "the supervisor does not know the run yet")

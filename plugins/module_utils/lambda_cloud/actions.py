@@ -9,9 +9,11 @@ from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import DESTROY, REBOOT, Passed, RentalAccount, identity_of
+from ..rented_box import HOURS_PER_MONTH
 from .api import LambdaClient
-from .transformations import FileSystem, Vm, to_file_system, to_vm
+from .transformations import FILE_SYSTEM, FileSystem, Vm, to_file_system, to_vm
 
 # For how long an instance may be unhealthy before it counts as such: one that comes up is so for moments.
 ALERT_GRACE_S = 120.0
@@ -78,6 +80,15 @@ class VmAccount(RentalAccount[Vm]):
         """Those of the account, by name. They bill whatever becomes of instances."""
         return sorted(map(to_file_system, self.client.list_file_systems()), key=lambda one: (one.name, one.id))
 
+    def leftovers(self) -> list[Leftover]:
+        return list(map(_left, self.file_systems()))
+
+
+def _left(one: FileSystem) -> Leftover:
+    state = "" if one.in_use is None else "in use" if one.in_use else "not in use"
+    price = None if one.gib is None else one.gib * FILE_SYSTEM / HOURS_PER_MONTH
+    return Leftover("file system", one.id, one.name, ", ".join(filter(None, (one.region, state))), price)
+
 
 def no_rest(name: str) -> TenantFailure:
     """Why nothing stops an instance: a shutdown from inside would bill on, and nobody would hear of it."""
@@ -86,5 +97,8 @@ def no_rest(name: str) -> TenantFailure:
         "Lambda has no state of rest: an instance bills until it is terminated, also after a shutdown from inside",
         box=name,
         safe="nothing was asked, and nothing was changed",
-        fix="harvest it, then make it absent; what lies on its file systems stays",
+        fix=(
+            f"end it once its results are home: gpu-tenant harvest -l {name}, gpu-tenant approve destroy {name}, "
+            f"gpu-tenant teardown -l {name} (or state absent); what lies on its file systems stays"
+        ),
     )

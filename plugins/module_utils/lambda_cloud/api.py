@@ -122,6 +122,10 @@ class LambdaClient(RestClient[LambdaReply]):
             raise self.AMBIGUOUS("the launch was answered without one instance's id", reply.status, "malformed")
         return str(found[0])
 
+    def add_key(self, name: str, public_key: str) -> None:
+        """Add a public key. RestError: refused. AmbiguousAnswer: it may be there."""
+        self.request("POST", "/ssh-keys", ONCE, _CALL, body={"name": name, "public_key": public_key})
+
     def restart_instance(self, vm_id: str) -> None:
         """Restart; sent once, because another one would end what the first one began. AmbiguousAnswer."""
         self.request(

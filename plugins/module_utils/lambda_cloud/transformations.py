@@ -84,9 +84,9 @@ class InstanceType:
 
 def to_vm(row: Mapping[str, Any]) -> Vm:
     """The instance in a row. A row with a bad endpoint still is one, so that it can be seen and terminated."""
-    problem, host, port = "", "", 0
+    problem, host, port, user = "", "", 0, LOGIN
     try:
-        host, port = endpoint_of(row)
+        host, port, user = endpoint_of(row)
     except TenantFailure as failure:
         problem = failure.what
     status = text(row.get("status"))
@@ -101,7 +101,7 @@ def to_vm(row: Mapping[str, Any]) -> Vm:
         intended="" if status in LEAVING or status not in _STATES else "running",
         host=host,
         port=port,
-        user=LOGIN,
+        user=user,
         proxy=False,
         machine_id=None,
         host_id=None,
@@ -133,18 +133,17 @@ def stamp_of(row: Mapping[str, Any]) -> Stamp | None:
     return parse_stamp(row.get("name")) or parse_stamp(tagged[0] if tagged else None)
 
 
-def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
-    """Where its sshd is; an empty host before it has an address. TenantFailure for one that cannot be.
+def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int, str]:
+    """Where its sshd is, and whom it lets in; an empty host before it has an address. TenantFailure for what cannot be.
 
-    The port is always 22 at the provider. The marketplace, all of whose boxes share an address, tells another.
+    The provider tells neither port nor login: they are 22 and ubuntu. The marketplace, all of whose boxes share an
+    address, tells another port, and another login where its engine has no users.
     """
     address = row.get("ip")
     if not address or row.get("status") not in ("active", UNHEALTHY):
-        return "", 0
-    host, port, _user = check_endpoint(
-        address.strip() if isinstance(address, str) else address, row.get("ssh_port", SSH_PORT), LOGIN
-    )
-    return host, port
+        return "", 0, LOGIN
+    given = address.strip() if isinstance(address, str) else address
+    return check_endpoint(given, row.get("ssh_port", SSH_PORT), row.get("ssh_user", LOGIN))
 
 
 def state_of(status: str, reachable: bool) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import RentalAccount
 from ..rented_box import HOURS_PER_MONTH, number
 from ..rest_client import AmbiguousAnswer
@@ -70,6 +71,17 @@ class Volume:
             "status": self.status,
             "instances": [int(one) for one in self.instances],
         }
+
+
+def volume_left(row: Mapping[str, Any]) -> Leftover:
+    """A volume of the account as something that bills beside boxes, whoever made it."""
+    volume, reference = to_volume(row), f"V.{row['id']}"
+    if volume is None:
+        label, status = (str(row.get(key) or "") for key in ("label", "status"))
+        return Leftover("volume", reference, label, status, volume_rate(row).certain)
+    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
+    name, project = str(volume.stamp), volume.stamp.project
+    return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
 
 
 def to_volume(row: Mapping[str, Any]) -> Volume | None:

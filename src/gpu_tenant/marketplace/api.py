@@ -25,6 +25,7 @@ from .market import Market
 from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, read_token, selected, write_token
+from .paperspace.routes import PaperspaceRoutes
 from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
@@ -78,6 +79,7 @@ class Api:
         desk = PodDesk(market, api_key)
         self._runpod = [*RunpodRoutes(desk).routes(), *SecondRoutes(desk).routes(), *GraphqlRoutes(desk).routes()]
         self._lambda = LambdaRoutes(market, api_key)
+        self._paperspace = PaperspaceRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -123,6 +125,7 @@ class Api:
             *self._faults.routes(),
             *self._runpod,
             *self._lambda.routes(),
+            *self._paperspace.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),

@@ -12,7 +12,7 @@ from typing import Any
 from .faults import Fault
 from .replies import Reply
 
-_ROWS = ("instances", "offers", "volumes", "pods", "networkVolumes", "data")
+_ROWS = ("instances", "offers", "volumes", "pods", "networkVolumes", "data", "items")
 _REGIONS = "regions_with_capacity_available"
 _PROXY_TEXT = "<html><head><title>{status}</title></head><body><center><h1>{status}</h1></center></body></html>\n"
 

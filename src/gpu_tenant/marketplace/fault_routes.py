@@ -16,6 +16,7 @@ from .faults import KINDS, BadFault, Entry, Fault, fault_in
 from .holds import Held
 from .lambda_cloud import terms as vm
 from .market import Market
+from .paperspace import terms as core
 from .refusals import MarketError
 from .replies import Reply
 from .requests import invalid
@@ -179,6 +180,8 @@ def _named_in(route: Route, call: Call) -> list[int]:
         return [number_of(call.parameters["pod"])]
     if "vm" in call.parameters:
         return [vm.number_of(vm.INSTANCE, call.parameters["vm"])]
+    if "machine" in call.parameters:
+        return [core.number_of(core.MACHINE, call.parameters["machine"])]
     if "id" in call.parameters:
         return [int(call.parameters["id"])]
     listed = call.body.get("ids", call.body.get("instance_ids"))
@@ -193,5 +196,7 @@ def _rented_in(reply: Reply) -> list[int]:
     launched = reply.body.get("data")
     if isinstance(launched, Mapping) and "instance_ids" in launched:
         return [vm.number_of(vm.INSTANCE, one) for one in launched["instance_ids"]]
+    if isinstance(launched, Mapping) and core.is_machine_row(launched):
+        return [core.number_of(core.MACHINE, launched["id"])]
     answers = [reply.body, *(reply.body.get("results") or [])]
     return [int(one["new_contract"]) for one in answers if one.get("new_contract")]

@@ -26,6 +26,7 @@ from .listing import Listing
 from .metering import Metering
 from .money import Money
 from .moving_bids import MovingBids
+from .paperspace.machines import Machines
 from .price_rises import PriceRises
 from .reservations import Reservations
 from .runpod.dead_man import DeadMan
@@ -58,6 +59,7 @@ class Market:
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
         self.file_systems = FileSystems(self.books)
+        self.core_machines = Machines(self.books, self.contracts)
         self.rises = PriceRises(self.books, self.boxes)
         self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
@@ -108,6 +110,7 @@ class Market:
         self.solvency.look()
         self.dead_man.look()
         self.boxes.find_the_dead()
+        self.core_machines.look()
 
     def _tick_until_closed(self) -> None:
         unsaved = 0.0

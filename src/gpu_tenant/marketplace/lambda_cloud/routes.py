@@ -28,7 +28,7 @@ from .file_systems import mount_point
 from .orders import Launch, file_system_in, ids_in, key_name_in, launch_in
 from .refusals import bad, bad_key, missing, no_capacity, no_such_instance, refusal, refusal_body
 from .rows import instance_row, status_of
-from .terms import INSTANCE, KEY, VmTerms, id_of, number_of
+from .terms import INSTANCE, KEY, LOGIN, VmTerms, id_of, number_of
 
 BASE = "/lambda/api/v1"
 LAUNCH = f"{BASE}/instance-operations/launch"
@@ -171,7 +171,7 @@ class LambdaRoutes:
         if self._is_only_listed(instance):
             status = "active"  # a list that lags behind shows it as it ran
         names = {number: one.name for number, one in books.state.volumes.items()}
-        return instance_row(instance, vm, names, status)
+        return instance_row(instance, vm, names, status, self._market.boxes.login_of(LOGIN))
 
     def _is_only_listed(self, instance: Instance) -> bool:
         return instance.phase is Phase.UNLOADED and self._books.holds.holds(instance.id, Held.ONLY_LISTED)
