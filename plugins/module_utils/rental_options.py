@@ -44,7 +44,10 @@ def client_options(client: type[RestClient[Any]]) -> Options:
 def client_of(kind: type[AnyClient], options: Mapping[str, Any]) -> AnyClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
     key = api_key_of(options, kind.KEY_VARIABLE)
-    return kind(key, options["api_url"] or "", timeout_s=float(options["api_timeout_s"]))
+    client = kind(key, options["api_url"] or "", timeout_s=float(options["api_timeout_s"]))
+    if options.get("api_retry_s") is not None:
+        client.retry_for_s = float(options["api_retry_s"])
+    return client
 
 
 def environment_of(given: Mapping[str, Any]) -> dict[str, str]:

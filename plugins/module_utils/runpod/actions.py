@@ -15,6 +15,7 @@ from ..rental_waiters import SETTLING_GRACE_S
 from ..rest_client import RestError
 from .api import RunpodClient
 from .transformations import Pod, to_pod
+from .volumes import volume_left
 
 PLATFORM = "runpod"
 
@@ -38,6 +39,11 @@ class PodAccount(RentalAccount[Pod]):
 
     def to_box(self, row: Mapping[str, Any]) -> Pod:
         return to_pod(row)
+
+    def leftovers(self) -> list[Leftover]:
+        rows = self.client.list_volumes()
+        pods = [to_pod(row) for row in self.client.list_instances()] if rows else []
+        return [volume_left(row, pods) for row in rows]
 
     def facts_of(self, box: Pod) -> dict[str, Any]:
         return {"machine_id": box.machine}

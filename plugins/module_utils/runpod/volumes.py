@@ -9,7 +9,7 @@ uses it is read from the pods.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from ..failures import TenantFailure
 from ..leftovers import Leftover
@@ -21,9 +21,11 @@ from ..state_store import BoxIdentity
 from ..volume_gate import look_up, remember
 from ..volume_stamp import VolumeStamp, new_stamp, parse_stamp, record_name
 from ..volume_states import Found, Result, absent, converged, listed, located
-from .actions import PodAccount
 from .api import RunpodClient
 from .transformations import Pod, to_pod
+
+if TYPE_CHECKING:
+    from .actions import PodAccount
 
 LEAST_GB, MOST_GB = 10, 4000
 # Dollars for a GB and month (facts of 2026-11): of the first TB, of what is beyond, of a volume of high performance.
@@ -92,6 +94,18 @@ def to_volume(row: Mapping[str, Any], pods: Sequence[Pod]) -> Volume | None:
     users = [pod.provider_id for pod in pods if pod.network_volume == row["id"] and not pod.is_leaving]
     size, kind = amount(row.get("size")), text(row.get("type")) or "STANDARD"
     return Volume(str(row["id"]), stamp, size, text(row.get("dataCenterId")), kind, tuple(sorted(users)))
+
+
+def volume_left(row: Mapping[str, Any], pods: Sequence[Pod]) -> Leftover:
+    """A network volume of the account as something that bills beside pods, whoever made it."""
+    volume, place = to_volume(row, pods), text(row.get("dataCenterId"))
+    if volume is None:
+        size, kind = amount(row.get("size")), text(row.get("type"))
+        price = None if size is None else price_of(size, kind)
+        return Leftover("network volume", str(row["id"]), text(row.get("name")), place, price)
+    used = f"used by {', '.join(volume.pods)}" if volume.pods else "no pod uses it, and it bills"
+    name, project = str(volume.stamp), volume.stamp.project
+    return Leftover("network volume", volume.volume_id, name, place, volume.price_per_hour, "", project, used)
 
 
 def reader(client: RunpodClient) -> Callable[[Mapping[str, Any]], Volume | None]:

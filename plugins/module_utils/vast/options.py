@@ -40,10 +40,7 @@ def ranking_options() -> dict[str, dict[str, Any]]:
 
 def client_of(options: Mapping[str, Any]) -> VastClient:
     """The client that these options ask for. TenantFailure when there is no usable key."""
-    client = rental_options.client_of(VastClient, options)
-    if options.get("api_retry_s") is not None:
-        client.retry_for_s = float(options["api_retry_s"])
-    return client
+    return rental_options.client_of(VastClient, options)
 
 
 def store_of(options: Mapping[str, Any]) -> StateStore | None:

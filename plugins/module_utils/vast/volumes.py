@@ -73,6 +73,17 @@ class Volume:
         }
 
 
+def volume_left(row: Mapping[str, Any]) -> Leftover:
+    """A volume of the account as something that bills beside boxes, whoever made it."""
+    volume, reference = to_volume(row), f"V.{row['id']}"
+    if volume is None:
+        label, status = (str(row.get(key) or "") for key in ("label", "status"))
+        return Leftover("volume", reference, label, status, volume_rate(row).certain)
+    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
+    name, project = str(volume.stamp), volume.stamp.project
+    return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
+
+
 def to_volume(row: Mapping[str, Any]) -> Volume | None:
     """The volume in a row, None when it is not ours."""
     stamp = parse_stamp(row.get("label")) or parse_stamp(row.get("name"))

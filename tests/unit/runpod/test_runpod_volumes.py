@@ -173,3 +173,17 @@ def test_a_malformed_list_is_an_error(market: PodMarket, shape: str) -> None:
     market.inject("malformed_list", "volumes", times=None, shape=shape)
     with pytest.raises(TenantFailure, match="nothing was concluded"):
         bring(market)
+
+
+def test_the_audit_shows_what_bills_beside_pods_and_whose_it_is(market: PodMarket) -> None:
+    ours = bring(market)["volume"]["id"]
+    body = {"name": "somebody's", "size": 20, "dataCenterId": "EU-SE-1"}
+    stranger = market.ask("POST", "/v1/networkvolumes", body)[1]["id"]
+    left = {one.id: one for one in market.account().leftovers()}
+    assert {name: (one.project, one.state) for name, one in left.items()} == {
+        ours: ("digits", "EU-SE-1"),
+        stranger: ("", "EU-SE-1"),
+    }
+    assert "no pod uses it" in left[ours].note
+    assert left[ours].per_hour == price_of(100)
+    assert left[stranger].per_hour == pytest.approx(price_of(20))

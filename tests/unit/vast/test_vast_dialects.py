@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import listed_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient, VastError
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offer_search import search
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.ranking import Work
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.shown import SHOWN
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from every_dialect import CONTRARY, SINGLE
 from fault_sequence import LEAST_STRUCK, MACHINES, Sequence
@@ -115,7 +116,7 @@ def test_a_card_that_is_anothers_is_told_and_the_box_kept(market: FaultyMarket) 
     market.inject("stuck_scheduling", "change")
     with pytest.raises(TenantFailure, match="stuck in scheduling"):
         market.converge("started")
-    assert hosts.ask(market.client())["boxes"][0]["state"] == "scheduling"
+    assert listed_boxes.ask(market.client(), SHOWN)["boxes"][0]["state"] == "scheduling"
     assert market.count("DELETE", "instances") == 0
     market.clear()
     assert market.converge("started")["instance"]["state"] == "running"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import listed_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.inventory import list_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.logs import Wish, read_log
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import account_info
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import RATE_LIMIT_WAIT_S
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.shown import SHOWN
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.waiters import SCHEDULING_GRACE_S
 from every_dialect import CONTRARY
 from faulty_market import FaultyMarket
@@ -236,7 +237,7 @@ def test_the_inventory_concludes_nothing_from_a_bad_list(market: FaultyMarket, f
     market.converge("present")
     market.inject(call="list", **fault, **ALWAYS)
     with pytest.raises(TenantFailure) as caught:
-        hosts.ask(market.client())
+        listed_boxes.ask(market.client(), SHOWN)
     assert caught.value.kind == "provider"
 
 
@@ -381,13 +382,13 @@ def test_a_box_that_only_a_lagging_list_still_shows_is_neither_in_the_inventory_
     ghost = market.converge("present")["instance"]["provider_id"]
     market.inject("slow_destroy", "destroy", seconds=3600, lingers="list")
     market.converge("absent")
-    told = [row["provider_id"] for row in hosts.ask(market.client())["boxes"]]
+    told = [row["provider_id"] for row in listed_boxes.ask(market.client(), SHOWN)["boxes"]]
     assert told == [other, ghost], "without our records a list is all that is known"
-    known = hosts.ask(market.client(), store=market.store)["boxes"]
+    known = listed_boxes.ask(market.client(), SHOWN, store=market.store)["boxes"]
     assert [row["provider_id"] for row in known] == [other]
     assert list_boxes(market.client(), None, None, False, market.store)["instances"] == []
     made = market.converge("present")["instance"]["provider_id"]
-    after = hosts.ask(market.client(), store=market.store)["boxes"]
+    after = listed_boxes.ask(market.client(), SHOWN, store=market.store)["boxes"]
     assert [row["provider_id"] for row in after] == [other, made]
 
 

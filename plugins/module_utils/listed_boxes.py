@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The account's boxes as the inventory plugin shows them: plain values that can be cached, and who declares which.
+"""An account's boxes as the inventory plugins show them: plain values that can be cached, and who declares which.
 
 A box is *declared* when an inventory host has its name and project. It enriches that host. Of each name the box that
 counts is meant; the older ones are listed with it as superseded.
@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from .. import box_endpoint, last_contact
-from ..box import records
-from ..failures import TenantFailure
-from ..ghosts import real_boxes
-from ..rented_box import Box, seniority
-from ..state_store import StateStore
-from .api import VastClient
-from .transformations import box_result, to_box
+from . import box_endpoint, last_contact
+from .box import records
+from .failures import TenantFailure
+from .ghosts import real_boxes
+from .rented_box import Box, seniority
+from .state_store import StateStore
 
 Row = Mapping[str, Any]
-# What an instance without our stamp is shown with: enough to be recognised, nothing to connect to.
-_STRANGER = ("provider_id", "state", "machine_id", "gpu_name", "num_gpus", "market", "price_per_hour", "clocks")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How the boxes of a market are shown.
+
+    :param to_box: the box in a row of the provider's.
+    :param facts: what is told of a box, as its modules tell it.
+    :param stranger: the facts of one without our stamp: enough to be recognised, nothing to connect to.
+    """
+
+    to_box: Callable[[Any], Box]
+    facts: Callable[[Any, float | None], dict[str, Any]]
+    stranger: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,15 @@ class Sorted:
     strangers: list[Row]
 
 
-def account_digest(client: VastClient) -> str:
+def account_digest(client: Any) -> str:
     """What tells accounts apart in a cache, without their keys."""
     return hashlib.sha256(f"{client.base_url}\0{client.key}".encode()).hexdigest()[:16]
 
 
-def ask(client: VastClient, allow_empty: bool = False, store: StateStore | None = None) -> dict[str, Any]:
-    """Every instance of the account, with when it was asked; plain JSON without any secret.
+def ask(client: Any, shown: Shown, allow_empty: bool = False, store: StateStore | None = None) -> dict[str, Any]:
+    """Every box of the account, with when it was asked; plain JSON without any secret.
 
+    :param client: whose ``list_instances`` tells rows with an id each.
     :param store: what tells which boxes we destroyed; a list may lag behind and still show them.
     :raises TenantFailure: for a list that is partial or malformed, and for an empty one unless ``allow_empty``, which
         is believed only when two answers agree.
@@ -59,11 +70,11 @@ def ask(client: VastClient, allow_empty: bool = False, store: StateStore | None 
             safe="nothing was concluded from it",
             fix="if the account has none, write allow_empty: true into the inventory source; else try again",
         )
-    boxes = real_boxes(client, store, map(to_box, rows))
-    return {"account": account_digest(client), "observed_at": observed_at, "boxes": _rows(client, boxes)}
+    boxes = real_boxes(client, store, map(shown.to_box, rows))
+    return {"account": account_digest(client), "observed_at": observed_at, "boxes": _rows(client, shown, boxes)}
 
 
-def is_usable(answer: object, client: VastClient) -> bool:
+def is_usable(answer: object, client: Any) -> bool:
     """Whether a cached answer is one of :func:`ask` for this very account."""
     if not isinstance(answer, Mapping) or answer.get("account") != account_digest(client):
         return False
@@ -71,7 +82,7 @@ def is_usable(answer: object, client: VastClient) -> bool:
     return isinstance(rows, list) and all(isinstance(row, Mapping) and "provider_id" in row for row in rows)
 
 
-def _rows(client: VastClient, boxes: Sequence[Box]) -> list[dict[str, Any]]:
+def _rows(client: Any, shown: Shown, boxes: Sequence[Box]) -> list[dict[str, Any]]:
     now = client.provider_now()
     named: dict[tuple[str, str], list[Box]] = {}
     for box in boxes:
@@ -81,13 +92,13 @@ def _rows(client: VastClient, boxes: Sequence[Box]) -> list[dict[str, Any]]:
     for group in named.values():
         first, *rest = sorted(group, key=seniority)
         older[first.provider_id] = rest
-    return [_row(box, now, older.get(box.provider_id)) for box in boxes]
+    return [_row(shown, box, now, older.get(box.provider_id)) for box in boxes]
 
 
-def _row(box: Box, now: float | None, superseded: Sequence[Box] | None) -> dict[str, Any]:
-    row = dict(box_result(box, now), label=box.label, is_leaving=box.is_leaving, is_current=superseded is not None)
+def _row(shown: Shown, box: Box, now: float | None, superseded: Sequence[Box] | None) -> dict[str, Any]:
+    row = dict(shown.facts(box, now), label=box.label, is_leaving=box.is_leaving, is_current=superseded is not None)
     if box.stamp is None:
-        return {name: row[name] for name in (*_STRANGER, "label")}
+        return {name: row[name] for name in (*shown.stranger, "label")}
     row["superseded"] = [
         {"provider_id": old.provider_id, "generation": old.generation, "state": old.state} for old in superseded or []
     ]
@@ -137,7 +148,7 @@ def connection_of(row: Row, store: StateStore | None) -> dict[str, Any]:
 def runs_on(store: StateStore, row: Row) -> list[str]:
     """The runs that this very machine was last known to hold; damaged records hold none that could be named."""
     # Ansible compiles a collection's files anew in each process: an inventory without a state store is spared these.
-    from ..evidence import named_runs
+    from .evidence import named_runs
 
     place = (row["project"], row["name"], row["generation"])
     found: set[str] = set()
