@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from .. import approvals, gate, losses
+from .. import approvals, gate, volume_gate
 from ..box import records
 from ..box.names import UnsafeName, check_name
 from ..difference import DifferenceTracker
@@ -23,14 +23,11 @@ from ..rental_waiters import DeadlinePassed, wait_until
 from ..rented_box import HOURS_PER_MONTH, number
 from ..rest_client import AmbiguousAnswer
 from ..state_store import BoxIdentity
+from ..volume_gate import DELETE, record_name
 from .actions import PLATFORM, Account
 from .api import VastError
 from .money import volume_rate
 
-DELETE = "delete"
-TIER = "volume"
-# Deleting a volume takes nothing from the disks of boxes.
-KEEPS = ("disk",)
 MOST_NAME = 64
 MOST_OFFERS = 3
 SETTLE_S = 30.0
@@ -125,10 +122,6 @@ class Volume:
             "status": self.status,
             "instances": [int(one) for one in self.instances],
         }
-
-
-def record_name(name: str) -> str:
-    return f"volume.{name}"
 
 
 def to_volume(row: Mapping[str, Any]) -> Volume | None:
@@ -398,22 +391,13 @@ def _remember(account: Account, volume: Volume) -> None:
     """A record that approvals can be given for. It never says that the volume is unused: nobody can know that."""
     if account.read_only:
         return
-    identity, now = volume.identity, records.utc_now()
-    known = account.store.read_box(identity.project, identity.box, identity.generation) or {}
-    if known.get("provider_id") == identity.provider_id:
-        return
-    account.store.update_box(
-        identity.project,
-        identity.box,
-        identity.generation,
-        provider_id=identity.provider_id,
+    volume_gate.remember(
+        account.store,
+        volume.identity,
         platform=PLATFORM,
         stamp=str(volume.stamp),
         machine_id=volume.machine_id,
         price_per_hour=volume.price_per_hour,
-        created_at=now,
-        deploy_started_at=now,
-        destroyed_at=None,
     )
 
 
@@ -436,8 +420,7 @@ def _absent(account: Account, wish: Wish, check_mode: bool) -> Result:
 
 def evidence_of(account: Account, volume: Volume) -> gate.Evidence:
     """What the gate judges, read now."""
-    view = gate.ProviderView("running" if volume.instances else "stopped", None, records.utc_now())
-    return gate.gather(account.store, volume.identity, DELETE, KEEPS, view, gated_tiers=(TIER,))
+    return volume_gate.evidence_of(account.store, volume.identity, in_use=bool(volume.instances))
 
 
 def pass_gate(account: Account, volume: Volume) -> gate.Decision:
@@ -451,19 +434,7 @@ def pass_gate(account: Account, volume: Volume) -> gate.Decision:
             safe="the volume and what it holds are untouched",
             fix="destroy those boxes first, each through its own gate",
         )
-    evidence = evidence_of(account, volume)
-    decision = gate.decide(evidence)
-    if decision.allowed:
-        return decision
-    reasons = [one for one in decision.missing if one.startswith(("approval ", "nobody approved"))]
-    lost = "; ".join(losses.of(evidence).words())
-    raise TenantFailure(
-        "gate_refused",
-        f"delete of volume V.{volume.volume_id} is refused. It would lose: {lost}. {'; '.join(reasons)}",
-        box=name,
-        safe="the volume and what it holds are untouched",
-        fix=f"bring home what it holds by a box that mounts it; then: gpu-tenant approve delete {name} --volume",
-    )
+    return volume_gate.consent(account.store, volume.identity, name, f"volume V.{volume.volume_id}")
 
 
 def delete(account: Account, volume: Volume) -> None:
