@@ -240,7 +240,7 @@ class RestClient(Generic[Answer]):
         self._intervals = (self.INTERVALS if at_provider else {}) if intervals is None else intervals
         shared = at_provider and intervals is None
         self._pace = pace or (SharedPace(default_path(self.PLATFORM, self.account)) if shared else Pace())
-        self._opener = opener or urllib.request.build_opener(_NoRedirect)
+        self._opener = opener or urllib.request.build_opener(NoRedirect)
         self._provider_clock: tuple[float, float] | None = None
         self._jitter = jitter
 
@@ -438,7 +438,7 @@ class _Unanswered(Exception):
     """The request left; no whole answer came back."""
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host, and turn a PUT into a GET."""
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Callable, Generic, Mapping, Protocol, Sequence, TypeVar
 from .box.names import check_name
 from .difference import DifferenceTracker
 from .failures import TenantFailure
+from .kept_volumes import KeptVolume, delete, pass_gate
 from .rental_account import RentalAccount
-from .volume_gate import KeptVolume, delete, pass_gate
 
 
 class ShownVolume(KeptVolume, Protocol):

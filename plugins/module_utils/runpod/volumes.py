@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..kept_volumes import look_up, remember
 from ..leftovers import Leftover
 from ..rental_account import RentalAccount
 from ..rented_box import HOURS_PER_MONTH
 from ..rest_client import AmbiguousAnswer, RestError
 from ..row_fields import amount, text
 from ..state_store import BoxIdentity
-from ..volume_gate import look_up, remember
 from ..volume_stamp import VolumeStamp, new_stamp, parse_stamp, record_name
 from ..volume_states import Found, Result, absent, converged, listed, located
 from .api import RunpodClient

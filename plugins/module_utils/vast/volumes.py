@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
+from ..kept_volumes import look_up, remember
 from ..leftovers import Leftover
 from ..rental_account import RentalAccount
 from ..rented_box import HOURS_PER_MONTH, number
 from ..rest_client import AmbiguousAnswer
 from ..state_store import BoxIdentity
-from ..volume_gate import look_up, remember
 from ..volume_stamp import VolumeStamp, new_stamp, parse_stamp, record_name
 from ..volume_states import Found, Result, Step, absent, converged, listed, located
 from .actions import PLATFORM, Account

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.job import read_manifests
 from export_places import PLACES
 
 from gpu_tenant.export import targets
@@ -53,6 +54,14 @@ def test_a_misspelt_key_would_be_seen(
     place["mistake"] = 1
     with pytest.raises(Exception, match="mistake"):
         validate(job)
+
+
+@pytest.mark.parametrize("place", [PLACE, Place(image="train:1")])
+def test_the_module_that_applies_them_takes_them(spec: dict[str, Any], place: Place) -> None:
+    text = targets.render("kubernetes", spec, place, "").text
+    taken = read_manifests(list(yaml.safe_load_all(text)))
+    assert taken.job == manifests(spec, place)["Job"]
+    assert taken.claim == manifests(spec, place).get("PersistentVolumeClaim")
 
 
 def test_several_cells_are_one_indexed_job_on_a_volume_for_many_nodes(spec: dict[str, Any]) -> None:

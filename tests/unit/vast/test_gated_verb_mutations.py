@@ -23,9 +23,11 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     approvals,
     gate,
+    kept_volumes,
     rental_account,
     seal_reading,
     volume_gate,
+    volume_states,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -390,7 +392,7 @@ def _in_use(folder: Path) -> list[Any]:
     world.volumes[0]["instances"] = [4711]
     volume = volumes.locate(world.account, "vision", "data-1").current
     assert volume is not None
-    return _ended(world, _deleted(world), told(lambda: volume_gate.delete(world.account, volume)))
+    return _ended(world, _deleted(world), told(lambda: kept_volumes.delete(world.account, volume)))
 
 
 def _views(folder: Path) -> list[Any]:
@@ -399,7 +401,7 @@ def _views(folder: Path) -> list[Any]:
         world.volumes[0]["instances"] = users
         volume = volumes.locate(world.account, "vision", "data-1").current
         assert volume is not None
-        evidence = volume_gate.evidence_of(world.account, volume)
+        evidence = kept_volumes.evidence_of(world.account, volume)
         found.append(
             (evidence.provider.state, evidence.provider.started_at, evidence.keeps, evidence.gated_tiers, evidence.verb)
         )
@@ -426,7 +428,7 @@ def _gone_already(folder: Path) -> list[Any]:
     volume = volumes.locate(world.account, "vision", "data-1").current
     assert volume is not None
     world.volumes.clear()
-    return _ended(world, told(lambda: volume_gate.delete(world.account, volume)))
+    return _ended(world, told(lambda: kept_volumes.delete(world.account, volume)))
 
 
 def _flickering(folder: Path) -> list[Any]:
@@ -481,7 +483,9 @@ VOLUMES: dict[str, Callable[[Path], list[Any]]] = {
     "never gone": _never_gone,
     "known otherwise": _known_otherwise,
 }
-OF_VOLUMES = {"_absent", "evidence_of", "pass_gate", "delete", "_await_gone", "_remember"}
+OF_KEPT_VOLUMES = {"evidence_of", "pass_gate", "delete", "_await_gone", "remember"}
+OF_VOLUME_GATE = {"evidence_of", "consent", "remember"}
+OF_VOLUME_STATES = {"absent"}
 
 
 # --- the mutants --------------------------------------------------------------------------------------------------
@@ -500,11 +504,13 @@ def told_anew(folder: Path, stories: dict[str, Callable[[Path], list[Any]]]) -> 
 
 SCENES: dict[str, tuple[types.ModuleType, set[str], dict[str, Callable[[Path], list[Any]]]]] = {
     "boxes": (rental_account, OF_BOXES, BOXES),
-    "volumes": (volumes, OF_VOLUMES, VOLUMES),
+    "kept volumes": (kept_volumes, OF_KEPT_VOLUMES, VOLUMES),
+    "volume gate": (volume_gate, OF_VOLUME_GATE, VOLUMES),
+    "volume states": (volume_states, OF_VOLUME_STATES, VOLUMES),
 }
 # Mutants that are no other program, each with the reason.
 EQUIVALENT: dict[str, str] = {
-    "volumes._await_gone: True #0": "whatever is not None ends the wait",
+    "kept_volumes._await_gone: True #0": "whatever is not None ends the wait",
 }
 
 
