@@ -13,13 +13,14 @@ from typing import Any, Callable, Mapping
 from .aws_spot.actions import SpotAccount
 from .failures import TenantFailure
 from .lambda_cloud.actions import VmAccount
+from .paperspace.actions import MachineAccount
 from .rental_account import RentalAccount
 from .rest_client import RestClient
 from .runpod.actions import PodAccount
 from .vast.actions import Account
 
 MARKETS: Mapping[str, type[RentalAccount[Any]]] = {
-    one.PLATFORM: one for one in (Account, PodAccount, SpotAccount, VmAccount)
+    one.PLATFORM: one for one in (Account, PodAccount, VmAccount, MachineAccount, SpotAccount)
 }
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Mapping, TypeVar
+from typing import Any, Callable, Dict, Mapping, Protocol, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
@@ -16,8 +16,19 @@ from .rental_key import api_key_of
 from .rest_client import RestClient
 
 AnyClient = TypeVar("AnyClient", bound=RestClient[Any])
-Act = Callable[[AnsibleModule], Dict[str, Any]]
 Options = Dict[str, Dict[str, Any]]
+
+
+class Caller(Protocol):
+    """What ``act`` of such a module needs of whoever calls it: a module's process, or the controller's own."""
+
+    params: dict[str, Any]
+    check_mode: bool
+
+    def warn(self, warning: str) -> None: ...
+
+
+Act = Callable[[Any], Dict[str, Any]]
 
 
 def client_options(client: type[RestClient[Any]]) -> Options:
@@ -46,17 +57,24 @@ def environment_of(given: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in given.items()}
 
 
+def outcome(act: Act, caller: Caller) -> dict[str, Any]:
+    """The result of ``act``, or as a result the failure that speaks."""
+    try:
+        return act(caller)
+    except TenantFailure as failure:
+        return dict(failure.as_result(), failed=True)
+    except (UnsafeName, RecordError, ValueError) as error:
+        return dict(TenantFailure("config", str(error)).as_result(), failed=True)
+    except OSError as error:
+        what = f"{error.filename or 'a file'}: {error.strerror}"
+        return dict(TenantFailure("config", what).as_result(), failed=True)
+
+
 def run_module(act: Act, shared: Options, **keywords: Any) -> None:
     """Build the module with the shared options, do ``act``, end with its result or with a failure that speaks."""
     spec = dict(keywords.pop("argument_spec"), **shared)
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **keywords)
-    try:
-        result = act(module)
-    except TenantFailure as failure:
-        module.fail_json(**failure.as_result())
-    except (UnsafeName, RecordError, ValueError) as error:
-        module.fail_json(**TenantFailure("config", str(error)).as_result())
-    except OSError as error:
-        module.fail_json(**TenantFailure("config", f"{error.filename or 'a file'}: {error.strerror}").as_result())
-    else:
-        module.exit_json(**result)
+    result = outcome(act, module)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)

@@ -48,6 +48,7 @@ ONCE = "once"
 
 RETRY_STATUSES = (429, 500, 502, 503, 504)
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class RestError(TenantFailure):
@@ -392,6 +393,18 @@ class RestClient(Generic[Answer]):
             safe="nothing was asked",
             fix=f"name a file that holds the key and nothing else in {place}, or set {self.KEY_VARIABLE}",
         )
+
+
+def is_id(value: Any) -> bool:
+    """Whether it can be an id, and so a part of a path."""
+    return isinstance(value, str) and _ID.match(value) is not None
+
+
+def checked_id(value: Any, thing: str) -> str:
+    """``value`` if it can be an id. TenantFailure else, which says what it is not the id of."""
+    if not is_id(value):
+        raise TenantFailure("config", f"{ascii(value)[:60]} is not the id of {thing}")
+    return str(value)
 
 
 def usable_url(url: str) -> str:

@@ -492,6 +492,7 @@ SPEC = {
     "rank_offers": {"type": "bool", "default": False},
     **ranking_options(),
 }
+RULES = {"required_if": [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]}
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -500,8 +501,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    consent = [("state", "present", ["price_cap"]), ("state", "started", ["price_cap"])]
-    run_module(act, argument_spec=SPEC, required_if=consent)
+    run_module(act, argument_spec=SPEC, **RULES)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.vast.keys import ensure_ssh_key, read_public_key
+from ..module_utils.public_keys import read_public_key
+from ..module_utils.vast.keys import ensure_ssh_key
 from ..module_utils.vast.options import client_of, run_module
 
 SPEC = {
@@ -90,6 +91,8 @@ SPEC = {
     "public_key_file": {"type": "path", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+_EITHER = [("public_key", "public_key_file")]
+RULES = {"mutually_exclusive": _EITHER, "required_one_of": _EITHER}
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -99,8 +102,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    either = [("public_key", "public_key_file")]
-    run_module(act, argument_spec=SPEC, mutually_exclusive=either, required_one_of=either)
+    run_module(act, argument_spec=SPEC, **RULES)
 
 
 if __name__ == "__main__":

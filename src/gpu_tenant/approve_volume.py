@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import losses
+from ansible_collections.tenant.gpu.plugins.module_utils import gate, losses
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.volume_gate import DELETE, evidence_of, record_name
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_gate import DELETE, KEEPS, TIER
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 
 from gpu_tenant import approve
 from gpu_tenant.awx import Controller
@@ -37,7 +39,8 @@ def answer(host: BoxHost, name: str, request: approve.Request, ask: Callable[[st
     store = StateStore(host.required("tenant_state_dir"))
     project = host.required("tenant_project")
     identity = approve.identity_of(store, project, record_name(name), request.generation)
-    loss = losses.of(evidence_of(store, identity))
+    view = gate.ProviderView("stopped", None, records.utc_now())
+    loss = losses.of(gate.gather(store, identity, DELETE, KEEPS, view, gated_tiers=(TIER,)))
     approve.agree_to_loss(identity, DELETE, loss, request.loss_id, ask)
     awx = Controller.of_environment().approved(request.awx_node, name) if request.awx_node else None
     approver = awx.approver if awx else request.approver

@@ -25,7 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Acc
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import volume_rate
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
-from ansible_collections.tenant.gpu.plugins.module_utils.volume_gate import record_name
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from rich.table import Table
 from rich.text import Text
 

@@ -20,6 +20,7 @@ from ..journal import Journal
 from ..rental_waiters import DeadlinePassed, wait_for
 from ..rest_client import RestError
 from ..state_store import BoxIdentity, StateStore
+from ..volume_stamp import record_name
 from .api import CLAIMS, JOBS, KubernetesClient
 from .verdicts import Verdict, judge
 
@@ -120,7 +121,7 @@ def _present(client: KubernetesClient, store: StateStore, desire: Desire, check_
         _make(client, CLAIMS, wanted.claim, check_mode)
         claim = _claim(client, wanted)
     if claim is not None and not check_mode:
-        volume_gate.remember(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
+        volume_gate.note_volume(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
     if job is None:
         _make(client, JOBS, wanted.job, check_mode)
     return Result(observe(client, wanted.name), difference)
@@ -168,7 +169,7 @@ def _absent(client: KubernetesClient, store: StateStore, desire: Desire, check_m
     result = Result(observe(client, wanted.name), difference)
     if ends_claim and claim is not None:
         _refuse_used(client, desire, claim)
-        volume_gate.remember(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
+        volume_gate.note_volume(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
         result.gate.append(_passed(store, desire, claim))
     if check_mode:
         return result
@@ -183,7 +184,10 @@ def _absent(client: KubernetesClient, store: StateStore, desire: Desire, check_m
 
 def _passed(store: StateStore, desire: Desire, claim: Mapping[str, Any]) -> dict[str, Any]:
     name = desire.manifests.claim_name
-    decision = volume_gate.consent(store, _identity(desire, claim), name, f"volume claim {name}")
+    evidence = volume_gate.evidence_for(store, _identity(desire, claim))
+    decision = volume_gate.consent(evidence, name, f"volume claim {name}")
+    if decision.approval_id is None:
+        raise TenantFailure("gate_refused", f"no person approved deleting volume claim {name}", box=name)
     return {"claim": name, "rule": decision.rule, "approval_id": decision.approval_id}
 
 
@@ -259,7 +263,7 @@ def _identity(desire: Desire, claim: Mapping[str, Any]) -> BoxIdentity:
         name = check_name("box", desire.manifests.claim_name)
     except UnsafeName as error:
         raise TenantFailure("config", str(error), safe="nothing was changed", fix="export the run again") from None
-    return BoxIdentity(desire.project, volume_gate.record_name(name), 1, f"pvc.{_uid(claim)}")
+    return BoxIdentity(desire.project, record_name(name), 1, f"pvc.{_uid(claim)}")
 
 
 def _uid(row: Mapping[str, Any]) -> str:

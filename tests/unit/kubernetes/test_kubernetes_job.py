@@ -14,6 +14,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes import job as jobs
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.api import KubernetesClient
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.job import Desire, converge, read_manifests
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from small_cluster import SmallCluster, status
 
 ABOUT: dict[str, Any] = {
@@ -148,9 +150,9 @@ def test_a_claim_that_another_pod_mounts_stays(cluster: SmallCluster) -> None:
 
 def consent(cluster: SmallCluster) -> None:
     """As ``gpu-tenant approve delete digits-ckpt --volume`` gives it."""
-    record = cluster.store.read_box("plain", volume_gate.record_name("digits-ckpt"), 1) or {}
-    identity = volume_gate.BoxIdentity("plain", volume_gate.record_name("digits-ckpt"), 1, str(record["provider_id"]))
-    binds = losses.of(volume_gate.evidence_of(cluster.store, identity)).as_binds()
+    record = cluster.store.read_box("plain", record_name("digits-ckpt"), 1) or {}
+    identity = BoxIdentity("plain", record_name("digits-ckpt"), 1, str(record["provider_id"]))
+    binds = losses.of(volume_gate.evidence_for(cluster.store, identity)).as_binds()
     source = {"kind": "cli", "ref": "test"}
     approvals.give(cluster.store, identity, "delete", binds, "Ada", source, "it is on the bucket")
 
