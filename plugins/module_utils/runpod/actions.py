@@ -10,6 +10,7 @@ from typing import Any, Callable, ClassVar, Mapping
 from .. import power_record
 from ..box_events import roots_in
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import DESTROY, STOP, Passed, RentalAccount, identity_of
 from ..rental_waiters import SETTLING_GRACE_S
 from ..rest_client import RestError
