@@ -21,8 +21,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils.leftovers import Leftov
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import STOP, RentalAccount, keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded, seniority
-from ansible_collections.tenant.gpu.plugins.module_utils.runpod import volumes as runpod_volumes
-from ansible_collections.tenant.gpu.plugins.module_utils.runpod.actions import PodAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes as vast_volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
@@ -170,8 +168,6 @@ def _beside(account: RentalAccount[Any]) -> list[Leftover]:
     found = account.leftovers()
     if isinstance(account, Account):
         found += vast_volumes.volumes_left(account)
-    elif isinstance(account, PodAccount):
-        found += runpod_volumes.volumes_left(account)
     return found
 
 

@@ -114,21 +114,6 @@ def reader(client: RunpodClient) -> Callable[[Mapping[str, Any]], Volume | None]
     return lambda row: to_volume(row, pods)
 
 
-def volumes_left(account: PodAccount) -> list[Leftover]:
-    """The network volumes of the account as what bills beside pods, whoever made them."""
-    rows, read = account.client.list_volumes(), reader(account.client)
-    return [_left(row, read(row)) for row in rows]
-
-
-def _left(row: Mapping[str, Any], ours: Volume | None) -> Leftover:
-    size, place = amount(row.get("size")), text(row.get("dataCenterId"))
-    price = None if size is None else price_of(size, text(row.get("type")) or "STANDARD")
-    if ours is None:
-        return Leftover("network volume", str(row["id"]), text(row.get("name")), place, price)
-    used = f"used by {', '.join(ours.pods)}" if ours.pods else "no pod uses it, and it bills"
-    return Leftover("network volume", ours.volume_id, str(ours.stamp), place, price, "", ours.stamp.project, used)
-
-
 @dataclass(frozen=True)
 class Wish:
     """What the options ask for. ``price_cap`` is dollars an hour for the whole volume."""
