@@ -33,6 +33,7 @@ class ActionModule(ControllerAction):
             "mutually_exclusive": [("src", "content")],
             "required_one_of": [("src", "content")],
         },
+        "send": {"type": "str", "choices": ["differing", "all"], "default": "differing"},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -44,13 +45,14 @@ class ActionModule(ControllerAction):
                 for file in params["files"]
             ],
         }
-        answer = self._ask(dict(order, contents={}), task_vars)
+        at_once = contents if params["send"] == "all" and not self.check_mode else {}
+        answer = self._ask(dict(order, contents=_packed(at_once)), task_vars)
         if answer.get("failed"):
             return answer
         differing = {found["path"]: found for found in answer["differing"]}
         wanting = [path for path in contents if path in answer["wanting"]]
         if wanting and not self.check_mode:
-            answer = self._ask(dict(order, contents={path: packed(contents[path]) for path in wanting}), task_vars)
+            answer = self._ask(dict(order, contents=_packed({path: contents[path] for path in wanting})), task_vars)
             if answer.get("failed"):
                 return answer
             if answer["wanting"]:
@@ -64,6 +66,10 @@ class ActionModule(ControllerAction):
         answer: dict[str, Any] = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
         answer.pop("invocation", None)
         return answer
+
+
+def _packed(contents: dict[str, bytes]) -> dict[str, str]:
+    return {path: packed(content) for path, content in contents.items()}
 
 
 def _content(file: dict[str, Any]) -> bytes:

@@ -64,14 +64,14 @@ class ActionModule(ControllerAction):
             if params[option] is None:
                 # Null in a profile: nobody knows.
                 params[option] = self._templar.template(task_vars.get(variable)) or 0
-        preflight, skew = self._preflight(params["python"], _endpoint(task_vars).get("proxy_instead"))
+        floor = module_floor(core_version)
+        preflight, skew = self._preflight(params["python"], _endpoint(task_vars).get("proxy_instead"), floor)
         visit = {
             "login": {"user": preflight.user, "auto_tmux": preflight.auto_tmux, "noise": preflight.noise},
             "endpoint_kind": "proxy" if _endpoint(task_vars).get("proxy") else "direct",
             "sftp": preflight.sftp,
             **skew,
         }
-        floor = module_floor(core_version)
         chosen = preflight_script.choose(preflight.pythons, floor)
         if chosen is None:
             return self._verdict(params, visit, [_no_python(preflight.pythons, floor)])
@@ -92,14 +92,16 @@ class ActionModule(ControllerAction):
         project, folder, platform = (str(told[name]) for name in _OF_PROJECT)
         return shared_disks.compared(StateStore(folder), project, self._box, platform, probe.get("durable"))
 
-    def _preflight(self, python: str, direct: Any) -> tuple[preflight_script.Preflight, dict[str, Any]]:
+    def _preflight(
+        self, python: str, direct: Any, floor: preflight_script.Version
+    ) -> tuple[preflight_script.Preflight, dict[str, Any]]:
         """What plain sh says, and how far the box's clock is off (seconds, the box ahead is positive).
 
         :param direct: what to do for a direct connection, where the profile knows the proxy that this one goes through.
         """
         nonce = f"tenant-{secrets.token_hex(8)}"
         before = time.time()
-        answer = self._low_level_execute_command(preflight_script.script(nonce, python), executable="/bin/sh")
+        answer = self._low_level_execute_command(preflight_script.script(nonce, python, floor), executable="/bin/sh")
         after = time.time()
         try:
             preflight = preflight_script.parse(answer.get("stdout", ""), nonce)

@@ -25,6 +25,7 @@ _PLACES = (
 _MAX_NOISE = 400
 
 # Every candidate is asked for its version under a time limit, with stdin closed: a poll that reads stdin never returns.
+# The first one that is new enough is the one: a far box with many of them has to start no other.
 _SCRIPT = r"""
 say() { printf '%s %s\n' "$n" "$*"; }
 say begin
@@ -43,8 +44,14 @@ do [ -x "$f" ] && say sftp "$f"; done
 for p in PREFERRED NAMES PLACES; do
   found=$(command -v "$p" 2>/dev/null) || continue
   case $found in /*) ;; *) continue ;; esac
-  v=$($limit "$found" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' </dev/null 2>/dev/null) || continue
+  v=$($limit "$found" -c 'import sys; v = sys.version_info[:3]; print("%d.%d.%d" % v); sys.exit(3 * (v < FLOOR))' \
+    </dev/null 2>/dev/null)
+  rc=$?
+  [ $rc = 0 ] || [ $rc = 3 ] || continue
+  case $v in '' | *[!0-9.]*) continue ;; esac
   say python "$v" "$found"
+  case $found in *[!A-Za-z0-9._/+@-]*) continue ;; esac
+  [ $rc = 3 ] || break
 done
 say end
 """
@@ -53,7 +60,7 @@ say end
 class Preflight(NamedTuple):
     """What the box said.
 
-    :param pythons: path and version, the wanted one first if it is there.
+    :param pythons: path and version, the wanted one first if it is there, none after the first that is new enough.
     :param box_now: the box's clock, epoch seconds, None when it has no ``date``.
     :param auto_tmux: ``on``, ``off`` (switched off by ~/.no_auto_tmux) or ``absent``.
     :param noise: what the login printed beside our lines, shortened.
@@ -75,10 +82,11 @@ class NoAnswer(Exception):
         self.noise = noise
 
 
-def script(nonce: str, preferred: str) -> str:
-    """The script for ``/bin/sh -c``. ``preferred`` is an absolute path, or empty."""
+def script(nonce: str, preferred: str, floor: Version) -> str:
+    """The script for ``/bin/sh -c``. ``preferred`` is an absolute path, or empty; no Python after one of ``floor`` or
+    newer is asked for its version."""
     body = _SCRIPT.replace("PREFERRED", shlex.quote(preferred) if preferred else "")
-    body = body.replace("NAMES", _NAMES).replace("PLACES", _PLACES)
+    body = body.replace("NAMES", _NAMES).replace("PLACES", _PLACES).replace("FLOOR", str(tuple(floor)))
     return f"n={shlex.quote(nonce)}\n{body.strip()}\n"
 
 

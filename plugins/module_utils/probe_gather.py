@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .box import gpu, records
@@ -72,27 +73,31 @@ def gather(
     :param durable_shared: whether the profile says that several boxes see the durable mount.
     :param durable_cap_gb: its quota, where one is known.
     """
+    # Before torch is started, which holds memory of them itself.
     gpus, nvidia = read_gpus(limits["nvidia"])
     root = os.path.join(data_dir, "gpu-tenant") if data_dir else ""
     places = {"data": data_dir, "durable": durable_path, "hf": hf_home, "root": "/", "shm": SHARED_MEMORY}
-    return {
-        "python": {"path": sys.executable, "version": platform.python_version()},
-        "training_python": read_python(python),
-        "gpus": gpus,
-        "nvidia_smi": nvidia,
-        "cuda": {"driver_max": read_driver_cuda(limits["nvidia"]) if nvidia["ok"] else None},
-        "torch": read_torch(python, limits["torch"]) if limits["torch"] > 0 else None,
-        "mounts": read_mounts(places),
-        "durable": check_durable(
-            durable_kind, durable_path, data_dir, write, durable_shared, int((durable_cap_gb or 0) * 1e9)
-        ),
-        "cgroup": read_cgroup(),
-        "boot": read_boot(),
-        "box_now": time.time(),
-        "arch": platform.machine(),
-        "tools": {name: shutil.which(name, path=search_path()) or "" for name in TOOLS},
-        "supervisor": read_supervisor(root) if root else None,
-    }
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # To import torch takes longer than all the rest, which is looked at meanwhile.
+        torch = beside.submit(read_torch, python, limits["torch"]) if limits["torch"] > 0 else None
+        return {
+            "python": {"path": sys.executable, "version": platform.python_version()},
+            "training_python": read_python(python),
+            "gpus": gpus,
+            "nvidia_smi": nvidia,
+            "cuda": {"driver_max": read_driver_cuda(limits["nvidia"]) if nvidia["ok"] else None},
+            "mounts": read_mounts(places),
+            "durable": check_durable(
+                durable_kind, durable_path, data_dir, write, durable_shared, int((durable_cap_gb or 0) * 1e9)
+            ),
+            "cgroup": read_cgroup(),
+            "boot": read_boot(),
+            "arch": platform.machine(),
+            "tools": {name: shutil.which(name, path=search_path()) or "" for name in TOOLS},
+            "supervisor": read_supervisor(root) if root else None,
+            "torch": torch.result() if torch is not None else None,
+            "box_now": time.time(),
+        }
 
 
 # --- GPU and torch ----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ import hashlib
 import http.client
 import ipaddress
 import json
+import os
 import random
 import re
 import socket
@@ -39,6 +40,7 @@ from typing import Any, Callable, ClassVar, Collection, Generic, Iterator, Mappi
 
 from .failures import TenantFailure
 from .pace import Pace, SharedPace, default_path
+from .rental_key import api_key_of
 
 SAFE = "safe"
 IDEMPOTENT = "idempotent"
@@ -244,6 +246,13 @@ class RestClient(Generic[Answer]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
+
+    @classmethod
+    def from_variables(cls, driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:
+        """The client of the account that a box's variables name. TenantFailure when there is no usable key."""
+        options = {name: value(f"{driver}_{name}") for name in ("api_key", "api_key_file")}
+        url = value(f"{driver}_api_url") or os.environ.get(cls.URL_VARIABLE) or cls.URL
+        return cls(api_key_of(options, cls.KEY_VARIABLE, f"{driver}_api_key_file"), str(url), **settings)
 
     @property
     def key(self) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -88,14 +89,22 @@ class SupervisorClient:
             return answer
         raise self._failure(verb, code, answer, err)
 
+    def _who(self, verb: str) -> str:
+        """The box that answers; asked for only once there is a failure to name it in. Empty when it does not say."""
+        if not self._box and verb != "status":
+            with contextlib.suppress(TenantFailure):
+                self.status()
+        return self._box
+
     def _failure(self, verb: str, code: int, answer: dict[str, Any] | None, err: str) -> TenantFailure:
+        box = self._who(verb)
         if answer is None or "error" not in answer:
             text = (err.strip().splitlines() or ["no answer"])[-1][:300]
             what = f"the supervisor's verb {verb} ended with exit code {code}: {text}"
-            return TenantFailure("training_failed", what, self._box, fix="read supervisor.log below the tenant root")
+            return TenantFailure("training_failed", what, box, fix="read supervisor.log below the tenant root")
         kind = _FAILURE_KINDS.get(int(answer.get("exit", code)), "training_failed")
         safe = "nothing was started and nothing was deleted"
-        return TenantFailure(kind, str(answer["error"]), self._box, safe=safe, fix=str(answer.get("fix", "")))
+        return TenantFailure(kind, str(answer["error"]), box, safe=safe, fix=str(answer.get("fix", "")))
 
     def status(self, run_id: str = "") -> dict[str, Any]:
         found = self.call("status", *(["--run", run_id] if run_id else []))
@@ -206,9 +215,6 @@ class Task:
         state = self._params["state"]
         if not self._program or not os.path.isfile(self._program):
             return self._without_program(state, check)
-        if state != "status":
-            # Who answers is named in the failures that follow.
-            self._client.status()
         found = self._perform(state, check)
         return {
             "changed": bool(self._after),

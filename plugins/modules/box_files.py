@@ -46,6 +46,14 @@ options:
       content:
         description: Its content.
         type: str
+  send:
+    description:
+      - V(differing) asks the box first, and sends what it does not have.
+      - V(all) sends every content with the question, which saves a round trip on a box that has none of them. What it
+        has all the same is left alone.
+    type: str
+    choices: [differing, all]
+    default: differing
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.action_plugin

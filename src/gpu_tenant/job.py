@@ -113,15 +113,18 @@ def opened(
     stream: TextIO | None = None,
     view: View | None = None,
     purpose: str = "",
+    inventory: hosts.Inventory | None = None,
 ) -> Iterator[Job]:
     """Resolve the boxes, take their locks, await what an earlier, killed run left at work.
 
     :param locked: False for verbs that only look.
     :param purpose: what the boxes' leases are held for from beginning to end; empty where the playbooks take their own.
+    :param inventory: the boxes of the options, where somebody has resolved them already.
     """
     if locked:
         require_programs()
-    inventory = hosts.resolve(options.limit, options.inventories, _extra_vars(options))
+    if inventory is None:
+        inventory = hosts.resolve(options.limit, options.inventories, _extra_vars(options))
     project = project_of(inventory)
     spec = read_spec(options, inventory, spec_required)
     place = Workspace(options.workspace or Path.cwd() / DEFAULT_FOLDER)

@@ -14,7 +14,7 @@ AROUND_S = 600.0
 # Bringing a box up fetches inputs as well, which have no wait of their own.
 OTHER_S = 7200.0
 # What renting waits for beside that where a market often has nothing to rent, by the driver.
-CAPACITY_WAITS = {"lambda": ("provision_capacity_wait_s", 1800.0)}
+CAPACITY_WAITS = {"lambda": ("provision_capacity_wait_s", 1800.0), "aws_spot": ("provision_spot_wait_s", 120.0)}
 RENTING = ("provision", "train", "site")
 
 

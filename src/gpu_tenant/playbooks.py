@@ -29,8 +29,8 @@ from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
-# The environment variable with the key of an account, by market.
-ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items()}
+# The environment variable with the key of an account, by market; AWS has a chain of its own.
+ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items() if kind.CLIENT.KEY_VARIABLE}
 PROGRESS_NAME = "progress.jsonl"
 POLL_S = 0.2
 # Of a sentence of a failure; what is longer did not come from one of our modules.
@@ -378,8 +378,6 @@ def _failure_of(box: str, results: Iterable[TaskResult], dark: bool) -> BoxFailu
 def _guessed_kind(result: TaskResult) -> str:
     """The kind of a failure that Ansible's own modules report."""
     module = result.action.rpartition(".")[2]
-    if module == "wait_for_connection":
-        return "unreachable"
     if module == "assert":
         return "provider" if result.role == "teardown" else "config"
     return "config" if module == "validate_argument_spec" else ""

@@ -65,12 +65,14 @@ class ProviderWord:
     :param age_s: seconds since it said so.
     :param unchanged_s: seconds for which it has been saying so.
     :param absences: authoritative absences in a row: neither a whole list nor the box's own item shows it.
+    :param said: what it says beside the state, one line of text that may be a stranger's.
     """
 
     state: str = "unreachable"
     age_s: float = 0.0
     unchanged_s: float = 0.0
     absences: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _not_running(provider: ProviderWord) -> Verdict:
     if provider.state == "exited":
         return Verdict(EXITED, "its container ended")
     if provider.state == "offline":
-        return Verdict(HOST_OFFLINE if stuck else UNREACHABLE, f"its host has been offline for {since}")
+        told = f" (its provider says: {provider.said})" if provider.said else ""
+        return Verdict(HOST_OFFLINE if stuck else UNREACHABLE, f"its host has been offline for {since}{told}")
     if not stuck:
         return Verdict(STARTING, f"it is {provider.state}")
     name = SCHEDULING_STUCK if provider.state == "scheduling" else LOADING_STUCK

@@ -53,7 +53,7 @@ def held_spec(run_id: str) -> dict[str, Any]:
 
 class TeamFolder:
     """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret.
-    :param platform: ``vast``, ``runpod``, ``lambda`` or ``paperspace``, whose side of the marketplace the boxes are rented on.
+    :param platform: ``vast``, ``runpod``, ``lambda`` or ``paperspace``, on whose side of the marketplace is rented.
     """
 
     def __init__(

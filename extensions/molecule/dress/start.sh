@@ -13,7 +13,7 @@ cp "$here/../../../src/gpu_tenant/marketplace/engines/nvidia_smi.py" "$folder/ca
 cat >"$folder/card/card.json" <<CARD
 {"name": "NVIDIA GeForce RTX 4090", "memory_mb": 24564, "count": 1, "driver": "550.54", "cuda": "12.4", "serial": "$platform"}
 CARD
-python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' >"$folder/port"
+"$here/port.sh" "$folder"
 
 set --
 for path in $disks; do
@@ -27,6 +27,7 @@ for path in $shared; do
     set -- "$@" --volume "$folder/near$path:$path"
 done
 exec podman run --detach --init --name "$container" --hostname "$platform" --network host --pull never \
+    --label "gpu-tenant-dressed=$folder" \
     --add-host huggingface.co:127.0.0.1 --add-host turbo.gpushare.com:127.0.0.1 \
-    --env "DRESS=$platform" --env "PORT=$(cat "$folder/port")" --env "PROXY=$proxy" \
-    --volume "$here/dress:/dress:ro" --volume "$folder/card:/card:ro" "$@" "$image" /bin/sh /dress/init.sh
+    --env "DRESS=$platform" --env "PROXY=$proxy" \
+    --volume "$here:/dress:ro" --volume "$folder/card:/card:ro" "$@" "$image" /bin/sh /dress/init.sh

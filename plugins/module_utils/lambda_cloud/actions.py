@@ -57,8 +57,8 @@ class VmAccount(RentalAccount[Vm]):
     def stuck(self, box: Vm, reason: str, fix: str = "") -> TenantFailure:
         if box.is_alert and not fix:
             fix = (
-                "if it still answers, harvest it; else restart it (restart_unhealthy: true), which keeps its disk and "
-                "ends what runs on it. Only absent ends the bill"
+                "if it still answers, harvest it (harvest_offline: true); else restart it (restart_unhealthy: true), "
+                "which keeps its disk and ends what runs on it. Only absent ends the bill"
             )
         return super().stuck(box, reason, fix)
 

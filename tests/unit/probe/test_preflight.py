@@ -16,9 +16,11 @@ NONCE = "tenant-0123456789abcdef"
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
-def ask(shell: str, home: Path, preferred: str = "", path: str = "/usr/bin:/bin") -> preflight_script.Preflight:
+def ask(
+    shell: str, home: Path, preferred: str = "", path: str = "/usr/bin:/bin", floor: preflight_script.Version = (3, 8)
+) -> preflight_script.Preflight:
     interpreter = ["busybox", "sh"] if shell == "busybox" else [shell]
-    script = preflight_script.script(NONCE, preferred)
+    script = preflight_script.script(NONCE, preferred, floor)
     done = subprocess.run(
         [str(shutil.which(interpreter[0])), *interpreter[1:], "-c", script],
         env={"HOME": str(home), "PATH": path},
@@ -49,7 +51,7 @@ def test_the_wanted_python_comes_first(shell: str, tmp_path: Path) -> None:
 
 def test_a_missing_python_is_passed_over(tmp_path: Path) -> None:
     conda = program(tmp_path / "miniconda3" / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    found = ask("sh", tmp_path, preferred="/nowhere/bin/python", path=str(tmp_path))
+    found = ask("sh", tmp_path, preferred="/nowhere/bin/python", path=str(tmp_path), floor=(99, 0))
     assert str(conda) in [path for path, _version in found.pythons]
     assert all("nowhere" not in path for path, _version in found.pythons)
 
@@ -60,6 +62,32 @@ def test_pythons_that_are_none_are_passed_over(tmp_path: Path) -> None:
     found = ask("sh", tmp_path, path=f"{tmp_path}/bin:/usr/bin:/bin")
     assert str(broken) not in [path for path, _version in found.pythons]
     assert str(failing) not in [path for path, _version in found.pythons]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nobody_asks_another_once_one_is_new_enough(shell: str, tmp_path: Path) -> None:
+    """Each start of a Python takes its time on a box, and a conda image has many of them."""
+    for name, version in (("python3", "3.7.9"), ("python", "3.9.2"), ("python3.12", "3.12.1")):
+        says = f"echo {version}; exit {3 if version == '3.7.9' else 0}"
+        program(tmp_path / "bin" / name, f"#!/bin/sh\necho {name} >>{tmp_path}/asked\n{says}\n")
+    found = ask(shell, tmp_path, path=f"{tmp_path}/bin:/usr/bin:/bin")
+    assert [version for _path, version in found.pythons] == [(3, 7, 9), (3, 9, 2)]
+    assert (tmp_path / "asked").read_text().split() == ["python3", "python"]
+
+
+def test_a_path_that_cannot_be_an_interpreter_ends_no_search(tmp_path: Path) -> None:
+    odd = program(tmp_path / "b n" / "python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    conda = program(tmp_path / "miniconda3" / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    found = ask("sh", tmp_path, path=f"{odd.parent}:{tmp_path}/none")
+    assert conda.exists()
+    assert preflight_script.choose(found.pythons, (3, 8)) is not None
+    assert str(odd) not in [path for path, _version in found.pythons]
+
+
+def test_the_floor_is_judged_by_the_python_itself(tmp_path: Path) -> None:
+    found = ask("sh", tmp_path, preferred=sys.executable, floor=(99, 0))
+    assert found.pythons[0][0] == sys.executable
+    assert preflight_script.choose(found.pythons, (99, 0)) is None
 
 
 def test_a_path_with_an_apostrophe_stays_an_argument(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import probe_gather
@@ -172,6 +174,34 @@ def test_a_supervisor_is_seen(tmp_path: Path) -> None:
     assert found["runs"] == ["r1"]
     assert found["sealed"] is False
     assert found["pids"] == []
+
+
+def test_the_rest_is_looked_at_while_torch_starts_but_not_the_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that torch holds is not somebody else's; and a quota that takes long to count does not come after it."""
+    order: list[str] = []
+    counted = threading.Event()
+
+    def cards(timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        order.append("cards")
+        return [], {"ok": False, "why": ""}
+
+    def torch(python: str, timeout_s: float) -> dict[str, Any]:
+        order.append("torch")
+        assert counted.wait(60), "the disk waits for torch"
+        return {"version": "2.13.0"}
+
+    def durable(*args: Any) -> dict[str, Any]:
+        counted.set()
+        return {"kind": "pull"}
+
+    monkeypatch.setattr(probe_gather, "read_gpus", cards)
+    monkeypatch.setattr(probe_gather, "read_torch", torch)
+    monkeypatch.setattr(probe_gather, "check_durable", durable)
+    found = probe_gather.gather(sys.executable, str(tmp_path), "pull", "", "", {"nvidia": 5, "torch": 60}, True)
+    assert order == ["cards", "torch"]
+    assert found["torch"] == {"version": "2.13.0"}
 
 
 @pytest.mark.parametrize("version", PYTHONS)

@@ -20,7 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from click.testing import CliRunner
 from rich.console import Console
 
-from gpu_tenant import fleet, hosts, interrupts, observe, status, status_command, status_view
+from gpu_tenant import fleet, hosts, interrupts, observe, status, status_command, status_looks, status_view
 from gpu_tenant.cli import cli
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
@@ -245,7 +245,7 @@ def test_live_looks_again_until_somebody_stops_it(looks: list[Observation]) -> N
 def test_live_draws_one_picture_on_a_terminal(looks: list[Observation], monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr(status_command.sys, "stdout", screen)
+    monkeypatch.setattr(status_looks.sys, "stdout", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
     assert status_command.status.main(["-l", "all", "--live"], standalone_mode=False) == 13
