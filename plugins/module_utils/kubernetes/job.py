@@ -121,7 +121,7 @@ def _present(client: KubernetesClient, store: StateStore, desire: Desire, check_
         _make(client, CLAIMS, wanted.claim, check_mode)
         claim = _claim(client, wanted)
     if claim is not None and not check_mode:
-        volume_gate.note_volume(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
+        volume_gate.remember(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
     if job is None:
         _make(client, JOBS, wanted.job, check_mode)
     return Result(observe(client, wanted.name), difference)
@@ -169,7 +169,7 @@ def _absent(client: KubernetesClient, store: StateStore, desire: Desire, check_m
     result = Result(observe(client, wanted.name), difference)
     if ends_claim and claim is not None:
         _refuse_used(client, desire, claim)
-        volume_gate.note_volume(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
+        volume_gate.remember(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
         result.gate.append(_passed(store, desire, claim))
     if check_mode:
         return result
@@ -184,10 +184,7 @@ def _absent(client: KubernetesClient, store: StateStore, desire: Desire, check_m
 
 def _passed(store: StateStore, desire: Desire, claim: Mapping[str, Any]) -> dict[str, Any]:
     name = desire.manifests.claim_name
-    evidence = volume_gate.evidence_for(store, _identity(desire, claim))
-    decision = volume_gate.consent(evidence, name, f"volume claim {name}")
-    if decision.approval_id is None:
-        raise TenantFailure("gate_refused", f"no person approved deleting volume claim {name}", box=name)
+    decision = volume_gate.consent(store, _identity(desire, claim), name, f"volume claim {name}")
     return {"claim": name, "rule": decision.rule, "approval_id": decision.approval_id}
 
 
