@@ -1,5 +1,7 @@
 # make demo   the main job on the embedded marketplace
 # make test   everything that CI runs
+# make molecule-all     every role on a container dressed as every platform (make test touches each once)
+# make molecule-matrix  which role runs on which platform, printed and into docs/molecule-matrix.md
 # make bench  ratios against named tools, into docs/benchmarks.md (BENCH=topic for one)
 # make soak   10,000 seeded sequences of operations and faults, into docs/benchmarks.md (SOAK_SEQUENCES=number)
 # make live   rents the cheapest box of the real market for some minutes (LIVE_BUDGET_USD=0.20 VAST_API_KEY=…), and gives it back
@@ -15,7 +17,7 @@ LAYER := .ci/layer.sh
 # whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-layers lint-and-unit containers-and-chaos lint sanity unit integration chaos molecule bench soak live setup setup-dev clean
+.PHONY: demo test test-layers one-at-a-time lint sanity unit integration chaos molecule molecule-all molecule-matrix bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
@@ -25,16 +27,15 @@ test: .venv/ready-dev .venv-2.21/ready
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
 	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
 
-# What mostly waits (containers) runs beside what mostly computes (sanity), what has one process beside the unit tests.
-test-layers: lint-and-unit integration
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity containers-and-chaos
+# What has one process at a time runs behind what has several, so that no core is idle while a box or a poll is waited
+# for. What fails soonest comes first.
+test-layers:
+	@.ci/beside.sh "$(MAKE) --no-print-directory lint" $(MAKE) --no-print-directory unit
+	@.ci/beside.sh "$(MAKE) --no-print-directory one-at-a-time" $(MAKE) --no-print-directory integration
 
-lint-and-unit:
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit
-
-containers-and-chaos:
-	@$(MAKE) --no-print-directory chaos
-	@$(MAKE) --no-print-directory molecule
+# Each is told, whatever became of the ones before it.
+one-at-a-time:
+	@$(MAKE) --no-print-directory --keep-going sanity chaos molecule
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev .venv-2.21/ready
@@ -49,7 +50,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux faketime=faketime bindfs=bindfs \
 	  slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client pg_ctlcluster=postgresql
 	.ci/venv.sh .venv "3.11" "$(CORE_OLD)" -e ".[dev]"
-	.ci/collection.sh .venv awx/awx ">=12,<13"
+	.ci/collection.sh .venv ">=12,<13" awx/awx amazon/aws
 	@touch $@
 
 .venv-2.21/ready: pyproject.toml
@@ -64,6 +65,7 @@ lint: .venv/ready-dev
 	$(LAYER) changelog $(BIN)/antsibull-changelog lint
 	$(LAYER) docs env PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH=collections $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(LAYER) platforms $(BIN)/python -m gpu_tenant.profile_docs --check
+	$(LAYER) matrix $(BIN)/python extensions/molecule/matrix.py check
 
 unit: .venv/ready-dev .venv-2.21/ready
 	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
@@ -76,12 +78,20 @@ integration: .venv/ready-dev .venv-2.21/ready
 chaos: .venv/ready-dev
 	$(LAYER) chaos $(BIN)/pytest tests/chaos
 
+# Most of it is pylint. What users run is judged by both, the tests by the newest one.
 sanity: .venv/ready-dev .venv-2.21/ready
-	$(LAYER) sanity-2.19 .ci/sanity.sh .venv
+	$(LAYER) sanity-2.19 .ci/sanity.sh .venv --exclude tests/
 	$(LAYER) sanity-2.21 .ci/sanity.sh .venv-2.21
 
 molecule: .venv/ready-dev
 	$(LAYER) molecule .ci/molecule.sh
+
+molecule-all: .venv/ready-dev
+	$(LAYER) molecule-all .ci/molecule.sh all
+
+molecule-matrix: .venv/ready-dev
+	@$(BIN)/python extensions/molecule/matrix.py write
+	@$(BIN)/python extensions/molecule/matrix.py
 
 bench: .venv/ready-dev
 	.ci/system-packages.sh rclone=rclone

@@ -2,6 +2,7 @@
 # ansible-test sanity through the committed link, with the ansible-core of the given virtual environment.
 #
 #   .ci/sanity.sh VENV [ansible-test arguments]
+# The runner below src/ is no part of the collection; ruff and mypy see to it.
 #
 # ansible-test builds its own environment and wants to download a bootstrap script for pip from its own host; a cached
 # script of that name is accepted, and ensurepip does the same from what Python already carries.
@@ -19,4 +20,4 @@ python=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2]
 PATH="$("$venv/bin/python" -c 'import os, sys; print(os.path.join(sys.base_prefix, "bin"))'):$venv/bin:$PATH"
 export PATH
 ANSIBLE_TEST_CONTENT_ROOT="$PWD/collections/ansible_collections/tenant/gpu" \
-    exec "$venv/bin/ansible-test" sanity --exclude collections/ --local --python "$python" --color no "$@"
+    exec "$venv/bin/ansible-test" sanity --exclude collections/ --exclude src/ --local --python "$python" --color no "$@"

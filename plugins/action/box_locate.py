@@ -103,7 +103,15 @@ class ActionModule(ControllerAction):
             what = "; ".join(f"{problem.key}: {problem.what}" for problem in problems)
             fixes = "; ".join(f"{problem.key}: {problem.fix}" for problem in problems)
             raise _config(box, f"its platform values are not usable: {what}", fixes)
+        self._warn_of_stale_facts(group, profile)
         return profile
+
+    def _warn_of_stale_facts(self, group: str, profile: dict[str, Any]) -> None:
+        told = (self._value(platform_groups.STALE_VARIABLE) or {}).get(group)
+        # A team that has checked them says so in its own group_vars.
+        today = datetime.datetime.now(datetime.UTC).date()
+        if told and profile_rules.stale(profile["platform_verified"], today, ""):
+            display.warning(told)
 
     # -- two names for one machine -------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@
 
 A module extends ``tenant.gpu.attributes`` and states its own ``support``; an info module adds
 ``tenant.gpu.attributes.info_module``; a module of an action group adds ``tenant.gpu.attributes.actiongroup_vast``,
-``…_runpod`` or ``…_lambda``; one with an action plugin adds ``tenant.gpu.attributes.action_plugin``, or
-``…rental_action`` where that only saves a process.
+``…_runpod``, ``…_lambda`` or ``…_paperspace``; one with an action plugin adds
+``tenant.gpu.attributes.action_plugin``, or ``…rental_action`` where that only saves a process.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ attributes:
 options: {}
 attributes:
   action_group:
-    description: Use C(group/tenant.gpu.vast) in C(module_defaults) to give every module of the group the same options.
+    description: >-
+      Use C(group/tenant.gpu.vast) in C(module_defaults) to give every module of the group the same options.
     support: full
     membership:
       - tenant.gpu.vast
@@ -73,6 +74,18 @@ attributes:
     support: full
     membership:
       - tenant.gpu.lambda
+"""
+
+    # Together with the standard part.
+    ACTIONGROUP_PAPERSPACE = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      With C(group/tenant.gpu.paperspace) in C(module_defaults) every module of the group has the same options.
+    support: full
+    membership:
+      - tenant.gpu.paperspace
 """
 
     # Together with the standard part.

@@ -14,7 +14,7 @@ options:
     description:
       - The account's API key. Prefer O(api_key_file), which keeps the key out of every variable.
       - If neither this nor O(api_key_file) is set, the market's environment variable is used, E(VAST_API_KEY),
-        E(RUNPOD_API_KEY) or E(LAMBDA_API_KEY).
+        E(RUNPOD_API_KEY), E(LAMBDA_API_KEY) or E(PAPERSPACE_API_KEY).
     type: str
   api_key_file:
     description:

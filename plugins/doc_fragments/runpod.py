@@ -11,10 +11,12 @@ class ModuleDocFragment:
 options:
   api_url:
     description:
-      - Base URL of the REST API, version 1. Set it to a local marketplace, with C(/v1) behind its address, to rehearse.
+      - Base URL of the REST API. Set it to a local marketplace to rehearse.
+      - Version 2 is spoken where it is, else version 1, which RunPod retires. An address that ends in C(/v2) or C(/v1)
+        says which.
       - If not set, the environment variable E(RUNPOD_REST_URL) is used.
     type: str
-    default: https://rest.runpod.io/v1
+    default: https://api.runpod.io
 seealso:
   - name: RunPod API reference
     description: The vendor's description of the API.

@@ -15,7 +15,7 @@ description:
   - The variables are I(inventory source) group variables, the lowest precedence that Ansible has. Any C(group_vars/) or
     C(host_vars/) of a team wins over them, in whatever order the inventories are named, and so does a variable that
     another inventory source has already set on the same group.
-  - Each profile is validated; an error names the file, the key and what to write instead.
+  - Each profile is validated; an error names the file, the line, the key and what to write instead.
   - The list of platform groups is set on the group C(all) as C(tenant_platform_groups), so that a box in two of them is
     noticed.
 notes:
@@ -49,6 +49,7 @@ plugin: tenant.gpu.profiles
 path: platforms
 """
 
+import datetime
 import os
 from typing import Any
 
@@ -57,7 +58,11 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.template import trust_as_template
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import platform_groups, profile_rules
+from ansible_collections.tenant.gpu.plugins.module_utils.schema_check import is_template
+from ansible_collections.tenant.gpu.plugins.module_utils.yaml_lines import Lines
+from yaml import YAMLError
 
+VERIFIED = "platform_verified"
 PLATFORM_GROUPS = platform_groups.PLATFORM_GROUPS_VARIABLE
 display = Display()
 
@@ -76,6 +81,7 @@ class InventoryModule(BaseInventoryPlugin):
         for group, profile in profiles.items():
             self._declare(group, profile)
         self._remember_groups(sorted(profiles))
+        self._remember_stale(files, profiles)
         self._refuse_two_platforms()
 
     def _profile_files(self, source: str) -> dict[str, str]:
@@ -110,7 +116,8 @@ class InventoryModule(BaseInventoryPlugin):
             raise AnsibleParserError(f"{file} is not readable as YAML: {error}") from error
         problems = profile_rules.problems_as_written(profile, group)
         if problems:
-            raise AnsibleParserError("\n".join(problem.sentence(file) for problem in problems))
+            places = _lines(file)
+            raise AnsibleParserError("\n".join(one.sentence(_place(file, places, one.key)) for one in problems))
         return dict(profile)
 
     def _declare(self, group: str, profile: dict[str, Any]) -> None:
@@ -127,6 +134,16 @@ class InventoryModule(BaseInventoryPlugin):
         names = [trust_as_template(str(group)) for group in sorted(set(known) | set(groups))]
         self.inventory.set_variable("all", PLATFORM_GROUPS, names)
 
+    def _remember_stale(self, files: dict[str, str], profiles: dict[str, dict[str, Any]]) -> None:
+        """For box_locate to warn of where a box is on such a platform: which are, only the other sources say."""
+        today = datetime.datetime.now(datetime.UTC).date()
+        told = {}
+        for group, profile in profiles.items():
+            verified = profile[VERIFIED]
+            if not is_template(verified) and profile_rules.months_old(verified, today) > profile_rules.FRESH_MONTHS:
+                told[group] = profile_rules.stale(verified, today, _place(files[group], _lines(files[group]), VERIFIED))
+        self.inventory.set_variable("all", platform_groups.STALE_VARIABLE, told)
+
     def _refuse_two_platforms(self) -> None:
         """Hosts of the sources read so far; box_locate asks again when every source has been read."""
         platforms = self.inventory.groups["all"].get_vars()[PLATFORM_GROUPS]
@@ -140,6 +157,20 @@ class InventoryModule(BaseInventoryPlugin):
                 platform_groups.check_one_platform(groups, platforms)
             except platform_groups.PlatformError as error:
                 raise AnsibleParserError(f"{host}: {error.what}. Fix: {error.fix}.") from error
+
+
+def _lines(file: str) -> Lines | None:
+    """Where each key of a file stands, if it can be told."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            return Lines(stream.read())
+    except (OSError, ValueError, YAMLError):
+        # An encrypted file, for one, is read by Ansible alone.
+        return None
+
+
+def _place(file: str, lines: Lines | None, key: str) -> str:
+    return file if lines is None else f"{file}:{lines.line_of(key)}"
 
 
 def _warn_when_read_twice(source: str, shipped: str) -> None:

@@ -32,8 +32,8 @@ def countdown(clocks: Any, state: str = "", since: Any = None, now: Any = None) 
     :param state: what the box is now (``stopped``, ``running`` means ``started``, …); empty lists every clock.
     :param since: when that began: UTC text, epoch seconds, or a mapping from ``starts_at`` to either.
     :param now: replaced in tests; by default the present.
-    :returns: the clock with ``running`` (bool), ``at`` (UTC text, or empty when unknown), ``left_s`` (seconds or None)
-        and ``left`` in words.
+    :returns: the clock with ``text`` (effect and span in words), ``running`` (bool), ``at`` (UTC text, or empty when
+        unknown), ``left_s`` (seconds or None) and ``left`` in words.
     :raises ValueError: for clocks or times that are not what they should be.
     """
     if not isinstance(clocks, (list, tuple)):
@@ -61,6 +61,7 @@ def _reading(clock: Any, state: str, since: Any, now: datetime.datetime) -> dict
     return {
         "after": clock["after"],
         "effect": clock["effect"],
+        "text": str(clock["effect"]) + (f" (after {clock['after']})" if after else ""),
         "starts_at": starts_at,
         "running": running,
         "at": records.utc_text(at) if at is not None else "",

@@ -2,23 +2,26 @@
 # SPDX-License-Identifier: MIT
 """The markets that this version rents on, by the name of their driver (``platform_driver``).
 
-The inventory names an account by ``<driver>_api_url`` and ``<driver>_api_key_file`` (or ``<driver>_api_key``).
+The inventory names an account by ``<driver>_api_url`` and ``<driver>_api_key_file`` (or ``<driver>_api_key``), on AWS
+by ``aws_spot_region`` and ``aws_spot_profile``.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Mapping
 
+from .aws_spot.actions import SpotAccount
 from .failures import TenantFailure
 from .lambda_cloud.actions import VmAccount
+from .paperspace.actions import MachineAccount
 from .rental_account import RentalAccount
-from .rental_key import api_key_of
 from .rest_client import RestClient
 from .runpod.actions import PodAccount
 from .vast.actions import Account
 
-MARKETS: Mapping[str, type[RentalAccount[Any]]] = {one.PLATFORM: one for one in (Account, PodAccount, VmAccount)}
+MARKETS: Mapping[str, type[RentalAccount[Any]]] = {
+    one.PLATFORM: one for one in (Account, PodAccount, VmAccount, MachineAccount, SpotAccount)
+}
 
 
 def client_of(driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:
@@ -27,10 +30,7 @@ def client_of(driver: str, value: Callable[[str], Any], **settings: Any) -> Rest
     :param value: a variable of the box by its name; nothing where it is not set.
     :param settings: of the client.
     """
-    kind = MARKETS[driver].CLIENT
-    options = {name: value(f"{driver}_{name}") for name in ("api_key", "api_key_file")}
-    url = value(f"{driver}_api_url") or os.environ.get(kind.URL_VARIABLE) or kind.URL
-    return kind(api_key_of(options, kind.KEY_VARIABLE, f"{driver}_api_key_file"), str(url), **settings)
+    return MARKETS[driver].CLIENT.from_variables(driver, value, **settings)
 
 
 def check_driver(driver: str, box: str) -> None:

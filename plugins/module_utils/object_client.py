@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol, Sequence
 
+from . import boto_session
 from .box.names import UnsafeName, check_relative_path
 from .failures import TenantFailure
 
@@ -209,8 +208,6 @@ class Client:
                 self._s3 = self._connect(region)
 
     def _connect(self, region: str) -> Any:
-        import boto3
-        import botocore.session
         from botocore.config import Config
 
         where = self.location
@@ -227,9 +224,7 @@ class Client:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        core = botocore.session.Session()
-        core.register_component("data_loader", _shared_loader())
-        session = boto3.session.Session(botocore_session=core, profile_name=where.profile or None)
+        session = boto_session.new_session(where.profile)
         chosen = region or session.region_name or ("us-east-1" if where.endpoint_url else None)
         return session.client("s3", region_name=chosen, endpoint_url=where.endpoint_url or None, config=config)
 
@@ -340,15 +335,7 @@ def version_of(version_id: str) -> dict[str, str]:
     return {"VersionId": version_id} if version_id else {}
 
 
-@functools.lru_cache(maxsize=1)
-def _shared_loader() -> Any:
-    """boto3's model of S3, which takes most of a second to read; credentials are looked up anew each time."""
-    import botocore.session
-
-    return botocore.session.Session().get_component("data_loader")
-
-
 def _require_boto3(location: Location) -> None:
-    if importlib.util.find_spec("boto3") is None:
+    if not boto_session.is_installed():
         what = "boto3 is not installed on the controller"
         raise _failure(location, "config", what, "Install it where Ansible runs: pip install boto3")

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 
 PLATFORM_GROUPS_VARIABLE = "tenant_platform_groups"
+# What to tell of each platform whose facts nobody has checked for long.
+STALE_VARIABLE = "tenant_stale_platforms"
 EXTENSIONS = (".yml", ".yaml")
 
 

@@ -8,11 +8,17 @@ team's own vars, when every template has been resolved.
 
 from __future__ import annotations
 
+import datetime
+import re
 from typing import Any, Callable
 
 from . import artifact_tiers
 from .profile_schema import SCHEMA, VERB_PLANS
 from .schema_check import Problem, check, is_template, type_name
+
+# A provider's prices and rules hold for about so long after somebody looked them up.
+FRESH_MONTHS = 12
+_ENDS_FOR_GOOD = re.compile(r"\b(destroy|terminate|delete|release)\b|释放|销毁|归还", re.IGNORECASE)
 
 
 def problems_as_written(profile: Any, name: str = "") -> list[Problem]:
@@ -20,12 +26,34 @@ def problems_as_written(profile: Any, name: str = "") -> list[Problem]:
 
     :param name: the inventory group (the file's stem) that ``platform_name`` must equal.
     """
-    return _problems(profile, name, is_template)
+    found = _problems(profile, name, is_template)
+    # Whoever overrides the mount for one box does not repeat the table of the tiers; whoever writes a profile does.
+    return found or (_system_disk_problems(profile) if isinstance(profile, dict) else [])
 
 
 def problems_after_merge(profile: Any, name: str = "") -> list[Problem]:
     """Problems of one box's ``platform_*`` values with every template resolved."""
     return _problems(profile, name, lambda value: False)
+
+
+def months_old(verified: str, today: datetime.date) -> int:
+    """How many months ago somebody checked the facts of a profile; ``verified`` as ``platform_verified``."""
+    year, month = (int(part) for part in verified.split("-"))
+    return (today.year - year) * 12 + today.month - month
+
+
+def stale(verified: str, today: datetime.date, where: str) -> str:
+    """What to tell of facts that nobody has checked for a year; empty for fresh ones.
+
+    :param where: file and line that say when.
+    """
+    months = months_old(verified, today)
+    if months <= FRESH_MONTHS:
+        return ""
+    return (
+        f"{where}: platform_verified: these facts were last checked {months} months ago ({verified}). Prices, paths "
+        "and clocks change: compare them with platform_source, then write the month in which you did."
+    )
 
 
 def platform_values(variables: dict[str, Any]) -> dict[str, Any]:
@@ -92,10 +120,34 @@ def _durable_problems(profile: dict[str, Any], undecided: Callable[[Any], bool])
         return [Problem(key, f"a durable object store needs a URI, found {path!r}", "write s3://bucket/prefix")]
     if kind in ("pull", "none", "") and path:
         return [Problem(key, f"{path!r} contradicts platform_durable_kind {kind!r}", "leave it empty")]
-    if kind == "mount" and path == profile["platform_data_dir"]:
-        fix = "name another mount, or use durable kind pull: a copy on the same disk dies with it"
+    if kind != "mount":
+        return []
+    fix = "name another mount, or use durable kind pull: a copy on the same disk dies with it"
+    if path == profile["platform_data_dir"]:
         return [Problem(key, "is the data folder itself", fix)]
+    if path == "/":
+        return [Problem(key, "is the system disk", fix)]
+    tier = _tier_holding(path, profile)
+    if tier and tier["path"] != "/" and tier["survives_destroy"] is False:
+        return [Problem(key, f"lies on tier {tier['tier']!r}, which does not outlive the box", fix)]
     return []
+
+
+def _tier_holding(path: str, profile: dict[str, Any]) -> dict[str, Any]:
+    """The storage tier that a path lies on; empty where that is not decided yet, or for none."""
+    storage = profile["platform_storage"]
+    if is_template(storage) or is_template(path) or any(is_template(tier["path"]) for tier in storage):
+        return {}
+    name = artifact_tiers.tier_of(path, storage)
+    return next((tier for tier in storage if tier["tier"] == name), {})
+
+
+def _system_disk_problems(profile: dict[str, Any]) -> list[Problem]:
+    path = profile["platform_durable_path"]
+    if profile["platform_durable_kind"] != "mount" or _tier_holding(path, profile).get("path") != "/":
+        return []
+    what = f"{path} lies on the system disk (tier {_tier_holding(path, profile)['tier']!r})"
+    return [Problem("platform_durable_path", what, "give the mount a tier of its own in platform_storage, or use pull")]
 
 
 def _tier_problems(profile: dict[str, Any], undecided: Callable[[Any], bool]) -> list[Problem]:
@@ -141,6 +193,8 @@ def _verb_problems(profile: dict[str, Any]) -> list[Problem]:
         if operation["transport"] == "box" and operation["reversible"] is False:
             fix = "what a box does to itself passes no gate of ours: only what comes back may be done so"
             found.append(Problem(f"{key}.transport", f"{operation['verb']} cannot be undone", fix))
+        if operation["reversible"] is True:
+            found += _reversible_problems(key, operation, profile)
         if ".park[" not in key:
             continue
         if operation["reversible"] is False:
@@ -150,6 +204,21 @@ def _verb_problems(profile: dict[str, Any]) -> list[Problem]:
             fix = "a box is parked only with its data: keep disk, or leave park []"
             found.append(Problem(f"{key}.keeps", f"{operation['verb']} loses the data folder", fix))
     return found
+
+
+def _reversible_problems(key: str, operation: dict[str, Any], profile: dict[str, Any]) -> list[Problem]:
+    """What is told of an operation that is said to be undone, and is not."""
+    fix = "write false: only what comes back with the data folder is reversible, and only that passes without evidence"
+    if _ENDS_FOR_GOOD.search(operation["verb"]):
+        return [Problem(f"{key}.reversible", f"{operation['verb']} ends a rental for good", fix)]
+    tiers = profile["platform_storage"]
+    has_disk = not is_template(tiers) and any(tier["tier"] == "disk" for tier in tiers)
+    # A stop that merely wipes the disk later comes back; one that gives it up does not.
+    gives_up = operation["stops_storage"] is True or (operation["stops_compute"] is True and not operation["keeps"])
+    # A park that does so is told of in its own words.
+    if has_disk and gives_up and "disk" not in operation["keeps"] and ".park[" not in key:
+        return [Problem(f"{key}.reversible", f"{operation['verb']} gives up the data folder (tier 'disk')", fix)]
+    return []
 
 
 def _spot_problems(profile: dict[str, Any]) -> list[Problem]:

@@ -82,7 +82,7 @@ SCHEMA: dict[str, Any] = {
             "type": "string",
             "pattern": r"^(|[a-z][a-z0-9_]*)$",
             "description": "which of our drivers talks to its API; empty: no API is used",
-            "x-fix": "name a driver (vast, runpod, lambda) or leave it empty",
+            "x-fix": "name a driver (vast, runpod, lambda, paperspace, aws_spot) or leave it empty",
         },
         "platform_ssh_user": {
             "type": "string",

@@ -27,6 +27,7 @@ import hashlib
 import http.client
 import ipaddress
 import json
+import os
 import random
 import re
 import socket
@@ -39,6 +40,7 @@ from typing import Any, Callable, ClassVar, Collection, Generic, Iterator, Mappi
 
 from .failures import TenantFailure
 from .pace import Pace, SharedPace, default_path
+from .rental_key import api_key_of
 
 SAFE = "safe"
 IDEMPOTENT = "idempotent"
@@ -46,6 +48,7 @@ ONCE = "once"
 
 RETRY_STATUSES = (429, 500, 502, 503, 504)
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class RestError(TenantFailure):
@@ -244,6 +247,13 @@ class RestClient(Generic[Answer]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 
+    @classmethod
+    def from_variables(cls, driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:
+        """The client of the account that a box's variables name. TenantFailure when there is no usable key."""
+        options = {name: value(f"{driver}_{name}") for name in ("api_key", "api_key_file")}
+        url = value(f"{driver}_api_url") or os.environ.get(cls.URL_VARIABLE) or cls.URL
+        return cls(api_key_of(options, cls.KEY_VARIABLE, f"{driver}_api_key_file"), str(url), **settings)
+
     @property
     def key(self) -> str:
         """The key itself, for the sender and for checks that it goes nowhere else."""
@@ -383,6 +393,18 @@ class RestClient(Generic[Answer]):
             safe="nothing was asked",
             fix=f"name a file that holds the key and nothing else in {place}, or set {self.KEY_VARIABLE}",
         )
+
+
+def is_id(value: Any) -> bool:
+    """Whether it can be an id, and so a part of a path."""
+    return isinstance(value, str) and _ID.match(value) is not None
+
+
+def checked_id(value: Any, thing: str) -> str:
+    """``value`` if it can be an id. TenantFailure else, which says what it is not the id of."""
+    if not is_id(value):
+        raise TenantFailure("config", f"{ascii(value)[:60]} is not the id of {thing}")
+    return str(value)
 
 
 def usable_url(url: str) -> str:

@@ -3,7 +3,7 @@
 """The run spec: one training job as a YAML file (``runs/<name>.yml``), read, checked and given its hash.
 
 ``spec_sha256`` covers the spec and every byte of the code tree, so that a record names exactly what was trained.
-PyYAML is imported inside the reader; everything else is standard library.
+PyYAML is imported where the file is read; everything else is standard library.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .box import run_record as run_record_on_box
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
+from .yaml_lines import Lines
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
@@ -60,12 +61,12 @@ def load_run_spec(path: str) -> dict[str, Any]:
 
     :raises TenantFailure: kind ``config``, naming file and line.
     """
-    spec, lines = _read_yaml(path)
-    return _Reader(path, lines).normalise(spec)
+    lines = _read_yaml(path)
+    return _Reader(path, lines).normalise(lines.document)
 
 
 class _Reader:
-    def __init__(self, path: str, lines: dict[tuple[Any, ...], int]) -> None:
+    def __init__(self, path: str, lines: Lines) -> None:
         self.path = os.path.abspath(path)
         self._lines = lines
 
@@ -240,7 +241,7 @@ class _Reader:
             self.refuse(where if isinstance(where, tuple) else (where,), str(error))
 
     def refuse(self, where: tuple[Any, ...], why: str) -> Any:
-        line = next((self._lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self._lines), 1)
+        line = self._lines.line(where)
         raise TenantFailure(
             "config",
             f"run spec {self.path} line {line}: {why}",
@@ -309,8 +310,8 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
     }
 
 
-def _read_yaml(path: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
-    """The document and the line of each of its keys."""
+def _read_yaml(path: str) -> Lines:
+    """The file with the line of each of its keys."""
     import yaml
 
     try:
@@ -324,8 +325,7 @@ def _read_yaml(path: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
             fix="give the path of a YAML file, for instance tenant_run=runs/digits.yml",
         ) from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return yaml.safe_load(text), _lines_of(node)
+        return Lines(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
@@ -336,17 +336,3 @@ def _read_yaml(path: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
             safe="nothing was rented",
             fix="correct the YAML and run the same command again",
         ) from error
-
-
-def _lines_of(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
-    if node is None:
-        return {}
-    lines = {where: node.start_mark.line + 1}
-    if node.id == "mapping":
-        for key, value in node.value:
-            lines.update(_lines_of(value, (*where, key.value)))
-            lines[(*where, key.value)] = key.start_mark.line + 1
-    elif node.id == "sequence":
-        for index, item in enumerate(node.value):
-            lines.update(_lines_of(item, (*where, index)))
-    return lines

@@ -149,6 +149,8 @@ def judge_start(status: dict[str, Any], run_id: str = "") -> tuple[str, str]:
         return "live", "done"
     if any(_shows_life(cell) for cell in cells):
         return "live", "a cell is running"
+    if any(run.get("waits_for") for run in runs):
+        return "live", "it waits for its turn"
     if not status["daemon"]["alive"] and not any(cell["liveness"] in ("alive", "stalled") for cell in cells):
         return "dead", f"the supervisor ended: {status['daemon'].get('why') or 'nobody knows why'}"
     return "wait", "the supervisor is starting a cell"

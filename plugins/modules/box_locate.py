@@ -53,7 +53,8 @@ options:
     description:
       - Base URL of the API.
       - If not set, the variable C(DRIVER_api_url), such as C(vast_api_url) or C(runpod_api_url), else the environment
-        variable of the market (E(VAST_URL), E(RUNPOD_REST_URL), E(LAMBDA_API_URL)), else the vendor's own.
+        variable of the market (E(VAST_URL), E(RUNPOD_REST_URL), E(LAMBDA_API_URL), E(PAPERSPACE_API_URL)), else the
+        vendor's own.
     type: str
   api_key:
     description: The account's API key. Prefer O(api_key_file), which keeps the key out of every variable.
@@ -62,7 +63,7 @@ options:
     description:
       - File on the controller that holds the API key and nothing else.
       - If not set, the variable C(DRIVER_api_key_file), such as C(vast_api_key_file), else the environment
-        variable of the market (E(VAST_API_KEY), E(RUNPOD_API_KEY), E(LAMBDA_API_KEY)) is used.
+        variable of the market (E(VAST_API_KEY), E(RUNPOD_API_KEY), E(LAMBDA_API_KEY), E(PAPERSPACE_API_KEY)) is used.
     type: path
   api_timeout_s:
     description: Seconds that one request may take before it counts as unanswered.

@@ -62,9 +62,14 @@ options:
   ssh_key:
     description:
       - Name of the account's SSH key that is let in; Lambda takes exactly one.
-      - Needed only when there is no instance yet.
+      - This or O(public_key_file) is needed when there is no instance yet.
     type: str
     default: ''
+  public_key_file:
+    description:
+      - File of the public key that is let in where O(ssh_key) names none. An account that lacks it gets it, as
+        C(gpu-tenant-) and a part of its hash.
+    type: path
   file_systems:
     description:
       - Names of file systems to attach, all of one region. Each is mounted below C(/lambda/nfs).
@@ -267,6 +272,7 @@ SPEC = {
     "instance_types": {"type": "list", "elements": "str", "default": []},
     "regions": {"type": "list", "elements": "str", "default": []},
     "ssh_key": {"type": "str", "default": "", "no_log": False},
+    "public_key_file": {"type": "path", "no_log": False},
     "file_systems": {"type": "list", "elements": "str", "default": []},
     "image_family": {"type": "str", "default": ""},
     "price_cap": {"type": "float"},

@@ -131,6 +131,15 @@ options:
     type: list
     elements: str
     default: []
+  stop_after_s:
+    description:
+      - Seconds after which RunPod itself stops a new pod, even if nobody is there to do it. V(0) for never.
+      - The pod is then rented by RunPod's GraphQL, the only one of its APIs that takes this. The moment is counted from
+        the create, once, and no API moves it; a run that goes on then is interrupted, and goes on after a start.
+      - The stop keeps the volume, so O(data_dir) has to be on it. At least 600. A pod that exists is not changed.
+      - There is no option for a termination by RunPod itself, which would not ask the gate.
+    type: int
+    default: 0
   provider_id:
     description: With O(state=stopped) and O(state=absent), only this one of the pods that carry the name.
     type: str
@@ -292,6 +301,7 @@ SPEC = {
     "ports": {"type": "list", "elements": "str", "default": []},
     "env": {"type": "dict", "default": {}},
     "start_command": {"type": "list", "elements": "str", "default": []},
+    "stop_after_s": {"type": "int", "default": 0},
     "price_cap": {"type": "float"},
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},

@@ -83,7 +83,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.vast.keys import ensure_ssh_key, read_public_key
+from ..module_utils.public_keys import read_public_key
+from ..module_utils.vast.keys import ensure_ssh_key
 from ..module_utils.vast.options import client_of, run_module
 
 SPEC = {

@@ -97,7 +97,7 @@ def draw_up(
         account.unverified.append(f"run {account.run_id} has no complete receipt: its results are not home")
     else:
         account.receipt = dict(receipt)
-        _verify_copies(account, store)
+        _verify_copies(account, spec, store)
         _read_training(account)
         _evaluate(account, spec)
     if client is not None:
@@ -169,7 +169,7 @@ def _approver(store: StateStore, approval_id: Any) -> str:
 # --- evidence at home -----------------------------------------------------------------------------------------------
 
 
-def _verify_copies(account: Account, store: StateStore) -> None:
+def _verify_copies(account: Account, spec: Mapping[str, Any], store: StateStore) -> None:
     """Re-read every copy where it lies, and load what has a loader from the first good one on this machine."""
     receipt = account.receipt
     place = (str(receipt["box"]), int(receipt["generation"]), str(receipt["provider_id"]))
@@ -191,17 +191,19 @@ def _verify_copies(account: Account, store: StateStore) -> None:
     if not account.where:
         account.unverified.append("no copy that the receipt names could be verified")
         return
-    _load(account, roster.read_manifest(account.where))
+    _load(account, spec, roster.read_manifest(account.where))
 
 
-def _load(account: Account, manifest: roster.Manifest) -> None:
+def _load(account: Account, spec: Mapping[str, Any], manifest: roster.Manifest) -> None:
     # A share of sharded files is loaded with the shares of the other boxes, in the whole.
     spans = account.receipt.get("whole") is not None
     verification = receipts.verify(account.where, manifest, "load", {}, spans=spans)
     checks, problems = parts.reread_whole(account.receipt)
     account.loaded = [dict(check) for check in [*verification.checks, *checks]]
     account.unverified += [*verification.problems, *problems]
-    if not any(check.get("tensors") for check in account.loaded):
+    named = [entry for entry in spec["artifacts"] if entry["role"] == "checkpoint"]
+    wants_tensors = any(entry.get("loader", "none") != "json" for entry in named)
+    if wants_tensors and not any(check.get("tensors") for check in account.loaded):
         account.unverified.append("no checkpoint with tensors was loaded")
 
 

@@ -15,7 +15,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils import gate, losses
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.volumes import DELETE, KEEPS, TIER, record_name
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_gate import DELETE, KEEPS, TIER
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 
 from gpu_tenant import approve
 from gpu_tenant.awx import Controller

@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Acc
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import volume_rate
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +41,7 @@ MISSING = "missing"
 # In which order they are shown: what somebody should see to comes first.
 _ORDER = (ORPHAN, SUPERSEDED, MISSING, FOREIGN, OTHER_PROJECT, OURS)
 _STOP_WAIT_S = 120.0
-_VOLUME = volumes.record_name("")
+_VOLUME = record_name("")
 _NOT_OURS = "not ours: never touched"
 _LOOK_AGAIN = "one list may be partial: look again; its next provision or teardown settles it"
 

@@ -14,25 +14,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant import decide, parking
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
+from gpu_tenant.play_deadlines import allowance_s
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import Progress
 
-# The role's own waits, by their variables and defaults; a playbook is given some time around them.
-WAITS = {"harvest": ("harvest_deadline_s", 21600.0), "provision": ("provision_wait_s", 900.0)}
-AROUND_S = 600.0
 _SNAPSHOT = {"harvest_snapshot": True}
 # A playbook on the box, with extra variables, killed after so many seconds.
 Play = Callable[[str, Mapping[str, Any], float], Outcome]
-
-
-def allowance_s(playbook: str, host: BoxHost) -> float:
-    """How long a closing step may take, whatever is left of the run's deadline."""
-    variable, default = WAITS[playbook]
-    try:
-        return float(host.text(variable, str(default))) + AROUND_S
-    except ValueError:
-        # The role refuses it, and says so.
-        return default + AROUND_S
 
 
 class Closing:
@@ -101,6 +89,8 @@ class Closing:
 
     def _parked(self) -> str:
         """Stop the meter of compute reversibly; says how the box is left."""
+        if not parking.can_rest(self._host):
+            return f"the box bills on, for nothing but its end stops it: {parking.ends_by(self._host)}"
         outcome = self._step("provision", parking.PARKED)
         if outcome.ok:
             return "the box is parked: its disk is kept and bills"

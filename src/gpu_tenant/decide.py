@@ -26,6 +26,7 @@ SETTLE = "settle"
 HARVEST = "harvest"
 HARVEST_FAILED = "harvest_failed"
 PARK = "park"
+BILLS_ON = "bills_on"
 GIVE_UP = "give_up"
 FINISH = "finish"
 # These may create a box at the provider, so each needs room in the budget.
@@ -116,6 +117,7 @@ class Situation:
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
     :param settle_due: the deadline of a box that this one replaced has passed.
+    :param bills_on: it is rented, and nothing but its end stops its meter: its platform has no state of rest.
     """
 
     verdict: Verdict
@@ -134,6 +136,7 @@ class Situation:
     salvaged: bool = False
     pull_due: bool = False
     settle_due: bool = False
+    bills_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,9 @@ def decide(now: Situation) -> Action:
     if now.home and now.left_running and not now.outage:
         return Action(HARVEST, "its results are home, and the harvest was cut off before it stopped the box")
     if now.home:
-        return Action(FINISH, "its results are home and verified")
+        return Action(FINISH, f"its results are home and verified{_still(now)}")
     if now.failed_home:
-        return Action(GIVE_UP, "the run failed, and what it left is home", failure="training_failed")
+        return Action(GIVE_UP, f"the run failed, and what it left is home{_still(now)}", failure="training_failed")
     if name in (verdicts.UNREACHABLE, verdicts.SUPERSEDED):
         return Action(WAIT, why)
     if name == verdicts.FINISHED:
@@ -172,8 +175,10 @@ def decide(now: Situation) -> Action:
 
 
 def _at_work(now: Situation) -> Action:
-    if now.money.is_spent:
+    if now.money.is_spent and not now.bills_on:
         return Action(PARK, "its budget is spent", failure="budget")
+    if now.money.is_spent and not now.pull_due:
+        return Action(BILLS_ON, f"its budget is spent{_still(now)}", failure="budget")
     return Action(PULL, "its newest checkpoints are due at home") if now.pull_due else Action(WAIT, now.verdict.why)
 
 
@@ -213,7 +218,7 @@ def _recovered(now: Situation) -> Action:
     why = f"{now.verdict.why}, and every way to recover it was tried"
     if now.bound:
         why += " on the machine where its volumes lie"
-    return Action(GIVE_UP, why, now.brought_up, "no_offer")
+    return Action(GIVE_UP, why + _still(now), now.brought_up, "no_offer")
 
 
 def _is_open(rung: str, now: Situation) -> bool:
@@ -222,7 +227,12 @@ def _is_open(rung: str, now: Situation) -> bool:
         return now.raise_fits is not False
     if rung in (SAME_MACHINE, NEXT_OFFER):
         return now.replaceable and now.bound is (rung == SAME_MACHINE)
-    return now.spare if rung == NEXT_CANDIDATE else True
+    # A box that cannot rest would bill beside the one that takes its run over, and may still be at work.
+    return now.spare and not now.bills_on if rung == NEXT_CANDIDATE else True
+
+
+def _still(now: Situation) -> str:
+    return "; it bills on, for nothing but its end stops it" if now.bills_on else ""
 
 
 def _no_room(why: str, interruption: bool = False) -> Action:

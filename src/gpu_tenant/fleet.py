@@ -136,6 +136,10 @@ def countdowns(
     if item is None and host.text("platform_driver"):
         return []
     found = [_told(clock) for clock in _profile_clocks(host, seen, item, known) if clock["left_s"] != 0]
+    walltime = records.finite(seen.batch.get("left_s"))
+    if walltime is not None:
+        text = f"Slurm job {seen.batch.get('job')} reaches its time limit: it saves, and goes back into the queue"
+        found.append(_told({"effect": text, "left_s": int(walltime), "left": danger_clocks.time_left(int(walltime))}))
     if item is not None and item.end_date is not None:
         left = int(item.end_date - (time.time() if provider_now is None else provider_now))
         found.append(_told({"effect": RENTAL_ENDS, "left_s": left, "left": danger_clocks.time_left(left)}))
@@ -214,7 +218,7 @@ def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list
 
 
 def telling_credit(listings: Iterable[tuple[Any, Sequence[Box]]]) -> list[tuple[VastClient, Sequence[Box]]]:
-    """The accounts whose market tells their credit. RunPod's and Lambda's do not."""
+    """The accounts whose market tells their credit. Those of RunPod, Lambda and Paperspace do not."""
     return [(client, boxes) for client, boxes in listings if hasattr(client, "user")]
 
 

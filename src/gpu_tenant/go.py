@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, closing, decide, homecoming, parking, recovering, verdicts
+from gpu_tenant import candidates, closing, decide, homecoming, parking, play_deadlines, recovering, verdicts
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -41,7 +41,6 @@ PULL_SHARE = 3.0
 RETRY_FIRST_S = 5.0
 RETRY_MOST_S = 120.0
 # No step of the run itself takes longer than this.
-MOST_STEP_S = 7200.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class Go:
 
     def _is_over(self, action: decide.Action) -> bool:
         """Whether the deadline has passed. A run that is done comes home all the same, in the time of a harvest."""
-        more_s = closing.allowance_s("harvest", self.box) if action.kind == decide.HARVEST else 0.0
+        more_s = play_deadlines.allowance_s("harvest", self.box) if action.kind == decide.HARVEST else 0.0
         return self._clock() - self._started > self._options.deadline_s + more_s
 
     @property
@@ -231,6 +230,7 @@ class Go:
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
             decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
             decide.PARK: lambda: self._closing.over_budget(action),
+            decide.BILLS_ON: lambda: self._closing.over_budget(action),
             decide.GIVE_UP: lambda: self._give_up(action),
         }
         acts[action.kind]()
@@ -374,7 +374,7 @@ class Go:
             return None
 
     def _park(self) -> Outcome:
-        return self._play("provision", parking.PARKED, closing.allowance_s("provision", self.box))
+        return self._play("provision", parking.PARKED, play_deadlines.allowance_s("provision", self.box))
 
     def _pause_after_failure(self, what: str) -> None:
         pause = decide.back_off(self._memory.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
@@ -433,7 +433,7 @@ class Go:
 
     def _harvest(self) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
-        allowance_s = closing.allowance_s("harvest", self.box)
+        allowance_s = play_deadlines.allowance_s("harvest", self.box)
         outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
         told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
         receipt = told[-1] if told else None
@@ -452,7 +452,8 @@ class Go:
     ) -> Outcome:
         """:param allowance_s: of a step that may take this long although the run's deadline is near or past."""
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        deadline_s = min(max(self._left_s(), 60.0), MOST_STEP_S) if allowance_s is None else allowance_s
+        most_s = play_deadlines.step_s(playbook, self.box)
+        deadline_s = min(max(self._left_s(), 60.0), most_s) if allowance_s is None else allowance_s
         return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 
     def _playbook(
@@ -492,7 +493,7 @@ class Go:
 
     def _teardown(self, host: BoxHost) -> None:
         self._runner.interrupts.check()
-        self._play("teardown", {}, MOST_STEP_S, host.name).raise_for_failure()
+        self._play("teardown", {}, play_deadlines.OTHER_S, host.name).raise_for_failure()
 
     def _give_standing_approval(self) -> None:
         """Consent given on the command line before the run, for the generation that now does the work."""

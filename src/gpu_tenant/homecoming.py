@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import recovering
+from gpu_tenant import parking, recovering
 from gpu_tenant.approve import Consent, give, receipts_of
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation, Observer
@@ -124,7 +124,8 @@ class Homecoming:
             self._progress.emit("warning", "it was not seen; if it is rented, it bills", seen.box)
         if seen.item is None:
             return
-        bills = "it bills" if seen.provider == "running" else "its disk bills"
+        rests = seen.provider != "running" and parking.can_rest(self._boxes[seen.box])
+        bills = "its disk bills" if rests else "it bills"
         which = f"instance {seen.item.provider_id}"
         self._progress.emit("warning", f"{which} is rented as well and {seen.provider}: {bills}", seen.box)
         result.left_behind.append(seen.box)

@@ -18,7 +18,8 @@ from typing import Any
 
 TIMEOUT_S = 120.0
 UNDECLARED_GROUP = "tenant_undeclared"
-_PREFIXES = ("tenant_", "platform_", "vast_", "runpod_", "lambda_", "provision_", "train_", "harvest_")
+_MARKETS = ("vast_", "runpod_", "lambda_", "paperspace_", "aws_spot_")
+_PREFIXES = ("tenant_", "platform_", *_MARKETS, "provision_", "train_", "harvest_")
 _SINGLE = (
     "ansible_connection",
     "ansible_host",

@@ -90,6 +90,8 @@ def next_steps(
 
 def _account_steps(driver: str, found: detect.Detected) -> list[str]:
     variable = scaffold.key_variable(driver)
+    if not variable:
+        return [f"set {driver}_region, and credentials as for any AWS tool; docs/platforms/{driver}.md names the rest"]
     if found.api_key_file or os.environ.get(variable):
         return []
     place = f"{scaffold.usual_key_file(driver)} (named by {driver}_api_key_file)"

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 
-from gpu_tenant import hosts, lease_holding
+from gpu_tenant import hosts, lease_holding, play_deadlines
 from gpu_tenant.interrupts import FINISH_STEP_S, Interrupts
 from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import Observer
@@ -61,7 +61,8 @@ class Job:
         variables = dict(extra_vars or {})
         if self.spec:
             variables["tenant_run"] = self.spec["source"]
-        return self.runner.run(playbook, self.inventory.names, variables, check=check)
+        deadline_s = play_deadlines.for_all_s(playbook, self.inventory.boxes)
+        return self.runner.run(playbook, self.inventory.names, variables, check=check, deadline_s=deadline_s)
 
 
 def require_programs(names: Sequence[str] = PROGRAMS) -> None:

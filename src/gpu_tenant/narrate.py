@@ -161,6 +161,8 @@ def _drill(res: Mapping[str, Any], changed: bool) -> str:
 
 def _message(res: Mapping[str, Any], changed: bool) -> str:
     message = res.get("msg")
+    if isinstance(message, list):
+        return "; ".join(_message({"msg": part}, changed) for part in message)
     return message if isinstance(message, str) else ""
 
 

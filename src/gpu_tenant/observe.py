@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +61,8 @@ class RunView:
     resumed_from: int | None = None
     reason: str = ""
     liveness: str = ""
+    # What it waits for where a batch system gives the turns; empty where it does not wait.
+    waits_for: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,6 +87,8 @@ class Observation:
     zero_gpu: bool = False
     # Of the box, as its supervisor last measured it: memory, disk, gpu.
     health: Mapping[str, Any] = field(default_factory=dict)
+    # The batch job that its supervisor is.
+    batch: Mapping[str, Any] = field(default_factory=dict)
     asked_at: str = ""
     refused: TenantFailure | None = None
 
@@ -263,6 +267,13 @@ class Observer:
         return found
 
 
+def refuse_blindness(seen: Iterable[Observation]) -> None:
+    """Who can look at nothing at all was told wrong: the first reason why, as it was met."""
+    refused = [one.refused for one in seen]
+    if refused and refused[0] is not None and all(refused):
+        raise refused[0]
+
+
 def driver_of(host: BoxHost) -> str:
     """The market that a box is rented on; empty for a box that no API knows.
 
@@ -385,7 +396,8 @@ def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], ru
     answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
     told = answer.get("health")
     health = told if isinstance(told, Mapping) else {}
-    return replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer), health=health)
+    answered = replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer))
+    return replace(answered, health=health, batch=batch_job(answer))
 
 
 def _has_lost_its_gpu(answer: Mapping[str, Any]) -> bool:
@@ -401,8 +413,22 @@ def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
     told = health.get("warnings") if isinstance(health, Mapping) else None
     found = [one_line(each) for each in told if isinstance(each, str)] if isinstance(told, list) else []
     run = run_view(answer, run_id)
+    found += _of_batch(answer, run)
     problem = str(_leading_cell(run.raw.get("cells", [])).get("progress_problem") or "") if run else ""
     return tuple(found + ([f"progress: {one_line(problem)}"] if problem else []))
+
+
+def _of_batch(answer: Mapping[str, Any], run: RunView | None) -> list[str]:
+    """Of the job of a run at work: that it is suspended, or that Slurm does not tell of it."""
+    job = batch_job(answer)
+    quiet = job.get("meaning") != "unknown" and job.get("state") not in ("SUSPENDED", "STOPPED")
+    return [] if not job or quiet or run is None or run.state != "running" else [one_line(str(job.get("why") or ""))]
+
+
+def batch_job(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The batch job that the supervisor says it is; empty where it is none."""
+    job = answer.get("batch")
+    return job if isinstance(job, Mapping) else {}
 
 
 def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
@@ -423,6 +449,7 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         resumed_from=_whole(leading.get("resumed_from_step")),
         reason="; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or ""),
         liveness=str(leading.get("liveness") or ""),
+        waits_for=one_line(str(run.get("waits_for") or "")),
         raw=run,
     )
 

@@ -5,7 +5,7 @@ outbid comes back by itself and trains beside the next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ansible_collections.tenant.gpu.plugins.module_utils import power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -18,6 +18,17 @@ from gpu_tenant.playbooks import Outcome
 
 # What the provision playbook is told.
 PARKED = {"tenant_state": "parked", "provision_smoke": False}
+
+
+def can_rest(host: BoxHost) -> bool:
+    """Whether its market has a stop that keeps its disk. A box without a driver is stopped by people."""
+    verbs = host.variables.get("platform_verbs")
+    return not host.text("platform_driver") or not isinstance(verbs, Mapping) or bool(verbs.get("park"))
+
+
+def ends_by(host: BoxHost) -> str:
+    """How the meter of a box that cannot rest is stopped, in words."""
+    return f"gpu-tenant approve destroy {host.name}, then gpu-tenant teardown -l {host.name}"
 
 
 def leave(host: BoxHost, seen: Observation, observer: Observer, park: Callable[[], Outcome]) -> str:
@@ -37,6 +48,8 @@ def leave(host: BoxHost, seen: Observation, observer: Observer, park: Callable[[
         return ""
     if item is None:
         return ""
+    if not can_rest(host):
+        raise _cannot_rest(host, item)
     if not _is_told(host, item):
         outcome = park()
         if not outcome.ok:
@@ -52,6 +65,16 @@ def _is_told(host: BoxHost, item: Box) -> bool:
     store = StateStore(host.required("tenant_state_dir"))
     identity = BoxIdentity(host.required("tenant_project"), host.name, item.generation, item.provider_id)
     return item.intended == "stopped" and bool((power_record.read(store, identity) or {}).get("parked_at"))
+
+
+def _cannot_rest(host: BoxHost, item: Box) -> TenantFailure:
+    return TenantFailure(
+        "config",
+        f"the run is not taken elsewhere: instance {item.provider_id} is rented, and nothing but its end stops it",
+        box=host.name,
+        safe="no other box was rented; nothing was destroyed, and this one bills on",
+        fix=f"harvest it, end it ({ends_by(host)}; --loss if it cannot be harvested), and run the same command again",
+    )
 
 
 def _still_there(host: BoxHost, why: TenantFailure) -> TenantFailure:

@@ -20,20 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.leases import NONCE_VARIABLE
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 
-from gpu_tenant import exit_codes, hosts, playbook_process, transfers, workspace
+from gpu_tenant import exit_codes, hosts, play_deadlines, playbook_process, transfers, workspace
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
-# The environment variable with the key of an account, by market.
-ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items()}
+# The environment variable with the key of an account, by market; AWS has a chain of its own.
+ACCOUNT_KEYS = {market: kind.CLIENT.KEY_VARIABLE for market, kind in MARKETS.items() if kind.CLIENT.KEY_VARIABLE}
 PROGRESS_NAME = "progress.jsonl"
 POLL_S = 0.2
-DEFAULT_DEADLINE_S = 3600.0
+# Of a sentence of a failure; what is longer did not come from one of our modules.
+MOST_SAID = 2000
 # Settings that our roles rely on, for a caller whose folder has no ansible.cfg.
 _WITHOUT_CONFIG = {"ANSIBLE_PIPELINING": "True", "ANSIBLE_INJECT_FACT_VARS": "False", "ANSIBLE_FORKS": "25"}
 # Enforced whatever ansible.cfg says.
@@ -160,7 +161,7 @@ class PlaybookRunner:
         boxes: Sequence[str],
         extra_vars: Mapping[str, Any] | None = None,
         check: bool = False,
-        deadline_s: float = DEFAULT_DEADLINE_S,
+        deadline_s: float = play_deadlines.OTHER_S,
     ) -> Outcome:
         """Run ``playbook`` on ``boxes``.
 
@@ -363,8 +364,10 @@ def _failure_of(box: str, results: Iterable[TaskResult], dark: bool) -> BoxFailu
         return BoxFailure(box, "unreachable" if dark else "", "it failed without a reason")
     said = last.result.get("failure")
     if isinstance(said, Mapping) and not dark:
-        texts = {name: str(said.get(name) or "") for name in ("kind", "what", "safe", "fix")}
-        return BoxFailure(box, texts["kind"], texts["what"], last.task, texts["safe"], texts["fix"])
+        texts = {name: one_line(str(said.get(name) or ""), MOST_SAID) for name in ("kind", "what", "safe", "fix")}
+        # A module that ran on the box says what the box wants.
+        kind = texts["kind"] if texts["kind"] in EXIT_CODES else ""
+        return BoxFailure(box, kind, texts["what"], last.task, texts["safe"], texts["fix"])
     message = one_line(str(last.result.get("msg") or "no message"))
     if dark:
         fix = "the box is not given up: look at it with gpu-tenant status, then run the same command again"

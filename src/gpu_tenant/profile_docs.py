@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import platform_groups, profile_rules, profile_schema
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    platform_groups,
+    profile_rules,
+    profile_schema,
+    yaml_lines,
+)
+from ansible_collections.tenant.gpu.plugins.module_utils.schema_check import is_template
 
 _INTRODUCTION = """\
 <!-- Rendered from inventories/profiles/group_vars/ by `python -m gpu_tenant.profile_docs`. Edit those files. -->
@@ -52,15 +58,15 @@ source.
 
 
 def profiles_in(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every profile of a folder by its group. ValueError names file, key and fix for one that is not valid."""
+    """Every profile of a folder by its group. ValueError names file, line, key and fix for one that is not valid."""
     found = {}
     for path in platform_groups.profile_files(str(folder)):
         name = platform_groups.group_name(path)
-        profile = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        problems = profile_rules.problems_as_written(profile, name)
+        lines = yaml_lines.Lines(Path(path).read_text(encoding="utf-8"))
+        problems = profile_rules.problems_as_written(lines.document, name)
         if problems:
-            raise ValueError("\n".join(problem.sentence(path) for problem in problems))
-        found[name] = profile
+            raise ValueError("\n".join(one.sentence(f"{path}:{lines.line_of(one.key)}") for one in problems))
+        found[name] = lines.document
     return found
 
 
@@ -120,6 +126,8 @@ def _clocks(profile: dict[str, Any]) -> str:
 
 
 def _after(span: str) -> str:
+    if is_template(span):
+        return "as set in the inventory"
     return {"": "unknown", "0s": "at once"}.get(span, re.sub(r"([0-9]+)([a-z])", r"\1 \2", span))
 
 

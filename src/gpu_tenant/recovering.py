@@ -12,7 +12,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import accrual, decide, recoveries, spending
+from gpu_tenant import accrual, decide, parking, recoveries, spending
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
@@ -53,9 +53,17 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         tried=tried,
         money=spending.of_run(case.host, case.spec, lines, now),
         raise_fits=spending.raise_fits(case.host, case.seen.item),
-        replaceable=case.host.text("platform_driver") == "vast",
+        replaceable=_replaceable(case),
         bound=bool(case.host.variables.get("provision_volumes")),
+        bills_on=case.seen.item is not None and not parking.can_rest(case.host),
     )
+
+
+def _replaceable(case: Case) -> bool:
+    """Whether another box can be rented under this name: beside the old one where the driver deals with both, on every
+    other market once the old one is gone."""
+    driver = case.host.text("platform_driver")
+    return driver == "vast" or (bool(driver) and case.seen.item is None)
 
 
 def identity_of(project: str, seen: Observation) -> BoxIdentity:

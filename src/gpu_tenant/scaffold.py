@@ -57,12 +57,20 @@ _RENTED = """\
 provision_price_cap: {price_cap}
 # The most that all boxes of the project may cost together, in USD per hour.
 # provision_budget_per_hour: 2.00
-# A file that holds the API key and nothing else; the environment variable {variable} works too.
-{api_key}
+{account}
 # The key pair that opens the boxes.
 provision_ssh_public_key_file: {ssh_key}.pub
 ansible_ssh_private_key_file: {ssh_key}
 """
+
+_KEY = """\
+# A file that holds the API key and nothing else; the environment variable {variable} works too.
+{key}"""
+
+_CHAIN = """\
+# Where to rent. Credentials come by AWS's own chain: this profile of ~/.aws/config, the environment, or a role.
+{driver}_region: us-east-1
+{driver}_profile: ''"""
 
 _BY_HAND = """\
 ---
@@ -159,17 +167,21 @@ def _platform(wanted: Wanted, found: Detected, driver: str) -> str:
     ssh_key = found.ssh_key or "~/.ssh/id_ed25519"
     if not driver:
         return _BY_HAND.format(ssh_key=ssh_key)
-    key = f"{driver}_api_key_file: {found.api_key_file or usual_key_file(driver)}"
     return _RENTED.format(
-        price_cap=f"{wanted.price_cap:.2f}",
-        api_key=key if found.api_key_file else f"# {key}",
-        variable=key_variable(driver),
-        ssh_key=ssh_key,
+        price_cap=f"{wanted.price_cap:.2f}", account=_account(driver, found.api_key_file), ssh_key=ssh_key
     )
 
 
+def _account(driver: str, key_file: str) -> str:
+    """The lines that name the account."""
+    if not key_variable(driver):
+        return _CHAIN.format(driver=driver)
+    key = f"{driver}_api_key_file: {key_file or usual_key_file(driver)}"
+    return _KEY.format(variable=key_variable(driver), key=key if key_file else f"# {key}")
+
+
 def key_variable(driver: str) -> str:
-    """The environment variable that a market's key may be in."""
+    """The environment variable that a market's key may be in; empty where it is not one key."""
     return MARKETS[driver].CLIENT.KEY_VARIABLE
 
 

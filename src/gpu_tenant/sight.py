@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpu_tenant.observe import Observation
+from gpu_tenant.playbooks import one_line
 from gpu_tenant.verdicts import BoxWord, ProviderWord, Silence
 
 SETTLED_S = 60.0
+# Characters of what a provider says that are shown.
+MOST_SAID = 120
 _BOTH_RUN = ("running", "running")
 
 
@@ -82,7 +85,9 @@ class Sight:
     def provider(self) -> ProviderWord:
         now = self._clock()
         state = self._seen.provider if self._seen else "unreachable"
-        return ProviderWord(state, now - self._seen_at, now - self._provider_since, self.absences)
+        item = self._seen.item if self._seen else None
+        said = one_line(item.status_msg, MOST_SAID) if item is not None else ""
+        return ProviderWord(state, now - self._seen_at, now - self._provider_since, self.absences, said)
 
     @property
     def box(self) -> BoxWord:
@@ -91,7 +96,9 @@ class Sight:
             return BoxWord()
         stalled = seen.run is not None and seen.run.liveness == "stalled"
         age_s, unchanged_s = now - self._seen_at, now - self._box_since
-        return BoxWord(seen.contact, seen.run_state, age_s, unchanged_s, stalled, seen.zero_gpu, seen.warnings)
+        waits_for = seen.run.waits_for if seen.run is not None else ""
+        zero_gpu, warnings = seen.zero_gpu, seen.warnings
+        return BoxWord(seen.contact, seen.run_state, age_s, unchanged_s, stalled, zero_gpu, warnings, waits_for)
 
     def silence(self) -> Silence:
         seen = self._seen

@@ -118,7 +118,4 @@ def not_pulled(known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def clocks(host: BoxHost, seen: Observation, known: fleet.Known) -> list[str]:
     """The danger clocks of the platform that tick as the box is now."""
-    return [
-        str(clock["effect"]) + (f" (after {clock['after']})" if clock["after"] not in ("", "0s", None) else "")
-        for clock in fleet.ticking(host, seen, known)
-    ]
+    return [str(clock["text"]) for clock in fleet.ticking(host, seen, known)]

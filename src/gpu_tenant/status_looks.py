@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -16,27 +16,34 @@ from rich.live import Live
 
 from gpu_tenant import exit_codes, fleet, job
 from gpu_tenant import status as statuses
+from gpu_tenant.observe import refuse_blindness
 from gpu_tenant.progress import console_for
 from gpu_tenant.status_view import StatusView
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found: a row per box, and the money of each account."""
+    """What one look found: a row per box, the money of each account, and what kept boxes from being looked at."""
 
     rows: list[dict[str, Any]]
     accounts: list[dict[str, Any]]
+    refused: list[TenantFailure] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
         lost = [values for values in self.rows if "unreachable" in (values["provider"], values["contact"])]
-        return exit_codes.of_kind("unreachable") if lost else exit_codes.DONE
+        kinds = [failure.kind for failure in self.refused] or ["unreachable" for _values in lost]
+        return exit_codes.of_kinds(kinds)
 
 
 def look(work: job.Job) -> Look:
-    """Look at all boxes of the job now."""
+    """Look at all boxes of the job now; one whose account refuses the key is told beside the others.
+
+    :raises TenantFailure: no box at all could be looked at, and waiting does not mend that.
+    """
     boxes = work.inventory.boxes
-    seen = work.observer.observe()
+    seen = work.observer.observe(each_alone=True)
+    refuse_blindness(seen.values())
     known = fleet.read(boxes, work.project)
     sights = fleet.sights(work.workspace.root, work.project)
     clocks = [client.provider_now() for client, _rows in work.observer.listings]
@@ -50,7 +57,8 @@ def look(work: job.Job) -> Look:
         )
         for host in boxes
     ]
-    return Look(rows, fleet.account_clocks(fleet.telling_credit(work.observer.listings)))
+    refused = [one.refused for one in seen.values() if one.refused is not None]
+    return Look(rows, fleet.account_clocks(fleet.telling_credit(work.observer.listings)), refused)
 
 
 def show(found: Look, as_json: bool) -> None:

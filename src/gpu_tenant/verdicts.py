@@ -65,12 +65,14 @@ class ProviderWord:
     :param age_s: seconds since it said so.
     :param unchanged_s: seconds for which it has been saying so.
     :param absences: authoritative absences in a row: neither a whole list nor the box's own item shows it.
+    :param said: what it says beside the state, one line of text that may be a stranger's.
     """
 
     state: str = "unreachable"
     age_s: float = 0.0
     unchanged_s: float = 0.0
     absences: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class BoxWord:
     :param stalled: the trainer lives and gives no sign of work.
     :param zero_gpu: the run needs GPUs, and the box has none to show.
     :param alerts: what the supervisor warns of.
+    :param waits_for: of a run whose turn a batch system gives: what it waits for.
     """
 
     contact: str = "not_tried"
@@ -91,6 +94,7 @@ class BoxWord:
     stalled: bool = False
     zero_gpu: bool = False
     alerts: tuple[str, ...] = ()
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,8 @@ def _not_running(provider: ProviderWord) -> Verdict:
     if provider.state == "exited":
         return Verdict(EXITED, "its container ended")
     if provider.state == "offline":
-        return Verdict(HOST_OFFLINE if stuck else UNREACHABLE, f"its host has been offline for {since}")
+        told = f" (its provider says: {provider.said})" if provider.said else ""
+        return Verdict(HOST_OFFLINE if stuck else UNREACHABLE, f"its host has been offline for {since}{told}")
     if not stuck:
         return Verdict(STARTING, f"it is {provider.state}")
     name = SCHEDULING_STUCK if provider.state == "scheduling" else LOADING_STUCK
@@ -187,6 +192,9 @@ def _answered(box: BoxWord) -> Verdict:
     if box.run_state == "blocked":
         name = FAILED if box.unchanged_s >= STUCK_S else STARTING
         return Verdict(name, f"the run has been blocked for {since}", box.alerts)
+    if box.waits_for:
+        # However long the queue is: a second job would only wait behind the first.
+        return Verdict(STARTING, box.waits_for, box.alerts)
     patience = {"preempted": SELF_RESUME_S, **dict.fromkeys(_SHORT, SHORT_STATE_S)}
     if box.run_state not in patience:
         return Verdict(BARE, "the supervisor does not know the run yet")

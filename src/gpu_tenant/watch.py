@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,14 +20,15 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, fleet, metrics, parking, recovering, verdicts
+from gpu_tenant import decide, exit_codes, fleet, metrics, parking, play_deadlines, recovering, verdicts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.narrate import Narrator
-from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure
+from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure, refuse_blindness
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import PULLED
@@ -39,7 +40,6 @@ PARALLEL = 8
 # After an act that failed, the next on this box comes no sooner.
 RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 900.0
-ACT_DEADLINE_S = 7200.0
 # Danger clocks run for hours and days.
 CLOCKS_EVERY_S = 60.0
 # Troubles for people, and the kind of failure whose exit code tells each.
@@ -49,6 +49,9 @@ _KINDS = {
     verdicts.ALERT: "unreachable",
     verdicts.STALLED: "training_failed",
 }
+
+# Acts, or none, that people hear of.
+_ALERTING = (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK, decide.BILLS_ON)
 
 Hold = Callable[[BoxHost], AbstractContextManager[object]]
 
@@ -168,7 +171,7 @@ class Watch:
         names = {box.name for one in free for box in (one.boxes[:1] if one.has_chosen else one.boxes)}
         seen = self._observer.observe(runs, sorted(names), each_alone=True)
         if not self._has_looked:
-            _refuse_blindness(seen.values())
+            refuse_blindness(seen.values())
             self._has_looked = True
         for one in free:
             if not one.has_chosen:
@@ -192,7 +195,10 @@ class Watch:
         action = one.judge(outage)
         self._tell(one, action)
         self._alert(one, action)
-        if action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP) or self._clock() < one.not_before:
+        if (
+            action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP, decide.BILLS_ON)
+            or self._clock() < one.not_before
+        ):
             return
         self._acting[one.box.name] = self._pool.submit(self._act, one, action)
 
@@ -243,7 +249,7 @@ class Watch:
             snapshot = one.seen.run_state != "failed"
             self._play(one, "harvest", {"harvest_snapshot": snapshot}).raise_for_failure()
         elif action.kind == decide.PARK:
-            self._pull(one)
+            self._salvage(one)
             self._park(one).raise_for_failure()
         elif action.kind == decide.NEXT_CANDIDATE:
             left = parking.leave(one.box, one.seen, self._observer, lambda: self._park(one))
@@ -262,13 +268,24 @@ class Watch:
         identity = recovering.identity_of(one.project, one.seen).as_dict()
         Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
 
+    def _salvage(self, one: Watched) -> None:
+        """Pull before a stop that keeps the disk: where that fails, what is there stays there, and the meter ends."""
+        try:
+            self._pull(one)
+        except TenantFailure as failure:
+            if failure.kind == "interrupted":
+                raise
+            text = f"its newest checkpoints could not be pulled ({failure.what}): they stay on its disk, which is kept"
+            self._progress.emit("warning", text, one.box.name, kind=failure.kind)
+
     def _park(self, one: Watched) -> Outcome:
         return self._play(one, "provision", parking.PARKED)
 
     def _play(self, one: Watched, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         variables = {"tenant_run": one.spec["source"], **extra_vars} if one.spec else dict(extra_vars)
         teller = Narrator(self._progress, self._history(one))
-        return replace(self._runner, watch=teller).run(playbook, [one.box.name], variables, deadline_s=ACT_DEADLINE_S)
+        deadline_s = play_deadlines.allowance_s(playbook, one.box)
+        return replace(self._runner, watch=teller).run(playbook, [one.box.name], variables, deadline_s=deadline_s)
 
     def _history(self, one: Watched) -> History:
         return self._workspace.history(one.project, one.run_id or "none")
@@ -318,7 +335,7 @@ class Watch:
     def _alert(self, one: Watched, action: decide.Action) -> None:
         assert one.situation is not None
         name, verdict = one.box.name, one.situation.verdict
-        reason = action.kind if action.kind in (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK) else ""
+        reason = action.kind if action.kind in _ALERTING else ""
         if not reason and action.kind == decide.WAIT and action.failure:
             reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
@@ -369,13 +386,6 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             return known if isinstance(known, dict) else {}
         return {}
-
-
-def _refuse_blindness(seen: Iterable[Observation]) -> None:
-    """A watch that can look at nothing at all is told wrong, and says so before it begins."""
-    refused = [one.refused for one in seen]
-    if refused and refused[0] is not None and all(refused):
-        raise refused[0]
 
 
 def risk_text(seconds: float | None, usd: float | None) -> str:

@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, fleet, recovering
+from gpu_tenant import candidates, decide, fleet, parking, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
@@ -193,7 +193,8 @@ class Watched:
 
     def _was_left_running(self, complete: Iterable[Mapping[str, Any]]) -> bool:
         """Whether the machine that brought its results home computes on, and was neither stopped nor started since."""
-        if self.box.text("harvest_park", "true").lower() not in _TRUE or not self.box.text("platform_driver"):
+        wants_rest = self.box.text("harvest_park", "true").lower() in _TRUE and self.box.text("platform_driver")
+        if not wants_rest or not parking.can_rest(self.box):
             return False
         assert self.seen is not None
         record = self._record()

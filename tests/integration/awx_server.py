@@ -109,7 +109,7 @@ def running_awx() -> Iterator[Awx]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         awx.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield awx
         server.shutdown()

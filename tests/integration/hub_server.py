@@ -476,7 +476,7 @@ def hub_server() -> Iterator[HubServer]:
         for site in ("hub", "storage")
     ]
     hub.url, hub.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
-    threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in servers]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
     try:

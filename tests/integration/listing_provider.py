@@ -84,7 +84,7 @@ class Answer(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Provider]:
     server = Provider()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield server

@@ -53,8 +53,11 @@ class Tenant:
         return int(row["ssh_port"])
 
     def ssh_options(self, number: int) -> list[str]:
+        return self.ssh_options_of(self.port(number))
+
+    def ssh_options_of(self, port: int) -> list[str]:
         options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-        words = ["-F", "none", "-i", str(self.key), "-o", f"Port={self.port(number)}", "-o", "IdentitiesOnly=yes"]
+        words = ["-F", "none", "-i", str(self.key), "-o", f"Port={port}", "-o", "IdentitiesOnly=yes"]
         return words + [word for option in options for word in ("-o", option)]
 
     @property

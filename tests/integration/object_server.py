@@ -111,7 +111,7 @@ def object_server() -> Iterator[ObjectServer]:
     served._app = DomainDispatcherApplication(create_backend_app)
     server: BaseWSGIServer = make_server("127.0.0.1", 0, served, threaded=True, request_handler=_Quiet)
     served.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield served

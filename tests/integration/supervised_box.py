@@ -31,6 +31,7 @@ PATIENCE_S = 120.0
 TRAINER = Path(__file__).with_name("small_trainer.py")
 
 
+@functools.cache
 def python38() -> str:
     """A Python 3.8, the oldest that boxes have. Absent: an error in CI, NOT RUN elsewhere."""
     pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))

@@ -17,6 +17,8 @@ from gpu_tenant.marketplace.testing import Handle
 
 ROOT = Path(__file__).parents[2]
 PLAY_S = 300.0
+# Below the market's address, where each platform's side of it is.
+SIDES = {"vast": "", "runpod": "/v1", "lambda": "/lambda/api/v1"}
 ENDED_WITHIN_S = 180.0
 # Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
 HELD_TRAINER = """\
@@ -51,7 +53,7 @@ def held_spec(run_id: str) -> dict[str, Any]:
 
 class TeamFolder:
     """:param secret: what the play's environment holds as ``TRACKER_KEY``, which the run spec may name as a secret.
-    :param platform: ``vast`` or ``runpod``, whose side of the marketplace the boxes are rented on.
+    :param platform: ``vast``, ``runpod`` or ``lambda``, whose side of the marketplace the boxes are rented on.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class TeamFolder:
             "tenant_run": str(self.folder / "job/run.yml"),
             "tenant_state_dir": str(self.state_dir),
             "tenant_results_dir": str(self.state_dir / "results"),
-            f"{self.platform}_api_url": self.market.url + ("/v1" if self.platform == "runpod" else ""),
+            f"{self.platform}_api_url": self.market.url + SIDES[self.platform],
             f"{self.platform}_api_key_file": str(self.folder / "key"),
             "ansible_ssh_private_key_file": str(self.folder / "id"),
             "provision_ssh_public_key_file": str(self.folder / "id.pub"),

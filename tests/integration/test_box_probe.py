@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import os
@@ -201,7 +202,8 @@ def test_a_lying_offer_is_refused_in_a_sentence(controller: Controller, machine:
     machine.install("nvidia-smi", GOOD_SMI.replace("24564", "16376"))
     machine.start()
     wishes = {"min_gpu_ram_gb": 24, "num_gpus": 2, "gpu_name": "RTX 5090", "cuda": True, "min_free_gb": 10**7}
-    answers, _done = controller.play([LOCATE, pin(), probe(require=wishes)])
+    again = {**probe(require=wishes, fail_on_refusal=True, torch=False), "name": "again", "ignore_errors": True}
+    answers, _done = controller.play([LOCATE, pin(), probe(require=wishes), again])
     assert answers["probe"]["admitted"] is False
     assert [sentence.split(" are needed")[0] for sentence in answers["probe"]["refusals"]] == [
         "offered 2 GPUs, nvidia-smi reports 1",
@@ -210,9 +212,8 @@ def test_a_lying_offer_is_refused_in_a_sentence(controller: Controller, machine:
         answers["probe"]["probe"]["statement"],
         "1e+07 GB",
     ]
-    again = probe(require=wishes, fail_on_refusal=True, torch=False)
-    _answers, done = controller.play([LOCATE, pin(), again], ok=False)
-    assert "offered 24 GB, nvidia-smi reports 16 GB" in words(done)
+    assert answers["again"]["failed"] is True
+    assert "offered 24 GB, nvidia-smi reports 16 GB" in answers["again"]["msg"]
 
 
 STAND_INS = {
@@ -268,7 +269,7 @@ def test_a_missing_training_python_is_named_and_another_one_is_used(controller: 
     machine.install("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     controller.inventory(platform_python="/root/nowhere/bin/python")
     machine.start()
-    answers, _done = controller.play([LOCATE, pin(), probe()])
+    answers, _done = controller.play([LOCATE, pin(), probe(torch=False)])
     assert answers["probe"]["probe"]["python"]["version"]
     (refusal,) = answers["probe"]["refusals"]
     assert "/root/nowhere/bin/python is not usable" in refusal
@@ -302,22 +303,32 @@ def test_a_changed_host_key_is_refused_until_it_is_expected(controller: Controll
     machine.stop()
     fingerprint = machine.new_host_key()
     machine.start()
-    known = (controller.state / "known_hosts" / "box1").read_text()
-    _answers, done = controller.play([LOCATE, pin()], ok=False)
-    assert fingerprint in words(done)
-    assert first["pin"]["fingerprints"][0] in words(done)
-    assert (controller.state / "known_hosts" / "box1").read_text() == known
-
-    wrong = "SHA256:" + "A" * 43
-    _answers, done = controller.play([LOCATE, pin(expected_keys=[wrong])], ok=False)
-    assert "is expected" in words(done)
-    in_check, done = controller.play([LOCATE, pin(expected_keys=[fingerprint])], "--check", "--diff")
-    assert in_check["pin"]["changed"] is True
+    pinned = controller.state / "known_hosts" / "box1"
+    known = pinned.read_text()
+    refused = {"name": "unexpected", "ignore_errors": True}
+    wrong = {"name": "another", "ignore_errors": True}
+    foretold = {"name": "foretold", "check_mode": True, "diff": True}
+    answers, done = controller.play(
+        [
+            LOCATE,
+            {**pin(), **refused},
+            {**pin(expected_keys=["SHA256:" + "A" * 43]), **wrong},
+            {**pin(expected_keys=[fingerprint]), **foretold},
+            {"name": "so far", "ansible.builtin.slurp": {"src": str(pinned)}, "delegate_to": "localhost"},
+            pin(expected_keys=[fingerprint]),
+        ]
+    )
+    assert answers["unexpected"]["failed"] is True
+    for key in (fingerprint, first["pin"]["fingerprints"][0]):
+        assert key in answers["unexpected"]["msg"]
+    assert answers["another"]["failed"] is True
+    assert "is expected" in answers["another"]["msg"]
+    assert answers["foretold"]["changed"] is True
     assert "+box1.g1 ssh-ed25519" in done.stdout
-    assert (controller.state / "known_hosts" / "box1").read_text() == known
-    accepted, _done = controller.play([LOCATE, pin(expected_keys=[fingerprint])])
-    assert accepted["pin"]["trust"] == "expected"
-    assert accepted["pin"]["fingerprints"] == [fingerprint]
+    assert base64.b64decode(answers["so far"]["content"]).decode() == known
+    assert answers["pin"]["trust"] == "expected"
+    assert answers["pin"]["fingerprints"] == [fingerprint]
+    assert pinned.read_text() != known
 
 
 def test_the_first_pin_must_be_what_the_instances_log_says(controller: Controller, machine: Machine) -> None:
@@ -327,11 +338,14 @@ def test_the_first_pin_must_be_what_the_instances_log_says(controller: Controlle
     shown = (machine.folder / "host_key.pub").read_text()
     machine.start()
     log = "gpu-tenant: host keys\n{}gpu-tenant: end of host keys\n"
-    _answers, done = controller.play([LOCATE, pin(log=log.format(other))], ok=False)
-    assert "instance log says" in words(done)
-    assert fingerprint in words(done)
-    assert not (controller.state / "known_hosts" / "box1").exists()
-    answers, _done = controller.play([LOCATE, pin(log=log.format(shown))])
+    refused = {**pin(log=log.format(other)), "name": "another", "ignore_errors": True}
+    pinned = {"path": str(controller.state / "known_hosts" / "box1")}
+    so_far = {"name": "so far", "ansible.builtin.stat": pinned, "delegate_to": "localhost"}
+    answers, _done = controller.play([LOCATE, refused, so_far, pin(log=log.format(shown))])
+    assert answers["another"]["failed"] is True
+    assert "instance log says" in answers["another"]["msg"]
+    assert fingerprint in answers["another"]["msg"]
+    assert answers["so far"]["stat"]["exists"] is False
     assert (answers["pin"]["trust"], answers["pin"]["how"]) == ("instance log", "instance_log")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import gate
+from ansible_collections.tenant.gpu.plugins.module_utils import gate, holders, lease, leases
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from team_folder import TeamFolder
@@ -87,6 +87,19 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 
 # The tests of this file are one story and run in this order.
+
+
+def test_a_helper_that_somebody_works_on_is_left_alone(team: Team) -> None:
+    kept, holder = leases.opened(StateStore(str(team.state_dir))), holders.myself()
+    kept.take(lease.Ask("plain", HELPER, "a teardown", leases.nonce_of(holder), holder))
+    try:
+        done = team.harvest()
+    finally:
+        kept.release("plain", HELPER, holder)
+    assert done.returncode != 0
+    assert '"kind": "lease_held"' in done.stdout
+    assert "a teardown" in done.stdout
+    assert team.journal("copy") == []
 
 
 def test_a_partial_copy_is_found_and_named(team: Team) -> None:

@@ -40,5 +40,6 @@ def test_a_new_folder_is_planned_unchanged_and_lints(tmp_path: Path) -> None:
     told = [json.loads(line) for line in planned]
     assert any("offers fit; the best is offer" in line["text"] for line in told)
     assert any("would do: offer" in line["text"] for line in told)
+    assert any("danger clock of vast: the disk of a stopped box bills" in line["text"] for line in told)
     assert told[-1]["event"] == "result"
     run(str(Path(sys.executable).with_name("ansible-lint")), "--offline", "--profile", "production", ".")

@@ -11,10 +11,12 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from marketplace_tools import DEADLINE_S, Tenant, wait_until
 
+from gpu_tenant.marketplace.lambda_cloud.routes import BASE
 from gpu_tenant.marketplace.testing import running_marketplace
 
 pytestmark = [
@@ -93,3 +95,29 @@ def test_the_sshd_of_a_pod_starts_with_its_image_and_shows_the_keys_of_its_conta
     tenant.market.request("POST", f"/v1/pods/{pod}/stop")
     tenant.market.request("POST", f"/v1/pods/{pod}/start")
     assert shown() != first
+
+
+def test_a_virtual_machine_lets_in_ubuntu_alone_who_has_sudo_and_owns_its_file_system(tenant: Tenant) -> None:
+    def ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        return tenant.market.request(method, BASE + path, body)["data"]
+
+    (key, *_others) = ask("GET", "/ssh-keys")
+    ask("POST", "/filesystems", {"name": "data", "region": "us-west-1"})
+    order = {"region_name": "us-west-1", "instance_type_name": "gpu_1x_a6000", "file_system_names": ["data"]}
+    made = ask("POST", "/instance-operations/launch", {**order, "name": "a vm", "ssh_key_names": [key["name"]]})
+    path = f"/instances/{made['instance_ids'][0]}"
+    wait_until(lambda: ask("GET", path)["status"] == "active")
+    row = ask("GET", path)
+    assert "ssh_user" not in row
+
+    def said(login: str, command: str) -> str:
+        words = ["ssh", *tenant.ssh_options_of(row["ssh_port"]), f"{login}@127.0.0.1", command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=False).stdout.strip()
+
+    assert said("ubuntu", "id -un; pwd; sudo -n id -un").split() == ["ubuntu", "/home/ubuntu", "root"]
+    assert (
+        said("ubuntu", "touch /lambda/nfs/data/a && stat -c %U /lambda/nfs/data/a; touch /a || echo no") == "ubuntu\nno"
+    )
+    assert said("root", "id -un") == ""
+    ask("POST", "/instance-operations/terminate", {"instance_ids": made["instance_ids"]})
+    wait_until(lambda: ask("GET", "/instances") == [])

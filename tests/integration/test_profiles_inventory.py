@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,19 +46,24 @@ class Ansible:
             command, cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
 
-    def host(self, name: str, *sources: Path) -> dict[str, object]:
-        """The variables of a host, after every inventory source has spoken."""
+    def hosts(self, *sources: Path) -> dict[str, dict[str, Any]]:
+        """The variables of every host, after every inventory source has spoken."""
         arguments = [part for source in sources for part in ("-i", str(source))]
-        done = self("ansible-inventory", *arguments, "--host", name)
+        done = self("ansible-inventory", *arguments, "--list")
         assert done.returncode == 0, done.stderr
         assert "deprecat" not in done.stderr.lower(), done.stderr
-        return json.loads(done.stdout)
+        found: dict[str, dict[str, Any]] = json.loads(done.stdout)["_meta"]["hostvars"]
+        return found
+
+
+def plain_ansible(core: str, folder: Path) -> Ansible:
+    (folder / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+    return Ansible(ROOT / core / "bin", folder)
 
 
 @pytest.fixture(params=CORES)
 def ansible(request: pytest.FixtureRequest, tmp_path: Path) -> Ansible:
-    (tmp_path / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
-    return Ansible(ROOT / request.param / "bin", tmp_path)
+    return plain_ansible(request.param, tmp_path)
 
 
 def write(path: Path, text: str) -> Path:
@@ -69,13 +77,15 @@ def profiles(tmp_path: Path) -> Path:
     return write(tmp_path / "source" / "profiles.yml", "---\nplugin: tenant.gpu.profiles\n")
 
 
+TEAM = (
+    "vast:\n  hosts:\n    a1:\n    a2:\nssh:\n  hosts:\n    s1: {ansible_host: 192.0.2.7}\n"
+    "all:\n  vars:\n    tenant_project: demo\n    tenant_state_dir: /tmp/demo state\n"
+)
+
+
 @pytest.fixture
 def team(tmp_path: Path) -> Path:
-    return write(
-        tmp_path / "team" / "hosts.yml",
-        "vast:\n  hosts:\n    a1:\n    a2:\nssh:\n  hosts:\n    s1: {ansible_host: 192.0.2.7}\n"
-        "all:\n  vars:\n    tenant_project: demo\n    tenant_state_dir: /tmp/demo state\n",
-    )
+    return write(tmp_path / "team" / "hosts.yml", TEAM)
 
 
 def test_declares_a_group_for_every_platform(ansible: Ansible, profiles: Path, team: Path) -> None:
@@ -89,27 +99,47 @@ def test_declares_a_group_for_every_platform(ansible: Ansible, profiles: Path, t
     assert set(variables["tenant_platform_groups"]) == SHIPPED
 
 
+# Each place where a team writes sets another variable, so that one process answers for all of them.
+PLACES = {
+    "group_vars/vast.yml": "platform_data_dir",
+    "group_vars/all.yml": "platform_hf_home",
+    "host_vars/a1.yml": "platform_python",
+    "inline": "platform_tensorboard_logdir",
+}
+
+
+@pytest.fixture(scope="module", params=CORES)
+def in_every_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[bool, dict[str, dict[str, Any]]]:
+    """What the hosts get of a team that writes in every place, with the profiles read first and last."""
+    folder = tmp_path_factory.mktemp("places")
+    profiles = write(folder / "source" / "profiles.yml", "---\nplugin: tenant.gpu.profiles\n")
+    inline = f"  vars: {{{PLACES['inline']}: /mine}}\n"
+    team = write(folder / "team" / "hosts.yml", TEAM.replace("vast:\n", f"vast:\n{inline}"))
+    for place, variable in PLACES.items():
+        if place != "inline":
+            write(team.parent / place, f"{variable}: /mine\n")
+    ansible = plain_ansible(request.param, folder)
+    return {True: ansible.hosts(profiles, team), False: ansible.hosts(team, profiles)}
+
+
 @pytest.mark.parametrize("profiles_first", [True, False])
-@pytest.mark.parametrize("where", ["group_vars/vast.yml", "group_vars/all.yml", "host_vars/a1.yml", "inline"])
+@pytest.mark.parametrize("where", PLACES)
 def test_the_team_wins_in_either_order(
-    ansible: Ansible, profiles: Path, team: Path, where: str, profiles_first: bool
+    in_every_place: dict[bool, dict[str, dict[str, Any]]], where: str, profiles_first: bool
 ) -> None:
-    if where == "inline":
-        team.write_text(team.read_text() + "vast:\n  vars: {platform_data_dir: /mine}\n  hosts: {a1: , a2: }\n")
-        team.write_text(team.read_text().replace("vast:\n  hosts:\n    a1:\n    a2:\n", "", 1))
-    else:
-        write(team.parent / where, "platform_data_dir: /mine\n")
-    sources = (profiles, team) if profiles_first else (team, profiles)
-    assert ansible.host("a1", *sources)["platform_data_dir"] == "/mine"
-    other = ansible.host("s1", *sources)["platform_data_dir"]
-    assert other == "/mine" if where == "group_vars/all.yml" else other != "/mine"
+    hosts, variable = in_every_place[profiles_first], PLACES[where]
+    assert hosts["a1"][variable] == "/mine"
+    assert (hosts["a2"][variable] == "/mine") is (where != "host_vars/a1.yml")
+    assert (hosts["s1"][variable] == "/mine") is (where == "group_vars/all.yml")
 
 
 def test_the_checkouts_own_source_lets_group_vars_all_win(ansible: Ansible, team: Path) -> None:
     write(team.parent / "group_vars" / "all.yml", "platform_data_dir: /mine\n")
     source = ROOT / "inventories" / "example" / "profiles.yml"
     for sources in ((source, team), (team, source)):
-        assert ansible.host("a1", *sources)["platform_data_dir"] == "/mine"
+        assert ansible.hosts(*sources)["a1"]["platform_data_dir"] == "/mine"
 
 
 def test_strings_stay_templates(ansible: Ansible, profiles: Path, team: Path) -> None:
@@ -139,17 +169,17 @@ def test_strings_stay_templates(ansible: Ansible, profiles: Path, team: Path) ->
 
 def test_the_auto_plugin_of_a_plain_ansible_finds_it(ansible: Ansible, profiles: Path, team: Path) -> None:
     ansible.plugins = ""
-    assert ansible.host("a1", profiles, team)["platform_name"] == "vast"
+    assert ansible.hosts(profiles, team)["a1"]["platform_name"] == "vast"
 
 
 def test_the_example_inventory_is_whole(ansible: Ansible) -> None:
     source = ROOT / "inventories" / "example"
     expected = {"resnet-a": "vast", "bert-cn": "autodl", "basement": "ssh"}
+    hosts = ansible.hosts(source)
     for host, platform in expected.items():
-        variables = ansible.host(host, source)
-        assert variables["platform_name"] == platform
-        assert variables["tenant_project"] == "papers"
-    assert ansible.host("basement", source)["platform_ssh_user"] == "kim"
+        assert hosts[host]["platform_name"] == platform
+        assert hosts[host]["tenant_project"] == "papers"
+    assert hosts["basement"]["platform_ssh_user"] == "kim"
 
 
 def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, team: Path) -> None:
@@ -163,9 +193,10 @@ def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, te
     )
     source = write(tmp_path / "own" / "profiles.yaml", "plugin: tenant.gpu.profiles\npath: platforms\n")
     team.write_text(team.read_text() + "basement:\n  hosts: {b1: }\n", encoding="utf-8")
-    assert ansible.host("b1", source, team)["platform_name"] == "basement"
-    assert ansible.host("s1", source, team)["platform_detach"] == "tmux"
-    assert set(ansible.host("a1", source, team)["tenant_platform_groups"]) == SHIPPED | {"basement"}  # type: ignore[arg-type]  # json
+    hosts = ansible.hosts(source, team)
+    assert hosts["b1"]["platform_name"] == "basement"
+    assert hosts["s1"]["platform_detach"] == "tmux"
+    assert set(hosts["a1"]["tenant_platform_groups"]) == SHIPPED | {"basement"}
 
 
 @pytest.mark.parametrize(
@@ -180,19 +211,46 @@ def test_a_team_adds_and_replaces_platforms(ansible: Ansible, tmp_path: Path, te
         ),
     ],
 )
-def test_a_broken_profile_names_file_key_and_fix(
+def test_a_broken_profile_names_file_line_key_and_fix(
     ansible: Ansible, tmp_path: Path, edit: tuple[str, str], said: list[str]
 ) -> None:
     shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
     text = shipped.replace("platform_name: ssh", "platform_name: broken") if "name" not in edit[0] else shipped
-    broken = write(tmp_path / "own" / "p" / "broken.yml", text.replace(*edit, 1))
+    text = text.replace(*edit, 1)
+    broken = write(tmp_path / "own" / "p" / "broken.yml", text)
+    line = 1 + text[: text.index(edit[1])].count("\n")
     source = write(tmp_path / "own" / "profiles.yml", "plugin: tenant.gpu.profiles\npath: p\n")
     done = ansible("ansible-inventory", "-i", str(source), "--list")
     assert done.returncode != 0
     message = " ".join(done.stderr.split())
     assert "Traceback" not in message
-    for part in [str(broken), "Fix:", *said]:
+    for part in [f"{broken}:{line}: ", "Fix:", *said]:
         assert part in message, message
+
+
+def test_facts_that_nobody_checked_for_a_year_are_told_where_a_box_depends_on_them(
+    ansible: Ansible, tmp_path: Path, team: Path
+) -> None:
+    shipped = (ROOT / "inventories/profiles/group_vars/ssh.yml").read_text(encoding="utf-8")
+    old = re.sub(r"(platform_verified:) .*", '\\1 "2024-02"', shipped)
+    profile = write(tmp_path / "own" / "p" / "ssh.yml", old)
+    source = write(tmp_path / "own" / "profiles.yml", "plugin: tenant.gpu.profiles\npath: p\n")
+    look = write(
+        tmp_path / "look.yml",
+        "- hosts: s1\n  gather_facts: false\n  tasks:\n"
+        "    - tenant.gpu.box_locate: {project: demo, state_dir: state}\n",
+    )
+    line = 1 + old[: old.index("platform_verified:")].count("\n")
+    told = f"{profile}:{line}: platform_verified: these facts were last checked"
+
+    def said() -> str:
+        done = ansible("ansible-playbook", "-i", str(source), "-i", str(team), str(look))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    assert told in said()
+    write(team.parent / "group_vars" / "ssh.yml", f'platform_verified: "{datetime.date.today():%Y-%m}"\n')
+    assert "last checked" not in said()
 
 
 def test_a_host_in_two_platforms_is_refused(ansible: Ansible, profiles: Path, team: Path) -> None:
@@ -205,7 +263,7 @@ def test_a_host_in_two_platforms_is_refused(ansible: Ansible, profiles: Path, te
 
 def test_other_yaml_is_left_to_other_plugins(ansible: Ansible, tmp_path: Path) -> None:
     source = write(tmp_path / "own" / "profiles.yml", "all:\n  hosts:\n    plain: {x: 1}\n")
-    assert ansible.host("plain", source)["x"] == 1
+    assert ansible.hosts(source)["plain"]["x"] == 1
 
 
 def test_an_installed_collection_finds_its_profiles(

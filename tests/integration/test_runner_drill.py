@@ -64,9 +64,8 @@ def test_go_refuses_a_run_that_starts_from_zero_and_trains_the_mended_one(tmp_pa
         # Mended, the same command brings the same box up again, drills it, and trains.
         write_job(tmp_path, "--steps", "2000")
         code, said = go(tmp_path, inventories)
-        # This trainer writes no tensors, which the account of a run asks for at its very end; all else is right.
-        assert (code, said[-1]["receipt"]["complete"]) == (21, True), said[-3:]
-        assert said[-1]["unverified"] == ["no checkpoint with tensors was loaded"]
+        assert (code, said[-1]["receipt"]["complete"]) == (0, True), said[-3:]
+        assert said[-1]["unverified"] == []
         assert "killed in mid-training and started again: it went on from step" in json.dumps(said)
         (row,) = market.state()["instances"]
         assert row["label"].split("/")[3] == "g2", "the box that was drilled first is the one that trained"

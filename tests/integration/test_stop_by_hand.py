@@ -22,7 +22,7 @@ PARK = {
     "reversible": True,
 }  # fmt: skip
 # It keeps the disk, so that the gate asks for no evidence: what is tried here comes after the gate.
-FULL = {**PARK, "verb": "释放", "stops_storage": True}
+FULL = {**PARK, "verb": "释放", "stops_storage": True, "reversible": False}
 
 
 @pytest.fixture

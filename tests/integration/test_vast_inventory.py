@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,8 +16,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
 from listing_provider import KEY, Provider, serving
 from tenant_plays import CORES, ROOT
 
@@ -240,13 +244,16 @@ def test_text_of_the_provider_is_never_a_template(team: Team, provider: Provider
     assert provider.asked == (1 if cached else 2)
 
 
-@pytest.mark.parametrize("host", ["-oProxyCommand=touch${IFS}ran", "a b", "$(touch ran)", ATTACK])
-def test_a_hostile_host_is_no_variable(team: Team, provider: Provider, host: str) -> None:
-    provider.add("lost", public_ipaddr=host)
-    found = variables(team.listed(), "demo.lost.g1.5000")
-    assert found["ansible_host"] == "not-located.invalid"
-    assert found["vast_box"]["host"] == ""
-    assert "which cannot be one" in found["vast_box"]["endpoint_problem"]
+def test_a_hostile_host_is_no_variable(team: Team, provider: Provider) -> None:
+    hosts = ["-oProxyCommand=touch${IFS}ran", "a b", "$(touch ran)", ATTACK]
+    for number, host in enumerate(hosts):
+        provider.add(f"lost{number}", public_ipaddr=host)
+    listed = team.listed()
+    for number, host in enumerate(hosts):
+        found = variables(listed, f"demo.lost{number}.g1.{5000 + number}")
+        assert found["ansible_host"] == "not-located.invalid", host
+        assert found["vast_box"]["host"] == "", host
+        assert "which cannot be one" in found["vast_box"]["endpoint_problem"], host
 
 
 def answers(change: Callable[[dict[str, Any]], Any]) -> Callable[[Provider], None]:
@@ -270,11 +277,23 @@ def answers(change: Callable[[dict[str, Any]], Any]) -> Callable[[Provider], Non
     ],
 )
 def test_an_answer_that_says_too_little_is_an_error(
-    team: Team, provider: Provider, prepare: Callable[[Provider], None], said: str
+    provider: Provider, tmp_path: Path, prepare: Callable[[Provider], None], said: str
 ) -> None:
+    """What the plugin asks, asked without a process for each answer."""
     prepare(provider)
+    (tmp_path / "key").write_text(KEY)
+    options = {"api_url": provider.url, "api_key_file": str(tmp_path / "key"), "api_timeout_s": 60, "api_retry_s": 0}
+    with pytest.raises(TenantFailure, match=re.escape(said)):
+        hosts.ask(client_of(options))
+
+
+def test_an_answer_that_is_an_error_ends_the_inventory(team: Team, provider: Provider) -> None:
+    answers(lambda body: {**body, "total_instances": 7})(provider)
     team.write_source(api_retry_s=0)
-    assert said in team.refused()
+    said = team.refused()
+    assert f"{team.inventory / 'vast.yml'}: " in said
+    assert "is partial: 1 of 7 came" in said
+    assert "run again in a minute" in said
 
 
 def test_an_empty_account_is_believed_when_that_is_allowed(team: Team, provider: Provider) -> None:

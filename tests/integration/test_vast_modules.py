@@ -25,6 +25,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 CAP = 0.9
+OFFERS = {"tenant.gpu.vast_offer_info": {"gpu_name": "RTX 4090", "price_cap": CAP, "direct_ports": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +92,21 @@ class Play:
             known.update(price_cap=CAP, image="python:3.12", disk_gb=20)
         return {"tenant.gpu.vast_instance": {**known, **options}}
 
-    def offers(self, **options: Any) -> list[dict[str, Any]]:
-        wanted = {"gpu_name": "RTX 4090", "price_cap": CAP, "direct_ports": 0, **options}
-        (found,) = self.run({"tenant.gpu.vast_offer_info": wanted})
+    def offers(self) -> list[dict[str, Any]]:
+        (found,) = self.run(OFFERS)
         assert not found.get("failed"), found["msg"]
         offers: list[dict[str, Any]] = found["offers"]
         return offers
+
+    def rented(self) -> dict[str, Any]:
+        """A box of the offers of that moment, in one play."""
+        found, made = self.run(OFFERS, self.instance("started", offers="{{ result_0.offers }}"))
+        assert made.get("changed"), (found, made)
+        return made
+
+
+def in_check(task: dict[str, Any]) -> dict[str, Any]:
+    return {**task, "check_mode": True}
 
 
 @pytest.fixture
@@ -141,22 +151,27 @@ def test_the_litany(play: Play) -> None:
     assert [box["provider_id"] for box in info["instances"]] == [made["instance"]["provider_id"]]
     assert info["instances"][0]["is_current"]
 
-    stopped, rest, restarted, running = play.run(
-        play.instance("stopped"), play.instance("stopped"), play.instance("started"), play.instance("started")
+    stopped, rest, restarted, running, would_go, listed, gone, still = play.run(
+        play.instance("stopped"),
+        play.instance("stopped"),
+        play.instance("started"),
+        play.instance("started"),
+        in_check(play.instance("absent")),
+        {"tenant.gpu.vast_instance_info": {"project": "digits"}},
+        play.instance("absent"),
+        play.instance("absent"),
     )
     assert [result["changed"] for result in (stopped, rest, restarted, running)] == [True, False, True, False]
     assert running["generation"] == 1
-
-    (would_go,) = play.run(play.instance("absent"), check=True)
     assert would_go["changed"]
-    gone, still = play.run(play.instance("absent"), play.instance("absent"))
+    assert [box["state"] for box in listed["instances"]] == ["running"], "check mode ends nothing"
     assert [gone["changed"], still["changed"]] == [True, False]
     assert gone["gate"][0]["rule"] == "virgin"
     assert play.market.row(int(made["instance"]["provider_id"])) is None
 
 
 def test_an_outbid_box_comes_back_with_a_higher_bid(play: Play) -> None:
-    (made,) = play.run(play.instance("started", offers=play.offers()))
+    made = play.rented()
     number = int(made["instance"]["provider_id"])
     play.market.preempt(number)
     (seen,) = play.run(play.instance("present"))
@@ -168,7 +183,7 @@ def test_an_outbid_box_comes_back_with_a_higher_bid(play: Play) -> None:
 
 
 def test_the_gate_stands_in_the_module_and_an_approval_opens_it(play: Play) -> None:
-    (made,) = play.run(play.instance("started", offers=play.offers()))
+    made = play.rented()
     box = made["instance"]
     play.store.update_box("digits", "vast-a", 1, deploy_started_at="2026-11-21T00:00:00Z")
     refused, forged = play.run(
@@ -201,8 +216,8 @@ def test_keys(play: Play, tmp_path: Path) -> None:
     private = tmp_path / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
     option = {"public_key_file": f"{private}.pub"}
-    (predicted,) = play.run({"tenant.gpu.vast_ssh_key": option}, check=True)
-    first, second, refused, gone, still = play.run(
+    predicted, first, second, refused, gone, still = play.run(
+        in_check({"tenant.gpu.vast_ssh_key": option}),
         {"tenant.gpu.vast_ssh_key": option},
         {"tenant.gpu.vast_ssh_key": option},
         {"tenant.gpu.vast_ssh_key": {"public_key_file": str(private)}},
@@ -256,9 +271,8 @@ def test_a_volumes_litany(play: Play) -> None:
     refused, unasked = play.run(volume(play, "absent"), volume(play, "absent"), arguments=("-e", "approve=true"))
     assert [one["failure"]["kind"] for one in (refused, unasked)] == ["gate_refused", "gate_refused"]
     approve_volume(play, "data-1")
-    (would_go,) = play.run(volume(play, "absent"), check=True)
+    would_go, gone, still = play.run(in_check(volume(play, "absent")), volume(play, "absent"), volume(play, "absent"))
     assert would_go["changed"]
-    gone, still = play.run(volume(play, "absent"), volume(play, "absent"))
     assert [gone["changed"], still["changed"]] == [True, False], gone.get("msg")
     assert gone["gate"][0]["rule"] == "loss"
     assert play.market.request("GET", "/api/v0/volumes?owner=me&type=all_volume")["volumes"] == []
@@ -284,22 +298,22 @@ def approve_volume(play: Play, name: str) -> None:
 
 
 def test_the_money_of_what_runs_and_rests(play: Play) -> None:
-    (made,) = play.run(play.instance("started", offers=play.offers()))
-    running, checked = play.run({"tenant.gpu.vast_account_info": {}}, {"tenant.gpu.vast_account_info": {}})
+    made = play.rented()
+    account: dict[str, Any] = {"tenant.gpu.vast_account_info": {}}
+    running, checked, _stopped, resting = play.run(account, in_check(account), play.instance("stopped"), account)
     assert running["changed"] is checked["changed"] is False
     assert running["burn_per_hour"] == pytest.approx(made["instance"]["price_per_hour"])
     assert running["hours_left"] == pytest.approx(running["credit"] / running["burn_per_hour"])
     assert running["burn"][0]["of"] == "project digits"
-    _stopped, resting = play.run(play.instance("stopped"), {"tenant.gpu.vast_account_info": {}})
     assert resting["burn_per_hour"] == pytest.approx(made["instance"]["clocks"]["stopped_per_hour"])
     assert resting["clocks"][0]["effect"] == "its disk bills until it is destroyed"
 
 
 def test_the_logs_of_a_box(play: Play) -> None:
-    (made,) = play.run(play.instance("started", offers=play.offers()))
+    made = play.rented()
     known = {"project": "digits", "name": "vast-a"}
-    (checked,) = play.run({"tenant.gpu.vast_logs": {**known, "of": "daemon"}}, check=True)
-    daemon, tail, masked, missing = play.run(
+    checked, daemon, tail, masked, missing = play.run(
+        in_check({"tenant.gpu.vast_logs": {**known, "of": "daemon"}}),
         {"tenant.gpu.vast_logs": {**known, "of": "daemon"}},
         {"tenant.gpu.vast_logs": {**known, "of": "daemon", "tail": 1}},
         {"tenant.gpu.vast_logs": {**known, "of": "daemon", "secrets": ["contract"]}},

@@ -175,7 +175,7 @@ def test_an_alert_is_posted_once_and_cleared(world: World, tmp_path: Path) -> No
             """Nothing to say."""
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             metrics = tmp_path / "gpu_tenant.prom"

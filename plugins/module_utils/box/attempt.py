@@ -88,6 +88,9 @@ def is_alive(paths: AttemptPaths) -> bool:
     """Whether the shim or the trainer lives. Without a usable status, lock and processes are asked."""
     status = read(paths.status, "status")
     identities = [process.identity_from(status.get(key)) for key in ("process", "shim")]
+    if any(process.is_elsewhere(identity) for identity in identities) and exit_facts(read(paths.exit, "exit")):
+        # Of a job on another machine only the job can be asked, and that outlives its attempts.
+        return False
     if any(process.observe(identity) == process.ALIVE for identity in identities):
         return True
     if locks.is_held(paths.lock):

@@ -16,6 +16,7 @@ from typing import Any, Iterator
 
 from . import (
     attempt,
+    batch,
     desired,
     detach,
     fence,
@@ -42,6 +43,8 @@ SETTLE_WITHIN_S = 900.0
 MOUNT_WITHIN_S = 180.0
 MOUNT_LOOK_S = 2.0
 LEAVE_LOOK_S = 0.05
+# How often a batch system is asked whether a job has ended.
+ELSEWHERE_LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -265,10 +268,13 @@ def _go_on(
 ) -> dict[str, Any]:
     """Write what is wanted, and start the supervisor if there is something to do and none lives or waits to."""
     daemon = _daemon_lives(layout, caller)
-    waits = options.method == "sbatch" and not daemon and bool(detach.pending_job(layout.root))
+    waits = "" if daemon else _waiting_job(layout, options.method)
     before = survey.posture(found, daemon)
     if waits:
         before["supervisor"] = detach.PENDING
+        if not caller.check:
+            # The answer to the one that handed it in may have been lost.
+            batch.note(layout, waits)
     if wanted != found.wanted and not caller.check:
         desired.write(layout, wanted)
     planned = survey.survey(layout, wanted, launches)
@@ -310,7 +316,20 @@ def _daemon_lives(layout: Layout, caller: Caller) -> bool:
         if refused.code != HELD:
             raise
         return True
-    return False
+    return _works_elsewhere(layout)
+
+
+def _works_elsewhere(layout: Layout) -> bool:
+    """A batch job on another machine: not every shared file system lets its locks be seen here."""
+    identity = process.identity_from(attempt.read(layout.daemon, "daemon").get("process"))
+    return process.is_elsewhere(identity) and bool(survey.read_daemon(layout)["alive"])
+
+
+def _waiting_job(layout: Layout, method: str = "") -> str:
+    """The batch job of this box that waits for its turn; empty where none does."""
+    if method != "sbatch" and not os.path.exists(layout.batch):
+        return ""
+    return batch.waiting_job(detach.unit_name(layout.root))
 
 
 def _start_daemon(layout: Layout, caller: Caller, options: StartOptions) -> str:
@@ -319,7 +338,8 @@ def _start_daemon(layout: Layout, caller: Caller, options: StartOptions) -> str:
     def is_ready() -> bool:
         return bool(survey.read_daemon(layout)["alive"])
 
-    return detach.start_daemon(argv, layout.root, layout.log, options.method, is_ready, options.detach_options)
+    grace_s = max([run["grace_s"] for run in survey.survey(layout).runs.values()], default=0.0)
+    return detach.start_daemon(argv, layout.root, layout.log, options.method, is_ready, options.detach_options, grace_s)
 
 
 # --- stop, hold -----------------------------------------------------------------------------------------------
@@ -342,9 +362,12 @@ def _halt(
         found = survey.survey(layout)
         if run_id is not None and run_id not in found.runs:
             raise Refused(USAGE, f"run {run_id!r} is not registered on this box")
-        wanted = _wanted_by_halt(found, run_id, hold, stop_live)
+        wanted = _wanted_by_halt(layout, found, run_id, hold, stop_live)
         withdrawn = _withdrawn_by_halt(layout, caller, found, run_id, stop_live)
         before = survey.posture(found, survey.read_daemon(layout)["alive"])
+        waits = _waiting_job(layout)
+        if waits:
+            before["supervisor"] = detach.PENDING
         unwritten = None if wanted == found.wanted or caller.check else _write_order(layout, wanted)
         live = found.live(run_id) if stop_live else []
     # Without the lock: the supervisor needs it to see that nothing may go on.
@@ -356,9 +379,14 @@ def _halt(
         said = "what lives was stopped" if live else "nothing was stopped"
         what = f"{said}, and the order to stay so could not be written: {unwritten}"
         raise Refused(DISK, what, "free space on the box, then repeat the command")
-    planned = survey.posture(survey.survey(layout, wanted, withdrawn), before["supervisor"] == "running")
+    later = survey.survey(layout, wanted, withdrawn)
+    useless = bool(waits) and later.next_step().kind == judge.NOTHING
+    if useless and not caller.check:
+        # A place in the queue for nothing: the next start takes another one.
+        batch.cancel_all(detach.unit_name(layout.root))
+    planned = survey.posture(later, before["supervisor"] == "running")
     still = [name for name in before["live"] if not stop_live or (run_id and not name.startswith(f"{run_id}/"))]
-    after = dict(planned, live=still, supervisor=before["supervisor"])
+    after = dict(planned, live=still, supervisor="absent" if useless else before["supervisor"])
     return outcome(before, after, stopped_cells=[f"{cell.run_id}/{cell.cell}" for cell in live])
 
 
@@ -384,8 +412,10 @@ def _withdrawn_by_halt(
     return dict.fromkeys(chosen)
 
 
-def _wanted_by_halt(found: survey.Survey, run_id: str | None, hold: bool, stop_live: bool) -> dict[str, Any]:
-    boot = process.current_boot().as_dict()
+def _wanted_by_halt(
+    layout: Layout, found: survey.Survey, run_id: str | None, hold: bool, stop_live: bool
+) -> dict[str, Any]:
+    boot = desired.life(layout)
     chosen = [run_id] if run_id is not None else list(found.runs)
     stopped = {name: at for name, at in found.wanted["stopped"].items() if at == boot}
     if stop_live:
@@ -427,6 +457,10 @@ def leave(layout: Layout) -> dict[str, Any]:
     return {"changed": told or bool(live), "cells": [f"{cell.run_id}/{cell.cell}" for cell in live]}
 
 
+def _still_at_work(within_s: float) -> Refused:
+    return Refused(DEADLINE, f"the supervisor was still at work after {within_s:g} s", "repeat the command")
+
+
 # --- settling: nothing lives, nothing is pending ------------------------------------------------------------------
 
 
@@ -436,12 +470,16 @@ def settled(layout: Layout, caller: Caller, within_s: float = SETTLE_WITHIN_S) -
 
     :raises Refused: DEADLINE when it is still verifying or copying; LIVE when a cell lives after all.
     """
+    until = time.monotonic() + within_s
     try:
         lock = locks.lock_within(layout.daemon_lock, within_s, "the supervisor's lock")
     except Refused as refused:
-        raise Refused(
-            DEADLINE, f"the supervisor was still at work after {within_s:g} s", "repeat the command"
-        ) from refused
+        raise _still_at_work(within_s) from refused
+    while _works_elsewhere(layout):
+        if time.monotonic() >= until:
+            os.close(lock)
+            raise _still_at_work(within_s)
+        time.sleep(ELSEWHERE_LOOK_S)
     try:
         with box(layout, caller):
             for _turn in range(10000):

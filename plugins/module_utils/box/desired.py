@@ -12,6 +12,7 @@ from .judge import Orders
 from .layout import Layout
 
 RUN, HOLD = "run", "hold"
+_BATCH = {"boot_id": "batch", "pid1_start": 0}
 
 
 def read(layout: Layout) -> dict[str, Any]:
@@ -39,9 +40,15 @@ def write(layout: Layout, wanted: dict[str, Any]) -> None:
 def orders(layout: Layout, wanted: dict[str, Any] | None = None) -> Orders:
     """The orders that hold now. A stop lasts until the box starts again; a hold lasts until a start."""
     wanted = read(layout) if wanted is None else wanted
-    boot = process.current_boot().as_dict()
-    stopped = frozenset(run_id for run_id, at in wanted["stopped"].items() if at == boot)
+    now = life(layout)
+    stopped = frozenset(run_id for run_id, at in wanted["stopped"].items() if at == now)
     return Orders(wanted["desired"], os.path.lexists(layout.seal), stopped)
+
+
+def life(layout: Layout) -> dict[str, Any]:
+    """What a stop lasts for: this life of the box. A batch job moves between machines, so no boot ends a stop of it."""
+    batch = process.OF_SLURM in os.environ or os.path.exists(layout.batch)
+    return dict(_BATCH) if batch else process.current_boot().as_dict()
 
 
 def forgiven(wanted: dict[str, Any], run_id: str, cell: str) -> int:

@@ -7,21 +7,17 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-import shlex
-import shutil
-import subprocess
 import time
 from typing import Callable, Sequence
 
+from . import batch
 from .refusal import DEADLINE, SYSTEM, USAGE, Refused
+from .tool import run_tool
 
 METHODS = ("setsid", "onstart", "tmux", "systemd", "sbatch", "none")
 READY_WITHIN_S = 30.0
 RUNNING, PENDING, ABSENT = "running", "pending", "absent"
-# Set for a supervisor that is a Slurm job of ours, so that it may put itself back into the queue.
-REQUEUES = "TENANT_SLURM_REQUEUES"
-# Slurm's notice before a time limit or a preemption ends the job.
-SLURM_NOTICE_S = 120
+_MISSING = "choose another way to detach, for instance setsid"
 
 
 def command(
@@ -29,13 +25,12 @@ def command(
     argv: list[str],
     root: str,
     is_root: bool,
-    log: str = "",
     options: Sequence[str] = (),
     variables: Sequence[str] = (),
 ) -> list[str]:
     """The command that starts ``argv`` under ``method``, for those that detach by themselves.
 
-    :param options: words for the tool, for instance ``--partition=gpu`` for sbatch.
+    :param options: words for the tool, for instance ``-p MemoryMax=16G`` for systemd-run.
     :param variables: names of the environment variables of this process that a running tmux server must be given.
     """
     name = unit_name(root)
@@ -49,10 +44,6 @@ def command(
         # KillMode=process: ending the unit must leave the shims and their trainers alone.
         unit = ["--quiet", "--collect", f"--unit={name}", "-p", "KillMode=process"]
         return ["systemd-run", *scope, *unit, *options, "--", *argv]
-    if method == "sbatch":
-        notice = f"--signal=B:TERM@{SLURM_NOTICE_S}"
-        job = ["--parsable", f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue", notice]
-        return ["sbatch", *job, "--chdir=/", *options, "--wrap", f"exec env {REQUEUES}=1 {shlex.join(argv)}"]
     raise Refused(USAGE, f"unknown way to detach: {method!r}")
 
 
@@ -67,11 +58,19 @@ def unit_name(root: str) -> str:
 
 
 def start_daemon(
-    argv: list[str], root: str, log: str, method: str, is_ready: Callable[[], bool], options: Sequence[str] = ()
+    argv: list[str],
+    root: str,
+    log: str,
+    method: str,
+    is_ready: Callable[[], bool],
+    options: Sequence[str] = (),
+    grace_s: float = 0.0,
 ) -> str:
     """Start ``argv`` detached and return RUNNING once it says, or ``is_ready`` finds, that it holds its lock.
 
     PENDING when a batch system has taken it and has no room for it yet.
+
+    :param grace_s: what its trainers need to save, for a batch system that gives notice of their end.
 
     :raises Refused: SYSTEM when the tool is missing or the start failed, DEADLINE when it is not ready in time.
     """
@@ -80,11 +79,14 @@ def start_daemon(
         return RUNNING
     if method == "systemd" and os.geteuid() != 0:
         refuse_without_linger(os.geteuid())
-    words = command(method, argv, root, os.geteuid() == 0, log, options, _variables())
-    _run_tool(words, "start the supervisor")
+    if method == "sbatch":
+        batch.submit(root, batch.command(argv, unit_name(root), log, options, grace_s))
+    else:
+        words = command(method, argv, root, os.geteuid() == 0, options, _variables())
+        run_tool(words, "start the supervisor", _MISSING)
     until = time.monotonic() + READY_WITHIN_S
     while not is_ready():
-        if method == "sbatch" and pending_job(root):
+        if method == "sbatch" and batch.waiting_job(unit_name(root)):
             return PENDING
         if time.monotonic() >= until:
             raise Refused(DEADLINE, f"the supervisor was not ready within {READY_WITHIN_S:g} s", f"read {log}")
@@ -99,7 +101,7 @@ def refuse_without_linger(uid: int) -> None:
     """
     words = ["loginctl", "show-user", str(uid), "--property=Linger", "--value"]
     try:
-        answer = _run_tool(words, "say whether your processes outlive the login").strip()
+        answer = run_tool(words, "say whether your processes outlive the login").strip()
     except Refused:
         return
     if answer == "no":
@@ -108,40 +110,6 @@ def refuse_without_linger(uid: int) -> None:
             f"systemd-run --user would end the supervisor with the last login of uid {uid}: lingering is off",
             "run 'loginctl enable-linger' on the box once, or detach by setsid or tmux",
         )
-
-
-def pending_job(root: str) -> str:
-    """The id of the Slurm job of this root that waits for its turn; empty when none does."""
-    states = "--states=PENDING,CONFIGURING,REQUEUED,REQUEUE_HOLD,SUSPENDED"
-    words = ["squeue", "--noheader", "--me", states, f"--name={unit_name(root)}", "--format=%A"]
-    return next(iter(_run_tool(words, "say what waits").split()), "")
-
-
-def requeue() -> str:
-    """Put the Slurm job that this supervisor is back into the queue; why not, empty when it is done."""
-    if REQUEUES not in os.environ:
-        return "it is no batch job of ours"
-    try:
-        _run_tool(["scontrol", "requeue", os.environ.get("SLURM_JOB_ID", "")], "queue the job again")
-    except Refused as refused:
-        return refused.what
-    return ""
-
-
-def _run_tool(words: list[str], purpose: str) -> str:
-    """What the tool printed. Refused(SYSTEM) when it is missing, failed or hung."""
-    if shutil.which(words[0]) is None:
-        raise Refused(SYSTEM, f"{words[0]} is not on this box", "choose another way to detach, for instance setsid")
-    try:
-        # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_WITHIN_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Refused(SYSTEM, f"{words[0]} gave no answer within {READY_WITHIN_S:g} s") from error
-    if done.returncode != 0:
-        raise Refused(SYSTEM, f"{words[0]} could not {purpose}: {done.stderr.strip()[:300]}")
-    return done.stdout
 
 
 def _start_by_fork(argv: list[str], log: str) -> None:

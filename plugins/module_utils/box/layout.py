@@ -42,6 +42,10 @@ class Layout:
         return self.path("daemon.json")
 
     @property
+    def batch(self) -> str:
+        return self.path("batch.json")
+
+    @property
     def health(self) -> str:
         return self.path("health.json")
 

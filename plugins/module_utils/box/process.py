@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PROC = "/proc"
+# Set for a supervisor that is a Slurm job of ours: so it knows its own job, and may put it back into the queue.
+OF_SLURM = "TENANT_SLURM_REQUEUES"
 ALIVE, GONE, REBOOTED = "alive", "gone", "rebooted"
 _PR_SET_CHILD_SUBREAPER = 36
 _DEAD_STATES = ("Z", "X", "x")
@@ -35,19 +37,24 @@ class Boot:
 
 @dataclass(frozen=True)
 class Identity:
-    """One process, for ever: a reused pid has another ``start`` (clock ticks)."""
+    """One process, for ever: a reused pid has another ``start`` (clock ticks).
+
+    ``job`` is the life of the batch job that it belongs to, if it belongs to one: then other machines may ask for it.
+    """
 
     boot_id: str
     pid1_start: int
     pid: int
     start: int
+    job: str = ""
 
     @property
     def boot(self) -> Boot:
         return Boot(self.boot_id, self.pid1_start)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"boot_id": self.boot_id, "pid1_start": self.pid1_start, "pid": self.pid, "start": self.start}
+        known = {"boot_id": self.boot_id, "pid1_start": self.pid1_start, "pid": self.pid, "start": self.start}
+        return {**known, "job": self.job} if self.job else known
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,9 @@ def identity_from(value: object) -> Identity | None:
     boot_id = value.get("boot_id")
     if not isinstance(boot_id, str) or not all(isinstance(number, int) for number in numbers):
         return None
-    return Identity(boot_id, *[int(number) for number in numbers if number is not None])
+    job = value.get("job")
+    pid1_start, pid, start = [int(number) for number in numbers if number is not None]
+    return Identity(boot_id, pid1_start, pid, start, job if isinstance(job, str) else "")
 
 
 def current_boot() -> Boot:
@@ -99,13 +108,20 @@ def read_stat(pid: int) -> Stat | None:
     return None if found is None or found.state in _DEAD_STATES else found
 
 
+def own_job() -> str:
+    """The life of the batch job that this process belongs to, ``<job>.<restarts>``; empty outside of a job of ours."""
+    if OF_SLURM not in os.environ or not os.environ.get("SLURM_JOB_ID"):
+        return ""
+    return f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT') or 0}"
+
+
 def identify(pid: int) -> Identity | None:
     """The identity of a living process, or None."""
     found = read_stat(pid)
     if found is None:
         return None
     boot = current_boot()
-    return Identity(boot.boot_id, boot.pid1_start, pid, found.start)
+    return Identity(boot.boot_id, boot.pid1_start, pid, found.start, own_job())
 
 
 def myself() -> Identity:
@@ -125,11 +141,21 @@ def liveness(identity: Identity | None, boot: Boot, start: int | None) -> str:
 
 
 def observe(identity: Identity | None) -> str:
-    """:func:`liveness` with /proc read now."""
+    """:func:`liveness` with /proc read now. A process of a batch job on another machine lives as long as the job."""
     if identity is None:
         return GONE
     found = read_stat(identity.pid)
-    return liveness(identity, current_boot(), found.start if found else None)
+    seen = liveness(identity, current_boot(), found.start if found else None)
+    if seen != REBOOTED or not identity.job:
+        return seen
+    from . import slurm_job  # where there are jobs only: it costs memory
+
+    return ALIVE if slurm_job.lives(identity.job) else seen
+
+
+def is_elsewhere(identity: Identity | None) -> bool:
+    """Whether it is a process of a batch job on a machine whose /proc is not this one."""
+    return identity is not None and identity.job != "" and identity.boot != current_boot()
 
 
 def start_s(identity: Identity) -> float:
@@ -139,15 +165,20 @@ def start_s(identity: Identity) -> float:
 
 def age_s(identity: Identity | None) -> float | None:
     """Seconds since a living process began, on a clock that nobody sets; None when it does not live."""
-    if identity is None or observe(identity) != ALIVE:
+    if identity is None or is_elsewhere(identity) or observe(identity) != ALIVE:
         return None
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start_s(identity))
 
 
 def send(identity: Identity | None, number: int) -> bool:
-    """Signal the process if it still is the one recorded; False when it is gone."""
+    """Signal the process if it still is the one recorded; False when it is gone. Of a job elsewhere its supervisor is
+    told, which forwards it."""
     if identity is None or observe(identity) != ALIVE:
         return False
+    if is_elsewhere(identity):
+        from . import slurm_job  # as above
+
+        return slurm_job.tell(identity.job, number)
     try:
         os.kill(identity.pid, number)
     except ProcessLookupError:
@@ -157,7 +188,7 @@ def send(identity: Identity | None, number: int) -> bool:
 
 def send_group(identity: Identity | None, number: int) -> bool:
     """Signal the process group that a living, recorded leader leads."""
-    if identity is None or observe(identity) != ALIVE:
+    if identity is None or is_elsewhere(identity) or observe(identity) != ALIVE:
         return False
     try:
         os.killpg(identity.pid, number)

@@ -27,7 +27,10 @@ from . import (
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INPUTS, INTERPRETER, Refused
+from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED, Refused
+
+# As slurm_job means them, which only a box with a batch system loads.
+WAITS, REFUSED = "waits", "refused"
 
 
 def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
     daemon: dict[str, Any] = {"alive": False, "pid": None}
     with _telling(problems):
         daemon = survey.read_daemon(layout)
+    job = _job(layout)
     known = (found.index if found else None) or {}
     wanted = [] if found is None else [each for each in found.runs if run_id in (None, each)]
     return {
@@ -50,7 +54,8 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
         "sealed": os.path.lexists(layout.seal),
         "desired": found.orders.desired if found else "hold",
         "epoch": epoch,
-        "runs": [_run(layout, found, each, daemon) for each in wanted] if found else [],
+        "runs": [_run(layout, found, each, daemon, job) for each in wanted] if found else [],
+        "batch": job,
         "disk": gates.disk_of(layout.root).as_dict(),
         "health": health.read(layout, bool(daemon["alive"])),
         "boot": process.current_boot().as_dict(),
@@ -67,7 +72,18 @@ def _telling(problems: list[str]) -> Iterator[None]:
         problems.append(f"{error}: {error.fix}" if isinstance(error, Refused) and error.fix else str(error))
 
 
-def _run(layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, Any]) -> dict[str, Any]:
+def _job(layout: Layout) -> dict[str, Any] | None:
+    """The batch job that the supervisor is, for a box that has a batch system."""
+    if not os.path.exists(layout.batch):
+        return None
+    from . import batch  # where there is one only
+
+    return batch.look(layout)
+
+
+def _run(
+    layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, Any], job: dict[str, Any] | None
+) -> dict[str, Any]:
     run, supervised = found.runs[run_id], bool(daemon["alive"])
     cells = [_cell(layout, run, cell) for cell in found.cells if cell.run_id == run_id]
     ended = queue.of(found.verdicts(run_id), supervised)
@@ -81,6 +97,11 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, An
             blocked_by, code = inputs.problems(layout, run["inputs"]), INPUTS
         if not blocked_by:
             blocked_by, code = _left_for(daemon, run_id), INTERPRETER
+        if not blocked_by and job and job["meaning"] == REFUSED:
+            blocked_by, code = [job["why"]], PREEMPTED
+    waits_for = ""
+    if job and job["meaning"] == WAITS and not supervised and state not in (judge.DONE, judge.FAILED):
+        waits_for = job["why"]
     return {
         "run_id": run_id,
         "spec_sha256": run["spec_sha256"],
@@ -90,6 +111,7 @@ def _run(layout: Layout, found: survey.Survey, run_id: str, daemon: dict[str, An
         "exit": code if blocked_by else None,
         "queue": ended.as_dict(),
         "inputs": fetch,
+        "waits_for": waits_for,
         "stopped": run_id in found.orders.stopped,
         "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,

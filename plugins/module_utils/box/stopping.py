@@ -43,6 +43,9 @@ def stop_all(attempts: list[AttemptPaths], grace_s: float, why: str) -> None:
         return
     for paths in attempts:
         process.kill_all(attempt.members(paths))
+        shim = attempt.shim_of(paths)
+        if process.is_elsewhere(shim):
+            process.send(shim, signal.SIGKILL)
     if not _ended_within(attempts, SETTLE_S):
         alive = [paths.folder for paths in attempts if attempt.is_alive(paths)]
         raise Refused(DEADLINE, f"still alive after SIGKILL: {', '.join(alive)}", "look at the box: is a disk hanging?")

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator
 
 from . import (
     attempt,
-    detach,
+    batch,
     diary,
     failure_class,
     fetch_order,
@@ -355,7 +355,7 @@ class Supervisor:
         waiting = [run_id for run_id in found.runs if queue.of(found.verdicts(run_id), supervised=False).waiting]
         if not any(found.orders.may_run(run_id) for run_id in waiting):
             return
-        why_not = detach.requeue()
+        why_not = batch.requeue()
         self._say(f"not queued again: {why_not}" if why_not else "the batch system has taken the job back")
 
     # --- preemption -------------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ class VmAccount(RentalAccount[Vm]):
     def stuck(self, box: Vm, reason: str, fix: str = "") -> TenantFailure:
         if box.is_alert and not fix:
             fix = (
-                "if it still answers, harvest it; else restart it (restart_unhealthy: true), which keeps its disk and "
-                "ends what runs on it. Only absent ends the bill"
+                "if it still answers, harvest it (harvest_offline: true); else restart it (restart_unhealthy: true), "
+                "which keeps its disk and ends what runs on it. Only absent ends the bill"
             )
         return super().stuck(box, reason, fix)
 
@@ -86,5 +86,8 @@ def no_rest(name: str) -> TenantFailure:
         "Lambda has no state of rest: an instance bills until it is terminated, also after a shutdown from inside",
         box=name,
         safe="nothing was asked, and nothing was changed",
-        fix="harvest it, then make it absent; what lies on its file systems stays",
+        fix=(
+            f"end it once its results are home: gpu-tenant harvest -l {name}, gpu-tenant approve destroy {name}, "
+            f"gpu-tenant teardown -l {name} (or state absent); what lies on its file systems stays"
+        ),
     )

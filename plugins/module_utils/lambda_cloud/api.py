@@ -11,17 +11,14 @@ the instance itself. One that is ``terminated`` is gone: the API goes on showing
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping
 
-from ..failures import TenantFailure
-from ..rest_client import IDEMPOTENT, ONCE, SAFE, Reply, RestClient, RestError
+from ..rest_client import IDEMPOTENT, ONCE, SAFE, Reply, RestClient, RestError, checked_id, is_id
 
 # The older name, cloud.lambdalabs.com, redirects; no redirect is followed, for it would carry the key elsewhere.
 CAPACITY = "instance-operations/launch/insufficient-capacity"
 GONE = "terminated"
 MOST_PAGES = 100
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LAUNCH, _CALL = "launch", "call"
 
 
@@ -94,7 +91,7 @@ class LambdaClient(RestClient[LambdaReply]):
 
     def get_instance(self, vm_id: str) -> dict[str, Any] | None:
         """One instance, or None when the API says that it is not there, or terminated."""
-        reply = self.request("GET", f"/instances/{_id(vm_id)}", SAFE, _CALL, missing_ok=True)
+        reply = self.request("GET", f"/instances/{checked_id(vm_id, 'an instance')}", SAFE, _CALL, missing_ok=True)
         if reply.status == 404:
             return None
         row = reply.data
@@ -121,17 +118,27 @@ class LambdaClient(RestClient[LambdaReply]):
         """Rent an instance; sent once. Its id. RestError: refused for certain. AmbiguousAnswer: it may be there."""
         reply = self.request("POST", "/instance-operations/launch", ONCE, _LAUNCH, body=body)
         found = reply.data.get("instance_ids") if isinstance(reply.data, dict) else None
-        if not isinstance(found, list) or len(found) != 1 or not _is_id(found[0]):
+        if not isinstance(found, list) or len(found) != 1 or not is_id(found[0]):
             raise self.AMBIGUOUS("the launch was answered without one instance's id", reply.status, "malformed")
         return str(found[0])
 
+    def add_key(self, name: str, public_key: str) -> None:
+        """Add a public key. RestError: refused. AmbiguousAnswer: it may be there."""
+        self.request("POST", "/ssh-keys", ONCE, _CALL, body={"name": name, "public_key": public_key})
+
     def restart_instance(self, vm_id: str) -> None:
         """Restart; sent once, because another one would end what the first one began. AmbiguousAnswer."""
-        self.request("POST", "/instance-operations/restart", ONCE, _CALL, body={"instance_ids": [_id(vm_id)]})
+        self.request(
+            "POST",
+            "/instance-operations/restart",
+            ONCE,
+            _CALL,
+            body={"instance_ids": [checked_id(vm_id, "an instance")]},
+        )
 
     def destroy_instance(self, vm_id: str) -> bool:
         """Terminate; False when it was gone already."""
-        body = {"instance_ids": [_id(vm_id)]}
+        body = {"instance_ids": [checked_id(vm_id, "an instance")]}
         path = "/instance-operations/terminate"
         return self.request("POST", path, IDEMPOTENT, _CALL, body=body, missing_ok=True).status < 400
 
@@ -144,15 +151,5 @@ class LambdaClient(RestClient[LambdaReply]):
         return rows
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and _ID.match(value) is not None
-
-
 def _has(row: Any, field: str) -> bool:
-    return isinstance(row, dict) and _is_id(row.get("id")) and isinstance(row.get(field), str)
-
-
-def _id(value: str) -> str:
-    if not _is_id(value):
-        raise TenantFailure("config", f"{ascii(value)[:60]} is not the id of an instance")
-    return value
+    return isinstance(row, dict) and is_id(row.get("id")) and isinstance(row.get(field), str)

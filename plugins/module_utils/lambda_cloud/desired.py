@@ -14,6 +14,7 @@ from .. import rental_states
 from ..creation import check_order
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
+from ..ghosts import real_boxes
 from ..named_rental import NoCapacity
 from ..rental_account import REBOOT, Found
 from ..rental_states import (
@@ -159,7 +160,7 @@ def _absent(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
 
 def list_vms(client: LambdaClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``lambda_instance_info`` returns: the stamped instances by project, name and generation."""
-    vms = [to_vm(row) for row in client.list_instances()]
+    vms = real_boxes(client, None, map(to_vm, client.list_instances()))
     return {
         "changed": False,
         "instances": rows_by_name(vms, project, name, lambda vm: vm_result(vm, client.provider_now())),

@@ -39,6 +39,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         instance_types=tuple(options["instance_types"]),
         regions=tuple(options["regions"]),
         ssh_key=options["ssh_key"],
+        public_key_file=options["public_key_file"] or "",
         file_systems=tuple(options["file_systems"]),
         image_family=options["image_family"],
         price_cap=options["price_cap"],

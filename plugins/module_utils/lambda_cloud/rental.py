@@ -13,9 +13,11 @@ from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
 from ..named_rental import NamedRental, NoCapacity
+from ..public_keys import read_public_key
 from ..rest_client import RestError
 from ..stamp import Stamp
 from .actions import VmAccount
+from .keys import ensure_key, refuse_unknown
 from .transformations import STAMP_TAG, FileSystem, InstanceType, Vm, to_types
 
 # The provider lets an account ask once a second and launch once in 12.
@@ -26,7 +28,8 @@ POLL_S, MOST_POLL_S = 15.0, 60.0
 class VmOrder:
     """What to rent. ``instance_types`` are tried in their order; ``regions`` are those that will do, any when empty.
 
-    :param ssh_key: the name of a key of the account.
+    :param ssh_key: the name of a key of the account; where it is empty, the key in :attr:`public_key_file` is used, and
+        added to the account that lacks it.
     :param file_systems: names of those to attach; they can not be attached later.
     :param price_cap: the most that an hour may cost, in dollars.
     :param capacity_wait_s: for how long to ask until one is free.
@@ -37,6 +40,7 @@ class VmOrder:
     instance_types: Sequence[str] = ()
     regions: Sequence[str] = ()
     ssh_key: str = ""
+    public_key_file: str = ""
     file_systems: Sequence[str] = ()
     image_family: str = ""
     price_cap: float | None = None
@@ -63,12 +67,13 @@ class VmRental(NamedRental[Vm]):
         self.account = account
         self.order = order
         self._place: Place | None = None
+        self._key = order.ssh_key
 
     def send(self, stamp: Stamp) -> str:
         if self._place is None:
             raise AssertionError("a launch needs a place")
         try:
-            return self.account.client.launch(launch_body(self.order, self._place, stamp))
+            return self.account.client.launch(launch_body(self.order, self._place, self._key, stamp))
         except RestError as refusal:
             if refusal.code == "rate_limited":
                 refusal.code = "no_capacity"  # as good as one that found nothing: to be tried again, not at once
@@ -101,12 +106,10 @@ class VmRental(NamedRental[Vm]):
         """The regions that will do, any when empty. TenantFailure for what could not be launched anywhere."""
         order, client = self.order, self.account.client
         self.stamp_of(1 + self.account.store.last_generation(order.project, order.name))
-        keys = sorted(str(row["name"]) for row in client.list_keys())
-        if order.ssh_key not in keys:
-            raise self._refused(
-                f"the account has no ssh key {order.ssh_key!r}; it has {', '.join(keys) or 'none'}",
-                "add the public key in the provider's console, and name it in ssh_key",
-            )
+        if order.ssh_key:
+            refuse_unknown(client, order.ssh_key, order.name)
+        else:
+            self._key = ensure_key(client, read_public_key(order.public_key_file), self.account.read_only)
         return self._regions_of_file_systems() if order.file_systems else list(order.regions)
 
     def find_place(self, regions: Sequence[str]) -> Place:
@@ -177,8 +180,8 @@ class VmRental(NamedRental[Vm]):
 
 def order_problem(order: VmOrder) -> str:
     """Why an order cannot be one, whatever the account has; empty where it can."""
-    if not order.instance_types or not order.ssh_key:
-        return "instance_types and ssh_key say what to rent and who is let in, and one of them is missing"
+    if not order.instance_types or not (order.ssh_key or order.public_key_file):
+        return "instance_types and ssh_key (or public_key_file) say what to rent and who is let in; one is missing"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
     if order.capacity_wait_s < 0 or order.wait_s <= 0:
@@ -188,13 +191,13 @@ def order_problem(order: VmOrder) -> str:
     return ""
 
 
-def launch_body(order: VmOrder, place: Place, stamp: Stamp) -> Mapping[str, Any]:
+def launch_body(order: VmOrder, place: Place, key: str, stamp: Stamp) -> Mapping[str, Any]:
     """The launch, stamp in the name and in a tag."""
     image = {"image": {"family": order.image_family}} if order.image_family else {}
     return {
         "region_name": place.region,
         "instance_type_name": place.kind.name,
-        "ssh_key_names": [order.ssh_key],
+        "ssh_key_names": [key],
         "file_system_names": list(order.file_systems),
         "name": str(stamp),
         "tags": [{"key": STAMP_TAG, "value": str(stamp)}],

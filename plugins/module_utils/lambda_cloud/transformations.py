@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
 from ..rented_box import HOURS_PER_MONTH, Box, box_facts, number
+from ..row_fields import fields, rows, text, texts, whole
 from ..stamp import Stamp, parse_stamp
 
 LOGIN = "ubuntu"
@@ -83,29 +84,29 @@ class InstanceType:
 
 def to_vm(row: Mapping[str, Any]) -> Vm:
     """The instance in a row. A row with a bad endpoint still is one, so that it can be seen and terminated."""
-    problem, host, port = "", "", 0
+    problem, host, port, user = "", "", 0, LOGIN
     try:
-        host, port = endpoint_of(row)
+        host, port, user = endpoint_of(row)
     except TenantFailure as failure:
         problem = failure.what
-    status = _text(row.get("status"))
-    kind = _fields(row.get("instance_type"))
-    specs = _fields(kind.get("specs"))
+    status = text(row.get("status"))
+    kind = fields(row.get("instance_type"))
+    specs = fields(kind.get("specs"))
     return Vm(
         provider_id=str(row["id"]),
         stamp=stamp_of(row),
-        label=_text(row.get("name")),
+        label=text(row.get("name")),
         state=state_of(status, bool(host)),
         # There is no state of rest: what is not on its way out is wanted to run.
         intended="" if status in LEAVING or status not in _STATES else "running",
         host=host,
         port=port,
-        user=LOGIN,
+        user=user,
         proxy=False,
         machine_id=None,
         host_id=None,
-        gpu_name=_text(kind.get("gpu_description")) or _text(kind.get("description")),
-        num_gpus=_whole(specs.get("gpus")),
+        gpu_name=text(kind.get("gpu_description")) or text(kind.get("description")),
+        num_gpus=whole(specs.get("gpus")),
         gpu_ram_mb=None,
         dph_total=_dollars(kind.get("price_cents_per_hour")),
         min_bid=None,
@@ -117,33 +118,32 @@ def to_vm(row: Mapping[str, Any]) -> Vm:
         is_leaving=status in LEAVING,
         endpoint_problem=problem,
         status=status,
-        instance_type=_text(kind.get("name")),
-        region=_text(_fields(row.get("region")).get("name")),
-        file_systems=tuple(_texts(row.get("file_system_names"))),
+        instance_type=text(kind.get("name")),
+        region=text(fields(row.get("region")).get("name")),
+        file_systems=tuple(texts(row.get("file_system_names"))),
         mount_points=tuple(_mount_points(row.get("file_system_mounts"))),
-        hostname=_text(row.get("hostname")),
+        hostname=text(row.get("hostname")),
     )
 
 
 def stamp_of(row: Mapping[str, Any]) -> Stamp | None:
     """The stamp in the name, else the one in its tag."""
     tags = row.get("tags")
-    tagged = [tag.get("value") for tag in _rows(tags) if tag.get("key") == STAMP_TAG]
+    tagged = [tag.get("value") for tag in rows(tags) if tag.get("key") == STAMP_TAG]
     return parse_stamp(row.get("name")) or parse_stamp(tagged[0] if tagged else None)
 
 
-def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
-    """Where its sshd is; an empty host before it has an address. TenantFailure for one that cannot be.
+def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int, str]:
+    """Where its sshd is, and whom it lets in; an empty host before it has an address. TenantFailure for what cannot be.
 
-    The port is always 22 at the provider. The marketplace, all of whose boxes share an address, tells another.
+    The provider tells neither port nor login: they are 22 and ubuntu. The marketplace, all of whose boxes share an
+    address, tells another port, and another login where its engine has no users.
     """
     address = row.get("ip")
     if not address or row.get("status") not in ("active", UNHEALTHY):
-        return "", 0
-    host, port, _user = check_endpoint(
-        address.strip() if isinstance(address, str) else address, row.get("ssh_port", SSH_PORT), LOGIN
-    )
-    return host, port
+        return "", 0, LOGIN
+    given = address.strip() if isinstance(address, str) else address
+    return check_endpoint(given, row.get("ssh_port", SSH_PORT), row.get("ssh_user", LOGIN))
 
 
 def state_of(status: str, reachable: bool) -> str:
@@ -156,9 +156,9 @@ def to_file_system(row: Mapping[str, Any]) -> FileSystem:
     used, in_use = number(row.get("bytes_used")), row.get("is_in_use")
     return FileSystem(
         id=str(row["id"]),
-        name=_text(row.get("name")),
-        region=_text(_fields(row.get("region")).get("name")),
-        mount_point=_text(row.get("mount_point")),
+        name=text(row.get("name")),
+        region=text(fields(row.get("region")).get("name")),
+        mount_point=text(row.get("mount_point")),
         in_use=in_use if isinstance(in_use, bool) else None,
         gib=None if used is None or used < 0 else used / _GIB,
     )
@@ -168,12 +168,12 @@ def to_types(table: Mapping[str, Mapping[str, Any]]) -> dict[str, InstanceType]:
     """The instance types by name."""
     found = {}
     for name, row in table.items():
-        kind = _fields(row.get("instance_type"))
-        regions = [_text(region.get("name")) for region in _rows(row.get("regions_with_capacity_available"))]
+        kind = fields(row.get("instance_type"))
+        regions = [text(region.get("name")) for region in rows(row.get("regions_with_capacity_available"))]
         found[name] = InstanceType(
             name,
             _dollars(kind.get("price_cents_per_hour")),
-            _whole(_fields(kind.get("specs")).get("gpus")),
+            whole(fields(kind.get("specs")).get("gpus")),
             tuple(region for region in regions if region),
         )
     return found
@@ -220,26 +220,5 @@ def _dollars(cents: Any) -> float | None:
     return found / 100 if found is not None and found >= 0 else None
 
 
-def _whole(value: Any) -> int | None:
-    found = number(value)
-    return int(found) if found is not None and found >= 0 else None
-
-
-def _text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _texts(value: Any) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def _mount_points(value: Any) -> list[str]:
-    return [_text(row.get("mount_point")) for row in _rows(value)]
-
-
-def _fields(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return [text(row.get("mount_point")) for row in rows(value)]

@@ -48,6 +48,8 @@ class PodAccount(RentalAccount[Pod]):
         def verdict(found: Pod) -> str:
             if found.is_leaving:
                 return "the provider no longer has it"
+            if found.desired == "ERROR":
+                return "its container is in an error that it does not come out of"
             if not found.has_ssh:
                 return "its ports lack 22/tcp, and RunPod's proxy is a shell that carries no file"
             late = self.client.clock() - began >= SETTLING_GRACE_S

@@ -11,10 +11,11 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from .. import rental_states
+from .. import power_record, rental_states
 from ..creation import check_order
 from ..failures import TenantFailure
-from ..rental_account import Found
+from ..ghosts import real_boxes
+from ..rental_account import Found, identity_of
 from ..rental_states import (
     ABSENT,
     PRESENT,
@@ -29,8 +30,8 @@ from ..rental_states import (
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, PodRental, order_problem
-from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, pod_result, to_pod
+from .rental import PodOrder, PodRental, in_data_center, order_problem, stop_problem
+from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, epoch_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
 _RUNS = ("running", "loading")
@@ -75,7 +76,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     pod = found.current
     if pod is None:
         return _rented(account, desire, found, check_mode)
-    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod))
+    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod) + _will_stop(account, pod))
     if desire.state == STARTED or pod.state in _RUNS:
         _refuse_dearer(pod, order)
     if desire.state == STARTED and pod.state not in _RUNS:
@@ -97,6 +98,18 @@ def _wiped(account: PodAccount, pod: Pod) -> list[str]:
     return [
         f"a stop of pod {pod.provider_id} wipes {account.data_dir}, which is not below the mount path of a volume "
         f"({pod.mount_path or 'unknown'}): the gate lets it stop only once its results are home"
+    ]
+
+
+def _will_stop(account: PodAccount, pod: Pod) -> list[str]:
+    """A warning while the stop that RunPod does by itself is ahead: nothing moves it, whatever runs then."""
+    record = power_record.read(account.store, identity_of(pod)) or {}
+    at, now = epoch_of(record.get("stops_at")), account.client.provider_now()
+    if at is None or now is None or at <= now or pod.state not in _RUNS:
+        return []
+    return [
+        f"RunPod itself stops pod {pod.provider_id} at {record['stops_at']}, in {(at - now) / 3600:.1f} hours "
+        "(stop_after_s): what trains then is interrupted, and its volume is kept; start it again to go on"
     ]
 
 
@@ -127,14 +140,16 @@ def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
 
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
-    check_order(order.name, order_problem(order, account.client.key))
+    check_order(order.name, order_problem(order, account.client.key) or stop_problem(order, account.data_dir))
+    order = in_data_center(account, order)
     rental = PodRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
         rental.predict(result)
         result.would = _would(order)
     else:
-        result.warnings += _wiped(account, rental.rent_into(result))
+        pod = rental.rent_into(result)
+        result.warnings += _wiped(account, pod) + _will_stop(account, pod)
     return result
 
 
@@ -150,6 +165,7 @@ def _would(order: PodOrder) -> dict[str, Any]:
         "clocks": {
             "disks_running_per_hour": round((order.container_gb + volume) * DISK_RUNNING / HOURS_PER_MONTH, 6),
             "stopped_per_hour": round(volume * VOLUME_RESTING / HOURS_PER_MONTH, 6),
+            "stops_by_itself_after_s": order.stop_after_s or None,
             "warning": "the price is known once the pod is rented; one above price_cap is terminated at once",
         },
     }
@@ -157,6 +173,6 @@ def _would(order: PodOrder) -> dict[str, Any]:
 
 def list_pods(client: RunpodClient, project: str | None, name: str | None) -> dict[str, Any]:
     """What ``runpod_pod_info`` returns: the stamped pods by project, name and generation."""
-    pods = [to_pod(row) for row in client.list_instances()]
+    pods = real_boxes(client, None, map(to_pod, client.list_instances()))
     shown = rows_by_name(pods, project, name, lambda pod: pod_result(pod, client.provider_now()))
     return {"changed": False, "pods": shown, "unstamped": sum(pod.stamp is None for pod in pods)}

@@ -10,15 +10,19 @@ back: it is virgin, nothing was ever put on it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
 from ..creation import carried_problem
+from ..failures import TenantFailure
 from ..named_rental import NamedRental
+from ..rest_client import RestError
 from ..stamp import ENVIRONMENT_NAME, Stamp
 from .actions import PodAccount
-from .transformations import SSH_PORT, Pod
+from .dead_man import as_moment
+from .transformations import SSH_PORT, Pod, lies_below
 
+LEAST_STOP_S = 600
 _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 
 
@@ -28,6 +32,7 @@ class PodOrder:
 
     :param price_cap: the most that an hour may cost, compute and disks together, in dollars.
     :param network_volume: the id of one to mount in place of a volume disk; empty for none.
+    :param stop_after_s: after how many seconds RunPod itself stops it; 0 for never.
     :param ports: beside ssh's, as ``8888/http``.
     """
 
@@ -46,6 +51,7 @@ class PodOrder:
     data_centers: Sequence[str] = ()
     cuda_versions: Sequence[str] = ()
     start_command: Sequence[str] = ()
+    stop_after_s: int = 0
     price_cap: float | None = None
     wait_s: float = 900.0
 
@@ -64,6 +70,20 @@ def order_problem(order: PodOrder, key: str) -> str:
     if wrong or len({port.split("/")[0] for port in order.ports}) < len(order.ports):
         return f"ports are such as 8888/http or 8000/tcp, each number once: {', '.join(wrong or order.ports)}"
     return carried_problem(key, order.env, (order.image, *order.start_command), "image, start_command")
+
+
+def stop_problem(order: PodOrder, data_dir: str) -> str:
+    """Why RunPod may not stop a pod by itself: results would be lost without the gate, or the stop comes too soon."""
+    if not order.stop_after_s:
+        return ""
+    if order.stop_after_s < LEAST_STOP_S:
+        return f"stop_after_s is {order.stop_after_s}: a stop within {LEAST_STOP_S} s would come before anything trains"
+    if not lies_below(data_dir, order.mount_path):
+        return (
+            f"stop_after_s is set and {data_dir or 'no data_dir'} is not below {order.mount_path}: a stop that nobody "
+            "decides on would wipe the results"
+        )
+    return ""
 
 
 def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
@@ -110,10 +130,53 @@ class PodRental(NamedRental[Pod]):
         self._wanted = order
 
     def send(self, stamp: Stamp) -> str:
-        return self._pods.client.create_pod(create_body(self._wanted, stamp))
+        body, client = create_body(self._wanted, stamp), self._pods.client
+        if not self._wanted.stop_after_s:
+            return client.create_pod(body)
+        now = client.provider_now()
+        if now is None:
+            raise RestError("RunPod tells no time, so that no moment for its stop can be said", safe="nothing was sent")
+        stop_at = now + self._wanted.stop_after_s
+        # Before it can exist: a pod whose answer is lost is stopped all the same.
+        place = (stamp.project, stamp.box, stamp.generation)
+        self._pods.store.update_box(*place, stops_at=as_moment(stop_at))
+        return client.create_pod(body, stop_at)
 
     def terms(self) -> dict[str, Any]:
-        return {"gpu_types": list(self._wanted.gpu_types)}
+        stop = {"stop_after_s": self._wanted.stop_after_s} if self._wanted.stop_after_s else {}
+        return {"gpu_types": list(self._wanted.gpu_types), **stop}
 
     def checked(self, box: Pod) -> Pod:
+        """Version 2 of the API takes data centers for a wish, so that where the pod is has to be looked at."""
+        places = self._wanted.data_centers
+        if places and box.data_center and box.data_center not in places:
+            raise self._pods.stuck(box, f"it is in {box.data_center}, and {', '.join(places)} was asked for")
         return self._pods.check_gpus(box, self._wanted.gpu_count)
+
+
+def in_data_center(account: PodAccount, order: PodOrder) -> PodOrder:
+    """The order, kept to where its network volume is. TenantFailure where there is no such volume, or it is elsewhere.
+
+    A pod can only be where its volume is, and the volume is attached when the pod is rented or never.
+    """
+    if not order.network_volume:
+        return order
+    rows = account.client.list_volumes()
+    place = next((row.get("dataCenterId") for row in rows if row["id"] == order.network_volume), None)
+    if not isinstance(place, str):
+        raise TenantFailure(
+            "config",
+            f"the account has no network volume {ascii(order.network_volume)[:60]}",
+            box=order.name,
+            safe="nothing was rented",
+            fix="take the id of one that runpod_network_volume_info lists, or make one with runpod_network_volume",
+        )
+    if order.data_centers and place not in order.data_centers:
+        raise TenantFailure(
+            "config",
+            f"network volume {order.network_volume} is in {place}, which data_centers does not name",
+            box=order.name,
+            safe="nothing was rented",
+            fix=f"leave data_centers out, or name {place}: a volume never leaves its data center",
+        )
+    return replace(order, data_centers=(place,))

@@ -11,7 +11,8 @@ from typing import Any, Mapping
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
-from ..rented_box import HOURS_PER_MONTH, Box, box_facts, number
+from ..rented_box import HOURS_PER_MONTH, Box, box_facts
+from ..row_fields import amount, fields, text, texts, whole
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 
 LOGIN = "root"
@@ -46,8 +47,7 @@ class Pod(Box):
 
     def keeps(self, path: str) -> bool:
         """Whether what lies in this folder outlives a stop: only what is on its volume does. Unknown counts as no."""
-        folder, mount = (_folders(one) for one in (path, self.mount_path))
-        return bool(self.volume_gb or self.network_volume) and bool(mount) and folder[: len(mount)] == mount
+        return bool(self.volume_gb or self.network_volume) and lies_below(path, self.mount_path)
 
 
 def to_pod(row: Mapping[str, Any]) -> Pod:
@@ -57,15 +57,15 @@ def to_pod(row: Mapping[str, Any]) -> Pod:
         host, port = endpoint_of(row)
     except TenantFailure as failure:
         problem = failure.what
-    desired = _text(row.get("desiredStatus"))
-    volume, container = _amount(row.get("volumeInGb")), _amount(row.get("containerDiskInGb"))
-    machine, gpu = _fields(row.get("machine")), _fields(row.get("gpu"))
-    network = _text(_fields(row.get("networkVolume")).get("id"))
-    compute = _amount(row.get("costPerHr"))
+    desired = text(row.get("desiredStatus"))
+    volume, container = amount(row.get("volumeInGb")), amount(row.get("containerDiskInGb"))
+    machine, gpu = fields(row.get("machine")), fields(row.get("gpu"))
+    network = text(fields(row.get("networkVolume")).get("id"))
+    compute = amount(row.get("costPerHr"))
     return Pod(
         provider_id=str(row["id"]),
         stamp=stamp_of(row),
-        label=_text(row.get("name")),
+        label=text(row.get("name")),
         state=state_of(desired, bool(host)),
         intended={"EXITED": "stopped", "RUNNING": "running"}.get(desired, ""),
         host=host,
@@ -74,30 +74,30 @@ def to_pod(row: Mapping[str, Any]) -> Pod:
         proxy=False,
         machine_id=None,
         host_id=None,
-        gpu_name=_text(gpu.get("displayName")) or _text(gpu.get("id")),
-        num_gpus=_whole(gpu.get("count")),
+        gpu_name=text(gpu.get("displayName")) or text(gpu.get("id")),
+        num_gpus=whole(gpu.get("count")),
         gpu_ram_mb=None,
         dph_total=_total(compute, container, volume),
         min_bid=None,
         is_bid=row.get("interruptible") is True,
         start_date=epoch_of(row.get("lastStartedAt")),
-        status_msg=_text(row.get("lastStatusChange")),
+        status_msg=text(row.get("lastStatusChange")),
         storage_per_hour=None if volume is None else volume * VOLUME_RESTING / HOURS_PER_MONTH,
         disk_gb=volume,
         actual=desired,
         is_leaving=desired == "TERMINATED",
         endpoint_problem=problem,
-        image=_text(row.get("image")) or _text(row.get("imageName")),
+        image=text(row.get("image")) or text(row.get("imageName")),
         environment=_environment(row),
-        machine=_text(row.get("machineId")),
+        machine=text(row.get("machineId")),
         desired=desired,
-        gpu_type=_text(machine.get("gpuTypeId")) or _text(gpu.get("id")),
+        gpu_type=text(machine.get("gpuTypeId")) or text(gpu.get("id")),
         container_gb=container,
         volume_gb=volume,
-        mount_path=_text(row.get("volumeMountPath")),
+        mount_path=text(row.get("volumeMountPath")),
         network_volume=network,
-        data_center=_text(machine.get("dataCenterId")),
-        has_ssh=SSH_PORT in _texts(row.get("ports")),
+        data_center=text(machine.get("dataCenterId")),
+        has_ssh=SSH_PORT in _ports(row.get("ports")),
     )
 
 
@@ -108,7 +108,7 @@ def stamp_of(row: Mapping[str, Any]) -> Stamp | None:
 
 def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
     """Where the pod's own sshd is reached; an empty host while it is not. TenantFailure for one that cannot be."""
-    mapped = _fields(row.get("portMappings")).get("22")
+    mapped = fields(row.get("portMappings")).get("22")
     address = row.get("publicIp")
     if not mapped or not address or row.get("desiredStatus") != "RUNNING":
         return "", 0
@@ -165,6 +165,12 @@ def epoch_of(text: Any) -> float | None:
     return moment.timestamp()
 
 
+def lies_below(path: str, mount_path: str) -> bool:
+    """Whether a folder is that mount, or in it."""
+    folder, mount = (_folders(one) for one in (path, mount_path))
+    return bool(mount) and folder[: len(mount)] == mount
+
+
 def _folders(path: str) -> list[str]:
     """The folders of an absolute path from the root on; none for any other, or one that goes back up."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -178,32 +184,11 @@ def _total(compute: float | None, container: float | None, volume: float | None)
     return compute + ((container or 0.0) + (volume or 0.0)) * DISK_RUNNING / HOURS_PER_MONTH
 
 
-def _amount(value: Any) -> float | None:
-    """A number, which some answers write as text; None for one that is below 0, or none."""
-    if isinstance(value, str) and re.match(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z", value):
-        return float(value)
-    found = number(value)
-    return found if found is not None and found >= 0 else None
-
-
-def _whole(value: Any) -> int | None:
-    found = _amount(value)
-    return None if found is None else int(found)
-
-
-def _text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _texts(value: Any) -> list[str]:
+def _ports(value: Any) -> list[str]:
     """Ports come as a list, and from the older API as one text."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _fields(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return texts(value)
 
 
 def _environment(row: Mapping[str, Any]) -> dict[str, str] | None:

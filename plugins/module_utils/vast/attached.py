@@ -10,8 +10,8 @@ from typing import Any, Mapping, Sequence
 
 from ..failures import TenantFailure
 from ..rented_box import number
+from ..volume_stamp import parse_stamp
 from .api import VastClient
-from .volumes import parse_stamp
 
 _FLAG = re.compile(r"-v V\.([0-9]{1,18}):(/\S*)\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+\Z")

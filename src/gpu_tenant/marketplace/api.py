@@ -25,6 +25,7 @@ from .market import Market
 from .money_routes import MoneyRoutes
 from .overview import is_local, overview_page
 from .pages import after_place, keyset_order, read_token, selected, write_token
+from .paperspace.routes import PaperspaceRoutes
 from .price_routes import PriceRoutes
 from .ready_rows import ReadyRow
 from .refusals import MarketError
@@ -43,7 +44,10 @@ from .requests import (
 from .reservation_routes import ReservationRoutes
 from .results import Results
 from .rows import FILTERABLE
+from .runpod.desk import PodDesk
+from .runpod.graphql_routes import GraphqlRoutes
 from .runpod.routes import RunpodRoutes
+from .runpod.second_routes import SecondRoutes
 from .templates import TemplateRoutes
 from .volume_routes import VolumeRoutes
 
@@ -72,8 +76,10 @@ class Api:
         self._reservations = ReservationRoutes(market.reservations)
         self._faults = FaultRoutes(market)
         self._copies = CopyRoutes(market, self._faults.of_copy)
-        self._runpod = RunpodRoutes(market, api_key)
+        desk = PodDesk(market, api_key)
+        self._runpod = [*RunpodRoutes(desk).routes(), *SecondRoutes(desk).routes(), *GraphqlRoutes(desk).routes()]
         self._lambda = LambdaRoutes(market, api_key)
+        self._paperspace = PaperspaceRoutes(market, api_key)
 
     def routes(self) -> list[Route]:
         v0, v1 = "/api/v0", "/api/v1"
@@ -117,8 +123,9 @@ class Api:
             *self._reservations.routes(),
             *CreditRoutes(self._market.solvency).routes(),
             *self._faults.routes(),
-            *self._runpod.routes(),
+            *self._runpod,
             *self._lambda.routes(),
+            *self._paperspace.routes(),
             Route("POST", "/control/preempt", self.control_preempt),
             Route("POST", "/control/release", self.control_release),
             Route("POST", "/control/traffic", self.control_traffic),
@@ -127,6 +134,8 @@ class Api:
         ]
 
     def answer(self, route: Route, call: Call) -> Reply:
+        if route.inner is not None:
+            route, call = route.inner(call)
         try:
             if not route.public:
                 self._authorize(call)

@@ -23,9 +23,10 @@ from .books import Books
 from .engines.base import LOOPBACK, BoxSpec, Engine, EngineError
 from .holds import LINGERING, Held
 from .instances import HOLDING_A_CARD, Instance, Phase
-from .lambda_cloud.terms import VmTerms
+from .lambda_cloud.terms import LOGIN, VmTerms
 from .link import Link
 from .offers import Machine
+from .paperspace.terms import CoreTerms
 from .refusals import MarketError
 from .runpod import pods
 from .runpod.terms import PodTerms
@@ -220,6 +221,10 @@ class Boxes:
 
     # --- what works on boxes beside their tenants ----------------------------------------------------------------
 
+    def vm_login(self) -> str:
+        """Whom a virtual machine lets in."""
+        return self._engine.login_of(LOGIN)
+
     def describe_engine(self) -> dict[str, Any]:
         return self._engine.describe()
 
@@ -306,6 +311,22 @@ class Boxes:
             keys=tuple(key.public_key for key in instance.keys if key.named in vm.keys),
             volumes=vm.mounted(self._books.directory.volumes),
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+            login=LOGIN,
+        )
+
+    def _core_spec(self, instance: Instance, core: CoreTerms, machine: Machine) -> BoxSpec:
+        """Its disk is its own until it is deleted. Whoever its startup script lets in is let in."""
+        script = self._books.state.scripts.get(core.script, {})
+        runs = bool(script) and not (script["once"] and instance.ever_ran)
+        return BoxSpec(
+            box_id=instance.id,
+            directory=self._books.directory.boxes / str(instance.id),
+            ports=instance.ports,
+            card=machine.card,
+            image=instance.image,
+            keys=core.keys,
+            onstart=script["script"] if runs else "",
+            room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
         )
 
     def _spec(self, instance: Instance) -> BoxSpec:
@@ -314,6 +335,8 @@ class Boxes:
             return self._pod_spec(instance, instance.pod, machine)
         if instance.vm is not None:
             return self._vm_spec(instance, instance.vm, machine)
+        if instance.core is not None:
+            return self._core_spec(instance, instance.core, machine)
         given = {
             "CONTAINER_ID": str(instance.id),
             "CONTAINER_API_KEY": instance.api_key,

@@ -30,6 +30,7 @@ class Route:
     """``path`` without a trailing slash; both spellings are served, neither redirects.
 
     :param call: what faults call it, see :data:`.faults.CALLS`; none strikes a route without.
+    :param inner: of a path by which calls of several kinds come: the route and the call that this one is.
     :param sold_out: the :class:`.replies.Reply` of a create that finds no machine; None where no fault says so.
     """
 
@@ -40,3 +41,4 @@ class Route:
     interval_s: float = 0.0
     call: str = ""
     sold_out: Any = None
+    inner: Callable[[Call], tuple[Route, Call]] | None = None

@@ -49,7 +49,9 @@ def _dialect_help() -> str:
     return f"How what no source settles is worded, the first value by default; may be repeated. {told}."
 
 
-@click.group(name="marketplace", help="A local market: the REST of vast.ai, RunPod and Lambda, and real boxes.")
+@click.group(
+    name="marketplace", help="A local market: the REST of vast.ai, RunPod, Lambda and Paperspace, and real boxes."
+)
 def marketplace_group() -> None:
     return
 

@@ -17,6 +17,7 @@ from .boxes import Boxes
 from .instances import Instance, Phase
 from .lambda_cloud.terms import VmTerms
 from .offers import Machine
+from .paperspace.terms import CoreTerms
 from .refusals import MarketError, no_such_offer
 from .runpod.terms import PodTerms
 
@@ -35,7 +36,8 @@ def asked_ports(environment: Mapping[str, str]) -> list[str]:
 class Order:
     """What a tenant asks for when renting. Disk in GB, price in dollars per hour or None for on-demand.
 
-    :param pod: for a pod of RunPod's side, :attr:`vm` for an instance of Lambda's: it costs what its terms say.
+    :param pod: for a pod of RunPod's side, :attr:`vm` for an instance of Lambda's, :attr:`core` for a machine of
+        Paperspace's: it costs what its terms say.
     """
 
     offer_id: int
@@ -52,10 +54,11 @@ class Order:
     template: dict[str, Any] = field(default_factory=dict)
     pod: PodTerms | None = None
     vm: VmTerms | None = None
+    core: CoreTerms | None = None
 
     @property
-    def terms(self) -> PodTerms | VmTerms | None:
-        return self.pod or self.vm
+    def terms(self) -> PodTerms | VmTerms | CoreTerms | None:
+        return self.pod or self.vm or self.core
 
     @property
     def ports(self) -> list[str]:
@@ -143,6 +146,7 @@ class Contracts:
             keys=state.keys,
             api_key=secrets.token_hex(32),
             pod=order.pod,
+            core=order.core,
             vm=order.vm,
         )
 

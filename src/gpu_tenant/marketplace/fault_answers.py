@@ -12,7 +12,7 @@ from typing import Any
 from .faults import Fault
 from .replies import Reply
 
-_ROWS = ("instances", "offers", "volumes", "data")
+_ROWS = ("instances", "offers", "volumes", "pods", "networkVolumes", "data", "items")
 _REGIONS = "regions_with_capacity_available"
 _PROXY_TEXT = "<html><head><title>{status}</title></head><body><center><h1>{status}</h1></center></body></html>\n"
 
@@ -61,6 +61,8 @@ def _half(body: Any) -> bytes:
 def _with_other_rows(body: Any, fault: Fault) -> Any:
     if isinstance(body, list):  # RunPod's lists are bare, and tell no total
         return _with_other_rows({"instances": body}, fault).get("instances", {})
+    if isinstance(body, dict) and isinstance(body.get("data"), dict) and isinstance(body["data"].get("myself"), dict):
+        return {**body, "data": {"myself": _with_other_rows(body["data"]["myself"], fault)}}  # RunPod's GraphQL
     names = [name for name in _ROWS if isinstance(body, dict) and isinstance(body.get(name), list)]
     if not names and fault.kind == "empty_list" and isinstance(body, dict) and isinstance(body.get("data"), dict):
         return {**body, "data": {name: _without_capacity(one) for name, one in body["data"].items()}}

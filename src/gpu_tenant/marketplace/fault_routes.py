@@ -16,10 +16,11 @@ from .faults import KINDS, BadFault, Entry, Fault, fault_in
 from .holds import Held
 from .lambda_cloud import terms as vm
 from .market import Market
+from .paperspace import terms as core
 from .refusals import MarketError
 from .replies import Reply
 from .requests import invalid
-from .runpod.terms import is_pod_row, number_of
+from .runpod.terms import number_of
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,8 @@ def _named_in(route: Route, call: Call) -> list[int]:
         return [number_of(call.parameters["pod"])]
     if "vm" in call.parameters:
         return [vm.number_of(vm.INSTANCE, call.parameters["vm"])]
+    if "machine" in call.parameters:
+        return [core.number_of(core.MACHINE, call.parameters["machine"])]
     if "id" in call.parameters:
         return [int(call.parameters["id"])]
     listed = call.body.get("ids", call.body.get("instance_ids"))
@@ -188,12 +191,12 @@ def _named_in(route: Route, call: Call) -> list[int]:
 
 def _rented_in(reply: Reply) -> list[int]:
     """The instances that an answer to a create, or to several, says were made."""
-    if not isinstance(reply.body, Mapping):
-        return []
-    if is_pod_row(reply.body):
-        return [number_of(reply.body["id"])]
+    if reply.rented or not isinstance(reply.body, Mapping):
+        return list(reply.rented)
     launched = reply.body.get("data")
     if isinstance(launched, Mapping) and "instance_ids" in launched:
         return [vm.number_of(vm.INSTANCE, one) for one in launched["instance_ids"]]
+    if isinstance(launched, Mapping) and core.is_machine_row(launched):
+        return [core.number_of(core.MACHINE, launched["id"])]
     answers = [reply.body, *(reply.body.get("results") or [])]
     return [int(one["new_contract"]) for one in answers if one.get("new_contract")]

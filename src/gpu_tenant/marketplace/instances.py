@@ -12,6 +12,7 @@ from typing import Any
 from .billing import Account, Segment, Traffic
 from .dialects import Dialect
 from .lambda_cloud.terms import VmTerms
+from .paperspace.terms import CoreTerms
 from .runpod.terms import PodTerms
 
 
@@ -62,7 +63,8 @@ class Instance:
     :param ends_at: when the contract ends; None while it is extended by itself.
     :param earlier_disk: what the disk cost before its price rose.
     :param template: what it was made of, as its row says; empty for no template.
-    :param pod: what it is on RunPod's side of the market, :attr:`vm` on Lambda's; both None for one of vast.ai's.
+    :param pod: what it is on RunPod's side of the market, :attr:`vm` on Lambda's, :attr:`core` on Paperspace's; all
+        None for one of vast.ai's.
     :param deposits: when its tenant paid ahead, in market seconds, and how many dollars.
     :param discount: the fraction that a deposit takes off the price, while it lasts.
     :param forfeited: dollars of the deposits that were kept when it was given back.
@@ -103,11 +105,12 @@ class Instance:
     discount: float = 0.0
     forfeited: float = 0.0
     vm: VmTerms | None = None
+    core: CoreTerms | None = None
 
     @property
-    def terms(self) -> PodTerms | VmTerms | None:
+    def terms(self) -> PodTerms | VmTerms | CoreTerms | None:
         """What it is on another side of the market than vast.ai's; None for one of vast.ai's."""
-        return self.pod or self.vm
+        return self.pod or self.vm or self.core
 
     @property
     def is_bid(self) -> bool:

@@ -26,8 +26,10 @@ from .listing import Listing
 from .metering import Metering
 from .money import Money
 from .moving_bids import MovingBids
+from .paperspace.machines import Machines
 from .price_rises import PriceRises
 from .reservations import Reservations
+from .runpod.dead_man import DeadMan
 from .solvency import Solvency
 from .ssh_keys import SshKeys
 from .state import StateDirectory
@@ -57,11 +59,13 @@ class Market:
         self.ssh_keys = SshKeys(self.books, self.boxes)
         self.money = Money(self.books)
         self.file_systems = FileSystems(self.books)
+        self.core_machines = Machines(self.books, self.contracts)
         self.rises = PriceRises(self.books, self.boxes)
         self.reservations = Reservations(self.books, self.money)
         self.moving_bids = MovingBids(self.books, self.auction)
         self.metering = Metering(self.boxes, self.money)
         self.solvency = Solvency(self.books, self.boxes, self.contracts, self.money)
+        self.dead_man = DeadMan(self.books, self.contracts)
         self.listing = Listing(self.books)
         self._ticker = threading.Thread(target=self._tick_until_closed, name="market", daemon=True)
 
@@ -104,7 +108,9 @@ class Market:
         self.metering.look()
         self.file_systems.look()
         self.solvency.look()
+        self.dead_man.look()
         self.boxes.find_the_dead()
+        self.core_machines.look()
 
     def _tick_until_closed(self) -> None:
         unsaved = 0.0

@@ -18,6 +18,7 @@ class Reply:
 
     :param delay_s: seconds before it is sent.
     :param cut: the connection ends, and nothing is sent.
+    :param rented: the instances that it says were made, where its body does not say it in vast.ai's words.
     """
 
     status: int
@@ -25,6 +26,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     cut: bool = False
+    rented: tuple[int, ...] = ()
 
 
 def refusal_body(refusal: MarketError) -> dict[str, Any]:

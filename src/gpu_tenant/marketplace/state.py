@@ -20,6 +20,7 @@ from .fault_memory import FaultMemory, holds_as_list, holds_from_list, memory_as
 from .holds import Holds
 from .instances import Instance, Key, Phase
 from .lambda_cloud.terms import terms_from_dict as vm_from_dict
+from .paperspace.terms import terms_from_dict as core_from_dict
 from .price_rises import PriceRise
 from .runpod.terms import terms_from_dict as pod_from_dict
 from .volumes import Volume, volume_from_dict
@@ -50,6 +51,7 @@ class MarketState:
     secrets: dict[str, str] = field(default_factory=dict)
     profile: dict[str, Any] = field(default_factory=dict)
     templates: dict[int, dict[str, Any]] = field(default_factory=dict)
+    scripts: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def take_id(self) -> int:
         taken = self.next_id
@@ -229,6 +231,7 @@ def state_as_dict(state: MarketState) -> dict[str, Any]:
         "secrets": dict(state.secrets),
         "profile": dict(state.profile),
         "templates": [dict(one) for one in state.templates.values()],
+        "scripts": [dict(one) for one in state.scripts.values()],
         "raised": {str(machine): price for machine, price in state.raised.items()},
         "volumes": [asdict(one) for one in state.volumes.values()],
         "rises": [asdict(one) for one in state.rises.values()],
@@ -255,6 +258,7 @@ def state_from_dict(data: dict[str, Any]) -> MarketState:
         secrets=data.get("secrets", {}),
         profile=data.get("profile", {}),
         templates={one["id"]: one for one in data.get("templates", [])},
+        scripts={one["id"]: one for one in data.get("scripts", [])},
         raised={int(machine): price for machine, price in data["raised"].items()},
         # States from before there were volumes have none.
         volumes={one["id"]: volume_from_dict(one) for one in data.get("volumes", [])},
@@ -280,6 +284,7 @@ def _instance_from_dict(data: dict[str, Any]) -> Instance:
         "earlier_disk": tuple(Segment(**one) for one in data.get("earlier_disk", ())),
         "pod": pod_from_dict(data.get("pod")),
         "vm": vm_from_dict(data.get("vm")),
+        "core": core_from_dict(data.get("core")),
         "deposits": tuple((at, amount) for at, amount in data.get("deposits", ())),
     }
     return Instance(**parts)

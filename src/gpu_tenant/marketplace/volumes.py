@@ -34,6 +34,8 @@ class Volume:
     """:param storage_cost: dollars for a GB and month of 720 hours.
     :param machine_id: 0 for one that lies on none: a network volume of RunPod's, a file system of Lambda's.
     :param data_center: where a network volume of RunPod's side lies, :attr:`region` where a file system of Lambda's.
+    :param sort: what it is on Paperspace's side, empty for none; it lies in :attr:`place`, and is of machine
+        :attr:`owner`, 0 for none.
     :param earlier: what it cost while it was of another size.
     """
 
@@ -46,6 +48,9 @@ class Volume:
     deleted_at: float | None = None
     data_center: str = ""
     region: str = ""
+    sort: str = ""
+    place: str = ""
+    owner: int = 0
     earlier: tuple[billing.Segment, ...] = ()
 
     @property

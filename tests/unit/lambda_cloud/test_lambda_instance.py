@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from vm_market import BODY, REGION, TYPE, VmMarket
 from wire_market import KEY
 
 from gpu_tenant.marketplace.lambda_cloud.routes import BASE
-from gpu_tenant.marketplace.lambda_cloud.terms import INSTANCE, number_of
+from gpu_tenant.marketplace.lambda_cloud.terms import INSTANCE, id_of, number_of
 
 GIB = 1024**3
+# A body that says its type, as a key of that type does.
+OTHER_KEY = (
+    f"ssh-ed25519 {base64.b64encode(bytes([0, 0, 0, 11]) + b'ssh-ed25519' + bytes([0, 0, 0, 32]) + b'k' * 32).decode()}"
+)
 STAMP = "gt1/digits/box-a/g1/0123456789abcdef"
 
 
@@ -87,7 +92,7 @@ def test_there_is_no_state_of_rest(market: VmMarket, check: bool) -> None:
     with pytest.raises(TenantFailure, match="no state of rest") as failure:
         market.bring("stopped", check=check)
     assert failure.value.kind == "config"
-    assert "harvest it, then make it absent" in failure.value.fix
+    assert "gpu-tenant approve destroy box-a, gpu-tenant teardown -l box-a" in failure.value.fix
     assert market.sent[begun:] == []
     assert len(market.vms()) == 1
 
@@ -210,6 +215,27 @@ def test_what_the_account_lacks_is_said_before_a_launch(market: VmMarket, order:
         assert failure.value.kind == "config"
         assert failure.value.box == "box-a"
     assert market.launches() == 0
+
+
+def test_a_public_key_that_the_account_lacks_is_added_under_a_name_of_its_own(market: VmMarket, tmp_path: Path) -> None:
+    file = tmp_path / "id.pub"
+    file.write_text(f"{OTHER_KEY} me@home\n")
+    order: dict[str, Any] = {"ssh_key": "", "public_key_file": str(file)}
+    assert market.bring("started", check=True, **order)["would"]["problem"] == ""
+    market.bring("started", **order)
+    keys = {row["name"]: row["public_key"] for row in market.ask("GET", "/ssh-keys")[1]}
+    (name,) = set(keys) - {"laptop"}
+    assert name.startswith("gpu-tenant-")
+    assert keys[name].split()[:2] == OTHER_KEY.split()
+    (vm,) = market.vms()
+    assert market.show(id_of(INSTANCE, vm["id"]))["ssh_key_names"] == [name]
+    market.bring("started", **order, name="box-b")
+    assert market.count("POST", "/ssh-keys$") == 1, "found by what it is"
+
+    file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    with pytest.raises(TenantFailure, match="is a private key"):
+        market.bring("started", **order, name="box-c")
+    assert market.launches() == 2
 
 
 def test_a_file_system_is_waited_for_in_its_own_region_only(market: VmMarket) -> None:

@@ -114,13 +114,24 @@ def test_law_8_a_port_that_is_none_never_becomes_one(port: object) -> None:
     assert (vm.host, vm.port, bool(vm.endpoint_problem)) == ("", 0, True)
 
 
+@pytest.mark.parametrize("user", ["-oProxyCommand=id", "a b", "", "$(id)", 7, None, ["root"], "x" * 40])
+def test_law_8_a_login_that_is_none_never_becomes_one(user: object) -> None:
+    vm = to_vm({**ROW, "ssh_user": user})
+    assert (vm.host, vm.user, bool(vm.endpoint_problem)) == ("", "ubuntu", True)
+
+
+def test_the_login_is_ubuntu_but_where_a_row_says_otherwise() -> None:
+    assert (to_vm(ROW).user, to_vm(ROW).port) == ("ubuntu", 22)
+    assert to_vm({**ROW, "ssh_user": "me", "ssh_port": 20022}).user == "me"
+
+
 WORDS = st.text("ab-=/ .{%\n\x00é", max_size=12)
 ODD = st.sampled_from([None, True, -1, 0, 7, 2**70, 0.5, float("nan"), float("inf"), [], {}, ["x"], [{"key": -1}]])
 NESTED = st.dictionaries(st.sampled_from(["name", "specs", "gpus", "price_cents_per_hour", "key"]), WORDS | ODD)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from([*ROW, "ssh_port"]), WORDS | ODD | NESTED))
+@given(st.dictionaries(st.sampled_from([*ROW, "ssh_port", "ssh_user"]), WORDS | ODD | NESTED))
 def test_any_row_with_an_id_is_an_instance_that_can_be_shown(changes: dict[str, Any]) -> None:
     vm = to_vm({**ROW, **changes, "id": VM})
     json.dumps(vm_result(vm, 1.8e9))

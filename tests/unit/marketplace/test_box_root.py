@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from gpu_tenant.marketplace.engines import box_root, control, process
+from gpu_tenant.marketplace.engines import account, box_root, control, process
 from gpu_tenant.marketplace.engines.base import BoxSpec, Card, EngineError
+from gpu_tenant.marketplace.engines.none import NoEngine
 from gpu_tenant.marketplace.engines.podman_image import image_name, suite
 
 CARD = Card("NVIDIA GeForce RTX 4090", 16380, 2, "550.54.14", "12.4")
@@ -118,6 +119,22 @@ def test_a_box_without_permissions_can_be_deleted(tmp_path: Path) -> None:
     control.delete_tree(box)
     assert not box.exists()
     control.delete_tree(box)
+
+
+def test_a_user_of_a_box_is_root_to_the_sshd_outside_and_nobody_else_inside() -> None:
+    ubuntu = account.account_of("ubuntu")
+    passwd = account.with_account("root:x:0:0::/root:/bin/sh\nubuntu:x:1000:1000::/home/u:/bin/sh\n", ubuntu)
+    assert passwd.splitlines() == ["root:x:0:0::/root:/bin/sh", "ubuntu:*:0:0::/:/bin/sh"]
+    assert "ubuntu:*:1000:1000::/home/ubuntu:/bin/bash\n" in box_root.render_etc(ubuntu)["passwd"]
+    assert "setpriv --reuid 1000 --regid 1000" in box_root.render_enter(Path("/init.pid"), 1, ubuntu)
+    assert "setpriv" not in box_root.render_enter(Path("/init.pid"), 1)
+    assert account.account_of("") is account.ROOT
+
+
+def test_an_engine_without_users_says_whom_it_lets_in() -> None:
+    engine = process.ProcessEngine(refusal="the kernel says no")
+    assert engine.login_of("ubuntu") == engine.describe()["login"]
+    assert NoEngine().login_of("ubuntu") == "ubuntu"
 
 
 def stand_in(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -23,8 +24,23 @@ pytorch-lightning
 """
 
 
-def test_frameworks_of_the_image_are_not_installed() -> None:
-    tasks: list[dict[str, Any]] = DataLoader().load_from_file(str(TASKS))
+@pytest.fixture
+def tasks() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = DataLoader().load_from_file(str(TASKS))
+    return found
+
+
+@pytest.mark.parametrize(("user", "may"), [("ubuntu", True), ("root", False), ("", False), (None, False)])
+def test_only_who_cannot_break_the_system_s_python_passes_its_guard(
+    tasks: list[dict[str, Any]], user: str | None, may: bool
+) -> None:
+    (install,) = [task["ansible.builtin.pip"] for task in tasks if "ansible.builtin.pip" in task]
+    facts = {"box_endpoint": {} if user is None else {"user": user}}
+    templar = Templar(loader=DataLoader(), variables={"ansible_facts": facts})
+    assert templar.template(trust_as_template(install["break_system_packages"])) is may
+
+
+def test_frameworks_of_the_image_are_not_installed(tasks: list[dict[str, Any]]) -> None:
     (write,) = [task for task in tasks if "__deploy_requirements_lines" in task.get("vars", {})]
     # A play reads the file of the run; here its text is given.
     kept = str(write["vars"]["__deploy_requirements_lines"])

@@ -14,6 +14,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.transforma
     to_vm,
     vm_result,
 )
+from ansible_collections.tenant.gpu.plugins.module_utils.leftovers import Leftover
+from ansible_collections.tenant.gpu.plugins.module_utils.paperspace.transformations import machine_result, to_machine
 from ansible_collections.tenant.gpu.plugins.module_utils.runpod.transformations import pod_result, to_pod
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.price_rises import PriceRise, rise_result
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
@@ -48,6 +50,14 @@ def test_nothing_is_documented_of_a_machine_that_is_not_returned() -> None:
     assert documented("runpod_pod", "pod") <= set(pod_result(to_pod({"id": "a"})))
     assert {"container_disk_gb", "volume_gb", "volume_mount_path"} <= documented("runpod_pod", "pod")
     assert documented("lambda_instance", "instance") <= set(vm_result(to_vm({"id": "a"})))
+    assert documented("paperspace_machine", "machine") <= set(machine_result(to_machine({"id": "a"})))
+
+
+def test_a_leftover_is_returned_as_documented() -> None:
+    told = Leftover("snapshot", "a", "b", "c", None).as_result()
+    assert documented("paperspace_machine", "leftovers") == set(told)
+    listed = block(PLUGINS / "modules/paperspace_machine_info.py", "RETURN")["leftovers"]["description"]
+    assert all(f"C({name})" in listed for name in told)
 
 
 def test_options_are_typed_alike_where_they_are_documented_and_where_they_are_checked() -> None:

@@ -50,6 +50,7 @@ MARKETS = {
     "vast",
     "runpod",
     "lambda",
+    "paperspace",
     "matpool",
     "gpushare",
     "featurize",
@@ -106,13 +107,15 @@ def test_a_stop_that_wipes_is_gated_where_the_platform_wipes() -> None:
         ("lanrui", {("always", 0)}),
         ("runpod", {("stopped", 0), ("stopped", 30 * 86400), ("always", 0)}),
         ("gcp_spot", {("started", 86400)}),
+        ("paperspace", {("stopped", 0), ("always", 0)}),
         ("azure_spot", {("stopped", 0)}),
         ("ssh", {("always", 0)}),
     ],
 )
 def test_danger_clocks(name: str, spans: set[tuple[str, int]]) -> None:
     clocks = load(ROOT / f"inventories/profiles/group_vars/{name}.yml")["platform_clocks"]
-    assert spans <= {(clock["starts_at"], span_s(clock["after"])) for clock in clocks}
+    settled = [clock for clock in clocks if not schema_check.is_template(clock["after"])]
+    assert spans <= {(clock["starts_at"], span_s(clock["after"])) for clock in settled}
 
 
 def test_a_deallocation_and_not_a_shutdown_parks_on_azure() -> None:

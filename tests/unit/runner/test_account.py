@@ -184,6 +184,14 @@ def test_a_checkpoint_that_does_not_load_shows(home: Home, monkeypatch: pytest.M
     assert "no checkpoint with tensors" in unverified
 
 
+def test_a_run_whose_checkpoints_are_json_lacks_no_tensors(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = ({"path": "a/a2/out/model.pt", "ok": True, "error": "", "tensors": None},)
+    monkeypatch.setattr(receipts, "verify", lambda *unused, spans: receipts.Verification((), loaded, ()))
+    assert home.draw_up().unverified == ["no checkpoint with tensors was loaded"]
+    home.spec["artifacts"] = [{"glob": "*.pt", "role": "checkpoint", "loader": "json"}]
+    assert home.draw_up().unverified == []
+
+
 @pytest.mark.parametrize("program", ["import sys; sys.exit('no such model')", "print('fine')", "while True: pass"])
 def test_an_evaluation_that_proves_nothing_shows(home: Home, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(account, "EVALUATE_TIMEOUT_S", 2.0)

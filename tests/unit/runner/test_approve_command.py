@@ -259,7 +259,7 @@ def awx(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     answers: dict[str, Any] = {"/api/v2/workflow_jobs/5/": {"limit": "digits-1"}}
     handler = type("Handler", (FakeAwx,), {"answers": answers})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         monkeypatch.setenv("CONTROLLER_HOST", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("CONTROLLER_OAUTH_TOKEN", "token")

@@ -40,6 +40,8 @@ TABLE = [
     ("hot, and a pull is due", of(verdicts.ALERT, pull_due=True), decide.PULL),
     ("no sign of work", of(verdicts.STALLED), decide.WAIT),
     ("its budget is spent", of(verdicts.RUNNING, money=SPENT), decide.PARK),
+    ("spent, and nothing stops it", of(verdicts.RUNNING, money=SPENT, bills_on=True), decide.BILLS_ON),
+    ("the same, a pull is due", of(verdicts.RUNNING, money=SPENT, bills_on=True, pull_due=True), decide.PULL),
     ("done", of(verdicts.FINISHED), decide.HARVEST),
     ("done over its budget", of(verdicts.FINISHED, money=SPENT), decide.HARVEST),
     ("failed", of(verdicts.FAILED), decide.HARVEST_FAILED),
@@ -72,6 +74,8 @@ TABLE = [
     ("GPU taken", of(verdicts.SCHEDULING_STUCK, brought_up=True, replaceable=True), decide.RESTART),
     ("GPU kept", of(verdicts.SCHEDULING_STUCK, tried=Tried(restart=2), replaceable=True), decide.NEXT_OFFER),
     ("host lost", of(verdicts.HOST_OFFLINE, brought_up=True, replaceable=True), decide.NEXT_OFFER),
+    ("host lost, a spare", of(verdicts.HOST_OFFLINE, spare=True), decide.NEXT_CANDIDATE),
+    ("in Alert, it would bill beside the spare", of(verdicts.HOST_OFFLINE, spare=True, bills_on=True), decide.GIVE_UP),
     ("gone", of(verdicts.GONE, brought_up=True, replaceable=True), decide.NEXT_OFFER),
     ("card lost", of(verdicts.ZERO_GPU, replaceable=True), decide.PULL),
     ("card lost, work home", of(verdicts.ZERO_GPU, salvaged=True, replaceable=True), decide.NEXT_OFFER),
@@ -138,6 +142,7 @@ situations = st.builds(
     salvaged=st.booleans(),
     pull_due=st.booleans(),
     settle_due=st.booleans(),
+    bills_on=st.booleans(),
 )
 
 
@@ -152,6 +157,14 @@ def test_every_situation_has_one_action_and_none_rents_what_may_not_be_rented(si
         assert (action.kind == decide.SAME_MACHINE) is situation.bound
     if action.kind in decide.RUNGS:
         assert situation.tried.of(action.kind) < situation.limits.of(action.kind)
+
+
+@given(situations)
+def test_what_bills_until_its_end_is_neither_parked_nor_left_beside_another_box(situation: Situation) -> None:
+    action = decide.decide(replace(situation, bills_on=True))
+    assert action.kind not in (decide.PARK, decide.NEXT_CANDIDATE)
+    if action.kind in (decide.FINISH, decide.GIVE_UP, decide.BILLS_ON) and "budget has no room" not in action.why:
+        assert "bills on" in action.why or "its budget is spent" in action.why or "did not help" in action.why
 
 
 @given(situations)

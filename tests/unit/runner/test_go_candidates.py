@@ -128,3 +128,51 @@ def test_a_box_that_its_probe_refused_is_stopped_before_the_next_is_tried(
         ("train", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
     ]  # fmt: skip
     assert world.provider["b1"] == "stopped"
+
+
+# --- boxes that cannot rest (Lambda) --------------------------------------------------------------------------------
+
+LAMBDA = {"platform_driver": "lambda", "platform_verbs": {"park": []}}
+
+
+def test_a_run_is_not_taken_from_a_box_that_would_bill_beside_the_next(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    """In Alert it may be at work, and nothing but its end stops it: a person decides."""
+    world.variables = LAMBDA
+    world.provider["b1"], world.step = "offline", 50
+    with pytest.raises(TenantFailure, match="bills on, for nothing but its end stops it") as caught:
+        drive(("b1", "b2"))
+    assert (caught.value.box, world.played) == ("b1", [])
+
+
+def test_a_refused_box_that_is_still_there_is_no_reason_to_rent_the_next(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.variables = LAMBDA
+    world.provider["b1"] = "running"
+    world.trouble = [BoxFailure("", "probe_refused", "its disk is slow")]
+    with pytest.raises(TenantFailure, match="nothing but its end stops it") as caught:
+        drive(("b1", "b2"))
+    assert "gpu-tenant approve destroy b1, then gpu-tenant teardown -l b1" in caught.value.fix
+    assert world.names == ["train"], "nothing is asked to park it"
+
+
+def test_nothing_free_on_it_tries_the_next_candidate(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.variables = LAMBDA
+    world.trouble = [BoxFailure("", "no_offer", "no gpu_1x_a10 is free now; asked for 1800 s")]
+    assert drive(("b1", "b2")).box == "b2"
+
+
+def test_one_that_is_gone_is_rented_anew_under_its_name(world: World, drive: Callable[..., go.GoResult]) -> None:
+    def lose(name: str) -> None:
+        if world.step >= 50 and world.generation == 1:
+            world.provider.pop(name, None)
+            world.generation = 2
+
+    world.variables, world.on_look = LAMBDA, lose
+    assert drive(("b1", "b2")).box == "b1"
+    assert [(playbook, box) for playbook, box, _extra in world.played] == [
+        ("train", "b1"), ("train", "b1"), ("harvest", "b1"),
+    ]  # fmt: skip
+    assert "provision_replace" not in world.played[1][2]

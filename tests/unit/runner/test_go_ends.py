@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from go_world import DIGEST, SPEC, Said, World
 
-from gpu_tenant import closing, go, hosts
+from gpu_tenant import go, hosts, play_deadlines
 from gpu_tenant.playbooks import BoxFailure
 
 ROLES = Path(__file__).parents[3] / "roles"
@@ -65,6 +65,15 @@ def test_at_the_deadline_of_a_box_that_does_not_answer_nothing_is_said_to_be_pul
     assert world.names == ["provision"]
 
 
+def test_a_box_that_cannot_rest_is_told_to_bill_on(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """Lambda has no stop: no playbook is asked to, and the one verb that ends the bill is named."""
+    world.variables = {"platform_driver": "lambda", "platform_verbs": {"park": []}}
+    told = _past_deadline(world, drive).safe
+    assert "its newest checkpoints were pulled; the box bills on, for nothing but its end stops it" in told
+    assert "gpu-tenant approve destroy b1, then gpu-tenant teardown -l b1" in told
+    assert (world.names, world.provider["b1"]) == (["harvest"], "running")
+
+
 @pytest.mark.parametrize("stumbles", [0, 2])
 def test_a_run_that_is_done_comes_home_although_its_deadline_passes_meanwhile(
     world: World, drive: Callable[..., go.GoResult], stumbles: int
@@ -87,12 +96,20 @@ def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive:
 
 
 def test_closing_steps_wait_as_long_as_their_roles() -> None:
-    for role, (variable, default_s) in closing.WAITS.items():
+    for role, (variable, default_s) in play_deadlines.WAITS.items():
         defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
         assert defaults[variable] == default_s
     told = hosts.BoxHost("b1", {"harvest_deadline_s": 60, "provision_wait_s": "soon"})
-    assert closing.allowance_s("harvest", told) == 60 + closing.AROUND_S
-    assert closing.allowance_s("provision", told) == 900 + closing.AROUND_S
+    assert play_deadlines.allowance_s("harvest", told) == 60 + play_deadlines.AROUND_S
+    assert play_deadlines.allowance_s("provision", told) == 900 + play_deadlines.AROUND_S
+    assert play_deadlines.for_all_s("harvest", [told, told]) == 2 * (60 + play_deadlines.AROUND_S)
+    assert play_deadlines.for_all_s("train", [told]) == play_deadlines.OTHER_S
+    rare = hosts.BoxHost("b1", {"platform_driver": "lambda", "provision_capacity_wait_s": 7200})
+    for renting in ("provision", "train", "site"):
+        assert play_deadlines.allowance_s(renting, rare) == 7200 + play_deadlines.allowance_s(renting, told)
+    assert play_deadlines.allowance_s("teardown", rare) == play_deadlines.OTHER_S
+    defaults = yaml.safe_load((ROLES / "provision/defaults/main.yml").read_text())
+    assert all(defaults[variable] == default_s for variable, default_s in play_deadlines.CAPACITY_WAITS.values())
 
 
 def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:

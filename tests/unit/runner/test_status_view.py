@@ -217,7 +217,7 @@ def looks(host: BoxHost, vast_item: Box, monkeypatch: pytest.MonkeyPatch, tmp_pa
     left = list(told)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host,), "", (), ()))
-    monkeypatch.setattr(observe.Observer, "observe", lambda self: {"digits-1": left.pop(0)})
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: {"digits-1": left.pop(0)})
 
     def wait(self: interrupts.Interrupts, seconds: float) -> None:
         if not left:
@@ -255,3 +255,34 @@ def test_live_draws_one_picture_on_a_terminal(looks: list[Observation], monkeypa
 
 def test_live_does_not_hammer_the_provider() -> None:
     assert CliRunner().invoke(cli, ["status", "-l", "all", "--live", "--every", "0.1"]).exit_code == 2
+
+
+REFUSED = TenantFailure("config", "RunPod refused the key", safe="nothing was changed", fix="give a good key")
+
+
+def test_an_account_that_refuses_the_key_hides_no_other_box(
+    host: BoxHost, vast_item: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dark = hosts.BoxHost("digits-2", host.variables)
+    refused = Observation("digits-2", "2026-11-01T00:00:00Z", "unreachable", problem=str(REFUSED), refused=REFUSED)
+    told = {"digits-1": training(vast_item), "digits-2": refused}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host, dark), "", (), ()))
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: told)
+    done = CliRunner().invoke(cli, ["status", "-l", "all", "--json"])
+    rows = {row["box"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert rows["digits-1"]["verdict"] == "running"
+    assert "refused the key" in rows["digits-2"]["problem"]
+    assert done.exit_code == 10
+
+
+def test_where_no_box_can_be_looked_at_the_reason_is_the_answer(
+    host: BoxHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refused = Observation(host.name, "2026-11-01T00:00:00Z", "unreachable", problem=str(REFUSED), refused=REFUSED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host,), "", (), ()))
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: {host.name: refused})
+    done = CliRunner().invoke(cli, ["status", "-l", "all"])
+    assert done.exit_code == 10
+    assert "give a good key" in done.output

@@ -126,3 +126,12 @@ def test_boxes_that_are_missing_for_long_are_no_outage() -> None:
 
 def test_outbid_boxes_are_no_outage() -> None:
     assert not outage([Silence(name, "outbid", "not_tried") for name in "abcd"])
+
+
+def test_a_host_that_is_offline_is_told_in_the_provider_s_words() -> None:
+    """Of Lambda's Alert nobody knows whether it was shut down from inside: the words are shown as they are."""
+    told = verdicts.verdict(ProviderWord("offline", unchanged_s=900, said="unhealthy (Alert)"), BoxWord(), RENTED)
+    assert (told.name, told.why) == (
+        verdicts.HOST_OFFLINE,
+        "its host has been offline for 15 min (its provider says: unhealthy (Alert))",
+    )

@@ -108,6 +108,7 @@ class Scene:
     played: list[tuple[str, str]] = field(default_factory=list)
     refuse: dict[str, BoxFailure] = field(default_factory=dict)
     on_refusal: dict[str, Callable[[], BoxFailure]] = field(default_factory=dict)
+    deadlines_s: dict[str, float] = field(default_factory=dict)
     now: float = 1000.0
 
     def begin(self, **options: Any) -> watch.Watch:
@@ -160,6 +161,7 @@ class Playbooks:
     def run(self, playbook: str, boxes: Sequence[str], extra: Mapping[str, Any], **options: Any) -> Outcome:
         (name,) = boxes
         self.scene.played.append((playbook, name))
+        self.scene.deadlines_s[playbook] = options["deadline_s"]
         outcome = Outcome(playbook, "successful", 0, Path(), (name,))
         on_refusal = self.scene.on_refusal.get(f"{playbook} {name}")
         trouble = on_refusal() if on_refusal else self.scene.refuse.get(f"{playbook} {name}")
@@ -358,3 +360,34 @@ def test_a_record_of_one_box_that_cannot_be_read_ends_nobodys_watch(make: Callab
     assert [rows[name]["verdict"] for name in ("b1", "b2")] == ["running", "unreachable"]
     assert sum(box == "b2" and kind == "warning" for kind, box, _text in scene.said.texts) == 1, scene.said.texts
     assert scene.played == [], "nothing is done with a box whose records cannot be read"
+
+
+# --- time and money -------------------------------------------------------------------------------------------------
+
+
+def test_a_harvest_of_the_watch_may_take_as_long_as_its_role_waits(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64)], harvest_deadline_s="30000")
+    scene.rent("b1", run="done")
+    scene.rounds(scene.begin())
+    assert ("harvest", "b1") in scene.played
+    assert scene.deadlines_s["harvest"] > 30000
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [None, BoxFailure("b1", "unreachable", "the link is down"), BoxFailure("b1", "config", "no space here")],
+)
+def test_a_spent_budget_ends_the_meter_also_where_nothing_can_be_pulled(
+    make: Callable[..., Scene], trouble: BoxFailure | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64)])
+    scene.rent("b1")
+    if trouble is not None:
+        scene.refuse["harvest b1"] = trouble
+    spent = decide.Action(decide.PARK, "its budget is spent", failure="budget")
+    monkeypatch.setattr(decide, "decide", lambda situation: spent)
+    scene.rounds(scene.begin())
+    assert scene.played == [("harvest", "b1"), ("provision", "b1")]
+    assert scene.accounts["b1"].rows["b1"]["actual_status"] == "exited"
+    told = [text for kind, _box, text in scene.said.texts if kind == "warning" and "could not be pulled" in text]
+    assert bool(told) is (trouble is not None)

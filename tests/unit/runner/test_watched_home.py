@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
+from gpu_tenant import decide
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.watched import Watched
 
 
-def watched(folder: Path, **spec: Any) -> Watched:
+def watched(folder: Path, variables: Mapping[str, Any] | None = None, **spec: Any) -> Watched:
     path = folder / "run.yml"
     path.write_text(
         yaml.safe_dump(
@@ -32,8 +34,8 @@ def watched(folder: Path, **spec: Any) -> Watched:
             }
         )
     )
-    variables = {"tenant_project": "vision", "tenant_state_dir": str(folder / "state")}
-    return Watched([BoxHost("node-b", variables)], str(path))
+    known = {"tenant_project": "vision", "tenant_state_dir": str(folder / "state"), **(variables or {})}
+    return Watched([BoxHost("node-b", known)], str(path))
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,24 @@ def test_a_look_finds_the_stop_of_a_process_that_died_and_a_start_of_somebody_el
     assert look(resting, records.utc_now())["parked_at"]
     record = look(dict.fromkeys(resting, "running"), "2099-01-01T00:00:00Z")
     assert (record["parked_at"], record["started_at"]) == (None, "2099-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("verbs", "again", "bills"),
+    [({"park": [{"verb": "stop"}]}, decide.HARVEST, False), ({"park": []}, decide.FINISH, True)],
+)
+def test_a_harvest_is_repeated_only_for_a_stop_that_there_is(
+    tmp_path: Path, verbs: dict[str, Any], again: str, bills: bool
+) -> None:
+    """Lambda has none: what is home there bills until its end, which is said, and harvesting it again helps nobody."""
+    (tmp_path / "code.py").touch()
+    one = watched(tmp_path, {"platform_driver": "lambda", "platform_verbs": verbs})
+    store, stamp = StateStore(str(tmp_path / "state")), new_stamp("vision", "node-b", 1)
+    store.update_box("vision", "node-b", 1, provider_id="7", stamp=str(stamp), created_at="2026-11-21T00:00:00Z")
+    complete = {"complete": True, "box": "node-b", "generation": 1, "verified_at": "2026-11-22T00:00:00Z"}
+    receipt = {**complete, "spec_sha256": one.spec["spec_sha256"]}
+    records.write_record(store.receipt_path("vision", "digits", "node-b", 1), "receipt", receipt)
+    item = to_box({"id": 7, "label": str(stamp), **dict.fromkeys(("actual_status", "cur_state"), "running")})
+    one.take(Observation("node-b", records.utc_now(), "running", item))
+    action = one.judge("")
+    assert (action.kind, "bills on" in action.why) == (again, bills)

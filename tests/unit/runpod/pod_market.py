@@ -19,6 +19,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from faulty_market import URL, FaultyMarket
 from wire_market import KEY
 
+from gpu_tenant.marketplace.replies import Reply
+
 GPU = "NVIDIA GeForce RTX 4090"
 BODY = {
     "name": "a pod",
@@ -39,12 +41,21 @@ ORDER = PodOrder(
 class PodMarket(FaultyMarket):
     """A tenant of RunPod's side."""
 
-    def __init__(self, folder: Path, *faults: dict[str, Any], **settings: Any) -> None:
+    def __init__(self, folder: Path, *faults: dict[str, Any], version: str = "/v1", **settings: Any) -> None:
         super().__init__(folder, *faults, **settings)
+        self.version = version
+        # Paths below these are answered with these statuses: versions that are not there.
+        self.not_served: dict[str, int] = {}
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, query: str = "") -> tuple[int, Any]:
         reply = self.request(method, path, body or {}, query)
         return reply.status, reply.body
+
+    def request(self, method: str, path: str, body: dict[str, Any], query: str = "", key: str = KEY) -> Reply:
+        for prefix, status in self.not_served.items():
+            if path.startswith(prefix):
+                return Reply(status, {"title": "not here", "status": status, "detail": f"no {prefix}"})
+        return super().request(method, path, body, query, key)
 
     def make(self, **changes: Any) -> dict[str, Any]:
         status, row = self.ask("POST", "/v1/pods", {**BODY, **changes})
@@ -64,7 +75,9 @@ class PodMarket(FaultyMarket):
     # -- the driver ----------------------------------------------------------------------------------------------
 
     def pod_client(self) -> RunpodClient:
-        return RunpodClient(KEY, f"{URL}/v1", opener=self, sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
+        return RunpodClient(
+            KEY, f"{URL}{self.version}", opener=self, sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0
+        )
 
     def account(self, **changes: Any) -> PodAccount:
         return PodAccount(self.pod_client(), self.store, **{"data_dir": "/workspace", **changes})

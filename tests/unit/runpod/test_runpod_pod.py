@@ -22,12 +22,13 @@ from gpu_tenant.marketplace.instances import Phase
 from gpu_tenant.marketplace.runpod.pods import DATA_CENTERS, GPU_TYPES
 from gpu_tenant.marketplace.runpod.terms import number_of
 
-POD = r"^/v1/pods/[a-z0-9]+$"
+POD = r"^/v[12]/pods/[a-z0-9]+$"
 
 
-@pytest.fixture
-def market(tmp_path: Path) -> PodMarket:
-    return PodMarket(tmp_path)
+@pytest.fixture(params=["/v1", "/v2"])
+def market(tmp_path: Path, request: pytest.FixtureRequest) -> PodMarket:
+    """Every story is told in both versions of RunPod's REST."""
+    return PodMarket(tmp_path, version=request.param)
 
 
 def test_the_litany(market: PodMarket) -> None:
@@ -54,7 +55,7 @@ def test_the_litany(market: PodMarket) -> None:
         again = market.bring(state)
         assert not again["changed"]
         assert again["pod"]["provider_id"] == pod["provider_id"]
-    assert market.count("POST", "^/v1/pods$") == 1
+    assert market.count("POST", "^/v[12]/pods$") == 1
 
     assert market.bring("stopped", check=True)["changed"]
     stopped = market.bring("stopped")
@@ -118,7 +119,7 @@ def test_a_create_whose_answer_is_lost_is_found_by_its_stamp(market: PodMarket, 
     market.inject(call="create", **fault)
     made = market.bring("started")
     assert len(market.pods()) == 1
-    assert market.count("POST", "^/v1/pods$") == 1
+    assert market.count("POST", "^/v[12]/pods$") == 1
     assert made["pod"]["state"] == "running"
 
 
@@ -128,7 +129,7 @@ def test_a_create_that_never_arrived_is_not_repeated(market: PodMarket, fault: d
     with pytest.raises(TenantFailure, match="nothing was rented") as failure:
         market.bring("started")
     assert failure.value.kind == "provider"
-    assert market.count("POST", "^/v1/pods$") == 1
+    assert market.count("POST", "^/v[12]/pods$") == 1
     assert market.store.read_box("digits", "pod-a", 1)["provider_id"] == ""
     assert market.bring("started")["generation"] == 2
 
@@ -175,7 +176,7 @@ def test_a_pod_that_the_list_lacks_is_not_rented_twice(market: PodMarket) -> Non
     with pytest.raises(TenantFailure, match="which the provider still has"):
         market.bring("started")
     assert market.bring("started")["pod"]["provider_id"] == ours
-    assert market.count("POST", "^/v1/pods$") == 1
+    assert market.count("POST", "^/v[12]/pods$") == 1
 
 
 @pytest.mark.parametrize("shape", ["no_list", "no_key", "no_ids"])
@@ -308,7 +309,7 @@ def _dearer_at_start(market: PodMarket, monkeypatch: pytest.MonkeyPatch) -> None
     sent = market.open
 
     def dearer(request: Any, timeout: float) -> Any:
-        if request.full_url.endswith("/start"):
+        if request.get_method() == "POST" and request.full_url.endswith(("/start", "/action")):
             books = market.market.books
             (instance,) = [one for one in books.state.instances.values() if one.pod is not None and one.live]
             assert instance.pod is not None
@@ -384,9 +385,12 @@ def test_a_start_without_a_free_gpu_leaves_it_parked_as_it_was(market: PodMarket
     market.bring("stopped")
     before = power_record.read(market.store, market.identity())
     _let_to_another(market)
+    before_sent = market.count("POST", f"/v[12]/pods/{ours}/(start|action)$")
     with pytest.raises(TenantFailure, match="not enough free GPUs"):
         market.bring("started")
-    assert market.count("POST", f"/v1/pods/{ours}/start") == 1  # a second later there is none either
+    assert (
+        market.count("POST", f"/v[12]/pods/{ours}/(start|action)$") == before_sent + 1
+    )  # a second later there is none either
     after = power_record.read(market.store, market.identity())
     assert before is not None
     assert after is not None

@@ -38,7 +38,7 @@ from gpu_tenant.marketplace.requests import read_query
 from gpu_tenant.marketplace.state import MarketState, StateDirectory
 
 URL = "http://127.0.0.1:1"
-_ITEM = re.compile(r"/(instances|pods)/[^/]+/?\Z")
+_ITEM = re.compile(r"/(instances|pods|machines)/[^/]+/?\Z")
 ORDER = Order("digits", "vast-a", "python:3.12", 20.0, Constraints(min_disk_gb=20.0, price_cap=50.0), wait_s=300.0)
 
 

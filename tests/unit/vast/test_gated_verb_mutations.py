@@ -20,7 +20,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, rental_account, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    approvals,
+    gate,
+    rental_account,
+    seal_reading,
+    volume_gate,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -384,7 +390,7 @@ def _in_use(folder: Path) -> list[Any]:
     world.volumes[0]["instances"] = [4711]
     volume = volumes.locate(world.account, "vision", "data-1").current
     assert volume is not None
-    return _ended(world, _deleted(world), told(lambda: volumes.delete(world.account, volume)))
+    return _ended(world, _deleted(world), told(lambda: volume_gate.delete(world.account, volume)))
 
 
 def _views(folder: Path) -> list[Any]:
@@ -393,7 +399,7 @@ def _views(folder: Path) -> list[Any]:
         world.volumes[0]["instances"] = users
         volume = volumes.locate(world.account, "vision", "data-1").current
         assert volume is not None
-        evidence = volumes.evidence_of(world.account, volume)
+        evidence = volume_gate.evidence_of(world.account, volume)
         found.append(
             (evidence.provider.state, evidence.provider.started_at, evidence.keeps, evidence.gated_tiers, evidence.verb)
         )
@@ -420,7 +426,7 @@ def _gone_already(folder: Path) -> list[Any]:
     volume = volumes.locate(world.account, "vision", "data-1").current
     assert volume is not None
     world.volumes.clear()
-    return _ended(world, told(lambda: volumes.delete(world.account, volume)))
+    return _ended(world, told(lambda: volume_gate.delete(world.account, volume)))
 
 
 def _flickering(folder: Path) -> list[Any]:

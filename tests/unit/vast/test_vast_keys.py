@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.keys import (
-    ensure_ssh_key,
-    parse_public_key,
-    read_public_key,
-)
+from ansible_collections.tenant.gpu.plugins.module_utils.public_keys import parse_public_key, read_public_key
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.keys import ensure_ssh_key
 from wire_market import WireMarket
 
 

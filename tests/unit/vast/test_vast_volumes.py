@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.volumes import VolumeStamp, new_stamp, parse_stamp
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import VolumeStamp, new_stamp, parse_stamp
 from hypothesis import given
 from hypothesis import strategies as st
 from volume_world import World

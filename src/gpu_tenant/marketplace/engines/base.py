@@ -58,6 +58,8 @@ class BoxSpec:
     :param onstart: shell text run at every start inside the box; empty for none.
     :param starts_sshd: there is an sshd once ``onstart`` has run the image's ``/start.sh``, with the host keys that the
         box has by then in ``/etc/ssh``; else there is one from the start, whose key the box keeps for life.
+    :param login: the user that is let in, and who owns the volumes; empty for the engine's own. An engine that has no
+        users lets in its own all the same, and says so by :meth:`Engine.login_of`.
     """
 
     box_id: int
@@ -71,6 +73,7 @@ class BoxSpec:
     room_mib: float | None = None
     volumes: tuple[tuple[Path, str], ...] = ()
     starts_sshd: bool = False
+    login: str = ""
 
 
 class EngineError(Exception):
@@ -95,6 +98,10 @@ class Engine(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What holds a box, for ``/control/state``: at least ``name``, ``login`` and ``isolation``."""
+
+    def login_of(self, login: str) -> str:
+        """The name that a box of this login is really logged into with."""
+        return login or str(self.describe()["login"])
 
     @abstractmethod
     def create(self, spec: BoxSpec) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
+from .account import ROOT, Account
+
 CONTROL_IN_BOX = PurePosixPath("/.box")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Directories that a merged-usr system has as links into /usr, and others have for real.
@@ -65,12 +67,14 @@ def usable_environment(environment: dict[str, str]) -> dict[str, str]:
     return {name: str(value) for name, value in environment.items() if _ENVIRONMENT_NAME.match(name)}
 
 
-def render_environment(variables: dict[str, str], home: str, control: PurePosixPath, shell: str) -> str:
+def render_environment(
+    variables: dict[str, str], home: str, control: PurePosixPath, shell: str, user: str = ROOT.name
+) -> str:
     """What sessions, onstart and login shells source."""
     system = {
         "HOME": home,
-        "USER": "root",
-        "LOGNAME": "root",
+        "USER": user,
+        "LOGNAME": user,
         "SHELL": shell,
         "PATH": f"{control / 'bin'}:{SYSTEM_PATH}",
         "LANG": "C.UTF-8",
@@ -178,15 +182,17 @@ mkdir -p {_quote(etc_ssh)}
 """
 
 
-def render_enter(pid_file: Path, box_id: int) -> str:
-    """The forced command of a box's sshd: carries the session into the box."""
+def render_enter(pid_file: Path, box_id: int, account: Account = ROOT) -> str:
+    """The forced command of a box's sshd: carries the session into the box, and leaves root's rights outside."""
+    number = account.number
+    drop = "" if account.is_root else f"setpriv --reuid {number} --regid {number} --init-groups "
     return f"""#!/bin/sh
 if ! read -r init <{_quote(pid_file)}; then
     echo 'instance {box_id} is not running' >&2
     exit 255
 fi
 exec nsenter --target "$init" --user --preserve-credentials --mount --uts --ipc --pid -- \\
-    /bin/sh {CONTROL_IN_BOX}/session
+    {drop}/bin/sh {CONTROL_IN_BOX}/session
 """
 
 
@@ -289,15 +295,18 @@ def render_sshd_config(door: Door, version: tuple[int, int], locked_account: boo
     return "\n".join(lines) + "\n"
 
 
-def render_etc() -> dict[str, str]:
-    """Files of a box's /etc that are the box's own; the login name is root inside."""
+def render_etc(account: Account = ROOT) -> dict[str, str]:
+    """Files of a box's /etc that are the box's own."""
+    user = "" if account.is_root else f"{account.passwd_line()}\n"
+    group = "" if account.is_root else f"{account.name}:x:{account.number}:\n"
     return {
         "passwd": (
             "root:x:0:0:root:/root:/bin/bash\n"
             "daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
             "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            f"{user}"
         ),
-        "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n",
+        "group": f"root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n{group}",
         "profile": f". {CONTROL_IN_BOX}/environment\nPS1='\\u@\\h:\\w# '\n",
         "shells": "/bin/sh\n/bin/bash\n",
     }

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import box_root
+from .account import ROOT, Account
 from .base import BoxSpec, EngineError
 
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
@@ -27,30 +28,36 @@ def write_control(
     spec: BoxSpec,
     scripts: dict[str, str],
     control: PurePosixPath = box_root.CONTROL_IN_BOX,
-    home: str = "/root",
+    home: str = "",
     variables: dict[str, str] | None = None,
+    account: Account = ROOT,
 ) -> None:
     """Fill a control directory for one start.
 
     :param scripts: what the engine adds to the files that every box has.
     :param control: where the box sees the directory.
+    :param home: of the account, where it is another folder than the box's own.
     :param variables: of the engine's; the instance's own win.
     """
     shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
     environment = {**(variables or {}), **spec.environment}
     files = {
-        "environment": box_root.render_environment(environment, home, control, shell),
+        "environment": box_root.render_environment(environment, home or account.home, control, shell, account.name),
         "onstart.sh": spec.onstart,
         "card.json": json.dumps({**spec.card.as_dict(), "serial": spec.box_id}),
         "nvidia_smi.py": Path(__file__).with_name("nvidia_smi.py").read_text(encoding="utf-8"),
         **scripts,
     }
+    # Whatever the market's own umask is: a user of the box reads them.
+    directory.chmod(0o755)
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8")
+        (directory / name).chmod(0o644)
     python = shlex.quote(sys.executable)
     stand_ins = dict.fromkeys(_python_names(), f'exec {python} "$@"')
     stand_ins["nvidia-smi"] = f'exec {python} -I -S {shlex.quote(str(control))}/nvidia_smi.py "$@"'
     (directory / "bin").mkdir(exist_ok=True)
+    (directory / "bin").chmod(0o755)
     for name, command in stand_ins.items():
         write_program(directory / "bin" / name, f"#!/bin/sh\n{command}\n")
 
@@ -64,8 +71,15 @@ def write_keys(path: Path, keys: Iterable[str]) -> None:
     """An authorized_keys file, replaced whole."""
     fresh = path.with_suffix(".new")
     fresh.write_text("".join(f"{key.strip()}\n" for key in keys), encoding="utf-8")
-    fresh.chmod(0o600)
+    # sshd reads it as the user that it lets in. The folder around it is the market's alone.
+    fresh.chmod(0o644)
     fresh.replace(path)
+
+
+def give(folders: Iterable[Path], account: Account) -> None:
+    """Have the account own folders that outlive its box. For root only."""
+    for folder in () if account.is_root else folders:
+        os.chown(folder, account.number, account.number)
 
 
 def make_host_key(path: Path, box_id: int) -> None:

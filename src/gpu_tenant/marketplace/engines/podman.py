@@ -20,10 +20,12 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from . import box_root
+from .account import ROOT, Account, account_of
 from .base import LOOPBACK, START_DEADLINE_S, BoxSpec, Engine, EngineError, require_tools
 from .control import (
     SFTP_SERVERS,
     delete_tree,
+    give,
     make_host_key,
     python_prefixes,
     renew_host_key,
@@ -88,6 +90,7 @@ class PodmanEngine(Engine):
             "login": "root",
             "isolation": isolation,
             "isolated": True,
+            "users": "a virtual machine is logged into as its own user, who has sudo without a password",
             "image": self._image,
             "label": self._label,
         }
@@ -115,13 +118,15 @@ class PodmanEngine(Engine):
 
     def start(self, spec: BoxSpec) -> None:
         control = box_root.CONTROL_IN_BOX
+        account = account_of(spec.login)
+        give((folder for folder, _path in spec.volumes), account)
         scripts = {
-            "init": render_container_init(spec.starts_sshd),
+            "init": render_container_init(spec.starts_sshd, account),
             "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False, rsync_daemon=True),
             "rsyncd.conf": render_rsyncd_conf(spec.box_id),
             "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
         }
-        write_control(spec.directory / "control", spec, scripts)
+        write_control(spec.directory / "control", spec, scripts, account=account)
         if spec.starts_sshd:
             start = box_root.render_image_start(ETC_SSH, f"exec {_SSHD}")
             write_program(spec.directory / "control" / "image-start", start)
@@ -231,7 +236,7 @@ class PodmanEngine(Engine):
         return done.stdout
 
 
-def render_container_init(starts_sshd: bool = False) -> str:
+def render_container_init(starts_sshd: bool = False, account: Account = ROOT) -> str:
     """What a container runs below its init: the box's directories, onstart, sshd."""
     control = box_root.CONTROL_IN_BOX
     if starts_sshd:
@@ -244,11 +249,27 @@ mkdir -p /workspace /run/sshd /root {ETC_SSH}
 {before}
 # The market's own user, whom its client's local copies log in as.
 grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh' >>/etc/passwd
-printf '. {control}/environment\\n' >/etc/profile.d/box.sh
+{_make_user(account)}printf '. {control}/environment\\n' >/etc/profile.d/box.sh
 . {control}/environment
 cd "$HOME" || exit 1
 {box_root.render_onstart_start(control)}
 exec {stays}
+"""
+
+
+def _make_user(account: Account) -> str:
+    """Shell lines that make the user of a virtual machine at its first start, as its provider's image has it."""
+    if account.is_root:
+        return ""
+    return f"""if ! grep -q '^{account.name}:' /etc/passwd; then
+    useradd --uid {account.number} --user-group --create-home --shell /bin/bash --password '*' {account.name}
+    mkdir -p /etc/sudoers.d
+    echo '{account.name} ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-{account.name}
+fi
+# sudo wants to know its host. podman writes the file anew at every start.
+grep -q "$(hostname)" /etc/hosts || echo "127.0.1.1 $(hostname)" >>/etc/hosts
+# The market's Python may lie there, and is looked for by its way.
+chmod 711 /root
 """
 
 
@@ -259,13 +280,13 @@ def render_rsyncd_conf(box_id: int) -> str:
 
 
 def _door(spec: BoxSpec) -> box_root.Door:
-    control = box_root.CONTROL_IN_BOX
+    control, account = box_root.CONTROL_IN_BOX, account_of(spec.login)
     return box_root.Door(
         ports=spec.ports,
-        login=f"root {COPY_LOGIN}",
+        login=f"root {COPY_LOGIN}" if account.is_root else account.name,
         host_key=ETC_SSH / "ssh_host_ed25519_key" if spec.starts_sshd else control / "host_key",
         authorized_keys=control / "authorized_keys",
-        home=PurePosixPath("/root"),
+        home=PurePosixPath(account.home),
         command=f"exec /bin/sh {control}/session",
     )
 

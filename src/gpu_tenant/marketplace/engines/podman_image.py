@@ -7,11 +7,14 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-PACKAGES = ("bash", "ca-certificates", "openssh-server", "procps", "python3", "rsync", "tmux")
+PACKAGES = ("bash", "ca-certificates", "openssh-server", "procps", "python3", "rsync", "sudo", "tmux")
+# What makes a box of them a login node and a compute node of its own.
+SLURM_PACKAGES = ("munge", "slurm-client", "slurm-wlm-basic-plugins", "slurmctld", "slurmd")
 BUILD_DEADLINE_S = 1200
 DEFAULT_SUITE = "bookworm"
 
@@ -26,24 +29,25 @@ def suite(os_release: Path = Path("/etc/os-release")) -> str:
     return known.get("VERSION_CODENAME", DEFAULT_SUITE).strip('"')
 
 
-def image_name(release: str) -> str:
-    digest = hashlib.sha256(" ".join((release, *PACKAGES)).encode()).hexdigest()
+def image_name(release: str, more: Sequence[str] = ()) -> str:
+    digest = hashlib.sha256(" ".join((release, *PACKAGES, *more)).encode()).hexdigest()
     return f"localhost/gpu-tenant-box:{digest[:12]}"
 
 
-def build_image(environment: dict[str, str]) -> str:
+def build_image(environment: dict[str, str], more: Sequence[str] = ()) -> str:
     """The name of the image, built on first use (about a minute, from the machine's Debian mirror).
 
+    :param more: packages besides :data:`PACKAGES`.
     :raises TenantFailure: (config) when it cannot be built.
     """
     release = suite()
-    name = image_name(release)
+    name = image_name(release, more)
     known = subprocess.run(["podman", "image", "exists", name], env=environment, check=False, capture_output=True)
     if known.returncode == 0:
         return name
     with tempfile.TemporaryDirectory(prefix="gpu-tenant-image-") as directory:
         archive = Path(directory) / "root.tar"
-        included = f"--include={','.join(PACKAGES)}"
+        included = f"--include={','.join((*PACKAGES, *more))}"
         _run(["mmdebstrap", "--quiet", "--variant=minbase", included, release, str(archive)], environment)
         _run(["podman", "import", "--quiet", str(archive), name], environment)
     return name

@@ -25,9 +25,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import box_root
+from .account import ROOT, Account, account_of, with_account
 from .base import EXECUTE_DEADLINE_S, START_DEADLINE_S, BoxSpec, Engine, EngineError, find_tool, require_tools
 from .control import (
     delete_tree,
+    give,
     make_host_key,
     openssh_version,
     python_prefixes,
@@ -45,6 +47,7 @@ PACKAGES = {
     "rsync": "rsync",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "pivot_root": "util-linux",
     "mount": "mount",
     "script": "bsdutils",
@@ -66,6 +69,7 @@ class ProcessEngine(Engine):
         self._as_root = os.geteuid() == 0
         self._login = pwd.getpwuid(os.geteuid()).pw_name
         self._plan = box_root.plan_root(python_prefixes())
+        self._has_users = False
 
     def check(self) -> None:
         require_tools(PACKAGES, self.name)
@@ -74,6 +78,7 @@ class ProcessEngine(Engine):
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._refusal = self._refusal or refusal_of_namespaces()
         self.limits_room = self.mounts_volumes = self.isolated
+        self._has_users = self.isolated and self._as_root and can_mount()
 
     @property
     def isolated(self) -> bool:
@@ -87,14 +92,31 @@ class ProcessEngine(Engine):
                 f"none: the kernel refuses user namespaces ({self._refusal}). A box is a process tree whose HOME and "
                 "WORKSPACE lie in its own directory, but it can read this machine's files"
             )
-        return {"name": self.name, "login": self._login, "isolation": isolation, "isolated": self.isolated}
+        users = (
+            "a virtual machine is logged into as its own user, who has no sudo here"
+            if self._has_users
+            else f"none: every box, also a virtual machine, is logged into as {self._login}, who is root in it"
+        )
+        return {
+            "name": self.name,
+            "login": self._login,
+            "isolation": isolation,
+            "isolated": self.isolated,
+            "users": users,
+        }
+
+    def login_of(self, login: str) -> str:
+        return login if login and self._has_users else self._login
+
+    def _account(self, spec: BoxSpec) -> Account:
+        return account_of(spec.login) if self._has_users else ROOT
 
     def create(self, spec: BoxSpec) -> None:
         layout = Layout(spec.directory)
         for directory in (layout.disk, layout.sshd_home, layout.control / "bin"):
             directory.mkdir(parents=True, exist_ok=True)
         layout.directory.chmod(0o700)
-        _make_disk(layout.disk, self._plan)
+        _make_disk(layout.disk, self._plan, self._account(spec))
         if not spec.starts_sshd:
             make_host_key(layout.host_key, spec.box_id)
         self.set_keys(spec)
@@ -105,6 +127,7 @@ class ProcessEngine(Engine):
         mounted = [PurePosixPath(path).relative_to("/") for _folder, path in spec.volumes]
         for point in (*self._plan.mount_points(), *mounted):
             make_directory_inside(layout.disk, point)
+        give((folder for folder, _path in spec.volumes), self._account(spec))
         self._write_control(spec, layout)
         if spec.starts_sshd:
             layout.sshd_asked.unlink(missing_ok=True)
@@ -213,8 +236,8 @@ class ProcessEngine(Engine):
             scripts["outer-init"] = box_root.render_outer_init(
                 self._plan, layout.disk, layout.control, f"C.{spec.box_id}", spec.room_mib, spec.volumes
             )
-            write_control(layout.control, spec, scripts)
-            enter = box_root.render_enter(layout.init_pid, spec.box_id)
+            write_control(layout.control, spec, scripts, account=self._account(spec))
+            enter = box_root.render_enter(layout.init_pid, spec.box_id, self._account(spec))
         else:
             scripts["fallback-onstart"] = box_root.render_fallback_onstart(control)
             places = {
@@ -228,13 +251,16 @@ class ProcessEngine(Engine):
         write_program(layout.enter, enter)
         door = box_root.Door(
             ports=spec.ports,
-            login=self._login,
+            login=self.login_of(spec.login),
             host_key=layout.etc_ssh / "ssh_host_ed25519_key" if spec.starts_sshd else layout.host_key,
             authorized_keys=layout.authorized_keys,
             home=layout.sshd_home,
             command=f"exec {shlex.quote(str(layout.enter))}",
         )
-        locked = self._as_root and account_is_locked(self._login)
+        locked = self._as_root and account_is_locked(door.login)
+        if door.login != self._login:
+            known = Path("/etc/passwd").read_text(encoding="utf-8", errors="replace")
+            layout.passwd.write_text(with_account(known, self._account(spec)), encoding="utf-8")
         layout.sshd_config.write_text(box_root.render_sshd_config(door, openssh_version(), locked), encoding="utf-8")
 
     def _keeper_plan(self, spec: BoxSpec, layout: Layout) -> dict[str, Any]:
@@ -246,13 +272,21 @@ class ProcessEngine(Engine):
             "onstart": ["sh", str(layout.control / "fallback-onstart")],
             # sshd stands outside of the box, so the image's start can only ask for it.
             "sshd_asked": str(layout.sshd_asked) if spec.starts_sshd else "",
-            "sshd": [find_tool("sshd"), "-D", "-e", "-f", str(layout.sshd_config)],
+            "sshd": self._sshd(spec, layout),
             "port": spec.ports[0],
             "log": str(layout.log),
             "sshd_log": str(layout.directory / "sshd.log"),
             "environment": {"PATH": box_root.SYSTEM_PATH, "LANG": "C.UTF-8"},
             "deadline_s": START_DEADLINE_S,
         }
+
+    def _sshd(self, spec: BoxSpec, layout: Layout) -> list[str]:
+        """sshd lets in whom it finds in /etc/passwd, so that one for another user than the machine's sees its own."""
+        command = [str(find_tool("sshd")), "-D", "-e", "-f", str(layout.sshd_config)]
+        if self.login_of(spec.login) == self._login:
+            return command
+        mount = 'mount --bind "$0" /etc/passwd && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", mount, str(layout.passwd), *command]
 
 
 class Layout:
@@ -269,6 +303,7 @@ class Layout:
         self.keeper_plan = directory / "keeper.json"
         self.enter = directory / "enter"
         self.sshd_config = directory / "sshd_config"
+        self.passwd = directory / "passwd"
         self.host_key = directory / "host_key"
         self.authorized_keys = directory / "authorized_keys"
         self.sshd_home = directory / "sshd-home"
@@ -281,6 +316,12 @@ def refusal_of_namespaces() -> str | None:
     if trial.returncode == 0:
         return None
     return trial.stderr.strip().splitlines()[-1] if trial.stderr.strip() else f"unshare ended with {trial.returncode}"
+
+
+def can_mount() -> bool:
+    """Whether this process may give a child a file system tree of its own without a user namespace around it."""
+    trial = subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=START_DEADLINE_S, check=False)
+    return trial.returncode == 0
 
 
 def end_left_over(layout: Layout) -> None:
@@ -323,11 +364,18 @@ def account_is_locked(login: str, shadow: Path = Path("/etc/shadow")) -> bool:
     return any(line.split(":")[:2][0] == login and line.split(":")[1].startswith("!") for line in lines if ":" in line)
 
 
-def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
+def _make_disk(disk: Path, plan: box_root.RootPlan, account: Account) -> None:
     for name in box_root.OWN_DIRECTORIES:
         (disk / name).mkdir(parents=True, exist_ok=True)
     (disk / "tmp").chmod(0o1777)
     (disk / "root").chmod(0o700)
+    if not account.is_root:
+        disk.chmod(0o755)
+        # This machine's Python may lie there, and is looked for by its way.
+        (disk / "root").chmod(0o711)
+        home = disk / account.home.lstrip("/")
+        home.mkdir(mode=0o750, exist_ok=True)
+        give([home], account)
     for name, target in plan.links:
         if not (disk / name).is_symlink():
             (disk / name).symlink_to(target)
@@ -338,7 +386,7 @@ def _make_disk(disk: Path, plan: box_root.RootPlan) -> None:
     for name in ("alternatives", "terminfo"):
         if Path("/etc", name).is_dir() and not (etc / name).exists():
             shutil.copytree(Path("/etc", name), etc / name, symlinks=True)
-    for name, text in box_root.render_etc().items():
+    for name, text in box_root.render_etc(account).items():
         (etc / name).write_text(text, encoding="utf-8")
 
 

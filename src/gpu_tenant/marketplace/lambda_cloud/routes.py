@@ -171,7 +171,7 @@ class LambdaRoutes:
         if self._is_only_listed(instance):
             status = "active"  # a list that lags behind shows it as it ran
         names = {number: one.name for number, one in books.state.volumes.items()}
-        return instance_row(instance, vm, names, status)
+        return instance_row(instance, vm, names, status, self._market.boxes.vm_login())
 
     def _is_only_listed(self, instance: Instance) -> bool:
         return instance.phase is Phase.UNLOADED and self._books.holds.holds(instance.id, Held.ONLY_LISTED)

@@ -10,7 +10,7 @@ from typing import Any
 from ..engines.base import LOOPBACK
 from ..instances import Instance, Phase
 from .catalogue import region_row, type_row
-from .terms import FILE, INSTANCE, VmTerms, id_of
+from .terms import FILE, INSTANCE, LOGIN, VmTerms, id_of
 
 # A box whose processes ended by themselves is one that was shut down from inside: its row says unhealthy (the console
 # says Alert), and it bills on. There is no state of rest, so that whatever else keeps a box down looks the same.
@@ -32,8 +32,10 @@ def status_of(instance: Instance, unheard: bool) -> str:
     return "unhealthy" if unheard and status in ("booting", "active") else status
 
 
-def instance_row(instance: Instance, vm: VmTerms, names: dict[int, str], status: str) -> dict[str, Any]:
-    """:param names: of the file systems that it uses."""
+def instance_row(instance: Instance, vm: VmTerms, names: dict[int, str], status: str, login: str) -> dict[str, Any]:
+    """:param names: of the file systems that it uses.
+    :param login: whom its engine lets in.
+    """
     token = hashlib.sha256(instance.api_key.encode()).hexdigest()[:32]
     row: dict[str, Any] = {
         "id": id_of(INSTANCE, instance.id),
@@ -56,6 +58,9 @@ def instance_row(instance: Instance, vm: VmTerms, names: dict[int, str], status:
         row.update(shown, jupyter_token=token, jupyter_url=f"https://jupyter.invalid/?token={token}")
         # Lambda's own answer has no port, for it is always 22. The boxes of one machine share its address.
         row["ssh_port"] = instance.ports[0]
+        if login != LOGIN:
+            # Nor a login: an engine without users lets in its own.
+            row["ssh_user"] = login
     return row
 
 

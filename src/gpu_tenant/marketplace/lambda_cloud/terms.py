@@ -12,6 +12,8 @@ from typing import Any
 
 # Dollars for a GiB and month of a file system; a root disk is in the price of its type.
 FILE_SYSTEM = 0.20
+# Whom a machine lets in, with sudo.
+LOGIN = "ubuntu"
 _HEX = frozenset(string.hexdigits.lower())
 _LENGTH = 32
 # What an id begins with; the market's own number is the rest of it.

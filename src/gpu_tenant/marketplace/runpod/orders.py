@@ -7,6 +7,7 @@ What is not simulated (templates, CPU pods, savings plans, spot) is refused in w
 
 from __future__ import annotations
 
+import datetime
 import re
 import shlex
 from collections.abc import Mapping
@@ -48,6 +49,8 @@ class PodOrder:
     network_volume: int
     public_ip: bool
     command: str
+    stop_after: float | None = None
+    terminate_after: float | None = None
 
 
 def pod_order(body: Mapping[str, Any]) -> PodOrder:
@@ -104,6 +107,17 @@ def volume_order(body: Mapping[str, Any]) -> VolumeOrder:
     if size > MOST_NETWORK_GB:
         raise bad(f"size: at most {MOST_NETWORK_GB} GB")
     return VolumeOrder(_text(body, "name", ""), size, _text(body, "dataCenterId", ""))
+
+
+def moment_in(name: str, given: object) -> float | None:
+    """A moment of ISO 8601 as epoch seconds. MarketError (400) for any other text."""
+    if given is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(str(given))
+    except ValueError as reason:
+        raise bad(f"{name}: must be a moment such as 2026-04-15T00:00:00Z") from reason
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def bad(message: str) -> MarketError:

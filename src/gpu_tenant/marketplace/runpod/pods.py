@@ -62,8 +62,8 @@ def pod_row(
         "image": instance.image,
         "env": dict(instance.env),
         "desiredStatus": status,
-        "lastStatusChange": f"{_HAPPENED[status]}: {_utc(pod.started_at or instance.created_at)}",
-        "lastStartedAt": _utc(pod.started_at or instance.created_at),
+        "lastStatusChange": f"{_HAPPENED[status]}: {utc(pod.started_at or instance.created_at)}",
+        "lastStartedAt": utc(pod.started_at or instance.created_at),
         "costPerHr": pod.compute_rate,
         "adjustedCostPerHr": pod.compute_rate,
         "gpu": {"id": pod.gpu_type, "count": pod.gpus, "displayName": machine.model.name},
@@ -129,6 +129,6 @@ def _mappings(instance: Instance, pod: PodTerms) -> dict[str, int]:
     return {**ssh, **{name.split("/")[0]: port for name, port in instance.mapped.items()}}
 
 
-def _utc(moment: float) -> str:
+def utc(moment: float) -> str:
     told = datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec="milliseconds")
     return told.replace("+00:00", "Z")

@@ -34,6 +34,7 @@ class PodTerms:
     :param network_volume: number of the network volume in the place of its own, 0 for none.
     :param ports: exposed ones, such as ``22/tcp`` and ``8888/http``.
     :param public_ip: whether ports of TCP are reached from outside.
+    :param stop_after: when it is stopped, :attr:`terminate_after` when it is terminated, by RunPod itself.
     """
 
     name: str
@@ -50,6 +51,8 @@ class PodTerms:
     network_volume: int = 0
     public_ip: bool = True
     started_at: float = 0.0
+    stop_after: float | None = None
+    terminate_after: float | None = None
 
     @property
     def compute_rate(self) -> float:
@@ -106,10 +109,6 @@ def number_of(name: str) -> int:
         if name.startswith(prefix) and len(name) == length and set(digits) <= set(_DIGITS):
             return int(digits, 36)
     return 0
-
-
-def is_pod_row(body: object) -> bool:
-    return isinstance(body, Mapping) and isinstance(body.get("id"), str) and "desiredStatus" in body
 
 
 def _base36(number: int) -> str:
