@@ -6,7 +6,8 @@
 A module extends ``tenant.gpu.attributes`` and states its own ``support``; an info module adds
 ``tenant.gpu.attributes.info_module``; a module of an action group adds ``tenant.gpu.attributes.actiongroup_vast``,
 ``…_runpod``, ``…_lambda`` or ``…_paperspace``; one with an action plugin adds
-``tenant.gpu.attributes.action_plugin``."""
+``tenant.gpu.attributes.action_plugin``, or ``…rental_action`` where that only saves a process.
+"""
 
 from __future__ import annotations
 
@@ -97,4 +98,19 @@ attributes:
   async:
     description: Supports the C(async) keyword.
     support: none
+"""
+
+    # Together with the standard part.
+    RENTAL_ACTION = r"""
+options: {}
+attributes:
+  action:
+    description: Has an action plugin of the same name, so a part of it runs on the controller.
+    support: full
+    details:
+      - Where it would run on the controller anyway, it is done in the controller's own process. With C(become),
+        C(environment), C(async) or another connection than C(local) it runs as a module.
+  async:
+    description: Supports the C(async) keyword.
+    support: full
 """

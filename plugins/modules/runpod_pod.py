@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - tenant.gpu.runpod
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_runpod
+  - tenant.gpu.attributes.rental_action
 attributes:
   check_mode:
     support: full

@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - tenant.gpu.vast_volumes
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast
+  - tenant.gpu.attributes.rental_action
 attributes:
   check_mode:
     support: full

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.actiongroup_vast
+  - tenant.gpu.attributes.rental_action
 options:
   project:
     description: The project, usually V(tenant_project).

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
   - tenant.gpu.attributes.actiongroup_vast
+  - tenant.gpu.attributes.rental_action
 options:
   gpu_name:
     description:

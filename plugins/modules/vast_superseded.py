@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - tenant.gpu.vast
   - tenant.gpu.attributes
   - tenant.gpu.attributes.actiongroup_vast
+  - tenant.gpu.attributes.rental_action
 attributes:
   check_mode:
     support: full
