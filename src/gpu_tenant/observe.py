@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -319,6 +320,19 @@ def is_pinned(host: BoxHost, endpoint: Endpoint) -> bool:
     return any(endpoint.alias in line.split(" ", 1)[0].split(",") for line in lines)
 
 
+def _pinned_alias(host: BoxHost, known_hosts: str) -> str:
+    """The name that the newest key of a box is pinned under; its own name while none is."""
+    try:
+        lines = Path(known_hosts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return host.name
+    names = [name for line in lines for name in line.split(" ", 1)[0].split(",")]
+    generations = [
+        int(name.rpartition(".g")[2]) for name in names if re.fullmatch(rf"{re.escape(host.name)}\.g\d+", name)
+    ]
+    return f"{host.name}.g{max(generations)}" if generations else host.name
+
+
 def question(host: BoxHost, words: Sequence[str]) -> str:
     """The command that has the newest supervisor of a box answer a verb."""
     root = shlex.quote(tenant_root(host))
@@ -365,7 +379,10 @@ def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
     if not host.text("platform_driver"):
-        command += shlex.split(host.text("ansible_ssh_common_args"))
+        # The profile names the box without its generation as long as box_locate has not told of it.
+        plain, pinned = f"HostKeyAlias={host.name}", f"HostKeyAlias={_pinned_alias(host, known_hosts)}"
+        words = shlex.split(host.text("ansible_ssh_common_args"))
+        command += [pinned if word == plain else word for word in words]
     key = host.text("ansible_ssh_private_key_file")
     if key:
         command += ["-i", os.path.expanduser(key), "-o", "IdentitiesOnly=yes"]
