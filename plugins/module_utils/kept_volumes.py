@@ -84,11 +84,6 @@ def remember(account: RentalAccount[Any], volume: AnyVolume, **facts: Any) -> No
     volume_gate.remember(account.store, volume.identity, **told, **facts)
 
 
-def evidence_of(account: RentalAccount[Any], volume: AnyVolume) -> gate.Evidence:
-    """What the gate judges, read now."""
-    return volume_gate.evidence_of(account.store, volume.identity, in_use=bool(volume.users))
-
-
 def pass_gate(account: RentalAccount[Any], volume: AnyVolume) -> gate.Decision:
     """The gate's consent. TenantFailure ``gate_refused`` says what is missing, or that boxes still use it."""
     name = volume.stamp.name

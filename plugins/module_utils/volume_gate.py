@@ -31,9 +31,9 @@ def remember(store: StateStore, identity: BoxIdentity, **facts: Any) -> None:
     store.update_box(identity.project, identity.box, identity.generation, **changes)
 
 
-def evidence_of(store: StateStore, identity: BoxIdentity, in_use: bool = False) -> gate.Evidence:
-    """What the gate judges, read now."""
-    view = gate.ProviderView("running" if in_use else "stopped", None, records.utc_now())
+def evidence_of(store: StateStore, identity: BoxIdentity) -> gate.Evidence:
+    """What the gate judges, read now, of a volume that no box uses: of one in use it is not asked."""
+    view = gate.ProviderView("stopped", None, records.utc_now())
     return gate.gather(store, identity, DELETE, KEEPS, view, gated_tiers=(TIER,))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, kept_volumes, losses, volume_gate
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, losses, volume_gate
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.runpod.volumes import (
@@ -46,7 +46,7 @@ def approve(market: PodMarket) -> None:
     account = market.account()
     volume = located(account, reader(account.client), "digits", "data").current
     assert volume is not None
-    binds = losses.of(kept_volumes.evidence_of(account, volume)).as_binds()
+    binds = losses.of(volume_gate.evidence_of(account.store, volume.identity)).as_binds()
     who = {"approver": "ada", "source": {"kind": "cli", "ref": ""}, "reason": "the set is public"}
     approvals.give(market.store, volume.identity, volume_gate.DELETE, binds, **who)
 

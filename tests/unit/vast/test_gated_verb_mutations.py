@@ -401,7 +401,7 @@ def _views(folder: Path) -> list[Any]:
         world.volumes[0]["instances"] = users
         volume = volumes.locate(world.account, "vision", "data-1").current
         assert volume is not None
-        evidence = kept_volumes.evidence_of(world.account, volume)
+        evidence = volume_gate.evidence_of(world.account.store, volume.identity)
         found.append(
             (evidence.provider.state, evidence.provider.started_at, evidence.keeps, evidence.gated_tiers, evidence.verb)
         )
@@ -483,7 +483,7 @@ VOLUMES: dict[str, Callable[[Path], list[Any]]] = {
     "never gone": _never_gone,
     "known otherwise": _known_otherwise,
 }
-OF_KEPT_VOLUMES = {"evidence_of", "pass_gate", "delete", "_await_gone", "remember"}
+OF_KEPT_VOLUMES = {"pass_gate", "delete", "_await_gone", "remember"}
 OF_VOLUME_GATE = {"evidence_of", "consent", "remember"}
 OF_VOLUME_STATES = {"absent"}
 
@@ -511,6 +511,7 @@ SCENES: dict[str, tuple[types.ModuleType, set[str], dict[str, Callable[[Path], l
 # Mutants that are no other program, each with the reason.
 EQUIVALENT: dict[str, str] = {
     "kept_volumes._await_gone: True #0": "whatever is not None ends the wait",
+    "volume_gate.consent: decision.allowed and decision.approval_id is not None #1": "a refusal names no approval",
 }
 
 

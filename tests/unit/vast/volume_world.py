@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, kept_volumes, losses
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, losses, volume_gate
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes
@@ -91,7 +91,7 @@ class World:
         """Consent to just what deleting would lose now."""
         volume = volumes.locate(self.account, "vision", "data-1").current
         assert volume is not None
-        binds = losses.of(kept_volumes.evidence_of(self.account, volume)).as_binds()
+        binds = losses.of(volume_gate.evidence_of(self.account.store, volume.identity)).as_binds()
         source = {"kind": "cli", "ref": "test"}
         given = {"verb": "delete", "binds": binds, "approver": "ada", "source": source, "reason": "done", **changes}
         approvals.give(self.store, volume.identity, **given)
