@@ -35,8 +35,8 @@ def cluster(tmp_path: Path) -> SmallCluster:
     return SmallCluster(tmp_path)
 
 
-def bring(cluster: SmallCluster, state: str, check: bool = False, job: Any = JOB, **more: Any) -> dict[str, Any]:
-    desire = Desire("plain", state, read_manifests([CLAIM, job]), **more)
+def bring(cluster: SmallCluster, state: str, check: bool = False, job: Any = None, **more: Any) -> dict[str, Any]:
+    desire = Desire("plain", state, read_manifests([CLAIM, job or JOB]), **more)
     begun = len(cluster.writes())
     result = converge(cluster.client(), cluster.store, desire, check)
     assert not check or all(method == "POST" for method, _path in cluster.writes()[begun:]), "dry runs"
