@@ -151,7 +151,9 @@ def judge_start(status: dict[str, Any], run_id: str = "") -> tuple[str, str]:
     if any(_shows_life(cell) for cell in cells):
         return "live", "a cell is running"
     if any(run.get("waits_for") for run in runs):
-        return "live", "it waits for its turn"
+        # One that has its turn is there in a moment; for a turn, nobody stays here.
+        begins = (status.get("batch") or {}).get("meaning") == "lives"
+        return ("wait", "its job begins") if begins else ("live", "it waits for its turn")
     if not status["daemon"]["alive"] and not any(cell["liveness"] in ("alive", "stalled") for cell in cells):
         return "dead", f"the supervisor ended: {status['daemon'].get('why') or 'nobody knows why'}"
     return "wait", "the supervisor is starting a cell"

@@ -30,7 +30,7 @@ from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED, Refused
 
 # As slurm_job means them, which only a box with a batch system loads.
-WAITS, REFUSED = "waits", "refused"
+WAITS, LIVES, REFUSED = "waits", "lives", "refused"
 
 
 def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
@@ -99,9 +99,7 @@ def _run(
             blocked_by, code = _left_for(daemon, run_id), INTERPRETER
         if not blocked_by and job and job["meaning"] == REFUSED:
             blocked_by, code = [job["why"]], PREEMPTED
-    waits_for = ""
-    if job and job["meaning"] == WAITS and not supervised and state not in (judge.DONE, judge.FAILED):
-        waits_for = job["why"]
+    waits = job and not supervised and state not in (judge.DONE, judge.FAILED)
     return {
         "run_id": run_id,
         "spec_sha256": run["spec_sha256"],
@@ -111,11 +109,19 @@ def _run(
         "exit": code if blocked_by else None,
         "queue": ended.as_dict(),
         "inputs": fetch,
-        "waits_for": waits_for,
+        "waits_for": _waits_for(job, daemon) if job and waits else "",
         "stopped": run_id in found.orders.stopped,
         "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,
     }
+
+
+def _waits_for(job: dict[str, Any], daemon: dict[str, Any]) -> str:
+    """What keeps a run from its supervisor that will come by itself: the queue, or the begin of the job."""
+    if job["meaning"] == WAITS:
+        return str(job["why"])
+    begins = job["meaning"] == LIVES and daemon.get("job") != f"{job['job']}.{job['restarts']}"
+    return f"{job['why']}, and its supervisor is not there yet" if begins else ""
 
 
 def _left_for(daemon: dict[str, Any], run_id: str) -> list[str]:

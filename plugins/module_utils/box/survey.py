@@ -87,7 +87,8 @@ def read_daemon(layout: Layout) -> dict[str, Any]:
     keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program", "preemption")
     # What was in the way in an earlier life of the box says nothing of this one.
     blocked = None if alive or seen == process.REBOOTED else record.get("blocked")
-    return {"alive": alive, "pid": identity.pid, "blocked": blocked, **{key: record.get(key) for key in keys}}
+    known = {"alive": alive, "pid": identity.pid, "job": identity.job, "blocked": blocked}
+    return {**known, **{key: record.get(key) for key in keys}}
 
 
 def posture(found: Survey, daemon_alive: bool) -> dict[str, Any]:

@@ -100,4 +100,6 @@ def test_a_run_that_waits_for_its_turn_is_neither_dead_nor_awaited() -> None:
     run = {"run_id": "r", "state": "queued", "cells": [cell], "blocked_by": [], "waits_for": "Slurm job 12 is PENDING"}
     status = {"box": "b", "daemon": {"alive": False}, "runs": [run]}
     assert supervisor_client.judge_start(status, "r") == ("live", "it waits for its turn")
-    assert supervisor_client.judge_start({**status, "runs": [{**run, "waits_for": ""}]}, "r")[0] == "dead"
+    begun = {**status, "batch": {"meaning": "lives"}}
+    assert supervisor_client.judge_start(begun, "r") == ("wait", "its job begins")
+    assert supervisor_client.judge_start({**begun, "runs": [{**run, "waits_for": ""}]}, "r")[0] == "dead"

@@ -271,6 +271,18 @@ def test_a_run_by_the_state_of_its_job(box: Layout, tools: Path, state: str, run
     assert all(f"Slurm job 12 is {state}" in why for why in run["blocked_by"])
 
 
+@pytest.mark.parametrize(("life", "waits"), [("12.0", True), ("11.1", True), ("", True), ("12.1", False)])
+def test_a_job_that_runs_again_is_waited_for_until_its_own_supervisor_is_there(
+    box: Layout, tools: Path, life: str, waits: bool
+) -> None:
+    """The record of the supervisor before the requeue says how that one ended, and nothing of this life."""
+    tool(tools, "scontrol", f"echo '{line('RUNNING', restarts=1)}'")
+    gone = process.Identity("0b7e2a52-0000-4000-8000-000000000001", 1, 4, 5, life)
+    stopped = {"process": gone.as_dict(), "stopped_at": records.utc_now(), "why": "asked to stop"}
+    records.write_record(box.daemon, "daemon", stopped)
+    assert (run_of(box)["waits_for"] != "") is waits
+
+
 def test_a_stop_of_a_batch_job_lasts_whatever_machine_asks(
     box: Layout, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
