@@ -32,6 +32,7 @@ FORGED = {
     "approval_id": "ap-forged",
     "rule": "evidence_home",
 }
+GATE = '"kind": "gate_refused"'
 # A profile that says that destroying keeps everything.
 GENEROUS = {
     "verb": "destroy",
@@ -41,6 +42,10 @@ GENEROUS = {
     "keeps": ["disk", "volume"],
     "reversible": True,
 }
+
+
+def full_stop(verb: dict[str, Any]) -> dict[str, Any]:
+    return {"platform_verbs": {"compute_stop": [], "park": [], "full_stop": [verb]}}
 
 
 class Team:
@@ -121,22 +126,25 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "why"),
     [
-        ("--check",),
-        ("--tags", "always"),
-        ("--start-at-task", "Carry out the full stop"),
-        ("-e", json.dumps(FORGED)),
-        ("-e", json.dumps({"platform_verbs": {"compute_stop": [], "park": [], "full_stop": [GENEROUS]}})),
+        (("--check",), GATE),
+        (("--tags", "always"), "Locate the box"),
+        # Started in the middle nothing located the box.
+        (("--start-at-task", "Carry out the full stop"), "box_endpoint"),
+        (("-e", json.dumps(FORGED)), GATE),
+        (("-e", json.dumps(full_stop({**GENEROUS, "reversible": False}))), GATE),
+        # What says so plainly that it cannot be is not even read as a profile.
+        (("-e", json.dumps(full_stop(GENEROUS))), "destroy ends a rental for good"),
     ],
-    ids=["check", "tags", "start-at-task", "registered", "profile"],
+    ids=["check", "tags", "start-at-task", "registered", "profile", "impossible profile"],
 )
-def test_law_2_no_way_of_starting_the_teardown_playbook_opens_the_gate(team: Team, words: tuple[str, ...]) -> None:
+def test_law_2_no_way_of_starting_the_teardown_playbook_opens_the_gate(
+    team: Team, words: tuple[str, ...], why: str
+) -> None:
     said = team.play("playbooks/teardown.yml", "-l", "vast", *words)
     assert len(team.boxes()) == 1, said
     assert team.store.read_box("attacked", BOX, team.generation)["destroyed_at"] is None  # type: ignore[index]
-    # Started in the middle nothing located the box; with tags only what is tagged ran. Else it was the gate.
-    why = {"--start-at-task": "box_endpoint", "--tags": "Locate the box"}.get(words[0], '"kind": "gate_refused"')
     assert why in said, said[-3000:]
 
 
