@@ -147,9 +147,16 @@ class SupervisedBox:
         self.register(command=command, **changes)
 
     def release(self) -> None:
-        """Let the waiting trainer go on."""
-        with open(self.gate, "w", encoding="ascii") as stream:
-            stream.write("go")
+        """Let the waiting trainer go on; it is waited for, and not for ever."""
+
+        def opened() -> int | None:
+            with contextlib.suppress(OSError):
+                return os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK)
+            return None
+
+        descriptor = wait_for("a trainer that waits", opened)
+        os.write(descriptor, b"go")
+        os.close(descriptor)
 
     # --- what is there -----------------------------------------------------------------------------------------
 

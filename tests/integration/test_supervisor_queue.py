@@ -43,7 +43,7 @@ def test_a_queue_that_was_stopped_is_aborted_and_goes_on_later(box: SupervisedBo
     assert box.run()["queue"] == {"end": "QUEUE_ABORTED", "done": [], "failed": [], "waiting": ["c1", "c2"]}
     assert "QUEUE_ABORTED 0 of 2 done" in box.log()
     box.verb("start")
-    box.release()
+    # The first cell goes on behind the step at which it waited.
     box.release()
     box.await_state("done")
     assert box.run()["queue"]["end"] == "QUEUE_OK"

@@ -67,6 +67,17 @@ def waiting_job(name: str) -> str:
     return next(iter(run_tool(words, "say what waits", _MISSING).split()), "")
 
 
+def beginning_job(layout: Layout, life: str) -> str:
+    """The id of the job that was handed in last, if it has its turn and its supervisor is not there yet.
+
+    :param life: of the job that the last supervisor belonged to.
+    """
+    job_id = str(attempt.read(layout.batch, "batch").get("job") or "")
+    job = slurm_job.look(job_id) if job_id else None
+    begins = job is not None and job.meaning == slurm_job.LIVES and job.label != life
+    return job_id if begins else ""
+
+
 def cancel_all(name: str) -> None:
     """End every job of this name, and what waits under it."""
     run_tool(["scancel", "--me", f"--name={name}"], "cancel the job", _MISSING)

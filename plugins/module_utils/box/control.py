@@ -326,10 +326,11 @@ def _works_elsewhere(layout: Layout) -> bool:
 
 
 def _waiting_job(layout: Layout, method: str = "") -> str:
-    """The batch job of this box that waits for its turn; empty where none does."""
+    """The batch job of this box that waits for its turn, or has it and no supervisor yet; empty where none does."""
     if method != "sbatch" and not os.path.exists(layout.batch):
         return ""
-    return batch.waiting_job(detach.unit_name(layout.root))
+    waits = batch.waiting_job(detach.unit_name(layout.root))
+    return waits or batch.beginning_job(layout, str(survey.read_daemon(layout).get("job") or ""))
 
 
 def _start_daemon(layout: Layout, caller: Caller, options: StartOptions) -> str:

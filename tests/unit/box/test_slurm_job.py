@@ -281,6 +281,7 @@ def test_a_job_that_runs_again_is_waited_for_until_its_own_supervisor_is_there(
     stopped = {"process": gone.as_dict(), "stopped_at": records.utc_now(), "why": "asked to stop"}
     records.write_record(box.daemon, "daemon", stopped)
     assert (run_of(box)["waits_for"] != "") is waits
+    assert (batch.beginning_job(box, life) == "12") is waits, "and no second job is handed in meanwhile"
 
 
 def test_a_stop_of_a_batch_job_lasts_whatever_machine_asks(
