@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, listed_boxes
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import hosts
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.options import client_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.shown import SHOWN
 from listing_provider import KEY, Provider, serving
 from tenant_plays import CORES, ROOT
 
@@ -284,7 +284,7 @@ def test_an_answer_that_says_too_little_is_an_error(
     (tmp_path / "key").write_text(KEY)
     options = {"api_url": provider.url, "api_key_file": str(tmp_path / "key"), "api_timeout_s": 60, "api_retry_s": 0}
     with pytest.raises(TenantFailure, match=re.escape(said)):
-        hosts.ask(client_of(options))
+        listed_boxes.ask(client_of(options), SHOWN)
 
 
 def test_an_answer_that_is_an_error_ends_the_inventory(team: Team, provider: Provider) -> None:
