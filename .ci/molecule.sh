@@ -1,7 +1,7 @@
 #!/bin/sh
 # Roles on podman containers that are dressed as platforms, or rented from the marketplace. Needs podman as root.
 #
-#   .ci/molecule.sh              every platform at once, each role once, and one platform thoroughly
+#   .ci/molecule.sh              every platform at once, each role once, and one platform thoroughly; and a real Slurm
 #   .ci/molecule.sh all          every platform thoroughly
 #   .ci/molecule.sh SCENARIO…    these
 set -eu
@@ -19,19 +19,19 @@ fi
 # A run that was cut off may have left its market and boxes behind.
 end() { molecule destroy --all >/dev/null 2>&1 || true; }
 end
+workers=""
 if [ "${1:-}" = all ]; then
+    # Half of a scenario is waiting: for a connection, a run, a container. What one of several says is not printed.
+    workers="--workers=2 --continue-on-failure"
     set --
     for folder in extensions/molecule/*/molecule.yml; do
         scenario=$(basename "$(dirname "$folder")")
         [ "$scenario" = default ] || [ "$scenario" = every ] || set -- "$@" "$scenario"
     done
 fi
-[ $# -gt 0 ] || set -- every
+[ $# -gt 0 ] || set -- every slurm
 rm -rf .cache/molecule-ran
 status=0
-workers=""
-# Half of a scenario is waiting: for a connection, a run, a container. What one of several says is not printed.
-[ $# -eq 1 ] || workers="--workers=2 --continue-on-failure"
 # shellcheck disable=SC2046,SC2086 # names without blanks
 molecule test $(printf -- '--scenario-name=%s ' "$@") --destroy=always $workers || status=$?
 end
