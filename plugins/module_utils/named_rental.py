@@ -14,7 +14,7 @@ from .creation import Creation
 from .failures import TenantFailure
 from .rental_account import Found, RentalAccount
 from .rental_states import Result
-from .rented_box import AnyBox
+from .rented_box import AnyBox, exceeds
 from .rest_client import AmbiguousAnswer, RestError
 from .stamp import Stamp, new_stamp
 
@@ -187,7 +187,7 @@ class NamedRental(Generic[AnyBox]):
         price, cap = box.dph_total, self._order.price_cap
         if price is None:
             return f"the provider does not say what {self._account.THING} {box.provider_id} costs"
-        if cap is not None and price > cap + 1e-6:
+        if exceeds(price, cap):
             return f"it costs ${price:.4f} {self.PRICED}, above the price_cap of ${cap}"
         return ""
 

@@ -19,11 +19,19 @@ RESTING = ("stopped", "outbid")
 COMING_UP = ("loading", "scheduling")
 WORKING = ("running", *COMING_UP)
 
+# What a price may differ by its way of being told, in dollars an hour.
+_TOLD_APART = 1e-6
+
 FAILED_TO_START = re.compile(
     r"oci runtime|error response from daemon|manifest unknown|pull access denied|invalid reference format|"
     r"no such image|exec format error|permission denied",
     re.I,
 )
+
+
+def exceeds(price: float, cap: float | None) -> bool:
+    """Whether a price an hour is more than was consented to; where nobody set a cap, none is."""
+    return cap is not None and price > cap + _TOLD_APART
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ..rental_states import (
     located,
     rows_by_name,
 )
+from ..rented_box import exceeds
 from .actions import VmAccount, no_rest
 from .api import LambdaClient
 from .rental import VmOrder, VmRental, order_problem
@@ -105,7 +106,7 @@ def _present(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
 def _refuse_dearer(vm: Vm, order: VmOrder) -> None:
     """The price of an instance stays, but the cap may be lowered."""
     price, cap = vm.dph_total, order.price_cap
-    if price is None or cap is None or price <= cap + 1e-6:
+    if price is None or not exceeds(price, cap):
         return
     raise TenantFailure(
         "budget",

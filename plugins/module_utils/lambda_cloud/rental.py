@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 from ..failures import TenantFailure
 from ..named_rental import NamedRental, NoCapacity
 from ..public_keys import read_public_key
+from ..rented_box import exceeds
 from ..rest_client import RestError
 from ..stamp import Stamp
 from .actions import VmAccount
@@ -143,7 +144,7 @@ class VmRental(NamedRental[Vm]):
         cap = self.order.price_cap
         if kind.price is None:
             return f"the provider does not say what {kind.name} costs"
-        too_dear = cap is not None and kind.price > cap + 1e-6
+        too_dear = exceeds(kind.price, cap)
         return f"{kind.name} costs ${kind.price:.2f} an hour, above the price_cap of ${cap}" if too_dear else ""
 
     def _regions_of_file_systems(self) -> list[str]:

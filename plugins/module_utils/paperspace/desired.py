@@ -29,7 +29,7 @@ from ..rental_states import (
     rows_by_name,
     stopped,
 )
-from ..rented_box import WORKING
+from ..rented_box import WORKING, exceeds
 from .actions import MachineAccount, leftovers_of
 from .api import PaperspaceClient
 from .rental import MachineOrder, MachineRental, order_problem
@@ -112,7 +112,7 @@ def _present(account: MachineAccount, desire: Desire, check_mode: bool) -> Resul
 def _refuse_dearer(machine: Machine, order: MachineOrder) -> None:
     """The price of a machine stays, but the cap may be lowered."""
     price, cap = machine.dph_total, order.price_cap
-    if price is None or cap is None or price <= cap + 1e-6:
+    if price is None or not exceeds(price, cap):
         return
     raise TenantFailure(
         "budget",

@@ -27,7 +27,7 @@ from ..rental_states import (
     rows_by_name,
     stopped,
 )
-from ..rented_box import HOURS_PER_MONTH
+from ..rented_box import HOURS_PER_MONTH, exceeds
 from .actions import PodAccount
 from .api import RunpodClient
 from .rental import PodOrder, PodRental, in_data_center, order_problem, stop_problem
@@ -127,7 +127,7 @@ def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
 def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
     """The price of a pod is fixed while it runs, but the cap may be lowered, and a start may cost more."""
     price, cap = pod.dph_total, order.price_cap
-    if price is None or cap is None or price <= cap + 1e-6:
+    if price is None or not exceeds(price, cap):
         return
     raise TenantFailure(
         "budget",

@@ -19,7 +19,7 @@ from ..difference import DifferenceTracker
 from ..failures import TenantFailure
 from ..rental_account import REBOOT, RECYCLE, Found
 from ..rental_states import ABSENT, PRESENT, STARTED, STOPPED, absent, chosen, converged, located, stopped
-from ..rented_box import WORKING, Box
+from ..rented_box import WORKING, Box, exceeds
 from . import payment_record
 from .actions import Account, bid_to_start
 from .attached import Mount, attach, machine_of
@@ -183,7 +183,7 @@ def _declared_order(account: Account, desire: Desire) -> tuple[Order | None, str
 def _refuse_dearer(box: Box, wanted: Constraints) -> None:
     """A price moves after the rental: a host raises it, or somebody lowers the cap. Paying on is not ours to say."""
     price, cap = box.dph_total, wanted.price_cap
-    if price is None or cap is None or box.state not in WORKING or price <= cap + 1e-6:
+    if price is None or box.state not in WORKING or not exceeds(price, cap):
         return
     enough = math.ceil(price * 10_000) / 10_000
     raise TenantFailure(

@@ -15,7 +15,7 @@ from ..box import records
 from ..creation import Creation, carried_problem
 from ..failures import TenantFailure
 from ..rental_account import Found
-from ..rented_box import Box
+from ..rented_box import Box, exceeds
 from ..rest_client import AmbiguousAnswer
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account
@@ -394,7 +394,7 @@ def _price_problem(box: Box, wanted: Constraints) -> str:
         return ""
     if box.dph_total is None:
         return "the provider does not say what it costs"
-    if box.dph_total > wanted.price_cap + 1e-6:
+    if exceeds(box.dph_total, wanted.price_cap):
         return f"it costs ${box.dph_total:.4f} an hour once rented, above the price_cap of ${wanted.price_cap}"
     return ""
 
