@@ -101,11 +101,10 @@ def _write_problem(path: str, write: bool) -> str:
 def disk_name(path: str, write: bool) -> str | None:
     """The name that the first box gave to the shared disk at ``path``; None where it has none."""
     mark = os.path.join(path, MARK)
-    found = _read_name(mark)
-    if found or not write or os.path.lexists(mark):
-        return found
-    with contextlib.suppress(OSError):
-        _name_it(path, mark)
+    if write and not os.path.lexists(mark):
+        with contextlib.suppress(OSError):
+            _name_it(path, mark)
+    # Read last: another box may have named it between any look and this one.
     return _read_name(mark)
 
 

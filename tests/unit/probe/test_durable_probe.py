@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -106,23 +107,38 @@ def test_boxes_that_come_at_once_agree(links: bool, tmp_path: Path, monkeypatch:
             raise PermissionError("no links here")
 
         monkeypatch.setattr(os, "link", refused)
+    # So short that the threads change places between any two looks at the disk.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for number in range(20):
+            disk = tmp_path / str(number)
+            disk.mkdir()
+            found = named_at_once(str(disk))
+            assert None not in found
+            if links:
+                assert len(set(found)) == 1
+            assert durable_probe.disk_name(str(disk), False) in found
+            assert os.listdir(disk) == [durable_probe.MARK]
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def named_at_once(disk: str) -> list[str | None]:
+    """What each of eight boxes reads that ask for the name of a new disk in the same moment."""
     found: list[str | None] = []
     start = threading.Barrier(8)
 
     def box() -> None:
         start.wait()
-        found.append(durable_probe.disk_name(str(tmp_path), True))
+        found.append(durable_probe.disk_name(disk, True))
 
     threads = [threading.Thread(target=box) for _box in range(8)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    assert None not in found
-    if links:
-        assert len(set(found)) == 1
-    assert durable_probe.disk_name(str(tmp_path), False) in found
-    assert os.listdir(tmp_path) == [durable_probe.MARK]
+    return found
 
 
 A, B = "a" * 32, "b" * 32
