@@ -114,12 +114,14 @@ def opened(
     view: View | None = None,
     purpose: str = "",
     inventory: hosts.Inventory | None = None,
+    pooled: bool = True,
 ) -> Iterator[Job]:
     """Resolve the boxes, take their locks, await what an earlier, killed run left at work.
 
     :param locked: False for verbs that only look.
     :param purpose: what the boxes' leases are held for from beginning to end; empty where the playbooks take their own.
     :param inventory: the boxes of the options, where somebody has resolved them already.
+    :param pooled: False where each box is asked once: a connection that is kept costs more than it saves then.
     """
     if locked:
         require_programs()
@@ -150,7 +152,7 @@ def opened(
             interrupts=interrupts,
             watch=narrator,
         )
-        observer = Observer(inventory.boxes, str(session.folder))
+        observer = Observer(inventory.boxes, str(session.folder) if pooled else "")
         job = Job(options, inventory, project, place, progress, interrupts, narrator, runner, observer, history, spec)
         if locked:
             place.end_orphans(project, inventory.names, lambda text: progress.emit("note", text), interrupts.wait)

@@ -119,7 +119,7 @@ Client = Any
 
 
 class Observer:
-    """Looks at boxes. ``control_dir`` is a short folder for the control sockets of pooled connections."""
+    """Looks at boxes. ``control_dir``: a short folder for the sockets of connections it keeps; empty keeps none."""
 
     def __init__(self, boxes: Sequence[BoxHost], control_dir: str) -> None:
         self._boxes = {box.name: box for box in boxes}

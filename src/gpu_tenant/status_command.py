@@ -36,7 +36,7 @@ def status(ctx: click.Context, /, live: bool, every_s: float, **options: Any) ->
         from gpu_tenant import job, status_looks
 
         inventory = asked.result()
-    with job.opened(job.JobOptions(**options), locked=False, inventory=inventory) as work:
+    with job.opened(job.JobOptions(**options), locked=False, inventory=inventory, pooled=live) as work:
         as_json = bool(options["as_json"])
         if live:
             found = status_looks.again_and_again(work, every_s, as_json)
