@@ -5,7 +5,8 @@
 Looks through the results of every box and generation of a run and takes, per cell, the newest checkpoint whose bytes
 are those of its manifests and whose structure is sound, and the best one that it names. A sharded one is a folder
 (``step-<n>.dcp``; of other loops ``step-<n>.ckpt`` and ``checkpoint-<n>``) with a manifest of its own; its files may
-have come home from several boxes and are put together by their hashes.
+have come home from several boxes and are put together by their hashes. A loop that writes files of other names into its
+checkpoint folder declares them with role checkpoint: all of one step that came home together are one checkpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Iterator
 
 from . import roster, settling
 from .box import checkpoint_manifest, sharded
+from .box.step_name import step_in
 from .box.structure import check_structure
 
 # Of tenant_checkpoint, of Lightning and of the Trainer of transformers, the last two with our callbacks.
@@ -28,6 +30,9 @@ _CHECKPOINT = re.compile(
     r"(?P<name>(?:step-(?=\d+\.)|checkpoint-(?=\d+/))(?P<step>\d+)(?:\.pt|\.ckpt|(?:\.dcp|\.ckpt)?/(?P<inner>.+)))\Z",
     re.DOTALL,
 )
+_OF_OWN_LOOP = re.compile(r"(?P<cell>[^/]+)/a\d+/out/checkpoints/(?P<name>[^/]+)\Z", re.DOTALL)
+# What can be checked without running what a hostile box may have put into it. Other files stay at home.
+_INERT = ("torch", "safetensors", "npz", "json")
 _OF_TRAINER = "checkpoint-"
 _MANIFEST = checkpoint_manifest.NAME
 _MOST_MANIFEST_BYTES = 64 * 1024 * 1024
@@ -35,7 +40,8 @@ _MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class _Piece:
-    """A file of a checkpoint at home. ``inner`` is empty for a checkpoint of one file, ``root`` a harvested folder."""
+    """A file of a checkpoint at home, below ``root``, a harvested folder. ``inner`` is its name in the checkpoint's own
+    folder, and empty where it has none; ``own_loop``: it is named as its training script likes."""
 
     cell: str
     step: int
@@ -44,6 +50,7 @@ class _Piece:
     root: str
     file: roster.RosterFile
     is_here: bool
+    own_loop: bool = False
 
     @property
     def folder(self) -> str:
@@ -57,6 +64,11 @@ class _Piece:
 
     def is_right(self) -> bool:
         return not settling.check_file(self.root, self.file)
+
+    def is_sound(self) -> bool:
+        """Of one that has no folder of its own."""
+        loader = self.file.loader if self.own_loop else "torch"
+        return self.is_right() and not check_structure(os.path.join(self.root, self.file.path), loader)
 
 
 def newest_checkpoints(
@@ -112,6 +124,15 @@ def _pieces(run_dir: str, not_from: tuple[str, int], spec_sha256: str) -> Iterat
                 inner = match.group("inner") or ""
                 step = int(match.group("step"))
                 yield _Piece(match.group("cell"), step, match.group("name"), inner, root, file, is_here)
+            elif file.role == "checkpoint" and file.loader in _INERT:
+                yield from _of_own_loop(root, file, is_here)
+
+
+def _of_own_loop(root: str, file: roster.RosterFile, is_here: bool) -> Iterator[_Piece]:
+    match = _OF_OWN_LOOP.match(file.path)
+    step = step_in(match.group("name")) if match else None
+    if match and step is not None:
+        yield _Piece(match.group("cell"), step, match.group("name"), "", root, file, is_here, own_loop=True)
 
 
 # --- what belongs together ----------------------------------------------------------------------------------------
@@ -120,8 +141,13 @@ def _pieces(run_dir: str, not_from: tuple[str, int], spec_sha256: str) -> Iterat
 def _wholes(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
     """Every way to have the whole checkpoint, from the pieces of one cell and step."""
     for piece in pieces:
-        if not piece.inner and not piece.is_here:
+        if not piece.inner and not piece.is_here and not piece.own_loop:
             yield [piece]
+    together: dict[str, list[_Piece]] = {}
+    for piece in pieces:
+        if piece.own_loop and not piece.is_here:
+            together.setdefault(piece.folder, []).append(piece)
+    yield from together.values()
     by_content: dict[tuple[str, int, str], list[_Piece]] = {}
     for piece in pieces:
         by_content.setdefault(piece.content, []).append(piece)
@@ -170,7 +196,7 @@ def _sound(whole: list[_Piece]) -> bool:
     """Nothing is carried that would run code where it is loaded: torch unpickles the index of a sharded checkpoint."""
     first = whole[0]
     if not first.inner:
-        return first.is_right() and not check_structure(os.path.join(first.root, first.file.path), "torch")
+        return all(piece.is_sound() for piece in whole)
     with tempfile.TemporaryDirectory(prefix="tenant-checkpoint-") as folder:
         for piece in whole:
             path = os.path.join(folder, piece.inner)

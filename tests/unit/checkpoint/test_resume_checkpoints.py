@@ -50,14 +50,16 @@ class Home:
         self.results = folder / "results"
         self.scratch = folder / "scratch"
 
-    def bring(self, box: str, files: dict[str, bytes], generation: int = 1, spec: str = SPEC) -> Path:
+    def bring(
+        self, box: str, files: dict[str, bytes], generation: int = 1, spec: str = SPEC, loader: str = "none"
+    ) -> Path:
         root = self.results / "vision" / "digits" / box / f"g{generation}"
         lines = []
         for path, data in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(data)
             sha256 = records.sha256_file(str(root / path))
-            lines.append({"path": path, "bytes": len(data), "sha256": sha256, "role": "checkpoint", "loader": "none"})
+            lines.append({"path": path, "bytes": len(data), "sha256": sha256, "role": "checkpoint", "loader": loader})
         identity = {"project": "vision", "box": box, "generation": generation, "provider_id": "7"}
         record = manifest.build(identity, "digits", spec, lines)
         records.write_record(str(root / "manifest.json"), "manifest", record)
@@ -235,3 +237,43 @@ def test_where_the_files_will_lie_on_the_box_and_what_reads_them_is_said(home: H
     assert {file["path"] for file in found["files"]} == carried
     assert {file["loader"] for file in found["files"]} == {"none"}, "as the manifest of the run has it"
     assert home.found()[0]["dest"] == "c1/resume"
+
+
+# --- of a training loop of one's own ----------------------------------------------------------------------------
+
+
+def test_files_of_other_names_are_carried_where_the_run_spec_calls_them_checkpoints(home: Home) -> None:
+    place = "c1/a2/out/checkpoints"
+    files = {f"{place}/weights_step_{step}.json": b'{"step": %d}' % step for step in (4, 12)}
+    files[f"{place}/optimizer_step_12.json"] = b"{}"
+    root = home.bring("b1", files, loader="json")
+    (found,) = home.found()
+    assert (found["step"], found["best"], found["bytes"]) == (12, False, len(b'{"step": 12}') + 2)
+    assert found["shares"] == [
+        {"folder": str(root / place), "paths": ["optimizer_step_12.json", "weights_step_12.json"]}
+    ]
+    assert {file["loader"] for file in found["files"]} == {"json"}
+
+
+@pytest.mark.parametrize("damage", ["bytes", "structure"])
+def test_one_damaged_file_of_a_step_means_the_step_before(home: Home, damage: str) -> None:
+    place = "c1/a2/out/checkpoints"
+    files = {f"{place}/{name}_step_{step}.json": b"{}" for name in ("weights", "optimizer") for step in (4, 12)}
+    if damage == "structure":
+        files[f"{place}/optimizer_step_12.json"] = b"{"
+    root = home.bring("b1", files, loader="json")
+    if damage == "bytes":
+        (root / place / "optimizer_step_12.json").write_bytes(b"[]")
+    assert home.step() == 4
+
+
+def test_what_nothing_checks_before_it_is_loaded_stays_at_home(home: Home) -> None:
+    """A pickle of a hostile box would run on the next one."""
+    home.bring("b1", {"c1/a1/out/checkpoints/step_9.pkl": pickle.dumps({})}, loader="none")
+    home.bring("b2", {"c1/a1/out/checkpoints/notes.json": b"{}"}, loader="json")
+    assert home.found() == []
+
+
+def test_what_its_own_loop_left_on_this_very_box_is_not_brought(home: Home) -> None:
+    home.bring(HERE[0], {"c1/a1/out/checkpoints/epoch_9.json": b"{}"}, generation=HERE[1], loader="json")
+    assert home.found() == []
