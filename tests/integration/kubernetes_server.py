@@ -42,6 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         code, answer = self.server.cluster._serve(self.command, url.path.strip("/").split("/"), query, body)
         data = json.dumps(answer).encode()
         self.send_response(code)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
