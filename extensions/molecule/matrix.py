@@ -2,7 +2,8 @@
 """Which role is run on a box of which platform, read from the scenarios themselves.
 
 ``matrix.py`` prints the table, ``write`` and ``check`` keep docs/molecule-matrix.md, and ``ran SCENARIO…`` compares
-what the callback ``cells`` saw in the last run of these scenarios with what the table promises of them.
+what the callback ``cells`` saw in the last run of these scenarios with what the table promises of them. ``names``
+prints the scenarios that `make test` runs, ``names all`` those of `make molecule-all`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import os
 import string
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ COLLECTION = "tenant.gpu."
 # The scenario that has every platform, and is no platform's own.
 EVERY = "every"
 SHARED = "default"
+# What `make test` runs: the platforms of EVERY at once, and those whose scenarios are of another kind.
+TESTED = (EVERY, "slurm", "kubernetes")
 
 INTRODUCTION = """\
 <!-- Rendered from extensions/molecule/ by `make molecule-matrix`. Edit the scenarios. -->
@@ -35,9 +37,10 @@ INTRODUCTION = """\
 # Roles × platforms
 
 Each role runs in [molecule](https://docs.ansible.com/projects/molecule/) on a container dressed as each platform, with
-its users, paths, Pythons, disks, proxies and its own way to end; or, where a provider has an interface, on one that was
-rented from the [marketplace](marketplace.md) by that provider's own protocol. The table is read from the scenarios, and
-each scenario fails when one of its cells did not run, or changed what it must not.
+its users, paths, Pythons, disks, proxies and its own way to end; or, where a provider has an interface, on one that
+was rented by that provider's own protocol: from the [marketplace](marketplace.md), or from a moto server that plays
+EC2. The table is read from the scenarios, and each scenario fails when one of its cells did not run, or changed what it
+must not.
 
 `make molecule-all` runs all of it; `make test` runs every role on every platform once, and one platform thoroughly.
 `molecule test -s NAME` in a checkout runs one.
@@ -50,6 +53,9 @@ LEGEND = """\
 - **repaired**: changed nothing when it was run again, put a damage right by exactly one change, and rested after that
 - **again**: changed nothing when it was run again
 - **once**: ran, and what it left was looked at
+- **by a module**: the platform has no box, and each role refuses it and names `tenant.gpu.kubernetes_job`. That module
+  was run instead, on a server that runs no container: it applied the Job and its claim, put a Job that was lost right,
+  and deleted both, the claim through the gate. Nothing was trained or brought home there
 """
 
 
@@ -60,6 +66,8 @@ class Visit:
     role: str
     host: str
     changes: str
+    # No role: the platform has no box, and a module does the role's part.
+    by_module: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,8 +154,10 @@ class Reader:
             templar = Templar(loader=self._loader, variables=variables.get_vars(play=play))
             wanted = changes or str(play.get_vars().get("matrix_changes", "any"))
             roles = [role.get_name().removeprefix(COLLECTION) for role in play.roles]
+            part = play.get_vars().get("matrix_module", "")
             for host in inventory.get_hosts(templar.template(play.hosts)):
                 found += [Visit(role, host.name, wanted) for role in roles if role in ROLES]
+                found += [Visit(part, host.name, wanted, by_module=True)] if part else []
         return found
 
 
@@ -184,19 +194,26 @@ def cells(scenario: Scenario) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for platform in sorted(set(scenario.platforms.values())):
         ours = [visit for visit in scenario.visits if scenario.platforms[visit.host] == platform]
-        found[platform] = {role: level([visit.changes for visit in ours if visit.role == role]) for role in ROLES}
+        found[platform] = {role: _cell([visit for visit in ours if visit.role == role]) for role in ROLES}
     return found
+
+
+def _cell(visits: list[Visit]) -> str:
+    said = level([visit.changes for visit in visits])
+    return f"{said}, by a module" if any(visit.by_module for visit in visits) else said
 
 
 def render(scenarios: list[Scenario]) -> str:
     own = [scenario for scenario in scenarios if scenario.name != EVERY]
-    every = next((cells(scenario) for scenario in scenarios if scenario.name == EVERY), {})
+    tested: dict[str, dict[str, str]] = {}
+    for scenario in scenarios:
+        tested.update(cells(scenario) if scenario.name in TESTED else {})
     lines = [INTRODUCTION, "| platform | " + " | ".join(ROLES) + " | in `make test` | box |"]
     lines.append("| --- |" + " --- |" * (len(ROLES) + 2))
     for scenario in own:
         for platform, roles in cells(scenario).items():
-            counted = Counter(every.get(platform, {}).values())
-            part = f"{counted.total() - counted['-']} roles" if platform in every else "-"
+            ran = sum(cell != "-" for cell in tested.get(platform, {}).values())
+            part = f"{ran} roles" if ran else "-"
             lines.append(
                 f"| {platform} | " + " | ".join(roles.values()) + f" | {part} | {_box(scenario.name, platform)} |"
             )
@@ -228,9 +245,12 @@ def wrong_in(scenarios: list[str]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["show", "write", "check", "ran"], default="show")
+    parser.add_argument("what", nargs="?", choices=["show", "write", "check", "ran", "names"], default="show")
     parser.add_argument("scenarios", nargs="*")
     order = parser.parse_args(arguments)
+    if order.what == "names":
+        print(*([name for name in names() if name != EVERY] if order.scenarios == ["all"] else TESTED))
+        return 0
     if order.what == "ran":
         wrong = wrong_in(order.scenarios)
         print("\n".join(wrong) or f"{' '.join(order.scenarios)}: every cell ran as promised")

@@ -31,7 +31,9 @@ KINDS = ("digest", "complete_receipt", "loss")
 DEFAULT_TTL_S = 24 * 3600
 # Verbs that name one machine and end it: sending one twice does what sending it once does.
 REPEATABLE_VERBS = ("destroy", "terminate", "release", "delete")
-_VERB = re.compile(r"[^\W_][\w .-]{0,62}\Z")
+# No profile names a verb that nobody could consent to.
+VERB = r"[^\W_][\w .-]{0,62}"
+_VERB = re.compile(VERB + r"\Z")
 _GIVEN = "approval"
 _CLAIMED = "approval-claimed"
 _USED = "approval-used"

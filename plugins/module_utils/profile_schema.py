@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import batch_options
+from .approvals import VERB
 from .box.preemption import SOURCES
 from .mirrors.kinds import CLASSES as MIRROR_CLASSES
 
@@ -44,7 +45,12 @@ _OPERATION: dict[str, Any] = {
     "additionalProperties": False,
     "x-fix": "give each operation verb, transport, stops_compute, stops_storage, keeps and reversible",
     "properties": {
-        "verb": {"type": "string", "minLength": 1, "description": "the platform's own word for it"},
+        "verb": {
+            "type": "string",
+            "pattern": f"^{VERB}$",
+            "description": "the platform's own word for it",
+            "x-fix": "one consents to it by this name: write letters, digits, blanks, '_', '.' and '-', at most 63",
+        },
         "transport": {"type": "string", "enum": list(TRANSPORTS), "description": "who can do it"},
         "stops_compute": {"type": "boolean", "description": "the price per hour ends"},
         "stops_storage": {"type": "boolean", "description": "the price of the disk ends"},

@@ -1,15 +1,20 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
 """A moto server that plays EC2 on a loopback port, with what EC2 does and moto does not: client tokens, instances that
-are reached (all at 127.0.0.1), types that are sold out, and answers that get lost."""
+are reached (all at 127.0.0.1), types that are sold out, and answers that get lost.
+
+``ec2_server.py FILE`` serves until it is ended, and writes what an inventory needs to FILE once it answers."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
+import json
 import logging
+import os
 import re
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -95,6 +100,11 @@ class Ec2Server:
         found: dict[str, Any] = self.client.describe_images()["Images"][0]
         return found
 
+    def group(self) -> str:
+        """The id of a security group."""
+        found: dict[str, Any] = self.client.describe_security_groups()["SecurityGroups"][0]
+        return str(found["GroupId"])
+
     def environment(self) -> dict[str, str]:
         """What AWS's own tools read."""
         return {
@@ -124,3 +134,17 @@ def ec2_server() -> Iterator[Ec2Server]:
     finally:
         server.shutdown()
         thread.join(timeout=20)
+
+
+def main() -> None:
+    with ec2_server() as served:
+        told = {"url": served.url, "region": REGION, "image": served.image()["ImageId"], "group": served.group()}
+        new = f"{sys.argv[1]}.new"
+        with open(new, "w", encoding="utf-8") as stream:
+            json.dump(told, stream)
+        os.replace(new, sys.argv[1])
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,7 @@ class Team:
             "provision_require_cuda": False,
             "provision_instance_types": ["g5.xlarge", "g4dn.xlarge"],
             "provision_ami": self.ec2.image()["ImageId"],
-            "provision_security_groups": [self.ec2.client.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+            "provision_security_groups": [self.ec2.group()],
             "provision_ssh_port": self.box.port,
             "platform_ssh_user": getpass.getuser(),
             "platform_python": sys.executable,

@@ -8,64 +8,30 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import urllib.parse
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes_server import SPACE, Server, kubernetes_server
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests/unit/kubernetes"))
-from small_cluster import SPACE, SmallCluster  # noqa: E402 - it lies beside the tests of the module's logic
-
 pytestmark = pytest.mark.integration
 BIN = Path(sys.executable).parent
 
 
-class Server(ThreadingHTTPServer):
-    cluster: SmallCluster
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def _any(self) -> None:
-        url = urllib.parse.urlsplit(self.path)
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        query = dict(urllib.parse.parse_qsl(url.query))
-        code, answer = self.server.cluster._serve(self.command, url.path.strip("/").split("/"), query, body)
-        data = json.dumps(answer).encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_DELETE = _any
-
-    def log_message(self, *_args: Any) -> None:
-        return
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), _Handler) as served:
-        served.cluster = SmallCluster(tmp_path)
-        thread = threading.Thread(target=served.serve_forever, daemon=True)
-        thread.start()
+    with kubernetes_server(tmp_path) as served:
         yield served
-        served.shutdown()
-        thread.join(timeout=20)
 
 
 def run(server: Server, folder: Path, **options: Any) -> dict[str, Any]:
     """The module's result."""
     words = {
         "manifests": str(folder / "job.yml"), "project": "vision", "state_dir": str(folder / "state"),
-        "namespace": SPACE, "api_url": f"http://127.0.0.1:{server.server_port}", **options,
+        "namespace": SPACE, "api_url": server.url, **options,
     }  # fmt: skip
     command = [str(BIN / "ansible"), "localhost", "-m", "tenant.gpu.kubernetes_job", "-a", json.dumps(words)]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}

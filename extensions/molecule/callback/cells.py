@@ -39,12 +39,15 @@ class CallbackModule(CallbackBase):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._play: dict[tuple[str, str], dict[str, Any]] = {}
+        # The role whose part a module does in this play.
+        self._part = ""
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._write()
+        self._part = play.get_vars().get("matrix_module", "")
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        role = outermost_role(result.task)
+        role = outermost_role(result.task) or self._part
         row = self._play.setdefault((role, result.host.get_name()), {"ok": 0, "changed": []})
         row["ok"] += 1
         if result.result.get("changed"):

@@ -39,7 +39,7 @@ def test_a_full_stop_has_four_steps_and_only_what_loses_data_is_gated() -> None:
     """PS1, PS9."""
     steps = PROFILE["platform_verbs"]["full_stop"]
     assert [step["verb"] for step in steps] == [
-        "stop", "destroy", "release static IP", "delete snapshots, shared drives and templates",
+        "stop", "destroy", "release static IP", "delete snapshots and shared drives and templates",
     ]  # fmt: skip
     tiers = artifact_tiers.holding_artifacts(PROFILE["platform_storage"], [PROFILE["platform_data_dir"]])
     gated = [step["verb"] for step in steps if not artifact_tiers.keeps_every_artifact(step["keeps"], tiers)]

@@ -289,6 +289,10 @@ def test_other_variables_are_kept_out_but_connection_ones_let_in() -> None:
             {"verbs": {"compute_stop": [], "park": [operation("x", [], reversible=True)], "full_stop": []}},
             "platform_verbs.park[0].keeps",
         ),
+        (
+            {"verbs": {"compute_stop": [], "park": [], "full_stop": [operation("delete disks, keys", ["disk"])]}},
+            "platform_verbs.full_stop[0].verb",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(changes: dict[str, Any], key: str) -> None:
