@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.machine_mark import Seen, Subject
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils import first_key
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 
@@ -30,6 +31,8 @@ class ActionModule(ControllerAction):
         "required": {"type": "bool", "default": False},
         "record": {"type": "bool", "default": True},
     }
+
+    _is_denied = False
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         self._wanted = machine_mark.identity_wanted(self._templar.template(task_vars.get("platform_instance_id")))
@@ -56,7 +59,7 @@ class ActionModule(ControllerAction):
         try:
             seen = self._look()
         except TenantFailure as failure:
-            if required:
+            if required or self._is_denied:
                 raise
             # A box at rest, or a stranger at its old address: what needs the box says so itself.
             return _nothing(failure.what)
@@ -119,7 +122,12 @@ class ActionModule(ControllerAction):
         try:
             return str(self._low_level_execute_command(script, executable="/bin/sh").get("stdout", ""))
         except AnsibleConnectionFailure as error:
-            raise self._unreachable(printable(" ".join(str(error).split()))[:300]) from None
+            said = printable(" ".join(str(error).split()))[:300]
+            self._is_denied = first_key.says_denied(said)
+            if self._is_denied:
+                # It has shown the pinned host key before: a box at rest cannot, and a stranger does not.
+                raise first_key.refused(self._subject.box, f"it lets nobody in: {said}") from None
+            raise self._unreachable(said) from None
 
     def _unreachable(self, why: str) -> TenantFailure:
         return TenantFailure(

@@ -30,7 +30,7 @@ class Platform:
         self.store = StateStore(str(self.state))
         self.host, self.port = OLD
         self.instance = "autodl-container-4a7f45b869-e38322e3"
-        self.is_up = True
+        self.is_up, self.said = True, "Connection refused"
         self.contacts = 0
         self.wanted: Any = WANTED
 
@@ -42,7 +42,7 @@ class Platform:
     def answer(self, script: str, executable: str) -> dict[str, Any]:
         self.contacts += 1
         if not self.is_up:
-            raise AnsibleConnectionFailure("Connection refused")
+            raise AnsibleConnectionFailure(self.said)
         named = f"hostname() {{ echo {self.instance}; }}\n{script}"
         done = subprocess.run([executable, "-c", named], capture_output=True, text=True, timeout=60, check=False)
         return {"rc": done.returncode, "stdout": done.stdout}
@@ -135,6 +135,14 @@ def test_a_box_at_rest_is_no_failure_but_where_it_is_needed(marked: Platform) ->
     failure = marked.ask(required=True)["failure"]
     assert failure["kind"] == "unreachable"
     assert "copy its host and port anew from the console" in failure["fix"]
+
+
+def test_a_box_that_lets_nobody_in_any_more_is_said_to_in_every_play(marked: Platform) -> None:
+    """Its system was reset, or its key taken away: no box at rest says that, and no stranger shows its host key."""
+    marked.is_up, marked.said = False, "root@connect: Permission denied (publickey,password)."
+    failure = marked.ask()["failure"]
+    assert "it lets nobody in" in failure["what"]
+    assert "TENANT_PASSWORD_A1" in failure["fix"]
 
 
 def test_an_id_by_address_is_kept_where_evidence_names_it(platform: Platform) -> None:
