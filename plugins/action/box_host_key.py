@@ -91,9 +91,10 @@ def _changed_key(box: str, generation: int, what: str) -> TenantFailure:
         "probe_refused",
         box,
         f"generation {generation}: {what}",
-        "somebody may be in between. Compare the fingerprint with the provider's console or the instance's log; if it "
-        "is right, give it in expected_keys (the plays: provision_host_keys); if the machine was made anew by hand, "
-        "raise tenant_generation of the box",
+        "somebody may be in between, or ansible_host and ansible_port lead to another box after a start. Compare the "
+        "fingerprint with the provider's console or the instance's log; if it is right (its system was reset, say), "
+        "give it in expected_keys (the plays: provision_host_keys); if the machine was made anew by hand, raise "
+        "tenant_generation of the box",
     )
 
 

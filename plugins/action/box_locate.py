@@ -13,6 +13,7 @@ from typing import Any
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     box_endpoint,
+    machine_mark,
     markets,
     platform_groups,
     power_record,
@@ -150,8 +151,11 @@ class ActionModule(ControllerAction):
             store, project, box, None if wanted is None else int(wanted)
         )
         proxy = any(settings.get(name, "none") != "none" for name in ("proxyjump", "proxycommand"))
+        known_as = ""
+        if machine_mark.identity_wanted(profile.get("platform_instance_id")):
+            known_as = machine_mark.lasting_id(store.read_box(project, box, generation) or {})
         endpoint = box_endpoint.from_inventory(
-            box, host, port, user, profile.get("platform_python") or "", generation, proxy=proxy
+            box, host, port, user, profile.get("platform_python") or "", generation, proxy, known_as
         )
         # ssh's own configuration may know the proxy by another name.
         ssh_proxies.mark(endpoint, profile, [host, settings.get("hostname")])

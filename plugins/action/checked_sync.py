@@ -23,6 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printa
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
 PEER = "tenant.gpu.checked_sync_peer"
@@ -248,31 +249,7 @@ class ActionModule(ControllerAction):
             raise self._refusal(
                 f"the connection {connection.transport!r} cannot carry files", "Reach this box by the connection ssh"
             )
-        arguments = [connection.get_option(name) for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")]
-        return transfer.Link(
-            host=transfer.check_host(str(connection.get_option("host"))),
-            ssh=connection.get_option("ssh_executable"),
-            options=transfer.play_options(
-                connection.get_option("port"),
-                connection.get_option("remote_user"),
-                os.path.expanduser(connection.get_option("private_key_file") or ""),
-                connection.get_option("timeout"),
-                arguments,
-            ),
-            control_path=self._control_path(),
-            become=self._become(),
-        )
-
-    def _control_path(self) -> str:
-        """Where the play's connection listens; empty when it does not share one."""
-        connection = self._connection
-        texts = [connection.get_option(name) or "" for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")]
-        if not any("ControlPersist" in text for text in texts) or any("ControlPath" in text for text in texts):
-            return ""
-        where = [connection.get_option(name) for name in ("host", "port", "remote_user")]
-        path = connection.get_option("control_path") or connection._create_control_path(*where)
-        folder = os.path.abspath(os.path.expanduser(connection.get_option("control_path_dir")))
-        return str(path % {"directory": folder})
+        return play_link(connection, self._become())
 
     def _become(self) -> tuple[str, ...]:
         become = self._connection.become

@@ -72,9 +72,12 @@ def from_provider(boxes: Iterable[Box], project: str, box: str, python: str, use
 
 
 def from_inventory(
-    box: str, host: Any, port: Any, user: Any, python: str, generation: int, proxy: bool = False
+    box: str, host: Any, port: Any, user: Any, python: str, generation: int, proxy: bool = False, known_as: str = ""
 ) -> dict[str, Any]:
-    """The endpoint of a box that no API knows: what the team wrote is believed, and ``running`` is an assumption."""
+    """The endpoint of a box that no API knows: what the team wrote is believed, and ``running`` is an assumption.
+
+    :param known_as: the provider id of the machine on record, where it outlives its address; see ``machine_mark``.
+    """
     try:
         host, port, _login = check_endpoint(host, port, user or "nobody")
     except TenantFailure as failure:
@@ -90,7 +93,7 @@ def from_inventory(
         host=host,
         port=port,
         alias=alias(box, generation),
-        provider_id=f"ssh:{host}:{port}",
+        provider_id=known_as or f"ssh:{host}:{port}",
         generation=generation,
         state="running",
         proxy=proxy,

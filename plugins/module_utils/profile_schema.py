@@ -219,6 +219,17 @@ SCHEMA: dict[str, Any] = {
             "type": "boolean",
             "description": "host and port stay the same over stop and start",
         },
+        "platform_instance_id": {
+            "type": "object",
+            "additionalProperties": False,
+            "description": "where a box says which instance it is: {env: variable of its first process, hostname: "
+            "pattern of its name}; with it a box stays the same one at another address",
+            "x-fix": "write {env: NAME, hostname: pattern}, either may be left out, or {} for nowhere",
+            "properties": {
+                "env": {"type": "string", "pattern": r"^(|[A-Za-z_][A-Za-z0-9_]*)$"},
+                "hostname": {"type": "string", "pattern": r"^[A-Za-z0-9*?._-]*$"},
+            },
+        },
         "platform_ssh_proxies": {
             "type": "array",
             "description": "hosts of the platform's ssh proxy, which carries no large file, and what to use instead",
@@ -312,6 +323,12 @@ SCHEMA: dict[str, Any] = {
     },
 }
 # What few platforms have may be left out, so that a team's own profile does not end with a new release.
-OPTIONAL = ("platform_batch", "platform_proxy_hosts", "platform_reboot_hook", "platform_durable_cap_gb")
+OPTIONAL = (
+    "platform_batch",
+    "platform_proxy_hosts",
+    "platform_reboot_hook",
+    "platform_durable_cap_gb",
+    "platform_instance_id",
+)
 SCHEMA["required"] = [key for key in SCHEMA["properties"] if key not in OPTIONAL]
 PLATFORM_KEYS = tuple(SCHEMA["properties"])

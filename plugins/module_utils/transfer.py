@@ -129,15 +129,15 @@ def ssh_argv(link: Link, own_connection: bool) -> list[str]:
     options = list(link.options)
     if own_connection:
         argv += ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "Compression=no"]
-        options = list(_without_multiplexing(link.options))
+        options = list(without_multiplexing(link.options))
     elif link.control_path:
         argv += ["-o", "ControlMaster=no", "-o", f'ControlPath="{link.control_path}"']
-        options = list(_without_multiplexing(link.options))
+        options = list(without_multiplexing(link.options))
     # Of -E the last one wins.
     return argv + options + (["-E", link.log] if link.log else [])
 
 
-def _without_multiplexing(options: Sequence[str]) -> Iterator[str]:
+def without_multiplexing(options: Sequence[str]) -> Iterator[str]:
     """The options less what steers compression and connection sharing."""
     position = 0
     while position < len(options):

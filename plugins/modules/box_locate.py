@@ -113,7 +113,10 @@ ansible_facts:
           description: The Python that trains, as the profile has it.
           type: str
         provider_id:
-          description: The provider's own id, C(ssh:<host>:<port>) without an API, empty when absent.
+          description:
+            - The provider's own id, empty when absent. Without an API C(ssh:<host>:<port>), or C(ssh:<mark>) once
+              M(tenant.gpu.box_machine) has marked a box whose platform names its instances
+              (C(platform_instance_id)); that one stays when the address changes.
           type: str
         generation:
           description: Which machine of this name it is; 0 when absent.
