@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-for _folder in ("vast", "runpod", "lambda_cloud", "paperspace", "aws_spot"):
+for _folder in ("evidence", "vast", "runpod", "lambda_cloud", "paperspace", "aws_spot"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
 
 
