@@ -20,7 +20,13 @@ DURABLE_KINDS = ("mount", "object", "pull", "none", "")
 DETACH = ("onstart", "tmux", "setsid", "systemd", "sbatch", "k8s-job")
 REBOOT_HOOKS = ("", "auto", "cron", "systemd")
 TRANSPORTS = ("api", "cli", "console", "box", "none")
-CLOCK_STARTS = ("always", "created", "started", "stopped", "idle", "unpaid", "rental_end", "released")
+# When the clocks of a platform begin to run: in a state of the box, or with something that is no state of it and that
+# the provider, a batch system, our records or nobody tells.
+CLOCK_STATES = ("always", "created", "started", "stopped", "released")
+CLOCK_DEADLINES = (
+    "auto_shutdown", "idle", "job_deadline", "rental_end", "stop_after", "time_limit", "unpaid",
+)  # fmt: skip
+CLOCK_STARTS = (*CLOCK_STATES, *CLOCK_DEADLINES)
 
 _ABSOLUTE = r"^(|/\S*)$"
 _HOME_OR_ABSOLUTE = r"^(|[/~]\S*)$"
@@ -293,6 +299,12 @@ SCHEMA: dict[str, Any] = {
                     },
                     "effect": {"type": "string", "minLength": 1},
                     "starts_at": {"type": "string", "enum": list(CLOCK_STARTS)},
+                    "alarm": {
+                        "type": "string",
+                        "pattern": r"^[0-9]+(s|m|h|d)$",
+                        "description": "with less left it is an alarm; 24h where it is not said, '0s' for never",
+                        "x-fix": "write a number and one of s, m, h, d, for example '2h'",
+                    },
                 },
             },
         },

@@ -87,6 +87,12 @@ class Box:
         return "interruptible" if self.is_bid else "on-demand"
 
     @property
+    def deadlines(self) -> dict[str, float | None]:
+        """When its provider does something to it by itself, in the provider's epoch seconds, by the ``starts_at`` of
+        the profile's clocks; None where it may do so and does not tell when."""
+        return {"rental_end": self.end_date}
+
+    @property
     def generation(self) -> int:
         return self.stamp.generation if self.stamp else 0
 

@@ -19,21 +19,21 @@ from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING, Box
+from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING, Box, utc_of
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
-from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import RENTAL_ENDS, UNPAID, info_of
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAID, info_of
 
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
-from gpu_tenant.playbooks import one_line
 from gpu_tenant.sight import Sight
 
-# A clock with less than this left is an alarm.
-ALARM_S = 24 * 3600
 # Of a box that is not listed, or of which nobody could ask, it is not known that anything ticks.
 _NOT_THERE = ("absent", "unreachable")
+# The state of a box that our records know to be gone.
+RELEASED = "released"
 
 
 @dataclass
@@ -133,20 +133,36 @@ def countdowns(
     host: BoxHost, seen: Observation, known: Known, provider_now: float | None = None
 ) -> list[dict[str, Any]]:
     """What happens to the box by itself, and when; the most urgent first. ``left_s`` None is unknown."""
-    item = seen.item
-    if item is None and host.text("platform_driver"):
+    return counted(ticking(host, seen, known, provider_now))
+
+
+def counted(ticking_clocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of what ticks, what is still ahead, or of which nobody knows."""
+    return [
+        {**{name: clock[name] for name in ("effect", "text", "left_s", "left")}, "alarm": clock["is_alarm"]}
+        for clock in ticking_clocks
+        if not clock["is_now"]
+    ]
+
+
+def ticking(host: BoxHost, seen: Observation, known: Known, provider_now: float | None = None) -> list[dict[str, Any]]:
+    """The clocks of the platform that tick as the box is now, the most urgent first."""
+    state = _clock_state(host, seen, known)
+    if state in _NOT_THERE:
         return []
-    found = [_told(clock) for clock in _profile_clocks(host, seen, item, known) if clock["left_s"] != 0]
-    walltime = records.finite(seen.batch.get("left_s"))
-    if walltime is not None:
-        text = f"{one_line(str(seen.batch.get('job')))} reaches its time limit: it saves, and is queued again"
-        clock = {"effect": f"Slurm job {text}", "left_s": int(walltime), "left": danger_clocks.time_left(int(walltime))}
-        # Nothing is lost then.
-        found.append({**clock, "alarm": False})
-    if item is not None and item.end_date is not None:
-        left = int(item.end_date - (time.time() if provider_now is None else provider_now))
-        found.append(_told({"effect": RENTAL_ENDS, "left_s": left, "left": danger_clocks.time_left(left)}))
-    return sorted(found, key=lambda one: (one["left_s"] is None, one["left_s"] or 0))
+    begun, now = _begun(host, seen, known, state), time.time()
+    deadlines = (
+        {}
+        if state == RELEASED
+        else _deadlines(host, seen, known, state, now, now if provider_now is None else provider_now)
+    )
+    listed = host.variables.get("platform_clocks")
+    try:
+        found = danger_clocks.countdown(listed if isinstance(listed, list) else [], state, begun, now, deadlines)
+    except ValueError:
+        return []  # a profile of somebody's own that says it otherwise; the schema's check names it
+    # Of a box that is gone only what outlives it bills.
+    return [clock for clock in found if state != RELEASED or clock["starts_at"] == RELEASED]
 
 
 def by_hand(host: BoxHost, seen: Observation, known: Known) -> str:
@@ -160,38 +176,24 @@ def by_hand(host: BoxHost, seen: Observation, known: Known) -> str:
     return "absent" if record.get("destroyed_at") else "stopped" if record.get("parked_at") else "running"
 
 
-def ticking(host: BoxHost, seen: Observation, known: Known) -> list[dict[str, Any]]:
-    """The clocks of the platform that tick for a box that is there, without since when."""
-    state = _clock_state(host, seen, known)
-    if state in _NOT_THERE:
-        return []
-    return [clock for clock in _countdown(host, state, {}) if clock["running"]]
-
-
-def _profile_clocks(host: BoxHost, seen: Observation, item: Box | None, known: Known) -> list[dict[str, Any]]:
-    state = _clock_state(host, seen, known)
-    if state == "absent":
-        return []
-    if item is not None:
-        since = known.since(host.name, item.provider_id, state)
-    else:
-        since = _since_by_hand(known.records.get(host.name) or {}, state)
-    return _countdown(host, state, {"stopped": since, "started": since, "always": _created(host, known)})
-
-
 def _clock_state(host: BoxHost, seen: Observation, known: Known) -> str:
     """The state that decides which of the platform's clocks tick."""
-    if seen.item is None and not host.text("platform_driver"):
-        return by_hand(host, seen, known)
-    return "stopped" if seen.provider in RESTING else seen.provider
+    is_by_hand = seen.item is None and not host.text("platform_driver")
+    state = by_hand(host, seen, known) if is_by_hand else seen.provider
+    if state == "absent" and (known.records.get(host.name) or {}).get("destroyed_at"):
+        return RELEASED
+    return "stopped" if state in RESTING else state
 
 
-def _countdown(host: BoxHost, state: str, begun: Mapping[str, str]) -> list[dict[str, Any]]:
-    listed = host.variables.get("platform_clocks")
-    try:
-        return danger_clocks.countdown(listed if isinstance(listed, list) else [], state, dict(begun))
-    except ValueError:
-        return []  # a profile of somebody's own that says it otherwise; the schema's check names it
+def _begun(host: BoxHost, seen: Observation, known: Known, state: str) -> dict[str, str]:
+    """Since when, by ``starts_at``; empty where nobody knows."""
+    record = known.records.get(host.name) or {}
+    if seen.item is not None:
+        since = known.since(host.name, seen.item.provider_id, state)
+    else:
+        since = _since_by_hand(record, state)
+    created = str(record.get("created_at") or "")
+    return {"stopped": since, "started": since, "auto_shutdown": since, "always": created, "created": created}
 
 
 def _since_by_hand(record: Mapping[str, Any], state: str) -> str:
@@ -201,14 +203,41 @@ def _since_by_hand(record: Mapping[str, Any], state: str) -> str:
     return str(record.get("started_at") or record.get("admitted_at") or "")
 
 
-def _created(host: BoxHost, known: Known) -> str:
-    return str((known.records.get(host.name) or {}).get("created_at") or "")
+def _deadlines(
+    host: BoxHost, seen: Observation, known: Known, state: str, now: float, provider_now: float
+) -> dict[str, float | None]:
+    """What happens without a state of the box to count from: when, by our clock, as far as somebody tells."""
+    found = dict(seen.item.deadlines) if seen.item is not None else {}
+    if not _tells_credit(host):
+        found["unpaid"] = None
+    if state != "stopped":
+        walltime = records.finite(seen.batch.get("left_s"))
+        found |= {
+            "idle": None,
+            "job_deadline": None,
+            "time_limit": None if walltime is None else provider_now + walltime,
+        }
+        found |= _stop_after(seen, known.records.get(host.name), provider_now)
+    # What no calendar has is not known; it must not take the other clocks along.
+    told = {name: at if at is not None and utc_of(at) else None for name, at in found.items()}
+    return {name: None if at is None else at - provider_now + now for name, at in told.items()}
 
 
-def _told(clock: Mapping[str, Any]) -> dict[str, Any]:
-    left = clock["left_s"]
-    alarm = left is not None and left < ALARM_S
-    return {"effect": str(clock["effect"]), "left_s": left, "left": str(clock["left"]), "alarm": alarm}
+def _stop_after(seen: Observation, record: Mapping[str, Any] | None, provider_now: float) -> dict[str, float | None]:
+    """The stop that was ordered with the machine: only our record of its create tells. One that has been is over."""
+    if not record or not record.get("created_at") or record.get("generation") != seen.generation:
+        return {"stop_after": None}
+    try:
+        at = records.parse_utc(record.get("stops_at") or "").timestamp()
+    except (TypeError, ValueError):
+        return {}
+    return {"stop_after": at} if at > provider_now else {}
+
+
+def _tells_credit(host: BoxHost) -> bool:
+    """Whether the account of the box counts down what is left of its money, for all its boxes together."""
+    market = MARKETS.get(host.text("platform_driver"))
+    return market is not None and hasattr(market.CLIENT, "user")
 
 
 def account_clocks(listings: Iterable[tuple[VastClient, Sequence[Box]]]) -> list[dict[str, Any]]:
@@ -233,5 +262,6 @@ def _account_clock(client: VastClient, boxes: Sequence[Box]) -> dict[str, Any]:
     hours = told["hours_left"]
     left = None if hours is None else int(min(hours * 3600, 1e12))
     words = "nothing uses it" if told["burn_per_hour"] == 0 else danger_clocks.time_left(left)
-    clock = _told({"effect": UNPAID, "left_s": left, "left": words})
+    alarm = left is not None and left < danger_clocks.ALARM_S
+    clock = {"effect": UNPAID, "left_s": left, "left": words, "alarm": alarm}
     return {"credit": told["credit"], "burn_per_hour": told["burn_per_hour"], "unknown": told["unknown"], **clock}

@@ -41,9 +41,8 @@ class Narrator:
         self._roles.clear()
 
     def _tell(self, result: TaskResult) -> None:
-        text = sentence(result)
-        if text:
-            kind = "warning" if result.status in ("failed", "unreachable") else "note"
+        kind = "warning" if result.status in ("failed", "unreachable") else "note"
+        for text in sentences(result):
             self._progress.emit(kind, text, result.box, action=_module(result), changed=result.changed)
         facts = notable(result)
         if facts and self._history is not None:
@@ -54,16 +53,20 @@ def _module(result: TaskResult) -> str:
     return result.action.removeprefix(f"{COLLECTION}.")
 
 
-def sentence(result: TaskResult) -> str:
-    """What a finished task has to say; empty for those that say nothing of interest."""
+def sentences(result: TaskResult) -> list[str]:
+    """What a finished task has to say, a line each; none of those that say nothing of interest."""
     if result.status == "skipped":
-        return ""
+        return []
     if result.status in ("failed", "unreachable"):
         failure = result.result.get("failure")
         said = failure.get("what") if isinstance(failure, Mapping) else None
-        return one_line(str(said or result.result.get("msg") or "it failed without a message"))
+        return [one_line(str(said or result.result.get("msg") or "it failed without a message"))]
+    if _module(result) == "ansible.builtin.debug":
+        # Each line is shortened for itself, so that a long list loses none.
+        return [line for line in map(one_line, _messages(result.result.get("msg"))) if line]
     teller = _SENTENCES.get(_module(result))
-    return one_line(teller(result.result, result.changed)) if teller else ""
+    told = one_line(teller(result.result, result.changed)) if teller else ""
+    return [told] if told else []
 
 
 def notable(result: TaskResult) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def offer_text(offer: Mapping[str, Any]) -> str:
 def _instance(res: Mapping[str, Any], changed: bool) -> str:
     if isinstance(res.get("would"), Mapping) and res["would"]:
         return "would do: " + ", ".join(f"{key} {value}" for key, value in res["would"].items() if value)
-    instance = res.get("instance")
+    instance = res.get("instance") or res.get("pod") or res.get("machine")
     if not isinstance(instance, Mapping) or not instance:
         return "it is gone" if changed else ""
     resting = instance.get("state") in RESTING
@@ -159,15 +162,13 @@ def _drill(res: Mapping[str, Any], changed: bool) -> str:
     return f"killed in mid-training and started again: {verdict.get('why')}"
 
 
-def _message(res: Mapping[str, Any], changed: bool) -> str:
-    message = res.get("msg")
+def _messages(message: Any) -> list[str]:
     if isinstance(message, list):
-        return "; ".join(_message({"msg": part}, changed) for part in message)
-    return message if isinstance(message, str) else ""
+        return [line for part in message for line in _messages(part)]
+    return [message] if isinstance(message, str) else []
 
 
 _SENTENCES: dict[str, Callable[[Mapping[str, Any], bool], str]] = {
-    "ansible.builtin.debug": _message,
     "box_probe": _probe,
     "checked_sync": _sync,
     "receipt": _receipt,
@@ -176,6 +177,10 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any], bool], str]] = {
     "smoke": _smoke,
     "teardown_gate": _gate,
     "vast_instance": _instance,
+    "runpod_pod": _instance,
+    "lambda_instance": _instance,
+    "paperspace_machine": _instance,
+    "aws_spot_instance": _instance,
     "vast_offer_info": _offers,
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import exit_codes, job
+from gpu_tenant import exit_codes, job, status_looks, status_view
 from gpu_tenant.cli_options import box_options, run_option
 from gpu_tenant.playbooks import Outcome
 
@@ -60,4 +60,19 @@ def conclude(work: job.Job, outcome: Outcome) -> int:
 def plan(ctx: click.Context, /, **options: Any) -> None:
     """Say what would be rented and changed, at what price; change nothing."""
     with job.opened(job.JobOptions(**options)) as work:
+        say_clocks(work)
         ctx.exit(conclude(work, work.run_playbook("site", check=True)))
+
+
+def say_clocks(work: job.Job) -> None:
+    """Before all else, what runs down on the boxes that are there; the playbook says the clocks of their platforms."""
+    try:
+        found = status_looks.look(work)
+    except TenantFailure as failure:
+        work.progress.emit("warning", f"what runs down on boxes that are there is not known: {failure}")
+        return
+    told = [(values["box"], status_view.clock_text(one), one) for values in found.rows for one in values["countdowns"]]
+    told += [("", status_view.account_text(account), account) for account in found.accounts]
+    for box, text, clock in told:
+        kind = "warning" if clock["alarm"] else "note"
+        work.progress.emit(kind, f"danger clock: {text}", box, clock=clock["effect"], left_s=clock["left_s"])

@@ -35,7 +35,7 @@ def row(
     known = receipts(host, seen)
     verdict = fleet.verdict(host, seen, ledger, known, sight)
     risk = fleet.at_risk(host, seen, ledger)
-    countdowns = fleet.countdowns(host, seen, ledger, provider_now)
+    ticking = fleet.ticking(host, seen, ledger, provider_now)
     return {
         "box": host.name,
         "platform": host.text("platform_name"),
@@ -62,8 +62,8 @@ def row(
         "superseded": [box.provider_id for box in seen.superseded],
         "not_pulled": not_pulled(known),
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
-        "clocks": clocks(host, seen, ledger),
-        "countdowns": countdowns,
+        "clocks": [str(clock["text"]) for clock in ticking],
+        "countdowns": fleet.counted(ticking),
         "warnings": list(seen.warnings),
         "problem": seen.problem,
         "at": seen.at,
@@ -114,8 +114,3 @@ def not_pulled(known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """What its harvests left on the box, over all runs: it dies with it."""
     totals = [receipt.get("not_pulled_totals") or {} for receipt in known]
     return {name: sum(int(each.get(name) or 0) for each in totals) for name in ("files", "bytes")}
-
-
-def clocks(host: BoxHost, seen: Observation, known: fleet.Known) -> list[str]:
-    """The danger clocks of the platform that tick as the box is now."""
-    return [str(clock["text"]) for clock in fleet.ticking(host, seen, known)]

@@ -59,8 +59,10 @@ def line(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def notes(values: Mapping[str, Any]) -> list[str]:
-    """What else a person should know of the box."""
-    found = [values["problem"], *values["warnings"], *values["clocks"]]
+    """What else a person should know of the box; the clock that comes next has a column of its own."""
+    counted = {clock["text"] for clock in values["countdowns"]}
+    later = map(clock_text, values["countdowns"][1:])
+    found = [values["problem"], *values["warnings"], *later, *(one for one in values["clocks"] if one not in counted)]
     if values["verdict"] not in (verdicts.RUNNING, verdicts.NOT_RENTED, verdicts.STOPPED):
         found.insert(0, values["why"])
     if values["superseded"]:
@@ -101,8 +103,16 @@ def clock_text(clock: Mapping[str, Any] | None) -> str:
     if clock is None:
         return ""
     if clock["left_s"] is None:
-        return f"{clock['effect']}: nobody says when"
+        return f"{clock['text']}: nobody says when"
     return f"{ALARM + ' ' if clock['alarm'] else ''}{clock['left']}: {clock['effect']}"
+
+
+def account_text(account: Mapping[str, Any]) -> str:
+    credit = "unknown" if account["credit"] is None else f"${account['credit']:.2f}"
+    burn = "unknown" if account["burn_per_hour"] is None else f"${account['burn_per_hour']:.4f} an hour"
+    money = f"account: credit {credit}, burns {burn}, left: {account['left']}"
+    why = f" ({'; '.join(account['unknown'])})" if account["unknown"] else ""
+    return f"{ALARM} {money}; then {account['effect']}" if account["alarm"] else money + why
 
 
 def style_of(column: str, values: Mapping[str, Any]) -> str:
@@ -143,12 +153,7 @@ def blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
 def alarms(rows: Iterable[Mapping[str, Any]], accounts: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
     """Below all boxes: the accounts' money, and every clock that is about to ring."""
     for account in accounts:
-        credit = "unknown" if account["credit"] is None else f"${account['credit']:.2f}"
-        burn = "unknown" if account["burn_per_hour"] is None else f"${account['burn_per_hour']:.4f} an hour"
-        money = f"account: credit {credit}, burns {burn}, left: {account['left']}"
-        why = f" ({'; '.join(account['unknown'])})" if account["unknown"] else ""
-        text = f"{ALARM} {money}; then {account['effect']}" if account["alarm"] else money + why
-        yield Text(text, style="bold red" if account["alarm"] else "")
+        yield Text(account_text(account), style="bold red" if account["alarm"] else "")
     for values in rows:
         for clock in values["countdowns"]:
             if clock["alarm"]:

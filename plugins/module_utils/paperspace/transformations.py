@@ -59,6 +59,12 @@ class Machine(Box):
             return None
         return self.start_date + self.auto_shutdown_h * 3600.0
 
+    @property
+    def deadlines(self) -> dict[str, float | None]:
+        if self.auto_shutdown_h is None or self.intended != "running":
+            return {}
+        return {"auto_shutdown": self.shuts_down_at}
+
 
 def to_machine(row: Mapping[str, Any]) -> Machine:
     """The machine in a row. A row with a bad endpoint still is one, so that it can be seen and deleted."""

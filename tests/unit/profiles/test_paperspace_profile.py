@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import artifact_tiers, danger_clocks, markets, profile_rules
 from ansible_collections.tenant.gpu.plugins.module_utils.box import detach
 from ansible_collections.tenant.gpu.plugins.module_utils.paperspace.actions import MachineAccount
+from ansible_collections.tenant.gpu.plugins.module_utils.paperspace.transformations import LAST_START, to_machine
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import DESTROY, STOP, keeps_of
 
 ROOT = Path(__file__).parents[3]
@@ -57,17 +58,22 @@ def test_it_promises_no_more_than_the_driver_knows_to_be_kept() -> None:
     assert [step["verb"] for step in PROFILE["platform_verbs"]["park"]] == [STOP]
 
 
-@pytest.mark.parametrize(("hours", "left_s"), [({}, 168 * 3600 - 600), ({"provision_auto_shutdown_hours": 6}, 21000)])
-def test_the_shutdown_clock_counts_from_the_start_of_the_machine(hours: dict[str, int], left_s: int) -> None:
-    """PS2: plan and status show it, and an alarm goes off before it does."""
+@pytest.mark.parametrize(("hours", "span"), [({}, "168h"), ({"provision_auto_shutdown_hours": 6}, "6h")])
+def test_the_shutdown_clock_counts_from_the_start_of_the_machine(hours: dict[str, int], span: str) -> None:
+    """PS2: plan says the span, status counts by what the provider tells, and an alarm goes off before it does."""
     profile = rendered(**hours)
     assert profile_rules.problems_after_merge(profile, "paperspace") == []
     clocks = profile["platform_clocks"]
-    since, now = "2026-11-21T00:00:00Z", "2026-11-21T00:10:00Z"
-    counted = danger_clocks.countdown(clocks, "running", {"started": since}, now)
-    (shutdown,) = [clock for clock in counted if clock["starts_at"] == "started"]
-    assert shutdown["left_s"] == left_s
-    resting = danger_clocks.countdown(clocks, "stopped", {"stopped": since}, now)
+    planned = [clock["text"] for clock in danger_clocks.countdown(clocks)]
+    assert any(text.startswith("the provider shuts the machine down") and f"(after {span})" in text for text in planned)
+    row = {"id": "m1", "state": "ready", "autoShutdownEnabled": True, "autoShutdownTimeout": int(span[:-1])}
+    row[LAST_START] = since = "2026-11-21T00:00:00Z"
+    now = "2026-11-21T00:10:00Z"
+    counted = danger_clocks.countdown(clocks, "running", {}, now, to_machine(row).deadlines)
+    (shutdown,) = [clock for clock in counted if clock["starts_at"] == "auto_shutdown"]
+    assert shutdown["left_s"] == int(span[:-1]) * 3600 - 600
+    off = to_machine({**row, "state": "off"}).deadlines
+    resting = danger_clocks.countdown(clocks, "stopped", {"stopped": since}, now, off)
     assert [clock["left"] for clock in resting] == ["now", "now"]
 
 

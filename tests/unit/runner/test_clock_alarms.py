@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.danger_clocks import ALARM_S
 
 from gpu_tenant import metrics
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import Changes, ClockAlarms, changes
-from gpu_tenant.fleet import ALARM_S
 
 RELEASE, MONEY = ("a", "is released"), ("account 1", "is unpaid")
 

@@ -45,18 +45,21 @@ def test_the_fifteen_days_of_autodl_count_from_the_stop(tmp_path: Path) -> None:
 
 def test_gpushare_counts_the_day_of_its_disk_before_the_ten_days_of_the_box(tmp_path: Path) -> None:
     counts = row(tmp_path, "gpushare", "unreachable", parked_at=ago(3600))["countdowns"]
-    assert [clock["left_s"] for clock in counts] == pytest.approx([DAY - 3600, 10 * DAY - 3600], abs=600)
+    assert [clock["left_s"] for clock in counts[:2]] == pytest.approx([DAY - 3600, 10 * DAY - 3600], abs=600)
     assert "/hy-tmp" in counts[0]["effect"]
+    assert [("noon" in clock["effect"], clock["left_s"]) for clock in counts[2:]] == [(True, None)], "nobody tells"
 
 
 def test_a_box_that_answers_is_not_stopped_whatever_is_recorded(tmp_path: Path) -> None:
-    assert row(tmp_path, "autodl", "answered", parked_at=ago(DAY))["countdowns"] == []
+    [unpaid] = row(tmp_path, "autodl", "answered", parked_at=ago(DAY))["countdowns"]
+    assert (unpaid["left_s"], "arrears" in unpaid["effect"]) == (None, True)
 
 
 def test_a_silent_box_is_not_taken_for_stopped(tmp_path: Path) -> None:
     found = row(tmp_path, "autodl", "unreachable")
-    assert found["countdowns"] == []
-    assert found["clocks"] == []
+    [unpaid] = found["countdowns"]
+    assert (unpaid["left_s"], "arrears" in unpaid["effect"]) == (None, True)
+    assert found["clocks"] == [unpaid["text"]]
 
 
 def test_a_released_box_has_no_clocks(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
 from gpu_tenant import fleet, observe, verdicts
@@ -18,6 +19,7 @@ from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
 
+PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
 LATER_S = 7 * 86400.0
 
 
@@ -74,11 +76,14 @@ def test_what_slurm_does_to_a_run_at_work_is_told(job: dict[str, str], warned: b
 
 
 def test_the_time_limit_is_counted_down_without_an_alarm(tmp_path: Path) -> None:
-    host = BoxHost("b1", {"platform_clocks": [], "tenant_project": "p", "tenant_state_dir": str(tmp_path)})
-    (clock,) = fleet.countdowns(host, answer("running", state="RUNNING", meaning="lives", left_s=600), fleet.Known())
-    assert (clock["left_s"], clock["alarm"]) == (600, False)
-    assert "Slurm job 12 reaches its time limit" in clock["effect"]
-    assert fleet.countdowns(host, answer("running", state="RUNNING", left_s=None), fleet.Known()) == []
+    profile = yaml.safe_load((PROFILES / "slurm.yml").read_text())
+    host = BoxHost("b1", {**profile, "tenant_project": "p", "tenant_state_dir": str(tmp_path)})
+    counted = fleet.countdowns(host, answer("running", state="RUNNING", meaning="lives", left_s=600), fleet.Known())
+    assert counted[0]["left_s"] == pytest.approx(600, abs=60)
+    assert counted[0]["alarm"] is False
+    assert "the job reaches its time limit" in counted[0]["effect"]
+    unlimited = fleet.countdowns(host, answer("running", state="RUNNING", left_s=None), fleet.Known())
+    assert [clock["left_s"] for clock in unlimited if "time limit" in clock["effect"]] == [None]
 
 
 @pytest.mark.parametrize("batch", [None, [], "x", {"job": {"a": 1}, "left_s": "soon", "why": None, "meaning": []}])

@@ -28,6 +28,7 @@ from gpu_tenant.observe import Observation
 PLATFORM_CLOCKS = [
     {"after": "0s", "effect": "the disk bills", "starts_at": "stopped"},
     {"after": "1d", "effect": "the disk is released", "starts_at": "stopped"},
+    {"after": "", "effect": "the rental ends", "starts_at": "rental_end"},
 ]
 RUN = {"run_id": "mnist", "state": "running", "cells": [{"cell": "a", "state": "running", "step": 7, "running_s": 420}]}
 HEALTH = {
@@ -98,7 +99,8 @@ def test_a_stopped_boxs_clock_counts_from_when_we_stopped_it(
     host: BoxHost, store: StateStore, vast_item: Box, hours_ago: float, left_s: int, alarm: bool
 ) -> None:
     seen = Observation("digits-1", records.utc_now(), "stopped", vast_item)
-    [clock] = status.row(host, seen, rented(store, hours_ago, "stop"))["countdowns"]
+    clock, ends = status.row(host, seen, rented(store, hours_ago, "stop"))["countdowns"]
+    assert ends["left_s"] is None, "the market does not say when the rental ends"
     assert clock["left_s"] == pytest.approx(left_s, abs=60)
     assert clock["alarm"] is alarm
     assert "ALARM digits-1" in drawn([status.row(host, seen, rented(store, hours_ago, "stop"))], 200)
@@ -106,7 +108,7 @@ def test_a_stopped_boxs_clock_counts_from_when_we_stopped_it(
 
 def test_a_clock_that_began_nobody_knows_when_is_unknown_and_no_alarm(host: BoxHost, vast_item: Box) -> None:
     row = status.row(host, Observation("digits-1", records.utc_now(), "outbid", vast_item))
-    assert [(clock["left_s"], clock["alarm"]) for clock in row["countdowns"]] == [(None, False)]
+    assert [(clock["left_s"], clock["alarm"]) for clock in row["countdowns"]] == [(None, False), (None, False)]
     assert "nobody says when" in drawn([row], 200)
     assert "ALARM" not in drawn([row], 200)
 
@@ -135,6 +137,7 @@ def test_the_end_of_the_rental_is_counted_by_the_providers_clock(host: BoxHost, 
     [clock] = status.row(host, seen, provider_now=1_000_000.0 - 48 * 3600)["countdowns"]
     assert (clock["left_s"], clock["left"], clock["alarm"]) == (48 * 3600, "2 d 0 h", False)
     assert status.row(host, seen, provider_now=999_000.0)["countdowns"][0]["alarm"] is True
+    assert status.row(host, training(vast_item))["countdowns"][0]["left_s"] is None
 
 
 def test_what_a_watch_counted_makes_a_verdict_that_one_look_cannot(host: BoxHost, vast_item: Box) -> None:
