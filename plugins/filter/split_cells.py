@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.tenant.gpu.plugins.module_utils import cell_split as arithmetic
+from ansible_collections.tenant.gpu.plugins.module_utils.box import cell_split as arithmetic
 
 
 def split_cells(cells: Any, boxes: Any, weights: Any = None) -> dict[str, list[Any]]:

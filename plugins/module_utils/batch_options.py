@@ -33,6 +33,8 @@ _WORDS = {
     "mem": "--mem",
     "cpus_per_task": "--cpus-per-task",
 }
+# Not for sbatch as they stand: the box knows how many cells are left.
+ARRAY = ("array_tasks", "array_limit")
 
 
 def _text(pattern: str, description: str, fix: str) -> dict[str, Any]:
@@ -44,7 +46,7 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "description": "what its jobs ask of the batch system; an empty value asks for nothing",
-    "x-fix": f"write a mapping with any of {', '.join([*_WORDS, 'notice_s'])}",
+    "x-fix": f"write a mapping with any of {', '.join([*_WORDS, 'notice_s', *ARRAY])}",
     "properties": {
         "partition": _text(_NAME, "partitions that the job may run in", _NAMES),
         "account": _text(_NAME, "the account that is charged", _NAMES),
@@ -81,6 +83,18 @@ SCHEMA: dict[str, Any] = {
             "maximum": batch.MOST_NOTICE_S,
             "description": "seconds before the time limit at which the job is told; left out, the run's grace and 30",
             "x-fix": f"write whole seconds up to {batch.MOST_NOTICE_S}",
+        },
+        "array_tasks": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "hand the cells in as a job array of so many tasks at most; 0 and left out, as one job",
+            "x-fix": "write a whole number, no higher than MaxArraySize of scontrol show config",
+        },
+        "array_limit": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "how many tasks of the array work at a time; 0 and left out, as many as Slurm starts",
+            "x-fix": "write a whole number",
         },
     },
 }
@@ -128,6 +142,8 @@ def problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     found = list(check(options, SCHEMA, "", lambda _value: False))
     for problem in found:
         yield problem.key or "(all)", problem.what, problem.fix
+    if not found and options.get("array_limit") and not options.get("array_tasks"):
+        yield "array_limit", "is there without array_tasks: one job is no array", "set array_tasks, or leave it out"
     limit = span_s(str(options.get("time") or "")) if not found else None
     least = int(options.get("notice_s") or batch.LEAST_NOTICE_S) + EARLY_S
     if limit is not None and limit <= least:

@@ -253,6 +253,7 @@ class Task:
         for word in self._detach_words():
             # One word, because argparse takes a leading dash for an option of its own.
             options.append(f"--detach-option={word}")
+        options += self._array_options()
         options += ["--retry-failed"] if self._params["retry_failed"] else []
         launch = self._params.get("launch")
         options += ["--launch-file", "-"] if launch else []
@@ -272,6 +273,14 @@ class Task:
             what = f"options of a batch job were given, and the box detaches by {self._params['detach']}"
             raise TenantFailure("config", what, safe="nothing was started", fix="set platform_detach: sbatch")
         return given
+
+    def _array_options(self) -> list[str]:
+        """How many tasks a job array has is the box's affair, which knows what is left to do."""
+        batch = self._params.get("batch") or {}
+        found = []
+        for name in ("array_tasks", "array_limit"):
+            found += [f"--{name.replace('_', '-')}", str(batch[name])] if batch.get(name) else []
+        return found
 
     def _without_program(self, state: str, check: bool) -> dict[str, Any]:
         """Before deploy: nothing to see, nothing to stop; in check mode the deploy is about to bring the program."""

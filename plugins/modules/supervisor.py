@@ -93,6 +93,9 @@ options:
       - With O(detach=sbatch), what the job asks of Slurm. Any of C(partition), C(account), C(qos), C(reservation),
         C(constraint), C(nodelist), C(exclude), C(dependency), C(time), C(gres), C(mem), C(cpus_per_task) and
         C(notice_s), the seconds of notice before the time limit.
+      - C(array_tasks) hands the cells out as a job array of so many tasks at most, each with a share of the cells that
+        wait; C(array_limit) is how many of them work at a time. A second start hands in an array only for cells that
+        nobody works at or waits to. An array larger than C(MaxArraySize) is refused.
       - An empty value asks for nothing. Without C(gres) the job asks for O(gpus) GPUs.
     type: dict
     default: {}
@@ -194,6 +197,8 @@ supervisor:
           C(node), C(start), C(end), C(left_s) until its time limit, C(exit_code), C(why) in a sentence.
         - C(meaning) is V(waits), V(lives), V(goes_on) (cut short, the next start continues it), V(refused) (a person
           must do something first), V(ended) or V(unknown). A run that waits for its turn has C(waits_for).
+        - Of a job array this is one answer for all, with the C(meaning) of the liveliest. C(tasks) has each of those
+          that have work left, with C(share) (turn and number) and its C(cells).
       type: dict
     problems:
       description: Records on the box that cannot be trusted, one sentence each.

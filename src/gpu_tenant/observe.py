@@ -436,10 +436,19 @@ def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
 
 
 def _of_batch(answer: Mapping[str, Any], run: RunView | None) -> list[str]:
-    """Of the job of a run at work: that it is suspended, or that Slurm does not tell of it."""
+    """Of the job of a run at work: that it is suspended, that Slurm does not tell of it, or that nobody works at the
+    share of a task of its array while others go on."""
     job = batch_job(answer)
-    quiet = job.get("meaning") != "unknown" and job.get("state") not in ("SUSPENDED", "STOPPED")
-    return [] if not job or quiet or run is None or run.state != "running" else [one_line(str(job.get("why") or ""))]
+    if not job or run is None or run.state != "running":
+        return []
+    tasks = _rows(job, "tasks")
+    told: list[Mapping[str, Any]] = [job] if not tasks and _is_odd(job) else []
+    told += [one for one in tasks if one.get("meaning") in ("refused", "goes_on") or _is_odd(one)]
+    return [one_line(str(one.get("why") or "")) for one in told]
+
+
+def _is_odd(job: Mapping[str, Any]) -> bool:
+    return job.get("meaning") == "unknown" or job.get("state") in ("SUSPENDED", "STOPPED")
 
 
 def batch_job(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import sweeps
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.cell_split import split_cells
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress import parse_lines
-from ansible_collections.tenant.gpu.plugins.module_utils.cell_split import split_cells
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.ledger import Ledger

@@ -12,7 +12,7 @@ import os
 import shlex
 from typing import Any, Sequence
 
-from . import attempt, process, records, slurm_job
+from . import array, attempt, process, records, slurm_job
 from .layout import Layout
 from .refusal import Refused
 from .tool import run_tool
@@ -28,10 +28,21 @@ _MISSING = "choose another way to detach, for instance setsid"
 _SINGLETON = "singleton"
 
 
-def command(argv: list[str], name: str, log: str, options: Sequence[str], grace_s: float) -> list[str]:
+def command(
+    argv: list[str],
+    name: str,
+    log: str,
+    options: Sequence[str],
+    grace_s: float,
+    turn: int = 0,
+    tasks: str = "",
+    alone: bool = True,
+) -> list[str]:
     """The sbatch command. :param options: words for sbatch; where they name a signal or a dependency, they are heard.
 
     :param grace_s: what the trainers need to save.
+    :param tasks: of an array, as ``0-7%2``; each is told its share of this ``turn``, and ``log`` has ``%a`` in it.
+    :param alone: whether nothing of this name may work meanwhile; tasks of one array may, beside each other.
     """
     notice = min(MOST_NOTICE_S, max(LEAST_NOTICE_S, int(grace_s) + NOTICE_MARGIN_S))
     job = ["--parsable", f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue", "--chdir=/"]
@@ -40,10 +51,13 @@ def command(argv: list[str], name: str, log: str, options: Sequence[str], grace_
         job.append(f"--signal=B:TERM@{notice}")
     waits_for = [word.partition("=")[2] for word in words if word.startswith("--dependency=")]
     words = [word for word in words if not word.startswith("--dependency=")]
-    job.append(f"--dependency={','.join([*waits_for, _SINGLETON])}")
+    waits_for += [_SINGLETON] if alone else []
+    job += [f"--dependency={','.join(waits_for)}"] if waits_for else []
+    job += [f"--array={tasks}"] if tasks else []
     # srun takes the cpus of a task from this variable only (since 22.05): for trainers that call it.
     cpus = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
-    return ["sbatch", *job, *words, "--wrap", f"{cpus}; exec env {process.OF_SLURM}=1 {shlex.join(argv)}"]
+    share = f' --share {turn}-"${array.ARRAY_TASK}"' if tasks else ""
+    return ["sbatch", *job, *words, "--wrap", f"{cpus}; exec env {process.OF_SLURM}=1 {shlex.join(argv)}{share}"]
 
 
 def submit(root: str, words: list[str]) -> str:
@@ -83,9 +97,14 @@ def cancel_all(name: str) -> None:
     run_tool(["scancel", "--me", f"--name={name}"], "cancel the job", _MISSING)
 
 
+def cancel_waiting(name: str) -> None:
+    """End what waits under this name; what works goes on, to leave by itself."""
+    run_tool(["scancel", "--me", f"--name={name}", "--state=PENDING"], "cancel what waits", _MISSING)
+
+
 def requeue() -> str:
     """Put the job that this supervisor is back into the queue; why not, empty when it is done."""
-    job_id = os.environ.get("SLURM_JOB_ID", "")
+    job_id = process.job_name()
     if process.OF_SLURM not in os.environ or not job_id:
         return "it is no batch job of ours"
     try:

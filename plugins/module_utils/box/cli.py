@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--detach-option", action="append", default=[], metavar="WORD", help="for tmux, systemd-run or sbatch"
     )
+    start.add_argument("--array-tasks", type=_count, default=0, metavar="N", help="with sbatch: N tasks at most")
+    start.add_argument("--array-limit", type=_count, default=0, metavar="N", help="so many of them at a time")
     start.add_argument("--retry-failed", action="store_true", help="try failed cells again")
     start.add_argument("--launch-file", help="the launch of a run of several boxes, - for stdin")
     _add(verbs, "resume-all", "what the box runs at each start: obeys seal, hold and stops")
@@ -72,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     log.add_argument("--tail", type=_count, default=50, metavar="LINES")
     log.add_argument("--after", type=_place, metavar="ATTEMPT:BYTES", help="what was written after this place")
     _add(verbs, "version", "what this program is")
-    _add(verbs, "daemon", "(internal) the supervisor itself").add_argument("--ready-fd", type=int)
+    daemon = _add(verbs, "daemon", "(internal) the supervisor itself")
+    daemon.add_argument("--ready-fd", type=int)
+    daemon.add_argument("--share", default="", help="of a task of a job array")
     fetch_verb = _add(verbs, "fetcher", "(internal) fetches the inputs of one order", set="which inputs")
     fetch_verb.add_argument("--ready-fd", type=int)
     shim_verb = _add(verbs, "shim", "(internal) parent of one trainer", run="run id", cell="cell id")
@@ -125,7 +129,7 @@ def main(argv: list[str], program: list[str], unpacked: str = "") -> int:
         if options.verb == "daemon":
             from . import supervise
 
-            return supervise.main(layout, program, options.ready_fd)
+            return supervise.main(layout.of_share(options.share), program, options.ready_fd)
         if options.verb == "fetcher":
             from . import fetcher
 
@@ -193,7 +197,7 @@ def _supply(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
 
 
 def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
-    from . import control, manifest, seal
+    from . import control, manifest, seal, supervision
 
     caller = control.Caller(tuple(program), options.epoch, options.check)
     if options.verb == "register":
@@ -201,8 +205,8 @@ def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dic
     if options.verb == "start":
         brought = _read_json(options.launch_file) if options.launch_file else None
         words = tuple(options.detach_option)
-        wanted = control.StartOptions(options.run, options.detach, options.retry_failed, words, brought)
-        return control.start(layout, caller, wanted)
+        means = supervision.Means(options.detach, words, options.array_tasks, options.array_limit)
+        return control.start(layout, caller, control.StartOptions(options.run, means, options.retry_failed, brought))
     if options.verb == "resume-all":
         return control.resume_all(layout, caller)
     if options.verb == "leave":

@@ -11,10 +11,11 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterator
 
 from . import (
+    array,
     attempt,
     batch,
     desired,
@@ -32,10 +33,11 @@ from . import (
     reserve,
     run_record,
     stopping,
+    supervision,
     survey,
 )
 from .layout import Layout
-from .refusal import DEADLINE, DISK, HELD, INPUTS, LIVE, SEALED, USAGE, Refused
+from .refusal import DEADLINE, DISK, INPUTS, LIVE, SEALED, USAGE, Refused
 
 LOCK_WITHIN_S = 60.0
 SETTLE_WITHIN_S = 900.0
@@ -157,9 +159,8 @@ def put_seal_aside(layout: Layout) -> str:
 @dataclass(frozen=True)
 class StartOptions:
     run_id: str | None = None
-    method: str = "setsid"
+    means: supervision.Means = field(default_factory=supervision.Means)
     retry_failed: bool = False
-    detach_options: tuple[str, ...] = ()
     launch: object = None
 
 
@@ -267,19 +268,22 @@ def _go_on(
     launches: dict[str, dict[str, Any] | None] | None = None,
 ) -> dict[str, Any]:
     """Write what is wanted, and start the supervisor if there is something to do and none lives or waits to."""
-    daemon = _daemon_lives(layout, caller)
-    waits = "" if daemon else _waiting_job(layout, options.method)
+    daemon, means = supervision.lives(layout, caller.check), options.means
+    waits = "" if daemon and not means.array_tasks else supervision.waiting_job(layout, means.method, caller.check)
     before = survey.posture(found, daemon)
-    if waits:
+    if waits and not daemon:
         before["supervisor"] = detach.PENDING
-        if not caller.check:
+        if not caller.check and not waits.count("_"):
             # The answer to the one that handed it in may have been lost.
             batch.note(layout, waits)
     if wanted != found.wanted and not caller.check:
         desired.write(layout, wanted)
     planned = survey.survey(layout, wanted, launches)
     step = planned.next_step()
-    starts = step.kind != judge.NOTHING and not daemon and not waits and options.method != "none"
+    starts = step.kind != judge.NOTHING and not daemon and not waits and means.method != "none"
+    cells = _cells_for_array(layout, caller, planned, means)
+    if cells is not None:
+        starts, before["turn"] = bool(cells), array.read(layout)["turn"]
     if starts and step.kind == judge.RUN:
         refusals = gates.refusals(layout.root, planned.runs[step.run_id])
         if refusals:
@@ -289,11 +293,36 @@ def _go_on(
         _refuse_unproven(layout, planned.runs[step.run_id])
     came = detach.RUNNING if starts else before["supervisor"]
     if starts and not caller.check:
-        came = _start_daemon(layout, caller, options)
+        came = _start(layout, caller, means, cells)
     after = dict(survey.posture(planned, daemon), live=before["live"], supervisor=came)
+    if cells is not None:
+        after["turn"] = before["turn"] + int(starts)
     after["forgiven"], before["forgiven"] = wanted["forgiven"], found.wanted["forgiven"]
     states = {run_id: planned.state_of(run_id) for run_id in planned.runs}
     return outcome(before, after, adopted=daemon, states=states)
+
+
+def _cells_for_array(
+    layout: Layout, caller: Caller, planned: survey.Survey, means: supervision.Means
+) -> list[tuple[str, str]] | None:
+    """The cells for which an array is to be handed in; None where none was asked for, or one supervisor has them."""
+    if not means.array_tasks or (not caller.check and supervision.single_lives(layout)):
+        return None
+    if caller.check and survey.read_one_daemon(layout)["alive"]:
+        return None
+    from . import crew  # as batch: with all that speaks to Slurm
+
+    single = not array.tasks(layout) and supervision.waiting_job(layout, means.method, caller.check)
+    cells = [] if single else crew.uncovered(layout, planned)
+    if cells:
+        supervision.refuse_array(layout, means, planned, cells)
+    return cells
+
+
+def _start(layout: Layout, caller: Caller, means: supervision.Means, cells: list[tuple[str, str]] | None) -> str:
+    if cells is None:
+        return supervision.start(layout, caller.program, means)
+    return supervision.start_array(layout, caller.program, means, cells)
 
 
 def _refuse_unproven(layout: Layout, run: dict[str, Any]) -> None:
@@ -302,45 +331,6 @@ def _refuse_unproven(layout: Layout, run: dict[str, Any]) -> None:
     if unproven and not fetch_order.is_running(layout, inputs.digest(run["inputs"])):
         what = f"run {run['run_id']} may not start: {'; '.join(unproven)}"
         raise Refused(INPUTS, what, "run the deploy playbook: it fetches and proves them")
-
-
-def _daemon_lives(layout: Layout, caller: Caller) -> bool:
-    """The lock decides, under the box lock: a supervisor about to leave gives it up before the box lock is ours."""
-    if caller.check:
-        return bool(survey.read_daemon(layout)["alive"])
-    try:
-        # A status command may hold it shared for an instant on a box that never had a supervisor.
-        within_s = 0.0 if survey.read_daemon(layout)["pid"] else 1.0
-        os.close(locks.lock_within(layout.daemon_lock, within_s, "the supervisor's lock"))
-    except Refused as refused:
-        if refused.code != HELD:
-            raise
-        return True
-    return _works_elsewhere(layout)
-
-
-def _works_elsewhere(layout: Layout) -> bool:
-    """A batch job on another machine: not every shared file system lets its locks be seen here."""
-    identity = process.identity_from(attempt.read(layout.daemon, "daemon").get("process"))
-    return process.is_elsewhere(identity) and bool(survey.read_daemon(layout)["alive"])
-
-
-def _waiting_job(layout: Layout, method: str = "") -> str:
-    """The batch job of this box that waits for its turn, or has it and no supervisor yet; empty where none does."""
-    if method != "sbatch" and not os.path.exists(layout.batch):
-        return ""
-    waits = batch.waiting_job(detach.unit_name(layout.root))
-    return waits or batch.beginning_job(layout, str(survey.read_daemon(layout).get("job") or ""))
-
-
-def _start_daemon(layout: Layout, caller: Caller, options: StartOptions) -> str:
-    argv = [*caller.program, "--root", layout.root, "daemon"]
-
-    def is_ready() -> bool:
-        return bool(survey.read_daemon(layout)["alive"])
-
-    grace_s = max([run["grace_s"] for run in survey.survey(layout).runs.values()], default=0.0)
-    return detach.start_daemon(argv, layout.root, layout.log, options.method, is_ready, options.detach_options, grace_s)
 
 
 # --- stop, hold -----------------------------------------------------------------------------------------------
@@ -366,7 +356,7 @@ def _halt(
         wanted = _wanted_by_halt(layout, found, run_id, hold, stop_live)
         withdrawn = _withdrawn_by_halt(layout, caller, found, run_id, stop_live)
         before = survey.posture(found, survey.read_daemon(layout)["alive"])
-        waits = _waiting_job(layout)
+        waits = supervision.waiting_job(layout, check=caller.check)
         if waits:
             before["supervisor"] = detach.PENDING
         unwritten = None if wanted == found.wanted or caller.check else _write_order(layout, wanted)
@@ -384,7 +374,8 @@ def _halt(
     useless = bool(waits) and later.next_step().kind == judge.NOTHING
     if useless and not caller.check:
         # A place in the queue for nothing: the next start takes another one.
-        batch.cancel_all(detach.unit_name(layout.root))
+        cancel = batch.cancel_waiting if array.tasks(layout) else batch.cancel_all
+        cancel(detach.unit_name(layout.root))
     planned = survey.posture(later, before["supervisor"] == "running")
     still = [name for name in before["live"] if not stop_live or (run_id and not name.startswith(f"{run_id}/"))]
     after = dict(planned, live=still, supervisor="absent" if useless else before["supervisor"])
@@ -476,7 +467,7 @@ def settled(layout: Layout, caller: Caller, within_s: float = SETTLE_WITHIN_S) -
         lock = locks.lock_within(layout.daemon_lock, within_s, "the supervisor's lock")
     except Refused as refused:
         raise _still_at_work(within_s) from refused
-    while _works_elsewhere(layout):
+    while supervision.works_elsewhere(layout):
         if time.monotonic() >= until:
             os.close(lock)
             raise _still_at_work(within_s)

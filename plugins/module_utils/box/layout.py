@@ -10,16 +10,32 @@ import re
 from .names import UnsafeName, check_name
 
 _ATTEMPT = re.compile(r"a([1-9][0-9]{0,8})\Z")
+_SHARE = re.compile(r"[1-9][0-9]{0,8}-[0-9]{1,9}\Z")
 
 
 class Layout:
-    """Paths below ``root``. Run and cell names are checked whenever one is joined."""
+    """Paths below ``root``. Run and cell names are checked whenever one is joined.
 
-    def __init__(self, root: str) -> None:
+    :param share: of the task of a job array that looks (``<turn>-<task>``): what a supervisor writes of itself lies in
+        a folder of its own then, for several work at one root, each at cells of its own.
+    """
+
+    def __init__(self, root: str, share: str = "") -> None:
         self.root = os.path.abspath(root)
+        if share and not _SHARE.match(share):
+            raise UnsafeName(f"{share!r} is not the share of a job array: <turn>-<task>")
+        self.share = share
 
     def path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
+
+    def of_share(self, share: str) -> Layout:
+        return Layout(self.root, share)
+
+    @property
+    def own(self) -> str:
+        """The folder of what a supervisor writes of itself."""
+        return self.path("shares", self.share) if self.share else self.root
 
     @property
     def index(self) -> str:
@@ -39,19 +55,23 @@ class Layout:
 
     @property
     def daemon(self) -> str:
-        return self.path("daemon.json")
+        return os.path.join(self.own, "daemon.json")
 
     @property
     def batch(self) -> str:
         return self.path("batch.json")
 
     @property
+    def array(self) -> str:
+        return self.path("array.json")
+
+    @property
     def health(self) -> str:
-        return self.path("health.json")
+        return os.path.join(self.own, "health.json")
 
     @property
     def daemon_lock(self) -> str:
-        return self.path("supervisor.lock")
+        return os.path.join(self.own, "supervisor.lock")
 
     @property
     def box_lock(self) -> str:
@@ -59,7 +79,7 @@ class Layout:
 
     @property
     def log(self) -> str:
-        return self.path("supervisor.log")
+        return os.path.join(self.own, "supervisor.log")
 
     @property
     def reserve(self) -> list[str]:

@@ -110,9 +110,15 @@ def read_stat(pid: int) -> Stat | None:
 
 def own_job() -> str:
     """The life of the batch job that this process belongs to, ``<job>.<restarts>``; empty outside of a job of ours."""
-    if OF_SLURM not in os.environ or not os.environ.get("SLURM_JOB_ID"):
-        return ""
-    return f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT') or 0}"
+    job = job_name() if OF_SLURM in os.environ else ""
+    return f"{job}.{os.environ.get('SLURM_RESTART_COUNT') or 0}" if job else ""
+
+
+def job_name() -> str:
+    """The job that this process is in, as Slurm's tools take it; empty outside of one. Of an array that is the task:
+    the number of one of them is that of the whole array too."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def identify(pid: int) -> Identity | None:

@@ -10,7 +10,7 @@ from typing import Any
 from . import control, desired, fence, index, manifest, process, records, run_record, survey
 from .control import Caller
 from .layout import Layout
-from .refusal import LIVE, MISMATCH, USAGE, Refused
+from .refusal import ARTIFACT_INVALID, LIVE, MISMATCH, USAGE, Refused
 
 
 def seal(layout: Layout, caller: Caller, stop_live: bool, grace_s: float | None) -> dict[str, Any]:
@@ -49,6 +49,10 @@ def _prepare(layout: Layout, caller: Caller, stop_live: bool) -> survey.Survey:
         found = survey.survey(layout)
         if found.problems:
             raise Refused(MISMATCH, f"the box cannot be sealed: {'; '.join(found.problems)}", "repair the record first")
+        # The roster of a run whose cells the tasks of a job array share adds up before anything is promised.
+        twice = [told for run_id in found.runs for told in found.finished_twice(run_id)]
+        if twice and os.path.exists(layout.array):
+            raise Refused(ARTIFACT_INVALID, f"the box cannot be sealed: {'; '.join(twice)}", "then repeat the command")
         live = [f"{cell.run_id}/{cell.cell}" for cell in found.live()]
         if live and not stop_live:
             fix = "wait for them, or stop them first"

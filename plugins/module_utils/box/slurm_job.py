@@ -11,7 +11,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterable
 
 from .refusal import Refused
 from .tool import run_tool
@@ -54,10 +54,14 @@ MEMORY_MARGIN = 1.2
 _PAIR = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z/:]*)=(\S*)")
 _UNIT_KIB = {"": 1 / 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)[nc]?\Z")
+# A job, or a task of an array: 12, 12_3.
+_TASK = re.compile(r"([0-9]+)_([0-9]+)\Z")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?\Z")
 _SPAN = re.compile(r"(?:([0-9]+)-)?([0-9]+(?::[0-9]{1,2}){0,2})\Z")
 # One answer serves the many processes of one look.
 _FRESH_S = 2.0
 _seen: dict[str, tuple[float, Job | None]] = {}
+_seen_arrays: dict[str, tuple[float, dict[int, Job]]] = {}
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,21 @@ def state_word(text: str) -> str:
 
 def parse_scontrol(text: str) -> Job | None:
     """The job in one line of ``scontrol --oneliner show job``; None when there is none in it."""
-    told = dict(_PAIR.findall(text.strip().split("\n", 1)[0]))
-    if not told.get("JobId") or not told.get("JobState"):
-        return None
+    told = _told(text.strip().split("\n", 1)[0])
+    return _job_of(told, told["JobId"]) if told else None
+
+
+def _told(line: str) -> dict[str, str]:
+    """The pairs of one line; empty for a line that tells of no job."""
+    told = dict(_PAIR.findall(line))
+    return told if told.get("JobId") and told.get("JobState") else {}
+
+
+def _job_of(told: dict[str, str], name: str) -> Job:
     memory = told.get("MinMemoryNode") or told.get("MinMemoryCPU") or ""
     reason = told.get("Reason", "")
     return Job(
-        told["JobId"],
+        name,
         state_word(told["JobState"]),
         "" if reason in ("None", "(null)") else reason,
         int(told["Restarts"]) if told.get("Restarts", "").isdigit() else 0,
@@ -156,15 +168,70 @@ def look(job_id: str) -> Job | None:
 
     :raises Refused: Slurm cannot be asked, which says nothing of the job.
     """
-    try:
-        found = parse_scontrol(run_tool(["scontrol", "--oneliner", "show", "job", job_id], "tell of the job"))
-    except Refused as refused:
-        if "Invalid job id" not in refused.what:
-            raise
-        found = None
+    found = parse_scontrol(_show(job_id))
     if found is None or found.state == "OUT_OF_MEMORY":
         return _accounted(job_id) or found
     return found
+
+
+def _show(job_id: str) -> str:
+    """Slurm's lines on a job; empty when it has forgotten it."""
+    try:
+        return run_tool(["scontrol", "--oneliner", "show", "job", job_id], "tell of the job")
+    except Refused as refused:
+        if "Invalid job id" not in refused.what:
+            raise
+        return ""
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def parse_array(array_id: str, text: str) -> dict[int, Job]:
+    """Every task in the lines of ``scontrol --oneliner show job``: those that wait stand in one line together, whose
+    list Slurm may cut short; then it is of all that have no line of their own, which :func:`look_array` sees to."""
+    found: dict[int, Job] = {}
+    for told in filter(None, map(_told, text.splitlines())):
+        for number in task_numbers(told.get("ArrayTaskId", "")) if told.get("ArrayJobId") == array_id else ():
+            found[number] = _job_of(told, f"{array_id}_{number}")
+    return found
+
+
+def task_numbers(text: str) -> list[int]:
+    """``0``, ``2-3%2``, ``1,4-6``, ``0-8:2``; what was cut short with dots is left out."""
+    found: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        match = _RANGE.match(part)
+        if match:
+            first, last, step = int(match.group(1)), int(match.group(2) or match.group(1)), int(match.group(3) or 1)
+            found += range(first, last + 1, max(1, step))
+    return found
+
+
+def look_array(array_id: str, numbers: Iterable[int]) -> dict[int, Job]:
+    """What Slurm says of these tasks of an array now; without those that it has forgotten.
+
+    :raises Refused: Slurm cannot be asked, which says nothing of them.
+    """
+    wanted = list(numbers)
+    text = _show(array_id)
+    found = parse_array(array_id, text)
+    cut = next((told for told in map(_told, text.splitlines()) if "..." in told.get("ArrayTaskId", "")), None)
+    if cut:
+        found = {**{number: _job_of(cut, f"{array_id}_{number}") for number in wanted}, **found}
+    unclear = [number for number in wanted if number not in found or found[number].state == "OUT_OF_MEMORY"]
+    for number in unclear:
+        told = _accounted(f"{array_id}_{number}")
+        if told is not None:
+            found[number] = told
+    return {number: found[number] for number in wanted if number in found}
+
+
+def arrays_named(name: str) -> list[str]:
+    """The ids of the arrays of this name that have not ended."""
+    words = ["squeue", "--noheader", "--me", f"--name={name}", "--format=%F %K"]
+    rows = [line.split() for line in run_tool(words, "say what there is").splitlines()]
+    return sorted({row[0] for row in rows if len(row) == 2 and row[1] != "N/A"})
 
 
 def _accounted(job_id: str) -> Job | None:
@@ -221,9 +288,20 @@ def lives(label: str) -> bool:
 
 
 def _recent(job_id: str) -> Job | None:
+    task = _TASK.match(job_id)
+    if task:
+        return _recent_array(task.group(1)).get(int(task.group(2)))
     known = _seen.get(job_id)
     if known is None or time.monotonic() - known[0] > _FRESH_S:
         known = _seen[job_id] = (time.monotonic(), look(job_id))
+    return known[1]
+
+
+def _recent_array(array_id: str) -> dict[int, Job]:
+    """One answer for all tasks: a status asks for each process of each of them."""
+    known = _seen_arrays.get(array_id)
+    if known is None or time.monotonic() - known[0] > _FRESH_S:
+        known = _seen_arrays[array_id] = (time.monotonic(), parse_array(array_id, _show(array_id)))
     return known[1]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from typing import Any, Iterator
 
 from . import (
@@ -27,7 +28,7 @@ from . import (
     survey,
 )
 from .layout import AttemptPaths, Layout
-from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED, Refused
+from .refusal import ARTIFACT_INVALID, DISK, INPUTS, INTERPRETER, PREEMPTED, Refused
 
 # As slurm_job means them, which only a box with a batch system loads.
 WAITS, LIVES, REFUSED = "waits", "lives", "refused"
@@ -45,7 +46,9 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
     daemon: dict[str, Any] = {"alive": False, "pid": None}
     with _telling(problems):
         daemon = survey.read_daemon(layout)
-    job = _job(layout)
+    job = None
+    with _telling(problems):
+        job = _job(layout, found)
     known = (found.index if found else None) or {}
     wanted = [] if found is None else [each for each in found.runs if run_id in (None, each)]
     return {
@@ -57,7 +60,7 @@ def status(layout: Layout, run_id: str | None = None) -> dict[str, Any]:
         "runs": [_run(layout, found, each, daemon, job) for each in wanted] if found else [],
         "batch": job,
         "disk": gates.disk_of(layout.root).as_dict(),
-        "health": health.read(layout, bool(daemon["alive"])),
+        "health": _health(layout, bool(daemon["alive"])),
         "boot": process.current_boot().as_dict(),
         "problems": problems + list(found.problems if found else ()),
         "box_now": records.utc_now(),
@@ -72,13 +75,24 @@ def _telling(problems: list[str]) -> Iterator[None]:
         problems.append(f"{error}: {error.fix}" if isinstance(error, Refused) and error.fix else str(error))
 
 
-def _job(layout: Layout) -> dict[str, Any] | None:
-    """The batch job that the supervisor is, for a box that has a batch system."""
+def _job(layout: Layout, found: survey.Survey | None) -> dict[str, Any] | None:
+    """The batch job that the supervisor is, for a box that has a batch system; of an array all tasks as one."""
     if not os.path.exists(layout.batch):
         return None
-    from . import batch  # where there is one only
+    from . import batch, crew  # where there is one only
 
-    return batch.look(layout)
+    told = crew.of_status(layout, found) if found is not None else None
+    return batch.look(layout) if told is None else told
+
+
+def _health(layout: Layout, alive: bool) -> dict[str, Any] | None:
+    if not os.path.exists(layout.array):
+        return health.read(layout, alive)
+    from . import crew  # as above
+
+    with contextlib.suppress(records.RecordError):
+        return crew.health_of(layout) or health.read(layout, alive)
+    return None
 
 
 def _run(
@@ -97,8 +111,12 @@ def _run(
             blocked_by, code = inputs.problems(layout, run["inputs"]), INPUTS
         if not blocked_by:
             blocked_by, code = _left_for(daemon, run_id), INTERPRETER
-        if not blocked_by and job and job["meaning"] == REFUSED:
-            blocked_by, code = [job["why"]], PREEMPTED
+        if not blocked_by and job:
+            blocked_by, code = _refused(job, run_id), PREEMPTED
+    twice = found.finished_twice(run_id) if os.path.exists(layout.array) else []
+    if twice:
+        # Before anything is counted: a done run is one whose roster adds up.
+        blocked_by, code, ended = twice, ARTIFACT_INVALID, replace(ended, end=queue.ABORTED)
     waits = job and not supervised and state not in (judge.DONE, judge.FAILED)
     return {
         "run_id": run_id,
@@ -116,8 +134,20 @@ def _run(
     }
 
 
+def _refused(job: dict[str, Any], run_id: str) -> list[str]:
+    """Why no later look will find the run at work, unless a person does something: its job, or tasks of its array."""
+    if "tasks" not in job:
+        return [job["why"]] if job["meaning"] == REFUSED else []
+    own = [one for one in job["tasks"] if any(cell.startswith(f"{run_id}/") for cell in one["cells"])]
+    alive = any(one["begins"] or one["meaning"] in (WAITS, LIVES) for one in own)
+    return [] if alive else [str(one["why"]) for one in own if one["meaning"] == REFUSED]
+
+
 def _waits_for(job: dict[str, Any], daemon: dict[str, Any]) -> str:
     """What keeps a run from its supervisor that will come by itself: the queue, or the begin of the job."""
+    if "tasks" in job:
+        wait = [one for one in job["tasks"] if one["begins"] or one["meaning"] == WAITS]
+        return str(job["why"]) if wait else ""
     if job["meaning"] == WAITS:
         return str(job["why"])
     begins = job["meaning"] == LIVES and daemon.get("job") != f"{job['job']}.{job['restarts']}"

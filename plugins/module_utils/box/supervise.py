@@ -16,6 +16,7 @@ import time
 from typing import Any, Callable, Iterator
 
 from . import (
+    array,
     attempt,
     batch,
     diary,
@@ -81,6 +82,7 @@ class Supervisor:
         self._overdue = ""
         self._gpu_gate = gpu_gate.Gate()
         self._stall: stall.Watch | None = None
+        self._share: tuple[tuple[int, int], frozenset[tuple[str, str]]] | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
         """Run until nothing may go on. Exit code 0, or 13 when the disk refused the next cell."""
@@ -133,7 +135,8 @@ class Supervisor:
             self._gpu_wanted = any(run["gpu"]["required"] for run in found.runs.values())
             step = found.next_step()
             if step.kind == judge.NOTHING:
-                return self._leave("nothing may go on", 0)
+                superseded = self.layout.share and not found.cells
+                return self._leave("later tasks have taken its cells over" if superseded else "nothing may go on", 0)
             if step.kind == judge.RUN:
                 return self._begin(step, found.runs[step.run_id])
             return step, 0
@@ -278,8 +281,7 @@ class Supervisor:
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
-            if not told:
-                told = self._end_if_stalled(step, paths)
+            told = told or self._end_if_superseded(step, paths) or self._end_if_stalled(step, paths)
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
         # The last cell is followed by no tick, and its end is what people ask about.
@@ -411,6 +413,23 @@ class Supervisor:
             grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
             stopping.ask(paths, grace, why, failure_class.STALLED)
         return bool(why)
+
+    def _end_if_superseded(self, step: judge.Step, paths: AttemptPaths) -> bool:
+        """SIGTERM to a trainer whose cell a later turn of the array has taken: this task came back too late."""
+        if not self.layout.share or (step.run_id, step.cell) in self._owned():
+            return False
+        why = "a later task of this box has taken the cell over"
+        self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer is ended")
+        stopping.ask(paths, run_record.read_run(self.layout, step.run_id)["grace_s"], why)
+        return True
+
+    def _owned(self) -> frozenset[tuple[str, str]]:
+        """Read again only when somebody wrote it: this is asked at every tick."""
+        about = os.stat(self.layout.array)
+        seen = about.st_ino, about.st_mtime_ns
+        if self._share is None or self._share[0] != seen:
+            self._share = seen, array.owned(self.layout)
+        return self._share[1]
 
     # --- housekeeping -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import attempt, desired, index, judge, launch, locks, process, records, run_record
+from . import array, attempt, desired, index, judge, launch, locks, process, records, run_record
 from .layout import AttemptPaths, Layout
 
 
@@ -31,6 +31,18 @@ class Survey:
 
     def state_of(self, run_id: str) -> str:
         return judge.run_state([verdict.state for verdict in self.verdicts(run_id).values()])
+
+    def finished_twice(self, run_id: str) -> list[str]:
+        """Why the results of a run must not be counted yet: cells that two tasks of a job array have finished."""
+        told = []
+        for cell in self.cells:
+            done = [f"a{each.number}" for each in cell.attempts if each.done]
+            if cell.run_id == run_id and len(done) > 1:
+                told.append(
+                    f"cell {cell.cell} was finished more than once ({', '.join(done)}), so it would be counted twice: "
+                    "move the folder of the attempt that is not to count out of the run's folder, and keep it"
+                )
+        return told
 
     def live(self, run_id: str | None = None) -> list[judge.CellFacts]:
         """Cells whose trainer or shim lives, of one run or of all."""
@@ -61,6 +73,10 @@ def survey(
         for run_id, run in runs.items()
         for cell in run["cells"]
     ]
+    if layout.share:
+        # A task of an array sees its own share, and so works at nothing else.
+        mine = array.owned(layout)
+        cells = [cell for cell in cells if (cell.run_id, cell.cell) in mine]
     found = {run_id: launch.read(layout, run) for run_id, run in runs.items() if run["nodes"]}
     found.update({run_id: one for run_id, one in (launches or {}).items() if run_id in found})
     orders = desired.orders(layout, wanted)
@@ -77,7 +93,17 @@ def paths_of(layout: Layout, cell: judge.CellFacts) -> AttemptPaths:
 
 
 def read_daemon(layout: Layout) -> dict[str, Any]:
-    """What the supervisor says of itself: ``{alive, pid, ...}``. Judged by its identity, never by its name."""
+    """What the supervisor of this box says of itself: ``{alive, pid, ...}``. Where it is a job array, one that lives;
+    else the one that was heard of last."""
+    single = read_one_daemon(layout)
+    if layout.share or single["alive"]:
+        return single
+    told = [single, *(read_one_daemon(layout.of_share(task.share)) for task in array.tasks(layout))]
+    return max(told, key=lambda one: (bool(one["alive"]), str(one.get("heartbeat_at") or "")))
+
+
+def read_one_daemon(layout: Layout) -> dict[str, Any]:
+    """What one supervisor says of itself. Judged by its identity, never by its name."""
     record = attempt.read(layout.daemon, "daemon")
     identity = process.identity_from(record.get("process"))
     if identity is None:

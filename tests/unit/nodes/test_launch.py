@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import control, launch, refusal, run_record, survey
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    control,
+    launch,
+    refusal,
+    run_record,
+    supervision,
+    survey,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 
@@ -49,7 +56,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def started(layout: Layout, caller: control.Caller = CALLER, **options: Any) -> dict[str, Any]:
     # Nothing is spawned by the method `none`; what would be is in the answer.
-    return control.start(layout, caller, control.StartOptions(method="none", **options))
+    return control.start(layout, caller, control.StartOptions(means=supervision.Means("none"), **options))
 
 
 def run_of(layout: Layout) -> dict[str, Any]:

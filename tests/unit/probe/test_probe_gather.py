@@ -209,7 +209,8 @@ def test_it_runs_on_every_python_of_a_box(version: str, tmp_path: Path) -> None:
     code = (
         f"import sys, json; sys.path.insert(0, {str(COLLECTIONS)!r})\n"
         "from ansible_collections.tenant.gpu.plugins.module_utils import probe_gather, preflight_script, "
-        "profile_rules, danger_clocks, young_daly, cell_split, host_keys, provider_list, box_endpoint, probe_report\n"
+        "profile_rules, danger_clocks, young_daly, host_keys, provider_list, box_endpoint, probe_report\n"
+        "from ansible_collections.tenant.gpu.plugins.module_utils.box import cell_split\n"
         f"found = probe_gather.gather(sys.executable, {str(tmp_path)!r}, 'pull', '', '', "
         "{'nvidia': 5, 'torch': 60}, True)\n"
         "print(json.dumps(found))"

@@ -75,6 +75,17 @@ def test_what_slurm_does_to_a_run_at_work_is_told(job: dict[str, str], warned: b
     assert answer("done", **job).warnings == (), "of a run that is done nobody cares"
 
 
+@pytest.mark.parametrize(
+    ("meaning", "warned"), [("refused", True), ("goes_on", True), ("unknown", True), ("waits", False), ("lives", False)]
+)
+def test_a_share_that_nobody_works_at_is_told_while_the_others_go_on(meaning: str, warned: bool) -> None:
+    tasks = [{"job": "12_0", "meaning": "lives", "why": "x"}, {"job": "12_1", "meaning": meaning, "why": "12_1 ended"}]
+    seen = answer("running", state="RUNNING", meaning="lives", tasks=tasks)
+    assert (seen.warnings == ("12_1 ended",)) is warned
+    assert decide(Situation(after(seen, 10.0), brought_up=True)).kind == WAIT
+    assert answer("running", meaning="lives", tasks=["x", {"meaning": []}, None]).contact == "answered"
+
+
 def test_the_time_limit_is_counted_down_without_an_alarm(tmp_path: Path) -> None:
     profile = yaml.safe_load((PROFILES / "slurm.yml").read_text())
     host = BoxHost("b1", {**profile, "tenant_project": "p", "tenant_state_dir": str(tmp_path)})
