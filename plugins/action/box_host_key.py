@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, host_keys
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
@@ -17,6 +18,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
 from ansible_collections.tenant.gpu.plugins.plugin_utils.host_key_scan import read_known_hosts, scan_once
 
 LONGEST_PAUSE_S = 5.0
+display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -60,7 +62,9 @@ class ActionModule(ControllerAction):
             raise _changed_key(box, generation, verdict.refused)
         after = host_keys.as_known_hosts(alias, verdict.keys)
         changed = after != before
-        if changed and not self.check_mode:
+        if changed and self.check_mode:
+            display.warning(f"The host key of {box} would be pinned now. Until it is, nothing connects to the box.")
+        elif changed:
             records.write_bytes(path, after.encode("ascii"))
         return {
             "changed": changed,

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     box_endpoint,
+    box_events,
     machine_mark,
     markets,
     platform_groups,
@@ -56,6 +57,8 @@ class ActionModule(ControllerAction):
         project = check_name("project", params["project"] or self._needed("tenant_project", box))
         store = StateStore(params["state_dir"] or self._needed("tenant_state_dir", box))
         profile = self._checked_profile(box)
+        if profile.get("platform_kind") == "kubernetes":
+            raise _without_boxes(box)
         driver = params["driver"] if params["driver"] is not None else profile.get("platform_driver", "")
         markets.check_driver(driver, box)
         if driver:
@@ -72,7 +75,10 @@ class ActionModule(ControllerAction):
         if driver and endpoint["provider_id"] and not self.check_mode:
             identity = BoxIdentity(project, box, endpoint["generation"], endpoint["provider_id"])
             power_record.note_seen(store, identity, endpoint["state"], endpoint["intended"], observed)
-        return {"changed": False, "ansible_facts": {"box_endpoint": endpoint}, "observed_at": observed}
+        noted = store.read_box(project, box, endpoint["generation"]) or {}
+        record = box_events.summary(noted, endpoint["provider_id"])
+        facts = {"box_endpoint": endpoint, "box_record": record}
+        return {"changed": False, "ansible_facts": facts, "observed_at": observed}
 
     # -- what the inventory says ---------------------------------------------------------------------------------
 
@@ -221,3 +227,14 @@ def _warnings(box: str, endpoint: dict[str, Any]) -> list[str]:
 
 def _config(box: str, what: str, fix: str) -> TenantFailure:
     return TenantFailure("config", what, box=box, safe="nothing was connected to or rented", fix=fix)
+
+
+def _without_boxes(box: str) -> TenantFailure:
+    return TenantFailure(
+        "config",
+        "its platform has no boxes: a run is a Job there",
+        box=box,
+        safe="nothing was connected to, and nothing was made",
+        fix="render the run with `gpu-tenant export RUN --to kubernetes --image IMAGE --output FILE`, apply it, and "
+        "see what has become of it with the module tenant.gpu.kubernetes_job",
+    )

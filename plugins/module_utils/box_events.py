@@ -35,6 +35,12 @@ def changes(
     return found
 
 
+def summary(record: Mapping[str, Any], provider_id: str) -> dict[str, Any]:
+    """What plays decide on: whether the box was admitted, and what was deployed to on this machine."""
+    times = {name: record.get(name) for name in ("admitted_at", TIME_OF[DEPLOY_STARTED])}
+    return {**times, "tenant_roots": roots_in(record) if record.get("provider_id") == provider_id else []}
+
+
 def roots_in(record: Mapping[str, Any]) -> list[str]:
     """The folders that were deployed to, as far as the record knows."""
     listed = record.get("tenant_roots")

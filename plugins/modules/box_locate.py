@@ -10,7 +10,9 @@ module: box_locate
 short_description: Say where a box is, without connecting to it
 version_added: 0.1.0
 description:
-  - Sets the fact C(box_endpoint), from which the platform profiles take host, port, user and the alias of the host key.
+  - Sets the fact C(box_endpoint), from which the platform profiles take host, port, user and the alias of the host key,
+    and the fact C(box_record), what is noted of that machine on the controller.
+  - A platform whose runs are Jobs (Kubernetes) has no boxes, and none is located.
   - For a platform with a driver, the box is found by the stamp of project and name in the provider's own list. The
     list is shared by all forks of the account for a few seconds.
   - For a platform without an API, what the inventory says is believed, and V(running) is an assumption.
@@ -89,7 +91,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: One fact.
+  description: Two facts.
   returned: success
   type: dict
   contains:
@@ -151,6 +153,20 @@ ansible_facts:
         problem:
           description: Why the endpoint that the provider gave was refused; empty when it was not.
           type: str
+    box_record:
+      description: What the state store has noted of this generation of it, as M(tenant.gpu.box_record) writes it.
+      type: dict
+      contains:
+        admitted_at:
+          description: When its probe admitted it, UTC; null where it has not.
+          type: str
+        deploy_started_at:
+          description: When the first deploy to it began, UTC; null where none has.
+          type: str
+        tenant_roots:
+          description: The folders that were deployed to.
+          type: list
+          elements: str
 observed_at:
   description: When the provider was asked, UTC.
   returned: success

@@ -186,6 +186,12 @@ options:
     type: str
     choices: [tell, accept, accept_or_reject]
     default: tell
+  public_key_file:
+    description:
+      - A C(.pub) file whose key the account shall have before anything is rented, as M(tenant.gpu.vast_ssh_key) puts it
+        there. A box gets the keys that the account has when it is rented.
+      - Only O(state=present) and O(state=started) look at it.
+    type: path
   provider_id:
     description:
       - With every O(state) but V(present) and V(started), only this one of the boxes that carry the name.
@@ -458,8 +464,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.public_keys import read_public_key
+from ..module_utils.rental_states import PRESENT, STARTED
 from ..module_utils.vast.desired import STATES, converge
 from ..module_utils.vast.instance_options import RESERVED, account_of, desire_of
+from ..module_utils.vast.keys import ensure_ssh_key
 from ..module_utils.vast.options import ranking_options, run_module, volume_options
 from ..module_utils.vast.price_rises import POLICIES
 
@@ -487,6 +496,7 @@ SPEC = {
     **volume_options(),
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
+    "public_key_file": {"type": "path", "no_log": False},
     "provider_id": {"type": "str", "default": ""},
     "replaces": {"type": "str", "default": ""},
     "price_rises": {"type": "str", "choices": list(POLICIES), "default": "tell"},
@@ -497,8 +507,13 @@ RULES = {"required_if": [("state", "present", ["price_cap"]), ("state", "started
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    desire = desire_of(module.params)
-    return converge(account_of(module.params), desire, module.check_mode)
+    desire, account = desire_of(module.params), account_of(module.params)
+    if not module.params["public_key_file"] or desire.state not in (PRESENT, STARTED):
+        return converge(account, desire, module.check_mode)
+    key = ensure_ssh_key(account.client, read_public_key(module.params["public_key_file"]), PRESENT, module.check_mode)
+    result = converge(account, desire, module.check_mode)
+    diff = {side: {**key["diff"][side], **result["diff"][side]} for side in ("before", "after")}
+    return {**result, "changed": key["changed"] or result["changed"], "diff": diff}
 
 
 def main() -> None:

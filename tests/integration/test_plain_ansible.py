@@ -190,7 +190,10 @@ def test_the_last_offer_that_may_be_tried_is_given_back_too(team: Team) -> None:
     done = team.play("provision", "-e", "provision_max_attempts=1")
     assert done.returncode != 0
     assert '"kind": "probe_refused"' in done.stdout
-    assert "1 boxes were rented and refused by the probe; the last because offered" in done.stdout
+    assert (
+        "1 boxes were rented and refused by the probe; the last because the probe refused this box: offered"
+        in done.stdout
+    )
     assert done.stdout.count("Bail | Destroy the virgin box") == 1
     assert team.instances() == []
 

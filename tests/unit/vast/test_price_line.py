@@ -12,7 +12,7 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import input_sizes
 from jinja2.nativetypes import NativeEnvironment
 
-TASKS = Path(__file__).parents[3] / "roles" / "provision" / "tasks" / "vast" / "predict.yml"
+TASKS = Path(__file__).parents[3] / "roles" / "provision" / "tasks" / "predict.yml"
 NAME = "Predict | Say what the box would download, and what that bills"
 
 
@@ -26,7 +26,7 @@ def line(clocks: dict[str, Any], *sizes: int | None) -> str:
     """``msg`` of the task, for inputs of these sizes."""
     known = [{"dest": str(n), "bytes": size, "why": "", "source": "https"} for n, size in enumerate(sizes)]
     facts: dict[str, Any] = {
-        "__provision_instance": {"would": {"clocks": clocks}},
+        "__provision_rental": {"would": {"clocks": clocks}},
         "__provision_inputs": {"total": input_sizes.total(known, None), "lines": []},
     }
     environment = NativeEnvironment()
@@ -67,6 +67,6 @@ def test_the_total_says_the_least_that_it_bills(price: float | None, text: str) 
 
 def test_it_is_said_in_a_plan_that_would_rent_and_only_there() -> None:
     assert task()["when"] == "__provision_inputs.total is defined"
-    attempt = yaml.safe_load(TASKS.with_name("attempt.yml").read_text())
-    (asking,) = [each for each in attempt if each.get("ansible.builtin.include_tasks") == "vast/predict.yml"]
-    assert asking["when"] == ["ansible_check_mode", "__provision_instance.would is defined"]
+    attempt = yaml.safe_load(TASKS.with_name("admit_or_bail.yml").read_text())
+    (asking,) = [each for each in attempt if each.get("ansible.builtin.include_tasks") == "predict.yml"]
+    assert asking["when"] == ["ansible_check_mode", "__provision_rental.would is defined"]

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.public_keys import parse_public_key, read_public_key
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.keys import ensure_ssh_key
+from ansible_collections.tenant.gpu.plugins.modules import vast_instance
 from wire_market import WireMarket
 
 
@@ -97,3 +101,25 @@ def test_every_duplicate_of_a_key_goes() -> None:
     ]
     assert ensure_ssh_key(market.client(), material(), "absent")["changed"]
     assert [row["id"] for row in market.keys] == [3]
+
+
+def test_a_box_is_rented_once_the_account_has_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    market, public = WireMarket(), tmp_path / "id.pub"
+    market.offer(1001)
+    public.write_text(material())
+    account = Account(market.client(), StateStore(str(tmp_path / "state")), {})
+    monkeypatch.setattr(vast_instance, "account_of", lambda _options: account)
+    options = {name: option.get("default") for name, option in vast_instance.SPEC.items()}
+    asked = {"project": "digits", "name": "vast-a", "state": "started", "offers": ["1001"], "image": "i", "price_cap": 1}
+    caller = SimpleNamespace(params={**options, **asked, "public_key_file": str(public)}, check_mode=False)
+    first = vast_instance.act(caller)
+    assert first["changed"]
+    assert first["diff"]["after"]["ssh_key"] == material()
+    sent = [path for method, path, _body in market.requests if method in ("POST", "PUT")]
+    assert "ssh" in sent[0]
+    assert len(market.keys) == len(market.instances) == 1
+    assert not vast_instance.act(caller)["changed"]
+    # A key that somebody took away comes back, also beside a box that is there.
+    market.keys.clear()
+    again = vast_instance.act(caller)
+    assert (again["changed"], len(market.keys), len(market.instances)) == (True, 1, 1)
