@@ -62,7 +62,9 @@ def password_argv(link: transfer.Link) -> list[str]:
 def has_jump_host(link: transfer.Link) -> bool:
     """Whether the play's own arguments lead through another host, whose ssh would be given the password as well."""
     words = [word.lower().removeprefix("-o").lstrip() for word in link.options]
-    return "-J" in link.options or any(word.startswith(("proxyjump", "proxycommand")) for word in words)
+    return any(word.startswith("-J") for word in link.options) or any(
+        word.startswith(("proxyjump", "proxycommand")) for word in words
+    )
 
 
 def try_key(link: transfer.Link) -> str:

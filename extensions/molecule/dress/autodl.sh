@@ -16,3 +16,8 @@ program /usr/bin/shutdown <<'SHUTDOWN'
 #!/bin/sh
 kill -TERM 1
 SHUTDOWN
+# What the platform calls the instance, by which a box is the same one at another port.
+program /usr/local/bin/hostname <<'HOSTNAME'
+#!/bin/sh
+echo autodl-container-4a7f45b869-e38322e3
+HOSTNAME

@@ -112,7 +112,8 @@ def test_without_a_password_a_refused_key_says_where_one_goes(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("option", "proxy"), [("", True), ("-o ProxyJump=gate", False), ("-oProxyCommand='x y'", False), ("-J gate", False)]
+    ("option", "proxy"),
+    [("", True), ("-o ProxyJump=gate", False), ("-oProxyCommand='x y'", False), ("-J gate", False), ("-Jgate", False)],
 )
 def test_a_jump_host_is_never_told_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, proxy: bool
