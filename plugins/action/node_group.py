@@ -32,6 +32,8 @@ class ActionModule(ControllerAction):
         self._vars = task_vars
         self._box = str(task_vars["inventory_hostname"])
         spec = params["run_spec"]
+        if spec["nodes"] and not spec["parts"]:
+            return {"changed": False, **self._job(params, spec)}
         if self._box not in spec["parts"]:
             raise _config(
                 self._box,
@@ -45,6 +47,13 @@ class ActionModule(ControllerAction):
             "started": self._started,
         }
         return {"changed": False, **stages[params["stage"]](params, spec)}
+
+    def _job(self, params: dict[str, Any], spec: Mapping[str, Any]) -> Result:
+        """The nodes of one job: Slurm starts them together or not at all, so there is nothing to compare or prove."""
+        problem = node_group.job_problem(spec, self._box, self._profile(self._vars))
+        if problem is not None:
+            raise problem
+        return {"launch": rendezvous.launch_in_job(spec, params["project"] or "")}
 
     # --- the four stages ----------------------------------------------------------------------------------------
 
@@ -102,7 +111,7 @@ class ActionModule(ControllerAction):
 
     def _profile(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Only what is judged: other values of another box may hold templates of facts that it does not have yet."""
-        names = ("platform_name", "platform_private_network")
+        names = ("platform_name", "platform_private_network", "platform_detach")
         values = profile_rules.platform_values(dict(variables))
         return {name: self._templar.template(values[name]) for name in names if name in values}
 

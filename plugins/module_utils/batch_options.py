@@ -118,20 +118,27 @@ _OURS = {
     "--export": "",
     "--uid": "",
 }
+# These say how many nodes, which the run spec does.
+_OF_RUN = {"--nodes": "-N", "--ntasks": "-n", "--ntasks-per-node": ""}
 
 
-def words(options: Mapping[str, Any], gpus: int = 0, free: Iterable[str] = ()) -> list[str]:
+def words(options: Mapping[str, Any], gpus: int = 0, free: Iterable[str] = (), nodes: int = 0) -> list[str]:
     """The words for sbatch.
 
-    :param gpus: what the run spec asks for, where ``gres`` does not say it.
+    :param gpus: what the run spec asks for of each node, where ``gres`` does not say it.
+    :param nodes: of a run over several: one launcher works on each.
     :param free: words of a person for anything else, which come last.
     :raises TenantFailure: config, naming the option and what to write.
     """
     for key, what, fix in problems(options):
         raise _refused(f"batch option {key} {what}", fix)
+    if nodes and options.get("array_tasks"):
+        what = f"batch option array_tasks is {options['array_tasks']}, and the run trains one cell on {nodes} nodes"
+        raise _refused(what, "leave array_tasks out: a job array gives each task cells of its own")
     found = [f"{_WORDS[name]}={value}" for name, value in options.items() if name in _WORDS and value != ""]
     if "gres" not in options and gpus:
         found.append(f"--gres=gpu:{gpus}")
+    found += [f"--nodes={nodes}", "--ntasks-per-node=1"] if nodes else []
     if options.get("notice_s"):
         found.append(f"--signal=B:TERM@{options['notice_s']}")
     return found + [_free(word) for word in free]
@@ -156,6 +163,9 @@ def _free(word: str) -> str:
     for ours, short in _OURS.items():
         if name == ours or (short and word.startswith(short) and not word.startswith("--")):
             raise _refused(f"sbatch is not given {word!r}: {ours} is how the job is found and goes on", "leave it out")
+    for theirs, short in _OF_RUN.items():
+        if name == theirs or (short and word.startswith(short) and not word.startswith("--")):
+            raise _refused(f"sbatch is not given {word!r}: the run says how many nodes it has", "set nodes.count there")
     if not word.startswith("-"):
         raise _refused(f"{word!r} is no option of sbatch", "write one word, with =, as --nice=100")
     return word

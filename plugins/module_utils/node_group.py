@@ -61,10 +61,30 @@ def config_problems(spec: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
     return [problem for box in spec["parts"] for problem in _config_problem(spec, box, profiles.get(box))]
 
 
+def job_problem(spec: Mapping[str, Any], box: str, profile: Mapping[str, Any]) -> TenantFailure | None:
+    """Why a run over the nodes of one job cannot be on this box."""
+    if profile.get("platform_detach") == "sbatch":
+        return None
+    platform = profile.get("platform_name") or "its platform"
+    return TenantFailure(
+        "config",
+        f"run {spec['id']} works on {spec['nodes']['count']} nodes of one Slurm job, and {platform} has no jobs",
+        box=box,
+        safe="nothing was rented and nothing was started",
+        fix="name the boxes that train together in 'parts' of the run spec, or take a Slurm box",
+    )
+
+
 def _config_problem(spec: Mapping[str, Any], box: str, profile: Mapping[str, Any] | None) -> Iterator[Problem]:
     fix = "put the box into the inventory, or correct 'parts' in the run spec"
     if profile is None:
         yield Problem(box, "the run spec names it among its parts, but the inventory has no such box", fix, "config")
+        return
+    if profile.get("platform_detach") == "sbatch":
+        what = "it is a Slurm box, whose job has its turn when Slurm says so: the other boxes would wait for it"
+        yield Problem(
+            box, what, f"leave 'parts' out and set nodes.count: {len(spec['parts'])}: one job gets them all", "config"
+        )
         return
     if profile.get("platform_private_network") is False:
         platform = profile.get("platform_name") or "its platform"

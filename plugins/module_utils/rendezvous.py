@@ -56,9 +56,16 @@ def normalise(nodes: Mapping[str, Any], parts: Sequence[str], cells: Sequence[An
     if unknown:
         raise BadNodes(("nodes", unknown[0]), f"nodes has unknown keys: {', '.join(unknown)}; known: {_known()}")
     whole = {**DEFAULTS, "count": len(parts), **{key: value for key, value in nodes.items() if value is not None}}
-    if len(parts) < 2:
-        raise BadNodes(("nodes",), "'nodes' needs 'parts', the names of the two or more boxes that train together")
-    if whole["count"] != len(parts):
+    if not parts and nodes.get("count") is not None:
+        if not is_count(whole["count"]) or whole["count"] < 2:
+            what = (
+                f"nodes.count is {whole['count']!r}: without 'parts' it is the number of nodes of a Slurm job, from 2"
+            )
+            raise BadNodes(("nodes", "count"), what)
+    elif len(parts) < 2:
+        what = "'nodes' needs 'parts', the names of the two or more boxes that train together"
+        raise BadNodes(("nodes",), f"{what} (or, on a Slurm box, 'count': the nodes of its job)")
+    elif whole["count"] != len(parts):
         raise BadNodes(("nodes", "count"), f"nodes.count is {whole['count']!r}, but 'parts' names {len(parts)} boxes")
     _check_numbers(whole)
     _check_choices(whole)
@@ -123,7 +130,7 @@ def launches(spec: Mapping[str, Any], project: str, members: Sequence[Member]) -
     common = {
         "run_id": spec["id"],
         "spec_sha256": spec["spec_sha256"],
-        "argv": command(spec, project, ordered),
+        "argv": command(spec, project, ordered[0].address),
         "members": [{"box": member.box, "address": member.address} for member in ordered],
         "wait_s": nodes["wait_s"],
     }
@@ -133,21 +140,37 @@ def launches(spec: Mapping[str, Any], project: str, members: Sequence[Member]) -
     }
 
 
-def command(spec: Mapping[str, Any], project: str, ordered: Sequence[Member]) -> list[str]:
+def launch_in_job(spec: Mapping[str, Any], project: str) -> dict[str, Any]:
+    """The launch of a run over the nodes of one Slurm job: where they meet is known only there."""
+    nodes = spec["nodes"]
+    return {
+        "run_id": spec["id"],
+        "spec_sha256": spec["spec_sha256"],
+        "argv": command(spec, project, ""),
+        "env": {"PET_RDZV_CONF": _conf(nodes), **_interfaces(nodes["interface"])},
+        "leader": True,
+        "members": [],
+        "wait_s": nodes["wait_s"],
+    }
+
+
+def command(spec: Mapping[str, Any], project: str, head: str) -> list[str]:
     """The torchrun command, the same on every box. A leading ``python`` is the box's own interpreter.
+
+    :param head: the address of rank 0; empty where the environment says it.
 
     torchrun itself tries nothing again (``--max-restarts=0``): the supervisor does, which tells a code error from a
     lost neighbour.
     """
-    nodes, head = spec["nodes"], ordered[0]
+    nodes = spec["nodes"]
     argv = ["python", "-m", "torch.distributed.run"]
     argv += [f"--nnodes={nodes['count']}", f"--nproc-per-node={nodes['nproc_per_node']}", "--max-restarts=0"]
     argv += [f"--rdzv-id={project}.{spec['id']}.{spec['spec_sha256'][:12]}"]
     argv += [f"--rdzv-backend={nodes['rendezvous']}"]
-    if nodes["rendezvous"] == "static":
-        argv += [f"--master-addr={head.address}", f"--master-port={nodes['port']}"]
-    else:
-        argv += [f"--rdzv-endpoint={head.address}:{nodes['port']}"]
+    if head and nodes["rendezvous"] == "static":
+        argv += [f"--master-addr={head}", f"--master-port={nodes['port']}"]
+    elif head:
+        argv += [f"--rdzv-endpoint={head}:{nodes['port']}"]
     return argv + (list(spec["command"][1:]) if _starts_python(spec["command"]) else ["--no-python", *spec["command"]])
 
 
@@ -157,14 +180,20 @@ def environment(nodes: Mapping[str, Any], member: Member, rank: int) -> dict[str
     Who holds the store is said and not left to torch's guess, which compares the address with what the box's own host
     name resolves to, and so finds no holder at all on machines with a second network card.
     """
+    if nodes["rendezvous"] == "static":
+        known = {"PET_NODE_RANK": str(rank), "PET_RDZV_CONF": _conf(nodes)}
+    else:
+        known = {"PET_RDZV_CONF": f"is_host={int(rank == 0)},{_conf(nodes)}"}
+    known["PET_LOCAL_ADDR"] = member.address
+    return {**known, **_interfaces(nodes["interface"] or member.interface)}
+
+
+def _conf(nodes: Mapping[str, Any]) -> str:
     wait_s = int(nodes["wait_s"])
     if nodes["rendezvous"] == "static":
-        known = {"PET_NODE_RANK": str(rank), "PET_RDZV_CONF": f"timeout={wait_s}"}
-    else:
-        conf = f"is_host={int(rank == 0)},join_timeout={wait_s},read_timeout={min(wait_s, MOST_READ_S)}"
-        known = {"PET_RDZV_CONF": conf}
-    known["PET_LOCAL_ADDR"] = member.address
-    interface = nodes["interface"] or member.interface
-    if interface:
-        known.update(GLOO_SOCKET_IFNAME=interface, NCCL_SOCKET_IFNAME=interface)
-    return known
+        return f"timeout={wait_s}"
+    return f"join_timeout={wait_s},read_timeout={min(wait_s, MOST_READ_S)}"
+
+
+def _interfaces(name: str) -> dict[str, str]:
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name} if name else {}

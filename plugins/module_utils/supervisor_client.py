@@ -268,7 +268,7 @@ class Task:
         given = list(self._params["detach_options"])
         batch = self._params.get("batch") or {}
         if self._params["detach"] == "sbatch":
-            return batch_options.words(batch, self._params.get("gpus") or 0, given)
+            return batch_options.words(batch, self._params.get("gpus") or 0, given, self._params.get("nodes") or 0)
         if batch:
             what = f"options of a batch job were given, and the box detaches by {self._params['detach']}"
             raise TenantFailure("config", what, safe="nothing was started", fix="set platform_detach: sbatch")

@@ -100,7 +100,13 @@ options:
     type: dict
     default: {}
   gpus:
-    description: GPUs that the run needs, for a batch job.
+    description: GPUs that the run needs on each node, for a batch job.
+    type: int
+    default: 0
+  nodes:
+    description:
+      - Nodes of a batch job, for a run over several of them (C(nodes) of the run spec without C(parts)). One launcher
+        is started on each. V(0) says nothing to Slurm, which then gives one.
     type: int
     default: 0
 extends_documentation_fragment:
@@ -255,6 +261,7 @@ def define_module() -> AnsibleModule:
             "detach_options": {"type": "list", "elements": "str", "default": []},
             "batch": {"type": "dict", "default": {}},
             "gpus": {"type": "int", "default": 0},
+            "nodes": {"type": "int", "default": 0},
         },
         required_if=[("state", "registered", ["run"])],
         supports_check_mode=True,

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A Slurm of our own for tests: slurmctld, and one slurmd that is a machine of its own where that is wanted."""
+"""A Slurm of our own for tests: slurmctld, and slurmd, which is a machine of its own where that is wanted."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ CONFIG = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 AuthType=auth/none
 CredType=cred/none
 AuthInfo=cred_expire={requeue_delay_s}
 SlurmUser=root
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmdSpoolDir={folder}/spool
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmdSpoolDir={folder}/spool-%n
 StateSaveLocation={folder}/state
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -42,27 +41,31 @@ SchedulerParameters=sched_interval=2
 JobRequeue=1
 ReturnToService=2
 KillWait=5
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
 """
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} State=UNKNOWN\n"
 
 
 class Slurm:
-    """One node, one partition; its daemons are children of the test."""
+    """One partition; its daemons are children of the test. Several nodes are several slurmd on this machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.folder = folder
         self.config = folder / "slurm.conf"
         self.node = socket.gethostname().split(".")[0]
-        for name in ("spool", "state"):
+        self.nodes = [self.node] if nodes == 1 else [f"node{number}" for number in range(1, nodes + 1)]
+        for name in ("state", *(f"spool-{name}" for name in self.nodes)):
             (folder / name).mkdir()
         cpus = len(os.sched_getaffinity(0))
+        told = {
+            name: NODE.format(name=name, host=self.node, port=free_port("0.0.0.0"), cpus=cpus) for name in self.nodes
+        }
         # A job that is queued again is kept back until its old credential has expired.
-        text = CONFIG.format(
+        text = "".join(told.values()) + CONFIG.format(
             host=self.node,
             folder=folder,
-            ports=[free_port("0.0.0.0"), free_port("0.0.0.0")],
-            cpus=cpus,
+            ports=[free_port("0.0.0.0")],
+            nodes=",".join(self.nodes),
             requeue_delay_s=5,
         )
         self.config.write_text(text)
@@ -83,7 +86,7 @@ class Slurm:
 
 
 @contextlib.contextmanager
-def running_slurm(folder: Path, elsewhere: bool = False) -> Iterator[Slurm]:
+def running_slurm(folder: Path, elsewhere: bool = False, nodes: int = 1) -> Iterator[Slurm]:
     """:param elsewhere: the node has processes of its own, of which this machine sees none, as another machine has."""
     missing = [name for name in ("slurmctld", "slurmd", "sbatch") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
@@ -91,15 +94,16 @@ def running_slurm(folder: Path, elsewhere: bool = False) -> Iterator[Slurm]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    made = Slurm(folder)
+    made = Slurm(folder, nodes)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as daemons:
         patch.setenv("SLURM_CONF", str(made.config))
         far = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if elsewhere else []
-        for words in (["slurmctld", "-D"], [*far, "slurmd", "-D", "-N", made.node]):
+        for words in (["slurmctld", "-D"], *([*far, "slurmd", "-D", "-N", name] for name in made.nodes)):
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             # Who is the first of a process namespace hears no SIGTERM, and takes all of it along.
             daemons.callback(_end, process, signal.SIGKILL if words[0] == "unshare" else signal.SIGTERM)
-        wait_for("the node to be idle", lambda: made.ask("sinfo", "--noheader", "--format=%T") == "idle")
+        idle = f"idle {nodes}"
+        wait_for("every node to be idle", lambda: made.ask("sinfo", "--noheader", "--format=%T %D") == idle)
         yield made
 
 

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import supervisor_client
 from ansible_collections.tenant.gpu.plugins.module_utils.box import array, attempt, status
 from slurm_cluster import Slurm, running_slurm
 from supervised_box import SupervisedBox, supervised_box, wait_for
@@ -38,24 +40,37 @@ def register(box: SupervisedBox) -> None:
     box.register(cells=cells)
 
 
-def start(box: SupervisedBox, *more: str) -> dict[str, Any]:
-    words = ["start", "--detach", "sbatch", "--detach-option=--time=30", "--array-tasks", "3", *more]
-    return box.verb(*words)
+def start(box: SupervisedBox, **more: int) -> dict[str, Any]:
+    """As the module does with what the role gives it."""
+    given = {
+        "detach": "sbatch",
+        "batch": {"time": "30", "array_tasks": 3, **more},
+        "run_id": "digits",
+        "state": "started",
+    }
+    params = dict.fromkeys(("run", "epoch", "launch", "grace_s")) | {"detach_options": [], "gpus": 0, "nodes": 0}
+    params |= {"pyz": str(box.program), "tenant_root": str(box.root), "retry_failed": False, "live_within_s": 60}
+    return supervisor_client.Task({**params, **given}, run_command, box.python).act(False)
+
+
+def run_command(argv: list[str], text: str) -> tuple[int, str, str]:
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_law_3_one_task_is_requeued_and_the_roster_adds_up(slurm: Slurm, box: SupervisedBox) -> None:
     register(box)
-    first = start(box, "--array-limit", "2")
+    first = start(box, array_limit=2)
     assert first["changed"]
-    assert first["after"]["turn"] == 1
-    again = start(box, "--array-limit", "2")
-    assert (again["changed"], again["after"]) == (False, {}), "a second array is not handed in"
+    assert first["diff"]["after"]["turn"] == 1
+    again = start(box, array_limit=2)
+    assert (again["changed"], again["diff"]["after"]) == (False, {}), "a second array is not handed in"
     box.await_trainer()
     (array_id,) = {job.split()[0] for job in slurm.ask("squeue", "--noheader", "--format=%F").splitlines()}
     assert "ArrayTaskThrottle=2" in slurm.ask("scontrol", "--oneliner", "show", "job", f"{array_id}_0")
     assert slurm.ask("scontrol", "requeue", f"{array_id}_0") == ""
     wait_for("the task to wait, or its second attempt", lambda: waits(box) or box.cell("c1")["attempt"] == 2)
-    start(box, "--array-limit", "2")
+    start(box, array_limit=2)
     assert array.read(box.layout)["turn"] == 1, "what waits for its turn is handed in once"
     box.await_state("done")
     assert (box.cell("c1")["attempt"], box.cell("c1")["resumed_from_step"]) == (2, 2)
@@ -87,7 +102,7 @@ def test_a_cancelled_task_is_for_a_person_and_is_handed_in_alone(slurm: Slurm, b
     run = box.run()
     assert run["blocked_by"][0].startswith(f"Slurm job {array_id}_0 is CANCELLED"), run["blocked_by"]
     assert (sorted(run["queue"]["done"]), run["queue"]["waiting"]) == (["c2", "c3"], ["c1"])
-    assert start(box)["after"]["turn"] == 2
+    assert start(box)["diff"]["after"]["turn"] == 2
     assert [task.cells for task in array.tasks(box.layout) if task.turn == 2] == [(("digits", "c1"),)]
     box.await_state("done")
     assert box.cell("c1")["resumed_from_step"] == 2

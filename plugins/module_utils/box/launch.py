@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from . import records, reserve, run_record
+from . import records, reserve, run_record, srun_step
 from .layout import Layout
 from .refusal import LIVE, MISMATCH, USAGE, Refused
 
@@ -83,7 +83,12 @@ def trainer_argv(layout: Layout, run: dict[str, Any], cell: dict[str, Any]) -> t
             USAGE, f"run {run['run_id']} works on {run['nodes']['count']} boxes and was not launched", ASK_TRAIN
         )
     environment = {str(name): str(value) for name, value in known["env"].items()}
-    return run_record.trainer_argv(dict(run, command=known["argv"]), cell), environment
+    argv = run_record.trainer_argv(dict(run, command=known["argv"]), cell)
+    if not srun_step.is_wanted(run):
+        return argv, environment
+    environment.update(srun_step.environment(run["nodes"]))
+    srun_step.end_leftovers()
+    return srun_step.wrapped(argv, run["nodes"]["count"]), environment
 
 
 def may_lack_artifacts(layout: Layout, run: dict[str, Any]) -> bool:

@@ -87,10 +87,11 @@ def _cells(value: object) -> list[dict[str, Any]]:
 
 
 def _nodes(value: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Empty, or how many boxes train as one; the launch says the rest."""
+    """Empty, or how many boxes train as one, or, without parts, nodes of one job; the launch says the rest."""
     if value:
         _demand(_is_count(value.get("count")) and value["count"] >= 2, "nodes", "with a count from 2")
-        _demand(value["count"] == len(run["parts"]) and len(run["cells"]) == 1, "nodes", "for its parts and one cell")
+        fits = value["count"] == len(run["parts"]) or not run["parts"]
+        _demand(fits and len(run["cells"]) == 1, "nodes", "for its parts and one cell")
     return value
 
 

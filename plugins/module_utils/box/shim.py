@@ -342,7 +342,8 @@ class Shim:
             xids=tuple(xid.code for xid in gpu.xids(self._started_uptime_s) or ()),
             log_tail=_tail(self.paths.log),
             fatal_xids=gpu.FATAL_XIDS,
-            together=bool(self.run["nodes"]),
+            # Nodes of one job end together, with the words of all of them in one log: no box is waited for.
+            together=run_record.is_part(self.run) and bool(self.run["nodes"]),
         )
 
     def _end_leftovers(self, grace_s: float) -> None:

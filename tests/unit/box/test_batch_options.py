@@ -83,6 +83,23 @@ def test_what_makes_the_job_ours_is_not_overridden(word: str) -> None:
         batch_options.words({}, free=[word])
 
 
+def test_a_run_over_several_nodes_gets_one_launcher_and_its_gpus_on_each() -> None:
+    assert batch_options.words({"partition": "gpu"}, gpus=8, nodes=2) == [
+        "--partition=gpu",
+        "--gres=gpu:8",
+        "--nodes=2",
+        "--ntasks-per-node=1",
+    ]
+    with pytest.raises(TenantFailure, match="array_tasks is 3, and the run trains one cell on 2 nodes"):
+        batch_options.words({"array_tasks": 3}, nodes=2)
+
+
+@pytest.mark.parametrize("word", ["--nodes=2", "-N2", "--ntasks=4", "-n4", "--ntasks-per-node=8"])
+def test_how_many_nodes_is_asked_for_in_one_place(word: str) -> None:
+    with pytest.raises(TenantFailure, match="the run says how many nodes"):
+        batch_options.words({}, free=[word])
+
+
 @pytest.mark.parametrize(("detach", "refused"), [("sbatch", False), ("setsid", True)])
 def test_the_module_refuses_them_where_there_is_no_batch_system(detach: str, refused: bool) -> None:
     params = dict.fromkeys(("run", "run_id", "pyz", "epoch")) | {"tenant_root": "/x", "state": "started"}

@@ -157,3 +157,19 @@ def test_a_part_that_the_inventory_does_not_know_is_refused() -> None:
 
 def test_boxes_that_only_share_a_run_are_nobodys_business_here() -> None:
     assert node_group.config_problems(dict(SPEC, nodes={}), {}) == []
+
+
+def test_several_slurm_boxes_are_refused_with_the_way_to_ask_for_nodes() -> None:
+    known = {name: dict(profile("slurm")) for name in PARTS}
+    problems = node_group.config_problems(SPEC, known)
+    assert [problem.box for problem in problems] == PARTS
+    assert problems[0].fix == "leave 'parts' out and set nodes.count: 3: one job gets them all"
+
+
+@pytest.mark.parametrize(("name", "refused"), [("slurm", False), ("ssh", True), ("vast", True)])
+def test_nodes_of_one_job_are_for_boxes_that_have_jobs(name: str, refused: bool) -> None:
+    spec = dict(SPEC, parts=[], nodes={"count": 2})
+    problem = node_group.job_problem(spec, "a", profile(name))
+    assert (problem is not None) is refused
+    if problem is not None:
+        assert (problem.kind, problem.fix.startswith("name the boxes")) == ("config", True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import rendezvous
+from ansible_collections.tenant.gpu.plugins.module_utils.box import launch as box_launch
 from ansible_collections.tenant.gpu.plugins.module_utils.box import run_record as on_the_box
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rendezvous import Member
@@ -56,6 +57,9 @@ def test_nodes_get_every_default_and_their_count_from_the_parts(load: Any) -> No
         ({"nodes": {"ports": 1}}, "unknown keys: ports"),
         ({"parts": []}, "needs 'parts'"),
         ({"parts": ["node-a"]}, "needs 'parts'"),
+        ({"parts": ["node-a"], "nodes": {"count": 2}}, "needs 'parts'"),
+        ({"parts": [], "nodes": {"count": 1}}, "the number of nodes of a Slurm job, from 2"),
+        ({"parts": [], "nodes": {"count": True}}, "the number of nodes of a Slurm job, from 2"),
         ({"nodes": {"count": 3}}, "nodes.count is 3, but 'parts' names 2 boxes"),
         ({"nodes": {"port": 80}}, "nodes.port is 80"),
         ({"nodes": {"port": True}}, "nodes.port is True"),
@@ -161,3 +165,20 @@ def test_the_run_record_says_that_boxes_train_together(load: Any) -> None:
     record = run_record(spec, {"generation": 1, "provider_id": "x"}, "vision", known)
     assert on_the_box.check_run(record)["nodes"] == spec["nodes"]
     assert on_the_box.check_run(dict(record, nodes={}))["nodes"] == {}
+
+
+# --- the nodes of one Slurm job ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["c10d", "static"])
+def test_nodes_of_one_job_meet_where_the_job_says(load: Any, kind: str) -> None:
+    spec = load(parts=[], nodes={"count": 4, "nproc_per_node": 8, "rendezvous": kind, "interface": "ib0"})
+    launch = rendezvous.launch_in_job(spec, "vision")
+    assert {"--nnodes=4", "--nproc-per-node=8", f"--rdzv-backend={kind}"} <= set(launch["argv"])
+    assert not [word for word in launch["argv"] if "endpoint" in word or "master" in word]
+    conf = {"c10d": "join_timeout=1800,read_timeout=300", "static": "timeout=1800"}[kind]
+    assert launch["env"] == {"PET_RDZV_CONF": conf, "GLOO_SOCKET_IFNAME": "ib0", "NCCL_SOCKET_IFNAME": "ib0"}
+    known = {"project": "vision", "box": "b1", "generation": 1, "provider_id": "7", "python": "/usr/bin/python3"}
+    run = dict(known, run_id="wide", spec_sha256=spec["spec_sha256"], code_sha256="b" * 64, workdir="/")
+    run.update(command=["python"], cells=spec["cells"], nodes=spec["nodes"])
+    assert box_launch.check(launch, on_the_box.check_run(run)) == launch
