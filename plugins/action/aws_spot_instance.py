@@ -41,6 +41,7 @@ class ActionModule(ControllerAction):
         "subnet": {"type": "str", "default": ""},
         "disk_gb": {"type": "int", "default": 100},
         "price_cap": {"type": "float"},
+        "budget_per_hour": {"type": "float"},
         "capacity_wait_s": {"type": "int", "default": 120},
         "wait_s": {"type": "int", "default": 900},
         "verb_keeps": {"type": "dict", "default": {}},
@@ -95,6 +96,7 @@ def _desire_of(params: dict[str, Any]) -> Desire:
         subnet=params["subnet"],
         disk_gb=params["disk_gb"],
         price_cap=params["price_cap"],
+        budget_per_hour=params["budget_per_hour"],
         capacity_wait_s=float(params["capacity_wait_s"]),
         wait_s=float(params["wait_s"]),
     )

@@ -51,6 +51,16 @@ options:
       - Most that an hour may cost, compute and disks together, in dollars. This is the consent to spend.
       - Required with O(state=present) and O(state=started).
     type: float
+  budget_per_hour:
+    description:
+      - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
+        that does not fit; a box that rests counts with what it costs when it runs.
+      - Volumes of the project count with their rate, and what this collection rented on other markets with the price in
+        its records. A price that is not known refuses, and names what it is of.
+      - Where the market tells a price only once a box runs, the new box counts with its O(price_cap).
+      - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
+      - Starting a box that exists is not asked, because it was counted when it was rented.
+    type: float
   wait_s:
     description: Seconds to wait for a box to run, to stop, or to be gone.
     type: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, Protocol
 
+from . import budget
 from .creation import Creation
 from .failures import TenantFailure
 from .rental_account import Found, RentalAccount
@@ -30,6 +31,9 @@ class NamedOrder(Protocol):
 
     @property
     def price_cap(self) -> float | None: ...
+
+    @property
+    def budget_per_hour(self) -> float | None: ...
 
     @property
     def wait_s(self) -> float: ...
@@ -61,6 +65,10 @@ class NamedRental(Generic[AnyBox]):
         """Send the create; the new box's id. RestError (``no_capacity`` where nothing is free), AmbiguousAnswer."""
         raise NotImplementedError
 
+    def price(self) -> float | None:
+        """What an hour of what is about to be rented costs; None where the market tells it only once the box runs."""
+        return None
+
     def terms(self) -> dict[str, Any]:
         """What the journal says of the order."""
         return {}
@@ -89,6 +97,7 @@ class NamedRental(Generic[AnyBox]):
     def predict(self, result: Result[AnyBox]) -> None:
         """What a module tells in check mode: the generation that would be made."""
         account, order = self._account, self._order
+        self._refuse_over_budget()
         last = max(result.found.last_generation, account.store.last_generation(order.project, order.name))
         result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
 
@@ -101,6 +110,7 @@ class NamedRental(Generic[AnyBox]):
                 return found.current, False  # another process rented it while we waited for the lock
             last = max(found.last_generation, account.store.last_generation(order.project, order.name))
             stamp = self.stamp_of(1 + last)
+            self._refuse_over_budget()
             account.check_lease(order.project, order.name)
             creation = Creation(account, stamp)
             creation.intend(market="on-demand")
@@ -109,6 +119,17 @@ class NamedRental(Generic[AnyBox]):
             with account.journal.effect("rent", **place, platform=account.PLATFORM, **terms) as effect:
                 effect.details["provider_id"] = provider_id = self._sent(creation)
             return creation.confirmed(provider_id), True
+
+    def _refuse_over_budget(self) -> None:
+        """TenantFailure where the project's budget has no room. A price that is not told yet counts with the cap."""
+        order, price = self._order, self.price()
+        most = order.price_cap if price is None else price
+        problem = budget.over_budget(self._account, order.project, most or 0.0, order.budget_per_hour)
+        if not problem:
+            return
+        if price is None:
+            problem += f"; its price is told once it runs, so that its price_cap of ${most} counts"
+        raise TenantFailure("budget", problem, box=order.name, safe="nothing was rented", fix=budget.MAKE_ROOM)
 
     def stamp_of(self, generation: int) -> Stamp:
         """The stamp of a new generation. TenantFailure for one that the provider's names do not hold."""

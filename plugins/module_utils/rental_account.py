@@ -116,6 +116,10 @@ class RentalAccount(Generic[AnyBox]):
         """What bills on the account beside boxes, whoever made it. A market that has nothing of the kind has none."""
         return []
 
+    def volume_rates(self, project: str) -> dict[str, float | None]:
+        """What the project's own volumes cost an hour, by id; a market that rents none has none."""
+        return {}
+
     def to_box(self, row: Mapping[str, Any]) -> AnyBox:
         """The box in a row of the provider's."""
         raise NotImplementedError

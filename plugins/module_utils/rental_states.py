@@ -13,7 +13,7 @@ from typing import Any, Callable, ClassVar, Generic, Iterable, Mapping, Protocol
 from .difference import DifferenceTracker
 from .failures import TenantFailure
 from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
-from .rented_box import WORKING, AnyBox, Box, seniority
+from .rented_box import WORKING, AnyBox, Box, exceeds, seniority
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
 
@@ -179,6 +179,22 @@ def absent(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, c
     if found.current in boxes:
         result.after = None
     return result
+
+
+def refuse_dearer(account: RentalAccount[Any], box: Box, name: str, cap: float | None) -> None:
+    """The price of a box stays as it was rented, but the cap may be lowered, and a start may cost more."""
+    price = box.dph_total
+    if price is None or not exceeds(price, cap):
+        return
+    rests = STOP in account.KEEPS
+    raise TenantFailure(
+        "budget",
+        f"{account.THING} {box.provider_id} costs ${price:.4f} an hour when it runs, above the price_cap of ${cap}",
+        box=name,
+        safe="it was left as it is" + ("" if rests else ", and it bills"),
+        fix=f"consent to that price (price_cap of at least {price + 5e-5:.4f}), or "
+        + ("let it rest (state: stopped)" if rests else "harvest it and make it absent"),
+    )
 
 
 # The sides of a box that are changed where nothing but its power and its life can be. Booting is no change.

@@ -276,6 +276,7 @@ SPEC = {
     "file_systems": {"type": "list", "elements": "str", "default": []},
     "image_family": {"type": "str", "default": ""},
     "price_cap": {"type": "float"},
+    "budget_per_hour": {"type": "float"},
     "capacity_wait_s": {"type": "int", "default": 1800},
     "wait_s": {"type": "int", "default": 2400},
     "restart_unhealthy": {"type": "bool", "default": False},

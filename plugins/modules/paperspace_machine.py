@@ -280,6 +280,7 @@ SPEC = {
     "network": {"type": "str", "default": ""},
     "auto_shutdown_hours": {"type": "int", "default": 168},
     "price_cap": {"type": "float"},
+    "budget_per_hour": {"type": "float"},
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},

@@ -303,6 +303,7 @@ SPEC = {
     "start_command": {"type": "list", "elements": "str", "default": []},
     "stop_after_s": {"type": "int", "default": 0},
     "price_cap": {"type": "float"},
+    "budget_per_hour": {"type": "float"},
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},

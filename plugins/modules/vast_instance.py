@@ -145,15 +145,6 @@ options:
     description: Bid the least that runs, and this share of it on top.
     type: float
     default: 0.1
-  budget_per_hour:
-    description:
-      - Most that all boxes of the project may cost an hour together, in dollars, this one included. Nothing is rented
-        that does not fit; a box that rests counts with what it costs when it runs.
-      - Volumes of the project count with their rate, and boxes that this collection rented on other markets with the
-        price in their records. A price that is not known refuses, and names what it is of.
-      - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
-      - Starting a box that exists is not asked, because it was counted when it was rented.
-    type: float
   bulk_transfer:
     description:
       - Declares that large files will move to or from the box. Offers of hosts that the market has not verified, or

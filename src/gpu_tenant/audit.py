@@ -22,7 +22,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import STOP, RentalAccount, keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded, seniority
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.module_utils.vast import volumes as vast_volumes
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from rich.table import Table
@@ -92,7 +91,7 @@ class Auditor:
         self._account = next(iter(homes.values()))[0]
 
     def findings(self) -> list[Finding]:
-        boxes, beside = self._boxes(), _beside(self._account)
+        boxes, beside = self._boxes(), self._account.leftovers()
         found = [self._of_box(box, boxes) for box in boxes] + [self._of_leftover(left, boxes) for left in beside]
         return found + self._missing({box.provider_id for box in boxes} | {left.id for left in beside})
 
@@ -161,14 +160,6 @@ class Auditor:
                             Finding(MISSING, kind, str(record["provider_id"]), label, "not listed", None, _LOOK_AGAIN)
                         )
         return found
-
-
-def _beside(account: RentalAccount[Any]) -> list[Leftover]:
-    """What bills beside boxes."""
-    found = account.leftovers()
-    if isinstance(account, Account):
-        found += vast_volumes.volumes_left(account)
-    return found
 
 
 def _advice(whose: str, box: Box, rests: bool) -> str:

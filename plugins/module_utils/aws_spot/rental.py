@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ..budget import budget_problem
 from ..creation import Creation
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
@@ -36,6 +37,7 @@ class SpotOrder:
     :param public_key: what is let in, as it stands in a ``.pub`` file.
     :param ssh_user, ssh_port: how one logs in there, which the image decides.
     :param disk_gb: the root disk.
+    :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, in dollars, root disk included.
     :param capacity_wait_s: for how long a request of one type may stay unfilled.
     """
@@ -51,6 +53,7 @@ class SpotOrder:
     subnet: str = ""
     disk_gb: int = 0
     price_cap: float | None = None
+    budget_per_hour: float | None = None
     capacity_wait_s: float = 300.0
     wait_s: float = 900.0
 
@@ -231,6 +234,8 @@ def order_problem(order: SpotOrder) -> str:
         return f"ssh_user {order.ssh_user!r} and ssh_port {order.ssh_port} are no way to log in"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
+    if budget_problem(order.budget_per_hour):
+        return budget_problem(order.budget_per_hour)
     if order.max_price <= 0:
         return f"the price_cap of ${order.price_cap} an hour does not even pay for a disk of {order.disk_gb} GB"
     if order.capacity_wait_s <= 0 or order.wait_s <= 0:

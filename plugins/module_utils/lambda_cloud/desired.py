@@ -13,7 +13,6 @@ from typing import Any, Callable, NoReturn
 from .. import rental_states
 from ..creation import check_order
 from ..difference import DifferenceTracker
-from ..failures import TenantFailure
 from ..ghosts import real_boxes
 from ..named_rental import NoCapacity
 from ..rental_account import REBOOT, Found
@@ -25,9 +24,9 @@ from ..rental_states import (
     absent,
     converged,
     located,
+    refuse_dearer,
     rows_by_name,
 )
-from ..rented_box import exceeds
 from .actions import VmAccount, no_rest
 from .api import LambdaClient
 from .rental import VmOrder, VmRental, order_problem
@@ -90,7 +89,7 @@ def _present(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
     if vm is None:
         return _rented(account, desire, found, check_mode)
     result = Result(before=vm, found=found, after=vm)
-    _refuse_dearer(vm, desire.order)
+    refuse_dearer(account, vm, desire.order.name, desire.order.price_cap)
     if vm.is_alert and desire.restart_unhealthy:
         result.restarted = True
         if check_mode:
@@ -103,28 +102,14 @@ def _present(account: VmAccount, desire: Desire, check_mode: bool) -> Result:
     return result
 
 
-def _refuse_dearer(vm: Vm, order: VmOrder) -> None:
-    """The price of an instance stays, but the cap may be lowered."""
-    price, cap = vm.dph_total, order.price_cap
-    if price is None or not exceeds(price, cap):
-        return
-    raise TenantFailure(
-        "budget",
-        f"instance {vm.provider_id} costs ${price:.2f} an hour, above the price_cap of ${cap}",
-        box=order.name,
-        safe="it was left as it is, and it bills",
-        fix=f"consent to that price (price_cap of at least {price:.2f}), or harvest it and make it absent",
-    )
-
-
 def _rented(account: VmAccount, desire: Desire, found: Found[Vm], check_mode: bool) -> Result:
     order = desire.order
     check_order(order.name, order_problem(order))
     rental = VmRental(account, order)
     result = Result(before=None, found=found)
     if check_mode:
-        rental.predict(result)
         result.would = _would(rental)
+        rental.predict(result)
     else:
         rental.rent_into(result)
     return result

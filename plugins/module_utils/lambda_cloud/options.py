@@ -43,6 +43,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         file_systems=tuple(options["file_systems"]),
         image_family=options["image_family"],
         price_cap=options["price_cap"],
+        budget_per_hour=options["budget_per_hour"],
         capacity_wait_s=float(options["capacity_wait_s"]),
         wait_s=float(options["wait_s"]),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ..budget import budget_problem
 from ..failures import TenantFailure
 from ..named_rental import NamedRental, NoCapacity
 from ..public_keys import read_public_key
@@ -32,6 +33,7 @@ class VmOrder:
     :param ssh_key: the name of a key of the account; where it is empty, the key in :attr:`public_key_file` is used, and
         added to the account that lacks it.
     :param file_systems: names of those to attach; they can not be attached later.
+    :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, in dollars.
     :param capacity_wait_s: for how long to ask until one is free.
     """
@@ -45,6 +47,7 @@ class VmOrder:
     file_systems: Sequence[str] = ()
     image_family: str = ""
     price_cap: float | None = None
+    budget_per_hour: float | None = None
     capacity_wait_s: float = 0.0
     wait_s: float = 2400.0
 
@@ -80,6 +83,9 @@ class VmRental(NamedRental[Vm]):
                 refusal.code = "no_capacity"  # as good as one that found nothing: to be tried again, not at once
             raise
 
+    def price(self) -> float | None:
+        return self._place.kind.price if self._place else None
+
     def terms(self) -> dict[str, Any]:
         place = self._place
         told = {"instance_type": place.kind.name, "region": place.region} if place else {}
@@ -93,7 +99,7 @@ class VmRental(NamedRental[Vm]):
         waits = client.back_off(POLL_S, MOST_POLL_S)
         while True:
             try:
-                self._place = self.find_place(regions)
+                self.find_place(regions)
                 vm, is_new = self.created()
             except NoCapacity as sold_out:
                 left = deadline - client.clock()
@@ -135,7 +141,8 @@ class VmRental(NamedRental[Vm]):
         for kind in affordable:
             free = [region for region in (regions or kind.regions) if region in kind.regions]
             if free:
-                return Place(kind, free[0])
+                self._place = Place(kind, free[0])
+                return self._place
         names = ", ".join(kind.name for kind in affordable)
         where = f" in {', '.join(regions)}" if regions else ""
         raise self.nothing_rented(f"no {names} is free{where} now", "no_offer")
@@ -185,6 +192,8 @@ def order_problem(order: VmOrder) -> str:
         return "instance_types and ssh_key (or public_key_file) say what to rent and who is let in; one is missing"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
+    if budget_problem(order.budget_per_hour):
+        return budget_problem(order.budget_per_hour)
     if order.capacity_wait_s < 0 or order.wait_s <= 0:
         return "capacity_wait_s must be 0 at least, wait_s above 0"
     if len(set(order.file_systems)) < len(order.file_systems):

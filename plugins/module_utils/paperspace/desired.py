@@ -14,7 +14,6 @@ from typing import Any, Callable
 from .. import rental_states
 from ..creation import check_order
 from ..difference import DifferenceTracker
-from ..failures import TenantFailure
 from ..ghosts import real_boxes
 from ..leftovers import Leftover
 from ..rental_account import Found
@@ -26,10 +25,11 @@ from ..rental_states import (
     absent,
     converged,
     located,
+    refuse_dearer,
     rows_by_name,
     stopped,
 )
-from ..rented_box import WORKING, exceeds
+from ..rented_box import WORKING
 from .actions import MachineAccount, leftovers_of
 from .api import PaperspaceClient
 from .rental import MachineOrder, MachineRental, order_problem
@@ -95,7 +95,7 @@ def _present(account: MachineAccount, desire: Desire, check_mode: bool) -> Resul
     result = Result(before=machine, found=found, after=machine)
     starts = desire.state == STARTED and machine.intended == "stopped"
     if starts or machine.state in WORKING:
-        _refuse_dearer(machine, order)
+        refuse_dearer(account, machine, order.name, order.price_cap)
     if starts:
         result.predicted = {"state": "started"}
         if check_mode:
@@ -107,20 +107,6 @@ def _present(account: MachineAccount, desire: Desire, check_mode: bool) -> Resul
     elif machine.state in WORKING and machine.intended == "running" and not check_mode:
         result.after = account.await_running(machine, order.wait_s)
     return result
-
-
-def _refuse_dearer(machine: Machine, order: MachineOrder) -> None:
-    """The price of a machine stays, but the cap may be lowered."""
-    price, cap = machine.dph_total, order.price_cap
-    if price is None or not exceeds(price, cap):
-        return
-    raise TenantFailure(
-        "budget",
-        f"machine {machine.provider_id} costs ${price:.4f} an hour when it runs, above the price_cap of ${cap}",
-        box=order.name,
-        safe="it was left as it is",
-        fix=f"consent to that price (price_cap of at least {price + 5e-5:.4f}), or let it rest (state: stopped)",
-    )
 
 
 def _rented(account: MachineAccount, desire: Desire, found: Found[Machine], check_mode: bool) -> Result:

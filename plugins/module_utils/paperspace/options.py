@@ -45,6 +45,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         network=options["network"],
         auto_shutdown_h=options["auto_shutdown_hours"],
         price_cap=options["price_cap"],
+        budget_per_hour=options["budget_per_hour"],
         wait_s=float(options["wait_s"]),
     )
     return Desire(options["state"], order, options["provider_id"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ..budget import budget_problem
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
 from ..public_keys import parse_public_key
@@ -32,6 +33,7 @@ class MachineOrder:
     :param template: the id of a template of the provider's or of the team's own.
     :param public_key: whom it lets in.
     :param auto_shutdown_h: hours after which the provider shuts it down, 0 for never; it cannot be changed later.
+    :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, disk and address included, in dollars.
     """
 
@@ -46,6 +48,7 @@ class MachineOrder:
     network: str = ""
     auto_shutdown_h: int = LONGEST_SHUTDOWN_H
     price_cap: float | None = None
+    budget_per_hour: float | None = None
     wait_s: float = 1200.0
 
 
@@ -55,6 +58,8 @@ def order_problem(order: MachineOrder) -> str:
         return "machine_types, region and template say what to rent, and one of them is missing"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
+    if budget_problem(order.budget_per_hour):
+        return budget_problem(order.budget_per_hour)
     if not LEAST_DISK_GB <= order.disk_gb <= MOST_DISK_GB:
         return f"disk_gb is {order.disk_gb}; a disk has {LEAST_DISK_GB} to {MOST_DISK_GB} GB"
     if order.public_ip_type not in PUBLIC_IP_TYPES:

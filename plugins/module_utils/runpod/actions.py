@@ -16,7 +16,7 @@ from ..rental_waiters import SETTLING_GRACE_S
 from ..rest_client import RestError
 from .api import RunpodClient
 from .transformations import Pod, to_pod
-from .volumes import volume_left
+from .volumes import to_volume, volume_left
 
 PLATFORM = "runpod"
 
@@ -45,6 +45,11 @@ class PodAccount(RentalAccount[Pod]):
         rows = self.client.list_volumes()
         pods = [to_pod(row) for row in self.client.list_instances()] if rows else []
         return [volume_left(row, pods) for row in rows]
+
+    def volume_rates(self, project: str) -> dict[str, float | None]:
+        volumes = [to_volume(row, []) for row in self.client.list_volumes()]
+        ours = [volume for volume in volumes if volume is not None and volume.stamp.project == project]
+        return {volume.volume_id: volume.price_per_hour for volume in ours}
 
     def facts_of(self, box: Pod) -> dict[str, Any]:
         return {"machine_id": box.machine}

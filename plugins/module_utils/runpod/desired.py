@@ -24,10 +24,11 @@ from ..rental_states import (
     absent,
     converged,
     located,
+    refuse_dearer,
     rows_by_name,
     stopped,
 )
-from ..rented_box import HOURS_PER_MONTH, exceeds
+from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
 from .rental import PodOrder, PodRental, in_data_center, order_problem, stop_problem
@@ -78,7 +79,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
         return _rented(account, desire, found, check_mode)
     result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod) + _will_stop(account, pod))
     if desire.state == STARTED or pod.state in _RUNS:
-        _refuse_dearer(pod, order)
+        refuse_dearer(account, pod, order.name, order.price_cap)
     if desire.state == STARTED and pod.state not in _RUNS:
         result.predicted = {"state": "started"}
         if check_mode:
@@ -118,24 +119,10 @@ def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
     wait_s = desire.order.wait_s
     running = account.resume(pod, wait_s)
     try:
-        _refuse_dearer(running, desire.order)
+        refuse_dearer(account, running, desire.order.name, desire.order.price_cap)
         return account.check_gpus(running, desire.gpus)
     except TenantFailure as refusal:
         raise account.undo_start(running, refusal, wait_s) from None
-
-
-def _refuse_dearer(pod: Pod, order: PodOrder) -> None:
-    """The price of a pod is fixed while it runs, but the cap may be lowered, and a start may cost more."""
-    price, cap = pod.dph_total, order.price_cap
-    if price is None or not exceeds(price, cap):
-        return
-    raise TenantFailure(
-        "budget",
-        f"pod {pod.provider_id} costs ${price:.4f} an hour when it runs, above the price_cap of ${cap}",
-        box=order.name,
-        safe="it was left as it is",
-        fix=f"consent to that price (price_cap of at least {price + 5e-5:.4f}), or let it rest (state: stopped)",
-    )
 
 
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:

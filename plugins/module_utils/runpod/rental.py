@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
+from ..budget import budget_problem
 from ..creation import carried_problem
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
@@ -30,6 +31,7 @@ _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 class PodOrder:
     """What to rent. Sizes in GB; ``gpu_types`` are tried in their order.
 
+    :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, compute and disks together, in dollars.
     :param network_volume: the id of one to mount in place of a volume disk; empty for none.
     :param stop_after_s: after how many seconds RunPod itself stops it; 0 for never.
@@ -53,6 +55,7 @@ class PodOrder:
     start_command: Sequence[str] = ()
     stop_after_s: int = 0
     price_cap: float | None = None
+    budget_per_hour: float | None = None
     wait_s: float = 900.0
 
 
@@ -62,6 +65,8 @@ def order_problem(order: PodOrder, key: str) -> str:
         return "image and gpu_types say what to rent, and one of them is missing"
     if order.price_cap is None or not 0 < order.price_cap < float("inf"):
         return f"price_cap is {order.price_cap}: renting without one above 0 is not consented to"
+    if budget_problem(order.budget_per_hour):
+        return budget_problem(order.budget_per_hour)
     if order.gpu_count < 1 or order.container_gb < 1 or order.volume_gb < 0:
         return "gpu_count and container_disk_gb must be 1 at least, volume_gb 0"
     if not order.volume_gb and not order.network_volume:

@@ -9,6 +9,7 @@ from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
 from ..rented_box import Box, started_epoch
 from . import payment_record
@@ -16,6 +17,7 @@ from .api import VastClient
 from .offers import Constraints, bid_within
 from .reservation import loss_of, pay
 from .transformations import to_box
+from .volumes import to_volume, volumes_left
 from .waiters import StuckWatch, stuck, wait_for_restart
 
 PLATFORM = "vast"
@@ -39,6 +41,14 @@ class Account(RentalAccount[Box]):
 
     def to_box(self, row: Mapping[str, Any]) -> Box:
         return to_box(dict(row))
+
+    def leftovers(self) -> list[Leftover]:
+        return volumes_left(self)
+
+    def volume_rates(self, project: str) -> dict[str, float | None]:
+        volumes = [volume for volume in map(to_volume, self.client.list_volumes()) if volume is not None]
+        ours = [volume for volume in volumes if volume.stamp.project == project]
+        return {volume.identity.provider_id: volume.price_per_hour for volume in ours}
 
     def facts_of(self, box: Box) -> dict[str, Any]:
         return {"machine_id": box.machine_id, "host_id": box.host_id}

@@ -14,6 +14,7 @@ from typing import Any, Callable, Sequence
 
 from .. import rental_states
 from ..box import records
+from ..budget import over_budget
 from ..creation import check_order
 from ..difference import DifferenceTracker
 from ..failures import TenantFailure
@@ -23,7 +24,6 @@ from ..rented_box import WORKING, Box, exceeds
 from . import payment_record
 from .actions import Account, bid_to_start
 from .attached import Mount, attach, machine_of
-from .budget import over_budget
 from .declared import differences
 from .declared import warning_of as warning_of_differences
 from .offers import Constraints, Offer, Price, reread

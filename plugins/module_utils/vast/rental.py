@@ -11,6 +11,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
+from .. import budget
 from ..box import records
 from ..creation import Creation, carried_problem
 from ..failures import TenantFailure
@@ -21,7 +22,6 @@ from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
 from .actions import PLATFORM, Account
 from .api import VastError
 from .attached import Attached
-from .budget import over_budget
 from .image_cuda import driver_problem
 from .offers import LEAST_DISK_GB, ON_DEMAND, Constraints, Offer, Price, failed_constraints, price_of
 from .onstart import as_sent, problem_of
@@ -97,8 +97,8 @@ def order_problem(order: Order, key: str) -> str:
     carried = carried_problem(key, order.env, (order.image, order.onstart), "image, onstart")
     if carried:
         return carried
-    if order.budget_per_hour is not None and not 0 < order.budget_per_hour < float("inf"):
-        return f"budget_per_hour is {order.budget_per_hour}, it must be above 0"
+    if budget.budget_problem(order.budget_per_hour):
+        return budget.budget_problem(order.budget_per_hour)
     if order.wanted.price_cap is None:
         return "there is no price_cap, and renting without one is not consented to"
     return ""
@@ -227,7 +227,7 @@ class Renter:
     def _has_room(self, offer: Offer, price: Price) -> bool:
         """Whether the project's budget has room for the offer. The lock is held, so that nobody else takes the room."""
         order = self._order
-        problem = over_budget(self._account, order.project, price.total, order.budget_per_hour)
+        problem = budget.over_budget(self._account, order.project, price.total, order.budget_per_hour)
         if problem:
             self._outcome.refused.append(f"offer {offer.offer_id}: {problem}")
             self._outcome.over_budget.append(offer.offer_id)
@@ -375,7 +375,7 @@ def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
     if machines:
         fix += f" and exclude_machines: [{', '.join(machines)}]"
     if outcome.over_budget:
-        fix = "destroy a box of the project, or raise budget_per_hour"
+        fix = budget.MAKE_ROOM
     return TenantFailure(
         "budget" if outcome.over_budget else "no_offer",
         "no offer led to a running box: " + ("; ".join(reasons) or "there was none"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ..failures import TenantFailure
 from ..kept_volumes import look_up, remember
@@ -18,9 +18,11 @@ from ..rest_client import AmbiguousAnswer
 from ..state_store import BoxIdentity
 from ..volume_stamp import VolumeStamp, new_stamp, parse_stamp, record_name
 from ..volume_states import Found, Result, Step, absent, converged, listed, located
-from .actions import PLATFORM, Account
 from .api import VastError
 from .money import volume_rate
+
+if TYPE_CHECKING:
+    from .actions import Account
 
 MOST_OFFERS = 3
 
@@ -263,7 +265,7 @@ def _rent(account: Account, stamp: VolumeStamp, wish: Wish, offer: Mapping[str, 
     terms = {"volume": str(stamp), "offer_id": offer["offer_id"], "size_gb": wish.size_gb}
     place = {"project": stamp.project, "box": record_name(stamp.name), "generation": stamp.generation}
     with account.journal.effect(
-        "rent-volume", platform=PLATFORM, price_per_hour=offer["price_per_hour"], **terms, **place
+        "rent-volume", platform=account.PLATFORM, price_per_hour=offer["price_per_hour"], **terms, **place
     ) as effect:
         lost = ""
         try:

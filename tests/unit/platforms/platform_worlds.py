@@ -134,8 +134,9 @@ class Rented(World):
     def rent(self) -> None:
         self.bring("started")
 
-    def bring(self, state: str) -> Any:
-        return self.market.bring(state)
+    def bring(self, state: str, check: bool = False, **order: Any) -> Any:
+        """What the module of this market returns."""
+        return self.market.bring(state, check=check, **order)
 
     def begin(self, starts_at: str) -> None:
         if starts_at == "stopped":
@@ -153,8 +154,8 @@ class Vast(Rented):
     def client(self) -> Any:
         return self.market.client()
 
-    def bring(self, state: str) -> Any:
-        return self.market.converge(state)
+    def bring(self, state: str, check: bool = False, **order: Any) -> Any:
+        return self.market.converge(state, check=check, **order)
 
     def tell(self, deadline: str, left_s: float) -> bool:
         if deadline == "rental_end":
@@ -204,8 +205,8 @@ class Paperspace(Rented):
     def client(self) -> Any:
         return self.market.machine_client()
 
-    def bring(self, state: str) -> Any:
-        return self.market.bring(state, auto_shutdown_h=ORDERED["provision_auto_shutdown_hours"])
+    def bring(self, state: str, check: bool = False, **order: Any) -> Any:
+        return super().bring(state, check, auto_shutdown_h=ORDERED["provision_auto_shutdown_hours"], **order)
 
     def tell(self, deadline: str, left_s: float) -> bool:
         if deadline == "auto_shutdown":  # a list of machines does not say when they were started; our records do
