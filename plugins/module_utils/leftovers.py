@@ -16,6 +16,7 @@ class Leftover:
     :param box: the provider's id of the box that it is of, or was; empty for none.
     :param project: the one whose stamp it carries; empty where it has none.
     :param note: what else there is to say of it.
+    :param is_lost: it carries our stamp, and nothing that we rented counts on it any more.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Leftover:
     box: str = ""
     project: str = ""
     note: str = ""
+    is_lost: bool = False
 
     def as_result(self) -> dict[str, Any]:
         return {

@@ -248,6 +248,11 @@ class RestClient(Generic[Answer]):
         return f"{type(self).__name__}({self.base_url!r})"
 
     @classmethod
+    def also_at(cls, driver: str, value: Callable[[str], Any], **settings: Any) -> list[RestClient[Any]]:
+        """Clients of the same account for the other places that an audit is to look at, where a market has such."""
+        return []
+
+    @classmethod
     def from_variables(cls, driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:
         """The client of the account that a box's variables name. TenantFailure when there is no usable key."""
         options = {name: value(f"{driver}_{name}") for name in ("api_key", "api_key_file")}

@@ -151,6 +151,13 @@ claim:
   description: Name of the volume claim that the manifests bring along; empty for none.
   returned: success
   type: str
+clocks:
+  description:
+    - What ends the Job by itself - its own deadline, with C(effect), C(text), C(at), C(left_s) (none before the server
+      started it), C(left) and C(is_alarm), which is true in the last hour. Empty for a Job without one.
+  returned: success
+  type: list
+  elements: dict
 gate:
   description: For a claim that went through the gate, the C(rule) that opened it and the C(approval_id).
   returned: success

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Client, Observer
+from gpu_tenant.observe import API_TIMEOUT_S, Client, Observer
 
 OURS = "ours"
 SUPERSEDED = "superseded"
@@ -89,11 +89,17 @@ class Auditor:
         self._client, self._homes = client, homes
         # Whose records it writes does not matter to who only reads rows.
         self._account = next(iter(homes.values()))[0]
+        # Of the last look.
+        self.listed: set[str] = set()
+
+    @property
+    def platform(self) -> str:
+        return self._account.PLATFORM
 
     def findings(self) -> list[Finding]:
         boxes, beside = self._boxes(), self._account.leftovers()
-        found = [self._of_box(box, boxes) for box in boxes] + [self._of_leftover(left, boxes) for left in beside]
-        return found + self._missing({box.provider_id for box in boxes} | {left.id for left in beside})
+        self.listed = {box.provider_id for box in boxes} | {left.id for left in beside}
+        return [self._of_box(box, boxes) for box in boxes] + [self._of_leftover(left, boxes) for left in beside]
 
     def orphans(self) -> list[Box]:
         boxes = self._boxes()
@@ -140,21 +146,23 @@ class Auditor:
         whose, advice = FOREIGN, _NOT_OURS if isinstance(self._account, Account) else _NOBODY_S
         users = [box for box in boxes if left.box and box.provider_id == left.box]
         if left.project:
-            whose, advice = (OURS if left.project in self._homes else OTHER_PROJECT), left.note
+            ours = ORPHAN if left.is_lost else OURS
+            whose, advice = (ours if left.project in self._homes else OTHER_PROJECT), left.note
         elif users:
             whose, advice = self._whose(users[0], boxes), f"of {self._account.THING} {left.box}"
         name, state = printable(left.name), printable(left.state)
         return Finding(whose, left.kind, left.id, name, state, left.per_hour, advice)
 
-    def _missing(self, listed: set[str]) -> list[Finding]:
-        """What our records say was rented and never ended, and the provider's list does not have."""
+    def missing(self, listed: set[str]) -> list[Finding]:
+        """What our records say was rented on this market and never ended, and no list of its accounts has."""
         found = []
         for project, (account, _names) in self._homes.items():
             folder = account.store.path("boxes", project)
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
                 kind = "volume" if name.startswith(_VOLUME) else "box"
                 for record in account.open_records(project, name):
-                    if str(record["provider_id"]) not in listed:
+                    here = str(record.get("platform") or self.platform) == self.platform
+                    if here and str(record["provider_id"]) not in listed:
                         label = str(record.get("stamp") or name)
                         found.append(
                             Finding(MISSING, kind, str(record["provider_id"]), label, "not listed", None, _LOOK_AGAIN)
@@ -184,14 +192,38 @@ def auditors(observer: Observer, boxes: Sequence[BoxHost], read_only: bool) -> t
             platform = host.text("platform_name", "its platform")
             unseen.append(f"{host.name}: {platform} is not audited here; look at its console for what bills")
             continue
-        client = observer.client(host.name)
+        client, project = observer.client(host.name), host.required("tenant_project")
         clients[id(client)] = client
-        hosts.setdefault(id(client), {}).setdefault(host.required("tenant_project"), []).append(host)
+        hosts.setdefault(id(client), {}).setdefault(project, []).append(host)
+    known = {client.account for client in clients.values()}
     found = []
     for key, client in clients.items():
         homes = {project: _home(client, each, read_only) for project, each in hosts[key].items()}
         found.append(Auditor(client, homes))
+        for place in _other_places(hosts[key]):
+            if place.account not in known:
+                known.add(place.account)
+                # No box is declared there, so that each of ours that is there is an orphan.
+                found.append(
+                    Auditor(place, {name: _nobody_s(place, each, read_only) for name, each in hosts[key].items()})
+                )
     return found, unseen
+
+
+def _other_places(homes: Mapping[str, Sequence[BoxHost]]) -> list[Client]:
+    """Of one account: where else its boxes say that somebody should look."""
+    boxes = [box for each in homes.values() for box in each]
+    kinds = [(box, MARKETS[box.text("platform_driver")].CLIENT) for box in boxes]
+    patience = {"timeout_s": API_TIMEOUT_S, "retry_for_s": API_TIMEOUT_S}
+    return [
+        place
+        for box, kind in kinds
+        for place in kind.also_at(box.text("platform_driver"), box.variables.get, **patience)
+    ]
+
+
+def _nobody_s(client: Client, boxes: Sequence[BoxHost], read_only: bool) -> tuple[RentalAccount[Any], frozenset[str]]:
+    return _home(client, boxes, read_only)[0], frozenset()
 
 
 def _home(client: Client, boxes: Sequence[BoxHost], read_only: bool) -> tuple[RentalAccount[Any], frozenset[str]]:
@@ -206,6 +238,12 @@ def audit(observer: Observer, boxes: Sequence[BoxHost]) -> Audit:
     """Look at every account. TenantFailure when one does not answer: half an audit would look like a clean one."""
     watchers, unseen = auditors(observer, boxes, read_only=True)
     found = [finding for watcher in watchers for finding in watcher.findings()]
+    listed: dict[str, set[str]] = {}
+    for watcher in watchers:
+        listed.setdefault(watcher.platform, set()).update(watcher.listed)
+    # Two accounts of one project have the same records.
+    lost = {each.provider_id: each for watcher in watchers for each in watcher.missing(listed[watcher.platform])}
+    found += lost.values()
     found.sort(key=lambda each: (_ORDER.index(each.whose), each.name))
     return Audit(tuple(found), tuple(unseen))
 

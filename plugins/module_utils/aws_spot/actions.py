@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Mapping
 
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rental_account import DESTROY, Passed, RentalAccount
 from .api import LOGIN_TAG, STAMP_TAG, Ec2Client
-from .transformations import SpotBox, left_result, to_spot_box
+from .transformations import SpotBox, instance_left, left_result, to_spot_box, volume_left
 
 
 @dataclass
@@ -31,6 +32,15 @@ class SpotAccount(RentalAccount[SpotBox]):
     def facts_of(self, box: SpotBox) -> dict[str, Any]:
         """EC2 tells no machine."""
         return {"machine_id": None, "zone": box.zone, "instance_type": box.instance_type}
+
+    def leftovers(self) -> list[Leftover]:
+        """What bills in the region beside our instances, whose price holds their own disks."""
+        ours = {str(row["id"]) for row in self.client.list_instances()}
+        volumes = [volume_left(one) for one in self.client.list_volumes()]
+        return [
+            *map(instance_left, self.client.unstamped_instances()),
+            *(one for one in volumes if one.box not in ours),
+        ]
 
     def watch(self, _box: SpotBox) -> Callable[[SpotBox], str]:
         def verdict(found: SpotBox) -> str:

@@ -87,7 +87,15 @@ class Ec2Client(RestClient[Reply]):
     @property
     def account(self) -> str:
         """Keys of a role change within the hour, and must not make another account of it."""
-        return hashlib.sha256(f"{self.base_url}\0{self._who}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.base_url}\0{self.region}\0{self._who}".encode()).hexdigest()[:16]
+
+    @classmethod
+    def also_at(cls, driver: str, value: Callable[[str], Any], **settings: Any) -> list[RestClient[Any]]:
+        """The same account in the regions that an audit is to look at beside those of its boxes."""
+        named = value(f"{driver}_audit_regions") or []
+        regions = named.split(",") if isinstance(named, str) else named
+        profile, url = (str(value(f"{driver}_{name}") or "") for name in ("profile", "api_url"))
+        return [cls(str(region).strip(), profile, url, **settings) for region in regions]
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +179,16 @@ class Ec2Client(RestClient[Reply]):
         if not wanted:
             return []
         return self._pages("describe_volumes", "Volumes", Filters=[{"Name": f"tag:{STAMP_TAG}", "Values": wanted}])
+
+    def unstamped_instances(self) -> list[dict[str, Any]]:
+        """Instances of the region that are none of ours, by their own tags and by those of their requests."""
+        ours = {str(one["InstanceId"]) for one in self._requests() if one.get("InstanceId")}
+        living = [one for one in self._instances() if one["State"]["Name"] != GONE and one["InstanceId"] not in ours]
+        return [one for one in living if STAMP_TAG not in [tag["Key"] for tag in one.get("Tags") or []]]
+
+    def list_volumes(self) -> list[dict[str, Any]]:
+        """Every volume of the region, whoever made it."""
+        return self._pages("describe_volumes", "Volumes")
 
     # -- writes --------------------------------------------------------------------------------------------------
 

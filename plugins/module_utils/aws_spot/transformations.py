@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
+from ..leftovers import Leftover
 from ..rented_box import HOURS_PER_MONTH, Box, box_facts, number
 from ..stamp import Stamp, parse_stamp
 from .api import LOGIN_TAG, STAMP_TAG, volumes_of
@@ -204,3 +205,29 @@ def left_result(volume: Mapping[str, Any]) -> dict[str, Any]:
         "state": str(volume.get("State") or ""),
         "price_per_hour_at_most": round(disk_rate(gb), 6),
     }
+
+
+def instance_left(instance: Mapping[str, Any]) -> Leftover:
+    """An instance without our stamp. What it bills depends on how it was bought, which no look at it tells."""
+    status = str((instance.get("State") or {}).get("Name") or "")
+    return Leftover("instance", str(instance["InstanceId"]), _tag(instance.get("Tags"), "Name"), status, None)
+
+
+def volume_left(volume: Mapping[str, Any]) -> Leftover:
+    """A volume of the region, whoever made it, at the price of the dearest region."""
+    stamp, number_of_gb = _stamp(volume.get("Tags")), int(volume.get("Size") or 0)
+    users = [str(one.get("InstanceId") or "") for one in volume.get("Attachments") or []]
+    user = next(filter(None, users), "")
+    lost = stamp is not None and not user
+    note = f"used by {user}" if user else "its instance is gone, and it bills until somebody deletes it in the console"
+    return Leftover(
+        "volume",
+        str(volume["VolumeId"]),
+        str(stamp) if stamp else _tag(volume.get("Tags"), "Name"),
+        str(volume.get("State") or ""),
+        disk_rate(number_of_gb),
+        user,
+        stamp.project if stamp else "",
+        note,
+        lost,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from .. import approvals, volume_gate
+from .. import approvals, danger_clocks, volume_gate
 from ..box import records
 from ..box.names import UnsafeName, check_name
 from ..difference import DifferenceTracker
@@ -66,10 +66,27 @@ class Result:
     verdict: Verdict
     difference: DifferenceTracker
     gate: list[dict[str, Any]] = field(default_factory=list)
+    clocks: list[dict[str, Any]] = field(default_factory=list)
 
     def as_result(self, desire: Desire) -> dict[str, Any]:
         names = {"job": desire.manifests.name, "claim": desire.manifests.claim_name}
-        return {**self.difference.as_result(), **names, **self.verdict.as_result(), "gate": self.gate}
+        told = {"gate": self.gate, "clocks": self.clocks}
+        return {**self.difference.as_result(), **names, **self.verdict.as_result(), **told}
+
+
+def clocks_of(job: Mapping[str, Any], provider_now: float | None) -> list[dict[str, Any]]:
+    """When the Job is ended by its own deadline, by the server's clock; unknown before the server started it."""
+    seconds, started = (job.get("spec") or {}).get("activeDeadlineSeconds"), (job.get("status") or {}).get("startTime")
+    if not records.is_count(seconds) or seconds == 0:
+        return []
+    try:
+        ends = records.parse_utc(started or "").timestamp() + seconds
+    except (TypeError, ValueError):
+        ends = None
+    effect = "activeDeadlineSeconds ends the Job, the time that it waited for a GPU included"
+    clock = {"after": f"{seconds}s", "effect": effect, "starts_at": "job_deadline", "alarm": "1h"}
+    counted = danger_clocks.countdown([clock], "started", now=provider_now, deadlines={"job_deadline": ends})
+    return [{name: one[name] for name in ("effect", "text", "at", "left_s", "left", "is_alarm")} for one in counted]
 
 
 def read_manifests(documents: Sequence[Any]) -> Manifests:
@@ -124,7 +141,8 @@ def _present(client: KubernetesClient, store: StateStore, desire: Desire, check_
         volume_gate.remember(store, _identity(desire, claim), platform=client.PLATFORM, stamp="")
     if job is None:
         _make(client, JOBS, wanted.job, check_mode)
-    return Result(observe(client, wanted.name), difference)
+    verdict = observe(client, wanted.name)
+    return Result(verdict, difference, clocks=clocks_of(job or wanted.job, client.provider_now()))
 
 
 def _make(client: KubernetesClient, kind: str, manifest: Mapping[str, Any], check_mode: bool) -> None:

@@ -197,7 +197,7 @@ class SmallCloud:
         ]
         return self._answer(SpotInstanceRequests=[dict(row) for row in rows if _fits(row, Filters, {})])
 
-    def describe_volumes(self, Filters: Any) -> dict[str, Any]:
+    def describe_volumes(self, Filters: Any = ()) -> dict[str, Any]:
         rows = [row for row in self.volumes.values() if row["State"] != "deleted"]
         return self._answer(Volumes=[row for row in rows if _fits(row, Filters, {"volume-id": row["VolumeId"]})])
 

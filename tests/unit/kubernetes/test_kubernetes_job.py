@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals, losses, volume_gate
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes import job as jobs
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.api import KubernetesClient
-from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.job import Desire, converge, read_manifests
+from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.job import (
+    Desire,
+    clocks_of,
+    converge,
+    read_manifests,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from small_cluster import SmallCluster, status
 
@@ -54,6 +60,27 @@ def test_applied_once_and_judged(cluster: SmallCluster) -> None:
     second = bring(cluster, "present")
     assert (second["changed"], second["verdict"], second["pod"]) == (False, "running", "digits-x")
     assert len(cluster.writes()) == 2
+
+
+def test_the_deadline_of_a_job_is_counted_down_once_it_was_started() -> None:
+    job: dict[str, Any] = {"spec": {"activeDeadlineSeconds": 7200}, "status": {}}
+    [waits] = clocks_of(job, None)
+    assert (waits["left_s"], waits["left"], waits["is_alarm"]) == (None, "unknown", False)
+    job["status"] = {"startTime": "2026-11-21T10:00:00Z"}
+    now = records.parse_utc("2026-11-21T10:30:00Z").timestamp()
+    [runs] = clocks_of(job, now)
+    assert (runs["left_s"], runs["at"], runs["is_alarm"]) == (5400, "2026-11-21T12:00:00Z", False)
+    [ends] = clocks_of(job, now + 3000)
+    assert (ends["left"], ends["is_alarm"]) == ("40 min", True)
+    assert clocks_of({"spec": {}}, now) == []
+    assert clocks_of({"spec": {"activeDeadlineSeconds": "soon"}, "status": {"startTime": 7}}, now) == []
+
+
+def test_an_applied_job_tells_its_deadline(cluster: SmallCluster) -> None:
+    limited = copy.deepcopy(JOB)
+    limited["spec"]["activeDeadlineSeconds"] = 600
+    [clock] = bring(cluster, "present", check=True, job=limited)["clocks"]
+    assert (clock["left_s"], "(after 600s)" in clock["text"]) == (None, True)
 
 
 def test_check_mode_has_the_server_check_and_makes_nothing(cluster: SmallCluster) -> None:
