@@ -13,7 +13,7 @@ author: The gpu-tenant authors (@gpu-tenant)
 description:
   - Builds C(supervisor-<sha>.pyz) from this collection's own sources and keeps it in the state store. The same sources
     give the same bytes on every machine.
-  - The bundle holds the standard library's users only and runs on Python 3.8 and newer.
+  - It needs nothing but the standard library, and runs on Python 3.8 and newer.
   - Says where it lies, so that a role can name the file before it brings it to a box.
 options:
   _terms:
