@@ -12,7 +12,6 @@ import re
 import time
 from typing import Any, Callable
 
-from . import batch_options
 from .box import refusal
 from .failures import TenantFailure
 
@@ -265,6 +264,9 @@ class Task:
         return dict(found, runs=[run for run in found["runs"] if self._run_id in ("", run["run_id"])])
 
     def _detach_words(self) -> list[str]:
+        # Only here: it takes thirty files along, which a box compiles anew for every task.
+        from . import batch_options
+
         given = list(self._params["detach_options"])
         batch = self._params.get("batch") or {}
         if self._params["detach"] == "sbatch":

@@ -233,6 +233,7 @@ failure:
 """
 
 import sys
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -268,11 +269,20 @@ def define_module() -> AnsibleModule:
     )
 
 
+def waits(result: Mapping[str, Any]) -> list[str]:
+    """What a run that was started has to wait for, so that nobody takes it for one at work."""
+    runs = (result.get("supervisor") or {}).get("runs") or []
+    return [f"Run {run['run_id']} waits: {run['waits_for']}." for run in runs if run.get("waits_for")]
+
+
 def main() -> None:
     module = define_module()
     task = Task(module.params, lambda argv, text: module.run_command(argv, data=text), sys.executable)
     try:
-        module.exit_json(**task.act(module.check_mode))
+        result = task.act(module.check_mode)
+        for line in waits(result) if module.params["state"] == "started" else []:
+            module.warn(line)
+        module.exit_json(**result)
     except TenantFailure as failure:
         module.fail_json(**task.explain(failure))
 

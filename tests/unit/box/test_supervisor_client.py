@@ -17,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client impor
     find_program,
     judge_start,
 )
+from ansible_collections.tenant.gpu.plugins.modules import supervisor
 
 
 def cell(state: str, liveness: str = "none", **more: Any) -> dict[str, Any]:
@@ -146,3 +147,13 @@ def test_without_a_program_acting_fails_and_says_what_to_do(state: str) -> None:
     task = Task(params(state=state, live_within_s=60), lambda argv, text: (0, "{}", ""), "python3")
     with pytest.raises(TenantFailure, match="deploy playbook"):
         task.act(False)
+
+
+def test_what_a_started_run_waits_for_is_told() -> None:
+    runs = [
+        {"run_id": "r", "waits_for": "GPU 0, on which pid 7 holds 9 GB"},
+        {"run_id": "s", "waits_for": ""},
+        {"run_id": "t"},
+    ]
+    assert supervisor.waits({"supervisor": {"runs": runs}}) == ["Run r waits: GPU 0, on which pid 7 holds 9 GB."]
+    assert supervisor.waits({"changed": True}) == []

@@ -110,15 +110,9 @@ def test_a_box_is_rented_once_the_account_has_the_key(tmp_path: Path, monkeypatc
     account = Account(market.client(), StateStore(str(tmp_path / "state")), {})
     monkeypatch.setattr(vast_instance, "account_of", lambda _options: account)
     options = {name: option.get("default") for name, option in vast_instance.SPEC.items()}
-    asked = {
-        "project": "digits",
-        "name": "vast-a",
-        "state": "started",
-        "offers": ["1001"],
-        "image": "i",
-        "price_cap": 1,
-    }
-    caller = SimpleNamespace(params={**options, **asked, "public_key_file": str(public)}, check_mode=False)
+    asked = {"project": "digits", "name": "vast-a", "state": "started", "offers": ["1001"], "image": "i"}
+    asked |= {"price_cap": 1, "public_key_file": str(public)}
+    caller = SimpleNamespace(params={**options, **asked}, check_mode=False)
     first = vast_instance.act(caller)
     assert first["changed"]
     assert first["diff"]["after"]["ssh_key"] == material()

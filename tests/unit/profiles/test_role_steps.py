@@ -1,0 +1,92 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""What each role does with a box is chosen once, by the name of the file that it includes: the very expressions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+FINISHED = {"box": "b", "generation": 1}
+
+
+def facts(
+    finished: Any = None, state: str = "running", roots: tuple[str, ...] = ("/d/gpu-tenant",), **more: Any
+) -> dict[str, Any]:
+    endpoint = {"state": state, "superseded": more.pop("superseded", [])}
+    record = {"admitted_at": more.pop("admitted_at", "2026-11-21T00:00:00Z"), "tenant_roots": list(roots)}
+    spec = {"finished": finished, "nodes": more.pop("nodes", {})}
+    return {
+        "ansible_facts": {"box_endpoint": endpoint, "box_record": record, "run_spec": spec, "box_mirrors": {}},
+        "tenant_state": "running",
+        "platform_driver": "vast",
+        "platform_data_dir": "/d",
+        "deploy_root": "/d/gpu-tenant",
+        "train_drill": False,
+        "harvest_offline": False,
+        **more,
+    }
+
+
+def chosen(role: str, name: str, known: dict[str, Any]) -> Any:
+    loader = DataLoader()
+    variables = loader.load_from_file(str(ROLES / role / "vars/main.yml"), trusted_as_template=True)
+    return Templar(loader=loader, variables={**variables, **known}).template(variables[name])
+
+
+@pytest.mark.parametrize(
+    ("role", "known", "step"),
+    [
+        ("provision", facts(), "vast/provision"),
+        ("provision", facts(tenant_state="parked"), "vast/park"),
+        ("provision", facts(platform_driver=""), "static/provision"),
+        ("provision", facts(platform_driver="", tenant_state="parked"), "static/park"),
+        ("provision", facts(FINISHED, "absent"), "finished"),
+        ("deploy", facts(), "run"),
+        ("deploy", facts(roots=()), "begin"),
+        ("deploy", facts(roots=("/other",)), "begin"),
+        ("deploy", facts(state="stopped"), "not_running"),
+        ("deploy", facts(platform_data_dir=""), "not_running"),
+        ("deploy", facts(FINISHED, "absent"), "finished"),
+        ("train", facts(), "run"),
+        ("train", facts(nodes={"parts": ["a", "b"]}), "nodes"),
+        ("train", facts(train_drill=True), "drilled"),
+        ("train", facts(state="outbid"), "not_running"),
+        ("train", facts(FINISHED, "stopped"), "finished"),
+        ("harvest", facts(), "run"),
+        ("harvest", facts(FINISHED), "run"),
+        ("harvest", facts(state="offline"), "at_rest"),
+        ("harvest", facts(state="offline", harvest_offline=True), "run"),
+        ("harvest", facts(FINISHED, "absent"), "at_rest"),
+        ("harvest", facts(FINISHED, platform_driver=""), "rests_static"),
+    ],
+)
+def test_the_file_that_is_included(role: str, known: dict[str, Any], step: str) -> None:
+    assert chosen(role, f"__{role}_step", known) == step
+    assert (ROLES / role / "tasks" / f"{step}.yml").is_file()
+
+
+def test_a_deploy_alone_asks_first_which_sources_the_box_uses() -> None:
+    known = facts()
+    del known["ansible_facts"]["box_mirrors"]
+    assert chosen("deploy", "__deploy_step", known) == "alone"
+    assert chosen("deploy", "__deploy_step", {**known, "__mirrors_done": {"skipped": True}}) == "run"
+
+
+@pytest.mark.parametrize(
+    ("known", "settled"),
+    [
+        (facts(), True),
+        (facts(admitted_at=None), False),
+        (facts(state="loading"), False),
+        (facts(superseded=[{"provider_id": "7"}]), False),
+    ],
+)
+def test_only_a_box_as_declared_is_merely_logged_in_to(known: dict[str, Any], settled: bool) -> None:
+    assert chosen("provision", "__provision_is_settled", {**known, "__provision_rental": {"changed": False}}) is settled
+    assert not chosen("provision", "__provision_is_settled", {**known, "__provision_rental": {"changed": True}})
