@@ -20,7 +20,7 @@ def facts(
 ) -> dict[str, Any]:
     endpoint = {"state": state, "superseded": more.pop("superseded", [])}
     record = {"admitted_at": more.pop("admitted_at", "2026-11-21T00:00:00Z"), "tenant_roots": list(roots)}
-    spec = {"finished": finished, "nodes": more.pop("nodes", {})}
+    spec = {"finished": finished, "nodes": more.pop("nodes", {}), "parts": more.pop("parts", [])}
     return {
         "ansible_facts": {"box_endpoint": endpoint, "box_record": record, "run_spec": spec, "box_mirrors": {}},
         "tenant_state": "running",
@@ -54,7 +54,8 @@ def chosen(role: str, name: str, known: dict[str, Any]) -> Any:
         ("deploy", facts(platform_data_dir=""), "not_running"),
         ("deploy", facts(FINISHED, "absent"), "finished"),
         ("train", facts(), "run"),
-        ("train", facts(nodes={"parts": ["a", "b"]}), "nodes"),
+        ("train", facts(nodes={"wait_s": 60}, parts=["a", "b"]), "nodes"),
+        ("train", facts(nodes={"count": 2}), "job_nodes"),
         ("train", facts(train_drill=True), "drilled"),
         ("train", facts(state="outbid"), "not_running"),
         ("train", facts(FINISHED, "stopped"), "finished"),
