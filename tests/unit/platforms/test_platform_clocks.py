@@ -24,8 +24,8 @@ from gpu_tenant import hosts, job, progress
 from gpu_tenant.cli import cli
 from gpu_tenant.playbooks import Outcome, PlaybookRunner, TaskResult
 
-CONVERGE = Path(__file__).parents[3] / "roles/provision/tasks/converge.yml"
-SAYING = "Say first what happens by itself there, and what saves work"
+BEFORE = Path(__file__).parents[3] / "roles/provision/tasks/before.yml"
+SAYING = "Before | Say first what happens by itself there, and what saves work"
 STARTS = [
     pytest.param(platform, starts_at, id=f"{platform}-{starts_at}")
     for platform in SHIPPED
@@ -78,7 +78,7 @@ class Terminal:
 
 def played(runner: PlaybookRunner, world: World) -> Outcome:
     """What the check run of the playbook says first: the very expressions of the role, told as any other task."""
-    (task,) = [each for each in yaml.safe_load(CONVERGE.read_text()) if each["name"] == SAYING]
+    (task,) = [each for each in yaml.safe_load(BEFORE.read_text()) if each["name"] == SAYING]
     assert task["when"] == "ansible_check_mode"
     environment = NativeEnvironment()
     environment.filters["tenant.gpu.danger_clocks"] = danger_clocks.countdown

@@ -34,7 +34,7 @@ BY_HAND = [
 LOSES_NO_RESULT = {
     ("azure_spot", "az vm delete"),
     ("paperspace", "release static IP"),
-    ("paperspace", "delete snapshots, shared drives and templates"),
+    ("paperspace", "delete snapshots and shared drives and templates"),
 }
 # What a driver does for these verbs beside the two that every one has.
 OF_THE_DRIVER = {("paperspace", "release static IP")}

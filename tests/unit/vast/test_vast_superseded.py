@@ -232,7 +232,7 @@ def test_law_2_a_stop_that_would_wipe_the_disk_is_gated(tmp_path: Path) -> None:
     [
         ("harvest/tasks/superseded_vast.yml", ["parked", "absent"]),
         ("teardown/tasks/superseded_vast.yml", ["absent"]),
-        ("provision/tasks/vast/provision.yml", ["absent"]),
+        ("provision/tasks/vast/superseded.yml", ["absent"]),
     ],
 )
 def test_the_roles_deal_with_them(tasks: str, states: list[str]) -> None:
