@@ -11,7 +11,7 @@ from typing import Any, Mapping
 
 from .box import fetch_order, refusal
 from .failures import TenantFailure
-from .supervisor_client import SupervisorClient, find_program
+from .supervisor_client import SupervisorClient, find_program, program_argv
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 3.0
 _KINDS = {refusal.DISK: "probe_refused", refusal.USAGE: "config", refusal.ENVIRONMENT: "config"}
@@ -24,7 +24,7 @@ def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -
     order = dict(params["order"], urls=params["urls"] or {})
     if not program or not os.path.isfile(program):
         return _before_deploy(params, order, check)
-    client = SupervisorClient(run_command, python, program, params["tenant_root"])
+    client = SupervisorClient(run_command, program_argv(python, program, params["tenant_root"]))
     text = json.dumps(order)
     if params["state"] == "awaited":
         return _result(False, _wait(client, text, params["wait_s"]), {}, {})

@@ -11,7 +11,7 @@ from .box import records
 from .failures import TenantFailure
 from .journal import Journal
 from .state_store import BoxIdentity, StateStore
-from .supervisor_client import SupervisorClient, find_program
+from .supervisor_client import SupervisorClient, find_program, program_argv
 
 VERB = "resume-drill"
 _SHOWN_LOG = 5
@@ -36,7 +36,9 @@ def drill_here(
     options += ["--tolerance", str(params["tolerance"])]
     options += ["--cell", params["cell"]] if params["cell"] else []
     options += ["--again"] if params["again"] else []
-    return SupervisorClient(run_command, python, program, params["tenant_root"]).call("drill", *options, check=check)
+    return SupervisorClient(run_command, program_argv(python, program, params["tenant_root"])).call(
+        "drill", *options, check=check
+    )
 
 
 def keep(store: StateStore, identity: BoxIdentity, run_id: str, verdict: Mapping[str, Any]) -> None:

@@ -15,20 +15,6 @@ from typing import Any, Callable
 from .box import refusal
 from .failures import TenantFailure
 
-STATES = ("status", "registered", "started", "stopped", "held", "sealed", "unsealed", "reconciled")
-NOT_DEPLOYED: dict[str, Any] = {
-    "project": None,
-    "box": None,
-    "generation": None,
-    "provider_id": None,
-    "daemon": {"alive": False, "pid": None},
-    "sealed": False,
-    "desired": "run",
-    "epoch": 0,
-    "runs": [],
-    "health": None,
-    "problems": [],
-}
 _FAILURE_KINDS = {
     refusal.USAGE: "config",
     refusal.ENVIRONMENT: "config",
@@ -63,28 +49,35 @@ def find_program(tenant_root: str) -> str:
     return max(found, key=os.path.getmtime) if found else ""
 
 
+def program_argv(python: str, program: str, tenant_root: str) -> list[str]:
+    """What starts a program on the box that this runs on."""
+    return [python, "-I", program, "--root", tenant_root]
+
+
 class SupervisorClient:
     """:param run_command: takes argv and stdin, gives exit code, stdout and stderr.
-    :param python: the interpreter that runs the program, usually the one that runs this module."""
+    :param argv: what starts the program, before the verb."""
 
     def __init__(
         self,
         run_command: Callable[[list[str], str], tuple[int, str, str]],
-        python: str,
-        program: str,
-        tenant_root: str,
+        argv: list[str],
         epoch: int | None = None,
     ) -> None:
         self._run_command = run_command
-        self._argv = [python, "-I", program, "--root", tenant_root]
+        self._argv = argv
         self._epoch = [] if epoch is None else ["--epoch", str(epoch)]
         self._box = ""
 
     def call(self, verb: str, *options: str, check: bool = False, stdin: str = "") -> dict[str, Any]:
         """What the verb answers. :raises TenantFailure: what the supervisor refused, in its own words."""
-        argv = [*self._argv, *self._epoch, *(["--check"] if check else []), verb, *options]
-        code, out, err = self._run_command(argv, stdin)
-        answer = _parse(out)
+        code, out, err = self._run_command([*self._argv, *self._words(verb, options, check)], stdin)
+        return self._checked(verb, code, parse(out), err)
+
+    def _words(self, verb: str, options: tuple[str, ...], check: bool) -> list[str]:
+        return [*self._epoch, *(["--check"] if check else []), verb, *options]
+
+    def _checked(self, verb: str, code: int, answer: dict[str, Any] | None, err: str) -> dict[str, Any]:
         if code == 0 and answer is not None and "error" not in answer:
             return answer
         raise self._failure(verb, code, answer, err)
@@ -115,15 +108,16 @@ class SupervisorClient:
         lines = self.call("log", "--run", run_id, "--cell", cell, "--tail", str(_LOG_LINES)).get("lines", [])
         return [str(line) for line in lines]
 
-    def prove_live(self, run_id: str, within_s: float) -> dict[str, Any]:
+    def prove_live(self, run_id: str, within_s: float, seen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wait until the run lives, waits its turn behind a live cell, or is done; returns the status that shows it.
 
+        :param seen: the status right after the start, where it is known.
         :raises TenantFailure: it failed, cannot start, or shows no sign of life within ``within_s`` seconds.
         """
         until = time.monotonic() + within_s
         pause = 0.3
         while True:
-            found = self.status()
+            found, seen = seen or self.status(), None
             verdict, why = judge_start(found, run_id)
             if verdict == "live":
                 return found
@@ -181,150 +175,10 @@ def failed_cell(status: dict[str, Any], run_id: str) -> tuple[str, str] | None:
     return None
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def parse(text: str) -> dict[str, Any] | None:
+    """The object that a verb printed; None where it printed none."""
     try:
         answer = json.loads(text)
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
-
-
-# --- what the module does -------------------------------------------------------------------------------------
-
-
-class Task:
-    """Brings the supervisor of this box into the state that a task asks for.
-
-    :param params: the module's parameters.
-    """
-
-    def __init__(
-        self, params: dict[str, Any], run_command: Callable[[list[str], str], tuple[int, str, str]], python: str
-    ) -> None:
-        self._params = params
-        self._run_id = params["run_id"] or str((params["run"] or {}).get("run_id") or "")
-        self._program = params["pyz"] or find_program(params["tenant_root"])
-        self._client = SupervisorClient(run_command, python, self._program, params["tenant_root"], params["epoch"])
-        self._before: dict[str, Any] = {}
-        self._after: dict[str, Any] = {}
-        self._more: dict[str, Any] = {}
-
-    def act(self, check: bool) -> dict[str, Any]:
-        """The module's result: ``changed``, ``diff``, ``supervisor``. With ``check`` everything is predicted.
-
-        :raises TenantFailure: what the supervisor refused, or why the run does not live.
-        """
-        state = self._params["state"]
-        if not self._program or not os.path.isfile(self._program):
-            return self._without_program(state, check)
-        found = self._perform(state, check)
-        return {
-            "changed": bool(self._after),
-            "diff": {"before": self._before, "after": self._after},
-            "supervisor": self._client.status(self._run_id) if found is None else found,
-            **self._more,
-        }
-
-    def _perform(self, state: str, check: bool) -> dict[str, Any] | None:
-        if state in ("registered", "started") and self._params["run"]:
-            self._note(self._client.call("register", "--run-file", "-", check=check, stdin=self._run_text()))
-        if state == "started":
-            return self._start(check)
-        verbs = {
-            "stopped": ["stop", *self._run_option(), *self._grace()],
-            "held": ["hold", *self._stop_live(), *self._grace()],
-            "sealed": ["seal", *self._stop_live(), *self._grace()],
-            "unsealed": ["unseal"],
-            "reconciled": ["resume-all"],
-        }
-        if state in verbs:
-            answer = self._client.call(*verbs[state], check=check)
-            self._note(answer)
-            self._more.update({key: answer[key] for key in ("seal", "reason") if key in answer})
-        return None
-
-    def _start(self, check: bool) -> dict[str, Any] | None:
-        if check and self._after.get("runs"):
-            # The registration was only predicted, so the supervisor cannot be asked what a start would do.
-            self._note({"before": {"supervisor": "absent"}, "after": {"supervisor": "running"}})
-            return None
-        options = [*self._run_option(), "--detach", self._params["detach"]]
-        for word in self._detach_words():
-            # One word, because argparse takes a leading dash for an option of its own.
-            options.append(f"--detach-option={word}")
-        options += self._array_options()
-        options += ["--retry-failed"] if self._params["retry_failed"] else []
-        launch = self._params.get("launch")
-        options += ["--launch-file", "-"] if launch else []
-        self._note(self._client.call("start", *options, check=check, stdin=json.dumps(launch) if launch else ""))
-        waits = self._after.get("supervisor") == "pending"
-        if check or waits or self._params["detach"] == "none" or not self._params["live_within_s"]:
-            return None
-        found = self._client.prove_live(self._run_id, self._params["live_within_s"])
-        return dict(found, runs=[run for run in found["runs"] if self._run_id in ("", run["run_id"])])
-
-    def _detach_words(self) -> list[str]:
-        # Only here: it takes thirty files along, which a box compiles anew for every task.
-        from . import batch_options
-
-        given = list(self._params["detach_options"])
-        batch = self._params.get("batch") or {}
-        if self._params["detach"] == "sbatch":
-            return batch_options.words(batch, self._params.get("gpus") or 0, given, self._params.get("nodes") or 0)
-        if batch:
-            what = f"options of a batch job were given, and the box detaches by {self._params['detach']}"
-            raise TenantFailure("config", what, safe="nothing was started", fix="set platform_detach: sbatch")
-        return given
-
-    def _array_options(self) -> list[str]:
-        """How many tasks a job array has is the box's affair, which knows what is left to do."""
-        batch = self._params.get("batch") or {}
-        found = []
-        for name in ("array_tasks", "array_limit"):
-            found += [f"--{name.replace('_', '-')}", str(batch[name])] if batch.get(name) else []
-        return found
-
-    def _without_program(self, state: str, check: bool) -> dict[str, Any]:
-        """Before deploy: nothing to see, nothing to stop; in check mode the deploy is about to bring the program."""
-        result = {"changed": False, "diff": {"before": {}, "after": {}}, "supervisor": dict(NOT_DEPLOYED)}
-        if state in ("status", "stopped", "reconciled", "unsealed"):
-            return result
-        if check and state in ("registered", "started"):
-            after = {"runs": [self._run_id], "supervisor": "running" if state == "started" else "absent"}
-            diff = {"before": {"runs": [], "supervisor": "absent"}, "after": after}
-            return dict(result, changed=True, diff=diff)
-        raise TenantFailure(
-            "config",
-            f"there is no supervisor in {self._params['tenant_root']}/bin",
-            safe="nothing runs on this box by our doing",
-            fix="run the deploy playbook first",
-        )
-
-    def _note(self, answer: dict[str, Any]) -> None:
-        self._before.update(answer.get("before", {}))
-        self._after.update(answer.get("after", {}))
-
-    def _run_text(self) -> str:
-        return json.dumps(self._params["run"])
-
-    def _run_option(self) -> list[str]:
-        return ["--run", self._run_id] if self._run_id else []
-
-    def _grace(self) -> list[str]:
-        return [] if self._params["grace_s"] is None else ["--grace-s", str(self._params["grace_s"])]
-
-    def _stop_live(self) -> list[str]:
-        return ["--stop"] if self._params["stop_live"] else []
-
-    def explain(self, failure: TenantFailure) -> dict[str, Any]:
-        """The failure as a result, with the end of the failed cell's log when there is one."""
-        result = failure.as_result()
-        try:
-            found = self._client.status(self._run_id)
-            failed = failed_cell(found, self._run_id)
-            result["supervisor"] = found
-            result["log_tail"] = self._client.log_tail(*failed) if failed else []
-        except TenantFailure:
-            # The first failure is the one to tell.
-            return failure.as_result()
-        return result

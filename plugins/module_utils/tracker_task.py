@@ -9,7 +9,7 @@ import os
 from typing import Any, Mapping
 
 from .failures import TenantFailure
-from .supervisor_client import SupervisorClient, find_program
+from .supervisor_client import SupervisorClient, find_program, program_argv
 
 
 def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -
             return {"changed": ready, "runs": [], "panel": None}
         what = f"there is no supervisor in {params['tenant_root']}/bin"
         raise TenantFailure("config", what, safe="nothing was changed", fix="run the deploy playbook first")
-    client = SupervisorClient(run_command, python, program, params["tenant_root"])
+    client = SupervisorClient(run_command, program_argv(python, program, params["tenant_root"]))
     if ready:
         return _ready(client, {"run": params["run"], "logdir": params["logdir"]}, check)
     keys = ("run_id", "timeout_s", "env", "proxy_hook")

@@ -13,7 +13,8 @@ description:
   - Speaks to the supervisor on the box, a program without dependencies that runs the cells of every registered run
     one after the other, survives the SSH session, retries what died by a signal, and continues after a reboot.
   - A supervisor that lives already is adopted; a cell that finished is never run again.
-  - Runs on the box and starts the supervisor with the Python interpreter that runs this module.
+  - Speaks over the connection of the play and starts the supervisor with the box's C(ansible_python_interpreter). No
+    module is carried to the box.
 options:
   tenant_root:
     description: The supervisor's folder on the box, usually C({{ platform_data_dir }}/gpu-tenant).
@@ -231,61 +232,3 @@ failure:
   returned: on failure
   type: dict
 """
-
-import sys
-from typing import Any, Mapping
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client import STATES, Task
-
-
-def define_module() -> AnsibleModule:
-    return AnsibleModule(
-        argument_spec={
-            "tenant_root": {"type": "path", "required": True},
-            "pyz": {"type": "path"},
-            "state": {"type": "str", "choices": list(STATES), "default": "status"},
-            "run": {"type": "dict"},
-            "run_id": {"type": "str"},
-            "launch": {"type": "dict"},
-            "epoch": {"type": "int"},
-            "grace_s": {"type": "float"},
-            "stop_live": {"type": "bool", "default": False},
-            "retry_failed": {"type": "bool", "default": False},
-            "live_within_s": {"type": "float", "default": 60},
-            "detach": {
-                "type": "str",
-                "choices": ["setsid", "tmux", "onstart", "systemd", "sbatch", "none"],
-                "default": "setsid",
-            },
-            "detach_options": {"type": "list", "elements": "str", "default": []},
-            "batch": {"type": "dict", "default": {}},
-            "gpus": {"type": "int", "default": 0},
-            "nodes": {"type": "int", "default": 0},
-        },
-        required_if=[("state", "registered", ["run"])],
-        supports_check_mode=True,
-    )
-
-
-def waits(result: Mapping[str, Any]) -> list[str]:
-    """What a run that was started has to wait for, so that nobody takes it for one at work."""
-    runs = (result.get("supervisor") or {}).get("runs") or []
-    return [f"Run {run['run_id']} waits: {run['waits_for']}." for run in runs if run.get("waits_for")]
-
-
-def main() -> None:
-    module = define_module()
-    task = Task(module.params, lambda argv, text: module.run_command(argv, data=text), sys.executable)
-    try:
-        result = task.act(module.check_mode)
-        for line in waits(result) if module.params["state"] == "started" else []:
-            module.warn(line)
-        module.exit_json(**result)
-    except TenantFailure as failure:
-        module.fail_json(**task.explain(failure))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import supervisor_client
 from ansible_collections.tenant.gpu.plugins.module_utils.box import array, attempt, status
+from ansible_collections.tenant.gpu.plugins.plugin_utils import supervisor_task
 from slurm_cluster import Slurm, running_slurm
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
@@ -50,7 +50,7 @@ def start(box: SupervisedBox, **more: int) -> dict[str, Any]:
     }
     params = dict.fromkeys(("run", "epoch", "launch", "grace_s")) | {"detach_options": [], "gpus": 0, "nodes": 0}
     params |= {"pyz": str(box.program), "tenant_root": str(box.root), "retry_failed": False, "live_within_s": 60}
-    return supervisor_client.Task({**params, **given}, run_command, box.python).act(False)
+    return supervisor_task.Task({**params, **given}, run_command, box.python).act(False)
 
 
 def run_command(argv: list[str], text: str) -> tuple[int, str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import batch_options, supervisor_client
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils import supervisor_task
 
 
 def test_options_become_words() -> None:
@@ -104,7 +105,7 @@ def test_how_many_nodes_is_asked_for_in_one_place(word: str) -> None:
 def test_the_module_refuses_them_where_there_is_no_batch_system(detach: str, refused: bool) -> None:
     params = dict.fromkeys(("run", "run_id", "pyz", "epoch")) | {"tenant_root": "/x", "state": "started"}
     params |= {"detach": detach, "detach_options": [], "batch": {"partition": "gpu"}, "gpus": 1}
-    task = supervisor_client.Task(params, lambda argv, text: (0, "", ""), "python")
+    task = supervisor_task.Task(params, lambda argv, text: (0, "", ""), "python")
     if refused:
         with pytest.raises(TenantFailure, match="detaches by setsid"):
             task._detach_words()

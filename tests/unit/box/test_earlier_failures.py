@@ -76,7 +76,7 @@ def test_5_a_start_that_shows_no_life_is_given_up(monkeypatch: pytest.MonkeyPatc
             now[0] += seconds
 
     monkeypatch.setattr(supervisor_client, "time", Clock)
-    client = supervisor_client.SupervisorClient(lambda argv, text: (0, answer, ""), "python", "pyz", "/root")
+    client = supervisor_client.SupervisorClient(lambda argv, text: (0, answer, ""), ["python", "pyz"])
     with pytest.raises(TenantFailure, match="no cell of run r came to life within 60 s"):
         client.prove_live("r", 60)
     assert 60 <= now[0] < 70

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import batch_options, supervisor_client
+from ansible_collections.tenant.gpu.plugins.module_utils import batch_options
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     array,
     attempt,
@@ -32,6 +32,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layou
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils import supervisor_task
 from test_earlier_failures import RUN
 from test_slurm_job import LINE, tool, tools
 
@@ -327,7 +328,7 @@ def test_a_person_asks_for_an_array_through_the_one_door() -> None:
     options = {"partition": "gpu", "array_tasks": 8, "array_limit": 2}
     assert batch_options.words(options) == ["--partition=gpu"], "how many tasks there are is the box's affair"
     params = dict.fromkeys(("run", "run_id", "pyz", "epoch", "gpus")) | {"tenant_root": "/x", "batch": options}
-    task = supervisor_client.Task(params, lambda argv, text: (0, "", ""), "python")
+    task = supervisor_task.Task(params, lambda argv, text: (0, "", ""), "python")
     assert task._array_options() == ["--array-tasks", "8", "--array-limit", "2"]
 
 

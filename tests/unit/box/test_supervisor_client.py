@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.action import supervisor
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client import (
     SupervisorClient,
-    Task,
     find_program,
     judge_start,
+    program_argv,
 )
-from ansible_collections.tenant.gpu.plugins.modules import supervisor
+from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import BoxClient, NoProgram, Task
 
 
 def cell(state: str, liveness: str = "none", **more: Any) -> dict[str, Any]:
@@ -67,7 +70,9 @@ def test_what_a_status_after_a_start_means(found: dict[str, Any], run_id: str, v
 )
 def test_refusals_keep_their_words(code: int, kind: str) -> None:
     answer = json.dumps({"error": "what happened", "fix": "what to do", "exit": code})
-    client = SupervisorClient(lambda argv, text: (code, answer, ""), "python3", "/x.pyz", "/root", epoch=3)
+    client = SupervisorClient(
+        lambda argv, text: (code, answer, ""), program_argv("python3", "/x.pyz", "/root"), epoch=3
+    )
     with pytest.raises(TenantFailure) as failure:
         client.call("start")
     assert (failure.value.kind, failure.value.what, failure.value.fix) == (kind, "what happened", "what to do")
@@ -75,7 +80,7 @@ def test_refusals_keep_their_words(code: int, kind: str) -> None:
 
 @pytest.mark.parametrize("out", ["", "Traceback", "[]", '{"ok": 1}'])
 def test_an_answer_that_is_none_is_a_failure(out: str) -> None:
-    client = SupervisorClient(lambda argv, text: (1, out, "boom\n"), "python3", "/x.pyz", "/root")
+    client = SupervisorClient(lambda argv, text: (1, out, "boom\n"), program_argv("python3", "/x.pyz", "/root"))
     with pytest.raises(TenantFailure, match="boom"):
         client.call("status")
 
@@ -87,7 +92,7 @@ def test_the_epoch_goes_with_every_verb_and_no_secret_into_argv() -> None:
         seen.append(argv)
         return 0, "{}", ""
 
-    client = SupervisorClient(run, "/usr/bin/python3", "/b/s.pyz", "/data", epoch=4)
+    client = SupervisorClient(run, program_argv("/usr/bin/python3", "/b/s.pyz", "/data"), epoch=4)
     client.call("register", "--run-file", "-", check=True, stdin='{"env": {"KEY": "hunter2"}}')
     assert seen == [
         ["/usr/bin/python3", "-I", "/b/s.pyz", "--root", "/data", "--epoch", "4", "--check"]
@@ -108,6 +113,81 @@ def test_the_program_of_the_box_itself_is_preferred(tmp_path: Path) -> None:
     assert find_program(str(tmp_path)) == str(old)
     old.unlink()
     assert find_program(str(tmp_path)) == str(new)
+
+
+def here(argv: list[str], text: str) -> tuple[int, str, str]:
+    """This machine as the box."""
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+# Answers with its own name and what it was asked; a status is one of no runs, and "fail" fails.
+PROGRAM = """
+import json, os, sys
+root, verb = sys.argv[2], sys.argv[-1]
+if verb == "status":
+    answer = {"runs": [], "by": os.path.basename(sys.argv[0])}
+elif verb == "fail":
+    answer = {"error": "refused", "exit": 14}
+else:
+    answer = {"asked": sys.argv[3:], "read": sys.stdin.read(), "by": os.path.basename(sys.argv[0])}
+print(json.dumps(answer))
+sys.exit(answer.get("exit", 0))
+"""
+
+
+def deployed(root: Path, *names: str) -> BoxClient:
+    """A box with programs of these names, each newer than the one before."""
+    folder = root / "bin"
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        (folder / name).write_text(PROGRAM)
+        os.utime(folder / name, (1000 + number, 1000 + number))
+    return BoxClient(here, sys.executable, "", str(root), epoch=4)
+
+
+OLD, NEW = "supervisor-aaaaaaaaaaaa.pyz", "supervisor-bbbbbbbbbbbb.pyz"
+
+
+def test_from_afar_the_same_program_is_found(tmp_path: Path) -> None:
+    root = tmp_path / "a root"
+    root.mkdir()
+    client = deployed(root, OLD, NEW)
+    assert client.call("status")["by"] == NEW
+    (root / "bin/resume-all").write_text(f'exec python3 "{root}/bin/{OLD}" --root x resume-all\n')
+    assert client.call("status")["by"] == OLD
+    (root / "bin" / OLD).unlink()
+    assert client.call("status")["by"] == NEW
+    named = BoxClient(here, sys.executable, str(root / "bin" / OLD), str(root))
+    with pytest.raises(NoProgram):
+        named.call("status")
+
+
+def test_a_verb_and_the_look_after_it_are_one_command(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def counted(argv: list[str], text: str) -> tuple[int, str, str]:
+        asked.append(argv)
+        return here(argv, text)
+
+    deployed(tmp_path, NEW)
+    client = BoxClient(counted, sys.executable, "", str(tmp_path), epoch=4)
+    answer, seen = client.call_and_look("register", "--run-file", "-", check=True, stdin="{}")
+    assert answer["asked"] == ["--epoch", "4", "--check", "register", "--run-file", "-"]
+    assert (answer["read"], seen["runs"], len(asked)) == ("{}", [], 1)
+
+
+def test_what_was_refused_is_not_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(TenantFailure, match="refused") as failure:
+        deployed(tmp_path, NEW).call_and_look("fail")
+    assert failure.value.kind == "lease_held"
+
+
+def test_a_look_that_fails_after_a_verb_is_asked_again() -> None:
+    """What the verb did is done: it must not be told as not done."""
+    answers = iter([(1, '{"before": {}}\n{"error": "a record is damaged", "exit": 10}\n', ""), (0, '{"runs": []}', "")])
+    client = BoxClient(lambda argv, text: next(answers), "python3", "", "/root")
+    assert client.call_and_look("start") == ({"before": {}}, {"runs": []})
 
 
 def params(**changes: Any) -> dict[str, Any]:
@@ -134,17 +214,14 @@ def params(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_before_deploy(state: str, check: bool, changed: bool) -> None:
-    def never(argv: list[str], text: str) -> tuple[int, str, str]:
-        raise AssertionError(argv)
-
-    result = Task(params(state=state, live_within_s=60), never, "python3").act(check)
+    result = Task(params(state=state, live_within_s=60), here, "python3").act(check)
     assert result["changed"] is changed
     assert result["supervisor"]["runs"] == []
 
 
 @pytest.mark.parametrize("state", ["started", "registered", "sealed", "held"])
 def test_without_a_program_acting_fails_and_says_what_to_do(state: str) -> None:
-    task = Task(params(state=state, live_within_s=60), lambda argv, text: (0, "{}", ""), "python3")
+    task = Task(params(state=state, live_within_s=60), here, "python3")
     with pytest.raises(TenantFailure, match="deploy playbook"):
         task.act(False)
 

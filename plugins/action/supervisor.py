@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.utils.display import Display
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
+
+display = Display()
+
+
+class ActionModule(ControllerAction):
+    """Speaks to the supervisor's program over the play's connection."""
+
+    ARGUMENT_SPEC = {
+        "tenant_root": {"type": "path", "required": True},
+        "pyz": {"type": "path"},
+        "state": {"type": "str", "choices": list(STATES), "default": "status"},
+        "run": {"type": "dict"},
+        "run_id": {"type": "str"},
+        "launch": {"type": "dict"},
+        "epoch": {"type": "int"},
+        "grace_s": {"type": "float"},
+        "stop_live": {"type": "bool", "default": False},
+        "retry_failed": {"type": "bool", "default": False},
+        "live_within_s": {"type": "float", "default": 60},
+        "detach": {
+            "type": "str",
+            "choices": ["setsid", "tmux", "onstart", "systemd", "sbatch", "none"],
+            "default": "setsid",
+        },
+        "detach_options": {"type": "list", "elements": "str", "default": []},
+        "batch": {"type": "dict", "default": {}},
+        "gpus": {"type": "int", "default": 0},
+        "nodes": {"type": "int", "default": 0},
+    }
+    VALIDATION = {"required_if": [("state", "registered", ["run"])]}
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        task = Task(params, self._run_on_box, self._python(task_vars))
+        try:
+            result = task.act(self.check_mode)
+        except TenantFailure as failure:
+            return dict(task.explain(failure), failed=True)
+        for line in waits(result) if params["state"] == "started" else []:
+            display.warning(line)
+        return result
+
+    def _run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
+        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
+        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
+        return done["rc"], done["stdout"], done["stderr"]
+
+    def _python(self, task_vars: Mapping[str, Any]) -> str:
+        """The interpreter that modules use on this box."""
+        named = self._templar.template(task_vars.get("ansible_python_interpreter"))
+        if not named or str(named).startswith("auto"):
+            named = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        return str(named or "python3")
+
+
+def waits(result: Mapping[str, Any]) -> list[str]:
+    """What a run that was started has to wait for, so that nobody takes it for one at work."""
+    runs = (result.get("supervisor") or {}).get("runs") or []
+    return [f"Run {run['run_id']} waits: {run['waits_for']}." for run in runs if run.get("waits_for")]
