@@ -112,6 +112,7 @@ options:
     default: 0
 extends_documentation_fragment:
   - tenant.gpu.attributes
+  - tenant.gpu.attributes.action_plugin
 attributes:
   check_mode:
     support: full
