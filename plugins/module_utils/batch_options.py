@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping
 
-from .box import batch
-from .box.slurm_job import span_s
+from .box.slurm_job import LEAST_NOTICE_S, MOST_NOTICE_S, span_s
 from .failures import TenantFailure
 from .schema_check import check
 
@@ -80,9 +79,9 @@ SCHEMA: dict[str, Any] = {
         "notice_s": {
             "type": "integer",
             "minimum": 1,
-            "maximum": batch.MOST_NOTICE_S,
+            "maximum": MOST_NOTICE_S,
             "description": "seconds before the time limit at which the job is told; left out, the run's grace and 30",
-            "x-fix": f"write whole seconds up to {batch.MOST_NOTICE_S}",
+            "x-fix": f"write whole seconds up to {MOST_NOTICE_S}",
         },
         "array_tasks": {
             "type": "integer",
@@ -152,7 +151,7 @@ def problems(options: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if not found and options.get("array_limit") and not options.get("array_tasks"):
         yield "array_limit", "is there without array_tasks: one job is no array", "set array_tasks, or leave it out"
     limit = span_s(str(options.get("time") or "")) if not found else None
-    least = int(options.get("notice_s") or batch.LEAST_NOTICE_S) + EARLY_S
+    least = int(options.get("notice_s") or LEAST_NOTICE_S) + EARLY_S
     if limit is not None and limit <= least:
         what = f"is {options['time']!r}: the notice comes up to {least} s before its end, so nothing would be trained"
         yield "time", what, "give the job more time, or lower notice_s"

@@ -17,11 +17,6 @@ from .layout import Layout
 from .refusal import Refused
 from .tool import run_tool
 
-# What there must be of a notice besides the trainer's own grace: for the job to put itself back into the queue.
-NOTICE_MARGIN_S = 30
-LEAST_NOTICE_S = 120
-# What --signal takes.
-MOST_NOTICE_S = 65535
 _WAITING = "--states=PENDING,CONFIGURING,REQUEUED,REQUEUE_FED,REQUEUE_HOLD,SPECIAL_EXIT,RESV_DEL_HOLD"
 _MISSING = "choose another way to detach, for instance setsid"
 # One job at a time for each tenant root, whoever else hands one in: Slurm's own fence, by name and user.
@@ -44,7 +39,7 @@ def command(
     :param tasks: of an array, as ``0-7%2``; each is told its share of this ``turn``, and ``log`` has ``%a`` in it.
     :param alone: whether nothing of this name may work meanwhile; tasks of one array may, beside each other.
     """
-    notice = min(MOST_NOTICE_S, max(LEAST_NOTICE_S, int(grace_s) + NOTICE_MARGIN_S))
+    notice = min(slurm_job.MOST_NOTICE_S, max(slurm_job.LEAST_NOTICE_S, int(grace_s) + slurm_job.NOTICE_MARGIN_S))
     job = ["--parsable", f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue", "--chdir=/"]
     words = list(options)
     if not any(word.startswith("--signal=") for word in words):

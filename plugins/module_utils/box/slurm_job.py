@@ -16,6 +16,11 @@ from typing import Any, Iterable
 from .refusal import Refused
 from .tool import run_tool
 
+# What there must be of a notice besides the trainer's own grace: for the job to put itself back into the queue.
+NOTICE_MARGIN_S = 30
+LEAST_NOTICE_S = 120
+# What --signal takes.
+MOST_NOTICE_S = 65535
 WAITS, LIVES, GOES_ON, REFUSED, ENDED, UNKNOWN = "waits", "lives", "goes_on", "refused", "ended", "unknown"
 # What each state means for the run: it waits its turn; it is at work; it was cut short and is continued by the next
 # start; a person must do something first; it came to its end, and the supervisor's own records say how.

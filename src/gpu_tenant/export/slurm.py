@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import batch_options
-from ansible_collections.tenant.gpu.plugins.module_utils.box import batch
+from ansible_collections.tenant.gpu.plugins.module_utils.box import slurm_job
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import PREEMPTED
 
 from gpu_tenant.export import cells, notes, shell_text
@@ -95,8 +95,8 @@ def _left_out(spec: Mapping[str, Any], place: Place, base: str) -> list[str]:
 
 
 def _directives(spec: Mapping[str, Any], place: Place, needs: cells.Demands) -> str:
-    notice = needs.grace_s + batch.NOTICE_MARGIN_S
-    if notice > batch.MOST_NOTICE_S:
+    notice = needs.grace_s + slurm_job.NOTICE_MARGIN_S
+    if notice > slurm_job.MOST_NOTICE_S:
         raise refused(f"grace_s {needs.grace_s} is more notice than Slurm gives", "lower grace_s")
     several = len(spec["cells"]) > 1
     name = cells.job_name(spec, 63)
