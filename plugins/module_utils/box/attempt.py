@@ -193,9 +193,9 @@ def brought_dir(layout: Layout, run: dict[str, Any], cell_id: str) -> str:
 
 
 def end_leftovers(layout: Layout, run_id: str, cell_id: str) -> int:
-    """Kill processes that earlier attempts of the cell left behind (workers that hold GPU memory). How many."""
+    """End processes that earlier attempts of the cell left behind (workers that hold GPU memory). How many."""
     killed = 0
     for number in layout.attempt_numbers(run_id, cell_id):
         with contextlib.suppress(OSError):
-            killed += process.kill_all(members(layout.attempt(run_id, cell_id, number)))
+            killed += process.end_all(members(layout.attempt(run_id, cell_id, number)))
     return killed

@@ -23,7 +23,8 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     paths = layout.attempt(run["run_id"], cell["id"], number)
     keys = attempt.work(run, cell, number)
     ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
-    process.kill_all(attempt.members(paths))
+    # Nobody writes any more while its artifacts are read.
+    process.end_all(attempt.members(paths))
     # A shim that was killed could not give its reserve back.
     reserve.free(paths.reserve)
     proven = ended is not None and ended.child == 0 and not ended.stop_asked

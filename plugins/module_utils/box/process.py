@@ -20,6 +20,8 @@ PROC = "/proc"
 # Set for a supervisor that is a Slurm job of ours: so it knows its own job, and may put it back into the queue.
 OF_SLURM = "TENANT_SLURM_REQUEUES"
 ALIVE, GONE, REBOOTED = "alive", "gone", "rebooted"
+# What a kill takes at most on a machine that is not broken; who works for longer hangs in the kernel.
+GONE_WITHIN_S = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 _DEAD_STATES = ("Z", "X", "x")
 
@@ -238,3 +240,16 @@ def become_subreaper() -> bool:
 def kill_all(identities: list[Identity], number: int = signal.SIGKILL) -> int:
     """Signal each process that still is the one recorded; how many were."""
     return sum(1 for identity in identities if send(identity, number))
+
+
+def end_all(identities: list[Identity], within_s: float = GONE_WITHIN_S) -> int:
+    """Kill them and wait until they are gone, which takes a moment on a busy machine and for ever on a hanging disk.
+
+    :param within_s: what is waited for at most.
+    :return: how many there were.
+    """
+    until = time.monotonic() + within_s
+    killed = kill_all(identities)
+    while any(observe(identity) == ALIVE for identity in identities) and time.monotonic() < until:
+        time.sleep(0.02)
+    return killed

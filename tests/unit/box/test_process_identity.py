@@ -102,3 +102,37 @@ def test_half_an_identity_is_none(value: object) -> None:
 def test_an_identity_survives_its_record() -> None:
     assert process.identity_from(TRAINER.as_dict()) == TRAINER
     assert process.observe(process.identity_from(process.myself().as_dict())) == ALIVE
+
+
+# --- the end ----------------------------------------------------------------------------------------------------
+
+
+def test_who_was_ended_is_gone() -> None:
+    """Killed is not yet gone: memory of a GPU is free, and nothing writes, once it is."""
+    sleepers = [subprocess.Popen(["sleep", "600"]) for _number in range(8)]
+    try:
+        identities = [found for found in (process.identify(each.pid) for each in sleepers) if found is not None]
+        assert process.end_all(identities) == 8
+        assert [process.observe(identity) for identity in identities] == [process.GONE] * 8
+        assert process.end_all(identities) == 0
+    finally:
+        for each in sleepers:
+            each.kill()
+            each.wait()
+
+
+def test_who_hangs_in_the_kernel_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+    monkeypatch.setattr(process, "time", Clock)
+    monkeypatch.setattr(process, "send", lambda identity, number: True)
+    monkeypatch.setattr(process, "observe", lambda identity: process.ALIVE)
+    assert process.end_all([process.Identity("b", 1, 7, 7)]) == 1
+    assert process.GONE_WITHIN_S <= now[0] < process.GONE_WITHIN_S + 1
