@@ -59,9 +59,11 @@ def kubernetes_server(folder: Path) -> Iterator[Server]:
         served.cluster = SmallCluster(folder)
         thread = threading.Thread(target=served.serve_forever, daemon=True)
         thread.start()
-        yield served
-        served.shutdown()
-        thread.join(timeout=20)
+        try:
+            yield served
+        finally:
+            served.shutdown()
+            thread.join(timeout=20)
 
 
 def main() -> None:

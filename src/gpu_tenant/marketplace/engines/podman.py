@@ -112,7 +112,9 @@ class PodmanEngine(Engine):
         self._podman(
             "create", "--replace", "--init", "--name", self._container(spec.box_id),
             "--label", self._label,
-            "--hostname", f"C.{spec.box_id}", "--network", "host", "--pull", "never", "--log-driver", "k8s-file",
+            # sudo wants to know its host, and podman writes the file that says so anew at every start.
+            "--hostname", f"C.{spec.box_id}", "--add-host", f"C.{spec.box_id}:127.0.1.1",
+            "--network", "host", "--pull", "never", "--log-driver", "k8s-file",
             *mounts, self._image, "/bin/sh", f"{box_root.CONTROL_IN_BOX}/init",
         )  # fmt: skip
 
@@ -266,8 +268,6 @@ def _make_user(account: Account) -> str:
     mkdir -p /etc/sudoers.d
     echo '{account.name} ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-{account.name}
 fi
-# sudo wants to know its host. podman writes the file anew at every start.
-grep -q "$(hostname)" /etc/hosts || echo "127.0.1.1 $(hostname)" >>/etc/hosts
 # The market's Python may lie there, and is looked for by its way.
 chmod 711 /root
 """
