@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ports import free_port
-from supervised_box import wait_for
+from supervised_box import SupervisedBox, supervised_box, wait_for
 
 CONFIG = """\
 ClusterName=tests
@@ -114,3 +114,14 @@ def _end(process: subprocess.Popen[bytes], number: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def box_on(slurm: Slurm, folder: Path) -> Iterator[SupervisedBox]:
+    """A box whose supervisors are jobs of this cluster; they are gone in the end."""
+    with supervised_box(folder) as box:
+        try:
+            yield box
+        finally:
+            slurm.ask("scancel", "--user=root")
+            wait_for("the jobs to leave", lambda: not slurm.jobs())

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import array, attempt, status
 from ansible_collections.tenant.gpu.plugins.plugin_utils import supervisor_task
-from slurm_cluster import Slurm, running_slurm
-from supervised_box import SupervisedBox, supervised_box, wait_for
+from slurm_cluster import Slurm, box_on, running_slurm
+from supervised_box import SupervisedBox, wait_for
 
 pytestmark = pytest.mark.integration
 CELLS = ["c1", "c2", "c3"]
@@ -27,10 +27,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture
 def box(slurm: Slurm, tmp_path: Path) -> Iterator[SupervisedBox]:
-    with supervised_box(tmp_path) as made:
+    with box_on(slurm, tmp_path) as made:
         yield made
-        slurm.ask("scancel", "--user=root")
-        wait_for("the jobs to leave", lambda: not slurm.jobs())
 
 
 def register(box: SupervisedBox) -> None:

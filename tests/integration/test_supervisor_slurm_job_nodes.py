@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import batch_options, rendezvous
 from ports import free_port
-from slurm_cluster import Slurm, running_slurm
-from supervised_box import SupervisedBox, supervised_box, wait_for
+from slurm_cluster import Slurm, box_on, running_slurm
+from supervised_box import SupervisedBox, wait_for
 
 pytestmark = pytest.mark.integration
 # Notes what its node is told, and on a first life waits to be told to leave.
@@ -49,10 +49,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture
 def box(slurm: Slurm, tmp_path: Path) -> Iterator[SupervisedBox]:
-    with supervised_box(tmp_path) as made:
+    with box_on(slurm, tmp_path) as made:
         yield made
-        slurm.ask("scancel", "--user=root")
-        wait_for("the job to leave", lambda: not slurm.jobs())
 
 
 def start(box: SupervisedBox, trainer: str, artifact: str, argv: list[str] | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import Slurm, running_slurm
-from supervised_box import SupervisedBox, supervised_box, wait_for
+from slurm_cluster import Slurm, box_on, running_slurm
+from supervised_box import SupervisedBox, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -23,10 +23,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture
 def box(slurm: Slurm, tmp_path: Path) -> Iterator[SupervisedBox]:
-    with supervised_box(tmp_path) as made:
+    with box_on(slurm, tmp_path) as made:
         yield made
-        slurm.ask("scancel", "--user=root")
-        wait_for("the job to leave", lambda: not slurm.jobs())
 
 
 def start(box: SupervisedBox) -> dict[str, Any]:
