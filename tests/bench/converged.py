@@ -55,7 +55,8 @@ def rows() -> list[Row]:
     # A short path: ssh's sockets lie below it.
     with tempfile.TemporaryDirectory(prefix="gt-", dir="/tmp") as name:
         folder = Path(name)
-        options = ("--machines", str(max(4 * BOXES, 40)), "--boot-s", "0")
+        # Every tenth machine has the GPU that is asked for, or so.
+        options = ("--machines", str(max(10 * BOXES, 40)), "--boot-s", "0")
         with running_marketplace("process", state_dir=folder / "market", options=options) as market:
             fleet = Fleet(folder, market)
             fleet.site(changing=True)
