@@ -10,7 +10,6 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import public_keys, transfer
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import first_key
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
@@ -47,7 +46,7 @@ class ActionModule(ControllerAction):
         try:
             self._low_level_execute_command("true", executable="/bin/sh")
         except AnsibleConnectionFailure as error:
-            said = printable(" ".join(str(error).split()))[:300]
+            said = first_key.said_by(error)
             if first_key.says_denied(said):
                 what = f"it does not let your key in, and no password of it is known here: {said}"
                 raise first_key.refused(self._box, what) from None

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import box_endpoint, machine_mark
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name, printable
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.machine_mark import Seen, Subject
@@ -122,7 +122,7 @@ class ActionModule(ControllerAction):
         try:
             return str(self._low_level_execute_command(script, executable="/bin/sh").get("stdout", ""))
         except AnsibleConnectionFailure as error:
-            said = printable(" ".join(str(error).split()))[:300]
+            said = first_key.said_by(error)
             self._is_denied = first_key.says_denied(said)
             if self._is_denied:
                 # It has shown the pinned host key before: a box at rest cannot, and a stranger does not.

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.tenant.gpu.plugins.module_utils import transfer
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.ssh_log import SshLog, refuses_key, was_denied
 
@@ -124,6 +125,11 @@ def where_to_put(box: str) -> str:
         "the password): ansible_host and ansible_port into the inventory, the password into the environment variable "
         f"{variable_of(box)} or, from a vault, into provision_password; then run the provision playbook"
     )
+
+
+def said_by(error: Exception) -> str:
+    """What a failed connection of Ansible's says, as a line to show."""
+    return printable(" ".join(str(error).split()))[:300]
 
 
 def says_denied(message: str) -> bool:

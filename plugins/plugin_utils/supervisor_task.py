@@ -33,6 +33,7 @@ NOT_DEPLOYED: dict[str, Any] = {
     "problems": [],
 }
 NO_PROGRAM = 72
+_REGISTER = ("register", "--run-file", "-")
 # The program that was named; else the one that the box itself uses at its start, else the newest one.
 _ASK = r"""
 python=$1 root=$2 program=$3 look=$4
@@ -132,14 +133,14 @@ class Task:
 
     def _perform(self, state: str, check: bool) -> dict[str, Any]:
         """Do it; the status after it, of all runs."""
-        if state in ("registered", "started") and self._params["run"]:
-            answer, found = self._client.call_and_look(
-                "register", "--run-file", "-", check=check, stdin=json.dumps(self._params["run"])
-            )
+        registration: dict[str, Any] = {"check": check, "stdin": json.dumps(self._params["run"])}
+        if state == "registered":
+            answer, found = self._client.call_and_look(*_REGISTER, **registration)
             self._note(answer)
-            if state == "registered":
-                return found
+            return found
         if state == "started":
+            if self._params["run"]:
+                self._note(self._client.call(*_REGISTER, **registration))
             return self._start(check)
         verbs = {
             "stopped": ["stop", *self._run_option(), *self._grace()],

@@ -44,15 +44,18 @@ def single_lives(layout: Layout) -> bool:
         if refused.code != HELD:
             raise
         return True
-    # A batch job on another machine: not every shared file system lets its locks be seen here.
-    identity = process.identity_from(attempt.read(layout.daemon, "daemon").get("process"))
-    return process.is_elsewhere(identity) and bool(told["alive"])
+    # Not every shared file system lets its locks be seen here.
+    return _is_of_another_machine(layout) and bool(told["alive"])
+
+
+def _is_of_another_machine(layout: Layout) -> bool:
+    """Whether the supervisor on record is a batch job that does not run here."""
+    return process.is_elsewhere(process.identity_from(attempt.read(layout.daemon, "daemon").get("process")))
 
 
 def works_elsewhere(layout: Layout) -> bool:
     """Whether a supervisor lives whose lock is not the box's own: a job on another machine, a task of an array."""
-    identity = process.identity_from(attempt.read(layout.daemon, "daemon").get("process"))
-    if process.is_elsewhere(identity) and survey.read_one_daemon(layout)["alive"]:
+    if _is_of_another_machine(layout) and survey.read_one_daemon(layout)["alive"]:
         return True
     return any(survey.read_one_daemon(layout.of_share(task.share))["alive"] for task in array.tasks(layout))
 

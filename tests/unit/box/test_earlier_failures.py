@@ -19,6 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import profile_rules, s
 from ansible_collections.tenant.gpu.plugins.module_utils.box import run_record, shim
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from still_clock import StillClock
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "earlier-failures.md"
@@ -66,20 +67,12 @@ def test_5_a_start_that_shows_no_life_is_given_up(monkeypatch: pytest.MonkeyPatc
     waiting = {"cell": "c", "state": "queued", "liveness": "none", "why": ""}
     run = {"run_id": "r", "state": "queued", "cells": [waiting], "blocked_by": []}
     answer = json.dumps({"box": "b1", "daemon": {"alive": True}, "runs": [run]})
-    now = [0.0]
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            now[0] += seconds
-
-    monkeypatch.setattr(supervisor_client, "time", Clock)
+    clock = StillClock()
+    monkeypatch.setattr(supervisor_client, "time", clock)
     client = supervisor_client.SupervisorClient(lambda argv, text: (0, answer, ""), ["python", "pyz"])
     with pytest.raises(TenantFailure, match="no cell of run r came to life within 60 s"):
         client.prove_live("r", 60)
-    assert 60 <= now[0] < 70
+    assert 60 <= clock.now < 70
 
 
 @pytest.mark.parametrize("said", ["verified 2026-11-21", "2026-11-21", "re-verify before 2026-11", "", "2026-13", None])

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import process
 from ansible_collections.tenant.gpu.plugins.module_utils.box.process import ALIVE, GONE, REBOOTED, Boot, Identity
+from still_clock import StillClock
 
 NOW = Boot("boot-1", 100)
 TRAINER = Identity("boot-1", 100, 4242, 777)
@@ -122,17 +123,9 @@ def test_who_was_ended_is_gone() -> None:
 
 
 def test_who_hangs_in_the_kernel_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            now[0] += seconds
-
-    monkeypatch.setattr(process, "time", Clock)
+    clock = StillClock()
+    monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "send", lambda identity, number: True)
     monkeypatch.setattr(process, "observe", lambda identity: process.ALIVE)
     assert process.end_all([process.Identity("b", 1, 7, 7)]) == 1
-    assert process.GONE_WITHIN_S <= now[0] < process.GONE_WITHIN_S + 1
+    assert process.GONE_WITHIN_S <= clock.now < process.GONE_WITHIN_S + 1
