@@ -23,9 +23,9 @@ demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
 
 test: .venv/ready-dev .venv-2.21/ready
-	@rm -f .cache/layers.txt
+	@rm -f .cache/layers.txt .cache/failed.txt
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
-	printf '\n===== time per layer\n'; cat .cache/layers.txt; exit $$status
+	printf '\n===== time per layer\n'; cat .cache/layers.txt .cache/failed.txt 2>/dev/null; exit $$status
 
 # What has one process at a time runs behind what has several, so that no core is idle while a box or a poll is waited
 # for. What fails soonest comes first.
