@@ -9,12 +9,10 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box_files import packed, shown
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
-
-PEER = "tenant.gpu.box_files_peer"
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
 
-class ActionModule(ControllerAction):
+class ActionModule(BoxCall):
     """Two questions at most: what differs, and then the contents of what does."""
 
     ARGUMENT_SPEC = {
@@ -46,13 +44,13 @@ class ActionModule(ControllerAction):
             ],
         }
         at_once = contents if params["send"] == "all" and not self.check_mode else {}
-        answer = self._ask(dict(order, contents=_packed(at_once)), task_vars)
+        answer = self._ask(order, at_once, task_vars)
         if answer.get("failed"):
             return answer
         differing = {found["path"]: found for found in answer["differing"]}
         wanting = [path for path in contents if path in answer["wanting"]]
         if wanting and not self.check_mode:
-            answer = self._ask(dict(order, contents=_packed({path: contents[path] for path in wanting})), task_vars)
+            answer = self._ask(order, {path: contents[path] for path in wanting}, task_vars)
             if answer.get("failed"):
                 return answer
             if answer["wanting"]:
@@ -62,10 +60,8 @@ class ActionModule(ControllerAction):
         diff = [_diff(found, modes[path], contents.get(path)) for path, found in differing.items() if path in modes]
         return {"changed": bool(differing), "paths": [path for path in modes if path in differing], "diff": diff}
 
-    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
-        answer.pop("invocation", None)
-        return answer
+    def _ask(self, order: dict[str, Any], contents: dict[str, bytes], task_vars: dict[str, Any]) -> dict[str, Any]:
+        return self.call_on_box("box_files.act", dict(order, contents=_packed(contents)), task_vars)
 
 
 def _packed(contents: dict[str, bytes]) -> dict[str, str]:

@@ -22,26 +22,25 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
-PEER = "tenant.gpu.checked_sync_peer"
+FAR_END = "delivery.answer"
 # Where the runner says that it reads how far transfers are.
 PROGRESS_FILE = "TENANT_PROGRESS_FILE"
-UPLOADER = "tenant.gpu.object_upload"
-SSH_FAILED = 255
+UPLOADER = "object_upload.answer"
 _LONGEST = 1000
 # What a code tree never needs on the box.
 DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible"]
 
 
 def _said(answer: dict[str, Any]) -> str:
-    """Why a module failed on the box, in the box's own words."""
-    return printable(str(answer.get("msg", "no reason given")))[:_LONGEST]
+    """Why it failed on the box, in the box's own words."""
+    return printable(str(answer["failure"].get("what", "no reason given")))[:_LONGEST]
 
 
-class ActionModule(ControllerAction):
+class ActionModule(BoxCall):
     ARGUMENT_SPEC = {
         "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},
@@ -50,6 +49,7 @@ class ActionModule(ControllerAction):
         "manifest": {"type": "dict"},
         "exclude": {"type": "list", "elements": "str", "default": DEFAULT_EXCLUDES},
         "paths": {"type": "list", "elements": "str", "default": []},
+        "send": {"type": "str", "choices": ["differing", "all"], "default": "differing"},
         "extra": {"type": "str", "choices": ["report", "quarantine", "refuse"]},
         "transport": {"type": "str", "choices": ["auto", "rsync", "stream"], "default": "auto"},
         "endpoint": {"type": "str", "choices": ["auto", "direct", "proxy"], "default": "auto"},
@@ -117,6 +117,7 @@ class ActionModule(ControllerAction):
             wishes=transfer.RsyncWishes(params["stall_timeout_s"], params["bandwidth_limit_kib"]),
             patience=carrier.Patience(params["retries"], params["resends"], params["first_wait_s"]),
             check_mode=self.check_mode,
+            enclose=params["send"] == "all",
         )
 
     def _on_box(self, path: str) -> str:
@@ -165,13 +166,13 @@ class ActionModule(ControllerAction):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._ask_box(UPLOADER, {"order": json.dumps(order)}, task_vars, within_s)
+                answer = self._ask_box(UPLOADER, order, task_vars, within_s)
             except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
-            ended = answer.get("rc")
-            if answer.get("unreachable") or (isinstance(ended, int) and (ended < 0 or ended == SSH_FAILED)):
-                # The ssh client failed or was killed; the box's own program ends with another status.
-                raise self._lost()
+            except NoAnswer as error:
+                if not error.lost:
+                    raise
+                raise self._lost() from error
             if answer.get("failed"):
                 what = f"the box could not send: {_said(answer)}"
                 raise TenantFailure(
@@ -260,24 +261,16 @@ class ActionModule(ControllerAction):
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
     def _ask_box(
-        self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
+        self, work: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
     ) -> dict[str, Any]:
-        """What a module on the box answers; OutOfTime when it does not ``within_s`` seconds."""
-        try:
-            with time_limit(within_s):
-                answer: dict[str, Any] = self._execute_module(
-                    module_name=module, module_args=arguments, task_vars=task_vars
-                )
-        except OutOfTime:
-            # Nor is a silent box asked to tidy up: that would take as long.
-            self._connection._shell.tmpdir = None
-            raise
-        return answer
+        """What a function answers on the box; OutOfTime when it does not ``within_s`` seconds."""
+        with time_limit(within_s):
+            return self.call_on_box(work, arguments, task_vars)
 
     def _asker(self, task_vars: dict[str, Any]) -> Any:
         def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
             try:
-                answer = self._ask_box(PEER, {"op": op, "files": files, **options}, task_vars, within_s)
+                answer = self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
             except OutOfTime as error:
                 raise TenantFailure(
                     "unreachable",

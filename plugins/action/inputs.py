@@ -10,9 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import input_sizes, object_client
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
-PEER = "tenant.gpu.inputs_peer"
 # Each look is a short connection of its own, so that a lost one costs nothing: the box goes on fetching by itself.
 LOOK_S = 20.0
 LOST_LOOKS = 10
@@ -21,7 +20,7 @@ PAUSE_AFTER_LOST_S = 3.0
 EXPIRY_MARGIN_S = 3600
 
 
-class ActionModule(ControllerAction):
+class ActionModule(BoxCall):
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path", "required": True},
         "inputs": {"type": "list", "elements": "dict", "required": True},
@@ -87,10 +86,7 @@ class ActionModule(ControllerAction):
         return answer if answer.get("failed") else dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
-        # What was asked repeats the presigned URLs, which nobody needs to see.
-        answer.pop("invocation", None)
-        return answer
+        return self.call_on_box("inputs_task.act", arguments, task_vars)
 
     def _failure(self, kind: str, what: str, last: dict[str, Any]) -> TenantFailure:
         seen = last["inputs"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import box_python
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
@@ -44,7 +45,7 @@ class ActionModule(ControllerAction):
     VALIDATION = {"required_if": [("state", "registered", ["run"])]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        task = Task(params, self._run_on_box, self._python(task_vars))
+        task = Task(params, self._run_on_box, box_python(self, task_vars))
         try:
             result = task.act(self.check_mode)
         except TenantFailure as failure:
@@ -57,13 +58,6 @@ class ActionModule(ControllerAction):
         # Data on stdin even where there is none: a program that reads must not wait for a terminal.
         done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
         return done["rc"], done["stdout"], done["stderr"]
-
-    def _python(self, task_vars: Mapping[str, Any]) -> str:
-        """The interpreter that modules use on this box."""
-        named = self._templar.template(task_vars.get("ansible_python_interpreter"))
-        if not named or str(named).startswith("auto"):
-            named = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
-        return str(named or "python3")
 
 
 def waits(result: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,9 @@ import time
 from typing import Any, Iterable, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
-from .destination import confine, room
+from .destination import BadDestination, confine, room
+from .enclosed import land
+from .failures import TenantFailure
 from .roster import (
     QUARANTINE,
     RESERVED,
@@ -235,18 +237,34 @@ def answer_offer(root: str, files: Sequence[RosterFile]) -> dict[str, Any]:
     return {"mismatches": as_dicts(mismatches), "rsync_problem": rsync_problem(), "python": sys.executable}
 
 
-def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool, inode_cap: int = 0) -> dict[str, Any]:
-    """For a receiver: what is right already, what is extra, what room there is. Opens the staging folder unless dry."""
+def answer_survey(
+    root: str,
+    files: Sequence[RosterFile],
+    within: str,
+    dry: bool,
+    inode_cap: int = 0,
+    contents: Mapping[str, str] | None = None,
+    reserve_bytes: int = 0,
+) -> dict[str, Any]:
+    """For a receiver: what is right already, what is extra, what room there is. Opens the staging folder unless dry.
+
+    :param contents: of small files, which land at once if they are wanted.
+    """
     confine(root, within)
     good, extra = survey(root, files)
     right = set(good)
     wanted = [file for file in files if file.path not in right]
     found = room(root, wanted, dry, inode_cap)
+    landed: list[str] = []
     if wanted and not dry and not found["problem"]:
         os.makedirs(root, exist_ok=True)
         open_staging(root, wanted)
+        landed = land(root, wanted, contents, found, reserve_bytes) if contents else []
+        if len(landed) == len(wanted):
+            close_staging(root)
     return {
         "good": good,
+        "landed": landed,
         "extra": extra,
         "room": found,
         "staging": staging(root),
@@ -274,16 +292,30 @@ def _named(entry: Mapping[str, Any]) -> RosterFile:
     return RosterFile(path, size, "")
 
 
-def answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """What the module ``checked_sync_peer`` answers. UnsafeTree, BadDestination, BadManifest, OSError."""
-    root = params["root"]
+def answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What the far end of ``checked_sync`` says on the box. TenantFailure when it refuses, naming the path.
+
+    :param params: ``op`` (``offer``: what keeps files from being fetched; ``survey``: hash what is there and open the
+        staging folder; ``settle``: hash what arrived and move it to its place), ``root``, ``files``, and, as the op
+        needs them, ``within``, ``inode_cap``, ``contents``, ``reserve_bytes`` and ``aside``.
+    """
+    try:
+        return _answer(params, check_mode)
+    except (BadDestination, UnsafeTree, UnsafeName, BadManifest, OSError) as error:
+        raise TenantFailure(
+            "config", f"{params['root']}: {error}", safe="Nothing was put in its place", fix="See the path it names"
+        ) from error
+
+
+def _answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    root, within = params["root"], params.get("within", "")
     if params["op"] == "offer":
         # Only looked at, so that what the controller has checked already need not be checked again.
-        return dict(answer_offer(root, [_named(entry) for entry in params["files"]]), changed=False)
+        return answer_offer(root, [_named(entry) for entry in params["files"]])
     files = parse_files(params["files"])
     if params["op"] == "survey":
-        return dict(answer_survey(root, files, params["within"], check_mode, params["inode_cap"]), changed=False)
+        more = {name: params[name] for name in ("inode_cap", "contents", "reserve_bytes") if name in params}
+        return answer_survey(root, files, within, check_mode, **more)
     if check_mode:
-        return {"changed": bool(files), "settled": [], "mismatches": [], "quarantine": ""}
-    found = answer_settle(root, files, params["within"], params["aside"])
-    return dict(found, changed=bool(found["settled"] or found["quarantine"]))
+        return {"settled": [], "mismatches": [], "quarantine": ""}
+    return answer_settle(root, files, within, params.get("aside", ()))
