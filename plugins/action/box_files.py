@@ -7,14 +7,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import far_end
 from ansible_collections.tenant.gpu.plugins.module_utils.box_files import packed, shown
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
 
-PEER = "tenant.gpu.box_files_peer"
+FAR_END = "box_files"
+far_end.packed(FAR_END)
 
 
-class ActionModule(ControllerAction):
+class ActionModule(AskingAction):
     """Two questions at most: what differs, and then the contents of what does."""
 
     ARGUMENT_SPEC = {
@@ -46,26 +48,19 @@ class ActionModule(ControllerAction):
             ],
         }
         at_once = contents if params["send"] == "all" and not self.check_mode else {}
-        answer = self._ask(dict(order, contents=_packed(at_once)), task_vars)
-        if answer.get("failed"):
-            return answer
+        answer = self.ask_box(FAR_END, dict(order, contents=_packed(at_once)), task_vars)
         differing = {found["path"]: found for found in answer["differing"]}
         wanting = [path for path in contents if path in answer["wanting"]]
         if wanting and not self.check_mode:
-            answer = self._ask(dict(order, contents=_packed({path: contents[path] for path in wanting})), task_vars)
-            if answer.get("failed"):
-                return answer
+            answer = self.ask_box(
+                FAR_END, dict(order, contents=_packed({path: contents[path] for path in wanting})), task_vars
+            )
             if answer["wanting"]:
                 raise _changed_meanwhile(answer["wanting"], str(task_vars.get("inventory_hostname", "")))
             differing = {**{found["path"]: found for found in answer["differing"]}, **differing}
         modes = {entry["path"]: entry["mode"] for entry in [*order["folders"], *order["files"]]}
         diff = [_diff(found, modes[path], contents.get(path)) for path, found in differing.items() if path in modes]
         return {"changed": bool(differing), "paths": [path for path in modes if path in differing], "diff": diff}
-
-    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
-        answer.pop("invocation", None)
-        return answer
 
 
 def _packed(contents: dict[str, bytes]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
     destination,
+    far_end,
     roster,
     ssh_proxies,
     stores,
@@ -22,11 +23,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
-PEER = "tenant.gpu.checked_sync_peer"
+FAR_END = "delivery"
+far_end.packed(FAR_END)
 # Where the runner says that it reads how far transfers are.
 PROGRESS_FILE = "TENANT_PROGRESS_FILE"
 UPLOADER = "tenant.gpu.object_upload"
@@ -41,7 +43,7 @@ def _said(answer: dict[str, Any]) -> str:
     return printable(str(answer.get("msg", "no reason given")))[:_LONGEST]
 
 
-class ActionModule(ControllerAction):
+class ActionModule(AskingAction):
     ARGUMENT_SPEC = {
         "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},
@@ -165,7 +167,7 @@ class ActionModule(ControllerAction):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._ask_box(UPLOADER, {"order": json.dumps(order)}, task_vars, within_s)
+                answer = self._ask_to_send(order, task_vars, within_s)
             except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
             ended = answer.get("rc")
@@ -180,6 +182,19 @@ class ActionModule(ControllerAction):
             return dict(answer)
 
         return ask
+
+    def _ask_to_send(self, order: dict[str, Any], task_vars: dict[str, Any], within_s: float) -> dict[str, Any]:
+        """What the module answers; OutOfTime when it does not ``within_s`` seconds."""
+        try:
+            with time_limit(within_s):
+                answer: dict[str, Any] = self._execute_module(
+                    module_name=UPLOADER, module_args={"order": json.dumps(order)}, task_vars=task_vars
+                )
+        except OutOfTime:
+            # Nor is a silent box asked to tidy up: that would take as long.
+            self._connection._shell.tmpdir = None
+            raise
+        return answer
 
     def _lost(self) -> TenantFailure:
         what = "the connection to the box was lost"
@@ -259,25 +274,11 @@ class ActionModule(ControllerAction):
             raise self._refusal(f"files cannot be carried with become by {become.name}", "Use sudo, or no become")
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
-    def _ask_box(
-        self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
-    ) -> dict[str, Any]:
-        """What a module on the box answers; OutOfTime when it does not ``within_s`` seconds."""
-        try:
-            with time_limit(within_s):
-                answer: dict[str, Any] = self._execute_module(
-                    module_name=module, module_args=arguments, task_vars=task_vars
-                )
-        except OutOfTime:
-            # Nor is a silent box asked to tidy up: that would take as long.
-            self._connection._shell.tmpdir = None
-            raise
-        return answer
-
     def _asker(self, task_vars: dict[str, Any]) -> Any:
         def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
             try:
-                answer = self._ask_box(PEER, {"op": op, "files": files, **options}, task_vars, within_s)
+                with time_limit(within_s):
+                    return self.ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars)
             except OutOfTime as error:
                 raise TenantFailure(
                     "unreachable",
@@ -286,14 +287,5 @@ class ActionModule(ControllerAction):
                     safe="Nothing was removed at the source, and what arrived is kept",
                     fix="Run the same task again, it continues; where there is much to hash, with a longer deadline_s",
                 ) from error
-            if answer.get("failed"):
-                raise TenantFailure(
-                    "config",
-                    f"the box refused: {_said(answer)}",
-                    box=self.box,
-                    safe="Nothing was put in its place",
-                    fix="See the path it names",
-                )
-            return dict(answer)
 
         return ask

@@ -4,19 +4,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
 display = Display()
 
 
-class ActionModule(ControllerAction):
+class ActionModule(AskingAction):
     """Speaks to the supervisor's program over the play's connection."""
 
     ARGUMENT_SPEC = {
@@ -44,7 +43,7 @@ class ActionModule(ControllerAction):
     VALIDATION = {"required_if": [("state", "registered", ["run"])]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        task = Task(params, self._run_on_box, self._python(task_vars))
+        task = Task(params, self.run_on_box, self.box_python(task_vars))
         try:
             result = task.act(self.check_mode)
         except TenantFailure as failure:
@@ -52,18 +51,6 @@ class ActionModule(ControllerAction):
         for line in waits(result) if params["state"] == "started" else []:
             display.warning(line)
         return result
-
-    def _run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
-        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
-        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
-        return done["rc"], done["stdout"], done["stderr"]
-
-    def _python(self, task_vars: Mapping[str, Any]) -> str:
-        """The interpreter that modules use on this box."""
-        named = self._templar.template(task_vars.get("ansible_python_interpreter"))
-        if not named or str(named).startswith("auto"):
-            named = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
-        return str(named or "python3")
 
 
 def waits(result: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,8 @@ import time
 from typing import Any, Iterable, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
-from .destination import confine, room
+from .destination import BadDestination, confine, room
+from .failures import TenantFailure
 from .roster import (
     QUARANTINE,
     RESERVED,
@@ -250,7 +251,8 @@ def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool
         "extra": extra,
         "room": found,
         "staging": staging(root),
-        "rsync_problem": rsync_problem(),
+        # Of no interest where nothing is to come, and a program that has to be started.
+        "rsync_problem": rsync_problem() if wanted else "",
         "python": sys.executable,
     }
 
@@ -275,15 +277,29 @@ def _named(entry: Mapping[str, Any]) -> RosterFile:
 
 
 def answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """What the module ``checked_sync_peer`` answers. UnsafeTree, BadDestination, BadManifest, OSError."""
+    """What the far end of a checked transfer answers to ``params``: ``op``, ``root``, ``files`` and more.
+
+    ``offer`` says what keeps files from being fetched, ``survey`` hashes what is there and opens the staging folder,
+    ``settle`` hashes what arrived and moves it to its place. In check mode it looks, and neither makes nor moves.
+
+    :raises TenantFailure: the folder or the roster cannot be used.
+    """
+    try:
+        return _answer(params, check_mode)
+    except (BadDestination, UnsafeTree, BadManifest, OSError) as error:
+        raise TenantFailure("config", f"{params['root']}: {error}", safe="Nothing was put in its place") from error
+
+
+def _answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     root = params["root"]
+    # A folder below somebody's home: whose, only the box knows.
+    within = os.path.expanduser(params.get("within") or "")
     if params["op"] == "offer":
         # Only looked at, so that what the controller has checked already need not be checked again.
-        return dict(answer_offer(root, [_named(entry) for entry in params["files"]]), changed=False)
+        return answer_offer(root, [_named(entry) for entry in params["files"]])
     files = parse_files(params["files"])
     if params["op"] == "survey":
-        return dict(answer_survey(root, files, params["within"], check_mode, params["inode_cap"]), changed=False)
+        return answer_survey(root, files, within, check_mode, params.get("inode_cap") or 0)
     if check_mode:
-        return {"changed": bool(files), "settled": [], "mismatches": [], "quarantine": ""}
-    found = answer_settle(root, files, params["within"], params["aside"])
-    return dict(found, changed=bool(found["settled"] or found["quarantine"]))
+        return {"settled": [], "mismatches": [], "quarantine": ""}
+    return answer_settle(root, files, within, params.get("aside") or [])

@@ -47,10 +47,10 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Far:
-    """The box: how to reach it, and a way to ask ``checked_sync_peer`` something.
+    """The box: how to reach it, and a way to ask ``delivery`` there something.
 
     ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
-    mappings, as that module takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
+    mappings, as it takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
     through; empty where it goes through none.
     """
 

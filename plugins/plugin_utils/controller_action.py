@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
@@ -42,6 +43,13 @@ class ControllerAction(ActionBase):
     @property
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
+
+    def box_python(self, task_vars: Mapping[str, Any]) -> str:
+        """The interpreter that modules use on this box."""
+        named = self._templar.template(task_vars.get("ansible_python_interpreter"))
+        if not named or str(named).startswith("auto"):
+            named = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        return str(named or "python3")
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)

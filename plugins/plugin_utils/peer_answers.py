@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a box answers when a transfer asks it: a stranger's word, read strictly before anything is done with it.
 
-Each function takes an answer of ``checked_sync_peer`` and the files that it was asked about. Senseless when the answer
-has not the form that this module gives it, or names files that nobody asked about.
+Each function takes an answer of ``delivery`` on the box and the files that it was asked about. Senseless when it
+has not the form that ``delivery`` gives it, or names files that nobody asked about.
 """
 
 from __future__ import annotations

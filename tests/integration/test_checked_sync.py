@@ -20,14 +20,12 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
-    destination,
     roster,
     rsync_carrier,
     settling,
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
 from loopback_sshd import (
     ALIAS,
@@ -134,14 +132,11 @@ class Run:
             return dict(failure.as_result(), failed=True)
 
     def _ask(self, check_mode: bool) -> Callable[..., dict[str, Any]]:
-        """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
+        """The box is this machine, so its far end can be asked here; arguments and answer go through JSON."""
 
         def ask(op: str, wanted: Any, **options: Any) -> dict[str, Any]:
             parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
-            try:
-                answer = checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode)
-            except (destination.BadDestination, delivery.UnsafeTree, roster.BadManifest) as error:
-                raise TenantFailure("config", f"the box refused: {error}") from error
+            answer = delivery.answer(json.loads(json.dumps(parameters)), check_mode)
             found: dict[str, Any] = json.loads(json.dumps(answer))
             return dict(found, mismatches=[]) if self.lies else found
 

@@ -24,7 +24,6 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.modules import checked_sync_peer
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
 from loopback_sshd import LoopbackBox, loopback_box, wait_for
 
@@ -110,10 +109,10 @@ class Attack:
         return checked_transfer.run(order, checked_transfer.Far("box1", self.box.link(), self._ask))
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
-        """The box is this machine, so its module can be asked here; arguments and answer go through JSON."""
+        """The box is this machine, so its far end can be asked here; arguments and answer go through JSON."""
         parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
         answer: dict[str, Any] = json.loads(
-            json.dumps(checked_sync_peer.answer(json.loads(json.dumps(parameters)), check_mode=False))
+            json.dumps(delivery.answer(json.loads(json.dumps(parameters)), check_mode=False))
         )
         if op == "offer":
             self.after_offer()
