@@ -11,9 +11,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box_files import packed
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
+FAR_END = "box_files.answer"
+
 
 class ActionModule(BoxCall):
     """Two questions at most: what differs, and then the contents of what does."""
+
+    WORKS = (FAR_END,)
 
     ARGUMENT_SPEC = {
         "folders": {"type": "list", "elements": "path", "default": []},
@@ -45,14 +49,10 @@ class ActionModule(BoxCall):
         }
         at_once = contents if params["send"] == "all" and not self.check_mode else {}
         answer = self._ask(order, at_once, task_vars)
-        if answer.get("failed"):
-            return answer
         differing = {found["path"]: found for found in answer["differing"]}
         wanting = [path for path in contents if path in answer["wanting"]]
         if wanting and not self.check_mode:
             answer = self._ask(order, {path: contents[path] for path in wanting}, task_vars)
-            if answer.get("failed"):
-                return answer
             if answer["wanting"]:
                 raise _changed_meanwhile(answer["wanting"], str(task_vars.get("inventory_hostname", "")))
             differing = {**{found["path"]: found for found in answer["differing"]}, **differing}
@@ -61,7 +61,7 @@ class ActionModule(BoxCall):
         return {"changed": bool(differing), "paths": [path for path in modes if path in differing], "diff": diff}
 
     def _ask(self, order: dict[str, Any], contents: dict[str, bytes], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return self.call_on_box("box_files.act", dict(order, contents=_packed(contents)), task_vars)
+        return self.call_on_box(FAR_END, dict(order, contents=_packed(contents)), task_vars)
 
 
 def _packed(contents: dict[str, bytes]) -> dict[str, str]:

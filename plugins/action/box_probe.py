@@ -14,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
+FAR_END = "probe_gather.look"
 # Options of the module that come from the profile when the task does not name them.
 FROM_PROFILE = {
     "python": "platform_python",
@@ -28,6 +29,8 @@ _OF_PROJECT = ("tenant_project", "tenant_state_dir", "platform_name")
 
 class ActionModule(BoxCall):
     """Finds a Python by plain sh, has it look around by that, judges on the controller."""
+
+    WORKS = (FAR_END,)
 
     ARGUMENT_SPEC = {
         "python": {"type": "str"},
@@ -76,8 +79,6 @@ class ActionModule(BoxCall):
         if chosen is None:
             return self._verdict(params, visit, [_no_python(preflight.pythons, floor)])
         found = self._visit(params, task_vars, chosen[0])
-        if found.get("failed"):
-            return found
         probe = {**found, **visit}
         driver_cuda = probe.get("cuda", {}).get("driver_max") if isinstance(probe.get("cuda"), dict) else None
         probe["statement"] = probe_report.statement(probe.get("torch"), probe.get("training_python"), driver_cuda)
@@ -130,7 +131,7 @@ class ActionModule(BoxCall):
         places = {name: params[name] or "" for name in FROM_PROFILE}
         durable = {name: params[name] for name in OF_DURABLE}
         limits = {"nvidia": params["nvidia_timeout_s"], "torch": params["torch_timeout_s"] if params["torch"] else 0}
-        return self.call_on_box("probe_gather.look", {"limits": limits, **durable, **places}, task_vars, python)
+        return self.call_on_box(FAR_END, {"limits": limits, **durable, **places}, task_vars, python)
 
     def _verdict(self, params: dict[str, Any], probe: dict[str, Any], refusals: list[str]) -> dict[str, Any]:
         result = {"changed": False, "probe": probe, "admitted": not refusals, "refusals": refusals}

@@ -19,10 +19,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     stores,
     transfer,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
-from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer, RefusedOnBox
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
@@ -30,17 +29,12 @@ FAR_END = "delivery.answer"
 # Where the runner says that it reads how far transfers are.
 PROGRESS_FILE = "TENANT_PROGRESS_FILE"
 UPLOADER = "object_upload.answer"
-_LONGEST = 1000
 # What a code tree never needs on the box.
 DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible"]
 
 
-def _said(answer: dict[str, Any]) -> str:
-    """Why it failed on the box, in the box's own words."""
-    return printable(str(answer["failure"].get("what", "no reason given")))[:_LONGEST]
-
-
 class ActionModule(BoxCall):
+    WORKS = (FAR_END, UPLOADER)
     ARGUMENT_SPEC = {
         "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},
@@ -166,19 +160,18 @@ class ActionModule(BoxCall):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._ask_box(UPLOADER, order, task_vars, within_s)
+                return self._ask_box(UPLOADER, order, task_vars, within_s)
             except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
             except NoAnswer as error:
                 if not error.lost:
                     raise
                 raise self._lost() from error
-            if answer.get("failed"):
-                what = f"the box could not send: {_said(answer)}"
+            except RefusedOnBox as refused:
+                what = f"the box could not send: {refused.what}"
                 raise TenantFailure(
                     "config", what, box=self.box, safe="What arrived in the store is kept", fix="See what it names"
-                )
-            return dict(answer)
+                ) from refused
 
         return ask
 
@@ -270,7 +263,7 @@ class ActionModule(BoxCall):
     def _asker(self, task_vars: dict[str, Any]) -> Any:
         def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
             try:
-                answer = self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
+                return self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
             except OutOfTime as error:
                 raise TenantFailure(
                     "unreachable",
@@ -279,14 +272,5 @@ class ActionModule(BoxCall):
                     safe="Nothing was removed at the source, and what arrived is kept",
                     fix="Run the same task again, it continues; where there is much to hash, with a longer deadline_s",
                 ) from error
-            if answer.get("failed"):
-                raise TenantFailure(
-                    "config",
-                    f"the box refused: {_said(answer)}",
-                    box=self.box,
-                    safe="Nothing was put in its place",
-                    fix="See the path it names",
-                )
-            return dict(answer)
 
         return ask

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
+FAR_END = "manifest_task.take"
 GLOB_SPEC = {
     "glob": {"type": "str", "required": True},
     "role": {"type": "str", "choices": ["checkpoint", "metrics", "log", "other"], "default": "other"},
@@ -21,6 +22,8 @@ GLOB_SPEC = {
 
 class ActionModule(BoxCall):
     """Hashes where the files are."""
+
+    WORKS = (FAR_END,)
 
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path"},
@@ -41,4 +44,4 @@ class ActionModule(BoxCall):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return self.call_on_box("manifest_task.take", params, task_vars)
+        return self.call_on_box(FAR_END, params, task_vars)

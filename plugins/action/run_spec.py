@@ -7,11 +7,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.parts import finished_receipt
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+
+display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -32,6 +35,10 @@ class ActionModule(ControllerAction):
         spec = load_run_spec(_existing(params["path"].strip(), task_vars))
         store = StateStore(params["state_dir"])
         receipt = finished_receipt(store, params["project"], spec)
+        if receipt is not None:
+            display.display(
+                f"Run {spec['id']} is finished and home: nothing more is rented, deployed or started for it."
+            )
         return {"changed": False, "ansible_facts": {"run_spec": dict(spec, finished=receipt)}}
 
 

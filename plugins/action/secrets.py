@@ -35,24 +35,26 @@ class ActionModule(ControllerAction):
         self._box = str(task_vars.get("inventory_hostname", ""))
         values = {secret["name"]: run_secrets.value_of(secret) for secret in params["secrets"]}
         order = {"path": params["path"], "values": values, "shared": params["shared"]}
-        answer = self._ask(params, "secrets", order)
+        answer = self._ask(params, dict(order, prove=self._wanted_proof(params)))
         if answer is None:
             return {"changed": True, "secrets": [], "renewed": sorted(values)}
-        result = {
+        self._refuse_unproven(answer["secrets"])
+        return {
             "changed": answer["changed"],
             "renewed": answer["renewed"],
-            "secrets": [],
+            "secrets": answer["secrets"],
             "diff": {"before": answer["before"], "after": answer["after"]},
         }
-        if params["prove"] and not self.check_mode:
-            result["secrets"] = self._prove(params)
-        return result
 
-    def _prove(self, params: dict[str, Any]) -> list[dict[str, Any]]:
+    @staticmethod
+    def _wanted_proof(params: dict[str, Any]) -> dict[str, Any] | None:
+        if not params["prove"]:
+            return None
         checks = [{"name": secret["name"], "check": secret["check"]} for secret in params["secrets"]]
         env = {str(name): str(value) for name, value in params["env"].items()}
-        order = {"env_file": params["path"], "checks": checks, "env": env, "proxy_hook": params["proxy_hook"]}
-        found: list[dict[str, Any]] = (self._ask(params, "prove-secrets", order) or {}).get("secrets", [])
+        return {"checks": checks, "env": env, "proxy_hook": params["proxy_hook"]}
+
+    def _refuse_unproven(self, found: list[dict[str, Any]]) -> None:
         for each in found:
             if each["state"] == "wrong":
                 what = f"the secret {each['name']} does not work: {each['why']}"
@@ -62,12 +64,11 @@ class ActionModule(ControllerAction):
                 what = f"whether the secret {each['name']} works cannot be learned from the box: {each['why']}"
                 fix = "see the box's network and proxies, or write check: none for this secret in the run spec"
                 raise TenantFailure("unreachable", what, self._box, safe=_SAFE, fix=fix)
-        return found
 
-    def _ask(self, params: dict[str, Any], verb: str, order: dict[str, Any]) -> dict[str, Any] | None:
+    def _ask(self, params: dict[str, Any], order: dict[str, Any]) -> dict[str, Any] | None:
         """The program's answer; None when it is not there yet, which only a check may find."""
         words = [params["python"], "-I", params["pyz"], "--root", params["tenant_root"]]
-        words += [*(["--check"] if self.check_mode else []), verb, "--order-file", "-"]
+        words += [*(["--check"] if self.check_mode else []), "secrets", "--order-file", "-"]
         command = f"test -f {shlex.quote(params['pyz'])} || exit {_NO_PROGRAM}; exec {shlex.join(words)}"
         done = self._low_level_execute_command(command, in_data=json.dumps(order).encode(), executable="/bin/sh")
         if done["rc"] == _NO_PROGRAM and self.check_mode:
@@ -75,7 +76,7 @@ class ActionModule(ControllerAction):
         try:
             answer = json.loads(done["stdout"])
         except ValueError:
-            answer = {"error": f"the supervisor's verb {verb} ended with exit code {done['rc']} and no answer"}
+            answer = {"error": f"the supervisor's verb secrets ended with exit code {done['rc']} and no answer"}
         if "error" in answer:
             raise TenantFailure("config", answer["error"], self._box, safe=_SAFE, fix=str(answer.get("fix", "")))
         return dict(answer)

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import box_python
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
@@ -45,7 +43,7 @@ class ActionModule(ControllerAction):
     VALIDATION = {"required_if": [("state", "registered", ["run"])]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        task = Task(params, self._run_on_box, box_python(self, task_vars))
+        task = Task(params, self.run_on_box, self.box_python(task_vars))
         try:
             result = task.act(self.check_mode)
         except TenantFailure as failure:
@@ -53,11 +51,6 @@ class ActionModule(ControllerAction):
         for line in waits(result) if params["state"] == "started" else []:
             display.warning(line)
         return result
-
-    def _run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
-        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
-        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
-        return done["rc"], done["stdout"], done["stderr"]
 
 
 def waits(result: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.load_checks import EXPECT_SPEC
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
+FAR_END = "load_task.verify"
 FILE_SPEC = {
     "path": {"type": "str", "required": True},
     "loader": {
@@ -22,6 +23,8 @@ FILE_SPEC = {
 class ActionModule(BoxCall):
     """Loads with what is installed for the interpreter of the task."""
 
+    WORKS = (FAR_END,)
+
     ARGUMENT_SPEC = {
         "root": {"type": "path", "required": True},
         "manifest": {"type": "dict"},
@@ -33,4 +36,4 @@ class ActionModule(BoxCall):
     VALIDATION = {"mutually_exclusive": [("manifest", "files")]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": False, **self.call_on_box("load_task.verify", params, task_vars, site=True)}
+        return {"changed": False, **self.call_on_box(FAR_END, params, task_vars, site=True)}

@@ -13,15 +13,15 @@ import stat
 import zlib
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils.box.records import sha256_file, write_bytes
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from .box.records import sha256_file, write_bytes
+from .failures import TenantFailure
 
 # Longer ones are programs: their hash tells more than their text.
 _SHOWN_BYTES = 8192
 
 
 def packed(content: bytes) -> str:
-    """A content as a module's argument: a program is mostly text, and the box may be far away."""
+    """A content as part of a question: a program is mostly text, and the box may be far away."""
     return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
@@ -35,7 +35,7 @@ def shown(content: bytes) -> str | None:
         return None
 
 
-def act(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+def answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """:returns: ``changed``, ``differing`` (each ``path``, ``before``, ``text``) and ``wanting``, without content."""
     try:
         differing = [found for folder in params["folders"] for found in _folder(folder, check_mode)]

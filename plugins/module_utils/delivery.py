@@ -268,7 +268,8 @@ def answer_survey(
         "extra": extra,
         "room": found,
         "staging": staging(root),
-        "rsync_problem": rsync_problem(),
+        # Of no interest where nothing is to come, and a program that has to be started.
+        "rsync_problem": rsync_problem() if len(landed) < len(wanted) else "",
         "python": sys.executable,
     }
 
@@ -308,7 +309,9 @@ def answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def _answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    root, within = params["root"], params.get("within", "")
+    root = params["root"]
+    # A folder below somebody's home: whose, only the box knows.
+    within = os.path.expanduser(params.get("within") or "")
     if params["op"] == "offer":
         # Only looked at, so that what the controller has checked already need not be checked again.
         return answer_offer(root, [_named(entry) for entry in params["files"]])

@@ -94,10 +94,10 @@ def establish(
     :raises TenantFailure: ``evidence_missing``, naming the files; the receipt is then withdrawn, not kept.
     """
     _check_claim(claim)
-    standing = _standing_receipt(store, claim)
-    if standing is not None:
+    kept = standing(store, claim)
+    if kept is not None:
         extra = tuple(roster.extra_files(claim.root, claim.manifest.files))
-        return Outcome(False, standing, extra, DifferenceTracker().as_diff())
+        return Outcome(False, kept, extra, DifferenceTracker().as_diff())
     before = read(store, claim.identity, claim.run_id) or {}
     if not check_mode:
         before_withdrawal()
@@ -265,7 +265,7 @@ def read(store: StateStore, identity: BoxIdentity, run_id: str) -> dict[str, Any
         return None
 
 
-def _standing_receipt(store: StateStore, claim: Claim) -> dict[str, Any] | None:
+def standing(store: StateStore, claim: Claim) -> dict[str, Any] | None:
     """The receipt on disk if it says all that ``claim`` would, and its files still hash right."""
     receipt = read(store, claim.identity, claim.run_id)
     if receipt is None or not _says_the_same(receipt, claim):

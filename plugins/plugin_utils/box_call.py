@@ -10,18 +10,17 @@ each time. Here goes what the function imports of ours, and nothing is written t
 from __future__ import annotations
 
 import ast
-import hashlib
+import functools
 import json
 import os
 import shlex
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible import constants
 from ansible_collections.tenant.gpu.plugins.module_utils import failures
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 _PACKAGE = "ansible_collections.tenant.gpu.plugins.module_utils"
@@ -78,8 +77,8 @@ class NoAnswer(TenantFailure):
             "unreachable" if status < 0 or status == 255 else "config",
             what,
             box,
-            safe="nothing was started, and nothing was removed",
-            fix="see whether ansible_python_interpreter names a Python of the box, 3.8 or newer, and run it again",
+            safe="what it had begun, the same task goes on with",
+            fix="see that ansible_python_interpreter names a Python of the box, 3.8 or newer, and look at its disk",
         )
         self.status = status
 
@@ -89,8 +88,35 @@ class NoAnswer(TenantFailure):
         return self.kind == "unreachable"
 
 
+class RefusedOnBox(TenantFailure):
+    """A failure that the function raised: a stranger's words, shortened and printable. ``more`` came with it."""
+
+    def __init__(self, told: Mapping[str, Any], box: str) -> None:
+        failure = told.get("failure")
+        named = failure if isinstance(failure, dict) else {}
+        what, safe, fix = (printable(str(named.get(name) or ""))[:_LONGEST] for name in ("what", "safe", "fix"))
+        kind = named.get("kind")
+        kind = kind if isinstance(kind, str) and kind in EXIT_CODES else "config"
+        super().__init__(kind, what or "the box gave no reason", box, safe=safe, fix=fix)
+        self.more = {key: value for key, value in told.items() if key not in ("msg", "failure", "failed", "changed")}
+
+    def as_result(self) -> dict[str, Any]:
+        return {**self.more, **super().as_result()}
+
+
 class BoxCall(ControllerAction):
-    """An action whose work on the box is a function ``work(arguments, check_mode) -> answer`` of ``module_utils``."""
+    """An action whose work on the box is done by functions ``work(arguments, check_mode) -> answer``.
+
+    ``WORKS`` names them, as ``module.function`` below ``module_utils``: what they import is gathered when the action is
+    loaded, once for all boxes.
+    """
+
+    WORKS: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for work in cls.WORKS:
+            packed(work)
 
     def call_on_box(
         self,
@@ -100,22 +126,23 @@ class BoxCall(ControllerAction):
         python: str = "",
         site: bool = False,
     ) -> dict[str, Any]:
-        """What the function answers, or the result of the failure that it raised, which has ``failed``.
+        """What the function answers.
 
-        :param work: ``module.function`` below ``module_utils``; the function takes and gives what JSON can hold.
+        :param work: one of ``WORKS``; it takes and gives what JSON can hold.
         :param python: the interpreter; by default the one that modules would use.
         :param site: whether it needs what is installed for that Python, and its environment variables.
+        :raises RefusedOnBox: the failure that the function raised.
         :raises NoAnswer: there is no such interpreter, it is too old, or the function ended without an answer.
         """
-        name, _dot, function = work.rpartition(".")
+        box = str(task_vars.get("inventory_hostname", ""))
         order = {
-            "module": f"{_PACKAGE}.{name}",
-            "function": function,
+            "module": _module(work),
+            "function": work.rpartition(".")[2],
             "arguments": dict(arguments),
             "check_mode": self.check_mode,
         }
-        sources = _packed(order["module"])
-        words = [python or box_python(self, task_vars), *([] if site else _ALONE), "-c", _FAR_END]
+        sources = packed(work)
+        words = [*shlex.split(python or self.box_python(task_vars)), *([] if site else _ALONE), "-c", _FAR_END]
         done = self._low_level_execute_command(
             " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part),
             in_data=b"%d\n" % len(sources) + sources + json.dumps(order).encode(),
@@ -123,22 +150,11 @@ class BoxCall(ControllerAction):
         )
         answer = _answer(done["stdout"])
         if answer is None:
-            box = str(task_vars.get("inventory_hostname", ""))
             said = _last_line(done["stderr"]) or _last_line(done["stdout"]) or "it said nothing"
             raise NoAnswer(done["rc"], f"{words[0]} on the box ended with {done['rc']}: {said}", box)
         if "failure" in answer:
-            return {**answer["failure"], "failed": True, "changed": False}
+            raise RefusedOnBox(answer["failure"], box)
         return dict(answer["answer"])
-
-
-def box_python(action: ControllerAction, task_vars: Mapping[str, Any]) -> str:
-    """The interpreter that modules use on this box."""
-    host = action._task.delegate_to
-    variables = (task_vars.get("ansible_delegated_vars") or {}).get(host, task_vars) if host else task_vars
-    named = action._templar.template(variables.get("ansible_python_interpreter"))
-    if not named or str(named).startswith("auto"):
-        named = (variables.get("ansible_facts") or {}).get("discovered_interpreter_python")
-    return str(named or "python3")
 
 
 def _answer(text: str) -> dict[str, Any] | None:
@@ -161,27 +177,15 @@ def _last_line(text: str) -> str:
 # --- the sources ----------------------------------------------------------------------------------------------------
 
 
-def _packed(module: str) -> bytes:
-    """The sources of a module and of all of ours that it imports, deflated; made once in a run of a playbook."""
+def _module(work: str) -> str:
+    return f"{_PACKAGE}.{work.rpartition('.')[0]}"
+
+
+@functools.cache
+def packed(work: str) -> bytes:
+    """The sources of a function's module and of all of ours that it imports, deflated."""
     root = os.path.dirname(os.path.abspath(failures.__file__))
-    kept = os.path.join(constants.DEFAULT_LOCAL_TMP, f"tenant-gpu-{_digest(module)}.z")
-    try:
-        with open(kept, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        pass
-    packed = zlib.compress(json.dumps(sources(module, root)).encode(), 9)
-    os.makedirs(constants.DEFAULT_LOCAL_TMP, exist_ok=True)
-    # Several workers make the same at once; whoever reads sees a whole one.
-    own = f"{kept}.{os.getpid()}"
-    with open(own, "wb") as stream:
-        stream.write(packed)
-    os.replace(own, kept)
-    return packed
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return zlib.compress(json.dumps(sources(_module(work), root)).encode(), 9)
 
 
 def sources(module: str, root: str) -> dict[str, str | None]:

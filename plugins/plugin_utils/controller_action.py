@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
@@ -42,6 +44,21 @@ class ControllerAction(ActionBase):
     @property
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
+
+    def box_python(self, task_vars: Mapping[str, Any]) -> str:
+        """The interpreter that modules use on this box."""
+        host = self._task.delegate_to
+        variables = (task_vars.get("ansible_delegated_vars") or {}).get(host, task_vars) if host else task_vars
+        named = self._templar.template(variables.get("ansible_python_interpreter"))
+        if not named or str(named).startswith("auto"):
+            named = (variables.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        return str(named or "python3")
+
+    def run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
+        """A program there, with what it reads; its exit code, stdout and stderr."""
+        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
+        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
+        return done["rc"], done["stdout"], done["stderr"]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)

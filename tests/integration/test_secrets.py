@@ -116,10 +116,9 @@ def test_before_deploy_a_check_foretells_and_a_run_says_what_is_missing(tmp_path
 
 def prove(box: SupervisedBox, values: dict[str, str], checks: dict[str, Any], **env: str) -> dict[str, dict[str, str]]:
     """What the program on the box says of each secret."""
-    path = str(box.root / "secrets.env")
-    box.verb("secrets", "--order-file", "-", stdin=json.dumps({"path": path, "values": values}))
-    order = {"env_file": path, "checks": [{"name": name, "check": each} for name, each in checks.items()], "env": env}
-    answer = box.verb("prove-secrets", "--order-file", "-", stdin=json.dumps(order))
+    proof = {"checks": [{"name": name, "check": each} for name, each in checks.items()], "env": env}
+    order = {"path": str(box.root / "secrets.env"), "values": values, "prove": proof}
+    answer = box.verb("secrets", "--order-file", "-", stdin=json.dumps(order))
     assert not any(value in json.dumps(answer) for value in values.values())
     return {each["name"]: each for each in answer["secrets"]}
 

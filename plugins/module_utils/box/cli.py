@@ -35,8 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "register", "put a run into the index", run_file="path of the run record, - for stdin")
     _add(verbs, "fetch", "have inputs on the box", order_file="path of the order, - for stdin")
     _add(verbs, "fetch-status", "how far that is", order_file="path of the order, - for stdin")
-    _add(verbs, "secrets", "write the secrets of a run", order_file="path of the order, - for stdin")
-    _add(verbs, "prove-secrets", "ask the services whether they work", order_file="path of the order, - for stdin")
+    _add(verbs, "secrets", "write and prove the secrets of a run", order_file="path of the order, - for stdin")
     _add(verbs, "check-tracker", "have what a tracker needs", order_file="path of the order, - for stdin")
     _add(verbs, "recover-tracker", "send what it kept here only", order_file="path of the order, - for stdin")
     start = _add(verbs, "start", "lift holds and start the supervisor unless one lives")
@@ -65,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "unseal", "take the promise back; the old seal is kept aside")
     take = _add(verbs, "manifest", "the roster of a run", run="run id")
     take.add_argument("--snapshot", action="store_true", help="of a run whose cells live")
+    _add(verbs, "promise", "what the sealed box promises of a run, in digests", run="run id")
     test = _add(verbs, "drill", "kill the run's command after its first checkpoint and see it go on", run="run id")
     test.add_argument("--cell", help="default: the first")
     test.add_argument("--deadline-s", type=_seconds, metavar="SECONDS")
@@ -160,14 +160,18 @@ def main(argv: list[str], program: list[str], unpacked: str = "") -> int:
 def _answer(layout: Layout, options: argparse.Namespace, program: list[str], unpacked: str) -> dict[str, Any]:
     if options.verb == "version":
         return version(program, unpacked)
-    if options.verb in ("status", "log"):
+    if options.verb in ("status", "log", "promise"):
         return _look(layout, options)
-    if options.verb in ("fetch", "fetch-status", "secrets", "prove-secrets", "check-tracker", "recover-tracker"):
+    if options.verb in ("fetch", "fetch-status", "secrets", "check-tracker", "recover-tracker"):
         return _supply(layout, options, program)
     return _act(layout, options, program)
 
 
 def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
+    if options.verb == "promise":
+        from . import promise
+
+        return promise.of_run(layout, options.run)
     from . import run_log, status
 
     if options.verb == "log" and options.after:
@@ -179,18 +183,22 @@ def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
 
 def _supply(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
     """What a run is given before it starts, and what its tracker left behind."""
-    from . import capability, control, fetch_verbs, secret_file, tracker, tracker_recovery
+    from . import control
 
     caller = control.Caller(tuple(program), options.epoch, options.check)
     order = _read_json(options.order_file)
-    if options.verb == "fetch":
-        return fetch_verbs.fetch(layout, caller, order)
-    if options.verb == "fetch-status":
-        return fetch_verbs.status(layout, order)
     if options.verb == "secrets":
+        from . import secret_file
+
         return secret_file.deliver(layout, caller, order)
-    if options.verb == "prove-secrets":
-        return capability.prove_all(layout.root, order)
+    if options.verb in ("fetch", "fetch-status"):
+        from . import fetch_verbs
+
+        return (
+            fetch_verbs.fetch(layout, caller, order) if options.verb == "fetch" else fetch_verbs.status(layout, order)
+        )
+    from . import tracker, tracker_recovery
+
     if options.verb == "check-tracker":
         return tracker.check(layout, caller, order)
     return tracker_recovery.recover(layout, order, caller.check)

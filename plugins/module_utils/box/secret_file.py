@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import control, mounts, records, run_record
+from . import capability, control, mounts, records, run_record
 from .layout import Layout
 from .refusal import ENVIRONMENT, USAGE, Refused
 
@@ -15,7 +15,8 @@ _MODE = 0o600
 
 
 def deliver(layout: Layout, caller: control.Caller, value: object) -> dict[str, Any]:
-    """Write the file of an order ``{path, values, shared}`` unless it says so already. Names are told, never values.
+    """Write the file of an order ``{path, values, shared, prove}`` unless it says so already. Names are told, never
+    values. What ``prove`` orders (see ``capability``) is asked of the file that stands then, and never in a check.
 
     :raises Refused: ENVIRONMENT when the file would lie where other machines can read it.
     """
@@ -34,7 +35,9 @@ def deliver(layout: Layout, caller: control.Caller, value: object) -> dict[str, 
     names = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
     # Whose value is new is told by its name alone.
     told = control.outcome({"secrets": sorted(before)}, {"secrets": sorted(after)}, path=path)
-    return dict(told, changed=bool(names), renewed=names)
+    prove = value.get("prove") if isinstance(value, dict) and not caller.check else None
+    proven = capability.prove_all(layout.root, path, prove) if prove else []
+    return dict(told, changed=bool(names), renewed=names, secrets=proven)
 
 
 def _checked(value: object) -> tuple[str, dict[str, str], list[str]]:

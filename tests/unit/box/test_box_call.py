@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -18,19 +19,17 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import box_files, failures
 from ansible_collections.tenant.gpu.plugins.plugin_utils import box_call
+from box_pythons import pythons
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 PACKAGE = "ansible_collections.tenant.gpu.plugins.module_utils"
-OLDEST = Path("/root/.pyenv/versions/3.8.18/bin/python")
-# What actions name, in a call or as a constant.
-WORKS = sorted(
-    {
-        work
-        for path in (PLUGINS / "action").glob("*.py")
-        if "BoxCall" in (text := path.read_text())
-        for work in re.findall(r'(?:call_on_box\(\s*|^[A-Z_]+ = )"([a-z_]+\.[a-z_]+)"', text, re.MULTILINE)
-    }
-)
+OLDEST = next((Path(path) for path in pythons() if "/3.8" in path), Path("/nonexistent/3.8/bin/python"))
+ACTIONS = [
+    importlib.import_module(f"ansible_collections.tenant.gpu.plugins.action.{path.stem}").ActionModule
+    for path in (PLUGINS / "action").glob("*.py")
+    if "(BoxCall)" in path.read_text()
+]
+WORKS = sorted({work for action in ACTIONS for work in action.WORKS})
 
 
 class Box(box_call.BoxCall):
@@ -61,7 +60,7 @@ def given(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     root = os.path.dirname(os.path.abspath(failures.__file__))
     found = box_call.sources(f"{PACKAGE}.failures", root)
     packed = zlib.compress(json.dumps({**found, f"{PACKAGE}.odd": text}).encode())
-    monkeypatch.setattr(box_call, "_packed", lambda module: packed)
+    monkeypatch.setattr(box_call, "packed", lambda work: packed)
 
 
 def write(path: Path) -> dict[str, Any]:
@@ -71,23 +70,24 @@ def write(path: Path) -> dict[str, Any]:
 
 
 def test_what_the_function_says_comes_back(tmp_path: Path) -> None:
-    answer = Box(tmp_path).call_on_box("box_files.act", write(tmp_path / "hello"), variables())
+    answer = Box(tmp_path).call_on_box("box_files.answer", write(tmp_path / "hello"), variables())
     assert (answer["changed"], answer["wanting"]) == (True, [])
     assert (tmp_path / "hello").read_text() == "hello\n"
 
 
 def test_a_check_run_is_told_that_it_is_one(tmp_path: Path) -> None:
-    answer = Box(tmp_path, check_mode=True).call_on_box("box_files.act", write(tmp_path / "hello"), variables())
+    answer = Box(tmp_path, check_mode=True).call_on_box("box_files.answer", write(tmp_path / "hello"), variables())
     assert answer["changed"]
     assert not (tmp_path / "hello").exists()
 
 
 def test_a_refusal_comes_back_as_the_failure_that_it_is(tmp_path: Path) -> None:
     order = {"op": "survey", "root": str(tmp_path), "within": str(tmp_path / "elsewhere"), "files": []}
-    answer = Box(tmp_path).call_on_box("delivery.answer", order, variables())
-    assert (answer["failed"], answer["failure"]["kind"]) == (True, "config")
-    assert str(tmp_path) in answer["failure"]["what"]
-    assert answer["failure"]["safe"] == "Nothing was put in its place"
+    with pytest.raises(box_call.RefusedOnBox) as caught:
+        Box(tmp_path).call_on_box("delivery.answer", order, variables())
+    assert (caught.value.kind, caught.value.box) == ("config", "box1")
+    assert str(tmp_path) in caught.value.what
+    assert caught.value.safe == "Nothing was put in its place"
 
 
 @pytest.mark.skipif(not OLDEST.exists(), reason="no Python 3.8 here")
@@ -100,7 +100,7 @@ def test_whatever_is_called_needs_no_more_than_the_oldest_python(tmp_path: Path,
 
 
 def test_all_that_is_called_was_found() -> None:
-    told = {"box_files.act", "delivery.answer", "inputs_task.act", "load_task.verify", "manifest_task.take"}
+    told = {"box_files.answer", "delivery.answer", "inputs_task.act", "load_task.verify", "manifest_task.take"}
     assert told | {"object_upload.answer", "probe_gather.look"} <= set(WORKS)
 
 
@@ -115,7 +115,7 @@ def test_nothing_of_ansible_goes_to_the_box() -> None:
 def test_what_a_login_prints_is_no_answer(tmp_path: Path, noise: str) -> None:
     box = Box(tmp_path)
     box.noise = noise
-    assert box.call_on_box("box_files.act", write(tmp_path / "hello"), variables())["changed"]
+    assert box.call_on_box("box_files.answer", write(tmp_path / "hello"), variables())["changed"]
 
 
 def test_what_the_function_prints_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_an_answer_of_another_form_is_none(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(box_call.NoAnswer) as caught:
-        Box(tmp_path).call_on_box("box_files.act", write(tmp_path / "hello"), variables("/opt/none/python"))
+        Box(tmp_path).call_on_box("box_files.answer", write(tmp_path / "hello"), variables("/opt/none/python"))
     assert "/opt/none/python on the box ended with 127" in caught.value.what
     assert "ansible_python_interpreter" in caught.value.fix
 
@@ -168,15 +168,15 @@ def test_a_python_that_is_too_old_says_so(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("status", [255, -9])
 def test_a_lost_connection_is_no_fault_of_the_box(tmp_path: Path, status: int) -> None:
     with pytest.raises(box_call.NoAnswer) as caught:
-        Box(tmp_path, rc=status).call_on_box("box_files.act", {}, variables())
+        Box(tmp_path, rc=status).call_on_box("box_files.answer", {}, variables())
     assert (caught.value.lost, caught.value.kind) == (True, "unreachable")
 
 
 def test_what_lies_where_the_login_ends_up_is_no_library(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('not ours')\n")
     box = Box(tmp_path)
-    assert box.call_on_box("box_files.act", write(tmp_path / "hello"), variables())["changed"]
-    assert box.call_on_box("box_files.act", write(tmp_path / "hello"), variables(), site=True)["wanting"] == []
+    assert box.call_on_box("box_files.answer", write(tmp_path / "hello"), variables())["changed"]
+    assert box.call_on_box("box_files.answer", write(tmp_path / "hello"), variables(), site=True)["wanting"] == []
 
 
 def test_the_environment_of_the_task_is_that_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +207,40 @@ def test_the_interpreter_is_that_of_modules(
 ) -> None:
     box = Box(tmp_path)
     box._task.delegate_to = delegate_to
-    assert box_call.box_python(box, given_variables) == python
+    assert box.box_python(given_variables) == python
 
 
-def test_the_sources_are_made_once_in_a_run_of_a_playbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(box_call.constants, "DEFAULT_LOCAL_TMP", str(tmp_path / "run"))
-    first = box_call._packed(f"{PACKAGE}.box_files")
-    monkeypatch.setattr(box_call, "sources", lambda module, root: pytest.fail("made again"))
-    assert box_call._packed(f"{PACKAGE}.box_files") == first
-    assert len(list((tmp_path / "run").iterdir())) == 1
+def test_the_sources_are_made_when_the_action_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(box_call, "packed", made.append)
+
+    class Asking(box_call.BoxCall):
+        WORKS = ("box_files.answer", "delivery.answer")
+
+    assert made == list(Asking.WORKS)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"failure": 3},
+        {"failure": {"kind": "no such kind", "what": "\x1b]0;owned\x07", "fix": {}}},
+        {"failure": {"kind": ["config"], "what": "x" * 9000}},
+        {"msg": "\x1b[2J", "failure": None},
+    ],
+)
+def test_law_8_a_failure_told_by_a_box_is_bounded_and_printable(told: dict[str, Any]) -> None:
+    failure = box_call.RefusedOnBox(told, "box1")
+    assert (failure.kind, failure.box) == ("config", "box1")
+    assert str(failure).isprintable()
+    assert len(str(failure)) < 4000
+
+
+def test_what_came_with_a_failure_stays_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    files = [{"path": "a.json", "loader": "json"}]
+    order = {"root": str(tmp_path), "files": files, "manifest": None, "level": "structure", "expect": {}}
+    with pytest.raises(box_call.RefusedOnBox) as caught:
+        Box(tmp_path).call_on_box("load_task.verify", {**order, "missing_library": "fail"}, variables(), site=True)
+    result = caught.value.as_result()
+    assert (result["failure"]["kind"], [check["ok"] for check in result["checks"]]) == ("evidence_missing", [False])

@@ -18,9 +18,9 @@ def put(box: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool = False, **
     asked: list[int] = []
 
     def far_end(work: str, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
-        assert work == "box_files.act"
+        assert work == "box_files.answer"
         asked.append(len(arguments["contents"]))
-        return box_files.act(arguments, check_mode)
+        return box_files.answer(arguments, check_mode)
 
     files = [{"path": str(box / name), "content": f"{name}\n"} for name in ("one", "two")]
     arguments = {"folders": [str(box)], "files": files, **more}

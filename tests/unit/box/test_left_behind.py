@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import control, left_behind, manifest, policy, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    control,
+    left_behind,
+    manifest,
+    policy,
+    promise,
+    records,
+    seal,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 
@@ -148,6 +156,32 @@ def test_roles_and_globs_stay_on_the_box_when_people_choose_so(box: Box) -> None
     assert not box.choose(["checkpoint", "other"], ["**/optim.bin"])["changed"]
     assert box.choose()["changed"]
     assert home(box) == EVERYTHING
+
+
+def test_a_sealed_box_promises_in_digests(box: Box) -> None:
+    assert promise.of_run(box.layout, "r") == {"sealed": False}
+    seal.seal(box.layout, CALLER, stop_live=False, grace_s=None)
+    kept, none_left = box.manifest(), box.left()
+    promised = {"sealed": True, "state": kept["state"], "digest": kept["digest"], "policy": kept["policy"]}
+    assert promise.of_run(box.layout, "r") == {**promised, "not_pulled": none_left}
+    box.write("out", {"late.bin": b"x" * 9})
+    assert promise.of_run(box.layout, "r") == {**promised, "not_pulled": box.left()} != {"not_pulled": none_left}
+    assert promise.of_run(box.layout, "other") == {"sealed": False}
+
+
+@pytest.mark.parametrize("harm", ["held", "shorter", "gone", "unsealed"])
+def test_law_1_a_seal_that_does_not_hold_promises_nothing(box: Box, harm: str) -> None:
+    seal.seal(box.layout, CALLER, stop_live=False, grace_s=None)
+    model = Path(box.paths.output, "model.bin")
+    if harm == "held":
+        os.makedirs(box.layout.held("r"))
+    elif harm == "shorter":
+        model.write_bytes(b"w")
+    elif harm == "gone":
+        model.unlink()
+    else:
+        seal.unseal(box.layout, CALLER)
+    assert promise.of_run(box.layout, "r") == {"sealed": False}
 
 
 def test_the_seal_settles_the_choice(box: Box) -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import supervisor_pyz
 from ansible_collections.tenant.gpu.plugins.module_utils.box import unpack
+from box_pythons import pythons
 
 BUILD = "import sys, supervisor_pyz; print(supervisor_pyz.build(sys.argv[1])[1])"
 MODULE_UTILS = Path(supervisor_pyz.__file__).parent
@@ -37,11 +37,6 @@ def test_other_times_another_place_and_other_line_ends_make_no_difference(tmp_pa
     assert supervisor_pyz.build(str(copy)) == (data, sha256)
     (copy / "names.py").write_text((copy / "names.py").read_text() + "\n# changed\n")
     assert supervisor_pyz.build(str(copy))[1] != sha256
-
-
-def pythons() -> list[str]:
-    pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    return [sys.executable, *sorted(glob.glob(os.path.join(pyenv, "versions", "3.[89]*", "bin", "python")))]
 
 
 @pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parents[1].name)
