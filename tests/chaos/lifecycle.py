@@ -58,7 +58,7 @@ LOST_AFTER, DONE_AFTER = 3, 6
 TRAINS_S = 1.2
 ROUND_S = 0.05
 MOST_ROUNDS = 400
-LIFE_S = 120.0
+LIFE_S = 900.0
 POLL_S = 0.01
 _AT_ONCE = ("--boot-s", "0")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -199,7 +199,7 @@ class World:
         return self.folder / "results" / self.project / RUN / BOX / "g1"
 
     def order(self, **changes: Any) -> Order:
-        return Order(self.project, BOX, "debian:12", 10.0, WANTED, wait_s=30.0, **changes)
+        return Order(self.project, BOX, "debian:12", 10.0, WANTED, wait_s=600.0, **changes)
 
 
 def _briefly(seconds: float) -> None:
