@@ -31,7 +31,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.one_line import one_line
-from gpu_tenant.question import NO_SUPERVISOR, status_question
+from gpu_tenant.question import NO_SUPERVISOR, Asked, status_question
 
 API_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10
@@ -97,14 +97,6 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Which run a supervisor is asked for (empty: all), and whether an answer will do that it keeps ready."""
-
-    run_id: str
-    ready: bool
-
-
-@dataclass(frozen=True)
 class Endpoint:
     """Where and as whom a box is reached; ``alias`` is the name that its pinned key goes by."""
 
@@ -166,7 +158,7 @@ class Observer:
         :raises TenantFailure: kind ``config``, unless ``each_alone``.
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
-        asked = {name: _Asked(run, ready) for name, run in runs.items()}
+        asked = {name: Asked(run, ready) for name, run in runs.items()}
         wanted = [self._boxes[name] for name in names or self._boxes]
         answers: dict[int, list[Box] | TenantFailure] = {}
         asked_at = records.utc_now()
@@ -193,7 +185,7 @@ class Observer:
         except UNREADABLE as error:
             return as_failure(error, host.name)
 
-    def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: _Asked) -> Observation:
+    def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         try:
             return self._look(host, listed, asked)
         except UNREADABLE as error:
@@ -201,7 +193,7 @@ class Observer:
             refused = failure if failure.kind == "config" else None
             return Observation(host.name, records.utc_now(), "unreachable", problem=str(failure), refused=refused)
 
-    def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: _Asked) -> Observation:
+    def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         at = records.utc_now()
         if isinstance(listed, TenantFailure):
             raise listed
@@ -229,12 +221,11 @@ class Observer:
         box: Box | None = account.to_box(row) if row is not None else None
         return box if box is not None and str(box.stamp) == record.get("stamp") else None
 
-    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: _Asked) -> Observation:
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         known_hosts = known_hosts_of(host)
         if not is_pinned(host, endpoint):
             return _with(seen, "unpinned", problem="its host key is not pinned yet")
-        told = status_question(host, asked.run_id, asked.ready)
-        command = [*ssh_command(host, endpoint, known_hosts, self._control_dir), told]
+        command = [*ssh_command(host, endpoint, known_hosts, self._control_dir), status_question(host, asked)]
         try:
             done = run_ssh(command)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
@@ -44,19 +45,27 @@ ready 2>/dev/null <"$d/answer" && exit
 """
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a supervisor is asked for its status.
+
+    :param run_id: of the one run that is wanted; empty for all.
+    :param ready: whether an answer to all will do that is some seconds old, but proven to hold otherwise.
+    """
+
+    run_id: str = ""
+    ready: bool = False
+
+
 def question(host: BoxHost, words: Sequence[str]) -> str:
     """The command that has the newest supervisor of a box answer a verb."""
     return f"d={shlex.quote(_tenant_root(host))}; {_asked(host, words)}"
 
 
-def status_question(host: BoxHost, run_id: str, ready: bool) -> str:
-    """The command that tells the status of a box.
-
-    :param run_id: of the one run that is asked for; empty for all.
-    :param ready: whether an answer to all will do that is some seconds old, but proven to hold otherwise.
-    """
-    words = ["status", *(["--run", check_name("run", run_id)] if run_id else [])]
-    if run_id or not ready:
+def status_question(host: BoxHost, asked: Asked) -> str:
+    """The command that tells the status of a box."""
+    words = ["status", *(["--run", check_name("run", asked.run_id)] if asked.run_id else [])]
+    if asked.run_id or not asked.ready:
         return question(host, words)
     first = _READY.strip().replace("FORM", records.schema("answer"))
     return f"d={shlex.quote(_tenant_root(host))}\n{first}\n{_asked(host, words)}"

@@ -21,7 +21,7 @@ from supervised_box import SupervisedBox, supervised_box, wait_for
 from thread_states import STOPPED, thread_states
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.question import status_question
+from gpu_tenant.question import Asked, status_question
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +47,7 @@ class Looks:
         return len(self._marks.read_text()) if self._marks.exists() else 0
 
     def look(self, ready: bool = True) -> dict[str, Any]:
-        command = status_question(self._host, "", ready)
+        command = status_question(self._host, Asked(ready=ready))
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

@@ -232,7 +232,7 @@ IMPURE = [
     "#jinja2: variable_start_string: '[['\n{ [[ now() ]] }",
     ["{{ a }}", {"b": ["{{ now() }}"]}],
     {"{{ now() }}": 1},
-    object(),
+    b"bytes",
 ]
 
 

@@ -68,7 +68,7 @@ class Box:
         (self.root / "answer").write_text("".join(f"{line}\n" for line in [first, *self.lines]))
 
     def ask(self, shell: list[str], run_id: str = "", ready: bool = True) -> str:
-        command = question.status_question(self.host, run_id, ready)
+        command = question.status_question(self.host, question.Asked(run_id, ready))
         done = subprocess.run([*shell, "-c", command], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
@@ -218,7 +218,8 @@ def test_an_odd_name_of_a_process_hides_nothing(box: Box, tmp_path: Path) -> Non
 
 def test_a_box_without_a_program_says_so(box: Box) -> None:
     box.program.unlink()
-    done = subprocess.run(["sh", "-c", question.status_question(box.host, "", True)], capture_output=True, check=False)
+    command = question.status_question(box.host, question.Asked(ready=True))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (question.NO_SUPERVISOR, b"")
 
 
