@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from jinja2.nativetypes import NativeEnvironment
 from platform_worlds import SHIPPED, World, profile_of, world_of
 
-from gpu_tenant import hosts, job, progress
+from gpu_tenant import hosts, job, observe, progress
 from gpu_tenant.cli import cli
 from gpu_tenant.playbooks import Outcome, PlaybookRunner, TaskResult
 
@@ -53,7 +53,8 @@ class Terminal:
         # Narrow enough for lines in place of a table, which folds words in columns.
         self._patch.setattr(progress, "UNWATCHED_WIDTH", 110)
         self._patch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((world.host,), "", (), ()))
-        self._patch.setattr(job, "Observer", world.observer)
+        for module in (job, observe):
+            self._patch.setattr(module, "Observer", world.observer)
         self._patch.setattr(job, "require_programs", lambda: None)
         self._patch.setattr(PlaybookRunner, "run", lambda runner, *unused, **more: played(runner, world))
         return self
