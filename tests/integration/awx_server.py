@@ -113,4 +113,4 @@ def running_awx() -> Iterator[Awx]:
         thread.start()
         yield awx
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)

@@ -1,10 +1,19 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Order of the files: those with one long story go first, so that no worker is left with one when all else is done."""
+"""Order of the files: those with one long story go first, so that no worker is left with one when all else is done.
+
+And the patience of Ansible's ssh: until a login's banner comes, sshd has started two processes on a machine that may
+have a dozen others to run.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+LOGIN_WITHIN_S = "120"
+os.environ.setdefault("ANSIBLE_TIMEOUT", LOGIN_WITHIN_S)
 
 # From minutes down to a quarter of one; the rest follow in their own order.
 LONGEST_FIRST = (

@@ -115,7 +115,7 @@ class Ec2Server:
 
     def reset(self) -> None:
         self.refused, self.lost, self._tokens = {}, Counter(), {}
-        with urlopen(Request(f"{self.url}/moto-api/reset", b"", method="POST"), timeout=20):
+        with urlopen(Request(f"{self.url}/moto-api/reset", b"", method="POST"), timeout=600):
             self.asked.clear()
 
 
@@ -133,7 +133,7 @@ def ec2_server() -> Iterator[Ec2Server]:
         yield served
     finally:
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)
 
 
 def main() -> None:

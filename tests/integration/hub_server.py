@@ -484,5 +484,5 @@ def hub_server() -> Iterator[HubServer]:
     finally:
         for server, thread in zip(servers, threads, strict=True):
             server.shutdown()
-            thread.join(timeout=20)
+            thread.join(timeout=600)
             server.server_close()

@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             if page.release is not None and cut is not None:
                 # Holds the connection open without a word, until the test is over or wants it to go on.
-                page.release.wait(60)
+                page.release.wait(600)
                 self.wfile.write(data[cut:])
 
 
@@ -192,5 +192,5 @@ def input_server(host: str = "127.0.0.1") -> Iterator[InputServer]:
             if page.release is not None:
                 page.release.set()
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)
         server.server_close()

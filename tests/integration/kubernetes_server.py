@@ -63,7 +63,7 @@ def kubernetes_server(folder: Path) -> Iterator[Server]:
             yield served
         finally:
             served.shutdown()
-            thread.join(timeout=20)
+            thread.join(timeout=600)
 
 
 def main() -> None:

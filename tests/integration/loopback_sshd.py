@@ -37,7 +37,7 @@ def sshd_path() -> str | None:
     return shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd",) if os.path.exists(path)), None)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120.0, what: str = "a condition") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 600.0, what: str = "a condition") -> Any:
     """The first true value of ``condition``; TimeoutError at the deadline."""
     end = time.monotonic() + seconds
     while True:
@@ -88,7 +88,7 @@ class LoopbackBox:
         """The same settings as :meth:`host_variables`, for code that needs no Ansible; ``more`` stands before them."""
         variables = self.host_variables()
         texts = [more, variables["ansible_ssh_common_args"]]
-        options = transfer.play_options(self.port, variables["ansible_user"], str(self.key), 10, texts)
+        options = transfer.play_options(self.port, variables["ansible_user"], str(self.key), 120, texts)
         return transfer.Link(host=self.address, options=options)
 
     def ad_hoc_command(self, module: str, arguments: dict[str, Any], *flags: str, **variables: Any) -> list[str]:
@@ -115,17 +115,20 @@ class LoopbackBox:
         """The module's result, failed or not."""
         command = self.ad_hoc_command(module, arguments, *flags, **variables)
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=self.environment(), capture_output=True, text=True, timeout=180, check=False
+            command, cwd=REPOSITORY, env=self.environment(), capture_output=True, text=True, timeout=600, check=False
         )
         return parse_ad_hoc(done.stdout, done.stderr)
 
     def close(self) -> None:
         for control in (self.folder / "cp").glob("*"):
             subprocess.run(
-                ["ssh", "-O", "exit", "-o", f"ControlPath={control}", "x"], capture_output=True, timeout=20, check=False
+                ["ssh", "-O", "exit", "-o", f"ControlPath={control}", "x"],
+                capture_output=True,
+                timeout=600,
+                check=False,
             )
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=600)
 
 
 def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
@@ -138,7 +141,7 @@ def parse_ad_hoc(stdout: str, stderr: str = "") -> dict[str, Any]:
 
 
 def _make_key(path: Path) -> str:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=600)
     return path.with_suffix(".pub").read_text().strip() if path.suffix else Path(f"{path}.pub").read_text().strip()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from gpu_tenant.marketplace.testing import Handle
 
-DEADLINE_S = 60
+DEADLINE_S = 600
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Tenant:
         return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 600.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

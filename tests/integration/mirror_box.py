@@ -13,7 +13,7 @@ from input_server import InputServer
 
 WHEEL = hashlib.sha256(b"wheel").digest() * 3000
 NAME = "known-1.0-py3-none-any.whl"
-STALL_S, WITHIN_S = 2.0, 60.0
+STALL_S, WITHIN_S = 4.0, 120.0
 
 
 def sha256(data: bytes) -> str:

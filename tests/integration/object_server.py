@@ -95,7 +95,7 @@ class ObjectServer:
 
     def _moto(self, verb: str, data: bytes = b"") -> None:
         headers = {"Content-Type": "text/plain"}
-        with urlopen(Request(f"{self.url}/moto-api/{verb}", data, headers, method="POST"), timeout=20):
+        with urlopen(Request(f"{self.url}/moto-api/{verb}", data, headers, method="POST"), timeout=600):
             pass
 
 
@@ -117,5 +117,5 @@ def object_server() -> Iterator[ObjectServer]:
         yield served
     finally:
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)
         server.server_close()

@@ -35,7 +35,19 @@ def postgres() -> Iterator[str]:
     try:
         _as(user, folder, "initdb", "-D", str(data), "-U", "tenant", "-A", "trust", "-N", "--no-instructions")
         _as(
-            user, folder, "pg_ctl", "-D", str(data), "-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start"
+            user,
+            folder,
+            "pg_ctl",
+            "-D",
+            str(data),
+            "-w",
+            "-t",
+            "600",
+            "-l",
+            str(folder / "log"),
+            "-o",
+            options,
+            "start",
         )
         try:
             yield f"postgresql://tenant@/postgres?host={folder}"
@@ -54,7 +66,7 @@ def _as(user: str, folder: Path, program: str, *arguments: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
-        timeout=90,
+        timeout=600,
         check=False,
         **who,
     )

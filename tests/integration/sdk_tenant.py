@@ -20,7 +20,7 @@ from vastai.data.instance import InstanceConfig
 from vastai.data.query import Query
 
 URL, KEY = os.environ["VAST_URL"], os.environ["VAST_API_KEY"]
-DEADLINE_S = 60.0
+DEADLINE_S = 600.0
 CARD = "gpu_name=RTX_4090 num_gpus=1"
 
 

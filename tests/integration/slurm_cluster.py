@@ -40,7 +40,9 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2
 JobRequeue=1
 ReturnToService=2
-KillWait=5
+KillWait=60
+MessageTimeout=100
+BatchStartTimeout=300
 PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} State=UNKNOWN\n"
@@ -60,7 +62,8 @@ class Slurm:
         told = {
             name: NODE.format(name=name, host=self.node, port=free_port("0.0.0.0"), cpus=cpus) for name in self.nodes
         }
-        # A job that is queued again is kept back until its old credential has expired.
+        # A job that is queued again is kept back until its old credential has expired. Who is ended has time to write
+        # down how, and no answer is late because the machine has more to do.
         text = "".join(told.values()) + CONFIG.format(
             host=self.node,
             folder=folder,
@@ -71,7 +74,7 @@ class Slurm:
         self.config.write_text(text)
 
     def ask(self, *words: str) -> str:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
         return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr}"
 
     def jobs(self) -> list[str]:
@@ -110,7 +113,7 @@ def running_slurm(folder: Path, elsewhere: bool = False, nodes: int = 1) -> Iter
 def _end(process: subprocess.Popen[bytes], number: int) -> None:
     process.send_signal(number)
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=600)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

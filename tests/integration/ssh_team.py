@@ -74,7 +74,7 @@ class SshTeam:
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp")}
         done = subprocess.run(
             [*command, *self.sources(), *words],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert (done.returncode == 0) is ok, done.stdout[-6000:] + done.stderr[-2000:]
         assert "Traceback" not in done.stdout + done.stderr

@@ -27,7 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.unpack import unpac
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_pyz import build
 from thread_states import DEAD, thread_states
 
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 TRAINER = Path(__file__).with_name("small_trainer.py")
 
 
@@ -104,7 +104,7 @@ class SupervisedBox:
 
     def ask(self, *words: str, stdin: str = "") -> tuple[int, dict[str, Any]]:
         """Exit code and JSON answer; anything on stderr is a defect."""
-        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=600, check=False)
         assert done.stderr == "", done.stderr
         return done.returncode, json.loads(done.stdout)
 

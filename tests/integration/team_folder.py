@@ -16,10 +16,10 @@ import yaml
 from gpu_tenant.marketplace.testing import Handle
 
 ROOT = Path(__file__).parents[2]
-PLAY_S = 300.0
+PLAY_S = 900.0
 # Below the market's address, where each platform's side of it is.
 SIDES = {"vast": "", "runpod": "/v1", "lambda": "/lambda/api/v1", "paperspace": "/paperspace/v1"}
-ENDED_WITHIN_S = 180.0
+ENDED_WITHIN_S = 600.0
 # Trains on until the test lets it finish; every start after the first one goes on from the step that was kept.
 HELD_TRAINER = """\
 import glob, json, os, time

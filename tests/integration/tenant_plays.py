@@ -63,11 +63,13 @@ class Plays:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
+            # The patience of conftest.py: nothing else of the environment goes along.
+            "ANSIBLE_TIMEOUT": os.environ["ANSIBLE_TIMEOUT"],
             **environment,
         }
         command = [str(self.bin / "ansible-playbook"), "-i", "profiles.yml", "-i", "hosts.yml", "play.yml", *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=280, check=False
+            command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=600, check=False
         )
         assert "Traceback" not in done.stdout + done.stderr
         assert (done.returncode == 0) is ok, done.stdout + done.stderr

@@ -24,7 +24,7 @@ from loopback_sshd import LoopbackBox, loopback_box
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.integration
 BOX = "spot-a"
-PLAY_S = 300.0
+PLAY_S = 900.0
 TRAINER = """\
 import json, os
 with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "model.json"), "w") as stream:
@@ -166,7 +166,7 @@ def test_the_life_of_a_spot_instance(team: Team) -> None:
     (volume,) = team.ec2.client.describe_volumes()["Volumes"]
     assert tags_of(volume)["gpu-tenant-stamp"] == record["stamp"]
 
-    team.play("site", "-e", "train_wait_s=120")
+    team.play("site", "-e", "train_wait_s=600")
     (home,) = (team.state_dir / "results").rglob("model.json")
     assert json.loads(home.read_text()) == {"done": True}
     assert [one["InstanceId"] for one in team.ec2.instances()] == [rented["InstanceId"]], "found again, and not parked"

@@ -16,7 +16,7 @@ import pytest
 from awx_server import TOKEN, Awx, running_awx
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 280
+DEADLINE_S = 600
 
 
 pytestmark = pytest.mark.integration

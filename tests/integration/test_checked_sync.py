@@ -233,14 +233,14 @@ def _arrived(run: Run) -> int:
 
 
 def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=600)
     return parse_ad_hoc(stdout, stderr)
 
 
 def test_law_3_rsync_killed_in_mid_file_is_continued_by_the_same_task(run: Run) -> None:
     run.write("c0/a1/out/big.bin", os.urandom(BIG))
     process = _start_slow_pull(run)
-    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, 90, "a megabyte")
+    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, what="a megabyte")
     end_pids(descendants_named(process.pid, "rsync"), signal.SIGTERM)
     result = _finish(process)
     assert result["verified"] is True, result
@@ -253,7 +253,7 @@ def test_law_3_rsync_killed_in_mid_file_is_continued_by_the_same_task(run: Run) 
 def test_law_3_a_stream_cut_in_mid_file_is_continued_by_the_same_task(bare_run: Run) -> None:
     bare_run.write("c0/a1/out/big.bin", os.urandom(BIG))
     process = _start_slow_pull(bare_run, transport="stream")
-    wait_for(lambda: process.poll() is not None or _arrived(bare_run) > 1024 * 1024, 90, "a megabyte")
+    wait_for(lambda: process.poll() is not None or _arrived(bare_run) > 1024 * 1024, what="a megabyte")
     # The ssh that carries the stream, not the play's shared one, which is no descendant.
     end_pids(descendants_named(process.pid, "ssh"), signal.SIGKILL)
     result = _finish(process)
@@ -265,9 +265,9 @@ def test_law_3_a_stream_cut_in_mid_file_is_continued_by_the_same_task(bare_run: 
 def test_law_3_a_whole_task_killed_in_mid_file_is_continued_by_the_next(run: Run) -> None:
     run.write("c0/a1/out/big.bin", os.urandom(BIG))
     process = _start_slow_pull(run, transport="stream")
-    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, 90, "a megabyte")
+    wait_for(lambda: process.poll() is not None or _arrived(run) > 1024 * 1024, what="a megabyte")
     kill_tree(process.pid, ("ansible", "ssh", "python3", "python"))
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert not (run.dest / "c0/a1/out/big.bin").exists(), "nothing unproven stands outside the staging folder"
     assert not (run.dest / "manifest.json").exists()
     result = run.pull(transport="stream")

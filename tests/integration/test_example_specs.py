@@ -27,7 +27,7 @@ def test_what_an_example_declares_is_what_it_writes(path: Path, tmp_path: Path) 
     places = {"TENANT_OUTPUT_DIR": str(tmp_path), "TENANT_CHECKPOINT_DIR": str(tmp_path / "checkpoints")}
     environment = {**os.environ, **spec["env"], **places, "PYTHONPATH": str(ROOT / "roles" / "deploy" / "files")}
     done = subprocess.run(
-        words, cwd=spec["code_dir"], env=environment, capture_output=True, text=True, timeout=280, check=False
+        words, cwd=spec["code_dir"], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found, skipped = artifacts.collect(str(tmp_path), spec["artifacts"])

@@ -46,7 +46,7 @@ def test_it_brings_what_the_runner_asks_for(definition: dict[str, Any]) -> None:
 def test_a_build_context_is_made_of_it(tmp_path: Path) -> None:
     words = ["create", "-f", str(DEFINITION), "-c", str(tmp_path / "context"), "--output-filename", "Containerfile"]
     done = subprocess.run(
-        [sys.executable, "-m", "ansible_builder", *words], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "ansible_builder", *words], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "context/Containerfile").read_text()

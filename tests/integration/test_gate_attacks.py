@@ -80,7 +80,7 @@ class Team:
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "VAST_API_KEY": ""},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
         assert "Traceback" not in done.stdout + done.stderr
@@ -98,7 +98,7 @@ class Team:
         return self.play(str(book))
 
     def instance(self, state: str, **options: Any) -> dict[str, Any]:
-        known = {"project": "attacked", "name": BOX, "state": state, "state_dir": self.store.root, "wait_s": 60}
+        known = {"project": "attacked", "name": BOX, "state": state, "state_dir": self.store.root, "wait_s": 600}
         return {"tenant.gpu.vast_instance": {**known, **options}}
 
     def rent(self) -> None:

@@ -146,7 +146,7 @@ class Team:
         environment |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "HF_TOKEN": WRITE_TOKEN}
         done = subprocess.run(
             [*command, "-l", limit],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         assert "Traceback" not in done.stdout + done.stderr

@@ -676,7 +676,7 @@ def test_through_ansible_store_fetch_and_a_proxied_pull(box: LoopbackBox, server
         env=dict(box.environment(), ANSIBLE_LOG_PATH=str(log)),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     stored = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("=> ") + 3 :])[0]

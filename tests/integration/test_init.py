@@ -15,7 +15,7 @@ import pytest
 from gpu_tenant.marketplace.testing import running_marketplace
 
 pytestmark = pytest.mark.integration
-DEADLINE_S = 240
+DEADLINE_S = 600
 
 
 def test_a_new_folder_is_planned_unchanged_and_lints(tmp_path: Path) -> None:

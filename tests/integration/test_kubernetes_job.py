@@ -35,7 +35,7 @@ def run(server: Server, folder: Path, **options: Any) -> dict[str, Any]:
     }  # fmt: skip
     command = [str(BIN / "ansible"), "localhost", "-m", "tenant.gpu.kubernetes_job", "-a", json.dumps(words)]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     said = done.stdout[done.stdout.find("=> ") + 3 :]
     assert said.startswith("{"), done.stdout + done.stderr
     result: dict[str, Any] = json.loads(said)

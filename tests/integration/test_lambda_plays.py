@@ -145,7 +145,7 @@ def test_the_life_of_an_instance(team: Team) -> None:
     team.await_durable_checkpoint()
     team.terminate_behind_our_back()
 
-    harvested = team.play("site", "-e", "train_wait_s=240")
+    harvested = team.play("site", "-e", "train_wait_s=600")
     (vm,) = team.vms()
     assert vm["id"] != rented["id"]
     assert f"{BOX} bills on: lambda has no stop that keeps it" in harvested

@@ -34,7 +34,7 @@ def live(market: Handle, folder: Path, **environment: str) -> subprocess.Complet
     }
     known = {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **given}
     return subprocess.run(
-        [sys.executable, str(LIVE)], env=known, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, str(LIVE)], env=known, capture_output=True, text=True, timeout=600, check=False
     )
 
 

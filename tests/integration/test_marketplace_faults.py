@@ -110,7 +110,7 @@ def test_a_bad_script_is_one_clear_error(tmp_path: Path) -> None:
 def scanned(market: Handle, number: int) -> str:
     """The host key that the box shows now."""
     row = market.wait_until_running(number)
-    command = ["ssh-keyscan", "-t", "ed25519", "-p", str(row["ssh_port"]), "127.0.0.1"]
+    command = ["ssh-keyscan", "-T", "120", "-t", "ed25519", "-p", str(row["ssh_port"]), "127.0.0.1"]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout.split()[-1]
 
 

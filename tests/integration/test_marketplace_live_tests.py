@@ -17,7 +17,7 @@ from gpu_tenant.marketplace.testing import running_marketplace
 
 LIVE = Path(__file__).with_name("vast_cli_live")
 PAGE = Path(__file__).parents[2] / "docs" / "marketplace.md"
-DEADLINE_S = 180
+DEADLINE_S = 600
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not VASTAI.exists(), reason="the official client is not installed beside this Python"),

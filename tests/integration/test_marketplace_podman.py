@@ -88,7 +88,7 @@ def test_the_sshd_of_a_pod_starts_with_its_image_and_shows_the_keys_of_its_conta
     def shown() -> str:
         wait_until(lambda: bool(tenant.market.request("GET", f"/v1/pods/{pod}")["portMappings"]))
         port = tenant.market.request("GET", f"/v1/pods/{pod}")["portMappings"]["22"]
-        words = ["ssh-keyscan", "-t", "ed25519", "-p", str(port), "127.0.0.1"]
+        words = ["ssh-keyscan", "-T", "120", "-t", "ed25519", "-p", str(port), "127.0.0.1"]
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout.split()[2]
 
     first = shown()

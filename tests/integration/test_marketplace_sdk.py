@@ -18,7 +18,7 @@ from test_marketplace_cli import VASTAI, OfficialClient
 from gpu_tenant.marketplace.testing import running_marketplace
 
 PROGRAM = Path(__file__).with_name("sdk_tenant.py")
-DEADLINE_S = 180
+DEADLINE_S = 600
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not VASTAI.exists(), reason="the official client is not installed beside this Python"),

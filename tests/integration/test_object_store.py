@@ -515,7 +515,7 @@ def test_through_ansible_store_fetch_and_a_proxied_pull(box: LoopbackBox, server
         env=dict(box.environment(), ANSIBLE_LOG_PATH=str(log)),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     stored = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("=> ") + 3 :])[0]
@@ -549,7 +549,7 @@ def test_a_killed_ssh_is_another_attempt_of_the_same_task(box: LoopbackBox, serv
     def hold_the_first(environ: dict[str, Any], body: bytes) -> bytes:
         if len(body) > MIB and not begun.is_set():
             begun.set()
-            killed.wait(timeout=60)
+            killed.wait(timeout=600)
         return body
 
     server.fault = hold_the_first
@@ -558,12 +558,12 @@ def test_a_killed_ssh_is_another_attempt_of_the_same_task(box: LoopbackBox, serv
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=box.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as playing:
-        assert begun.wait(timeout=90)
+        assert begun.wait(timeout=600)
         clients = descendants_named(playing.pid, "ssh")
         assert clients, "the play is waiting for the box, over ssh"
         end_pids(clients, signal.SIGKILL)
         killed.set()
-        out, errors = playing.communicate(timeout=120)
+        out, errors = playing.communicate(timeout=600)
     stored = parse_ad_hoc(out, errors)
     assert stored.get("verified"), stored
     assert stored["attempts"] == 2, stored

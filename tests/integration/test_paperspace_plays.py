@@ -117,7 +117,7 @@ def test_the_life_of_a_machine(team: Team) -> None:
     team.await_checkpoint()
     team.ask("PATCH", f"/machines/{rented['id']}/stop", {})
 
-    team.play("site", "-e", "train_wait_s=240")
+    team.play("site", "-e", "train_wait_s=600")
     (machine,) = team.items("/machines")
     assert (machine["id"], machine["state"]) == (rented["id"], "off"), "gone on with, and parked once all was home"
     (home,) = (team.state_dir / "results").rglob("model.json")

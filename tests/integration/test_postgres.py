@@ -87,7 +87,7 @@ def test_two_controllers_fight_over_one_box(url: str, store: StateStore, tmp_pat
         )
         for name in ("north", "south")
     ]
-    epochs = [json.loads(fighter.communicate(timeout=120)[0]) for fighter in fighters]
+    epochs = [json.loads(fighter.communicate(timeout=600)[0]) for fighter in fighters]
     assert counter.read_text() == str(2 * times), "two held the box at once"
     assert len({epoch for own in epochs for epoch in own}) == 2 * times
     assert all(own == sorted(own) for own in epochs)

@@ -59,7 +59,7 @@ def test_the_official_client_reads_the_same(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     for text, official in zip(QUERIES, json.loads(done.stdout), strict=True):
         ours = {column: one for column, one in filters_in(text).items() if one is not None}

@@ -20,7 +20,7 @@ from gpu_tenant.marketplace.testing import running_marketplace
 pytestmark = pytest.mark.integration
 RUNNER = str(Path(sys.executable).with_name("ansible-runner"))
 COLLECTIONS = Path(__file__).parents[2] / "collections"
-DEADLINE_S = 240
+DEADLINE_S = 600
 KEY, KEY_FILE = "planted-market-key", "~/.config/vastai/vast_api_key"
 
 

@@ -117,7 +117,7 @@ def undisturbed(team: SshTeam) -> dict[str, torch.Tensor]:
     places = {"TENANT_OUTPUT_DIR": str(out), "TENANT_CHECKPOINT_DIR": str(out / "checkpoints")}
     subprocess.run(
         [*words, "--sharded", "--steps", str(STEPS), "--save-every", "2"],
-        cwd=team.job, env={**os.environ, **places, "PYTHONPATH": str(HELPER)}, check=True, timeout=280,
+        cwd=team.job, env={**os.environ, **places, "PYTHONPATH": str(HELPER)}, check=True, timeout=600,
     )  # fmt: skip
     state: dict[str, torch.Tensor] = torch.load(out / "model.pt", weights_only=True)["state"]
     return state

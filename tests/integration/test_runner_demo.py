@@ -45,7 +45,7 @@ def test_the_demo_proves_everything_from_any_folder(tmp_path: Path) -> None:
     # Nothing is left running, and no private key or account key lies outside its own private file.
     folder = next((tmp_path / demo.DEFAULT_FOLDER).iterdir())
     key = (folder / "api-key").read_bytes().strip()
+    # What keeps the leases sees the end of the demo from outside, and gives them back after it.
+    wait_for(lambda: not left_running(folder), what="the end of every process of the demo")
     holders = [path for path in folder.rglob("*") if path.is_file() and key in path.read_bytes()]
     assert [str(path.relative_to(folder)) for path in holders if "marketplace" not in path.parts] == ["api-key"]
-    # What keeps the leases sees the end of the demo from outside, and gives them back after it.
-    wait_for(lambda: not left_running(folder), 60, "the end of every process of the demo")

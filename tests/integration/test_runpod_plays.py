@@ -84,7 +84,7 @@ class Team(TeamFolder):
         (pod,) = self.pods()
         url = f"{self.market.url}/v1/pods/{pod_id(pod['id'])}/stop"
         asked = urllib.request.Request(url, method="POST", headers={"Authorization": f"Bearer {self.market.api_key}"})
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(asked, timeout=600) as answer:
             assert json.load(answer)["desiredStatus"] == "EXITED"
 
     def approve(self) -> None:
@@ -115,7 +115,7 @@ def test_the_life_of_a_pod(team: Team) -> None:
     team.await_checkpoint()
     team.stop_behind_our_back()
 
-    team.play("site", "-e", "train_wait_s=240")
+    team.play("site", "-e", "train_wait_s=600")
     (pod,) = team.pods()
     assert (pod["id"], pod["phase"]) == (rented["id"], "stopped"), "gone on with, and parked once its results were home"
     assert pod["ports"] != rented["ports"], "found where its new port is, by the key that was pinned"

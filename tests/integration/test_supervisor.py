@@ -309,7 +309,7 @@ def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> No
     ]
     answers = []
     for each in running:
-        out, err = each.communicate(timeout=120)
+        out, err = each.communicate(timeout=600)
         assert (each.returncode, err) == (0, "")
         answers.append(json.loads(out))
     assert sum(answer["changed"] for answer in answers) == 1

@@ -52,7 +52,7 @@ def start(box: SupervisedBox, **more: int) -> dict[str, Any]:
 
 
 def run_command(argv: list[str], text: str) -> tuple[int, str, str]:
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

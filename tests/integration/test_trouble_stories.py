@@ -168,7 +168,7 @@ def test_another_host_key_is_refused_until_a_person_names_it(team: Team) -> None
 
     shown = re.findall(r"SHA256:[A-Za-z0-9+/]{43}", said.split("it now shows", 1)[1])[0]
     (team.disk(number) / "let-it-finish").touch()
-    consent = json.dumps({"provision_host_keys": [shown], "train_wait_s": 60})
+    consent = json.dumps({"provision_host_keys": [shown], "train_wait_s": 600})
     team.played("site", BUSY, "-e", consent)
     assert known_hosts.read_text() != pinned
 

@@ -24,7 +24,7 @@ from gpu_tenant.marketplace.testing import Handle, running_marketplace
 pytestmark = pytest.mark.integration
 FORKS = 16
 DISK_GB = 10.0
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def at_once(market: Handle, state: Path, project: str, budget: float | None) -> 
     begin, said = fork.Barrier(FORKS), fork.Queue()
     wanted, ids = Constraints(min_disk_gb=DISK_GB, price_cap=50.0), [int(row["id"]) for row in offers(market)]
     orders = [
-        Order(project, f"box-{number}", "debian:12", DISK_GB, wanted, wait_s=60.0, budget_per_hour=budget)
+        Order(project, f"box-{number}", "debian:12", DISK_GB, wanted, wait_s=600.0, budget_per_hour=budget)
         for number in range(FORKS)
     ]
     forks = [

@@ -87,7 +87,7 @@ class Team:
         }
         command = [str(self.bin / tool), "-i", str(self.inventory), *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=240, check=False
+            command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=600, check=False
         )
         assert "Traceback" not in done.stdout + done.stderr
         assert KEY not in done.stdout + done.stderr

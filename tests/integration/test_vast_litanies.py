@@ -63,7 +63,7 @@ class Cloud:
         return self._copy({"dest": "vast-b", "dest_path": "/workspace/back", "source_path": "kept/"}, options)
 
     def _copy(self, ends: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
-        known = {"project": "digits", "state_dir": str(self.play.state), "connection": "backups", "wait_s": 60}
+        known = {"project": "digits", "state_dir": str(self.play.state), "connection": "backups", "wait_s": 600}
         return {"tenant.gpu.vast_copy": {**known, **ends}, **options}
 
     def kept(self) -> str:

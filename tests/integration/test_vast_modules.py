@@ -78,7 +78,7 @@ class Play:
         environment.pop("VAST_API_KEY", None)
         command = [str(ANSIBLE), "-i", "localhost,", str(book), *(["--check"] if check else []), *arguments]
         ran = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
         self.output = ran.stdout + ran.stderr
         if not written.exists():
@@ -87,7 +87,7 @@ class Play:
         return found
 
     def instance(self, state: str, **options: Any) -> dict[str, Any]:
-        known = {"project": "digits", "name": "vast-a", "state": state, "state_dir": str(self.state), "wait_s": 60}
+        known = {"project": "digits", "name": "vast-a", "state": state, "state_dir": str(self.state), "wait_s": 600}
         if state in ("present", "started"):
             known.update(price_cap=CAP, image="python:3.12", disk_gb=20)
         return {"tenant.gpu.vast_instance": {**known, **options}}
@@ -286,13 +286,13 @@ def approve_volume(play: Play, name: str) -> None:
     command = [str(ANSIBLE.with_name("gpu-tenant")), "approve", "delete", name, "--volume", "-i", str(inventory)]
     command += ["--approver", "ada", "--reason", "a rehearsal"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert shown.returncode == 10, shown.stderr
     assert "all that it holds" in shown.stdout + shown.stderr
     named = re.search(r"--loss-id ([0-9a-f]{12})", shown.stdout + shown.stderr)
     assert named is not None, shown.stderr
     words = [*command, "--loss-id", named[1]]
-    given = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    given = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert given.returncode == 0, given.stderr
     assert "ada consents to delete volume.data-1 g1" in given.stdout
 

@@ -22,7 +22,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as site-packages would be, made from the wheel alone."""
     folder = tmp_path_factory.mktemp("installed")
     build = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder), str(ROOT)]
-    subprocess.run([sys.executable, *build], check=True, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, *build], check=True, capture_output=True, timeout=600)
     return folder
 
 
@@ -30,7 +30,7 @@ def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedPro
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE")}
     environment.update(PYTHONPATH=str(installed), HOME=str(folder), ANSIBLE_FORCE_COLOR="0")
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -39,7 +39,7 @@ class WandbServer:
         if "upsertBucket" in query:
             name = str(variables.get("name"))
             if name in self.silent:
-                self.over.wait(120)
+                self.over.wait(600)
             self.runs.append(name)
             project = {"id": "p", "name": variables.get("project") or "p", "entity": {"id": "e", "name": "team"}}
             bucket = {"id": "b", "name": name, "displayName": name, "config": "{}", "historyLineCount": 0}
@@ -85,5 +85,5 @@ def wandb_server() -> Iterator[WandbServer]:
     finally:
         served.over.set()
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)
         server.server_close()

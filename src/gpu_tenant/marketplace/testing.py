@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 # The podman engine's first start builds its image.
-READY_DEADLINES_S = {"process": 60.0, "podman": 900.0, "none": 60.0}
-END_DEADLINE_S = 30.0
+READY_DEADLINES_S = {"process": 300.0, "podman": 1500.0, "none": 300.0}
+END_DEADLINE_S = 120.0
 POLL_S = 0.05
 
 
@@ -88,7 +88,7 @@ class Handle:
         return found
 
     def wait_for(
-        self, instance_id: int, condition: Callable[[dict[str, Any] | None], bool], timeout_s: float = 60.0
+        self, instance_id: int, condition: Callable[[dict[str, Any] | None], bool], timeout_s: float = 300.0
     ) -> dict[str, Any] | None:
         """The instance's row once it meets the condition. TimeoutError."""
         deadline = time.monotonic() + timeout_s
@@ -101,7 +101,7 @@ class Handle:
                 raise TimeoutError(f"instance {instance_id} after {timeout_s:.0f} s: {status}")
             time.sleep(POLL_S)
 
-    def wait_until_running(self, instance_id: int, timeout_s: float = 60.0) -> dict[str, Any]:
+    def wait_until_running(self, instance_id: int, timeout_s: float = 300.0) -> dict[str, Any]:
         row = self.wait_for(instance_id, lambda one: one is not None and one["actual_status"] == "running", timeout_s)
         assert row is not None
         return row
@@ -112,7 +112,7 @@ class Handle:
         headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - own loopback server
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - own loopback server
+            with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310 - own loopback server
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
             raise MarketplaceFailed(f"{method} {path}: {refusal.code} {refusal.read().decode()}") from refusal

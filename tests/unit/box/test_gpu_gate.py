@@ -16,7 +16,7 @@ SILENT = gpu.Reading(problem="nvidia-smi: no answer within 20 s", silent=True)
 LEFTOVER = ["GPU 0 (RTX 4090) has 9000 MiB in use, and none of it by us: a leftover process holds it"]
 STEP = judge.Step(judge.RUN, "digits", "c1", 1)
 RUN: dict[str, Any] = {"run_id": "digits", "gpu": {"required": True, "count": 1}, "env": {}}
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Asker:

@@ -38,14 +38,14 @@ WAITS = "some avg10={some} avg60=0.00 avg300=0.00 total=1\nfull avg10={full} avg
 
 
 def wait_for(what: str, condition: Callable[[], Any]) -> Any:
-    """The first true answer of ``condition``; fails naming ``what`` after a minute."""
-    until = time.monotonic() + 60
+    """The first true answer of ``condition``; fails naming ``what`` after ten minutes."""
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         answer = condition()
         if answer:
             return answer
         time.sleep(0.01)
-    raise AssertionError(f"waited a minute for {what}")
+    raise AssertionError(f"waited ten minutes for {what}")
 
 
 class Machine:

@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import durable_chec
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import DISK, Refused
 
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 
 ENDS = preemption.Notice(preemption.STOP, "spot terminate", "2026-11-21T08:22:00Z")
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Flickers(preemption.Watcher):

@@ -87,7 +87,7 @@ def head(tmp_path: Path, steps: str) -> tuple[subprocess.Popen[bytes], Path]:
 
 
 def there(folder: Path, running: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not (folder / "there").exists():
         assert running.poll() is None
         assert time.monotonic() < until
@@ -102,5 +102,5 @@ def test_a_request_to_save_reaches_the_step_and_not_srun(tmp_path: Path, steps: 
     """srun would kill its tasks at once. Before it has a step there is nothing to save, and it is told itself."""
     running, folder = head(tmp_path, steps)
     there(folder, running)
-    assert running.wait(timeout=60) == code
+    assert running.wait(timeout=600) == code
     assert (folder / "mark").read_text().strip() == mark

@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.failure_class impor
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 
 STALL_S = 1800.0
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Trainer:

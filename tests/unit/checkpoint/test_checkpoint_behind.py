@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import tenant_checkpoint
 import torch
 from tenant_checkpoint import Checkpointer, CheckpointError, HostCopy, find_newest, read_checkpoint
 
-WAIT_S = 60
+WAIT_S = 600
 
 
 class Disk:
@@ -62,6 +63,13 @@ def saver(folder: Path, model: Any, **options: Any) -> Checkpointer:
 def weight_in(path: str) -> list[float]:
     weights: list[float] = read_checkpoint(path)["objects"]["model"]["weight"].flatten().tolist()
     return weights
+
+
+def wait_for_step(checkpoints: Checkpointer, step: int) -> None:
+    until = time.monotonic() + WAIT_S
+    while checkpoints.step < step:
+        assert time.monotonic() < until, f"it stands at step {checkpoints.step}"
+        time.sleep(0.005)
 
 
 def names(folder: Path) -> list[str]:
@@ -129,6 +137,7 @@ def test_a_write_that_takes_too_long_holds_the_training_at_the_end_of_the_interv
     training = threading.Thread(target=train)
     training.start()
     assert disk.reached.wait(WAIT_S)
+    wait_for_step(checkpoints, 3)
     training.join(0.3)
     assert training.is_alive()
     assert names(tmp_path) == []

@@ -391,7 +391,7 @@ def test_sigterm_in_the_middle_of_a_save_does_not_disturb_it(tmp_path: Path, mon
 def test_in_a_thread_there_is_no_signal_handler_but_all_else_works(tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: checkpoints(tmp_path).save(wait=True))
     thread.start()
-    thread.join(30)
+    thread.join(600)
     assert names(tmp_path) == [0]
 
 

@@ -89,7 +89,7 @@ def test_law_2_two_processes_cannot_spend_one_approval(world: World) -> None:
     barrier = threading.Barrier(4)
 
     def spend() -> None:
-        barrier.wait(timeout=120)
+        barrier.wait(timeout=600)
         try:
             with approvals.spending(world.store, approval_id):
                 outcomes.append("spent")
@@ -100,7 +100,7 @@ def test_law_2_two_processes_cannot_spend_one_approval(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=600)
     assert sorted(outcomes) == ["refused", "refused", "refused", "spent"]
 
 
@@ -154,7 +154,7 @@ def test_law_2_while_one_process_sends_the_verb_another_cannot(world: World) -> 
         with pytest.raises(TenantFailure, match="another process"), approvals.spending(world.store, approval_id):
             pytest.fail("two verbs for one consent")
         sender.kill()
-        sender.wait(timeout=120)
+        sender.wait(timeout=600)
     with approvals.spending(world.store, approval_id):
         pass
 

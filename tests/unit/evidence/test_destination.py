@@ -39,7 +39,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True, timeout=30)
+        subprocess.run(["umount", str(folder)], check=True, timeout=600)
 
 
 # --- where it lies ---
@@ -323,7 +323,7 @@ def test_a_held_destination_refuses_another_and_names_the_holder(tmp_path: Path)
             assert said in str(caught.value)
             assert said in str(looked.value)
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=600)
         destination.refuse_if_held(str(root))
 
 
@@ -336,7 +336,7 @@ def test_a_look_for_a_holder_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_holder_that_was_killed_lets_go_and_leaves_no_trace(tmp_path: Path) -> None:
     with other_holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=600)
         assert (tmp_path / roster.LOCK).exists()
         with destination.held(str(tmp_path)):
             assert (tmp_path / roster.LOCK).exists()
@@ -348,14 +348,14 @@ def test_waiting_gets_the_destination_once_it_is_free(tmp_path: Path) -> None:
     from threading import Thread
 
     def second() -> None:
-        with destination.held(str(tmp_path), wait_s=30):
+        with destination.held(str(tmp_path), wait_s=600):
             order.append("second")
 
     with destination.held(str(tmp_path)):
         thread = Thread(target=second)
         thread.start()
         order.append("first")
-    thread.join(timeout=30)
+    thread.join(timeout=600)
     assert order == ["first", "second"]
     assert list(tmp_path.iterdir()) == []
 

@@ -100,6 +100,6 @@ def test_somebody_who_keeps_the_pipe_open_holds_nothing_up() -> None:
     said = "import os, subprocess; os.write(2, b'said'); subprocess.Popen(['cat'], stdout=subprocess.DEVNULL)"
     with ErrorTail() as tail:
         process = subprocess.Popen([sys.executable, "-c", said], stdin=subprocess.PIPE, stderr=tail)
-        process.wait(timeout=30)
+        process.wait(timeout=600)
         assert tail.read() == b"said", "although cat still holds it"
-        process.communicate(timeout=30)
+        process.communicate(timeout=600)

@@ -206,7 +206,7 @@ class SealedBox:
 
     def _later(self, path: Path, data: bytes) -> None:
         """Written after the seal by the clock of the file system, which ticks a few hundred times a second."""
-        sealed, deadline = os.lstat(self.layout.seal).st_ctime_ns, time.monotonic() + 120
+        sealed, deadline = os.lstat(self.layout.seal).st_ctime_ns, time.monotonic() + 600
         while True:
             path.write_bytes(data)
             if os.lstat(path).st_ctime_ns > sealed:
@@ -218,7 +218,7 @@ class SealedBox:
         layout = Layout(str(self.folder / "retouched"))
         shutil.copytree(self.layout.root, layout.root, symlinks=True, ignore=shutil.ignore_patterns("pipe.bin"))
         newest = max(os.lstat(path).st_ctime_ns for path in Path(layout.root).rglob("*"))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while os.lstat(layout.seal).st_ctime_ns <= newest:
             os.utime(layout.seal)
             assert time.monotonic() < deadline, "the file system's clock stands still"

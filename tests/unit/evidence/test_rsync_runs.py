@@ -74,6 +74,6 @@ def test_law_8_memory_of_a_run_is_bounded_by_what_it_was_asked_for(files: int, e
     hungry = "import mmap, sys; sys.stdin.read(1); mmap.mmap(-1, 1200 * 1024 * 1024)"
     with subprocess.Popen([sys.executable, "-c", hungry], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         rsync_carrier._bound_memory(process.pid, files)
-        _out, said = process.communicate(b"x", timeout=60)
+        _out, said = process.communicate(b"x", timeout=600)
     assert (process.returncode == 0) is enough
     assert (b"Cannot allocate memory" in said) is not enough

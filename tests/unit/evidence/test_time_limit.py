@@ -30,9 +30,10 @@ def test_what_takes_too_long_is_ended_with_the_programs_that_it_started() -> Non
         started[0].wait()
 
     with subprocess.Popen(FOREVER) as older:
-        with pytest.raises(OutOfTime), time_limit(0.2):
+        # Enough for a start on a busy machine.
+        with pytest.raises(OutOfTime), time_limit(3):
             wait_for_another()
-        assert started[0].wait(timeout=30) == -signal.SIGTERM
+        assert started[0].wait(timeout=600) == -signal.SIGTERM
         assert older.poll() is None, "what ran before is none of its business"
         older.kill()
 
@@ -60,9 +61,10 @@ def test_a_nearer_alarm_comes_first_and_a_later_one_is_set_again() -> None:
 
     signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with pytest.raises(OfTheTask), time_limit(600):
-            signal.pause()
+        with pytest.raises(OfTheTask):  # noqa: PT012 - it may ring at any moment from here on
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with time_limit(600):
+                signal.pause()
         signal.setitimer(signal.ITIMER_REAL, 600)
         with pytest.raises(OutOfTime), time_limit(0.1):
             signal.pause()

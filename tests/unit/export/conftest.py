@@ -48,7 +48,7 @@ def run_bash(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             (programs / name).chmod(0o755)
         whole = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path), **(env or {})}
         return subprocess.run(
-            ["bash"], input=script, env=whole, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            ["bash"], input=script, env=whole, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
         )
 
     return run

@@ -65,7 +65,7 @@ def odd(spec: dict[str, Any], place: Path, words: list[str], value: str, cell_wo
 def output(argv: list[str], place: Path, env: dict[str, str] | None = None, script: str = "") -> list[str]:
     whole = {"PATH": f"{place}:{os.environ['PATH']}", "HOME": str(place), "SLURM_JOB_ID": "1", **(env or {})}
     text = script.encode() if script else None
-    done = subprocess.run(argv, input=text, env=whole, cwd=place, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(argv, input=text, env=whole, cwd=place, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, (script, done.stderr)
     return [os.fsdecode(word) for word in done.stdout.split(b"\0")][:-1]
 

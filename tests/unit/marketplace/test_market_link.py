@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gpu_tenant.marketplace.engines.base import LOOPBACK, free_ports
 from gpu_tenant.marketplace.link import Link, Pace
 
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from gpu_tenant.marketplace.state import StateDirectory
 
 KEY = "unit-test-key"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBcKRxJZtV0lyTmbGvm5iMpYrpJHuRL5bLUYJq9vdjUf someone@somewhere"
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 
 class Http:

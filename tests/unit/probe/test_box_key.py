@@ -161,7 +161,7 @@ def installed(home: Path) -> str:
     script = first_key.install_script("n0nce", f"ssh-ed25519 {BODY} gpu-tenant", BODY)
     done = subprocess.run(
         ["/bin/sh", "-c", script], env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     assert done.stdout == "n0nce installed\n"
     return (home / ".ssh" / "authorized_keys").read_text()

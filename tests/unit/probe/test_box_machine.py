@@ -44,7 +44,7 @@ class Platform:
         if not self.is_up:
             raise AnsibleConnectionFailure(self.said)
         named = f"hostname() {{ echo {self.instance}; }}\n{script}"
-        done = subprocess.run([executable, "-c", named], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([executable, "-c", named], capture_output=True, text=True, timeout=600, check=False)
         return {"rc": done.returncode, "stdout": done.stdout}
 
     def ask(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_a_record_by_address_is_marked_where_it_stands_and_refused_elsewhere() -
 
 
 def run(script: str, before: str = "") -> str:
-    done = subprocess.run(["/bin/sh", "-c", before + script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["/bin/sh", "-c", before + script], capture_output=True, text=True, timeout=600, check=False)
     assert not done.stderr
     return done.stdout
 
@@ -172,7 +172,7 @@ def test_what_is_written_on_a_box_is_read_there(tmp_path: Path) -> None:
 def test_a_mark_that_cannot_be_written_is_not_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     script = machine_mark.write_script("n0nce", str(tmp_path / "file" / "x"), mark())
-    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=600, check=False)
     assert not machine_mark.was_written(done.stdout, "n0nce")
 
 

@@ -26,7 +26,7 @@ def ask(
         env={"HOME": str(home), "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.stderr == ""

@@ -48,10 +48,10 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_that_never_ends_is_left_in_time(tmp_path: Path) -> None:
     started = time.monotonic()
     # The grandchild keeps the output open; waiting for it would take ten minutes.
-    outcome = bounded.run_bounded(["/bin/sh", "-c", "sleep 600 & echo begun; sleep 600"], 0.5)
+    outcome = bounded.run_bounded(["/bin/sh", "-c", "sleep 600 & echo begun; sleep 600"], 3)
     assert time.monotonic() - started < 300
     assert outcome.rc is None
-    assert outcome.why == "no answer within 0.5 s"
+    assert outcome.why == "no answer within 3 s"
     assert "begun" in outcome.out
 
 
@@ -215,6 +215,6 @@ def test_it_runs_on_every_python_of_a_box(version: str, tmp_path: Path) -> None:
         "{'nvidia': 5, 'torch': 60}, True)\n"
         "print(json.dumps(found))"
     )
-    done = subprocess.run([PYTHONS[version], "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([PYTHONS[version], "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert '"arch"' in done.stdout

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 TEMPLATE = ROOT / "roles/provision/templates/runpod_start.sh.j2"
 STAMP = "gt1/digits/pod-a/g1/0123456789abcdef"
 KEY = "ssh-ed25519 AAAA ada@example"
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Pod:

@@ -265,7 +265,7 @@ def awx(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         monkeypatch.setenv("CONTROLLER_OAUTH_TOKEN", "token")
         yield answers
         server.shutdown()
-        thread.join(timeout=20)
+        thread.join(timeout=600)
 
 
 def by_awx(command_line: CliRunner) -> Any:

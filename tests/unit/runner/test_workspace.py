@@ -17,7 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant import playbook_process, workspace
 from gpu_tenant.workspace import Workspace
 
-WAIT_S = 120.0
+WAIT_S = 600.0
 
 
 def until(condition: object, what: str) -> None:

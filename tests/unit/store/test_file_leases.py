@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.lease import Ask
 from ansible_collections.tenant.gpu.plugins.module_utils.leases import FileLeases
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-DEADLINE_S = 120.0
+DEADLINE_S = 600.0
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_a_long_script_fits_and_does_the_same(shell: str) -> None:
     assert len(LONG) > LIMIT >= len(sent)
     assert sent.startswith("#!/bin/sh\n")
     plain, packed = (
-        subprocess.run([shell, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        subprocess.run([shell, "-c", script], capture_output=True, text=True, check=False, timeout=600)
         for script in (LONG, sent)
     )
     assert (packed.stdout, packed.returncode) == (plain.stdout, plain.returncode)
@@ -39,7 +39,7 @@ def test_a_long_script_fits_and_does_the_same(shell: str) -> None:
 
 def test_a_script_that_cannot_be_unfolded_fails_aloud() -> None:
     broken = as_sent(LONG).replace("echo H4sI", "echo AAAA")
-    done = subprocess.run(["sh", "-c", broken], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", broken], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 1
     assert "gzip" in done.stderr
     assert as_written(broken) == broken
