@@ -8,6 +8,7 @@ import threading
 from typing import Sequence
 
 from . import settling
+from .folder_landing import FolderLanding
 from .progress import Progress
 from .roster import Mismatch, RosterFile
 
@@ -18,6 +19,7 @@ class Landing:
     def __init__(self, root: str, progress: Progress) -> None:
         self.root, self.staging, self.progress = root, settling.staging(root), progress
         self.settler = settling.Settler(root)
+        self.folders = FolderLanding(self)
         # Why files did not come, as far as it was learned on the way.
         self.refused: dict[str, str] = {}
         self._settled: set[str] = set()
@@ -48,6 +50,14 @@ class Landing:
                     self.progress.moved(uncounted)
                 self.progress.landed()
         return what
+
+    def arrived(self, files: Sequence[RosterFile]) -> None:
+        """``files`` were moved to their place together."""
+        with self._counting:
+            for file in files:
+                self._settled.add(file.path)
+                self.refused.pop(file.path, None)
+            self.progress.landed(len(files))
 
     def settle(self, files: Sequence[RosterFile]) -> tuple[list[str], list[Mismatch]]:
         """Settle the rest of ``files``, once nothing moves any more: (paths in place, what is wrong with others)."""

@@ -89,6 +89,11 @@ def manifest_digest(record: Mapping[str, Any]) -> str:
     return records.digest({key: record[key] for key in ("project", "run_id", "generation", "files")})
 
 
+def files_sha256(files: Iterable[RosterFile]) -> str:
+    """One hash for the paths, sizes, hashes and executable bits of ``files``."""
+    return records.digest([file.as_dict() for file in files])
+
+
 def parse_manifest(record: object, where: str = "the manifest") -> Manifest:
     """The manifest in ``record``. BadManifest for another schema, an unsafe path or a digest that does not fit."""
     if not isinstance(record, dict) or record.get("schema") != records.schema("manifest"):
@@ -131,8 +136,7 @@ def parse_files(entries: object, where: str = "the roster") -> tuple[RosterFile,
 def check_path(path: object) -> str:
     """``path`` if it is safe and not one that the transfer itself uses; else UnsafeName."""
     checked = check_relative_path(path)
-    parts = checked.split("/")
-    if parts[0] in RESERVED or any(fold(part).startswith(RESERVED_PREFIX) for part in parts):
+    if checked.partition("/")[0] in RESERVED or f"/{RESERVED_PREFIX}" in f"/{fold(checked)}":
         raise UnsafeName(f"the path {checked!a} has a reserved name")
     return checked
 

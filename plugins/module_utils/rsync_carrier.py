@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO, Callable, Protocol, Sequence
 
 from .arrivals import Arrivals
@@ -33,6 +33,8 @@ _TAIL = 4096
 _MOST_NAMES = 2_500
 # One makes its list while the other carries.
 _AT_ONCE = 2
+# Fewer files in whole folders come by one run.
+_WORTH_TWO = 2_000
 # A box that names files without end fills no memory here: rsync takes some hundred bytes for a file.
 _MEMORY, _MEMORY_PER_FILE = 1024**3, 2048
 _OVERALL = re.compile(rb"\s*(\d+)\s+\d+%")
@@ -65,59 +67,93 @@ def _ends_all(attempt: Attempt) -> bool:
     return attempt.status != 0 and attempt.status not in SOME_NOT_SENT
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What one rsync is asked for: ``files`` by their names or, where there are ``folders``, by these."""
+
+    files: Sequence[RosterFile]
+    folders: Sequence[str] = ()
+
+
 def _move_whole_folders(
     route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool
 ) -> list[Attempt]:
-    """The run for the folders of which everything is wanted, as often as it takes to find out what they hold.
+    """The runs for the folders of which everything is wanted, as often as it takes to find out what they hold.
 
-    It misses no file that is gone meanwhile. Whatever did not come is asked for by its name afterwards.
+    They miss no file that is gone meanwhile. Whatever did not come is asked for by its name afterwards.
     """
+    attempts: list[Attempt] = []
     while route.whole is not None:
         folders = route.whole.wanted(_left(route, files))
         if not folders:
             break
-        asked = set(folders)
-        inside = [file for file in files if folder_of(file) in asked]
-        try:
-            attempt = _one_run(route, inside, deadline, own_connection, folders)
-        except NotPromised as error:
-            route.whole.surprised(error.folder)
-            continue
-        if attempt.status != NO_MEMORY:
-            return [attempt]
-        route.whole.give_up()
-    return []
+        surprises = route.whole.surprises
+        runs = _halves(files, folders)
+        ended = _run_all(route, runs, deadline, own_connection)
+        route.incoming.folders.take([file for run in runs for file in run.files])
+        kept = [attempt for attempt in ended if attempt.status != NO_MEMORY]
+        attempts += kept
+        if len(kept) < len(ended):
+            route.whole.give_up()
+        elif route.whole.surprises == surprises or any(_ends_all(attempt) for attempt in attempts):
+            break
+    return attempts
+
+
+def _halves(files: Sequence[RosterFile], folders: Sequence[str]) -> list[_Run]:
+    """Two runs of about as many files, where there are enough: one waits while the other works."""
+    inside: dict[str, list[RosterFile]] = {folder: [] for folder in folders}
+    for file in files:
+        group = inside.get(folder_of(file))
+        if group is not None:
+            group.append(file)
+    total, count, half = sum(map(len, inside.values())), 0, 0
+    while total >= _WORTH_TWO and count < total / 2:
+        count += len(inside[folders[half]])
+        half += 1
+    parts = [part for part in (folders[:half], folders[half:]) if part]
+    return [_Run([file for folder in part for file in inside[folder]], part) for part in parts]
 
 
 def _move_small(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> list[Attempt]:
     # Only what pulls compares names.
     most = _MOST_NAMES if route.pull else max(1, len(files))
-    runs = [files[begin : begin + most] for begin in range(0, len(files), most)]
-    if len(runs) < 2:
-        return [_one_run(route, run, deadline, own_connection) for run in runs]
-    if route.link.is_local or (route.link.control_path and not own_connection):
-        return _side_by_side(route, runs, deadline)
+    runs = [_Run(files[begin : begin + most]) for begin in range(0, len(files), most)]
+    return _run_all(route, runs, deadline, own_connection)
+
+
+def _run_all(route: Route, runs: Sequence[_Run], deadline: Deadline, own_connection: bool) -> list[Attempt]:
+    if len(runs) < 2 or route.link.is_local or (route.link.control_path and not own_connection):
+        return _side_by_side(route, runs, deadline, own_connection)
     with shared_connection(route.link, deadline) as link:
         return _side_by_side(replace(route, link=link), runs, deadline, own_connection and not link.control_path)
 
 
-def _side_by_side(
-    route: Route, runs: Sequence[Sequence[RosterFile]], deadline: Deadline, own_connection: bool = False
-) -> list[Attempt]:
-    """The runs that took place, in order; none begins after one that ends all."""
+def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_connection: bool) -> list[Attempt]:
+    """The runs that took place, in order; none begins after one that ends all.
+
+    One that meets a stranger in a folder is left out: ``route.whole`` knows.
+    """
     over = threading.Event()
 
-    def run(files: Sequence[RosterFile]) -> Attempt | None:
+    def take(run: _Run) -> Attempt | None:
         if over.is_set():
             return None
-        attempt = _one_run(route, files, deadline, own_connection)
+        try:
+            attempt = _one_run(route, run.files, deadline, own_connection, run.folders)
+        except NotPromised as error:
+            if route.whole is not None:
+                route.whole.surprised(error.folder)
+            return None
         if _ends_all(attempt):
             over.set()
         return attempt
 
+    if len(runs) < 2:
+        return [attempt for attempt in map(take, runs) if attempt is not None]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
-            return [attempt for attempt in pool.map(run, runs) if attempt is not None]
+            return [attempt for attempt in pool.map(take, runs) if attempt is not None]
         except BaseException:
             over.set()
             raise

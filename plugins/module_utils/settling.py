@@ -21,11 +21,15 @@ from .roster import INCOMING, RESERVED_PREFIX, Mismatch, RosterFile, not_regular
 
 MISSING = "is missing"
 LEADS_OUT = "leads out of its folder through a symlink"
+CHANGED = "changed while it was read"
 OTHER_BYTES = "has other bytes than promised (its SHA-256 differs)"
 
 # Below the staging folder: rsync's temporary files, and what a stream noted of what it received.
 TEMPORARY = RESERVED_PREFIX + "temporary"
 EVIDENCE = os.path.join(TEMPORARY, "evidence.json")
+
+# Follows no link and waits for no writer of a FIFO.
+_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # What a file is as long as nobody writes to it or replaces it: device, inode, bytes, mtime_ns.
 Identity = Tuple[int, int, int, int]
@@ -72,24 +76,46 @@ def name_of(file: RosterFile) -> str:
 
 
 def read_promise(folder: int, file: RosterFile, evidence: Mapping[Identity, str]) -> tuple[str, os.stat_result | None]:
-    """(what is wrong with ``file`` in the open folder, empty when nothing is; what was found)."""
+    """(what is wrong with ``file`` in the open folder, empty when nothing is; what was found).
+
+    It is opened before it is looked at: what was looked at is then what is read, and thousands of files cost a system
+    call less each.
+    """
     name = name_of(file)
     try:
-        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        descriptor = os.open(name, _TO_READ, dir_fd=folder)
+    except OSError as error:
+        return _unopened(folder, name, error), None
+    try:
+        facts = os.fstat(descriptor)
+        return _unlike(descriptor, facts, file, evidence), facts
     except OSError as error:
         return _unreadable(error), None
+    finally:
+        os.close(descriptor)
+
+
+def _unlike(descriptor: int, facts: os.stat_result, file: RosterFile, evidence: Mapping[Identity, str]) -> str:
     if not stat.S_ISREG(facts.st_mode):
-        return not_regular(facts.st_mode), facts
+        return not_regular(facts.st_mode)
     if facts.st_size != file.bytes:
-        return f"has {facts.st_size} bytes, {file.bytes} were promised", facts
+        return f"has {facts.st_size} bytes, {file.bytes} were promised"
     known = evidence.get(identity(facts)) if evidence else None
-    try:
-        sha256 = known or _hash(folder, name, facts)
-    except OSError as error:
-        return _unreadable(error), facts
-    if not sha256:
-        return "changed while it was read", facts
-    return ("" if sha256 == file.sha256 else OTHER_BYTES), facts
+    if known is None:
+        count, known = hash_open(descriptor, file.bytes)
+        # What was promised was there, whatever becomes of it. Other bytes may have been written meanwhile.
+        if count != file.bytes or (known != file.sha256 and identity(os.fstat(descriptor)) != identity(facts)):
+            return CHANGED
+    return "" if known == file.sha256 else OTHER_BYTES
+
+
+def _unopened(folder: int, name: str, error: OSError) -> str:
+    """Links and sockets cannot be opened so."""
+    with contextlib.suppress(OSError):
+        kind = not_regular(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if kind:
+            return kind
+    return _unreadable(error)
 
 
 def _unreadable(error: OSError) -> str:
@@ -98,7 +124,7 @@ def _unreadable(error: OSError) -> str:
 
 def _hash(folder: int, name: str, expected: os.stat_result) -> str:
     """SHA-256 of a file that stood still and is the one that was looked at; empty when it did not or is not."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    descriptor = os.open(name, _TO_READ, dir_fd=folder)
     try:
         count, sha256 = hash_open(descriptor, expected.st_size)
         after = os.fstat(descriptor)
@@ -114,12 +140,12 @@ def check_file(root: str, file: RosterFile) -> str:
     How many names a file has does not matter: checkpoint writers link ``latest`` to a step, and caches link everything.
     A link leads to bytes of the machine it lies on, which the machine could send anyway, and what arrives is a copy.
     """
-    return next(_check_share(root, [file]))
+    return next(check_share(root, [file]))
 
 
 def check_files(root: str, files: Sequence[RosterFile]) -> list[Mismatch]:
     """Every promise of ``files`` that ``root`` does not keep, by re-reading every byte, on every core."""
-    found = spread(files, _costs(files), lambda share: list(_check_share(root, share)))
+    found = spread(files, _costs(files), lambda share: list(check_share(root, share)))
     return [Mismatch(file.path, what) for file, what in zip(files, found) if what]
 
 
@@ -127,7 +153,8 @@ def _costs(files: Sequence[RosterFile]) -> list[int]:
     return [file.bytes + FILE_COST for file in files]
 
 
-def _check_share(root: str, files: Sequence[RosterFile]) -> Iterator[str]:
+def check_share(root: str, files: Sequence[RosterFile]) -> Iterator[str]:
+    """What :func:`check_file` says of each, one after the other."""
     for parent, group in by_folder(files):
         try:
             folder = open_folder(root, parent)
@@ -169,7 +196,7 @@ def _hash_one(path: str) -> tuple[str, int, str, bool]:
             os.close(folder)
     except OSError as error:
         return _unreadable(error), 0, "", False
-    return ("" if sha256 else "changed while it was read"), facts.st_size, sha256, bool(facts.st_mode & stat.S_IXUSR)
+    return ("" if sha256 else CHANGED), facts.st_size, sha256, bool(facts.st_mode & stat.S_IXUSR)
 
 
 # --- moving -------------------------------------------------------------------------------------------------------
@@ -216,25 +243,45 @@ class Settler:
             return LEADS_OUT
         except OSError as error:
             return _unreadable(error)
-        return what if what or facts is None else self.move(file, facts.st_mode)
+        return what if what or facts is None else self._move(file, facts.st_mode, name_of(file))
 
     def move(self, file: RosterFile, mode: int, source_name: str = "") -> str:
         """Move a staged file whose bytes are known to be right; empty when it is in its place, else why not.
 
         Permissions are ours, never the sender's.
         """
-        name = name_of(file)
-        wanted = self._mode | ((self._mode & 0o444) >> 2 if file.executable else 0)
         try:
-            source = self.enter(file)
-            if stat.S_IMODE(mode) != wanted:
-                _set_mode(source, source_name or name, wanted)
-            os.rename(source_name or name, name, src_dir_fd=source, dst_dir_fd=self._target)
+            self.enter(file)
         except UnsafeName:
             return LEADS_OUT
         except OSError as error:
-            return f"cannot be put in its place ({error.strerror})"
+            return _unmoved(error)
+        return self._move(file, mode, source_name or name_of(file))
+
+    def _move(self, file: RosterFile, mode: int, source_name: str) -> str:
+        """From and to the folders that are open."""
+        wanted = _runnable(self._mode) if file.executable else self._mode
+        try:
+            if stat.S_IMODE(mode) != wanted:
+                _set_mode(self._source, source_name, wanted)
+            os.rename(source_name, name_of(file), src_dir_fd=self._source, dst_dir_fd=self._target)
+        except OSError as error:
+            return _unmoved(error)
         return ""
+
+
+def _unmoved(error: OSError) -> str:
+    return f"cannot be put in its place ({error.strerror})"
+
+
+def _runnable(mode: int) -> int:
+    """Who may read it may execute it."""
+    return mode | (mode & 0o444) >> 2
+
+
+def make_executable(folder: int, name: str) -> None:
+    """For a file in an open folder."""
+    _set_mode(folder, name, _runnable(0o666 & ~_umask()))
 
 
 def _set_mode(folder: int, name: str, mode: int) -> None:

@@ -19,14 +19,13 @@ _PING = b"\n"
 _LOGIN_S = 60.0
 
 
-@contextlib.contextmanager
-def shared_connection(link: Link, deadline: Deadline) -> Iterator[Link]:
-    """``link`` by way of a new, uncompressed connection, which ends with the block.
+class SharedConnection:
+    """A new, uncompressed connection beside the play's. It is being opened from the first moment; nobody waits yet."""
 
-    Where none comes about it is a link with a connection for each command, which then says itself what is wrong.
-    """
-    with tempfile.TemporaryDirectory(prefix="gt-ssh-") as folder:
-        path = os.path.join(folder, "master")
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._folder = tempfile.TemporaryDirectory(prefix="gt-ssh-")
+        path = os.path.join(self._folder.name, "master")
         argv = [
             link.ssh,
             "-o",
@@ -35,18 +34,43 @@ def shared_connection(link: Link, deadline: Deadline) -> Iterator[Link]:
             f'ControlPath="{path}"',
             *ssh_argv(replace(link, log=""), True)[1:],
         ]
-        # Not -N: when this process is killed, the pipe into cat closes, and the connection ends too.
-        with subprocess.Popen(  # pylint: disable=ansible-bad-function
-            [*argv, "--", link.host, "cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        ) as master:
-            try:
-                yield replace(link, control_path=path if _answers(master, deadline) else "")
-            finally:
-                end_process(master)
+        try:
+            # Not -N: when this process is killed, the pipe into cat closes, and the connection ends too.
+            self._master = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
+                [*argv, "--", link.host, "cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self._path = path
+
+    def link(self, deadline: Deadline) -> Link:
+        """The way through it, once it is open.
+
+        Where none comes about it is a link with a connection for each command, which then says itself what is wrong.
+        """
+        return replace(self._link, control_path=self._path if _answers(self._master, deadline) else "")
+
+    def end(self) -> None:
+        end_process(self._master)
+        for pipe in (self._master.stdin, self._master.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def shared_connection(link: Link, deadline: Deadline) -> Iterator[Link]:
+    """``link`` by way of a connection that ends with the block."""
+    connection = SharedConnection(link)
+    try:
+        yield connection.link(deadline)
+    finally:
+        connection.end()
 
 
 def _answers(master: subprocess.Popen[bytes], deadline: Deadline) -> bool:

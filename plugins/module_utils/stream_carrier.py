@@ -44,7 +44,8 @@ class _Broken(Exception):
 
 def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> Attempt:
     """One connection that carries ``files`` without rsync, each from where it was cut."""
-    far = [route.python, "-c", inspect.getsource(stream_peer)]
+    # The standard library is all it needs: nothing of the box's is looked for, in whatever folder it starts.
+    far = [route.python, "-I", "-S", "-c", inspect.getsource(stream_peer)]
     with ErrorTail() as errors, SshLog() as log:
         argv = far_argv(replace(route.link, log=log.path), far, own_connection)
         # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.

@@ -28,6 +28,8 @@ CHUNK = 1024 * 1024
 # Up to this size a file is carried in one piece: cut, it begins anew.
 SMALL = 64 * 1024
 SENT, NOT_SENT = b"\0", b"\1"
+# Follows no link and waits for no writer of a FIFO.
+TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Folders:
@@ -111,7 +113,7 @@ def send(request: dict[str, Any], descriptor: int) -> None:
             out.write(SENT)
             if size - offset <= SMALL:
                 data = os.pread(source, size - offset, offset)
-                out.write(data + b"\0" * (size - offset - len(data)))
+                out.write(data if len(data) == size - offset else data.ljust(size - offset, b"\0"))
             else:
                 out.copy(source, offset, size)
         finally:
@@ -120,14 +122,19 @@ def send(request: dict[str, Any], descriptor: int) -> None:
 
 
 def open_to_send(place: str, size: int) -> int:
-    if not stat.S_ISREG(os.lstat(place).st_mode):
-        raise ValueError("is not a regular file")
-    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(place, TO_READ)
+    except OSError:
+        if stat.S_ISREG(os.lstat(place).st_mode):
+            raise
+        raise ValueError("is not a regular file") from None
     facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
-        os.close(descriptor)
-        raise ValueError(f"has another size ({facts.st_size} bytes) than the manifest says ({size})")
-    return descriptor
+    if stat.S_ISREG(facts.st_mode) and facts.st_size == size:
+        return descriptor
+    os.close(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("is not a regular file")
+    raise ValueError(f"has another size ({facts.st_size} bytes) than the manifest says ({size})")
 
 
 # --- receiving, at either end --------------------------------------------------------------------------------------

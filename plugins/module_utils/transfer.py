@@ -182,7 +182,8 @@ def rsync_argv(
 ) -> list[str]:
     """rsync for the files that arrive, NUL-separated, on its standard input. Neither -l, -D, -p, -o nor -g.
 
-    ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept.
+    ``--ignore-times``: equal size and time prove nothing. ``--partial-dir``: what arrived of a cut file is kept, unless
+    whole folders of small ones come.
     ``--no-dirs``: no folders, as every name that is sent is compared with each pattern asked for. The receiver's umask
     does the rest of the permissions.
 
@@ -191,7 +192,9 @@ def rsync_argv(
     """
     argv = ["rsync", "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-times"]
     argv += ["--dirs", f"--max-size={2 * SMALL_BYTES}"] if folders else ["--no-dirs"]
-    argv += ["--secluded-args", "--stats", f"--partial-dir={PARTIAL_DIR}", f"--timeout={wishes.stall_timeout_s}"]
+    argv += ["--secluded-args", "--stats", f"--timeout={wishes.stall_timeout_s}"]
+    # It is looked for beside each file. A small one is soon sent again.
+    argv += [] if folders else [f"--partial-dir={PARTIAL_DIR}"]
     argv += [f"--temp-dir={TEMPORARY}"] if followed else []
     argv += ["--chmod=Du=rwx,F0666", "--no-human-readable"]
     # Names come in blocks: each write of rsync's would wake this process up.

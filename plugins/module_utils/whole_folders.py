@@ -9,9 +9,9 @@ files of that folder are asked for one by one.
 
 from __future__ import annotations
 
+import collections
 from typing import Sequence
 
-from .arrivals import Arrivals
 from .landing import Landing
 from .roster import RosterFile
 from .transfer import SMALL_BYTES
@@ -38,7 +38,7 @@ class WholeFolders:
 
     def __init__(self, roster: Sequence[RosterFile]) -> None:
         self._counts = _eligible(roster)
-        self._surprises = 0
+        self.surprises = 0
 
     def wanted(self, files: Sequence[RosterFile]) -> list[str]:
         """The folders of which ``files`` name everything that was promised."""
@@ -51,8 +51,8 @@ class WholeFolders:
     def surprised(self, folder: str) -> None:
         """There is more in ``folder`` than was promised. A box that does that often is asked for files only."""
         self._counts.pop(folder, None)
-        self._surprises += 1
-        if self._surprises >= _MOST_SURPRISES:
+        self.surprises += 1
+        if self.surprises >= _MOST_SURPRISES:
             self.give_up()
 
     def give_up(self) -> None:
@@ -80,17 +80,48 @@ def _parents(folder: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
-class FolderArrivals(Arrivals):
-    """Reads the names that a run of rsync for whole folders prints. NotPromised at the first that was not promised."""
+class FolderArrivals:
+    """Reads the names that a run of rsync for whole folders prints. NotPromised at the first that was not promised.
+
+    rsync takes one folder after the other. Those that it has gone on from are read while the next ones arrive.
+    """
 
     def __init__(self, landing: Landing, files: Sequence[RosterFile]) -> None:
-        super().__init__(landing, files)
-        self._folders = {folder_of(file) for file in files}
+        self._landing = landing
+        # Thousands of lines come, and none needs to be decoded to be found.
+        self._files = {file.path.encode("utf-8"): file for file in files}
+        self._inside: dict[str, list[RosterFile]] = {}
+        for file in files:
+            self._inside.setdefault(folder_of(file), []).append(file)
+        self._passed: collections.deque[str] = collections.deque()
+        self._folder: str | None = None
+
+    def start(self) -> None:
+        """Nothing to do: there is time between two lines."""
 
     def line(self, line: bytes) -> None:
-        if line not in self._files:
-            name = line.decode("utf-8", "replace").rstrip("/")
-            folder = name.rpartition("/")[0]
-            if folder in self._folders:
-                raise NotPromised(folder, name)
-        super().line(line)
+        """rsync names a file when it begins with it, and prints other things too."""
+        file = self._files.get(line)
+        if file is None:
+            self._refuse_stranger(line)
+            return
+        self._landing.progress.moved(file.bytes)
+        folder = folder_of(file)
+        if folder != self._folder:
+            if self._folder is not None:
+                self._passed.append(self._folder)
+            self._folder = folder
+            self._look_back()
+
+    def end(self) -> None:
+        """Whatever was not read yet is read once no run of rsync lives any more."""
+
+    def _look_back(self) -> None:
+        while self._passed and self._landing.folders.look(self._passed[0], self._inside[self._passed[0]]):
+            self._passed.popleft()
+
+    def _refuse_stranger(self, line: bytes) -> None:
+        name = line.decode("utf-8", "replace").rstrip("/")
+        folder = name.rpartition("/")[0]
+        if folder in self._inside:
+            raise NotPromised(folder, name)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -22,17 +24,16 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     progress,
     roster,
     rsync_carrier,
-    settling,
+    shared_connection,
     stores,
     stream_carrier,
     transfer,
     whole_folders,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
+from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers, saved_manifest, transfer_verdict
 
 # What a box is given to settle what arrived, and to say how far it got, when the time for all of it is over.
 LAST_WORD_S = 60.0
@@ -91,7 +92,9 @@ def run(order: Order, far: Far, report: progress.Report | None = None) -> dict[s
         ``bytes_done``, ``bytes``, ``rate_bps`` and ``eta_s``, the last two None while unknown.
     """
     begun = time.monotonic()
-    result = _Transfer(order, far, report).run()
+    carried = _Transfer(order, far, report)
+    result = carried.run()
+    result["roster_sha256"] = carried.roster_sha256
     result["seconds"] = round(time.monotonic() - begun, 3)
     return result
 
@@ -103,6 +106,12 @@ class _Transfer:
         self.transport = order.transport
         self.own_connection = False
         self.enclosed = 0
+        self.opened: shared_connection.SharedConnection | None = None
+        self.saved = saved_manifest.SavedManifest(order.dest, order.manifest) if order.manifest is not None else None
+
+    @functools.cached_property
+    def roster_sha256(self) -> str:
+        return roster.files_sha256(self.order.files)
 
     def run(self) -> dict[str, Any]:
         order = self.order
@@ -119,34 +128,37 @@ class _Transfer:
         difference = self._difference(wanted, shown)
         result = self._result(wanted, shown, difference)
         if not difference.changed:
-            return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
+            return self._arrived(result, "none")
         if survey.landed and not left:
-            return dict(
-                result, transport="enclosed", attempts=1, wire_bytes=self.enclosed, verified=True, msg=_good_word(order)
-            )
+            return self._arrived(result, "enclosed", attempts=1, wire_bytes=self.enclosed)
         wanted = left
         survey = self._with_room(survey, wanted)
         self._refuse_room(wanted, survey)
         self._refuse_proxy(wanted)
+        self._refuse_missing_ssh()
         if order.check_mode:
             self._preflight(wanted, survey)
             return dict(result, transport=self.transport if wanted else "none", attempts=0, wire_bytes=0)
         quarantined = extra if order.extra == "quarantine" else []
-        with self._held():
+        with self._held(), self._opened(wanted):
             python = self._preflight(wanted, survey)
             delivered, moved_to = self._carry(wanted, quarantined, python)
         if delivered.missing:
-            return dict(result, **self._failed(delivered))
-        self._save_manifest()
-        return dict(
-            result,
-            transport=self.transport if wanted else "none",
-            attempts=delivered.attempts,
-            wire_bytes=delivered.wire_bytes,
-            quarantine=moved_to,
-            verified=True,
-            msg=_good_word(order),
-        )
+            verdict = transfer_verdict.failed(delivered, len(order.files), self.far.name, self.far.proxy)
+            return dict(result, transport=self.transport, **verdict)
+        if self.saved is not None:
+            self.saved.save()
+        transport = self.transport if wanted else "none"
+        result["quarantine"] = moved_to
+        return self._arrived(result, transport, delivered.attempts, delivered.wire_bytes)
+
+    def _arrived(
+        self, result: dict[str, Any], transport: str, attempts: int = 0, wire_bytes: int = 0
+    ) -> dict[str, Any]:
+        """The good word, behind the check that earned it."""
+        said = transfer_verdict.good_word(self.order.files, self.order.dest)
+        told = {"transport": transport, "attempts": attempts, "wire_bytes": wire_bytes}
+        return {**result, **told, "verified": True, "msg": said}
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -211,29 +223,9 @@ class _Transfer:
             difference.compare("and more", "", f"{len(wanted) - _DIFFED} files")
         for path in extra if order.extra == "quarantine" else ():
             difference.compare(path, "extra", "moved to quarantine")
-        if order.manifest is not None:
-            difference.compare(roster.MANIFEST_NAME, self._saved_manifest(), order.manifest.digest)
+        if order.manifest is not None and self.saved is not None:
+            difference.compare(roster.MANIFEST_NAME, self.saved.digest_there, order.manifest.digest)
         return difference
-
-    def _saved_manifest(self) -> str:
-        """The digest of the manifest beside the results; empty unless it is this very record."""
-        if self.order.manifest is None:
-            return ""
-        if self._is_saved(self._manifest_bytes()):
-            return self.order.manifest.digest
-        try:
-            saved = roster.read_manifest(self.order.dest)
-        except roster.BadManifest:
-            return ""
-        return saved.digest if saved.record == self.order.manifest.record else "another manifest of these files"
-
-    def _is_saved(self, wanted: bytes) -> bool:
-        """Whether these very bytes lie there: of thousands of files that is soon seen, parsed they take a while."""
-        try:
-            with open(os.path.join(self.order.dest, roster.MANIFEST_NAME), "rb") as stream:
-                return stream.read(len(wanted) + 1) == wanted
-        except OSError:
-            return False
 
     def _result(
         self, wanted: Sequence[roster.RosterFile], extra: Sequence[str], difference: DifferenceTracker
@@ -249,7 +241,6 @@ class _Transfer:
             "transferred_files": len(wanted),
             "transferred_bytes": sum(file.bytes for file in wanted),
             "transferred": [file.path for file in wanted[:_LISTED]],
-            "roster_sha256": records.digest(_entries(order.files)),
             "manifest_digest": order.manifest.digest if order.manifest else "",
             "extra": list(extra),
             "quarantine": "",
@@ -283,23 +274,31 @@ class _Transfer:
             fix = f"{store}{self.far.proxy}; or raise proxy_limit_bytes if the proxy can carry it"
             raise self._refusal("config", problem, fix)
 
+    def _refuse_missing_ssh(self) -> None:
+        ssh = self.far.link.ssh
+        if not self.far.link.is_local and shutil.which(ssh) is None:
+            raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
+
     def _preflight(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> str:
         """Choose the transport; returns the box's Python. Asks the box what it offers before anything moves."""
         if not wanted:
             return ""
         far: peer_answers.Survey | peer_answers.Offer = survey
         if self.order.pull:
-            far = offer = self._ask(peer_answers.offer, "offer", wanted, root=self.order.src)
+            with futures.ThreadPoolExecutor(1) as beside:
+                # The box takes its time to answer.
+                beside.submit(self._work_out)
+                far = offer = self._ask(peer_answers.offer, "offer", wanted, root=self.order.src)
             if offer.mismatches:
                 raise self._not_offered(offer.mismatches)
-        ssh = self.far.link.ssh
-        if not self.far.link.is_local and shutil.which(ssh) is None:
-            raise self._refusal("config", f"{ssh} is not installed here", "Install the package openssh-client")
         self._choose_transport(wanted, far.rsync_problem)
         # Once more, because rsync needs room for what arrived before a second time.
         self._refuse_room(wanted, survey)
-        self.own_connection = carrier.wants_own_connection(wanted)
         return far.python
+
+    def _work_out(self) -> tuple[str, bytes]:
+        """What will be told and written in the end, and needs nobody's answer."""
+        return self.roster_sha256, self.saved.content if self.saved is not None else b""
 
     def _not_offered(self, mismatches: Sequence[roster.Mismatch]) -> TenantFailure:
         shown = "; ".join(str(mismatch) for mismatch in mismatches[:_SHOWN])
@@ -338,6 +337,22 @@ class _Transfer:
             with contextlib.suppress(OSError):
                 for folder in made:
                     os.rmdir(folder)
+
+    @contextlib.contextmanager
+    def _opened(self, wanted: Sequence[roster.RosterFile]) -> Iterator[None]:
+        """A large transfer has a connection of its own. For many small files it opens while the box is still asked."""
+        self.own_connection = carrier.wants_own_connection(wanted)
+        if self.own_connection and self.order.pull and not self.far.link.is_local and transfer.many_small(wanted):
+            self.opened = shared_connection.SharedConnection(self.far.link)
+        try:
+            yield
+        finally:
+            self._close_opened()
+
+    def _close_opened(self) -> None:
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.end()
 
     # --- moving ---------------------------------------------------------------------------------------------------
 
@@ -409,10 +424,14 @@ class _Transfer:
         return carrier.deliver(wanted, begin_and_move, settle, growing, self.order.patience, self.deadline)
 
     def _move(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
+        if self.opened is not None:
+            route = replace(route, link=self.opened.link(self.deadline))
         attempt = self._attempt(route, files)
         if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
             self.transport = "stream"
             attempt = self._attempt(route, files)
+        # It may be what broke.
+        self._close_opened()
         if self.own_connection and attempt.denied:
             # The play got in by a way that only its open connection still knows, such as a password.
             self.own_connection = False
@@ -422,62 +441,18 @@ class _Transfer:
         """Text that is worth it is compressed on its way, the rest is not; the play's own connection compresses all."""
         move = stream_carrier.move_by_stream if self.transport == "stream" else rsync_carrier.move_by_rsync
         text, rest = transfer.split_text(files) if self.own_connection and not route.link.is_local else ([], files)
+        # What is open already is a connection of its own.
+        own = self.own_connection and (self.opened is None or not route.link.control_path)
         carried = 0
         if text:
             compressed = replace(route, wishes=replace(route.wishes, compress=True))
-            attempt = move(compressed, text, self.deadline, self.own_connection)
+            attempt = move(compressed, text, self.deadline, own)
             if attempt.status != 0 or not rest:
                 return attempt
             carried = attempt.wire_bytes or 0
-        attempt = move(route, rest, self.deadline, self.own_connection)
+        attempt = move(route, rest, self.deadline, own)
         return attempt if attempt.wire_bytes is None else replace(attempt, wire_bytes=attempt.wire_bytes + carried)
-
-    def _failed(self, delivered: carrier.Delivery) -> dict[str, Any]:
-        """The result of a transfer that did not bring everything. What did arrive stays, to be continued."""
-        shown = "; ".join(str(mismatch) for mismatch in delivered.missing[:_SHOWN])
-        count = len(delivered.missing)
-        what = f"{count} of {len(self.order.files)} files did not arrive whole after {delivered.attempts} attempts"
-        kind = delivered.kind if delivered.reason else "evidence_missing"
-        reason = f"; the last one ended because {delivered.reason}" if delivered.reason else ""
-        failure = TenantFailure(
-            kind,
-            f"{what}{reason}: {shown}",
-            box=self.far.name,
-            safe="Nothing was removed at the source, and what arrived is kept",
-            fix=_fix(delivered) + (f". Through a proxy it may never end: {self.far.proxy}" if self.far.proxy else ""),
-        )
-        return {
-            **failure.as_result(),
-            "failed": True,
-            "changed": bool(delivered.settled),
-            "transport": self.transport,
-            "attempts": delivered.attempts,
-            "wire_bytes": delivered.wire_bytes,
-            "mismatches": settling.as_dicts(delivered.missing),
-        }
-
-    def _save_manifest(self) -> None:
-        if self.order.manifest is not None:
-            records.write_bytes(os.path.join(self.order.dest, roster.MANIFEST_NAME), self._manifest_bytes())
-
-    def _manifest_bytes(self) -> bytes:
-        """One line: json indents in Python, which takes longer for thousands of files than to move them."""
-        return records.canonical_json(dict(self.order.manifest.record)) + b"\n" if self.order.manifest else b""
 
 
 def _entries(files: Sequence[roster.RosterFile]) -> list[dict[str, Any]]:
     return [file.as_dict() for file in files]
-
-
-def _fix(delivered: carrier.Delivery) -> str:
-    if not delivered.reason:
-        return "The source changes or its manifest is old: make the manifest again, then run this task again"
-    if delivered.kind == "config":
-        return "Put that right, then run the same task again: it continues"
-    return "Run the same task again, it continues"
-
-
-def _good_word(order: Order) -> str:
-    """Only ever said behind the check that earned it."""
-    total = sum(file.bytes for file in order.files)
-    return f"{len(order.files)} files ({total} bytes) verified by SHA-256 in {order.dest}"

@@ -18,7 +18,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     settling,
     stores,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.object_requests import Patience
@@ -93,7 +92,7 @@ class Route:
             "transferred_files": len(wanted),
             "transferred_bytes": object_parts.total_bytes(wanted),
             "transferred": [file.path for file in wanted[:_LISTED]],
-            "roster_sha256": records.digest([file.as_dict() for file in manifest.files]),
+            "roster_sha256": roster.files_sha256(manifest.files),
             "manifest_digest": manifest.digest,
             "extra": list(extra),
             "quarantine": "",

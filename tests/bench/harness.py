@@ -45,6 +45,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Endless(Row):
+    """``theirs`` did not end: its seconds are those after which it was ended."""
+
+    @property
+    def met(self) -> bool:
+        return self.limit is None or self.ratio < self.limit
+
+    def markdown(self) -> str:
+        wanted = "-" if self.limit is None else f"≤ {self.limit:g}"
+        within = f"did not end within {statistics.median(self.theirs) / 60:g} min"
+        return f"| {self.name} | < {self.ratio:.2f} × | {wanted} | {statistics.median(self.ours):.2f} s / {within} |"
+
+
+@dataclass(frozen=True)
 class Figure:
     """A measured value whose bar is a value too, where there is nothing to compare with."""
 

@@ -9,7 +9,12 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness import Figure, Row
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "docs" / "benchmarks.md"
@@ -28,6 +33,24 @@ def put_section(page: str, topic: str, text: str) -> str:
     if pattern.search(page):
         return pattern.sub(lambda _match: section, page)
     return page.rstrip() + "\n\n" + section + "\n"
+
+
+def put_rows(page: str, topic: str, rows: Sequence[Row | Figure]) -> str:
+    """``page`` with the lines of ``rows`` in the section of ``topic``, whose other lines stay.
+
+    :raises LookupError: the page has no such section yet, so there is nothing that a part of a bench could be put into.
+    """
+    begin, end = f"<!-- bench {topic} -->", f"<!-- end {topic} -->"
+    before, opened, rest = page.partition(begin)
+    section, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise LookupError(f"the page has no section of {topic}: run the whole bench first")
+    lines = section.splitlines()
+    for row in rows:
+        known = [number for number, line in enumerate(lines) if line.startswith(f"| {row.name} |")]
+        last = max(number for number, line in enumerate(lines) if line.startswith("|"))
+        lines[known[0] if known else last + 1 : known[0] + 1 if known else last + 1] = [row.markdown()]
+    return before + begin + "\n".join(lines) + "\n" + end + after
 
 
 def main(wanted: list[str]) -> int:
@@ -52,7 +75,10 @@ def main(wanted: list[str]) -> int:
         text += "\n" + table(figures) if figures else ""
         text += "\n" + bench.details() if hasattr(bench, "details") else ""
         print(text, flush=True)
-        PAGE.write_text(put_section(PAGE.read_text(encoding="utf-8"), topic, text), encoding="utf-8")
+        page = PAGE.read_text(encoding="utf-8")
+        # What a bench was asked to leave out keeps its lines.
+        page = put_rows(page, topic, rows) if getattr(bench, "PART", False) else put_section(page, topic, text)
+        PAGE.write_text(page, encoding="utf-8")
         missed += sum(not row.met for row in [*rows, *figures])
     return 1 if missed else 0
 

@@ -352,18 +352,25 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return runs
 
 
-def test_folders_of_many_files_come_by_one_name_each(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("halves", [1, 2])
+def test_folders_of_many_files_come_by_one_name_each(run: Run, monkeypatch: pytest.MonkeyPatch, halves: int) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80 if halves == 2 else 81)
     runs = counted_runs(monkeypatch)
     manifest = two_folders(run)
     pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert (pulled["verified"], pulled["transferred_files"], runs) == (True, 82, [True, False])
+    assert (pulled["verified"], pulled["transferred_files"], runs) == (True, 82, [True] * halves + [False])
+    assert pulled["wire_bytes"] == pulled["transferred_bytes"], "what each of them carried is counted"
     (run.dest / "c0/many/small-0").unlink()
     again = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert (again["transferred_files"], runs) == (1, [True, False, False]), "only what is missing is asked for"
+    assert (again["transferred_files"], runs[halves + 1 :]) == (1, [False]), "only what is missing is asked for"
 
 
 @pytest.mark.parametrize("place", ["c0/many/stranger", "c0/many/below/stranger"])
-def test_law_8_what_nobody_promised_stays_on_the_box(run: Run, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+@pytest.mark.parametrize("worth_two", [80, 81])
+def test_law_8_what_nobody_promised_stays_on_the_box(
+    run: Run, monkeypatch: pytest.MonkeyPatch, place: str, worth_two: int
+) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", worth_two)
     runs = counted_runs(monkeypatch)
     manifest = two_folders(run)
     run.write(place, b"not in the manifest")
@@ -398,13 +405,40 @@ def test_many_runs_of_rsync_log_in_once(run: Run, monkeypatch: pytest.MonkeyPatc
     assert logins(run) == before + 1
 
 
-def test_where_a_connection_cannot_be_shared_each_run_logs_in(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def share_no_connection(run: Run, tmp_path: Path) -> None:
     ssh = tmp_path / "ssh"
     ssh.write_text('#!/bin/sh\ncase "$*" in *ControlMaster=yes*) exit 255;; esac\nexec ssh "$@"\n')
     ssh.chmod(0o755)
     run.link = replace(run.link, ssh=str(ssh))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("transport", ["rsync", "stream"])
+def test_the_connection_for_many_small_files_opens_while_the_box_is_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, transport: str, shared: bool
+) -> None:
+    """Where it does not come about, one is opened for the files as for any others."""
+    monkeypatch.setattr(carrier, "BULK_BYTES", 1)
+    monkeypatch.setattr(transfer, "_MANY", 2)
+    if not shared:
+        share_no_connection(run, tmp_path)
+    before = logins(run)
+    answer = checked_sync_peer.answer
+
+    def answer_late(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+        if shared and parameters["op"] == "offer":
+            wait_for(lambda: logins(run) == before + 1, what="a login while the box is asked")
+        return answer(parameters, check_mode)
+
+    monkeypatch.setattr(checked_sync_peer, "answer", answer_late)
+    pulled = run.pull(transport=transport, retries=0)
+    assert (pulled["verified"], pulled["transport"], logins(run)) == (True, transport, before + 1)
+
+
+def test_where_a_connection_cannot_be_shared_each_run_logs_in(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    share_no_connection(run, tmp_path)
     before = logins(run)
     pulled = many_small(run, monkeypatch)
     assert (pulled["verified"], pulled["attempts"]) == (True, 1)

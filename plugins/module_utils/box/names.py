@@ -97,7 +97,7 @@ def printable(text: str) -> str:
 
 def is_temporary(path: str) -> bool:
     """Names that savers use until a file is whole."""
-    return os.path.basename(path).endswith((".tmp", ".part", ".incomplete"))
+    return path.endswith((".tmp", ".part", ".incomplete"))
 
 
 def inside(root: str, path: str) -> str:

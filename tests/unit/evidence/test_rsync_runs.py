@@ -23,13 +23,22 @@ from ansible_collections.tenant.gpu.plugins.module_utils.roster import RosterFil
 FILES = [RosterFile(f"{folder}/f{number}", 10, "a" * 64) for folder in ("a", "b") for number in range(40)]
 
 
-def runs_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int | str]) -> list[tuple[list[str], int]]:
-    """(folders, files) of each run, which end in turn with a status or with a stranger in a folder, then well."""
+def runs_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: list[int | str],
+    roster: list[RosterFile] = FILES,
+    strangers: frozenset[str] = frozenset(),
+) -> list[tuple[list[str], int]]:
+    """(folders, files) of each run, which end in turn with a status or with a stranger in a folder, then well.
+
+    Folders among ``strangers`` hold one whenever they are asked for.
+    """
     seen: list[tuple[list[str], int]] = []
 
     def one_run(_route: Any, files: Any, _deadline: Any, _own: bool, folders: Any = ()) -> transfer.Attempt:
         seen.append((list(folders), len(files)))
-        end = ends.pop(0) if ends else 0
+        end = next(iter(strangers & set(folders)), None) or (ends.pop(0) if ends else 0)
         if isinstance(end, str):
             raise whole_folders.NotPromised(end, f"{end}/stranger")
         return transfer.Attempt("rsync", end)
@@ -45,9 +54,9 @@ def runs_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int | st
         transfer.RsyncWishes(20),
         counts,
         landing.Landing(str(tmp_path), counts),
-        whole_folders.WholeFolders(FILES),
+        whole_folders.WholeFolders(roster),
     )
-    rsync_carrier.move_by_rsync(route, FILES, carrier.Deadline(60), False)
+    rsync_carrier.move_by_rsync(route, roster, carrier.Deadline(60), False)
     return seen
 
 
@@ -67,6 +76,35 @@ def test_law_8_a_box_that_names_files_without_end_is_asked_by_name(
 
 def test_a_broken_connection_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs_of(tmp_path, monkeypatch, [255]) == [(["a", "b"], 80)]
+
+
+def folders_of_40(count: int) -> list[RosterFile]:
+    return [RosterFile(f"d{folder}/f{number}", 10, "a" * 64) for folder in range(count) for number in range(40)]
+
+
+def test_many_files_in_whole_folders_come_by_two_runs_of_equal_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 200)
+    runs = runs_of(tmp_path, monkeypatch, [], folders_of_40(5))
+    by_folder = sorted(run for run in runs if run[0])
+    assert by_folder == [(["d0", "d1", "d2"], 120), (["d3", "d4"], 80)]
+    assert runs[2:] == [([], 200)], "what did not come is asked for by name"
+
+
+def test_one_folder_is_not_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 1)
+    assert runs_of(tmp_path, monkeypatch, [], folders_of_40(1)) == [(["d0"], 40), ([], 40)]
+
+
+def test_a_stranger_in_one_half_takes_one_folder_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 160)
+    runs = runs_of(tmp_path, monkeypatch, [], folders_of_40(4), frozenset({"d3"}))
+    asked = [folders for folders, _files in runs]
+    assert sorted(asked[:2]) == [["d0", "d1"], ["d2", "d3"]]
+    # Nothing settles here, so that all the others are asked for once more.
+    assert sorted(asked[2:-1]) == [["d0", "d1", "d2"]]
+    assert asked[-1] == []
 
 
 @pytest.mark.parametrize(("files", "enough"), [(0, False), (1_000_000, True)])

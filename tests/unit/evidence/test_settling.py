@@ -223,6 +223,27 @@ def test_a_small_file_is_settled_once_rsync_has_gone_on_to_the_next(tmp_path: Pa
     assert not (staged / "top").exists()
 
 
+@pytest.mark.parametrize("how", ["grows", "changes"])
+def test_law_1_a_file_that_changes_while_it_is_read_is_named_and_not_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    staged = Path(delivery.open_staging(str(tmp_path), FILES)) / "top"
+    staged.write_bytes(b"top" if how == "grows" else b"tip")
+    read = settling.hash_open
+
+    def meanwhile(*arguments: Any) -> tuple[int, str]:
+        if how == "grows":
+            staged.write_bytes(b"topping")
+        else:
+            os.utime(staged, ns=(0, 1))
+        return read(*arguments)
+
+    monkeypatch.setattr(settling, "hash_open", meanwhile)
+    settled, mismatches = settling.settle(str(tmp_path), FILES[2:])
+    assert (settled, [mismatch.what for mismatch in mismatches]) == ([], ["changed while it was read"])
+    assert not (tmp_path / "top").exists()
+
+
 def test_a_file_is_right_only_at_its_place(tmp_path: Path) -> None:
     """Checked again after the move, as a receipt does it."""
     staged = Path(delivery.open_staging(str(tmp_path), FILES))
