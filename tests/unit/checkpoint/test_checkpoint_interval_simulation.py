@@ -38,6 +38,22 @@ def test_a_run_meets_the_same_losses_whatever_the_interval() -> None:
     assert run.seconds(20_000, lambda _clock: box) > 20_000
 
 
+def test_no_save_is_made_for_a_rounding_of_the_last_step() -> None:
+    """Sums of equal parts of the work rarely make up the whole to the last bit."""
+    for parts in range(3, 200):
+        run, box = bench.Run(1, save_s=10.0), Counting(36_000.0 / parts)
+        run._ages = [1e12]
+        run.seconds(36_000.0, lambda _clock, box=box: box)
+        assert box.saves == parts
+
+
+class Counting(bench.Fixed):
+    saves = 0
+
+    def saved(self, clock: float) -> None:
+        self.saves += 1
+
+
 def test_the_picture_is_small_and_light() -> None:
     pairs = [
         bench.Pair(cost, guess, 1.1, 1.2, 1.05, 100.0, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES
