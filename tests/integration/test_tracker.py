@@ -97,6 +97,11 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 def test_offline_runs_are_sent_each_once_and_no_result_changes(server: WandbServer, tmp_path: Path) -> None:
     with supervised_box(tmp_path, python_with("wandb")) as box:
         order = wandb_box(box, server, ["one", "two"])
+        # wandb links its own log into each run, and after a restart of the container that log is gone.
+        runs = list((box.root / "runs").glob("*/*/a1/out/tracker/wandb/offline-run-*"))
+        assert len(runs) == 2
+        for run in runs:
+            (run / "logs" / "gone.log").symlink_to(tmp_path / "gone")
         before = tree(box.root / "runs")
         assert server.runs == []
         foretold = ask(box, "recover-tracker", order, "--check")

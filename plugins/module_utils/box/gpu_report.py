@@ -3,8 +3,8 @@
 """One look at the GPUs while the box works: memory, heat, faults, Xids, and who holds their memory. Kills nothing.
 
 A process id that nvidia-smi names says little in a container: it may be the host's. So a holder is a process that is
-seen in /proc with a GPU device open, and that neither carries the marker of the live attempt nor descends from a
-process that does: data loader workers inherit both.
+seen in /proc with a GPU device open, and that neither carries the marker of an attempt that lives nor descends from a
+process that does: data loader workers inherit both. The attempt may be of another tenant root on this machine, too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from . import gpu, process
+from . import attempt, gpu, gpu_locks, process
 from .attempt import ATTEMPT_VARIABLE
+from .layout import AttemptPaths
+from .refusal import Refused
 
 # What starts up or leaves just now is nobody's leftover.
 LEAST_AGE_S = 60.0
@@ -31,7 +33,7 @@ _DEEPEST = 64
 
 @dataclass(frozen=True)
 class Holder:
-    """A process with a GPU open that is not of the live attempt. ``attempt``: the folder of an earlier one, or ""."""
+    """A process with a GPU open that is of no live attempt. ``attempt``: the folder of an earlier one, or ""."""
 
     pid: int
     name: str
@@ -59,8 +61,10 @@ def look(attempt_folder: str, began_s: float | None) -> dict[str, Any]:
     memory = gpu.compute_memory() if seen else {}
     told = [Holder(each.pid, each.name, each.attempt, memory.get(each.pid)).in_words() for each in seen]
     if not attempt_folder and not seen:
-        # Nobody of ours is at work, so whatever holds memory is foreign, seen or not.
-        told = gpu.foreign_memory(reading)
+        # Nobody of ours is at work, so whatever holds memory is foreign, seen or not; but not where another tenant
+        # root's trainer has the card.
+        taken = gpu_locks.held([card.uuid for card in reading.gpus])
+        told = gpu.foreign_memory(reading, [card.uuid for card in reading.gpus if card.uuid not in taken])
     # Without load an idle card's low clocks are no fault.
     heat = gpu.throttling() if attempt_folder else None
     xids = None if began_s is None else gpu.xids(max(0.0, began_s - _CLOCK_MARGIN_S))
@@ -102,7 +106,7 @@ def warnings(found: dict[str, Any], wanted: bool) -> list[str]:
 
 
 def holders(attempt_folder: str, least_age_s: float = LEAST_AGE_S) -> list[Holder]:
-    """Processes with a GPU open that are neither of the attempt nor of the box itself."""
+    """Processes with a GPU open that are neither of the attempt, nor of another one that lives, nor of the box."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     found = []
     for pid in process.pids():
@@ -112,22 +116,34 @@ def holders(attempt_folder: str, least_age_s: float = LEAST_AGE_S) -> list[Holde
         name = _name(pid)
         if identity is None or _OF_THE_BOX.match(name) or now - process.start_s(identity) < least_age_s:
             continue
-        if attempt_folder and _is_of(attempt_folder, pid):
+        folder = _attempt_of(pid)
+        if folder and (folder == attempt_folder or _lives(folder)):
             continue
-        found.append(Holder(pid, name, _marker(pid)))
+        found.append(Holder(pid, name, folder))
     return found
 
 
-def _is_of(attempt_folder: str, pid: int) -> bool:
-    """Whether the process or one of its ancestors carries the marker of the attempt."""
+def _attempt_of(pid: int) -> str:
+    """The folder of the attempt whose marker the process or its nearest ancestor carries; empty without one."""
     for _generation in range(_DEEPEST):
-        if _marker(pid) == attempt_folder:
-            return True
+        folder = _marker(pid)
         found = process.read_stat(pid)
-        if found is None or found.parent <= 1:
-            return False
+        if folder or found is None or found.parent <= 1:
+            return folder
         pid = found.parent
-    return False
+    return ""
+
+
+def _lives(folder: str) -> bool:
+    """Whether the attempt lives by its own records: another tenant root's trainer is nobody's leftover."""
+    cell_dir, name = os.path.split(folder)
+    if not re.match(r"a[0-9]{1,9}\Z", name):
+        return False
+    try:
+        return attempt.is_alive(AttemptPaths(cell_dir, os.path.basename(cell_dir), int(name[1:])))
+    except Refused:
+        # A disk that cannot say who holds a lock is no reason to call anybody a leftover.
+        return True
 
 
 def _has_gpu_open(pid: int) -> bool:

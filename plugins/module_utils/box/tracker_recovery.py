@@ -87,16 +87,14 @@ def _is_unsent(path: str) -> bool:
 def _send(layout: Layout, run: dict[str, Any], path: str, timeout_s: float) -> dict[str, str]:
     """Send a copy of one run; ``{state, why, at}``."""
     copy = layout.path("trackers", "sending", os.path.basename(path))
-    size = sum(
-        os.path.getsize(os.path.join(folder, name)) for folder, _folders, names in os.walk(path) for name in names
-    )
+    size = _size(path)
     room = gates.disk_of(layout.root).free_bytes - gates.DEFAULT_MIN_FREE_BYTES
     if size > room:
         return _told(FAILED, f"its copy needs {size} bytes, and {max(0, room)} may be used")
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(copy)
-    os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(copy)
+        os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
         shutil.copytree(path, copy, symlinks=True)
         outcome = run_bounded([run["python"], "-m", "wandb", "sync", copy], timeout_s)
         if outcome.rc == 0 and not _is_unsent(copy):
@@ -104,8 +102,20 @@ def _send(layout: Layout, run: dict[str, Any], path: str, timeout_s: float) -> d
         if outcome.rc is None:
             return _told(LATE, outcome.why)
         return _told(FAILED, _end_of(outcome.out) or f"wandb ended with {outcome.rc} and did not mark it as synced")
+    except OSError as error:  # shutil.Error is one too, of several files
+        return _told(FAILED, f"it cannot be copied: {str(error)[:_SHOWN]}")
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+
+
+def _size(path: str) -> int:
+    """Bytes of a copy. Links stay links: wandb's own logs are linked, and lie elsewhere or are gone after a restart."""
+    total = 0
+    for folder, _folders, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
 
 
 def _told(state: str, why: str) -> dict[str, str]:

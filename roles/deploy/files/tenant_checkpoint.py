@@ -953,16 +953,18 @@ def mean_behind_young(guess_s: float, save_s: float) -> float:
 class Losses:
     """How often a box is lost: a guess, which is corrected by what has been seen.
 
-    Losses come independently of each other, so the number seen in a time is Poisson and the rate has a gamma
-    distribution. A guess of the mean time is off by a factor, up to three say, either way: of a rate with such an
-    error the mean is 1.21 over the guess and the variance of the logarithm 0.4, as of a gamma of shape 2.5. In use are
-    1.1 and 3, which lose least where the guess is nearly right and hardly more where it is not (make bench
-    BENCH=young_daly). So the guess weighs as much as three losses seen. Time without a loss counts too: the mean grows
-    while the run lives.
+    Losses come independently of each other, so the number seen in a time is Poisson, and a belief in a rate is a gamma
+    distribution that weighs as much as so many losses seen. There are two of them: the guess is about right, or boxes
+    are lost three times as often. A guess that is off by up to three either way would allow the reverse as well, but
+    an interval that is too short costs a few saves, one that is too long work that grows exponentially; so only the
+    second is looked out for, and the first is left to time without a loss. What is seen moves each belief, and weighs
+    the two by how well they foretold it: a guess that is about right stays where it is, one that is far too long is
+    soon given up. Before anything is seen the expected rate is 1.21 of the guessed one, as of an error between a third
+    and three times whose logarithm is uniform. (How little it depends on these numbers: make bench BENCH=young_daly.)
     """
 
-    GUESS_WEIGHT = 3.0
-    GUESS_RATE = 1.1
+    BELIEFS = ((0.85, 0.93), (0.15, 2.8))  # how likely, and how many times the guessed rate
+    WEIGHT = 10.0
 
     def __init__(self, guess_s: float):
         if not 0 < guess_s < math.inf:
@@ -983,8 +985,15 @@ class Losses:
         return self._corrected(mean_behind_young(self.guess_s, save_s))
 
     def _corrected(self, guess_s: float) -> float:
-        guessed_s = self.GUESS_WEIGHT * guess_s / self.GUESS_RATE
-        return (guessed_s + self.exposed_s) / (self.GUESS_WEIGHT + self.seen)
+        rates, likely = [], []
+        for share, times in self.BELIEFS:
+            before_s = self.WEIGHT * guess_s / times
+            after_s = before_s + self.exposed_s
+            rates.append((self.WEIGHT + self.seen) / after_s)
+            foretold = self.WEIGHT * math.log(before_s / after_s) - self.seen * math.log(after_s / guess_s)
+            likely.append(math.log(share) + foretold)
+        weights = [math.exp(each - max(likely)) for each in likely]
+        return sum(weights) / sum(weight * rate for weight, rate in zip(weights, rates))
 
 
 class Cadence:
@@ -1024,10 +1033,11 @@ class Cadence:
     @property
     def interval_s(self) -> float:
         cost_s, mean_s = self._cost_and_mean_s()
-        if self.save_s is None and cost_s <= self.FIRST_SHARE * best_interval(mean_s, cost_s):
+        best_s = best_interval(mean_s, cost_s)
+        if self.save_s is None and cost_s <= self.FIRST_SHARE * best_s:
             return 0.0
         # Below twice the write, one would begin before the other has ended.
-        return max(2.0 * self._lead_s, self._evened(self._usual_s, mean_s, cost_s))
+        return max(2.0 * self._lead_s, self._evened(min(self.longest_s, best_s), mean_s, cost_s))
 
     def _cost_and_mean_s(self) -> tuple[float, float]:
         cost_s = self.expected_s if self.save_s is None else self.save_s
@@ -1146,7 +1156,9 @@ class Cadence:
 class Attempts:
     """What earlier attempts of this run have seen, in ``attempts.json`` beside the checkpoints.
 
-    The file's time of change is the last sign of life, so an attempt that was lost before it saved anything counts.
+    The file's time of change is the last sign of life, so an attempt that was lost before it saved anything counts. It
+    is the start of the attempt and what has passed since by the monotonic clock: a box whose clock is set, by minutes
+    or from 1970, has not lived longer for it.
     """
 
     NAME = "attempts.json"
@@ -1157,7 +1169,16 @@ class Attempts:
         self._cadence = cadence
         self._before_s = 0.0
         self._noted_s: float | None = None
-        self._started = self._touched = time.time()
+        self._start_the_clock()
+
+    def _start_the_clock(self) -> None:
+        self._started, self._began_s = time.time(), time.monotonic()
+        self._touched_s = 0.0
+
+    @property
+    def _lived_s(self) -> float:
+        """Seconds of this attempt so far."""
+        return time.monotonic() - self._began_s
 
     def begin(self, folders: Iterable[str], kept: Mapping[str, Any] | None) -> None:
         """Start an attempt: if there was one before, it has been lost.
@@ -1166,12 +1187,13 @@ class Attempts:
         """
         known = [found for found in map(self._read, folders) if found is not None]
         if kept is not None:
-            known.append(dict(kept))
-        last = max(known, key=lambda entry: float(entry["exposed_s"]), default=None)
+            with contextlib.suppress(ValueError, OverflowError, KeyError, TypeError):
+                known.append(self._checked(kept))
+        last = max(known, key=lambda entry: entry["exposed_s"], default=None)
         losses = self._cadence.losses
         losses.seen = last["seen"] + 1 if last else 0
-        losses.exposed_s = self._before_s = float(last["exposed_s"]) if last else 0.0
-        self._started = self._touched = time.time()
+        losses.exposed_s = self._before_s = last["exposed_s"] if last else 0.0
+        self._start_the_clock()
         self._cadence.begin(last["save_s"] if last else None, last["write_s"] if last else 0.0)
         self.note()
 
@@ -1181,24 +1203,36 @@ class Attempts:
             with open(path, "rb") as stream:
                 entry = json.loads(stream.read())
             lived_s = os.stat(path).st_mtime - entry["started_at"]
-            save_s, write_s = entry["save_s"], float(entry["write_s"])
-            return {
-                "seen": int(entry["seen"]),
-                "exposed_s": float(entry["exposed_s"]) + max(0.0, lived_s),
-                "save_s": None if save_s is None else float(save_s),
-                "write_s": write_s,
-            }
-        except (OSError, ValueError, KeyError, TypeError):
+            found = self._checked(entry)
+            return self._checked({**found, "exposed_s": found["exposed_s"] + max(0.0, lived_s)})
+        except (OSError, ValueError, OverflowError, KeyError, TypeError):
             return None
+
+    @staticmethod
+    def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers of an entry. :raises ValueError, OverflowError, KeyError, TypeError: one of them is none."""
+        save_s = entry["save_s"]
+        found = {
+            "seen": int(entry["seen"]),
+            "exposed_s": float(entry["exposed_s"]),
+            "save_s": None if save_s is None else float(save_s),
+            "write_s": float(entry["write_s"]),
+        }
+        if not all(0 <= number < 1e15 for number in found.values() if number is not None):
+            raise ValueError(f"{found} holds a number that cannot be true")
+        return found
 
     def alive(self) -> None:
         """A sign of life, at most one a second."""
-        now = time.time()
-        self._cadence.losses.exposed_s = self._before_s + max(0.0, now - self._started)
-        if not 0.0 <= now - self._touched < 1.0:
-            self._touched = now
-            with contextlib.suppress(OSError):
-                os.utime(self._path)
+        lived_s = self._lived_s
+        self._cadence.losses.exposed_s = self._before_s + lived_s
+        if lived_s - self._touched_s >= 1.0:
+            self._touch()
+
+    def _touch(self) -> None:
+        self._touched_s = self._lived_s
+        with contextlib.suppress(OSError):
+            os.utime(self._path, (self._started + self._touched_s,) * 2)
 
     def as_state(self) -> dict[str, Any]:
         """For the checkpoint. Half an interval more: about as long will this attempt have gone on when it is lost."""
@@ -1233,6 +1267,8 @@ class Attempts:
             write_json(self._path, entry)
         except OSError as error:
             _log.warning("cannot write %s (%s); the interval forgets this attempt", self._path, error)
+            return
+        self._touch()
 
 
 # ---------------------------------------------------------------------------------------------- metrics, signal

@@ -20,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     cgroup,
     gates,
     gpu,
+    gpu_locks,
     gpu_report,
     health,
     process,
@@ -440,6 +441,22 @@ def test_the_trainer_and_its_workers_hold_their_own_memory(start: Callable[..., 
     assert pids(gpu_report.holders(NEXT.folder, least_age_s=0)) == sorted(both)
 
 
+def test_the_trainer_of_another_root_is_no_leftover_until_it_is_over(
+    start: Callable[..., tuple[int, int]], tmp_path: Path
+) -> None:
+    """Two projects on one machine: nobody is told to end what the other one trains."""
+    paths = Layout(str(tmp_path / "other")).attempt("digits", "c1", 3)
+    os.makedirs(paths.folder)
+    trainer, worker = start(TENANT_ATTEMPT=paths.folder)
+    identity = process.identify(trainer)
+    assert identity is not None
+    records.write_record(paths.status, "status", {"process": identity.as_dict()})
+    assert gpu_report.holders(LIVE.folder, least_age_s=0) == []
+    assert gpu_report.holders("", least_age_s=0) == []
+    os.unlink(paths.status)
+    assert pids(gpu_report.holders(LIVE.folder, least_age_s=0)) == sorted((trainer, worker))
+
+
 def test_a_stranger_is_named_once_it_is_not_quite_new(start: Callable[..., tuple[int, int]]) -> None:
     both = start()
     assert gpu_report.holders(LIVE.folder) == []
@@ -468,11 +485,16 @@ def test_holders_are_told_with_the_memory_that_the_driver_names(
     )
 
 
-def test_memory_that_nobody_here_holds_is_told_only_while_nothing_of_ours_runs(machine: Machine, tools: Path) -> None:
+def test_memory_that_nobody_here_holds_is_told_only_while_nothing_of_ours_runs(
+    machine: Machine, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As in a container: the driver names the host's processes, none of which is seen here.
     install(tools / "nvidia-smi", healthy(core=ONE_CARD.replace("512", "9000"), compute_apps="999999, 9000 MiB"))
     assert looked(machine, LIVE)["gpu"]["holders"] == []
     assert "has 9000 MiB in use, and none of it by us" in looked(machine, None)["gpu"]["holders"][0]
+    # Another tenant root's trainer has locked the card: its memory is not a leftover's.
+    monkeypatch.setattr(gpu_locks, "held", list)
+    assert looked(machine, None)["gpu"]["holders"] == []
 
 
 def test_the_record_is_plain_json(machine: Machine, tools: Path) -> None:

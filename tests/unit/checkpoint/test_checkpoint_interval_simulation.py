@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import young_daly as bench
 
-RUNS = 20
+RUNS = 120
 
 
 @pytest.mark.parametrize("cost", [0.1])
@@ -26,7 +26,7 @@ def test_with_a_guess_three_times_off_it_stays_near_the_best_interval_and_the_st
 
 
 def test_the_search_finds_the_interval_that_theory_gives() -> None:
-    runs = [bench.Run(seed, 0.02 * bench.MU_S) for seed in range(2 * RUNS)]
+    runs = [bench.Run(seed, 0.02 * bench.MU_S) for seed in range(40)]
     _seconds, interval_s = bench.best_fixed(0.02, runs)
     assert interval_s == pytest.approx(bench.helper.best_interval(bench.MU_S, 0.02 * bench.MU_S), rel=0.4)
 
@@ -36,6 +36,22 @@ def test_a_run_meets_the_same_losses_whatever_the_interval() -> None:
     box = bench.Fixed(300.0)
     assert run.seconds(20_000, lambda _clock: box) == run.seconds(20_000, lambda _clock: box)
     assert run.seconds(20_000, lambda _clock: box) > 20_000
+
+
+def test_no_save_is_made_for_a_rounding_of_the_last_step() -> None:
+    """Sums of equal parts of the work rarely make up the whole to the last bit."""
+    for parts in range(3, 200):
+        run, box = bench.Run(1, save_s=10.0), Counting(36_000.0 / parts)
+        run._ages = [1e12]
+        run.seconds(36_000.0, lambda _clock, box=box: box)
+        assert box.saves == parts
+
+
+class Counting(bench.Fixed):
+    saves = 0
+
+    def saved(self, clock: float) -> None:
+        self.saves += 1
 
 
 def test_the_picture_is_small_and_light() -> None:
