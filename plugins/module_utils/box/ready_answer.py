@@ -80,13 +80,13 @@ class Teller:
         """Called at every tick while a trainer lives."""
         if self._clock() < self._due:
             return
-        from . import status  # noqa: F401 - read once; what that takes says nothing of a tell
-
-        begun = time.thread_time()
+        # The first one also reads its program, which says nothing of the others.
+        is_first, begun = self._due == -math.inf, time.thread_time()
         try:
             tell(self._layout, self._program)
         finally:
-            self._due = self._clock() + max(TELL_S, (time.thread_time() - begun) * _SHARE)
+            spent_s = 0.0 if is_first else time.thread_time() - begun
+            self._due = self._clock() + max(TELL_S, spent_s * _SHARE)
 
     def end(self) -> None:
         """No trainer lives any more."""
