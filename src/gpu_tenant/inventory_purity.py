@@ -198,15 +198,22 @@ def _shipped() -> str:
 
 
 class Purity:
-    """Judges variables as they were before they were templated; one and the same template is judged once."""
+    """Judges variables as they were before they were templated. One and the same value, as hosts of a group share it,
+    is judged once, and so is one and the same template."""
 
     def __init__(self) -> None:
         self._judged: dict[str, bool] = {}
+        # By identity, which is that of nothing else as long as the value is kept.
+        self._shared: dict[int, Any] = {}
+        self._pure = True
         self._environment = Environment(autoescape=False)  # noqa: S701 - nothing is rendered by it
 
     def holds(self, variables: Mapping[str, Any]) -> bool:
-        """Whether nothing in ``variables`` calls anything but the environment."""
-        return all(self._value(value) for name, value in variables.items() if name not in _MAGIC)
+        """Whether nothing in ``variables``, nor in those of before, calls anything but the environment."""
+        new = [value for name, value in variables.items() if name not in _MAGIC and id(value) not in self._shared]
+        self._shared.update((id(value), value) for value in new)
+        self._pure = self._pure and all(map(self._value, new))
+        return self._pure
 
     def _value(self, value: Any) -> bool:
         if isinstance(value, Mapping):
