@@ -15,8 +15,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.records import Reco
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 
-# Each task of each box is a fork of this process, which is as large by now as it gets. A garbage collection in a fork would
-# copy all of it, only to find that nothing is to be had.
+# Each task of each box is a fork of this process, which is as large by now as it gets. A garbage collection in a fork
+# would copy all of it, only to find that nothing is to be had.
 gc.freeze()
 
 # Documented in the fragment tenant.gpu.box_identity.
