@@ -7,17 +7,17 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import far_end
 from ansible_collections.tenant.gpu.plugins.module_utils.box_files import packed, shown
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
-FAR_END = "box_files"
-far_end.packed(FAR_END)
+FAR_END = "box_files.answer"
 
 
-class ActionModule(AskingAction):
+class ActionModule(BoxCall):
     """Two questions at most: what differs, and then the contents of what does."""
+
+    WORKS = (FAR_END,)
 
     ARGUMENT_SPEC = {
         "folders": {"type": "list", "elements": "path", "default": []},
@@ -48,19 +48,20 @@ class ActionModule(AskingAction):
             ],
         }
         at_once = contents if params["send"] == "all" and not self.check_mode else {}
-        answer = self.ask_box(FAR_END, dict(order, contents=_packed(at_once)), task_vars)
+        answer = self._ask(order, at_once, task_vars)
         differing = {found["path"]: found for found in answer["differing"]}
         wanting = [path for path in contents if path in answer["wanting"]]
         if wanting and not self.check_mode:
-            answer = self.ask_box(
-                FAR_END, dict(order, contents=_packed({path: contents[path] for path in wanting})), task_vars
-            )
+            answer = self._ask(order, {path: contents[path] for path in wanting}, task_vars)
             if answer["wanting"]:
                 raise _changed_meanwhile(answer["wanting"], str(task_vars.get("inventory_hostname", "")))
             differing = {**{found["path"]: found for found in answer["differing"]}, **differing}
         modes = {entry["path"]: entry["mode"] for entry in [*order["folders"], *order["files"]]}
         diff = [_diff(found, modes[path], contents.get(path)) for path, found in differing.items() if path in modes]
         return {"changed": bool(differing), "paths": [path for path in modes if path in differing], "diff": diff}
+
+    def _ask(self, order: dict[str, Any], contents: dict[str, bytes], task_vars: dict[str, Any]) -> dict[str, Any]:
+        return self.call_on_box(FAR_END, dict(order, contents=_packed(contents)), task_vars)
 
 
 def _packed(contents: dict[str, bytes]) -> dict[str, str]:

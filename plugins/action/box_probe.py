@@ -12,8 +12,9 @@ from ansible.release import __version__ as core_version
 from ansible_collections.tenant.gpu.plugins.module_utils import preflight_script, probe_report, shared_disks
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
+FAR_END = "probe_gather.look"
 # Options of the module that come from the profile when the task does not name them.
 FROM_PROFILE = {
     "python": "platform_python",
@@ -26,8 +27,10 @@ OF_DURABLE = {"durable_shared": "platform_shared_fs", "durable_cap_gb": "platfor
 _OF_PROJECT = ("tenant_project", "tenant_state_dir", "platform_name")
 
 
-class ActionModule(ControllerAction):
-    """Finds a Python by plain sh, lets the module look around, judges on the controller."""
+class ActionModule(BoxCall):
+    """Finds a Python by plain sh, has it look around by that, judges on the controller."""
+
+    WORKS = (FAR_END,)
 
     ARGUMENT_SPEC = {
         "python": {"type": "str"},
@@ -75,10 +78,8 @@ class ActionModule(ControllerAction):
         chosen = preflight_script.choose(preflight.pythons, floor)
         if chosen is None:
             return self._verdict(params, visit, [_no_python(preflight.pythons, floor)])
-        result = self._visit(params, task_vars, chosen[0])
-        if not isinstance(result.get("probe"), dict):
-            return result
-        probe = {**result["probe"], **visit}
+        found = self._visit(params, task_vars, chosen[0])
+        probe = {**found, **visit}
         driver_cuda = probe.get("cuda", {}).get("driver_max") if isinstance(probe.get("cuda"), dict) else None
         probe["statement"] = probe_report.statement(probe.get("torch"), probe.get("training_python"), driver_cuda)
         result = self._verdict(params, probe, probe_report.refusals(probe, params["require"] or {}))
@@ -127,13 +128,10 @@ class ActionModule(ControllerAction):
         }
 
     def _visit(self, params: dict[str, Any], task_vars: dict[str, Any], python: str) -> dict[str, Any]:
-        arguments = {name: value for name, value in params.items() if name not in ("require", "fail_on_refusal")}
-        found: dict[str, Any] = self._execute_module(
-            module_name="tenant.gpu.box_probe",
-            module_args=arguments,
-            task_vars=dict(task_vars, ansible_python_interpreter=python),
-        )
-        return found
+        places = {name: params[name] or "" for name in FROM_PROFILE}
+        durable = {name: params[name] for name in OF_DURABLE}
+        limits = {"nvidia": params["nvidia_timeout_s"], "torch": params["torch_timeout_s"] if params["torch"] else 0}
+        return self.call_on_box(FAR_END, {"limits": limits, **durable, **places}, task_vars, python)
 
     def _verdict(self, params: dict[str, Any], probe: dict[str, Any], refusals: list[str]) -> dict[str, Any]:
         result = {"changed": False, "probe": probe, "admitted": not refusals, "refusals": refusals}

@@ -14,36 +14,27 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
     destination,
-    far_end,
     roster,
     ssh_proxies,
     stores,
     transfer,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
-from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer, RefusedOnBox
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
 
-FAR_END = "delivery"
-far_end.packed(FAR_END)
+FAR_END = "delivery.answer"
 # Where the runner says that it reads how far transfers are.
 PROGRESS_FILE = "TENANT_PROGRESS_FILE"
-UPLOADER = "tenant.gpu.object_upload"
-SSH_FAILED = 255
-_LONGEST = 1000
+UPLOADER = "object_upload.answer"
 # What a code tree never needs on the box.
 DEFAULT_EXCLUDES = [".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible"]
 
 
-def _said(answer: dict[str, Any]) -> str:
-    """Why a module failed on the box, in the box's own words."""
-    return printable(str(answer.get("msg", "no reason given")))[:_LONGEST]
-
-
-class ActionModule(AskingAction):
+class ActionModule(BoxCall):
+    WORKS = (FAR_END, UPLOADER)
     ARGUMENT_SPEC = {
         "direction": {"type": "str", "required": True, "choices": ["pull", "push", "store", "fetch"]},
         "src": {"type": "str", "required": True},
@@ -52,6 +43,7 @@ class ActionModule(AskingAction):
         "manifest": {"type": "dict"},
         "exclude": {"type": "list", "elements": "str", "default": DEFAULT_EXCLUDES},
         "paths": {"type": "list", "elements": "str", "default": []},
+        "send": {"type": "str", "choices": ["differing", "all"], "default": "differing"},
         "extra": {"type": "str", "choices": ["report", "quarantine", "refuse"]},
         "transport": {"type": "str", "choices": ["auto", "rsync", "stream"], "default": "auto"},
         "endpoint": {"type": "str", "choices": ["auto", "direct", "proxy"], "default": "auto"},
@@ -119,6 +111,7 @@ class ActionModule(AskingAction):
             wishes=transfer.RsyncWishes(params["stall_timeout_s"], params["bandwidth_limit_kib"]),
             patience=carrier.Patience(params["retries"], params["resends"], params["first_wait_s"]),
             check_mode=self.check_mode,
+            enclose=params["send"] == "all",
         )
 
     def _on_box(self, path: str) -> str:
@@ -167,34 +160,20 @@ class ActionModule(AskingAction):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                answer = self._ask_to_send(order, task_vars, within_s)
+                return self._ask_box(UPLOADER, order, task_vars, within_s)
             except (AnsibleConnectionFailure, OutOfTime) as error:
                 raise self._lost() from error
-            ended = answer.get("rc")
-            if answer.get("unreachable") or (isinstance(ended, int) and (ended < 0 or ended == SSH_FAILED)):
-                # The ssh client failed or was killed; the box's own program ends with another status.
-                raise self._lost()
-            if answer.get("failed"):
-                what = f"the box could not send: {_said(answer)}"
+            except NoAnswer as error:
+                if not error.lost:
+                    raise
+                raise self._lost() from error
+            except RefusedOnBox as refused:
+                what = f"the box could not send: {refused.what}"
                 raise TenantFailure(
                     "config", what, box=self.box, safe="What arrived in the store is kept", fix="See what it names"
-                )
-            return dict(answer)
+                ) from refused
 
         return ask
-
-    def _ask_to_send(self, order: dict[str, Any], task_vars: dict[str, Any], within_s: float) -> dict[str, Any]:
-        """What the module answers; OutOfTime when it does not ``within_s`` seconds."""
-        try:
-            with time_limit(within_s):
-                answer: dict[str, Any] = self._execute_module(
-                    module_name=UPLOADER, module_args={"order": json.dumps(order)}, task_vars=task_vars
-                )
-        except OutOfTime:
-            # Nor is a silent box asked to tidy up: that would take as long.
-            self._connection._shell.tmpdir = None
-            raise
-        return answer
 
     def _lost(self) -> TenantFailure:
         what = "the connection to the box was lost"
@@ -274,11 +253,17 @@ class ActionModule(AskingAction):
             raise self._refusal(f"files cannot be carried with become by {become.name}", "Use sudo, or no become")
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
+    def _ask_box(
+        self, work: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
+    ) -> dict[str, Any]:
+        """What a function answers on the box; OutOfTime when it does not ``within_s`` seconds."""
+        with time_limit(within_s):
+            return self.call_on_box(work, arguments, task_vars)
+
     def _asker(self, task_vars: dict[str, Any]) -> Any:
         def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
             try:
-                with time_limit(within_s):
-                    return self.ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars)
+                return self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
             except OutOfTime as error:
                 raise TenantFailure(
                     "unreachable",

@@ -10,9 +10,9 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import input_sizes, object_client
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 
-PEER = "tenant.gpu.inputs_peer"
+FAR_END = "inputs_task.act"
 # Each look is a short connection of its own, so that a lost one costs nothing: the box goes on fetching by itself.
 LOOK_S = 20.0
 LOST_LOOKS = 10
@@ -21,7 +21,8 @@ PAUSE_AFTER_LOST_S = 3.0
 EXPIRY_MARGIN_S = 3600
 
 
-class ActionModule(ControllerAction):
+class ActionModule(BoxCall):
+    WORKS = (FAR_END,)
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path", "required": True},
         "inputs": {"type": "list", "elements": "dict", "required": True},
@@ -52,7 +53,7 @@ class ActionModule(ControllerAction):
         }
         options = {"tenant_root": params["tenant_root"], "pyz": params["pyz"], "order": order}
         first = self._ask(dict(options, state="looked"), task_vars)
-        if first.get("failed") or not first["changed"] or self.check_mode:
+        if not first["changed"] or self.check_mode:
             return first
         urls = self._presigned(params)
         answer = self._ask(dict(options, state="fetched", urls=urls, wait_s=LOOK_S), task_vars)
@@ -73,7 +74,7 @@ class ActionModule(ControllerAction):
     ) -> dict[str, Any]:
         until = time.monotonic() + deadline_s
         lost, last = 0, answer
-        while not answer.get("failed") and answer["inputs"]["state"] == "fetching":
+        while answer["inputs"]["state"] == "fetching":
             if time.monotonic() > until:
                 raise self._failure("training_failed", f"the inputs did not arrive within {deadline_s:g} s", last)
             try:
@@ -84,13 +85,10 @@ class ActionModule(ControllerAction):
                 if lost >= LOST_LOOKS:
                     raise self._failure("unreachable", f"the box was lost while it fetches ({error})", last) from error
                 time.sleep(PAUSE_AFTER_LOST_S)
-        return answer if answer.get("failed") else dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
+        return dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(module_name=PEER, module_args=arguments, task_vars=task_vars)
-        # What was asked repeats the presigned URLs, which nobody needs to see.
-        answer.pop("invocation", None)
-        return answer
+        return self.call_on_box(FAR_END, arguments, task_vars)
 
     def _failure(self, kind: str, what: str, last: dict[str, Any]) -> TenantFailure:
         seen = last["inputs"]

@@ -13,14 +13,17 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils import receipt_claim
-from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
-from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import BOX_IDENTITY_SPEC, box_identity_of
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
+    BOX_IDENTITY_SPEC,
+    ControllerAction,
+    box_identity_of,
+)
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import BoxClient, NoProgram
 
 display = Display()
 
 
-class ActionModule(AskingAction):
+class ActionModule(ControllerAction):
     ARGUMENT_SPEC = {
         **BOX_IDENTITY_SPEC,
         "run_id": {"type": "str", "required": True},

@@ -9,13 +9,13 @@ from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils.asking_action import AskingAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
 display = Display()
 
 
-class ActionModule(AskingAction):
+class ActionModule(ControllerAction):
     """Speaks to the supervisor's program over the play's connection."""
 
     ARGUMENT_SPEC = {

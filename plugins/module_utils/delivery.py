@@ -21,6 +21,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
 from .destination import BadDestination, confine, room
+from .enclosed import land
 from .failures import TenantFailure
 from .roster import (
     QUARANTINE,
@@ -236,23 +237,39 @@ def answer_offer(root: str, files: Sequence[RosterFile]) -> dict[str, Any]:
     return {"mismatches": as_dicts(mismatches), "rsync_problem": rsync_problem(), "python": sys.executable}
 
 
-def answer_survey(root: str, files: Sequence[RosterFile], within: str, dry: bool, inode_cap: int = 0) -> dict[str, Any]:
-    """For a receiver: what is right already, what is extra, what room there is. Opens the staging folder unless dry."""
+def answer_survey(
+    root: str,
+    files: Sequence[RosterFile],
+    within: str,
+    dry: bool,
+    inode_cap: int = 0,
+    contents: Mapping[str, str] | None = None,
+    reserve_bytes: int = 0,
+) -> dict[str, Any]:
+    """For a receiver: what is right already, what is extra, what room there is. Opens the staging folder unless dry.
+
+    :param contents: of small files, which land at once if they are wanted.
+    """
     confine(root, within)
     good, extra = survey(root, files)
     right = set(good)
     wanted = [file for file in files if file.path not in right]
     found = room(root, wanted, dry, inode_cap)
+    landed: list[str] = []
     if wanted and not dry and not found["problem"]:
         os.makedirs(root, exist_ok=True)
         open_staging(root, wanted)
+        landed = land(root, wanted, contents, found, reserve_bytes) if contents else []
+        if len(landed) == len(wanted):
+            close_staging(root)
     return {
         "good": good,
+        "landed": landed,
         "extra": extra,
         "room": found,
         "staging": staging(root),
         # Of no interest where nothing is to come, and a program that has to be started.
-        "rsync_problem": rsync_problem() if wanted else "",
+        "rsync_problem": rsync_problem() if len(landed) < len(wanted) else "",
         "python": sys.executable,
     }
 
@@ -276,21 +293,22 @@ def _named(entry: Mapping[str, Any]) -> RosterFile:
     return RosterFile(path, size, "")
 
 
-def answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """What the far end of a checked transfer answers to ``params``: ``op``, ``root``, ``files`` and more.
+def answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What the far end of ``checked_sync`` says on the box. TenantFailure when it refuses, naming the path.
 
-    ``offer`` says what keeps files from being fetched, ``survey`` hashes what is there and opens the staging folder,
-    ``settle`` hashes what arrived and moves it to its place. In check mode it looks, and neither makes nor moves.
-
-    :raises TenantFailure: the folder or the roster cannot be used.
+    :param params: ``op`` (``offer``: what keeps files from being fetched; ``survey``: hash what is there and open the
+        staging folder; ``settle``: hash what arrived and move it to its place), ``root``, ``files``, and, as the op
+        needs them, ``within``, ``inode_cap``, ``contents``, ``reserve_bytes`` and ``aside``.
     """
     try:
         return _answer(params, check_mode)
-    except (BadDestination, UnsafeTree, BadManifest, OSError) as error:
-        raise TenantFailure("config", f"{params['root']}: {error}", safe="Nothing was put in its place") from error
+    except (BadDestination, UnsafeTree, UnsafeName, BadManifest, OSError) as error:
+        raise TenantFailure(
+            "config", f"{params['root']}: {error}", safe="Nothing was put in its place", fix="See the path it names"
+        ) from error
 
 
-def _answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+def _answer(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     root = params["root"]
     # A folder below somebody's home: whose, only the box knows.
     within = os.path.expanduser(params.get("within") or "")
@@ -299,7 +317,8 @@ def _answer(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         return answer_offer(root, [_named(entry) for entry in params["files"]])
     files = parse_files(params["files"])
     if params["op"] == "survey":
-        return answer_survey(root, files, within, check_mode, params.get("inode_cap") or 0)
+        more = {name: params[name] for name in ("inode_cap", "contents", "reserve_bytes") if name in params}
+        return answer_survey(root, files, within, check_mode, **more)
     if check_mode:
         return {"settled": [], "mismatches": [], "quarantine": ""}
-    return answer_settle(root, files, within, params.get("aside") or [])
+    return answer_settle(root, files, within, params.get("aside", ()))

@@ -1,11 +1,13 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What the module ``inputs`` does on the box: order a fetch from the supervisor's program, and wait a while for it."""
+"""What the task ``inputs`` does on the box: order a fetch from the supervisor's program, and wait a while for it."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from typing import Any, Mapping
 
@@ -18,13 +20,17 @@ _KINDS = {refusal.DISK: "probe_refused", refusal.USAGE: "config", refusal.ENVIRO
 _SAFE = "no cell starts without its inputs, and what arrived is kept"
 
 
-def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -> dict[str, Any]:
-    """The module's result. TenantFailure when the inputs cannot be had."""
+def act(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """The task's result. TenantFailure when the inputs cannot be had.
+
+    :param params: ``tenant_root``, ``pyz``, ``order``, ``urls``, ``wait_s`` (seconds) and ``state``: ``looked``,
+        ``fetched`` or ``awaited``.
+    """
     program = params["pyz"] or find_program(params["tenant_root"])
-    order = dict(params["order"], urls=params["urls"] or {})
+    order = dict(params["order"], urls=params.get("urls") or {})
     if not program or not os.path.isfile(program):
         return _before_deploy(params, order, check)
-    client = SupervisorClient(run_command, program_argv(python, program, params["tenant_root"]))
+    client = SupervisorClient(_run, program_argv(sys.executable, program, params["tenant_root"]))
     text = json.dumps(order)
     if params["state"] == "awaited":
         return _result(False, _wait(client, text, params["wait_s"]), {}, {})
@@ -34,6 +40,11 @@ def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -
     if not foretell and seen["state"] == fetch_order.FETCHING:
         seen = _wait(client, text, params["wait_s"])
     return _result(answer["changed"], seen, answer["before"], answer["after"])
+
+
+def _run(argv: list[str], text: str) -> tuple[int, str, str]:
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)  # pylint: disable=ansible-bad-function
+    return done.returncode, done.stdout, done.stderr
 
 
 def _before_deploy(params: Mapping[str, Any], order: dict[str, Any], check: bool) -> dict[str, Any]:

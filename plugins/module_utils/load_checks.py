@@ -376,6 +376,9 @@ class LoadFailure(TenantFailure):
         )
         self.checks = list(checks)
 
+    def as_result(self) -> dict[str, Any]:
+        return {**super().as_result(), "checks": self.checks}
+
 
 def refuse_failed(checks: Sequence[Mapping[str, Any]], root: str) -> None:
     """LoadFailure when a check failed."""

@@ -8,20 +8,70 @@ by ``aws_spot_region`` and ``aws_spot_profile``.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, Mapping
 
-from .aws_spot.actions import SpotAccount
 from .failures import TenantFailure
-from .lambda_cloud.actions import VmAccount
-from .paperspace.actions import MachineAccount
-from .rental_account import RentalAccount
-from .rest_client import RestClient
-from .runpod.actions import PodAccount
-from .vast.actions import Account
 
-MARKETS: Mapping[str, type[RentalAccount[Any]]] = {
-    one.PLATFORM: one for one in (Account, PodAccount, VmAccount, MachineAccount, SpotAccount)
-}
+if TYPE_CHECKING:
+    from .rental_account import RentalAccount
+    from .rest_client import RestClient
+
+
+def _vast() -> type[RentalAccount[Any]]:
+    from .vast.actions import Account
+
+    return Account
+
+
+def _runpod() -> type[RentalAccount[Any]]:
+    from .runpod.actions import PodAccount
+
+    return PodAccount
+
+
+def _lambda() -> type[RentalAccount[Any]]:
+    from .lambda_cloud.actions import VmAccount
+
+    return VmAccount
+
+
+def _paperspace() -> type[RentalAccount[Any]]:
+    from .paperspace.actions import MachineAccount
+
+    return MachineAccount
+
+
+def _aws_spot() -> type[RentalAccount[Any]]:
+    from .aws_spot.actions import SpotAccount
+
+    return SpotAccount
+
+
+class _Markets(Mapping[str, "type[RentalAccount[Any]]"]):
+    """A market's program is read when it is asked for: most inventories have boxes of one."""
+
+    _OF: ClassVar[Mapping[str, Callable[[], type[RentalAccount[Any]]]]] = {
+        "vast": _vast,
+        "runpod": _runpod,
+        "lambda": _lambda,
+        "paperspace": _paperspace,
+        "aws_spot": _aws_spot,
+    }
+
+    def __getitem__(self, name: str) -> type[RentalAccount[Any]]:
+        return self._OF[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._OF
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._OF)
+
+    def __len__(self) -> int:
+        return len(self._OF)
+
+
+MARKETS: Mapping[str, type[RentalAccount[Any]]] = _Markets()
 
 
 def client_of(driver: str, value: Callable[[str], Any], **settings: Any) -> RestClient[Any]:

@@ -15,10 +15,11 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator, Mapping, Sequence
 
 from .box.names import UnsafeName, inside
+from .failures import TenantFailure
 from .object_requests import CHANGED, CHUNK, Patience, Request, Session, StoreProblem, cores, run_all
 from .roster import RosterFile, check_path, is_sha256
 from .settling import check_file
@@ -265,3 +266,12 @@ def _chunks(descriptor: int, wanted: Range) -> Iterator[bytes]:
             raise StoreProblem(CHANGED, "became shorter while it was read")
         position += len(chunk)
         yield chunk
+
+
+def answer(record: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What the box says of an order: see :func:`carry_out`. TenantFailure for one that makes no sense."""
+    try:
+        order = parse_order(record)
+    except BadOrder as error:
+        raise TenantFailure("config", str(error), safe="Nothing was sent", fix="Run the same task again") from error
+    return carry_out(replace(order, sends=()) if check_mode else order)

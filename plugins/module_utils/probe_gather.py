@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Mapping
 
 from .box import gpu, records
 from .box.bounded import run_bounded, search_path
@@ -54,6 +54,11 @@ except Exception as error:
     report["error"] = (type(error).__name__ + ": " + str(error)).splitlines()[0][:300]
 print("MARK" + json.dumps(report))
 """.replace("MARK", _MARK)
+
+
+def look(arguments: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """:func:`gather`, which writes nothing in check mode."""
+    return gather(write=not check_mode, **arguments)
 
 
 def gather(

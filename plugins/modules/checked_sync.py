@@ -78,6 +78,14 @@ options:
     type: list
     elements: str
     default: []
+  send:
+    description:
+      - With O(direction=push), V(differing) asks which files the box lacks and then carries them.
+      - V(all) takes a small tree (100 files, 256 KiB) with the question, for a box that will have none of it. It is one
+        visit instead of three.
+    type: str
+    choices: [differing, all]
+    default: differing
   extra:
     description:
       - What to do with files at O(dest) that are not in the roster. V(quarantine) moves them into
@@ -275,7 +283,7 @@ transferred:
   type: list
   elements: str
 transport:
-  description: V(rsync), V(stream), V(object_store), or V(none) when nothing had to move.
+  description: V(rsync), V(stream), V(object_store), V(enclosed) with O(send=all), or V(none) when nothing had to move.
   returned: always
   type: str
 attempts:

@@ -17,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
     destination,
+    enclosed,
     landing,
     progress,
     roster,
@@ -47,7 +48,7 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Far:
-    """The box: how to reach it, and a way to ask ``delivery`` there something.
+    """The box: how to reach it, and a way to ask its far end (``delivery.answer``) something.
 
     ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
     mappings, as it takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
@@ -79,6 +80,8 @@ class Order:
     wishes: transfer.RsyncWishes = field(default_factory=lambda: transfer.RsyncWishes(60))
     patience: carrier.Patience = field(default_factory=carrier.Patience)
     check_mode: bool = False
+    # A push whose files are small enough goes with the question what is there.
+    enclose: bool = False
 
 
 def run(order: Order, far: Far, report: progress.Report | None = None) -> dict[str, Any]:
@@ -99,6 +102,7 @@ class _Transfer:
         self.deadline = carrier.Deadline(order.deadline_s)
         self.transport = order.transport
         self.own_connection = False
+        self.enclosed = 0
 
     def run(self) -> dict[str, Any]:
         order = self.order
@@ -107,6 +111,7 @@ class _Transfer:
             destination.refuse_if_held(order.dest)
         survey = self._survey()
         wanted = [file for file in order.files if file.path not in survey.good]
+        left = [file for file in wanted if file.path not in survey.landed]
         extra = list(survey.extra)
         # Names that the box gave to files of its own.
         shown = [printable(path) for path in extra]
@@ -115,6 +120,11 @@ class _Transfer:
         result = self._result(wanted, shown, difference)
         if not difference.changed:
             return dict(result, transport="none", attempts=0, wire_bytes=0, verified=True, msg=_good_word(order))
+        if survey.landed and not left:
+            return dict(
+                result, transport="enclosed", attempts=1, wire_bytes=self.enclosed, verified=True, msg=_good_word(order)
+            )
+        wanted = left
         survey = self._with_room(survey, wanted)
         self._refuse_room(wanted, survey)
         self._refuse_proxy(wanted)
@@ -143,14 +153,23 @@ class _Transfer:
     def _survey(self) -> peer_answers.Survey:
         order = self.order
         if not order.pull:
-            wishes = {"within": order.dest_root, "inode_cap": order.inode_cap}
+            wishes = {"within": order.dest_root, "inode_cap": order.inode_cap, **self._enclosed()}
             return self._ask(peer_answers.survey, "survey", order.files, root=order.dest, **wishes)
         try:
             destination.confine(order.dest, order.dest_root)
             good, extra = delivery.survey(order.dest, order.files)
         except (destination.BadDestination, delivery.UnsafeTree, OSError) as error:
             raise self._refusal("config", str(error), "Choose a destination inside dest_root") from error
-        return peer_answers.Survey(frozenset(good), tuple(extra), {}, "", "")
+        return peer_answers.Survey(frozenset(good), frozenset(), tuple(extra), {}, "", "")
+
+    def _enclosed(self) -> dict[str, Any]:
+        """What goes with the question what is there; nothing where files of the box would have to move aside first."""
+        order = self.order
+        if not order.enclose or order.check_mode or order.extra != "report":
+            return {}
+        contents = enclosed.contents(order.src, order.files)
+        self.enclosed = sum(len(content) for content in contents.values())
+        return {"contents": contents, "reserve_bytes": order.reserve_bytes} if contents else {}
 
     def _with_room(self, survey: peer_answers.Survey, wanted: Sequence[roster.RosterFile]) -> peer_answers.Survey:
         """A box has told what room it has; here it is measured, once it is known that something is to come."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -51,10 +52,18 @@ class ControllerAction(ActionBase):
 
     def box_python(self, task_vars: Mapping[str, Any]) -> str:
         """The interpreter that modules use on this box."""
-        named = self._templar.template(task_vars.get("ansible_python_interpreter"))
+        host = self._task.delegate_to
+        variables = (task_vars.get("ansible_delegated_vars") or {}).get(host, task_vars) if host else task_vars
+        named = self._templar.template(variables.get("ansible_python_interpreter"))
         if not named or str(named).startswith("auto"):
-            named = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
+            named = (variables.get("ansible_facts") or {}).get("discovered_interpreter_python")
         return str(named or "python3")
+
+    def run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
+        """A program there, with what it reads; its exit code, stdout and stderr."""
+        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
+        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
+        return done["rc"], done["stdout"], done["stderr"]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a box answers when a transfer asks it: a stranger's word, read strictly before anything is done with it.
 
-Each function takes an answer of ``delivery`` on the box and the files that it was asked about. Senseless when it
-has not the form that ``delivery`` gives it, or names files that nobody asked about.
+Each function takes an answer of ``delivery.answer`` and the files that it was asked about. Senseless when the answer
+has not the form that this module gives it, or names files that nobody asked about.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ class Offer:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a receiver has: paths that are right, paths that nobody promised, its room as ``room_problem`` takes it."""
+    """What a receiver has: paths that are right, those that came with the question and are now, paths that nobody
+    promised, its room as ``room_problem`` takes it."""
 
     good: frozenset[str]
+    landed: frozenset[str]
     extra: tuple[str, ...]
     room: Mapping[str, Any]
     rsync_problem: str
@@ -62,7 +64,10 @@ def survey(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Survey:
     if not isinstance(room, dict):
         raise Senseless("room is not a mapping")
     good = frozenset(_asked(_texts(answer, "good"), files, "good"))
-    return Survey(good, tuple(_texts(answer, "extra")), room, _reason(answer, "rsync_problem"), _python(answer))
+    landed = frozenset(_asked(_texts(answer, "landed"), files, "landed"))
+    if good & landed:
+        raise Senseless("good and landed name the same file")
+    return Survey(good, landed, tuple(_texts(answer, "extra")), room, _reason(answer, "rsync_problem"), _python(answer))
 
 
 def settled(answer: Mapping[str, Any], files: Sequence[RosterFile]) -> Settled:

@@ -28,7 +28,8 @@ from rich.text import Text
 
 from gpu_tenant import bill
 from gpu_tenant.narrate import offer_text
-from gpu_tenant.playbooks import collections_folder, one_line
+from gpu_tenant.one_line import one_line
+from gpu_tenant.playbooks import collections_folder
 from gpu_tenant.workspace import History
 
 EVALUATE_TIMEOUT_S = 600.0

@@ -3,7 +3,8 @@
 """Which boxes a limit names, and what the inventory says of them, templated by Ansible itself.
 
 Ansible's loaders change the import system of the process they run in, so they run in a child:
-``python -m gpu_tenant.hosts`` reads a request from stdin and answers with JSON.
+``python -m gpu_tenant.hosts`` reads a request from stdin and answers with JSON. While nothing changes that the
+answer came from, it is not asked again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from gpu_tenant.inventory_memory import Memory, TooMuch, digest
 
 TIMEOUT_S = 120.0
 UNDECLARED_GROUP = "tenant_undeclared"
@@ -68,6 +71,17 @@ class Inventory:
     def names(self) -> tuple[str, ...]:
         return tuple(box.name for box in self.boxes)
 
+    @property
+    def project(self) -> str:
+        """The one project that all boxes belong to. TenantFailure (``config``) where there are several."""
+        projects = sorted({box.required("tenant_project") for box in self.boxes})
+        if len(projects) > 1:
+            raise _failure(
+                f"the limit names boxes of several projects: {', '.join(projects)}",
+                fix="give a limit with boxes of one project",
+            )
+        return projects[0]
+
 
 def resolve(
     limit: str,
@@ -84,14 +98,26 @@ def resolve(
     for source in sources:
         if "," not in source and not os.path.exists(source):
             raise _failure(f"there is no inventory {source}", fix="give an existing file or folder with -i")
-    request = json.dumps({"limit": limit, "sources": list(sources), "extra_vars": list(extra_vars)})
-    answer = _ask(request, dict(os.environ if environment is None else environment))
+    request = {"limit": limit, "sources": list(sources), "extra_vars": list(extra_vars)}
+    answer = _answered(request, dict(os.environ if environment is None else environment))
     if "error" in answer:
         raise _failure(str(answer["error"]), fix=str(answer.get("fix", "correct the inventory")))
     boxes = tuple(BoxHost(box["name"], box["variables"], box["undefined"]) for box in answer["boxes"])
     return Inventory(
         boxes, answer["config_file"] or "", tuple(answer["collection_paths"]), tuple(answer.get("warnings", ()))
     )
+
+
+def _answered(request: Mapping[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    memory = Memory(request, environment)
+    known = memory.answer()
+    if known is not None:
+        return known
+    answer = _ask(json.dumps(request), environment)
+    lasts = answer.pop("lasts", None)
+    if lasts:
+        memory.keep(answer, lasts["reads"], lasts["digest"])
+    return answer
 
 
 def _ask(request: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -139,7 +165,8 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         loader = DataLoader()
         loader.set_vault_secrets(_vault_secrets(loader))
-        boxes = _boxes(loader, sources, str(request["limit"]))
+        source_files = _SourceFiles(sources, loader)
+        boxes, is_pure = _boxes(loader, sources, str(request["limit"]))
     except AnsibleError as error:
         return {"error": " ".join(str(error).split())}
     if not boxes:
@@ -149,7 +176,32 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         "boxes": boxes,
         "config_file": constants.CONFIG_FILE,
         "collection_paths": [str(path) for path in constants.COLLECTIONS_PATHS],
+        "lasts": source_files.unchanged() if is_pure else None,
     }
+
+
+class _SourceFiles:
+    """What is read, hashed before it is read."""
+
+    def __init__(self, sources: Sequence[str], loader: Any) -> None:
+        from gpu_tenant import inventory_purity
+
+        self._reads = inventory_purity.reads(sources, os.path.abspath(loader.get_basedir()))
+        self._before = self._digest()
+
+    def unchanged(self) -> dict[str, Any] | None:
+        """The paths and their hash, if it still is the one of before; None where that does not tell enough."""
+        from gpu_tenant.inventory_purity import has_own_variables
+
+        if not self._before or has_own_variables() or self._digest() != self._before:
+            return None
+        return {"reads": self._reads, "digest": self._before}
+
+    def _digest(self) -> str:
+        try:
+            return digest(self._reads) if self._reads is not None else ""
+        except TooMuch:
+            return ""
 
 
 def _vault_secrets(loader: Any) -> Any:
@@ -163,15 +215,23 @@ def _vault_secrets(loader: Any) -> Any:
     return CLI.setup_vault_secrets(loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
 
 
-def _boxes(loader: Any, sources: list[str], limit: str) -> list[dict[str, Any]]:
+def _boxes(loader: Any, sources: list[str], limit: str) -> tuple[list[dict[str, Any]], bool]:
+    """The boxes, and whether what is said of them is pure and may be kept."""
     from ansible.inventory.manager import InventoryManager
     from ansible.vars.manager import VariableManager
+
+    from gpu_tenant.inventory_purity import Purity, has_secret
 
     inventory = InventoryManager(loader=loader, sources=sources)
     manager = VariableManager(loader=loader, inventory=inventory)
     inventory.subset(limit or None)
     hosts = inventory.list_hosts(f"all:!{UNDECLARED_GROUP}")
-    return [_box(loader, manager.get_vars(host=host, include_hostvars=False), host.name) for host in hosts]
+    purity, is_pure, found = Purity(), True, []
+    for host in hosts:
+        variables = manager.get_vars(host=host, include_hostvars=False)
+        found.append(_box(loader, variables, host.name))
+        is_pure = is_pure and purity.holds(variables) and not has_secret(found[-1]["variables"])
+    return found, is_pure
 
 
 def _box(loader: Any, variables: dict[str, Any], name: str) -> dict[str, Any]:

@@ -77,19 +77,6 @@ def require_programs(names: Sequence[str] = PROGRAMS) -> None:
         )
 
 
-def project_of(inventory: hosts.Inventory) -> str:
-    """The one project that all boxes belong to."""
-    projects = sorted({box.required("tenant_project") for box in inventory.boxes})
-    if len(projects) > 1:
-        raise TenantFailure(
-            "config",
-            f"the limit names boxes of several projects: {', '.join(projects)}",
-            safe="nothing was started",
-            fix="give a limit with boxes of one project",
-        )
-    return projects[0]
-
-
 def read_spec(options: JobOptions, inventory: hosts.Inventory, required: bool) -> Mapping[str, Any]:
     """The run spec that the command line or else the inventory names; empty when none is named and none required."""
     path = options.run or parse_extra_vars(options.extra_vars).get("tenant_run", "")
@@ -113,21 +100,16 @@ def opened(
     stream: TextIO | None = None,
     view: View | None = None,
     purpose: str = "",
-    inventory: hosts.Inventory | None = None,
-    pooled: bool = True,
 ) -> Iterator[Job]:
     """Resolve the boxes, take their locks, await what an earlier, killed run left at work.
 
     :param locked: False for verbs that only look.
     :param purpose: what the boxes' leases are held for from beginning to end; empty where the playbooks take their own.
-    :param inventory: the boxes of the options, where somebody has resolved them already.
-    :param pooled: False where each box is asked once: a connection that is kept costs more than it saves then.
     """
     if locked:
         require_programs()
-    if inventory is None:
-        inventory = hosts.resolve(options.limit, options.inventories, _extra_vars(options))
-    project = project_of(inventory)
+    inventory = hosts.resolve(options.limit, options.inventories, _extra_vars(options))
+    project = inventory.project
     spec = read_spec(options, inventory, spec_required)
     place = Workspace(options.workspace or Path.cwd() / DEFAULT_FOLDER)
     history = place.history(project, str(spec.get("id") or "none"))
@@ -152,7 +134,7 @@ def opened(
             interrupts=interrupts,
             watch=narrator,
         )
-        observer = Observer(inventory.boxes, str(session.folder) if pooled else "")
+        observer = Observer(inventory.boxes, str(session.folder))
         job = Job(options, inventory, project, place, progress, interrupts, narrator, runner, observer, history, spec)
         if locked:
             place.end_orphans(project, inventory.names, lambda text: progress.emit("note", text), interrupts.wait)

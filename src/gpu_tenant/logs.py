@@ -16,16 +16,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import (
     ANSWER_TIMEOUT_S,
-    NO_SUPERVISOR,
     Endpoint,
     Observation,
     Observer,
     RunView,
     known_hosts_of,
-    question,
     run_ssh,
     ssh_command,
 )
+from gpu_tenant.question import NO_SUPERVISOR, question
 
 # States of a run in which its trainer writes no more.
 ENDED = ("done", "failed")

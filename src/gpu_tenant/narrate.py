@@ -10,7 +10,8 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTING
 
-from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart, one_line
+from gpu_tenant.one_line import one_line
+from gpu_tenant.playbooks import COLLECTION, TaskResult, TaskStart
 from gpu_tenant.progress import Progress
 from gpu_tenant.transfers import Transfer
 from gpu_tenant.workspace import History

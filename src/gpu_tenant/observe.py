@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS, check_driver, client_of
@@ -30,22 +30,16 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, 
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.playbooks import one_line
+from gpu_tenant.one_line import one_line
+from gpu_tenant.question import NO_SUPERVISOR, Asked, status_question
 
 API_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30.0
-NO_SUPERVISOR = 66
 # What a shell ends with when the interpreter is not there, or cannot be run.
 _NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
-# The newest supervisor on the box answers; its interpreter and root come quoted. It needs nothing that was installed
-# there, and an interpreter that does not look for such things starts in half the time.
-_ASK = (
-    'p=$(ls -t {root}/bin/supervisor-*.pyz 2>/dev/null | head -n 1); [ -n "$p" ] || exit {absent}; '
-    'exec {python} -I -S "$p" --root {root} {words}'
-)
 
 
 @dataclass(frozen=True)
@@ -149,16 +143,22 @@ class Observer:
         return MARKETS[driver_of(host)](self.client(box), store, read_only=read_only)
 
     def observe(
-        self, run_id: str | Mapping[str, str] = "", names: Sequence[str] = (), each_alone: bool = False
+        self,
+        run_id: str | Mapping[str, str] = "",
+        names: Sequence[str] = (),
+        each_alone: bool = False,
+        ready: bool = False,
     ) -> dict[str, Observation]:
         """Look at all boxes, or at ``names``.
 
         :param run_id: the run that supervisors are asked for, or one for each box; empty for all runs.
         :param each_alone: what waiting does not mend at one box or account is told there, as ``refused``, and the
             others are looked at; otherwise it is raised.
+        :param ready: take the answer that a supervisor keeps ready, some seconds old; only to show, never to decide.
         :raises TenantFailure: kind ``config``, unless ``each_alone``.
         """
         runs = {name: run_id if isinstance(run_id, str) else run_id.get(name, "") for name in self._boxes}
+        asked = {name: Asked(run, ready) for name, run in runs.items()}
         wanted = [self._boxes[name] for name in names or self._boxes]
         answers: dict[int, list[Box] | TenantFailure] = {}
         asked_at = records.utc_now()
@@ -166,7 +166,7 @@ class Observer:
         whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
-            looks = [pool.submit(self._look_alone, host, listed[host.name], runs[host.name]) for host in wanted]
+            looks = [pool.submit(self._look_alone, host, listed[host.name], asked[host.name]) for host in wanted]
             seen = [replace(look.result(), asked_at=asked_at) for look in looks]
         refused = next((one.refused for one in seen if one.refused is not None), None)
         if refused is not None and not each_alone:
@@ -185,20 +185,20 @@ class Observer:
         except UNREADABLE as error:
             return as_failure(error, host.name)
 
-    def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, run_id: str) -> Observation:
+    def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         try:
-            return self._look(host, listed, run_id)
+            return self._look(host, listed, asked)
         except UNREADABLE as error:
             failure = as_failure(error, host.name)
             refused = failure if failure.kind == "config" else None
             return Observation(host.name, records.utc_now(), "unreachable", problem=str(failure), refused=refused)
 
-    def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, run_id: str) -> Observation:
+    def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         at = records.utc_now()
         if isinstance(listed, TenantFailure):
             raise listed
         if listed is None:
-            return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), run_id)
+            return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), asked)
         item, superseded = current_and_superseded(listed, host.required("tenant_project"), host.name)
         if item is None:
             item = self._unlisted(host)
@@ -208,7 +208,7 @@ class Observer:
         if item.state != "running" or not item.host:
             return seen
         alias = f"{host.name}.g{item.generation}"
-        return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), run_id)
+        return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), asked)
 
     def _unlisted(self, host: BoxHost) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
@@ -221,17 +221,16 @@ class Observer:
         box: Box | None = account.to_box(row) if row is not None else None
         return box if box is not None and str(box.stamp) == record.get("stamp") else None
 
-    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         known_hosts = known_hosts_of(host)
         if not is_pinned(host, endpoint):
             return _with(seen, "unpinned", problem="its host key is not pinned yet")
-        words = ["status", *(["--run", check_name("run", run_id)] if run_id else [])]
-        command = ssh_command(host, endpoint, known_hosts, self._control_dir) + [question(host, words)]
+        command = [*ssh_command(host, endpoint, known_hosts, self._control_dir), status_question(host, asked)]
         try:
             done = run_ssh(command)
         except subprocess.TimeoutExpired:
             return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
-        return _read_answer(seen, done, run_id)
+        return _read_answer(seen, done, asked.run_id)
 
     def machine(self, name: str) -> Box | None:
         """The machine that is rented as this box, by the provider's word; None when list and item deny it.
@@ -333,13 +332,6 @@ def _pinned_alias(host: BoxHost, known_hosts: str) -> str:
     return f"{host.name}.g{max(generations)}" if generations else host.name
 
 
-def question(host: BoxHost, words: Sequence[str]) -> str:
-    """The command that has the newest supervisor of a box answer a verb."""
-    root = shlex.quote(tenant_root(host))
-    python = shlex.quote(host.text("platform_python", "python3"))
-    return _ASK.format(root=root, python=python, words=shlex.join(words), absent=NO_SUPERVISOR)
-
-
 def run_ssh(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     """The end of an ssh command. ``subprocess.TimeoutExpired`` where the box is silent for too long."""
     try:
@@ -348,10 +340,6 @@ def run_ssh(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         )
     except FileNotFoundError as error:
         raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
-
-
-def tenant_root(host: BoxHost) -> str:
-    return f"{host.required('platform_data_dir').rstrip('/')}/gpu-tenant"
 
 
 def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir: str) -> list[str]:

@@ -26,6 +26,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 
 from gpu_tenant import exit_codes, hosts, play_deadlines, playbook_process, transfers, workspace
 from gpu_tenant.interrupts import Interrupts
+from gpu_tenant.one_line import one_line
 from gpu_tenant.transfers import Transfer
 
 COLLECTION = "tenant.gpu"
@@ -381,13 +382,6 @@ def _guessed_kind(result: TaskResult) -> str:
     if module == "assert":
         return "provider" if result.role == "teardown" else "config"
     return "config" if module == "validate_argument_spec" else ""
-
-
-def one_line(text: str, length: int = 400) -> str:
-    """Text fit for one line of a terminal: no control characters, shortened."""
-    clean = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
-    clean = "".join(character for character in clean if character.isprintable())
-    return clean if len(clean) <= length else clean[: length - 3] + "..."
 
 
 def _tail(folder: Path, playbook: str) -> str:

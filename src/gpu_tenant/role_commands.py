@@ -67,7 +67,8 @@ def plan(ctx: click.Context, /, **options: Any) -> None:
 def say_clocks(work: job.Job) -> None:
     """Before all else, what runs down on the boxes that are there; the playbook says the clocks of their platforms."""
     try:
-        found = status_looks.look(work)
+        looks = status_looks.Looks(work.inventory.boxes, work.project, work.workspace.root, work.observer)
+        found = looks.look(looks.again)
     except TenantFailure as failure:
         work.progress.emit("warning", f"what runs down on boxes that are there is not known: {failure}")
         return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpu_tenant.observe import Observation
-from gpu_tenant.playbooks import one_line
+from gpu_tenant.one_line import one_line
 from gpu_tenant.verdicts import BoxWord, ProviderWord, Silence
 
 SETTLED_S = 60.0

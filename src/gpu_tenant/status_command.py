@@ -1,10 +1,16 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The command ``status``: the boxes of a limit as they are, once or again and again. Changes nothing."""
+"""The command ``status``: the boxes of a limit as they are, once or again and again. Changes nothing.
+
+What is waited for is waited for together: the program is read while Ansible reads the inventory, if it has to, and
+while the boxes answer.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,17 +36,24 @@ LEAST_EVERY_S = 2.0
 @click.pass_context
 def status(ctx: click.Context, /, live: bool, every_s: float, **options: Any) -> None:
     """Show what each box does, costs and risks: verdict, progress, GPU, disk, money, clocks. Changes nothing."""
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=1) as beside, contextlib.ExitStack() as stack:
         asked = beside.submit(hosts.resolve, options["limit"], options["inventories"], options["extra_vars"])
-        # Read while Ansible reads the inventory in a process of its own: each takes as long as the other.
-        from gpu_tenant import job, status_looks
+        from gpu_tenant import observe, workspace
 
         inventory = asked.result()
-    with job.opened(job.JobOptions(**options), locked=False, inventory=inventory, pooled=live) as work:
+        project = inventory.project
+        place = workspace.Workspace(options["workspace"] or Path.cwd() / workspace.DEFAULT_FOLDER)
+        # Where each box is asked once, a connection that is kept costs more than it saves.
+        sockets = str(stack.enter_context(workspace.Session()).folder) if live else ""
+        observer = observe.Observer(inventory.boxes, sockets)
+        first = beside.submit(observer.observe, each_alone=True, ready=True)
+        from gpu_tenant import status_looks
+
+        looks = status_looks.Looks(inventory.boxes, project, place.root, observer)
         as_json = bool(options["as_json"])
         if live:
-            found = status_looks.again_and_again(work, every_s, as_json)
+            found = status_looks.again_and_again(looks, first.result, every_s, as_json)
         else:
-            found = status_looks.look(work)
+            found = looks.look(first.result)
             status_looks.show(found, as_json)
     ctx.exit(found.exit_code)

@@ -1,22 +1,26 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Looks at the boxes of a job, and how they are shown: once, or again and again."""
+"""Looks at boxes, and how they are shown: once, or again and again."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from rich.live import Live
 
-from gpu_tenant import exit_codes, fleet, job
+from gpu_tenant import exit_codes, fleet
 from gpu_tenant import status as statuses
-from gpu_tenant.observe import refuse_blindness
+from gpu_tenant.hosts import BoxHost
+from gpu_tenant.interrupts import Interrupts
+from gpu_tenant.observe import Observation, Observer, refuse_blindness
 from gpu_tenant.progress import console_for
 from gpu_tenant.status_view import StatusView
 
@@ -36,29 +40,37 @@ class Look:
         return exit_codes.of_kinds(kinds)
 
 
-def look(work: job.Job) -> Look:
-    """Look at all boxes of the job now; one whose account refuses the key is told beside the others.
+@dataclass(frozen=True)
+class Looks:
+    """The boxes that are looked at. ``root`` is the folder of the workspace, where a watch leaves what it counted."""
 
-    :raises TenantFailure: no box at all could be looked at, and waiting does not mend that.
-    """
-    boxes = work.inventory.boxes
-    seen = work.observer.observe(each_alone=True)
-    refuse_blindness(seen.values())
-    known = fleet.read(boxes, work.project)
-    sights = fleet.sights(work.workspace.root, work.project)
-    clocks = [client.provider_now() for client, _rows in work.observer.listings]
-    rows = [
-        statuses.row(
-            host,
-            seen[host.name],
-            known[host.required("tenant_state_dir")],
-            sights.get(host.name),
-            next((moment for moment in clocks if moment is not None), None),
-        )
-        for host in boxes
-    ]
-    refused = [one.refused for one in seen.values() if one.refused is not None]
-    return Look(rows, fleet.account_clocks(fleet.telling_credit(work.observer.listings)), refused)
+    boxes: Sequence[BoxHost]
+    project: str
+    root: Path
+    observer: Observer
+
+    def again(self) -> dict[str, Observation]:
+        """What the boxes say now, or said some seconds ago."""
+        return self.observer.observe(each_alone=True, ready=True)
+
+    def look(self, seen: Callable[[], Mapping[str, Observation]]) -> Look:
+        """Look at all boxes; one whose account refuses the key is told beside the others.
+
+        :param seen: waits for what the boxes say; our records are read before that.
+        :raises TenantFailure: no box at all could be looked at, and waiting does not mend that.
+        """
+        known = fleet.read(self.boxes, self.project)
+        sights = fleet.sights(self.root, self.project)
+        told = seen()
+        refuse_blindness(told.values())
+        clocks = [client.provider_now() for client, _rows in self.observer.listings]
+        now = next((moment for moment in clocks if moment is not None), None)
+        rows = [
+            statuses.row(host, told[host.name], known[host.required("tenant_state_dir")], sights.get(host.name), now)
+            for host in self.boxes
+        ]
+        refused = [one.refused for one in told.values() if one.refused is not None]
+        return Look(rows, fleet.account_clocks(fleet.telling_credit(self.observer.listings)), refused)
 
 
 def show(found: Look, as_json: bool) -> None:
@@ -70,23 +82,27 @@ def show(found: Look, as_json: bool) -> None:
             click.echo(json.dumps({"event": event, **values}, sort_keys=True, default=str))
 
 
-def again_and_again(work: job.Job, every_s: float, as_json: bool) -> Look:
+def again_and_again(
+    looks: Looks, first: Callable[[], Mapping[str, Observation]], every_s: float, as_json: bool
+) -> Look:
     """Looks until somebody asks to stop; the last one. On a terminal one picture, elsewhere one after the other."""
     # Nothing is at work here that a stop would have to wait for.
-    work.interrupts.on_first = lambda: None
+    interrupts = Interrupts()
     on_screen = sys.stdout.isatty() and not as_json
     live = Live(console=console_for(sys.stdout), auto_refresh=False) if on_screen else None
-    with live or contextlib.nullcontext(), work.interrupts.installed():
+    seen = first
+    with live or contextlib.nullcontext(), interrupts.installed():
         while True:
-            found = look(work)
+            found = looks.look(seen)
             if live is not None:
                 live.update(StatusView(found.rows, found.accounts), refresh=True)
             else:
                 show(found, as_json)
             sys.stdout.flush()
             try:
-                work.interrupts.wait(every_s)
+                interrupts.wait(every_s)
             except TenantFailure as failure:
                 if failure.kind != "interrupted":
                     raise
                 return found
+            seen = looks.again

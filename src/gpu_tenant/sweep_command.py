@@ -14,7 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import completion, exit_codes, hosts, job, sweep
+from gpu_tenant import completion, exit_codes, hosts, sweep
 from gpu_tenant.cli_options import box_options
 
 _spec = click.argument("spec", shell_complete=completion.specs)
@@ -31,7 +31,7 @@ def _place(options: Mapping[str, Any]) -> tuple[StateStore, str, Sequence[hosts.
     if len(folders) > 1:
         what = f"the boxes have several state stores: {', '.join(sorted(folders))}"
         raise TenantFailure("config", what, safe=sweep.SAFE, fix="share a run out among boxes of one state store")
-    return StateStore(folders.pop()), job.project_of(boxes), boxes.boxes
+    return StateStore(folders.pop()), boxes.project, boxes.boxes
 
 
 def _weights(given: Sequence[str]) -> dict[str, float]:

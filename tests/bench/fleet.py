@@ -4,12 +4,13 @@
 
 The commands are the installed ones, in processes of their own. The 500 are on a marketplace without an engine: no ssh
 is made to them, so theirs is the time of the provider's list, of the inventory and of the table. The 16 have a real
-sshd and a real supervisor each.
+sshd each, and a real supervisor whose trainer lives.
 ``FLEET`` and ``FLEET_BOXES`` take other numbers.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import statistics
@@ -36,13 +37,14 @@ FLEET = int(os.environ.get("FLEET", "500"))
 BOXES = int(os.environ.get("FLEET_BOXES", "16"))
 STATUS_S, WATCH_MIB, WATCH_ROUNDS = 5.0, 300.0, 3
 SPEC = {"id": "fleet", "command": ["python", "train.py"], "artifacts": [{"glob": "*.pt", "role": "checkpoint"}]}
+_PYTHON = "/.box/bin/python3"
 _found: list[Figure] = []
 
 
 def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         _found.extend(_of_many(Path(folder) / "many"))
-        return [_of_real_boxes(Path(folder) / "real")]
+        return _of_real_boxes(Path(folder) / "real")
 
 
 def figures() -> list[Figure]:
@@ -132,7 +134,7 @@ def _memory(folder: Path, sources: list[str]) -> float:
 # --- real boxes -----------------------------------------------------------------------------------------------------
 
 
-def _of_real_boxes(folder: Path) -> Row:
+def _of_real_boxes(folder: Path) -> list[Row]:
     from marketplace_tools import Tenant
 
     folder.mkdir()
@@ -145,10 +147,11 @@ def _of_real_boxes(folder: Path) -> Row:
         numbers = [
             tenant.rent(next(offers), label=f"gt1/fleet/{name}/g1/{index:016x}") for index, name in enumerate(names)
         ]
-        key = {"ansible_ssh_private_key_file": str(tenant.key), "platform_python": "/.box/bin/python3"}
+        key = {"ansible_ssh_private_key_file": str(tenant.key), "platform_python": _PYTHON}
         sources = _inventory(folder / "team", market, names, **key)
         for name, number in zip(names, numbers, strict=True):
             _make_known(folder / "team", market, tenant, name, number)
+            _train(market, tenant, name, number)
 
         def raw() -> None:
             with ThreadPoolExecutor(BOXES) as pool:
@@ -156,8 +159,20 @@ def _of_real_boxes(folder: Path) -> Row:
                     if done.returncode:
                         raise RuntimeError(done.stderr)
 
-        name = f"status of {BOXES} boxes that run, to one parallel `ssh box true`"
-        return compare(name, lambda: _status(folder / "team", sources, BOXES), raw, 1.5, rounds=3)
+        changes = iter(range(1000))
+
+        def change_the_inventory() -> None:
+            (folder / "team/group_vars").mkdir(exist_ok=True)
+            (folder / "team/group_vars/all.yml").write_text(f"comment: {next(changes)}\n")
+
+        def look() -> None:
+            _status(folder / "team", sources, BOXES)
+
+        name = f"status of {BOXES} boxes whose runs are at work, to one parallel `ssh box true`"
+        return [
+            compare(name, look, raw, 1.5, rounds=3),
+            compare(f"{name}, after a change of the inventory", look, raw, rounds=3, before=change_the_inventory),
+        ]
 
 
 def _make_known(team: Path, market: Handle, tenant: Any, name: str, number: int) -> None:
@@ -175,3 +190,38 @@ def _make_known(team: Path, market: Handle, tenant: Any, name: str, number: int)
     folder = re.search(r"unpacked-[0-9a-f]{16}", sources()["__main__.py"].decode())
     assert folder is not None
     unpack.unpack(str(program), str(bin_folder / folder[0]))
+
+
+# A step every other second, as far as a look is concerned.
+_TRAINER = 'i=0; while sleep 2; do i=$((i + 1)); echo "{\\"step\\": $i, \\"steps\\": 100000}" >>"$TENANT_METRICS"; done'
+
+
+def _train(market: Handle, tenant: Any, name: str, number: int) -> None:
+    """A run at work on the box, and its supervisor's answer there."""
+    run = {
+        "project": "fleet",
+        "box": name,
+        "generation": 1,
+        "provider_id": str(number),
+        "run_id": "fleet",
+        "spec_sha256": "a" * 64,
+        "code_sha256": "b" * 64,
+        "python": _PYTHON,
+        "command": ["sh", "-c", _TRAINER],
+        "workdir": "/workspace",
+        "env": {},
+        "env_file": "",
+        "cells": [{"id": "c1", "args": [], "seed": 5}],
+        "artifacts": [],
+        "checkpoint": {},
+        "retries": {"max": 1},
+        "durable": {"kind": "none", "path": ""},
+        "limits": {"min_free_bytes": 0, "min_free_inodes": 0},
+    }
+    root = "/workspace/gpu-tenant"
+    program = f"{_PYTHON} -I {root}/bin/supervisor-bench.pyz --root {root}"
+    tenant.run(number, f"{program} register --run-file -", stdin=json.dumps(run))
+    tenant.run(number, f"{program} start")
+    from marketplace_tools import wait_until
+
+    wait_until((market.state_dir / "boxes" / str(number) / "disk/workspace/gpu-tenant/answer").exists)

@@ -35,7 +35,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 HELPER = HERE.parents[1] / "roles" / "deploy" / "files"
 STEPS, EVERY, INTERVAL = 7, 2, 3.0
-LIMIT_S = 120
+LIMIT_S = 900
 
 
 def build_killer(folder: Path) -> Path:

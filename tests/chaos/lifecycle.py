@@ -48,6 +48,7 @@ from gpu_tenant.marketplace.testing import Handle, running_marketplace
 from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import Progress
+from gpu_tenant.question import Asked
 from gpu_tenant.workspace import Workspace
 
 BOX, RUN = "night-1", "nightly"
@@ -58,7 +59,7 @@ LOST_AFTER, DONE_AFTER = 3, 6
 TRAINS_S = 1.2
 ROUND_S = 0.05
 MOST_ROUNDS = 400
-LIFE_S = 120.0
+LIFE_S = 900.0
 POLL_S = 0.01
 _AT_ONCE = ("--boot-s", "0")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -199,7 +200,7 @@ class World:
         return self.folder / "results" / self.project / RUN / BOX / "g1"
 
     def order(self, **changes: Any) -> Order:
-        return Order(self.project, BOX, "debian:12", 10.0, WANTED, wait_s=30.0, **changes)
+        return Order(self.project, BOX, "debian:12", 10.0, WANTED, wait_s=600.0, **changes)
 
 
 def _briefly(seconds: float) -> None:
@@ -211,7 +212,7 @@ class Looks(Observer):
 
     world: World
 
-    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         disk = self.world.disk
         state = disk.state
         if not state:
@@ -230,7 +231,7 @@ class Looks(Observer):
             with self.world.killer.phase(""):
                 self.world.market.release(int(seen.item.provider_id))
         step = 10 * len(disk.lines("looks"))
-        raw = {"run_id": run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0, "step": step}]}
+        raw = {"run_id": asked.run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0, "step": step}]}
         return replace(seen, contact="answered", run=RunView(state, step, 10 * DONE_AFTER, raw=raw))
 
 

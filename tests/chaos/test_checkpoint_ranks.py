@@ -48,7 +48,7 @@ def torchrun(processes: int, out: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -28,6 +28,7 @@ from gpu_tenant.marketplace.testing import Handle
 from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
 from gpu_tenant.playbooks import BoxFailure, Outcome
 from gpu_tenant.progress import Progress
+from gpu_tenant.question import Asked
 from gpu_tenant.watch import Watch, WatchOptions, group
 from gpu_tenant.workspace import Workspace
 
@@ -64,13 +65,13 @@ class Boxes(Observer):
     ssh_up = True
     runs: dict[str, str]
 
-    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         if not self.ssh_up:
             return replace(seen, contact="unreachable")
         state = self.runs.get(f"{host.name}.g{seen.generation}", "")
         if not state:
             return replace(seen, contact="no_supervisor")
-        raw = {"run_id": run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0}]}
+        raw = {"run_id": asked.run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0}]}
         return replace(seen, contact="answered", run=RunView(state, 10, 100, raw=raw))
 
 

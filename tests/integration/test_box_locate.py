@@ -96,7 +96,7 @@ def test_many_boxes_ask_once(controller: Plays, provider: Provider) -> None:
     for name in names:
         provider.add(name)
     inventory(controller, provider, names)
-    controller.play([locate(max_age_s=60), dict(locate(max_age_s=60), name="again")])
+    controller.play([locate(max_age_s=3600), dict(locate(max_age_s=3600), name="again")])
     assert provider.asked == 1
     controller.play([locate(refresh=True)], "-l", "b0")
     assert provider.asked == 2
@@ -146,7 +146,7 @@ def test_text_of_the_provider_is_never_a_template(controller: Plays, provider: P
 def test_a_refused_key_is_said_once_for_all_forks(controller: Plays, provider: Provider) -> None:
     inventory(controller, provider, ["b0", "b1", "b2", "b3"])
     provider.status = 401
-    _answers, done = controller.play([locate(max_age_s=60)], ok=False)
+    _answers, done = controller.play([locate(max_age_s=3600)], ok=False)
     assert provider.asked == 1
     assert done.stdout.count("failed=1") == 4
     assert KEY not in done.stdout + done.stderr

@@ -89,12 +89,12 @@ class Machine:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=120)
+            self.process.wait(timeout=600)
             self.process = None
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
                 return connection.recv(4).startswith(b"SSH")
         except OSError:
             return False
@@ -159,12 +159,12 @@ LOCATE = {"name": "locate", "tenant.gpu.box_locate": {}}
 def pin(**options: Any) -> dict[str, Any]:
     return {
         "name": "pin",
-        "tenant.gpu.box_host_key": {"state_dir": "{{ tenant_state_dir }}", "wait_s": 20, **options},
+        "tenant.gpu.box_host_key": {"state_dir": "{{ tenant_state_dir }}", "wait_s": 300, **options},
     }
 
 
 def probe(**options: Any) -> dict[str, Any]:
-    return {"name": "probe", "tenant.gpu.box_probe": options}
+    return {"name": "probe", "tenant.gpu.box_probe": {"torch_timeout_s": 600, "nvidia_timeout_s": 120, **options}}
 
 
 @every_core
@@ -217,26 +217,27 @@ def test_a_lying_offer_is_refused_in_a_sentence(controller: Controller, machine:
 
 
 STAND_INS = {
-    "hanging": ("#!/bin/sh\nexec sleep 600\n", "no answer within 1 s"),
+    "hanging": ("#!/bin/sh\nexec sleep 600\n", "no answer within 1 s", 1),
     "broken": (
         "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate'; exit 9\n",
         "could not communicate",
+        120,
     ),
 }
 
 
 def test_a_gpu_that_is_not_there_is_said(controller: Controller, machine: Machine) -> None:
     machine.start()
-    options = {"require": {"num_gpus": 1}, "nvidia_timeout_s": 1, "torch": False}
-    says = {name: said for name, (_stand_in, said) in STAND_INS.items()}
+    options = {"require": {"num_gpus": 1}, "torch": False}
+    says = {name: said for name, (_stand_in, said, _within_s) in STAND_INS.items()}
     tasks = [LOCATE, pin()]
     if not shutil.which("nvidia-smi"):
         says["absent"] = "nvidia-smi is not installed"
         tasks.append({**probe(**options), "name": "absent"})
-    for name, (stand_in, _said) in STAND_INS.items():
+    for name, (stand_in, _said, within_s) in STAND_INS.items():
         program = {"content": stand_in, "dest": str(machine.tools / "nvidia-smi"), "mode": "0755"}
         tasks.append({"name": f"make it {name}", "ansible.builtin.copy": program})
-        tasks.append({**probe(**options), "name": name})
+        tasks.append({**probe(**options, nvidia_timeout_s=within_s), "name": name})
     answers, _done = controller.play(tasks)
     for name, said in says.items():
         assert answers[name]["probe"]["nvidia_smi"]["ok"] is False

@@ -132,11 +132,14 @@ class Run:
             return dict(failure.as_result(), failed=True)
 
     def _ask(self, check_mode: bool) -> Callable[..., dict[str, Any]]:
-        """The box is this machine, so its far end can be asked here; arguments and answer go through JSON."""
+        """The box is this machine, so it can be asked here; arguments and answer go through JSON."""
 
         def ask(op: str, wanted: Any, **options: Any) -> dict[str, Any]:
             parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
-            answer = delivery.answer(json.loads(json.dumps(parameters)), check_mode)
+            try:
+                answer = delivery.answer(json.loads(json.dumps(parameters)), check_mode)
+            except TenantFailure as failure:
+                raise TenantFailure("config", f"the box refused: {failure.what}") from failure
             found: dict[str, Any] = json.loads(json.dumps(answer))
             return dict(found, mismatches=[]) if self.lies else found
 

@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import fetch_order, inputs, process, refusal
 from input_server import InputServer, input_server
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
+from vanishing import read
 
 pytestmark = pytest.mark.integration
 DATA = hashlib.sha256(b"a").digest() * 40000
@@ -335,7 +336,8 @@ def test_a_repository_that_is_at_another_commit_or_lists_unsafe_names(server: In
 def fetcher_of(box: SupervisedBox) -> process.Identity | None:
     """The living fetcher, by its argument."""
     for identity in box.processes():
-        if b"fetcher" in Path(f"/proc/{identity.pid}/cmdline").read_bytes().split(b"\0"):
+        # Others of the box may end meanwhile: the one that was asked to fetch.
+        if b"fetcher" in read(Path(f"/proc/{identity.pid}/cmdline")).split(b"\0"):
             return identity
     return None
 

@@ -53,9 +53,13 @@ def test_the_environment_reaches_sessions_and_onstart(tenant: Tenant, box: int) 
     said = tenant.run(box, 'printf "%s|%s|%s" "$TENANT_STAMP" "$QUOTED" "$CONTAINER_ID"')
     assert said == f"gt1/p/b/g1/0123456789abcdef|it's $HOME|{box}"
     assert tenant.run(box, 'bash -lc "echo \\$TENANT_STAMP"').strip() == "gt1/p/b/g1/0123456789abcdef"
-    answer = tenant.market.request("PUT", f"/api/v0/instances/request_logs/{box}/", {"tail": "100"})
-    shown = subprocess.run(["curl", "-sf", answer["result_url"]], capture_output=True, text=True, check=True).stdout
-    assert "onstart for gt1/p/b/g1/0123456789abcdef" in shown
+
+    def shown() -> str:
+        answer = tenant.market.request("PUT", f"/api/v0/instances/request_logs/{box}/", {"tail": "100"})
+        return subprocess.run(["curl", "-sf", answer["result_url"]], capture_output=True, text=True, check=True).stdout
+
+    # It goes on beside the box, which runs already.
+    wait_until(lambda: "onstart for gt1/p/b/g1/0123456789abcdef" in shown())
 
 
 def test_the_cheapest_4090_really_has_16_gb(tenant: Tenant, box: int) -> None:

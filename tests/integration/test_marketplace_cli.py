@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from marketplace_tools import DEADLINE_S, Tenant
+from marketplace_tools import DEADLINE_S, Tenant, wait_until
 
 from gpu_tenant.marketplace.testing import running_marketplace
 
@@ -125,7 +125,8 @@ def test_ssh_url_leads_into_the_box(vastai: OfficialClient, box: int) -> None:
 
 
 def test_logs(vastai: OfficialClient, box: int) -> None:
-    assert "said by onstart" in vastai("logs", str(box))
+    # It goes on beside the box, which runs already.
+    wait_until(lambda: "said by onstart" in vastai("logs", str(box)))
     assert "said by" not in vastai("logs", str(box), "--filter", "no such word")
 
 

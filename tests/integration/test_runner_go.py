@@ -26,8 +26,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="boxes with a root of their own need root"),
 ]
 
-STEP_S = 240.0
-RUN_S = 600.0
+STEP_S = 600.0
+RUN_S = 900.0
 EPOCHS = "8"
 # Has learnt after some seconds, and ends when the test lets it: what happens "while it trains" is a condition.
 HELD = """\
@@ -58,10 +58,12 @@ class Team:
         self.spec = self._spec()
         self.inventories = demo._job_options(folder, market, demo.DemoOptions()).inventories
         self.log = folder / "go.jsonl"
+        self.before = 0
 
     def _spec(self) -> Path:
         code = self.folder / "digits"
-        shutil.copytree(demo.collection_root() / "examples" / "digits", code)
+        compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(demo.collection_root() / "examples" / "digits", code, ignore=compiled)
         spec = yaml.safe_load((code / "run.yml").read_text())
         (code / "held.py").write_text(HELD)
         spec["command"] = ["python", "held.py", "--epochs", EPOCHS]
@@ -87,6 +89,7 @@ class Team:
 
     def start_go(self) -> subprocess.Popen[bytes]:
         words = ["go", str(self.spec), *self.box_words(), "--poll-s", "0.5", "--pull-every-s", "0"]
+        self.before = len(self.said())
         return subprocess.Popen(self.command(*words), stdout=self.log.open("ab"), stderr=subprocess.STDOUT)
 
     def said(self) -> list[dict[str, Any]]:
@@ -94,9 +97,8 @@ class Team:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def wait_for(self, process: subprocess.Popen[bytes], what: str, seen: Callable[[dict[str, Any]], bool]) -> None:
-        """Until ``go`` has said something that is ``seen``; what was said before this call does not count."""
-        before = len(self.said())
-        self.wait_until(process, what, lambda: any(seen(line) for line in self.said()[before:]))
+        """Until ``go``, since it was started the last time, has said something that is ``seen``."""
+        self.wait_until(process, what, lambda: any(seen(line) for line in self.said()[self.before :]))
 
     def wait_until(self, process: subprocess.Popen[bytes], what: str, true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STEP_S

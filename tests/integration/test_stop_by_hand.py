@@ -14,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from ansible_collections.tenant.gpu.plugins.plugin_utils.host_key_scan import scan_once
 from ports import free_port
 from ssh_team import SshTeam, ssh_team
+from supervised_box import wait_for
 
 pytestmark = pytest.mark.integration
 SPEC = {"id": "digits", "command": ["python", "train.py"], "artifacts": [{"glob": "m.pt", "role": "checkpoint"}]}
@@ -30,9 +31,8 @@ def team(tmp_path: Path) -> Iterator[SshTeam]:
     with ssh_team(tmp_path, SPEC) as found:
         found.rent("b1", platform_verbs={"compute_stop": [PARK], "park": [PARK], "full_stop": [FULL]})
         place = found._hosts["b1"]
-        pinned = host_keys.as_known_hosts(
-            box_endpoint.alias("b1", 1), scan_once(place["ansible_host"], int(place["ansible_port"]))
-        )
+        shown = wait_for("its key", lambda: scan_once(place["ansible_host"], int(place["ansible_port"])))
+        pinned = host_keys.as_known_hosts(box_endpoint.alias("b1", 1), shown)
         records.write_bytes(StateStore(str(found.state_dir)).known_hosts_path("b1"), pinned.encode())
         yield found
 

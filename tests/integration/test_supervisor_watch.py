@@ -151,9 +151,12 @@ def test_a_hanging_nvidia_smi_does_not_stop_a_run(box: SupervisedBox, hanging_sm
     box.verb("start")
     run = box.await_state("done")
     assert [cell["state"] for cell in run["cells"]] == ["done", "done"]
-    # Two cells were run to their ends while the first question still waits for its answer.
-    assert len(hanging(hanging_smi)) == 1
-    assert health(box)["gpu"] is None
+    # Two cells were run to their ends without an answer, and no question was put beside another: the first one still
+    # waits, unless the cells took longer than it may take.
+    assert hanging_smi.read_text()
+    assert len(hanging(hanging_smi)) <= 1
+    told = health(box)["gpu"]
+    assert told is None or "no answer within 20 s" in told["problem"], told
     assert health(box)["disk"]["free_bytes"] > 0
 
 

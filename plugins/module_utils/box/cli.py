@@ -162,9 +162,15 @@ def _answer(layout: Layout, options: argparse.Namespace, program: list[str], unp
         return version(program, unpacked)
     if options.verb in ("status", "log", "promise"):
         return _look(layout, options)
-    if options.verb in ("fetch", "fetch-status", "secrets", "check-tracker", "recover-tracker"):
-        return _supply(layout, options, program)
-    return _act(layout, options, program)
+    try:
+        if options.verb in ("fetch", "fetch-status", "secrets", "check-tracker", "recover-tracker"):
+            return _supply(layout, options, program)
+        return _act(layout, options, program)
+    finally:
+        if not options.check and options.verb != "fetch-status":
+            from . import ready_answer
+
+            ready_answer.withdraw(layout)
 
 
 def _look(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:

@@ -58,6 +58,10 @@ class Layout:
         return os.path.join(self.own, "daemon.json")
 
     @property
+    def answer(self) -> str:
+        return self.path("answer")
+
+    @property
     def batch(self) -> str:
         return self.path("batch.json")
 

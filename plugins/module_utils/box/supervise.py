@@ -32,6 +32,7 @@ from . import (
     preemption,
     process,
     queue,
+    ready_answer,
     records,
     reserve,
     run_record,
@@ -82,6 +83,7 @@ class Supervisor:
         self._overdue = ""
         self._gpu_gate = gpu_gate.Gate()
         self._stall: stall.Watch | None = None
+        self._teller = ready_answer.Teller(layout, program[-1])
         self._share: tuple[tuple[int, int], frozenset[tuple[str, str]]] | None = None
 
     def main(self, ready: Callable[[], None]) -> int:
@@ -277,11 +279,13 @@ class Supervisor:
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
             self._observe(lambda: self._heart(key).beat())
+            self._observe(self._teller.tick)
             ending = self._ending()
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
             told = told or self._end_if_superseded(step, paths) or self._end_if_stalled(step, paths)
+        self._teller.end()
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
         # The last cell is followed by no tick, and its end is what people ask about.

@@ -86,7 +86,7 @@ class SshBox:
         return self.run("env", f"PYTHONPATH={LIBRARY_IN_BOX}", "python3", "-c", code, *arguments, data=data)
 
     def ask(self, op: str, files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-        """What the action asks the box."""
+        """What the action ``checked_sync`` asks."""
         request = {
             "within": "",
             "aside": [],

@@ -17,16 +17,17 @@ def put(box: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool = False, **
     """The answer, and how many contents came with each question."""
     asked: list[int] = []
 
-    def far_end(name: str, params: dict[str, Any], task_vars: Any) -> dict[str, Any]:
-        asked.append(len(params["contents"]))
-        return box_files.answer(params, check_mode)
+    def far_end(work: str, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        assert work == "box_files.answer"
+        asked.append(len(arguments["contents"]))
+        return box_files.answer(arguments, check_mode)
 
     files = [{"path": str(box / name), "content": f"{name}\n"} for name in ("one", "two")]
     arguments = {"folders": [str(box)], "files": files, **more}
     task = SimpleNamespace(args=arguments, check_mode=check_mode, async_val=0, action="tenant.gpu.box_files")
     reached = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp/there"))
     action = ActionModule(task, reached, SimpleNamespace(), None, None, None)
-    monkeypatch.setattr(action, "ask_box", far_end)
+    monkeypatch.setattr(action, "call_on_box", far_end)
     return action.run(task_vars={}), asked
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, load_formats
-from ansible_collections.tenant.gpu.plugins.modules import verify_load
+from ansible_collections.tenant.gpu.plugins.module_utils import load_checks, load_formats, load_task
 
 COLLECTIONS = Path(__file__).resolve().parents[3] / "collections"
 NAME = "step-0000000004.pt"
@@ -29,7 +28,7 @@ def verify(root: Path, **changes: Any) -> dict[str, Any]:
     files = [{"path": NAME, "loader": "torch"}]
     wishes = {"globals": [], "finite": None}
     params = {"root": str(root), "files": files, "manifest": None, "level": "load", "expect": wishes}
-    found: dict[str, Any] = verify_load.verify({**params, "missing_library": "structure", **changes})
+    found: dict[str, Any] = load_task.verify({**params, "missing_library": "structure", **changes}, check_mode=False)
     return found
 
 

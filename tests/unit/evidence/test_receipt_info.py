@@ -44,7 +44,9 @@ class Home:
             "tenant_root": "/workspace/gpu-tenant",
             **changes,
         }
-        task = SimpleNamespace(args=options, check_mode=False, async_val=0, action="tenant.gpu.receipt_info")
+        task = SimpleNamespace(
+            args=options, check_mode=False, async_val=0, delegate_to=None, action="tenant.gpu.receipt_info"
+        )
         box = SimpleNamespace(transport="ssh", become=None, _shell=SimpleNamespace(tmpdir=None))
         templar = SimpleNamespace(template=lambda value: value)
         action = receipt_info.ActionModule(task, box, SimpleNamespace(), None, templar, None)

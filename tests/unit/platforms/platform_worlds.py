@@ -24,6 +24,7 @@ from vm_market import VmMarket
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Endpoint, Observation, Observer
+from gpu_tenant.question import Asked
 
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
 SHIPPED = sorted(path.stem for path in PROFILES.glob("*.yml"))
@@ -117,7 +118,7 @@ class _Eyes(Observer):
     def client(self, box: str) -> Any:
         return self._clients.setdefault((self._world.platform, "one"), self._world.client())
 
-    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+    def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         return replace(seen, contact=self._world.contact, batch=self._world.batch)
 
 

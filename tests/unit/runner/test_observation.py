@@ -106,7 +106,21 @@ def test_a_running_box_answers(monkeypatch: pytest.MonkeyPatch, host: BoxHost, v
     assert "StrictHostKeyChecking=yes" in command
     assert command[command.index("--") + 1] == "127.0.0.1"
     assert "'/opt/my python'" in command[-1]
-    assert "/workspace/gpu-tenant/bin" in command[-1]
+    assert command[-1].startswith("d=/workspace/gpu-tenant; ")
+    assert "/proc" not in command[-1]
+
+
+def test_only_who_shows_takes_what_a_supervisor_keeps_ready(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, vast_row: dict[str, Any]
+) -> None:
+    box = Box(out=json.dumps(STATUS).encode())
+    observer = Observer([host], "")
+    monkeypatch.setattr(observer, "client", lambda name: Provider([vast_row]))
+    monkeypatch.setattr(observe.subprocess, "run", box)
+    for ready in (False, True):
+        assert observer.observe(ready=ready)["digits-1"].run_state == "running"
+    assert observer.observe("digits", ready=True)["digits-1"].run_state == "running"
+    assert ["/answer" in command[-1] for command in box.asked] == [False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def looks(host: BoxHost, vast_item: Box, monkeypatch: pytest.MonkeyPatch, tmp_pa
     left = list(told)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host,), "", (), ()))
-    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: {"digits-1": left.pop(0)})
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone, ready: {"digits-1": left.pop(0)})
 
     def wait(self: interrupts.Interrupts, seconds: float) -> None:
         if not left:
@@ -271,7 +271,7 @@ def test_an_account_that_refuses_the_key_hides_no_other_box(
     told = {"digits-1": training(vast_item), "digits-2": refused}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host, dark), "", (), ()))
-    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: told)
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone, ready: told)
     done = CliRunner().invoke(cli, ["status", "-l", "all", "--json"])
     rows = {row["box"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert rows["digits-1"]["verdict"] == "running"
@@ -285,7 +285,7 @@ def test_where_no_box_can_be_looked_at_the_reason_is_the_answer(
     refused = Observation(host.name, "2026-11-01T00:00:00Z", "unreachable", problem=str(REFUSED), refused=REFUSED)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((host,), "", (), ()))
-    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone: {host.name: refused})
+    monkeypatch.setattr(observe.Observer, "observe", lambda self, each_alone, ready: {host.name: refused})
     done = CliRunner().invoke(cli, ["status", "-l", "all"])
     assert done.exit_code == 10
     assert "give a good key" in done.output

@@ -292,10 +292,9 @@ def _door(spec: BoxSpec) -> box_root.Door:
 
 
 def _prefixes() -> list[PurePosixPath]:
-    """Python prefixes that an image does not have by itself."""
-    outside = box_root.plan_root(python_prefixes()).binds
-    own = {PurePosixPath(prefix) for prefix in python_prefixes()}
-    return [path for path in outside if path in own]
+    """Python prefixes that an image does not have by itself. Its ``/usr`` has the Python of this machine's release."""
+    found = {PurePosixPath(prefix) for prefix in python_prefixes()} - {PurePosixPath("/"), PurePosixPath("/usr")}
+    return sorted(path for path in found if found.isdisjoint(path.parents))
 
 
 def _answers(port: int) -> bool:

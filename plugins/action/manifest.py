@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+
+FAR_END = "manifest_task.take"
+GLOB_SPEC = {
+    "glob": {"type": "str", "required": True},
+    "role": {"type": "str", "choices": ["checkpoint", "metrics", "log", "other"], "default": "other"},
+    "loader": {
+        "type": "str",
+        "choices": ["torch", "safetensors", "npz", "json", "none", "dcp", "hf"],
+        "default": "none",
+    },
+}
+
+
+class ActionModule(BoxCall):
+    """Hashes where the files are."""
+
+    WORKS = (FAR_END,)
+
+    ARGUMENT_SPEC = {
+        "tenant_root": {"type": "path"},
+        "run_id": {"type": "str"},
+        "snapshot": {"type": "bool", "default": False},
+        "versions": {"type": "bool", "default": True},
+        "path": {"type": "path"},
+        "globs": {"type": "list", "elements": "dict", "options": GLOB_SPEC},
+        "project": {"type": "str", "default": ""},
+        "generation": {"type": "int", "default": 0},
+        "compare": {"type": "dict"},
+        "dest": {"type": "path"},
+    }
+    VALIDATION = {
+        "required_one_of": [("tenant_root", "path")],
+        "mutually_exclusive": [("tenant_root", "path")],
+        "required_by": {"tenant_root": ["run_id"], "path": ["globs"]},
+    }
+
+    def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        return self.call_on_box(FAR_END, params, task_vars)
