@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +15,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+
+# Each task of each box is a fork of this process, which is as large by now as it gets. A garbage collection in a fork
+# would copy all of it, only to find that nothing is to be had.
+gc.freeze()
 
 # Documented in the fragment tenant.gpu.box_identity.
 BOX_IDENTITY_SPEC: dict[str, dict[str, Any]] = {

@@ -10,9 +10,11 @@ has them found as Python finds any module, which keeps what it compiled beside t
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from types import ModuleType
 
 _OURS = __name__.rpartition(".plugin_utils.")[0]
@@ -24,11 +26,16 @@ class KeptBytecode:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if path is None or not name.startswith(_FOLDERS):
+        if not name.startswith(_FOLDERS):
             return None
-        found = PathFinder.find_spec(name, list(path), target)
-        is_module = found is not None and found.has_location and found.submodule_search_locations is None
-        return found if is_module else None
+        # Python's own search of a folder would ask Ansible first, which has it search for it.
+        found = (_search(folder).find_spec(name, target) for folder in path or ())
+        return next((spec for spec in found if spec is not None and spec.submodule_search_locations is None), None)
+
+
+@functools.cache
+def _search(folder: str) -> FileFinder:
+    return FileFinder(os.path.abspath(folder), (SourceFileLoader, SOURCE_SUFFIXES))
 
 
 def install() -> None:

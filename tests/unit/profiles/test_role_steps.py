@@ -21,6 +21,7 @@ def facts(
     endpoint = {"state": state, "superseded": more.pop("superseded", [])}
     record = {"admitted_at": more.pop("admitted_at", "2026-11-21T00:00:00Z"), "tenant_roots": list(roots)}
     spec = {"finished": finished, "nodes": more.pop("nodes", {}), "parts": more.pop("parts", [])}
+    spec["tracker"] = {"name": more.pop("tracker", "none")}
     return {
         "ansible_facts": {"box_endpoint": endpoint, "box_record": record, "run_spec": spec, "box_mirrors": {}},
         "tenant_state": "running",
@@ -29,6 +30,11 @@ def facts(
         "deploy_root": "/d/gpu-tenant",
         "train_drill": False,
         "harvest_offline": False,
+        "harvest_snapshot": False,
+        "harvest_object_store": "",
+        "harvest_roles": [],
+        "harvest_exclude": [],
+        "ansible_play_role_names": ["tenant.gpu.deploy"],
         **more,
     }
 
@@ -46,21 +52,23 @@ def chosen(role: str, name: str, known: dict[str, Any]) -> Any:
         ("provision", facts(tenant_state="parked"), "vast/park"),
         ("provision", facts(platform_driver=""), "static/provision"),
         ("provision", facts(platform_driver="", tenant_state="parked"), "static/park"),
-        ("provision", facts(FINISHED, "absent"), "finished"),
         ("deploy", facts(), "run"),
         ("deploy", facts(roots=()), "begin"),
         ("deploy", facts(roots=("/other",)), "begin"),
         ("deploy", facts(state="stopped"), "not_running"),
         ("deploy", facts(platform_data_dir=""), "not_running"),
-        ("deploy", facts(FINISHED, "absent"), "finished"),
         ("train", facts(), "run"),
         ("train", facts(nodes={"wait_s": 60}, parts=["a", "b"]), "nodes"),
         ("train", facts(nodes={"count": 2}), "job_nodes"),
         ("train", facts(train_drill=True), "drilled"),
         ("train", facts(state="outbid"), "not_running"),
-        ("train", facts(FINISHED, "stopped"), "finished"),
         ("harvest", facts(), "run"),
-        ("harvest", facts(FINISHED), "run"),
+        ("harvest", facts(FINISHED), "standing"),
+        ("harvest", facts(FINISHED, harvest_snapshot=True), "run"),
+        ("harvest", facts(FINISHED, harvest_object_store="s3://bucket"), "run"),
+        ("harvest", facts(FINISHED, harvest_roles=["checkpoint"]), "run"),
+        ("harvest", facts(FINISHED, harvest_exclude=["cache/**"]), "run"),
+        ("harvest", facts(FINISHED, tracker="wandb"), "run"),
         ("harvest", facts(state="offline"), "at_rest"),
         ("harvest", facts(state="offline", harvest_offline=True), "run"),
         ("harvest", facts(FINISHED, "absent"), "at_rest"),
@@ -77,6 +85,17 @@ def test_a_deploy_alone_asks_first_which_sources_the_box_uses() -> None:
     del known["ansible_facts"]["box_mirrors"]
     assert chosen("deploy", "__deploy_step", known) == "alone"
     assert chosen("deploy", "__deploy_step", {**known, "__mirrors_done": {"skipped": True}}) == "run"
+    known["ansible_play_role_names"].insert(0, "tenant.gpu.mirrors")
+    assert chosen("deploy", "__deploy_step", known) == "run"
+
+
+@pytest.mark.parametrize("role", ["provision", "deploy", "train"])
+def test_a_finished_run_ends_the_role_before_anything_else(role: str) -> None:
+    first = DataLoader().load_from_file(str(ROLES / role / "tasks/main.yml"), trusted_as_template=True)[0]
+    assert first["ansible.builtin.meta"] == "end_role"
+    for finished, ends in ((None, False), (FINISHED, True)):
+        engine = Templar(loader=DataLoader(), variables=facts(finished))
+        assert engine.evaluate_conditional(first["when"]) is ends
 
 
 @pytest.mark.parametrize(
