@@ -423,14 +423,14 @@ def test_the_connection_for_many_small_files_opens_while_the_box_is_asked(
     if not shared:
         share_no_connection(run, tmp_path)
     before = logins(run)
-    answer = checked_sync_peer.answer
+    answer = delivery.answer
 
     def answer_late(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         if shared and parameters["op"] == "offer":
             wait_for(lambda: logins(run) == before + 1, what="a login while the box is asked")
         return answer(parameters, check_mode)
 
-    monkeypatch.setattr(checked_sync_peer, "answer", answer_late)
+    monkeypatch.setattr(delivery, "answer", answer_late)
     pulled = run.pull(transport=transport, retries=0)
     assert (pulled["verified"], pulled["transport"], logins(run)) == (True, transport, before + 1)
 
