@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import delivery, enclosed, settling
+from ansible_collections.tenant.gpu.plugins.module_utils import delivery, enclosed, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers
 
@@ -45,7 +45,7 @@ class Pushed:
             asked = json.loads(json.dumps({"op": op, "files": files, **options}))
             return dict(json.loads(json.dumps(delivery.answer(asked, order.check_mode))))
 
-        link: Any = None
+        link = transfer.Link()
         return checked_transfer.run(order, checked_transfer.Far("box1", link, ask))
 
     def there(self) -> dict[str, str]:
