@@ -70,7 +70,8 @@ def _below(path: str, depth: int) -> Iterator[tuple[str, bytes]]:
         if stat.S_ISDIR(about.st_mode):
             if not depth:
                 raise TooMuch(path)
-            names = sorted(os.listdir(path))
+            # Python's own copy of what lies beside it.
+            names = sorted(name for name in os.listdir(path) if name != "__pycache__")
             yield path, b"folder"
             for name in names:
                 yield from _below(os.path.join(path, name), depth - 1)

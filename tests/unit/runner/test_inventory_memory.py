@@ -56,6 +56,13 @@ def test_what_is_absent_is_seen_to_come(tree: Path) -> None:
     assert digest([str(tree / "none")]) != before
 
 
+def test_what_python_keeps_beside_its_sources_is_no_change(tree: Path) -> None:
+    before = inventory_memory.digest([str(tree)])
+    (tree / "__pycache__").mkdir()
+    (tree / "__pycache__/profiles.cpython-311.pyc").write_bytes(b"bytecode")
+    assert inventory_memory.digest([str(tree)]) == before
+
+
 def test_a_linked_file_is_read_through(tree: Path) -> None:
     (tree / "more.yml").symlink_to(tree.parent / "far.yml")
     before = digest([str(tree)])
