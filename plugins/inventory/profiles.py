@@ -57,15 +57,10 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.template import trust_as_template
 from ansible.utils.display import Display
-from ansible_collections.tenant.gpu.plugins.plugin_utils import kept_bytecode
-from yaml import YAMLError
-
-# Before all that it finds. Inventories are read first, and this one is a part of every one of ours.
-kept_bytecode.install()
-
 from ansible_collections.tenant.gpu.plugins.module_utils import platform_groups, profile_rules
 from ansible_collections.tenant.gpu.plugins.module_utils.schema_check import is_template
 from ansible_collections.tenant.gpu.plugins.module_utils.yaml_lines import Lines
+from yaml import YAMLError
 
 VERIFIED = "platform_verified"
 PLATFORM_GROUPS = platform_groups.PLATFORM_GROUPS_VARIABLE

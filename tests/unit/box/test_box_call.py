@@ -47,7 +47,7 @@ class Box(box_call.BoxCall):
     def _low_level_execute_command(self, cmd: str, in_data: bytes, executable: str) -> dict[str, Any]:
         if self.rc is not None:
             return {"rc": self.rc, "stdout": "", "stderr": "kex_exchange_identification: gone"}
-        done = subprocess.run([executable, "-c", cmd], input=in_data, capture_output=True, cwd=self.folder)
+        done = subprocess.run([executable, "-c", cmd], input=in_data, capture_output=True, cwd=self.folder, check=False)
         return {"rc": done.returncode, "stdout": self.noise + done.stdout.decode(), "stderr": done.stderr.decode()}
 
 

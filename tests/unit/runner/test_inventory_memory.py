@@ -327,20 +327,6 @@ def test_the_environment_that_a_variable_is_made_of_counts(team: Team) -> None:
     assert team.asked == 2
 
 
-VAULTED = "$ANSIBLE_VAULT;1.1;AES256\n3162\n"
-NEVER: dict[str, Callable[[Team], Any]] = {
-    "a command": lambda team: team.hosts(tenant_results_dir="{{ lookup('pipe', 'date +%N') }}"),
-    "a secret": lambda team: team.hosts(vast_api_key="0123456789"),
-    "a secret from the environment": lambda team: team.hosts(vast_api_key="{{ lookup('env', 'HOME') }}"),
-    "a vault": lambda team: (team.folder / "group_vars" / "autodl.yml").write_text(VAULTED),
-    "a script": lambda team: script(team),
-    "a cache of facts": lambda team: team.environment.update(
-        ANSIBLE_CACHE_PLUGIN="jsonfile", ANSIBLE_CACHE_PLUGIN_CONNECTION=str(team.folder / "facts")
-    ),
-    "an own plugin of variables": lambda team: own_plugin(team),
-}
-
-
 def script(team: Team) -> None:
     told = {"vast": {"hosts": ["b1"], "vars": {"tenant_project": "demo"}}}
     team.text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
@@ -355,6 +341,20 @@ def own_plugin(team: Team) -> None:
     )
     (team.folder / "vars_plugins" / "own.py").write_text(text)
     team.environment["ANSIBLE_VARS_PLUGINS"] = str(team.folder / "vars_plugins")
+
+
+VAULTED = "$ANSIBLE_VAULT;1.1;AES256\n3162\n"
+NEVER: dict[str, Callable[[Team], Any]] = {
+    "a command": lambda team: team.hosts(tenant_results_dir="{{ lookup('pipe', 'date +%N') }}"),
+    "a secret": lambda team: team.hosts(vast_api_key="0123456789"),
+    "a secret from the environment": lambda team: team.hosts(vast_api_key="{{ lookup('env', 'HOME') }}"),
+    "a vault": lambda team: (team.folder / "group_vars" / "autodl.yml").write_text(VAULTED),
+    "a script": script,
+    "a cache of facts": lambda team: team.environment.update(
+        ANSIBLE_CACHE_PLUGIN="jsonfile", ANSIBLE_CACHE_PLUGIN_CONNECTION=str(team.folder / "facts")
+    ),
+    "an own plugin of variables": own_plugin,
+}
 
 
 @pytest.mark.parametrize("case", NEVER)
