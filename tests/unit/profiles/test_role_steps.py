@@ -13,12 +13,13 @@ from ansible.template import Templar
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 FINISHED = {"box": "b", "generation": 1}
+HERE = {"host": "198.51.100.7", "port": 25145}
 
 
 def facts(
     finished: Any = None, state: str = "running", roots: tuple[str, ...] = ("/d/gpu-tenant",), **more: Any
 ) -> dict[str, Any]:
-    endpoint = {"state": state, "superseded": more.pop("superseded", [])}
+    endpoint = {**HERE, "state": state, "superseded": more.pop("superseded", [])}
     record = {"admitted_at": more.pop("admitted_at", "2026-11-21T00:00:00Z"), "tenant_roots": list(roots)}
     spec = {"finished": finished, "nodes": more.pop("nodes", {}), "parts": more.pop("parts", [])}
     spec["tracker"] = {"name": more.pop("tracker", "none")}
@@ -99,14 +100,22 @@ def test_a_finished_run_ends_the_role_before_anything_else(role: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "settled"),
+    ("known", "seen", "settled"),
     [
-        (facts(), True),
-        (facts(admitted_at=None), False),
-        (facts(state="loading"), False),
-        (facts(superseded=[{"provider_id": "7"}]), False),
+        (facts(), {}, True),
+        (facts(admitted_at=None), {}, False),
+        (facts(state="loading"), {}, False),
+        (facts(superseded=[{"provider_id": "7"}]), {}, False),
+        (facts(), {"port": 31118}, False),
+        (facts(), {"host": "198.51.100.8"}, False),
     ],
 )
-def test_only_a_box_as_declared_is_merely_logged_in_to(known: dict[str, Any], settled: bool) -> None:
-    assert chosen("provision", "__provision_is_settled", {**known, "__provision_rental": {"changed": False}}) is settled
-    assert not chosen("provision", "__provision_is_settled", {**known, "__provision_rental": {"changed": True}})
+@pytest.mark.parametrize("kind", ["instance", "pod", "machine"])
+def test_only_a_box_as_declared_is_merely_logged_in_to(
+    known: dict[str, Any], seen: dict[str, Any], settled: bool, kind: str
+) -> None:
+    """What the rental module saw is newer than the list that the box was located in."""
+    rental = {"changed": False, kind: {**HERE, **seen}}
+    assert chosen("provision", "__provision_is_settled", {**known, "__provision_rental": rental}) is settled
+    changed = {**rental, "changed": True}
+    assert not chosen("provision", "__provision_is_settled", {**known, "__provision_rental": changed})
