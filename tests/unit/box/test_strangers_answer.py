@@ -113,8 +113,8 @@ def test_whatever_runs_on_a_box_by_ansible_s_own_way_is_cut_to_what_is_believed(
 
 
 def test_no_role_runs_a_stock_module_on_a_rented_box() -> None:
-    """Those return whatever the box makes of them; some do nothing there at all. What ends a box comes last, and a proof
-    of several machines is waited for in no other way."""
+    """Those return whatever the box makes of them; some do nothing there at all. What ends a box comes last, and a
+    proof of several machines is waited for in no other way."""
     here = re.compile(r"ansible\.builtin\.(assert|debug|fail|include_\w+|import_\w+|meta|set_fact|pause):")
     last = ("box/tasks/stop_by_hand.yml", "teardown/tasks/slurm.yml", "train/tasks/launch.yml")
     for path in sorted((ROOT / "roles").glob("*/tasks/**/*.yml")):
