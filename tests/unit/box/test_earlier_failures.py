@@ -118,6 +118,9 @@ def test_every_row_of_the_page_names_a_test() -> None:
     assert [line for line in rows if "`tests/" not in line] == []
     numbers = [int(found.group(1)) for line in rows if (found := re.match(r"\| (\d+)[a-e]? \|", line))]
     assert sorted(set(numbers)) == list(range(1, 11)), "an item of the list is missing"
+    # What was wrong with moving results, and with going on from checkpoints.
+    others = [found.group(1) for line in rows if (found := re.match(r"\| ([MC]\d+) \|", line))]
+    assert others == [*(f"M{number}" for number in range(1, 17)), *(f"C{number}" for number in range(1, 10))]
     assert len(named_tests(PAGE)) == PAGE.read_text().count("`tests/") - 1
 
 
