@@ -305,6 +305,19 @@ def test_heat_counts_only_under_a_trainer(machine: Machine, tools: Path) -> None
     assert (idle["gpu"]["throttling"], idle["warnings"]) == (None, [])
 
 
+def test_full_utilisation_without_power_is_told_under_a_trainer(machine: Machine, tools: Path) -> None:
+    install(tools / "nvidia-smi", healthy(power="100, 2, 2520, 3105, 95.61, 450.00"))
+    found = looked(machine, LIVE)
+    (load,) = found["gpu"]["load"]
+    assert (load["busy"], load["clock_mhz"], load["power_w"]) == (100, 2520, 95)
+    assert found["warnings"] == [
+        "GPU 0 is 100 % busy by its utilisation, but draws 95 of 450 W and uses its memory 2 % of the time: it waits "
+        "more than it computes"
+    ]
+    idle = looked(machine, None)
+    assert (idle["gpu"]["load"], idle["warnings"]) == (None, [])
+
+
 def test_faults_rows_and_xids_since_the_attempt_began(machine: Machine, tools: Path) -> None:
     install(tools / "nvidia-smi", healthy(ecc="2", remapped="Yes, No"))
     install(tools / "dmesg", f"cat <<'EOF'\n{KERNEL_LOG}EOF")
