@@ -145,9 +145,11 @@ def test_cards_that_a_run_does_not_use_say_nothing_about_it(smi: Path, monkeypat
 
 
 def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:
-    install(smi, 'case "$1" in *throttle*) echo "Not Active, Active" ;; *) exit 2 ;; esac')
+    install(smi, 'case "$1" in *throttle*) echo "Active, Active, Not Active" ;; *) exit 2 ;; esac')
     assert gpu.throttling() == ["GPU 0 slows down for heat"]
-    install(smi, 'echo "Not Active, Not Active"')
+    install(smi, 'echo "Not Active, Not Active, Active"')
+    assert gpu.throttling() == ["GPU 0 slows down for its power supply, which asks for it"]
+    install(smi, 'echo "Not Active, Not Active, Not Active"')
     assert gpu.throttling() == []
 
 

@@ -281,7 +281,7 @@ def healthy(**answers: str) -> str:
     known = {
         "remapped": "No, No",
         "ecc": "0",
-        "slowdown": "Not Active, Not Active",
+        "slowdown": "Not Active, Not Active, Not Active",
         "compute-apps": "",
         **{name.replace("_", "-"): text for name, text in answers.items()},
     }
@@ -299,7 +299,7 @@ def test_a_card_without_complaints(machine: Machine, tools: Path) -> None:
 
 
 def test_heat_counts_only_under_a_trainer(machine: Machine, tools: Path) -> None:
-    install(tools / "nvidia-smi", healthy(slowdown="Active, Not Active"))
+    install(tools / "nvidia-smi", healthy(slowdown="Active, Not Active, Not Active"))
     assert looked(machine, LIVE)["warnings"] == ["GPU 0 slows down for heat"]
     idle = looked(machine, None)
     assert (idle["gpu"]["throttling"], idle["warnings"]) == (None, [])
@@ -333,7 +333,7 @@ def test_faults_rows_and_xids_since_the_attempt_began(machine: Machine, tools: P
 def test_an_answer_about_an_earlier_attempt_is_thrown_away(machine: Machine, tools: Path) -> None:
     gate = tools / "gate"
     os.mkfifo(gate)
-    install(tools / "nvidia-smi", f"read line <{gate}; {healthy(slowdown='Active, Active')}")
+    install(tools / "nvidia-smi", f"read line <{gate}; {healthy(slowdown='Active, Active, Active')}")
     machine.sampler.tick(LIVE, True)
     errand = machine.sampler._errand
     with open(gate, "w", encoding="ascii") as stream:
