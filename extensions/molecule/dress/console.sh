@@ -1,4 +1,16 @@
 #!/bin/sh
-# Choose the port on which the box in FOLDER is reached from its next start on.
+# What the console shows of the box in FOLDER from its next start on: another port than it had, and another password.
 set -eu
-python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' >"$1/card/port"
+python - "$1/card" <<'CHOOSE'
+import pathlib, secrets, socket, sys
+
+card = pathlib.Path(sys.argv[1])
+former = (card / "port").read_text().strip() if (card / "port").exists() else ""
+chosen = former
+while chosen == former:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        chosen = str(free.getsockname()[1])
+(card / "port").write_text(chosen + "\n")
+(card / "password").write_text(secrets.token_urlsafe() + "\n")
+CHOOSE
