@@ -1,26 +1,20 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What lies on a disk, counted file by file within a time: what is found by then is the least there is.
-
-Of a mount, how much of its quota is used: small network disks often report the pool behind them. Of a full disk, what
-fills it."""
+"""How much of a quota, of bytes or of files, is used on a mount whose file system does not tell it: small network disks
+often report the pool behind them. Counted file by file, within a time: what is found by then is the least that is used.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
-from . import wording
-
 # A file system that reports no more than this beyond the cap tells the quota by itself.
 _TELLS = 1.1
 _LARGEST = 3
-# A look at a full disk is not worth more than this; a cache of small files has millions of them.
-MOST_ENTRIES = 200_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +29,20 @@ class Use:
     @property
     def free_bytes(self) -> int:
         return max(0, self.cap_bytes - self.used_bytes)
+
+
+@dataclass(frozen=True)
+class Files:
+    """As :class:`Use`, of files and folders. ``largest``: names at the root of the mount with what lies below them."""
+
+    cap: int
+    used: int
+    whole: bool
+    largest: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def free(self) -> int:
+        return max(0, self.cap - self.used)
 
 
 def measured_use(path: str, cap_bytes: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> Use:
@@ -54,126 +62,76 @@ def measured_use(path: str, cap_bytes: int, within_s: float, clock: Callable[[],
         if clock() > until:
             whole = False
             break
-    largest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST]
-    return Use(cap_bytes, sum(sums.values()), whole, tuple(largest))
+    return Use(cap_bytes, sum(sums.values()), whole, _largest(sums))
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What lies at the root of a folder, with everything below it."""
+def counted_files(path: str, cap: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> Files:
+    """What is used of the ``cap`` files that the whole mount of ``path`` may hold; counted no further than the cap.
 
-    name: str
-    bytes: int
-    inodes: int
-
-
-@dataclass(frozen=True)
-class Hogs:
-    """``whole``: everything was counted, else what was found by then."""
-
-    whole: bool
-    entries: tuple[Entry, ...]
-
-    def by_bytes(self) -> str:
-        """The largest in words: ``.cache 48.2 GB, old 3.1 GB``."""
-        most = sorted(self.entries, key=lambda each: (-each.bytes, each.name))[:_LARGEST]
-        return ", ".join(f"{each.name} {wording.size(each.bytes)}" for each in most)
-
-    def by_inodes(self) -> str:
-        """Those of the most files in words: ``.cache 180000 inodes``."""
-        most = sorted(self.entries, key=lambda each: (-each.inodes, each.name))[:_LARGEST]
-        return ", ".join(f"{each.name} {each.inodes} inodes" for each in most)
-
-
-def hogs(
-    path: str, within_s: float, opened: str = "", most: int = MOST_ENTRIES, clock: Callable[[], float] = time.monotonic
-) -> Hogs:
-    """What fills the folder ``path``. Hidden entries count as any other, and a link to a folder elsewhere on this disk
-    with what it leads to: caches are often moved and linked.
-
-    :param opened: the folder in it that is told by its own entries, not as one.
     :param clock: replaced in tests.
     """
+    mount = mount_point(path)
+    told = os.statvfs(mount)
+    if 0 < told.f_files <= cap * _TELLS:
+        return Files(cap, max(0, cap - told.f_favail), True)
     until = clock() + within_s
-    sums: dict[str, list[int]] = {}
-    several_names: set[int] = set()
-    for count, (name, found) in enumerate(_found(path, opened, linked=True), 1):
-        if count > most or clock() > until:
-            return Hogs(False, _entries(sums))
-        if not stat.S_ISDIR(found.st_mode) and found.st_nlink > 1:
-            if found.st_ino in several_names:
-                continue
-            several_names.add(found.st_ino)
-        total = sums.setdefault(name, [0, 0])
-        total[0] += _on_disk(found)
-        total[1] += 1
-    return Hogs(True, _entries(sums))
+    counts: dict[str, int] = {}
+    used, whole = 0, True
+    for name, _entry in entries(mount):
+        used += 1
+        counts[name] = counts.get(name, 0) + 1
+        if used >= cap or clock() > until:
+            whole = False
+            break
+    return Files(cap, used, whole, _largest(counts))
 
 
-def _entries(sums: dict[str, list[int]]) -> tuple[Entry, ...]:
-    return tuple(Entry(name, *total) for name, total in sums.items())
+def mount_point(path: str) -> str:
+    """Where the mount begins on which ``path`` lies."""
+    found = os.path.realpath(path)
+    while not os.path.ismount(found):
+        found = os.path.dirname(found)
+    return found
+
+
+def entries(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(name at ``root``, entry) of all files and folders below it, links not followed, other mounts left out.
+
+    :raises OSError: when ``root`` itself cannot be read; what lies below and cannot is passed over.
+    """
+    device = os.stat(root).st_dev
+    folders = [("", root)]
+    while folders:
+        top, folder = folders.pop()
+        for entry in _listed(folder, must=folder == root):
+            name = top or entry.name
+            yield name, entry
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
+                    folders.append((name, entry.path))
+
+
+def _listed(folder: str, must: bool) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError:
+        if must:
+            raise
 
 
 def _sizes(path: str) -> Iterator[tuple[str, int]]:
-    """(name at the root of the mount, bytes on the disk) of each file, links not followed, other mounts left out."""
-    for name, found in _found(path):
-        if not stat.S_ISDIR(found.st_mode):
-            yield name, _on_disk(found)
-
-
-def _found(path: str, opened: str = "", linked: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """(name at the root of ``path``, what it is) of each file and folder on the disk of ``path``.
-
-    :param opened: the folder in it whose own entries are named.
-    :param linked: links at its root lead to folders outside of it that count too.
-    """
-    device, inside = os.stat(path).st_dev, os.path.join(os.path.realpath(path), "")
-    led_to: set[str] = set()
-    for name, entry in _roots(path, opened):
+    """(name at the root of the mount, bytes on the disk) of each file."""
+    for name, entry in entries(path):
         with contextlib.suppress(OSError):
-            found = entry.stat(follow_symlinks=False)
-            if found.st_dev != device:
-                continue
-            yield name, found
-            if stat.S_ISDIR(found.st_mode):
-                yield from ((name, each) for each in _below(entry.path, device))
-                continue
-            target = os.path.realpath(entry.path) if linked and stat.S_ISLNK(found.st_mode) else ""
-            outside = target and not inside.startswith(os.path.join(target, "")) and not target.startswith(inside)
-            if outside and target not in led_to and os.path.isdir(target) and os.stat(target).st_dev == device:
-                led_to.add(target)
-                yield from ((f"{name} -> {target}", each) for each in _below(target, device))
+            if not entry.is_dir(follow_symlinks=False):
+                yield name, on_disk(entry.stat(follow_symlinks=False))
 
 
-def _roots(path: str, opened: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    for entry in _listed(path):
-        if entry.name == opened and entry.is_dir(follow_symlinks=False):
-            yield from ((f"{opened}/{each.name}", each) for each in _listed(entry.path))
-        else:
-            yield entry.name, entry
+def _largest(sums: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST])
 
 
-def _listed(path: str) -> list[os.DirEntry[str]]:
-    with os.scandir(path) as found:
-        return list(found)
-
-
-def _below(path: str, device: int) -> Iterator[os.stat_result]:
-    """Each file and folder below ``path`` on this device, links not followed."""
-    for parent, folders, names in os.walk(path):
-        here = []
-        for name in folders:
-            with contextlib.suppress(OSError):
-                found = os.lstat(os.path.join(parent, name))
-                if found.st_dev == device:
-                    here.append(name)
-                    yield found
-        folders[:] = here
-        for name in names:
-            with contextlib.suppress(OSError):
-                yield os.lstat(os.path.join(parent, name))
-
-
-def _on_disk(found: os.stat_result) -> int:
+def on_disk(found: os.stat_result) -> int:
     """Some network disks report no blocks: then the length counts."""
     return found.st_blocks * 512 if found.st_blocks else found.st_size

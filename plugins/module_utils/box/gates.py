@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import disk_use, mount_answer
+from . import disk_hogs, disk_use, mount_answer
 from .errand import Errand
 from .refusal import Refused
 
@@ -74,7 +74,7 @@ def _most_of(root: str) -> dict[str, str]:
     """The largest entries of the data folder, by what is lacking; none where it cannot be looked at in time."""
     folder, name = os.path.split(root)
     path, opened = (folder, name) if name == TENANT_FOLDER else (root, "")
-    look = Errand("what fills the disk", lambda: disk_use.hogs(path, NAMED_WITHIN_S / 2, opened))
+    look = Errand("what fills the disk", lambda: disk_hogs.hogs(path, NAMED_WITHIN_S / 2, opened))
     if not look.wait(NAMED_WITHIN_S) or look.problem:
         return {}
     found = look.result()
@@ -124,7 +124,7 @@ def _durable_shortages(durable: dict[str, Any], limits: dict[str, Any]) -> list[
     except (Refused, OSError) as error:
         return [str(error)]
     short = [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []
-    return short or _over_quota(durable, limits)
+    return short or _over_quota(durable, limits) + _over_files(durable, limits)
 
 
 def _over_quota(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
@@ -143,3 +143,33 @@ def _over_quota(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
     most = ", ".join(f"{name} {size} bytes" for name, size in use.largest)
     told = f" (most of it: {most})" if most else ""
     return [f"on the durable mount {path} {use.used_bytes} of the {cap} bytes of its quota are used{told}"]
+
+
+def _over_files(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What a known cap on files leaves, whatever the file system tells. What cannot be counted lacks nothing."""
+    least = min(int(limits.get("min_free_inodes", DEFAULT_MIN_FREE_INODES)), int(durable.get("inode_cap") or 0) // 10)
+    try:
+        problem = mount_answer.asked(durable["path"], lambda: files_problem(durable, least, mount_answer.WITHIN_S / 2))
+    except (Refused, OSError):
+        return []
+    return [problem] if problem else []
+
+
+def files_problem(durable: dict[str, Any], wanted: int, within_s: float) -> str:
+    """Why ``wanted`` more files do not go onto the mount under the cap that is known of it; empty when they do.
+
+    :raises OSError: when the mount cannot be counted.
+    """
+    path, cap = durable["path"], int(durable.get("inode_cap") or 0)
+    if not cap:
+        return ""
+    files = disk_use.counted_files(path, cap, within_s)
+    if files.free >= wanted:
+        return ""
+    most = ", ".join(f"{name} {count}" for name, count in files.largest)
+    told = f" (most of them: {most})" if most else ""
+    return (
+        f"on the durable mount {path} {files.used} of the {cap} files that it may hold are there{told}, and {wanted} "
+        "are to be free: remove what no run needs from it, or pack many small files into one; if the platform allows "
+        "more, raise platform_inode_cap and deploy again"
+    )

@@ -110,9 +110,10 @@ def _durable(value: dict[str, Any]) -> dict[str, Any]:
     kind, path = value.get("kind") or "none", value.get("path") or ""
     _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
     _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
-    cap = value.get("cap_bytes") or 0
-    _demand(_is_count(cap) and cap >= 0, "durable", "with cap_bytes as a number")
-    return {"kind": kind, "path": path, **({"cap_bytes": cap} if cap else {})}
+    caps = {name: value.get(name) or 0 for name in ("cap_bytes", "inode_cap")}
+    for name, cap in caps.items():
+        _demand(_is_count(cap) and cap >= 0, "durable", f"with {name} as a number")
+    return {"kind": kind, "path": path, **{name: cap for name, cap in caps.items() if cap}}
 
 
 def _gpu(value: dict[str, Any]) -> dict[str, Any]:
