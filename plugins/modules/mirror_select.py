@@ -68,10 +68,6 @@ options:
     type: list
     elements: str
     default: []
-  environment:
-    description: Variables that stand in the environment file in any case, such as E(HF_HOME). Empty ones are left out.
-    type: dict
-    default: {}
   valid_s:
     description: How long a measurement is used again.
     type: float
@@ -140,8 +136,6 @@ EXAMPLES = r"""
     candidates:
       - {class: pip, name: office, url: "https://pypi.example.org/simple"}
     proxy_hook: "{{ platform_proxy_hook }}"
-    environment:
-      HF_HOME: "{{ platform_hf_home }}"
 
 - name: Give back what was there before
   tenant.gpu.mirror_select:
@@ -213,7 +207,6 @@ def define_module() -> AnsibleModule:
             "proxy_hook": {"type": "str", "default": ""},
             "proxy_hosts": {"type": "list", "elements": "str", "default": []},
             "no_proxy": {"type": "list", "elements": "str", "default": []},
-            "environment": {"type": "dict", "default": {}},
             "valid_s": {"type": "float", "default": 86400},
             "remeasure": {"type": "bool", "default": False},
             "margin": {"type": "float", "default": 1.5},

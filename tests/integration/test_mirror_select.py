@@ -115,14 +115,13 @@ def test_check_mode_says_what_a_run_then_writes_and_absent_takes_back(server: In
     box.pip_conf.parent.mkdir(parents=True)
     box.pip_conf.write_bytes(b"[global]\r\ntimeout = 7")
     wanted = (f"{server.url}/none", mirror("m", put_index(server, "/m")))
-    options = {"environment": {"HF_HOME": "/data/hf", "MODELSCOPE_CACHE": ""}}
-    foretold = box.select(*wanted, check=True, **options)
+    foretold = box.select(*wanted, check=True)
     assert not box.root.exists()
     assert box.pip_conf.read_bytes() == b"[global]\r\ntimeout = 7"
-    done = box.select(*wanted, **options)
+    done = box.select(*wanted)
     assert foretold["diff"] == done["diff"]
     assert foretold["changed"] is done["changed"] is True
-    assert box.variables() == {"HF_HOME": "/data/hf"}
+    assert box.variables() == {}
     assert box.env_file.stat().st_mode & 0o777 == 0o600
     assert box.select(*wanted, check=True, state="absent")["changed"] is True
     assert box.pip_conf.read_bytes() != b"[global]\r\ntimeout = 7"
@@ -144,7 +143,7 @@ def test_a_measurement_is_used_again_until_it_ends(server: InputServer, box: Mir
 
     assert measures()
     assert not measures()
-    assert not measures(environment={"HF_HOME": "/x"})
+    assert not measures(conda_file=str(box.folder / "elsewhere.yml"))
     assert measures(remeasure=True)
     assert measures(no_proxy=[".other"])
     assert measures(valid_s=0.0)
@@ -331,11 +330,10 @@ def test_the_role_costs_one_remote_execution_on_a_converged_box(server: InputSer
         "mirrors_apt_dir": str(home / "apt"),
     }
     with ssh_team(tmp_path, SPEC) as team:
-        box = team.rent("one", **variables)
+        team.rent("one", **variables)
         first = team.play("mirrors", "one", "-v")
         assert "changed=1" in first
         assert (home / "pip.conf").read_text().endswith(f"index-url = {server.url}/m/simple\n")
-        assert f"HF_HOME={box.root.parent}/.cache/huggingface" in (box.root / "mirrors.env").read_text()
         again = team.play("mirrors", "one", "-vvv")
         assert "changed=0" in again
         assert 1 <= again.count("SSH: EXEC") <= 2

@@ -162,7 +162,7 @@ def _is_past_proxy(chosen: Choice | None) -> bool:
 
 def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Sample]) -> dict[str, str]:
     """The lines of the environment file."""
-    found = dict(wanted.environment)
+    found = {}
     hub = [each for each in samples if each.kind == HUB]
     ladder = choice.hub_endpoints(hub)
     if ladder:
@@ -233,9 +233,9 @@ def _files(
         if _is_mirror(winner) and winner is not None:
             for path in paths:
                 found[path] = store.Wanted(APT, {"choice": winner.as_dict(), "archive": archive})
-    if environment:
-        text = files.environment_text(environment)
-        found[calling.path(root)] = store.Wanted("text", {"text": text}, mode=0o600)
+    # Without a line of ours too: what somebody else writes there would be told to every trainer.
+    text = files.environment_text(environment)
+    found[calling.path(root)] = store.Wanted("text", {"text": text}, mode=0o600)
     return found
 
 

@@ -19,7 +19,7 @@ PIP = {"direct": "https://d.example", "probe": {"path": "f", "sha256": "a" * 64}
 
 
 def params(**changes: Any) -> dict[str, Any]:
-    known = {"classes": {"pip": PIP}, "candidates": [], "proxy_hook": "", "no_proxy": [], "environment": {}}
+    known = {"classes": {"pip": PIP}, "candidates": [], "proxy_hook": "", "no_proxy": []}
     return {**known, "stall_s": 5, "within_s": 20, "margin": 1.5, "valid_s": 86400, **changes}
 
 
@@ -55,6 +55,6 @@ def test_wrong_entries_are_named(changes: dict[str, Any], named: str) -> None:
 
 def test_a_measurement_is_for_one_question() -> None:
     asked = order.order_of(params())
-    assert asked.digest == order.order_of(params(valid_s=1, environment={"HF_HOME": "/x"})).digest
+    assert asked.digest == order.order_of(params(valid_s=1, pip_conf="/x")).digest
     for changes in ({"proxy_hook": "/etc/turbo"}, {"no_proxy": [".x"]}, {"classes": {}}):
         assert asked.digest != order.order_of(params(**changes)).digest

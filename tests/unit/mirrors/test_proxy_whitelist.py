@@ -182,7 +182,7 @@ def order_params(folder: Path, direct: str, **more: object) -> dict[str, object]
     told = {"way": "file", "path": "f", "sha256": hashlib.sha256(DATA).hexdigest()}
     known = {
         "tenant_root": str(folder / "root"), "state": "present", "classes": {"hf": {"direct": direct, "probe": told}},
-        "candidates": [], "proxy_hook": "", "proxy_hosts": [], "no_proxy": [], "environment": {}, "valid_s": 86400.0,
+        "candidates": [], "proxy_hook": "", "proxy_hosts": [], "no_proxy": [], "valid_s": 86400.0,
         "remeasure": False, "margin": 1.5, "stall_s": 60.0, "within_s": 120.0, "pip_conf": str(folder / "pip.conf"),
         "conda_file": str(folder / "conda"), "apt_dir": str(folder / "apt"), "docker_config": str(folder / "d" / "j"),
     }  # fmt: skip
