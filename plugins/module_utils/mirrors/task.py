@@ -169,8 +169,7 @@ def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Samp
         found[calling.HUB_ENDPOINTS] = ladder
     if _is_mirror(chosen.get(HUB)):
         found["HF_ENDPOINT"] = chosen[HUB].url.rstrip("/")
-    if hub and choice.is_flaky(hub, chosen.get(HUB)):
-        # Mirrors do not have Xet's storage, and hf_transfer hangs for ever on a link that drops packets.
+    if choice.needs_plain_transfers(hub, chosen.get(HUB), wanted.hook):
         found.update(HF_HUB_DISABLE_XET="1", HF_HUB_ENABLE_HF_TRANSFER="0")
     for entry in wanted.mirrors(MODELSCOPE)[:1]:
         found[calling.MODELSCOPE] = entry["url"].rstrip("/")
