@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.tenant.gpu.plugins.module_utils.box import calling
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.mirrors import task
 from input_server import InputServer, input_server
-from mirror_box import NAME, WHEEL, MirrorBox, mirror, outcomes, put_index, sha256
+from mirror_box import NAME, WHEEL, MirrorBox, index_probe, mirror, outcomes, put_index, sha256
 from ssh_team import ssh_team
 from supervised_box import python38
 
@@ -317,6 +321,40 @@ def test_it_runs_on_the_oldest_python(server: InputServer, box: MirrorBox) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["mirrors"]["chosen"]["pip"]["name"] == "m"
+
+
+def asked_by_the_role(**variables: Any) -> tuple[bool, dict[str, Any]]:
+    """Whether the role measures at all, and what its task then asks of the module."""
+    loader = DataLoader()
+    files = [f"{kind}/main.yml" for kind in ("defaults", "vars")]
+    role = [loader.load_from_file(str(ROOT / "roles/mirrors" / file), trusted_as_template=True) for file in files]
+    (measure, *_others) = loader.load_from_file(
+        str(ROOT / "roles/mirrors/tasks/measured.yml"), trusted_as_template=True
+    )
+    templar = Templar(loader=loader, variables={**role[0], **role[1], **variables})
+    return templar.template(role[1]["__mirrors_wanted"]), templar.template(measure["tenant.gpu.mirror_select"])
+
+
+@pytest.mark.parametrize("platform", ["autodl", "vast"])
+@pytest.mark.parametrize(("direct", "winner"), [(WHEEL, "direct"), (b"a lie", "m")])
+def test_where_a_box_stands_decides_nothing(
+    platform: str, direct: bytes, winner: str, server: InputServer, box: MirrorBox
+) -> None:
+    """The mirror is good in either case, and nobody is told which of the two is used but by what they give."""
+    profile = yaml.safe_load((ROOT / f"inventories/profiles/group_vars/{platform}.yml").read_text())
+    classes = {"pip": {"direct": put_index(server, "/direct", direct), "probe": index_probe()}}
+    candidates = [mirror("m", put_index(server, "/m"))]
+    told = {"mirrors_root": str(box.root), "mirrors_candidates": candidates, "mirrors_classes": classes}
+    asked, found = [], []
+    for china in (True, False, None):
+        more = {"platform_china_mirrors": china, "platform_proxy_hook": "", "mirrors_remeasure": True}
+        asked.append(asked_by_the_role(**{**profile, **told, **more}))
+        # A tie of two that are equally near: the direct one is used, so that no other reason can be hidden in it.
+        places = {"pip_conf": str(box.pip_conf), "apt_dir": str(box.apt), "margin": 1000.0}
+        result = task.act({**box.params(""), **asked[-1][1], **places}, False)
+        found.append(result["mirrors"]["chosen"]["pip"]["name"])
+    assert asked == [(True, asked[0][1])] * 3
+    assert found == [winner] * 3
 
 
 def test_the_role_costs_one_remote_execution_on_a_converged_box(server: InputServer, tmp_path: Path) -> None:
