@@ -39,7 +39,9 @@ options:
       - How each class is measured. The keys are V(pip), V(conda), V(hf), V(git), V(torch) and V(docker).
       - Each has C(direct) (the address that is used without a mirror) and C(probe). The way of a probe is C(file) with
         C(path) below the address (C(direct_path) where the direct source has another) and C(sha256); C(index) with
-        C(project), C(file) and C(sha256), as pip finds a wheel; or C(git) with C(path), C(ref) and C(commit).
+        C(project), C(file) and C(sha256), as pip finds a wheel; C(git) with C(path), C(ref) and C(commit); or
+        C(registry) with C(image) and the C(sha256) of one platform's manifest of it, whose largest layer is fetched
+        too.
       - The class V(apt) is measured by a package list of the box's own distribution, and V(modelscope) is not measured,
         because what comes from there counts by the hash that Hugging Face has.
     type: dict
@@ -101,7 +103,9 @@ options:
     type: path
     default: /etc/apt
   docker_config:
-    description: The configuration of the Docker daemon, written where its folder is. The daemon reads it at its start.
+    description:
+      - The configuration of the Docker daemon, which reads it at its start. Where its folder is not, or may not be
+        written to, the class V(docker) is left alone.
     type: path
     default: /etc/docker/daemon.json
 extends_documentation_fragment:

@@ -15,7 +15,12 @@ from .choice import DIRECT
 from .kinds import APT, CLASSES, MEASURED, MODELSCOPE
 from .probe import WAYS, Limits, Source
 
-_NEEDED = {"file": ("path", "sha256"), "index": ("project", "file", "sha256"), "git": ("path", "ref", "commit")}
+_NEEDED = {
+    "file": ("path", "sha256"),
+    "index": ("project", "file", "sha256"),
+    "git": ("path", "ref", "commit"),
+    "registry": ("image", "sha256"),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
