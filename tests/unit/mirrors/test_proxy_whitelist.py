@@ -125,8 +125,10 @@ def test_a_proxy_with_a_list_is_asked_for_its_hosts_only(servers, quiet) -> None
     assert [urlsplit(path).hostname for path in proxy.asked] == [ALLOWED]
     assert allowed.asked == []
     assert refused.asked == ["/f"]
-    assert task._routes(url_of(allowed)) == ["plain", "proxied"]
-    assert task._routes(url_of(refused)) == ["plain"]
+    assert task._routes(probe.Source("hf", "direct", url_of(allowed), {})) == ["plain", "proxied"]
+    assert task._routes(probe.Source("hf", "direct", url_of(refused), {})) == ["plain"]
+    # Docker's daemon is not told of the proxy.
+    assert task._routes(probe.Source("docker", "direct", url_of(allowed), {})) == ["plain"]
 
 
 @pytest.mark.parametrize(
