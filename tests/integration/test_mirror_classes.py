@@ -18,11 +18,12 @@ from mirror_box import WHEEL, MirrorBox, index_probe, mirror, outcomes, put_inde
 pytestmark = pytest.mark.integration
 PACKAGE = "conda-forge/linux-64/known-1.0.conda"
 IMAGE = "library/known"
-LAYERS = [b"the base", WHEEL, b"a label"]
 FRESH = "Bearer t0ken"
 
 
-def manifest(layers: list[bytes] = LAYERS) -> bytes:
+def manifest() -> bytes:
+    """Of an image whose largest layer is the wheel."""
+    layers = (b"the base", WHEEL, b"a label")
     listed = [{"digest": f"sha256:{sha256(each)}", "size": len(each)} for each in layers]
     return json.dumps({"schemaVersion": 2, "layers": listed}).encode()
 
