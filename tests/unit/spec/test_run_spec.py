@@ -114,6 +114,43 @@ def test_a_symlink_in_the_code_is_refused(write, tmp_path) -> None:
         load_run_spec(write(GOOD))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "mode", "line"),
+    [
+        ("run.sh", "#!/bin/sh\necho a\r\n", 0o644, 2),
+        ("tools/setup.bash", "set -e\r\n", 0o644, 1),
+        ("start", "#!/usr/bin/env python3\r\nprint()\r\n", 0o755, 1),
+    ],
+)
+def test_a_script_with_line_ends_of_another_system_is_refused_by_name(write, tmp_path, name, text, mode, line) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode())
+    path.chmod(mode)
+    with pytest.raises(TenantFailure, match=rf"{name} line {line} ends with CR LF.*eol=lf") as failure:
+        load_run_spec(write(GOOD))
+    assert "nothing was rented" in failure.value.safe
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mode"),
+    [
+        ("run.sh", "#!/bin/sh\nprintf 'a\\r\\n'\n", 0o755),
+        ("train.py", "#!/usr/bin/env python3\nprint('a')\r\n", 0o755),  # Python reads either
+        ("helper.py", "#!/usr/bin/env python3\r\n", 0o644),  # nothing starts it by its first line
+        ("rows.csv", "a,b\r\n", 0o644),
+        ("program", "\x7fELF\r\n", 0o755),
+        ("empty", "", 0o755),
+    ],
+)
+def test_line_ends_that_break_nothing_are_left_alone(write, tmp_path, name, text, mode) -> None:
+    path = tmp_path / name
+    spec = write(GOOD)
+    path.write_bytes(text.encode())
+    path.chmod(mode)
+    assert name in [file["path"] for file in load_run_spec(spec)["code_files"]]
+
+
 def test_only_a_leading_python_is_the_interpreter() -> None:
     argv = resolve_argv(["python", "x.py", "python", "{model}"], "/opt/py", model="/m.pt")
     assert argv == ["/opt/py", "x.py", "python", "/m.pt"]
