@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """SkyPilot's own parser, in a Python that has it: of each task on stdin, what SkyPilot understands or why it refuses.
 
-It takes ``[{text, envs, secrets}]`` as JSON, the last two as ``--env`` and ``--secret`` of ``sky jobs launch`` give them.
+It takes ``[{text, envs, secrets}]`` as JSON, the last two as ``sky jobs launch --env --secret`` gives them.
 """
 
 from __future__ import annotations
