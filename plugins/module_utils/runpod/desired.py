@@ -31,7 +31,7 @@ from ..rental_states import (
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, PodRental, in_data_center, order_problem, stop_problem
+from .rental import PodOrder, PodRental, in_data_center, order_problem, refuse_without_spot, stop_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, epoch_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
@@ -128,6 +128,7 @@ def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
     check_order(order.name, order_problem(order, account.client.key) or stop_problem(order, account.data_dir))
+    refuse_without_spot(account, order)
     order = in_data_center(account, order)
     rental = PodRental(account, order)
     result = Result(before=None, found=found)
@@ -147,6 +148,7 @@ def _would(order: PodOrder) -> dict[str, Any]:
         "gpu_types": list(order.gpu_types),
         "gpu_count": order.gpu_count,
         "cloud_type": order.cloud_type,
+        "market": order.market,
         "price_per_hour": None,
         "price_cap": order.price_cap,
         "clocks": {

@@ -50,6 +50,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         data_centers=tuple(options["data_centers"]),
         cuda_versions=tuple(options["cuda_versions"]),
         start_command=tuple(options["start_command"]),
+        market=options["market"],
         stop_after_s=options["stop_after_s"],
         price_cap=options["price_cap"],
         budget_per_hour=options["budget_per_hour"],

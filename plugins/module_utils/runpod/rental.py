@@ -24,6 +24,8 @@ from .dead_man import as_moment
 from .transformations import SSH_PORT, Pod, lies_below
 
 LEAST_STOP_S = 600
+ON_DEMAND, INTERRUPTIBLE = "on-demand", "interruptible"
+MARKETS = (ON_DEMAND, INTERRUPTIBLE)
 _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 
 
@@ -33,6 +35,7 @@ class PodOrder:
 
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, compute and disks together, in dollars.
+    :param market: one of :data:`MARKETS`; interruptible is what RunPod calls spot.
     :param network_volume: the id of one to mount in place of a volume disk; empty for none.
     :param stop_after_s: after how many seconds RunPod itself stops it; 0 for never.
     :param ports: beside ssh's, as ``8888/http``.
@@ -53,6 +56,7 @@ class PodOrder:
     data_centers: Sequence[str] = ()
     cuda_versions: Sequence[str] = ()
     start_command: Sequence[str] = ()
+    market: str = ON_DEMAND
     stop_after_s: int = 0
     price_cap: float | None = None
     budget_per_hour: float | None = None
@@ -91,6 +95,25 @@ def stop_problem(order: PodOrder, data_dir: str) -> str:
     return ""
 
 
+def refuse_without_spot(account: PodAccount, order: PodOrder) -> None:
+    """TenantFailure where a spot pod is wanted and the API has none: nothing else is rented in its place."""
+    if order.market != INTERRUPTIBLE:
+        return
+    what, fix = "", "rent on demand (market: on-demand)"
+    if order.stop_after_s:
+        what = (
+            "market is interruptible and stop_after_s is set: RunPod takes the moment of a stop for pods on demand only"
+        )
+        fix += ", or leave stop_after_s out"
+    elif not account.client.api.HAS_SPOT:
+        what = (
+            f"market is interruptible, and this version of RunPod's REST ({account.client.base_url}) has no spot pods"
+        )
+        fix += ", or name version 1 (api_url: https://rest.runpod.io/v1) for as long as RunPod serves it"
+    if what:
+        raise TenantFailure("config", what, box=order.name, safe="nothing was rented", fix=fix)
+
+
 def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
     """The create, stamp in name and environment."""
     body: dict[str, Any] = {
@@ -106,7 +129,7 @@ def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
         "volumeMountPath": order.mount_path,
         "ports": [SSH_PORT, *(port for port in order.ports if port != SSH_PORT)],
         "env": {**order.env, ENVIRONMENT_NAME: str(stamp)},
-        "interruptible": False,
+        "interruptible": order.market == INTERRUPTIBLE,
     }
     # A network volume takes the place of the volume disk.
     body.update(
@@ -149,7 +172,7 @@ class PodRental(NamedRental[Pod]):
 
     def terms(self) -> dict[str, Any]:
         stop = {"stop_after_s": self._wanted.stop_after_s} if self._wanted.stop_after_s else {}
-        return {"gpu_types": list(self._wanted.gpu_types), **stop}
+        return {"gpu_types": list(self._wanted.gpu_types), "market": self._wanted.market, **stop}
 
     def checked(self, box: Pod) -> Pod:
         """Version 2 of the API takes data centers for a wish, so that where the pod is has to be looked at."""
