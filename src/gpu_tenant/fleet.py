@@ -27,6 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAI
 
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
 
@@ -114,6 +115,8 @@ def verdict(
     if isinstance(sight, Mapping):
         eyes.remember(sight)
     eyes.take(seen)
+    if seen.job is not None:
+        return verdicts.Verdict(seen.job.verdict, seen.job.why)
     at_work = seen.run is not None and seen.run.state != "done"
     home = bool(receipts) and all(one.get("complete") is True for one in receipts) and not at_work
     return verdicts.verdict(eyes.provider, eyes.box, verdicts.LedgerWord(home=home, rented=rented))
@@ -147,6 +150,10 @@ def counted(ticking_clocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def ticking(host: BoxHost, seen: Observation, known: Known, provider_now: float | None = None) -> list[dict[str, Any]]:
     """The clocks of the platform that tick as the box is now, the most urgent first."""
+    if is_job(host):
+        with contextlib.suppress(ValueError):
+            return (seen.job or JobView("", verdicts.UNREACHABLE, "", "")).clocks(host.variables.get("platform_clocks"))
+        return []
     state = _clock_state(host, seen, known)
     if state in _NOT_THERE:
         return []
