@@ -83,7 +83,7 @@ options:
         volume disk, and RV(pod.state) is V(outbid).
       - Version 1 of RunPod's REST has spot pods, version 2 has not, and refuses; RunPod is taking them out of its APIs.
         Whether an account is let have them is told nowhere. Nothing else is rented in their place.
-      - It is fixed for the life of a pod, and cannot be together with O(stop_after_s).
+      - It is fixed for the life of a pod, and cannot be together with O(stop_after_s) or O(terminate_after_s).
     type: str
     choices: [on-demand, interruptible]
     default: on-demand
@@ -147,7 +147,16 @@ options:
       - The pod is then rented by RunPod's GraphQL, the only one of its APIs that takes this. The moment is counted from
         the create, once, and no API moves it; a run that goes on then is interrupted, and goes on after a start.
       - The stop keeps the volume, so O(data_dir) has to be on it. At least 600. A pod that exists is not changed.
-      - There is no option for a termination by RunPod itself, which would not ask the gate.
+    type: int
+    default: 0
+  terminate_after_s:
+    description:
+      - Seconds after which RunPod itself terminates a new pod and its volume disk, without a look at the evidence. V(0)
+        for never. Prefer O(stop_after_s).
+      - It is refused unless a person consented to that loss before the pod is rented, for just these seconds and this
+        generation (C(gpu-tenant approve terminate-after NAME --after 2d)). That consent is spent with the create, and
+        no API takes the moment back.
+      - At least 600, and later than O(stop_after_s). A pod that exists is not changed.
     type: int
     default: 0
   provider_id:
@@ -318,6 +327,7 @@ SPEC = {
     "env": {"type": "dict", "default": {}},
     "start_command": {"type": "list", "elements": "str", "default": []},
     "stop_after_s": {"type": "int", "default": 0},
+    "terminate_after_s": {"type": "int", "default": 0},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
     "wait_s": {"type": "int", "default": 900},

@@ -224,21 +224,24 @@ def _deadlines(
             "job_deadline": None,
             "time_limit": None if walltime is None else provider_now + walltime,
         }
-        found |= _stop_after(seen, known.records.get(host.name), provider_now)
+        found |= _ordered(seen, known.records.get(host.name), provider_now, "stop_after", "stops_at")
+    found |= _ordered(seen, known.records.get(host.name), provider_now, "terminate_after", "terminates_at")
     # What no calendar has is not known; it must not take the other clocks along.
     told = {name: at if at is not None and utc_of(at) else None for name, at in found.items()}
     return {name: None if at is None else at - provider_now + now for name, at in told.items()}
 
 
-def _stop_after(seen: Observation, record: Mapping[str, Any] | None, provider_now: float) -> dict[str, float | None]:
-    """The stop that was ordered with the machine: only our record of its create tells. One that has been is over."""
+def _ordered(
+    seen: Observation, record: Mapping[str, Any] | None, provider_now: float, starts_at: str, noted_as: str
+) -> dict[str, float | None]:
+    """What was ordered with the machine: only our record of its create tells. What has been is over."""
     if not record or not record.get("created_at") or record.get("generation") != seen.generation:
-        return {"stop_after": None}
+        return {starts_at: None}
     try:
-        at = records.parse_utc(record.get("stops_at") or "").timestamp()
+        at = records.parse_utc(record.get(noted_as) or "").timestamp()
     except (TypeError, ValueError):
         return {}
-    return {"stop_after": at} if at > provider_now else {}
+    return {starts_at: at} if at > provider_now else {}
 
 
 def _tells_credit(host: BoxHost) -> bool:

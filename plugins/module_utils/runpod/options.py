@@ -52,6 +52,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         start_command=tuple(options["start_command"]),
         market=options["market"],
         stop_after_s=options["stop_after_s"],
+        terminate_after_s=options["terminate_after_s"],
         price_cap=options["price_cap"],
         budget_per_hour=options["budget_per_hour"],
         wait_s=float(options["wait_s"]),

@@ -30,7 +30,11 @@ from gpu_tenant.question import Asked
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
 SHIPPED = sorted(path.stem for path in PROFILES.glob("*.yml"))
 # What the orders of these boxes say, as far as a profile counts by it.
-ORDERED = {"provision_stop_after_s": 40 * 3600, "provision_auto_shutdown_hours": 40}
+ORDERED = {
+    "provision_stop_after_s": 40 * 3600,
+    "provision_terminate_after_s": 60 * 3600,
+    "provision_auto_shutdown_hours": 40,
+}
 _TIMES = ("created_at", "parked_at", "started_at", "admitted_at", "destroyed_at")
 
 
@@ -177,11 +181,12 @@ class Runpod(Rented):
         return self.market.pod_client()
 
     def tell(self, deadline: str, left_s: float) -> bool:
-        if deadline == "stop_after":
+        noted = {"stop_after": "stops_at", "terminate_after": "terminates_at"}.get(deadline, "")
+        if noted:
             now = self.market.pod_client()
             now.list_instances()
-            self._note(stops_at=utc(now.provider_now() + left_s))
-        return deadline == "stop_after"
+            self._note(**{noted: utc(now.provider_now() + left_s)})
+        return bool(noted)
 
 
 class Lambda(Rented):
