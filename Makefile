@@ -17,12 +17,15 @@ LAYER := .ci/layer.sh
 # whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Released clients of others, by what the tests need of them; each in an environment of its own.
+CLIENTS := .venv-clients/skypilot/ready .venv-clients/runpod/ready
+
 .PHONY: demo test test-layers one-at-a-time lint sanity sanity-2.19 sanity-2.21 unit integration chaos molecule molecule-all molecule-matrix bench soak live setup setup-dev clean
 
 demo: .venv/ready
 	$(BIN)/gpu-tenant demo $(DEMO)
 
-test: .venv/ready-dev .venv-2.21/ready
+test: .venv/ready-dev .venv-2.21/ready $(CLIENTS)
 	@rm -f .cache/layers.txt .cache/failed.txt
 	@status=0; $(MAKE) --no-print-directory test-layers || status=$$?; \
 	printf '\n===== time per layer\n'; cat .cache/layers.txt .cache/failed.txt 2>/dev/null; exit $$status
@@ -38,7 +41,7 @@ one-at-a-time:
 	@$(MAKE) --no-print-directory --keep-going sanity chaos molecule
 
 setup: .venv/ready
-setup-dev: .venv/ready-dev .venv-2.21/ready
+setup-dev: .venv/ready-dev .venv-2.21/ready $(CLIENTS)
 
 .venv/ready: pyproject.toml hatch_build.py
 	.ci/system-packages.sh ssh=openssh-client sshd=openssh-server rsync=rsync unshare=util-linux
@@ -57,6 +60,12 @@ setup-dev: .venv/ready-dev .venv-2.21/ready
 	.ci/venv.sh .venv-2.21 "3.12 3.13" "$(CORE_NEW)" -e . pytest pytest-xdist hypothesis httpx
 	@touch $@
 
+.venv-clients/skypilot/ready: REQUIREMENT := skypilot==0.14.*
+.venv-clients/runpod/ready: REQUIREMENT := runpod==1.12.*
+$(CLIENTS): .ci/client.sh .venv/ready-dev
+	.ci/client.sh $(@D) "$(REQUIREMENT)"
+	@touch $@
+
 lint: .venv/ready-dev
 	$(LAYER) ruff sh -c '$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .'
 	$(LAYER) mypy .ci/mypy.sh
@@ -67,12 +76,12 @@ lint: .venv/ready-dev
 	$(LAYER) platforms $(BIN)/python -m gpu_tenant.profile_docs --check
 	$(LAYER) matrix $(BIN)/python extensions/molecule/matrix.py check
 
-unit: .venv/ready-dev .venv-2.21/ready
+unit: .venv/ready-dev .venv-2.21/ready $(CLIENTS)
 	$(LAYER) unit $(BIN)/pytest tests/unit -n 2
 	$(LAYER) unit-2.21 env GPU_TENANT_FAULT_SEQUENCES=50 .venv-2.21/bin/pytest tests/unit --ignore=tests/unit/checkpoint --ignore=tests/unit/export --ignore-glob='tests/unit/evidence/test_load_*' --ignore-glob='*_mutations.py' -n 2
 
 # More workers than cores: a story waits for its box, a poll or a provider for up to half of its time.
-integration: .venv/ready-dev .venv-2.21/ready
+integration: .venv/ready-dev .venv-2.21/ready $(CLIENTS)
 	$(LAYER) integration $(BIN)/pytest tests/integration -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 chaos: .venv/ready-dev
@@ -109,4 +118,4 @@ live: .venv/ready
 	$(BIN)/python tests/live/live.py
 
 clean:
-	rm -rf .venv .venv-2.21 .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .venv-2.21 .venv-clients .cache .ansible .pytest_cache .mypy_cache .ruff_cache build dist

@@ -28,6 +28,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.fixed_endpoints import 
 from ansible_collections.tenant.gpu.plugins.module_utils.provider_list import Listing, ProviderList
 from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import RestClient
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.plugin_utils import origins
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
 display = Display()
@@ -107,11 +108,16 @@ class ActionModule(ControllerAction):
             raise _config(box, error.what, error.fix) from None
         problems = profile_rules.problems_after_merge(profile, group)
         if problems:
-            what = "; ".join(f"{problem.key}: {problem.what}" for problem in problems)
+            what = "; ".join(f"{self._where(problem.key)}: {problem.what}" for problem in problems)
             fixes = "; ".join(f"{problem.key}: {problem.fix}" for problem in problems)
             raise _config(box, f"its platform values are not usable: {what}", fixes)
         self._warn_of_stale_facts(group, profile)
         return profile
+
+    def _where(self, key: str) -> str:
+        """A key with the file and line that set it, where the inventory can tell."""
+        place = origins.place_of(self._vars, key)
+        return f"{place}: {key}" if place else key
 
     def _warn_of_stale_facts(self, group: str, profile: dict[str, Any]) -> None:
         told = (self._value(platform_groups.STALE_VARIABLE) or {}).get(group)

@@ -30,7 +30,8 @@ from .state_store import BoxIdentity, StateStore
 KINDS = ("digest", "complete_receipt", "loss")
 DEFAULT_TTL_S = 24 * 3600
 # Verbs that name one machine and end it: sending one twice does what sending it once does.
-REPEATABLE_VERBS = ("destroy", "terminate", "release", "delete")
+# A moment that RunPod is told when it rents a generation is told to that generation, of which there is one create.
+REPEATABLE_VERBS = ("destroy", "terminate", "release", "delete", "terminate-after")
 # No profile names a verb that nobody could consent to.
 VERB = r"[^\W_][\w .-]{0,62}"
 _VERB = re.compile(VERB + r"\Z")

@@ -69,6 +69,11 @@ class NamedRental(Generic[AnyBox]):
         """What an hour of what is about to be rented costs; None where the market tells it only once the box runs."""
         return None
 
+    @property
+    def market(self) -> str:
+        """Which of the provider's markets it is rented on."""
+        return "on-demand"
+
     def terms(self) -> dict[str, Any]:
         """What the journal says of the order."""
         return {}
@@ -113,7 +118,7 @@ class NamedRental(Generic[AnyBox]):
             self._refuse_over_budget()
             account.check_lease(order.project, order.name)
             creation = Creation(account, stamp)
-            creation.intend(market="on-demand")
+            creation.intend(market=self.market)
             terms = {"stamp": str(stamp), "price_cap": order.price_cap, **self.terms()}
             place = {"project": stamp.project, "box": stamp.box, "generation": stamp.generation}
             with account.journal.effect("rent", **place, platform=account.PLATFORM, **terms) as effect:

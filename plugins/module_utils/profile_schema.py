@@ -24,7 +24,7 @@ TRANSPORTS = ("api", "cli", "console", "box", "none")
 # the provider, a batch system, our records or nobody tells.
 CLOCK_STATES = ("always", "created", "started", "stopped", "released")
 CLOCK_DEADLINES = (
-    "auto_shutdown", "idle", "job_deadline", "rental_end", "stop_after", "time_limit", "unpaid",
+    "auto_shutdown", "idle", "job_deadline", "rental_end", "stop_after", "terminate_after", "time_limit", "unpaid",
 )  # fmt: skip
 CLOCK_STARTS = (*CLOCK_STATES, *CLOCK_DEADLINES)
 

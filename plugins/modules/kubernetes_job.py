@@ -170,9 +170,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from ..module_utils.box.names import check_name
-from ..module_utils.failures import TenantFailure
 from ..module_utils.kubernetes.api import KubernetesClient
 from ..module_utils.kubernetes.job import KEPT, STATES, Desire, converge, read_manifests
+from ..module_utils.kubernetes.manifest_file import documents_in
 from ..module_utils.rental_key import api_key_of
 from ..module_utils.rental_options import run_module
 from ..module_utils.state_store import StateStore
@@ -191,21 +191,6 @@ SPEC: dict[str, dict[str, Any]] = {
     "api_timeout_s": {"type": "int", "default": 30},
     "wait_s": {"type": "int", "default": 300},
 }
-
-
-def documents_in(path: str) -> list[Any]:
-    """The YAML documents of a file. TenantFailure for a file that holds none."""
-    import yaml  # ansible-core needs it too, but not on every machine that a module may run on
-
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return [document for document in yaml.safe_load_all(stream) if document is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = getattr(error, "strerror", "") or "it is no YAML"
-        fix = "name the file that `gpu-tenant export RUN --to kubernetes --output FILE` wrote"
-        raise TenantFailure(
-            "config", f"cannot read manifests from {path}: {why}", safe="nothing was asked", fix=fix
-        ) from None
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

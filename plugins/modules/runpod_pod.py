@@ -77,6 +77,16 @@ options:
     type: str
     choices: [secure, community]
     default: secure
+  market:
+    description:
+      - V(interruptible) rents a spot pod, which is cheaper and may be taken within seconds; it then rests with its
+        volume disk, and RV(pod.state) is V(outbid).
+      - Version 1 of RunPod's REST has spot pods, version 2 has not, and refuses; RunPod is taking them out of its APIs.
+        Whether an account is let have them is told nowhere. Nothing else is rented in their place.
+      - It is fixed for the life of a pod, and cannot be together with O(stop_after_s) or O(terminate_after_s).
+    type: str
+    choices: [on-demand, interruptible]
+    default: on-demand
   data_centers:
     description: Ids of the data centers to rent in, such as V(EU-RO-1). Any when empty.
     type: list
@@ -137,7 +147,16 @@ options:
       - The pod is then rented by RunPod's GraphQL, the only one of its APIs that takes this. The moment is counted from
         the create, once, and no API moves it; a run that goes on then is interrupted, and goes on after a start.
       - The stop keeps the volume, so O(data_dir) has to be on it. At least 600. A pod that exists is not changed.
-      - There is no option for a termination by RunPod itself, which would not ask the gate.
+    type: int
+    default: 0
+  terminate_after_s:
+    description:
+      - Seconds after which RunPod itself terminates a new pod and its volume disk, without a look at the evidence. V(0)
+        for never. Prefer O(stop_after_s).
+      - It is refused unless a person consented to that loss before the pod is rented, for just these seconds and this
+        generation (C(gpu-tenant approve terminate-after NAME --after 2d)). That consent is spent with the create, and
+        no API takes the moment back.
+      - At least 600, and later than O(stop_after_s). A pod that exists is not changed.
     type: int
     default: 0
   provider_id:
@@ -203,7 +222,7 @@ pod:
       type: str
       sample: xedezhzb9la3ye
     state:
-      description: loading, running, stopped or unknown.
+      description: loading, running, stopped, outbid (a spot pod that was taken) or unknown.
       type: str
       sample: running
     host:
@@ -226,6 +245,9 @@ pod:
       type: str
     data_center:
       description: Where it is.
+      type: str
+    market:
+      description: on-demand or interruptible.
       type: str
     container_disk_gb:
       description: GB of its container disk, which is new at every start but the first.
@@ -269,7 +291,8 @@ gate:
 would:
   description: >-
     What would be rented or started - C(price_per_hour) (null for a new pod, since it is unknown before), C(price_cap),
-    C(clocks), and for a new pod C(gpu_types), C(gpu_count) and C(cloud_type).
+    C(clocks), and for a new pod C(gpu_types), C(gpu_count), C(cloud_type) and
+    C(market).
   returned: in check mode, when something would be rented or started
   type: dict
 """
@@ -280,6 +303,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.runpod.desired import STATES, converge
 from ..module_utils.runpod.options import account_of, desire_of, run_module
+from ..module_utils.runpod.rental import MARKETS
 
 SPEC = {
     "project": {"type": "str", "required": True},
@@ -291,6 +315,7 @@ SPEC = {
     "gpu_count": {"type": "int", "default": 1},
     "gpu_required": {"type": "bool", "default": True},
     "cloud_type": {"type": "str", "choices": ["secure", "community"], "default": "secure"},
+    "market": {"type": "str", "choices": list(MARKETS), "default": "on-demand"},
     "data_centers": {"type": "list", "elements": "str", "default": []},
     "cuda_versions": {"type": "list", "elements": "str", "default": []},
     "container_disk_gb": {"type": "int", "default": 20},
@@ -302,6 +327,7 @@ SPEC = {
     "env": {"type": "dict", "default": {}},
     "start_command": {"type": "list", "elements": "str", "default": []},
     "stop_after_s": {"type": "int", "default": 0},
+    "terminate_after_s": {"type": "int", "default": 0},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
     "wait_s": {"type": "int", "default": 900},

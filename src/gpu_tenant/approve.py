@@ -197,13 +197,13 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
     elif not request.standing:
         left = left_on_box(receipts_of(store, identity))
         agree_to_leave(identity, verb, left, ask)
-    awx = _asked_in_awx(request, host.name)
+    awx = asked_in_awx(request, host.name)
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
     return consent_to(store, identity, verb, consent), left
 
 
-def _asked_in_awx(request: Request, box: str) -> Approved | None:
+def asked_in_awx(request: Request, box: str) -> Approved | None:
     if not (request.awx_node or request.awx_workflow):
         return None
     controller = Controller.of_environment()

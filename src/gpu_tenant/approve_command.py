@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from gpu_tenant import approve, approve_volume, completion, hosts
+from gpu_tenant import approve, approve_launch, approve_volume, completion, hosts
 from gpu_tenant.cli_options import inventory_options, json_option
 
 
@@ -28,6 +28,7 @@ from gpu_tenant.cli_options import inventory_options, json_option
 )
 @click.option("--generation", default=0, help="[default: the newest]")
 @click.option("--volume", is_flag=True, help="BOX is a volume, as vast_volume names it; consent is to its loss.")
+@click.option("--after", default="", help="With terminate-after: when RunPod shall end the pod by itself, such as 2d.")
 @inventory_options
 @json_option
 def approve_command(
@@ -43,13 +44,15 @@ def approve_command(
     awx_workflow: int,
     generation: int,
     volume: bool,
+    after: str,
     inventories: tuple[str, ...],
     extra_vars: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Consent to one VERB on one BOX; it is used once, expires, and is bound to the evidence.
 
-    VERB is the platform's own word, or teardown for the one that ends the rental.
+    VERB is the platform's own word, or teardown for the one that ends the rental; before a pod of RunPod's is rented,
+    terminate-after.
     """
     if standing and loss:
         raise click.UsageError("--standing and --loss exclude each other")
@@ -60,7 +63,13 @@ def approve_command(
         verb, approver, reason, expires, standing, loss, loss_id, awx_approval, generation, awx_workflow
     )
     ask = click.prompt if sys.stdin.isatty() and not as_json else None
-    given, left = (approve_volume.answer(host, box, request, ask), []) if volume else approve.answer(host, request, ask)
+    left: list[str] = []
+    if volume:
+        given = approve_volume.answer(host, box, request, ask)
+    elif verb == approve_launch.VERB:
+        given = approve_launch.answer(host, request, after, ask)
+    else:
+        given, left = approve.answer(host, request, ask)
     if as_json:
         click.echo(json.dumps({"event": "approval", "not_pulled": left, **given}, sort_keys=True))
         return

@@ -27,6 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAI
 
 from gpu_tenant import cost, risk, verdicts
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.observe import Observation
 from gpu_tenant.sight import Sight
 
@@ -114,6 +115,8 @@ def verdict(
     if isinstance(sight, Mapping):
         eyes.remember(sight)
     eyes.take(seen)
+    if seen.job is not None:
+        return verdicts.Verdict(seen.job.verdict, seen.job.why)
     at_work = seen.run is not None and seen.run.state != "done"
     home = bool(receipts) and all(one.get("complete") is True for one in receipts) and not at_work
     return verdicts.verdict(eyes.provider, eyes.box, verdicts.LedgerWord(home=home, rented=rented))
@@ -147,6 +150,10 @@ def counted(ticking_clocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def ticking(host: BoxHost, seen: Observation, known: Known, provider_now: float | None = None) -> list[dict[str, Any]]:
     """The clocks of the platform that tick as the box is now, the most urgent first."""
+    if is_job(host):
+        with contextlib.suppress(ValueError):
+            return (seen.job or JobView("", verdicts.UNREACHABLE, "", "")).clocks(host.variables.get("platform_clocks"))
+        return []
     state = _clock_state(host, seen, known)
     if state in _NOT_THERE:
         return []
@@ -217,21 +224,24 @@ def _deadlines(
             "job_deadline": None,
             "time_limit": None if walltime is None else provider_now + walltime,
         }
-        found |= _stop_after(seen, known.records.get(host.name), provider_now)
+        found |= _ordered(seen, known.records.get(host.name), provider_now, "stop_after", "stops_at")
+    found |= _ordered(seen, known.records.get(host.name), provider_now, "terminate_after", "terminates_at")
     # What no calendar has is not known; it must not take the other clocks along.
     told = {name: at if at is not None and utc_of(at) else None for name, at in found.items()}
     return {name: None if at is None else at - provider_now + now for name, at in told.items()}
 
 
-def _stop_after(seen: Observation, record: Mapping[str, Any] | None, provider_now: float) -> dict[str, float | None]:
-    """The stop that was ordered with the machine: only our record of its create tells. One that has been is over."""
+def _ordered(
+    seen: Observation, record: Mapping[str, Any] | None, provider_now: float, starts_at: str, noted_as: str
+) -> dict[str, float | None]:
+    """What was ordered with the machine: only our record of its create tells. What has been is over."""
     if not record or not record.get("created_at") or record.get("generation") != seen.generation:
-        return {"stop_after": None}
+        return {starts_at: None}
     try:
-        at = records.parse_utc(record.get("stops_at") or "").timestamp()
+        at = records.parse_utc(record.get(noted_as) or "").timestamp()
     except (TypeError, ValueError):
         return {}
-    return {"stop_after": at} if at > provider_now else {}
+    return {starts_at: at} if at > provider_now else {}
 
 
 def _tells_credit(host: BoxHost) -> bool:

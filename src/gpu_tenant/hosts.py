@@ -22,7 +22,7 @@ from gpu_tenant.inventory_memory import Memory, TooMuch, digest
 TIMEOUT_S = 120.0
 UNDECLARED_GROUP = "tenant_undeclared"
 _MARKETS = ("vast_", "runpod_", "lambda_", "paperspace_", "aws_spot_")
-_PREFIXES = ("tenant_", "platform_", *_MARKETS, "provision_", "train_", "harvest_")
+_PREFIXES = ("tenant_", "platform_", *_MARKETS, "kubernetes_", "provision_", "train_", "harvest_")
 _SINGLE = (
     "ansible_connection",
     "ansible_host",

@@ -55,14 +55,22 @@ class Job:
     history: History
     spec: Mapping[str, Any] = field(default_factory=dict)
 
-    def run_playbook(self, playbook: str, extra_vars: Mapping[str, Any] | None = None, check: bool = False) -> Outcome:
-        """Run a playbook on all boxes of the job; the run spec's path goes along when there is one."""
+    def run_playbook(
+        self,
+        playbook: str,
+        extra_vars: Mapping[str, Any] | None = None,
+        check: bool = False,
+        names: Sequence[str] = (),
+    ) -> Outcome:
+        """Run a playbook on all boxes of the job, or on ``names``; the run spec's path goes along when there is one."""
         self.narrator.begin()
         variables = dict(extra_vars or {})
         if self.spec:
             variables["tenant_run"] = self.spec["source"]
         deadline_s = play_deadlines.for_all_s(playbook, self.inventory.boxes)
-        return self.runner.run(playbook, self.inventory.names, variables, check=check, deadline_s=deadline_s)
+        return self.runner.run(
+            playbook, tuple(names) or self.inventory.names, variables, check=check, deadline_s=deadline_s
+        )
 
 
 def require_programs(names: Sequence[str] = PROGRAMS) -> None:

@@ -30,6 +30,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, 
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.one_line import one_line
 from gpu_tenant.question import NO_SUPERVISOR, Asked, status_question
 
@@ -86,6 +87,8 @@ class Observation:
     batch: Mapping[str, Any] = field(default_factory=dict)
     asked_at: str = ""
     refused: TenantFailure | None = None
+    # In place of a box, on a platform that has none.
+    job: JobView | None = None
 
     @property
     def generation(self) -> int:
@@ -195,6 +198,11 @@ class Observer:
 
     def _look(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         at = records.utc_now()
+        if is_job(host):
+            from gpu_tenant import cluster_jobs
+
+            # No watch of boxes concludes anything from it.
+            return Observation(host.name, at, "unknown", job=cluster_jobs.look(host))
         if isinstance(listed, TenantFailure):
             raise listed
         if listed is None:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import exit_codes, job, status_looks, status_view
+from gpu_tenant import cluster_jobs, exit_codes, job, status_looks, status_view
 from gpu_tenant.cli_options import box_options, run_option
+from gpu_tenant.job_view import is_job
 from gpu_tenant.playbooks import Outcome
 
 _VERBS = {
@@ -61,7 +62,27 @@ def plan(ctx: click.Context, /, **options: Any) -> None:
     """Say what would be rented and changed, at what price; change nothing."""
     with job.opened(job.JobOptions(**options)) as work:
         say_clocks(work)
-        ctx.exit(conclude(work, work.run_playbook("site", check=True)))
+        kinds = say_jobs(work)
+        boxes = [host.name for host in work.inventory.boxes if not is_job(host)]
+        code = conclude(work, work.run_playbook("site", check=True, names=boxes)) if boxes else exit_codes.DONE
+        ctx.exit(code or exit_codes.of_kinds(kinds))
+
+
+def say_jobs(work: job.Job) -> list[str]:
+    """What would be applied where a run is a Job and not a box: no playbook has anything to do there. The kinds of what
+    failed."""
+    failed = []
+    for host in filter(is_job, work.inventory.boxes):
+        for text in cluster_jobs.say_first(host):
+            work.progress.emit("note", text, host.name)
+        try:
+            for text in cluster_jobs.plan(host, work.spec):
+                work.progress.emit("result", text, host.name)
+        except TenantFailure as failure:
+            code = exit_codes.of_kind(failure.kind)
+            work.progress.emit("failure", str(failure), host.name, kind=failure.kind, exit_code=code)
+            failed.append(failure.kind)
+    return failed
 
 
 def say_clocks(work: job.Job) -> None:

@@ -173,3 +173,12 @@ def test_a_box_in_no_platform_is_refused(controller: Plays, provider: Provider) 
     controller.write_inventory(hosts)
     _answers, done = controller.play([locate()], "-l", "e1", ok=False)
     assert "the box is in no platform group" in words(done)
+
+
+@pytest.mark.parametrize("controller", CORES, indirect=True)
+def test_a_team_s_wrong_value_is_told_with_its_file_and_line(controller: Plays, provider: Provider) -> None:
+    own = controller.folder / "host_vars" / "a1.yml"
+    own.parent.mkdir()
+    own.write_text("---\n# Of our own.\nplatform_data_dir: relative\n", encoding="utf-8")
+    _answers, done = controller.play([locate()], "-l", "a1", ok=False)
+    assert f"{own}:3: platform_data_dir: 'relative' does not look right" in words(done)

@@ -76,3 +76,59 @@ def test_a_run_is_exported_applied_judged_and_ended(server: Server, tmp_path: Pa
     ended = run(server, tmp_path, state="absent")
     assert (ended["changed"], ended["verdict"]) == (True, "gone")
     assert list(cluster.objects) == [("PersistentVolumeClaim", applied["claim"])]
+
+
+def ask(folder: Path, *words: str, **environment: str) -> tuple[int, list[dict[str, Any]]]:
+    """A command of the runner's on the host k1, without the project's own configuration."""
+    command = [sys.executable, "-m", "gpu_tenant", *words, "-l", "k1", "--json"]
+    surroundings = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), **environment}
+    command += [f"-i{folder / name}" for name in ("profiles.yml", "hosts.yml")]
+    done = subprocess.run(
+        command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_plan_and_status_of_a_host_that_is_a_job(server: Server, tmp_path: Path) -> None:
+    """The whole way, from an inventory as a team has it: no playbook looks for a box."""
+    labels = {"app.kubernetes.io/managed-by": "gpu-tenant"}
+    spec = {
+        "activeDeadlineSeconds": 7200,
+        "backoffLimit": 2,
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "trainer"}]}},
+    }
+    about = {"name": "digits", "labels": labels, "annotations": {"gpu-tenant/run": "digits"}}
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(manifest))
+    (tmp_path / "profiles.yml").write_text("plugin: tenant.gpu.profiles\n")
+    told = {
+        "tenant_project": "vision",
+        "tenant_state_dir": str(tmp_path / "state"),
+        "kubernetes_manifests": str(tmp_path / "job.yml"),
+        "kubernetes_api_url": server.url,
+        "kubernetes_namespace": SPACE,
+    }
+    inventory = {"kubernetes": {"hosts": {"k1": None}, "vars": told}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+
+    code, events = ask(tmp_path, "plan")
+    said = " ".join(event["text"] for event in events)
+    assert code == 0, said
+    clocks = yaml.safe_load((ROOT / "inventories/profiles/group_vars/kubernetes.yml").read_text())["platform_clocks"]
+    for clock in clocks:
+        assert f"danger clock of kubernetes: {clock['effect']}" in said
+    assert "would apply Job digits" in said
+    assert "would make: job" in said
+    assert server.cluster.objects == {}
+
+    server.cluster.put("Job", "digits", metadata=about, spec=spec, status={"startTime": "2020-01-01T00:00:00Z"})
+    labels = {"batch.kubernetes.io/job-name": "digits"}
+    server.cluster.put("Pod", "digits-x", metadata={"labels": labels}, status={"phase": "Running"})
+    code, (row,) = ask(tmp_path, "status")
+    assert (code, row["verdict"], row["provider"]) == (0, "running", "Running")
+    assert [(one["left"], one["alarm"]) for one in row["countdowns"]] == [("overdue", True)]
+    server.cluster.objects["Job", "digits"]["metadata"]["labels"] = {}
+    code, events = ask(tmp_path, "plan")
+    assert code == 10
+    assert "is there and is not ours" in events[-1]["text"]

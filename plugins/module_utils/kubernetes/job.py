@@ -74,19 +74,48 @@ class Result:
         return {**self.difference.as_result(), **names, **self.verdict.as_result(), **told}
 
 
+def deadlines_of(job: Mapping[str, Any]) -> dict[str, float | None]:
+    """By the ``starts_at`` of the profile's clocks, when the Job is ended by its own deadline, and when it is deleted
+    with the logs of its pods, by the server's clock. None: it will be, and nobody knows when; absent: it will not be.
+    """
+    spec, status = job.get("spec") or {}, job.get("status") or {}
+    ended = ended_at(job)
+    found: dict[str, float | None] = {}
+    limit, kept = spec.get("activeDeadlineSeconds"), spec.get("ttlSecondsAfterFinished")
+    if records.is_count(limit) and limit and ended is None:
+        started = _epoch(status.get("startTime"))
+        found["job_deadline"] = None if started is None else started + limit
+    if records.is_count(kept):
+        since = _epoch(ended)
+        found["released"] = None if since is None else since + kept
+    return found
+
+
+def ended_at(job: Mapping[str, Any]) -> str | None:
+    """When the Job came to one of its ends, in the server's words; None while it has not."""
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
+            return str(condition.get("lastTransitionTime") or "")
+    return None
+
+
 def clocks_of(job: Mapping[str, Any], provider_now: float | None) -> list[dict[str, Any]]:
     """When the Job is ended by its own deadline, by the server's clock; unknown before the server started it."""
-    seconds, started = (job.get("spec") or {}).get("activeDeadlineSeconds"), (job.get("status") or {}).get("startTime")
-    if not records.is_count(seconds) or seconds == 0:
+    seconds, deadlines = (job.get("spec") or {}).get("activeDeadlineSeconds"), deadlines_of(job)
+    if "job_deadline" not in deadlines:
         return []
-    try:
-        ends = records.parse_utc(started or "").timestamp() + seconds
-    except (TypeError, ValueError):
-        ends = None
+    told = {"job_deadline": deadlines["job_deadline"]}
     effect = "activeDeadlineSeconds ends the Job, the time that it waited for a GPU included"
     clock = {"after": f"{seconds}s", "effect": effect, "starts_at": "job_deadline", "alarm": "1h"}
-    counted = danger_clocks.countdown([clock], "started", now=provider_now, deadlines={"job_deadline": ends})
+    counted = danger_clocks.countdown([clock], "started", now=provider_now, deadlines=told)
     return [{name: one[name] for name in ("effect", "text", "at", "left_s", "left", "is_alarm")} for one in counted]
+
+
+def _epoch(moment: Any) -> float | None:
+    try:
+        return records.parse_utc(moment or "").timestamp()
+    except (TypeError, ValueError):
+        return None
 
 
 def read_manifests(documents: Sequence[Any]) -> Manifests:
@@ -117,8 +146,14 @@ def converge(client: KubernetesClient, store: StateStore, desire: Desire, check_
 
 def observe(client: KubernetesClient, name: str) -> Verdict:
     """The verdict on the Job of this name; it may be anybody's."""
+    return look(client, name)[1]
+
+
+def look(client: KubernetesClient, name: str) -> tuple[dict[str, Any] | None, Verdict]:
+    """The Job of this name, and the verdict on it."""
     job = client.get(JOBS, name)
-    return judge(job, client.pods(f"batch.kubernetes.io/job-name={name}") if job is not None else [])
+    pods = client.pods(f"batch.kubernetes.io/job-name={name}") if job is not None else []
+    return job, judge(job, pods)
 
 
 # -- present -------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class PodAccount(RentalAccount[Pod]):
 
     def _still_rests(self, pod: Pod) -> bool:
         now = self.look(pod)
-        return now is not None and now.state == "stopped" and now.start_date == pod.start_date
+        return now is not None and now.is_resting and now.start_date == pod.start_date
 
     def pass_gate(self, box: Pod, verb: str) -> Passed:
         """As the base class asks it; the stop of a pod whose data folder is not on its volume keeps nothing."""

@@ -23,7 +23,7 @@ from typing import Any, Iterator, Mapping
 from ..failures import TenantFailure
 from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, RestError, checked_id, is_id
 from ..row_fields import fields, text
-from .dead_man import DEPLOY, FIELD, deploy_inputs
+from .dead_man import DEPLOY, FIELD, Switch, deploy_inputs
 from .generations import GENERATIONS, First
 
 # Said with a 500 by version 1 and with a 400 by version 2, and as true a minute later.
@@ -136,17 +136,17 @@ class RunpodClient(RestClient[RunpodReply]):
 
     # -- writes --------------------------------------------------------------------------------------------------
 
-    def create_pod(self, body: dict[str, Any], stop_at: float | None = None) -> str:
+    def create_pod(self, body: dict[str, Any], switch: Switch | None = None) -> str:
         """Rent a pod; its id. RestError: refused for certain. AmbiguousAnswer: it may be there.
 
         What is sent is sent once. Version 2 takes one card a create: the next is asked for when the API said for
         certain that it has none of the last, and made nothing.
 
-        :param stop_at: when RunPod shall stop it by itself, in its own time (epoch seconds); never by default.
+        :param switch: what RunPod shall do to it by itself; nothing by default.
         """
         sends = [functools.partial(self._created, one) for one in self.api.create_bodies(body)]
-        if stop_at is not None:
-            sends = [functools.partial(self._deployed, one) for one in deploy_inputs(body, stop_at)]
+        if switch is not None:
+            sends = [functools.partial(self._deployed, one) for one in deploy_inputs(body, switch)]
         *others, last = sends
         for send in others:
             try:

@@ -1,24 +1,37 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The stop that RunPod does by itself, at a moment that is said when a pod is rented. Pure.
+"""What RunPod does to a pod by itself, at a moment that is said when the pod is rented. Pure.
 
 Only the GraphQL of RunPod takes such a moment (``stopAfter``; ``runpodctl --stop-after`` sends it there), neither
-version of its REST does, and nothing is known that moves it later. So a pod with a dead-man's stop is rented by
-GraphQL, and all else of it goes by REST. A stop keeps the volume. ``terminateAfter`` is never sent: it would end a pod
-without a look at the evidence.
+version of its REST does, and nothing is known that moves it later. So a pod with a dead-man's switch is rented by
+GraphQL, and all else of it goes by REST. A stop keeps the volume. ``terminateAfter`` ends a pod without a look at the
+evidence: it is sent only where a person consented to that loss, see :mod:`.launch_consent`.
 """
 
 from __future__ import annotations
 
 import datetime
 import shlex
+from dataclasses import dataclass
 from typing import Any, Mapping
 
 FIELD = "podFindAndDeployOnDemand"
 DEPLOY = f"mutation deploy($input: PodFindAndDeployOnDemandInput!) {{ {FIELD}(input: $input) {{ id desiredStatus }} }}"
 
 
-def deploy_inputs(body: Mapping[str, Any], stop_at: float) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Switch:
+    """When RunPod acts by itself, by its own clock (epoch seconds); None for never."""
+
+    stop_at: float | None = None
+    end_at: float | None = None
+
+    def fields(self) -> dict[str, str]:
+        told = {"stopAfter": self.stop_at, "terminateAfter": self.end_at}
+        return {name: as_moment(at) for name, at in told.items() if at is not None}
+
+
+def deploy_inputs(body: Mapping[str, Any], switch: Switch) -> list[dict[str, Any]]:
     """What is sent for one create, in the words of version 1: one card and one data center each, in their order."""
     shared = {
         "name": body["name"],
@@ -31,7 +44,7 @@ def deploy_inputs(body: Mapping[str, Any], stop_at: float) -> list[dict[str, Any
         "volumeMountPath": body["volumeMountPath"],
         "ports": ",".join(body["ports"]),
         "env": [{"key": name, "value": value} for name, value in body["env"].items()],
-        "stopAfter": as_moment(stop_at),
+        **switch.fields(),
     }
     if body.get("networkVolumeId"):
         shared["networkVolumeId"] = body["networkVolumeId"]

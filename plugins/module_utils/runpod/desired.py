@@ -31,7 +31,7 @@ from ..rental_states import (
 from ..rented_box import HOURS_PER_MONTH
 from .actions import PodAccount
 from .api import RunpodClient
-from .rental import PodOrder, PodRental, in_data_center, order_problem, stop_problem
+from .rental import PodOrder, PodRental, in_data_center, order_problem, refuse_without_spot, switch_problem
 from .transformations import DISK_RUNNING, VOLUME_RESTING, Pod, clocks_of, epoch_of, pod_result, to_pod
 
 STATES = (PRESENT, STARTED, STOPPED, ABSENT)
@@ -77,7 +77,7 @@ def _present(account: PodAccount, desire: Desire, check_mode: bool) -> Result:
     pod = found.current
     if pod is None:
         return _rented(account, desire, found, check_mode)
-    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod) + _will_stop(account, pod))
+    result = Result(before=pod, found=found, after=pod, warnings=_wiped(account, pod) + _will_act(account, pod))
     if desire.state == STARTED or pod.state in _RUNS:
         refuse_dearer(account, pod, order.name, order.price_cap)
     if desire.state == STARTED and pod.state not in _RUNS:
@@ -102,16 +102,31 @@ def _wiped(account: PodAccount, pod: Pod) -> list[str]:
     ]
 
 
-def _will_stop(account: PodAccount, pod: Pod) -> list[str]:
-    """A warning while the stop that RunPod does by itself is ahead: nothing moves it, whatever runs then."""
+def _will_act(account: PodAccount, pod: Pod) -> list[str]:
+    """A warning while what RunPod does by itself is ahead: nothing moves it, whatever runs then."""
     record = power_record.read(account.store, identity_of(pod)) or {}
-    at, now = epoch_of(record.get("stops_at")), account.client.provider_now()
-    if at is None or now is None or at <= now or pod.state not in _RUNS:
-        return []
-    return [
-        f"RunPod itself stops pod {pod.provider_id} at {record['stops_at']}, in {(at - now) / 3600:.1f} hours "
-        "(stop_after_s): what trains then is interrupted, and its volume is kept; start it again to go on"
+    now, told = account.client.provider_now(), []
+    acts = [
+        (
+            "terminates",
+            "terminates_at",
+            "terminate_after_s): its volume disk goes with it, whatever is home by then; bring its results home before",
+        )
     ]
+    if pod.state in _RUNS:
+        acts += [
+            (
+                "stops",
+                "stops_at",
+                "stop_after_s): what trains then is interrupted, and its volume is kept; start it again to go on",
+            )
+        ]
+    for does, name, words in acts:
+        at = epoch_of(record.get(name))
+        if at is not None and now is not None and at > now:
+            hours = (at - now) / 3600
+            told.append(f"RunPod itself {does} pod {pod.provider_id} at {record[name]}, in {hours:.1f} hours ({words}")
+    return told
 
 
 def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
@@ -127,7 +142,8 @@ def _started(account: PodAccount, desire: Desire, pod: Pod) -> Pod:
 
 def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: bool) -> Result:
     order = desire.order
-    check_order(order.name, order_problem(order, account.client.key) or stop_problem(order, account.data_dir))
+    check_order(order.name, order_problem(order, account.client.key) or switch_problem(order, account.data_dir))
+    refuse_without_spot(account, order)
     order = in_data_center(account, order)
     rental = PodRental(account, order)
     result = Result(before=None, found=found)
@@ -136,7 +152,7 @@ def _rented(account: PodAccount, desire: Desire, found: Found[Pod], check_mode: 
         result.would = _would(order)
     else:
         pod = rental.rent_into(result)
-        result.warnings += _wiped(account, pod) + _will_stop(account, pod)
+        result.warnings += _wiped(account, pod) + _will_act(account, pod)
     return result
 
 
@@ -147,12 +163,14 @@ def _would(order: PodOrder) -> dict[str, Any]:
         "gpu_types": list(order.gpu_types),
         "gpu_count": order.gpu_count,
         "cloud_type": order.cloud_type,
+        "market": order.market,
         "price_per_hour": None,
         "price_cap": order.price_cap,
         "clocks": {
             "disks_running_per_hour": round((order.container_gb + volume) * DISK_RUNNING / HOURS_PER_MONTH, 6),
             "stopped_per_hour": round(volume * VOLUME_RESTING / HOURS_PER_MONTH, 6),
             "stops_by_itself_after_s": order.stop_after_s or None,
+            "terminates_by_itself_after_s": order.terminate_after_s or None,
             "warning": "the price is known once the pod is rented; one above price_cap is terminated at once",
         },
     }

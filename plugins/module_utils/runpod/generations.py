@@ -27,6 +27,8 @@ class First:
     """Version 1: flat bodies, bare lists, a path for each verb."""
 
     SUFFIX = "/v1"
+    # Whether a create may ask for a spot pod.
+    HAS_SPOT = True
     PODS, VOLUMES = "/pods", "/networkvolumes"
     QUERY: Mapping[str, str] = {"includeMachine": "true", "includeNetworkVolume": "true"}
 
@@ -55,6 +57,7 @@ class Second(First):
     """Version 2: nested bodies that may have no field more, wrapped lists, one path for verbs, one card a create."""
 
     SUFFIX = "/v2"
+    HAS_SPOT = False
     VOLUMES = "/network-volumes"
     QUERY: Mapping[str, str] = {}
     _NAMES: Mapping[str, str] = {First.PODS: "pods", "/network-volumes": "networkVolumes"}

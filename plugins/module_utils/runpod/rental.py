@@ -13,17 +13,22 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
+from .. import approvals
 from ..budget import budget_problem
 from ..creation import carried_problem
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
+from ..rental_states import Result
 from ..rest_client import RestError
 from ..stamp import ENVIRONMENT_NAME, Stamp
 from .actions import PodAccount
-from .dead_man import as_moment
+from .dead_man import Switch, as_moment
+from .launch_consent import approval_for, identity_of
 from .transformations import SSH_PORT, Pod, lies_below
 
 LEAST_STOP_S = 600
+ON_DEMAND, INTERRUPTIBLE = "on-demand", "interruptible"
+MARKETS = (ON_DEMAND, INTERRUPTIBLE)
 _PORT = re.compile(r"([1-9][0-9]{0,4})/(http|tcp)\Z")
 
 
@@ -33,8 +38,10 @@ class PodOrder:
 
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
     :param price_cap: the most that an hour may cost, compute and disks together, in dollars.
+    :param market: one of :data:`MARKETS`; interruptible is what RunPod calls spot.
     :param network_volume: the id of one to mount in place of a volume disk; empty for none.
     :param stop_after_s: after how many seconds RunPod itself stops it; 0 for never.
+    :param terminate_after_s: after how many seconds RunPod itself terminates it, if a person consented; 0 for never.
     :param ports: beside ssh's, as ``8888/http``.
     """
 
@@ -53,7 +60,9 @@ class PodOrder:
     data_centers: Sequence[str] = ()
     cuda_versions: Sequence[str] = ()
     start_command: Sequence[str] = ()
+    market: str = ON_DEMAND
     stop_after_s: int = 0
+    terminate_after_s: int = 0
     price_cap: float | None = None
     budget_per_hour: float | None = None
     wait_s: float = 900.0
@@ -77,8 +86,11 @@ def order_problem(order: PodOrder, key: str) -> str:
     return carried_problem(key, order.env, (order.image, *order.start_command), "image, start_command")
 
 
-def stop_problem(order: PodOrder, data_dir: str) -> str:
-    """Why RunPod may not stop a pod by itself: results would be lost without the gate, or the stop comes too soon."""
+def switch_problem(order: PodOrder, data_dir: str) -> str:
+    """Why RunPod may not act on a pod by itself: results would be lost without the gate, or it comes too soon."""
+    least = max(LEAST_STOP_S, order.stop_after_s + 1)
+    if order.terminate_after_s and order.terminate_after_s < least:
+        return f"terminate_after_s is {order.terminate_after_s}: below {least} s it would come before anything else"
     if not order.stop_after_s:
         return ""
     if order.stop_after_s < LEAST_STOP_S:
@@ -89,6 +101,24 @@ def stop_problem(order: PodOrder, data_dir: str) -> str:
             "decides on would wipe the results"
         )
     return ""
+
+
+def refuse_without_spot(account: PodAccount, order: PodOrder) -> None:
+    """TenantFailure where a spot pod is wanted and the API has none: nothing else is rented in its place."""
+    if order.market != INTERRUPTIBLE:
+        return
+    what, fix = "", "rent on demand (market: on-demand)"
+    if order.stop_after_s or order.terminate_after_s:
+        name = "stop_after_s" if order.stop_after_s else "terminate_after_s"
+        what = f"market is interruptible and {name} is set: RunPod takes such a moment for pods on demand only"
+        fix += f", or leave {name} out"
+    elif not account.client.api.HAS_SPOT:
+        what = (
+            f"market is interruptible, and this version of RunPod's REST ({account.client.base_url}) has no spot pods"
+        )
+        fix += ", or name version 1 (api_url: https://rest.runpod.io/v1) for as long as RunPod serves it"
+    if what:
+        raise TenantFailure("config", what, box=order.name, safe="nothing was rented", fix=fix)
 
 
 def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
@@ -106,7 +136,7 @@ def create_body(order: PodOrder, stamp: Stamp) -> dict[str, Any]:
         "volumeMountPath": order.mount_path,
         "ports": [SSH_PORT, *(port for port in order.ports if port != SSH_PORT)],
         "env": {**order.env, ENVIRONMENT_NAME: str(stamp)},
-        "interruptible": False,
+        "interruptible": order.market == INTERRUPTIBLE,
     }
     # A network volume takes the place of the volume disk.
     body.update(
@@ -136,20 +166,58 @@ class PodRental(NamedRental[Pod]):
 
     def send(self, stamp: Stamp) -> str:
         body, client = create_body(self._wanted, stamp), self._pods.client
-        if not self._wanted.stop_after_s:
+        switch = self._switch(stamp)
+        if switch is None:
             return client.create_pod(body)
-        now = client.provider_now()
+        if switch.end_at is None:
+            return client.create_pod(body, switch)
+        consent = self._consent(stamp.generation)
+        with approvals.spending(self._pods.store, str(consent["id"])):
+            return client.create_pod(body, switch)
+
+    def _switch(self, stamp: Stamp) -> Switch | None:
+        """What RunPod is to do by itself, noted before the pod can exist: one whose answer is lost has it as well."""
+        order = self._wanted
+        if not order.stop_after_s and not order.terminate_after_s:
+            return None
+        now = self._pods.client.provider_now()
         if now is None:
-            raise RestError("RunPod tells no time, so that no moment for its stop can be said", safe="nothing was sent")
-        stop_at = now + self._wanted.stop_after_s
-        # Before it can exist: a pod whose answer is lost is stopped all the same.
-        place = (stamp.project, stamp.box, stamp.generation)
-        self._pods.store.update_box(*place, stops_at=as_moment(stop_at))
-        return client.create_pod(body, stop_at)
+            raise RestError(
+                "RunPod tells no time, so that no moment for it to act can be said", safe="nothing was sent"
+            )
+        found = Switch(
+            *(now + seconds if seconds else None for seconds in (order.stop_after_s, order.terminate_after_s))
+        )
+        moments = {"stops_at": found.stop_at, "terminates_at": found.end_at}
+        told = {name: as_moment(at) for name, at in moments.items() if at is not None}
+        self._pods.store.update_box(stamp.project, stamp.box, stamp.generation, **told)
+        return found
+
+    def _consent(self, generation: int) -> dict[str, Any]:
+        order = self._wanted
+        identity = identity_of(order.project, order.name, generation)
+        return approval_for(self._pods.store, identity, order.terminate_after_s)
+
+    def stamp_of(self, generation: int) -> Stamp:
+        """As the base class; what nobody consented to is refused before there is a record of the generation."""
+        if self._wanted.terminate_after_s:
+            self._consent(generation)
+        return super().stamp_of(generation)
+
+    def predict(self, result: Result[Pod]) -> None:
+        super().predict(result)
+        if self._wanted.terminate_after_s and result.predicted is not None:
+            self._consent(int(result.predicted["generation"]))
+
+    @property
+    def market(self) -> str:
+        return self._wanted.market
 
     def terms(self) -> dict[str, Any]:
-        stop = {"stop_after_s": self._wanted.stop_after_s} if self._wanted.stop_after_s else {}
-        return {"gpu_types": list(self._wanted.gpu_types), **stop}
+        order = self._wanted
+        switches = {"stop_after_s": order.stop_after_s, "terminate_after_s": order.terminate_after_s}
+        told = {name: seconds for name, seconds in switches.items() if seconds}
+        return {"gpu_types": list(order.gpu_types), "market": order.market, **told}
 
     def checked(self, box: Pod) -> Pod:
         """Version 2 of the API takes data centers for a wish, so that where the pod is has to be looked at."""

@@ -22,6 +22,8 @@ SSH_PORT = "22/tcp"
 DISK_RUNNING = 0.10
 VOLUME_RESTING = 0.20
 _STATES = {"EXITED": "stopped", "RUNNING": "running"}
+# How a pod that its tenant stopped says so. A spot pod that ended otherwise was taken.
+_BY_US = re.compile(r"exited by user\b", re.I)
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.\d{1,9})? ?(?:Z|\+00:?00(?: UTC)?)\Z")
 
 
@@ -62,11 +64,12 @@ def to_pod(row: Mapping[str, Any]) -> Pod:
     machine, gpu = fields(row.get("machine")), fields(row.get("gpu"))
     network = text(fields(row.get("networkVolume")).get("id"))
     compute = amount(row.get("costPerHr"))
+    interruptible, said = row.get("interruptible") is True, text(row.get("lastStatusChange"))
     return Pod(
         provider_id=str(row["id"]),
         stamp=stamp_of(row),
         label=text(row.get("name")),
-        state=state_of(desired, bool(host)),
+        state=state_of(desired, bool(host), interruptible and bool(said) and not _BY_US.match(said)),
         intended={"EXITED": "stopped", "RUNNING": "running"}.get(desired, ""),
         host=host,
         port=port,
@@ -79,9 +82,9 @@ def to_pod(row: Mapping[str, Any]) -> Pod:
         gpu_ram_mb=None,
         dph_total=_total(compute, container, volume),
         min_bid=None,
-        is_bid=row.get("interruptible") is True,
+        is_bid=interruptible,
         start_date=epoch_of(row.get("lastStartedAt")),
-        status_msg=text(row.get("lastStatusChange")),
+        status_msg=said,
         storage_per_hour=None if volume is None else volume * VOLUME_RESTING / HOURS_PER_MONTH,
         disk_gb=volume,
         actual=desired,
@@ -116,9 +119,14 @@ def endpoint_of(row: Mapping[str, Any]) -> tuple[str, int]:
     return host, port
 
 
-def state_of(desired: str, reachable: bool) -> str:
-    """RunPod tells only what is desired; a pod runs for us once its ssh port is mapped."""
+def state_of(desired: str, reachable: bool, was_taken: bool = False) -> str:
+    """RunPod tells only what is desired; a pod runs for us once its ssh port is mapped.
+
+    :param was_taken: it is a spot pod, and it was not its tenant who ended it.
+    """
     state = _STATES.get(desired, "unknown")
+    if state == "stopped" and was_taken:
+        return "outbid"
     return "loading" if state == "running" and not reachable else state
 
 
@@ -139,7 +147,7 @@ def pod_result(pod: Pod, provider_now: float | None = None) -> dict[str, Any]:
     """A pod as a module returns it: plain values, nothing that could be a secret."""
     shown = box_facts(pod, provider_now)
     shown["started_at"] = shown.pop("created_at")
-    left_out = ("host_id", "gpu_ram_mb", "bid", "min_bid", "ports", "market", "disk_gb")
+    left_out = ("host_id", "gpu_ram_mb", "bid", "min_bid", "ports", "disk_gb")
     return {
         **{name: value for name, value in shown.items() if name not in left_out},
         "machine_id": pod.machine,

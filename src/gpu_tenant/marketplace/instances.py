@@ -216,8 +216,8 @@ def stop(instance: Instance, now: float) -> Instance:
 
 
 def outbid(instance: Instance, now: float) -> Instance:
-    """Another tenant took the card. It wants back by itself."""
-    return replace(_halted(instance, Phase.OUTBID, now), wants_card=True)
+    """Another tenant took the card. It wants back by itself; a pod of RunPod's rests until it is started."""
+    return replace(_halted(instance, Phase.OUTBID, now), wants_card=instance.pod is None)
 
 
 def scheduling(instance: Instance, now: float) -> Instance:

@@ -1,25 +1,24 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The managed job against SkyPilot's own schemas, and its script as a shell runs it.
-
-SkyPilot itself asks for an older click than ours and for some sixty packages besides, so it cannot be installed beside
-the tests; ``skypilot_schemas.json`` holds the schemas by which it checks a task.
-"""
+"""The managed job as SkyPilot's own parser understands it, and its script as a shell runs it."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from export_places import PLACES
+from official_clients import python_of
 
 from gpu_tenant.export import skypilot, targets
 
@@ -33,31 +32,61 @@ def task_of(spec: dict[str, Any], cell: str = "", **place: Any) -> dict[str, Any
     return found
 
 
-def validate(task: dict[str, Any]) -> None:
-    schemas = json.loads(Path(__file__).with_name("skypilot_schemas.json").read_text())
-    jsonschema.validate(task, schemas["task"])
-    jsonschema.validate(task["resources"], schemas["resources"])
-    for source in task["file_mounts"].values():
-        if isinstance(source, dict):
-            jsonschema.validate(source, schemas["storage"])
+WRONG = {
+    "": lambda task: task.update(mistake=1),
+    "resources": lambda task: task["resources"].update(mistake=1),
+    "file_mounts": lambda task: task["file_mounts"][skypilot.MOUNT].update(mistake=1),
+    "exit codes": lambda task: task["resources"]["job_recovery"].update(recover_on_exit_codes=[300]),
+    "mode": lambda task: task["file_mounts"][skypilot.MOUNT].update(mode="ONCE"),
+}
 
 
-@pytest.mark.parametrize("cell", ["", "seed-1"])
-def test_the_schemas_of_skypilot_take_it(spec: dict[str, Any], cell: str) -> None:
-    validate(task_of({**spec, "requirements": "requirements.txt"}, cell, image="train:1"))
+def parse(*tasks: str | dict[str, Any]) -> list[dict[str, Any]]:
+    """What SkyPilot makes of these, with what its command line would be given beside them."""
+    asked = [
+        {
+            "text": task if isinstance(task, str) else json.dumps(task),
+            "envs": {"TENANT_CELL": "seed-0"},
+            "secrets": {"HF_TOKEN": "planted"},
+        }
+        for task in tasks
+    ]
+    python = python_of("skypilot")
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [python, str(Path(__file__).with_name("skypilot_parser.py"))],
+            input=json.dumps(asked),
+            env={"PATH": os.environ["PATH"], "HOME": home, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
-@pytest.mark.parametrize("part", ["", "resources", "file_mounts", "resources.job_recovery.recover_on_exit_codes"])
-def test_a_wrong_task_would_be_seen(spec: dict[str, Any], part: str) -> None:
-    task = task_of(spec)
-    if part.endswith("exit_codes"):
-        task["resources"]["job_recovery"]["recover_on_exit_codes"] = [300]
-    elif part == "file_mounts":
-        task["file_mounts"][skypilot.MOUNT]["mistake"] = 1
-    else:
-        (task[part] if part else task)["mistake"] = 1
-    with pytest.raises(jsonschema.ValidationError):
-        validate(task)
+def test_skypilot_s_own_parser_takes_each_export_and_refuses_a_wrong_one(spec: dict[str, Any]) -> None:
+    """In one process: to import SkyPilot takes seconds."""
+    with_all = {**spec, "requirements": "requirements.txt"}
+    right = [
+        targets.render("skypilot", spec, PLACE).text,
+        targets.render("skypilot", with_all, replace(PLACE, image="train:1"), "seed-1").text,
+        targets.render("skypilot", {**spec, "resources": {"gpu_count": 0}, "secrets": []}, PLACE).text,
+    ]
+    wrong = []
+    for spoil in WRONG.values():
+        wrong.append(task_of(spec))
+        spoil(wrong[-1])
+    whole, one_cell, bare, *refused = parse(*right, *wrong)
+    assert (whole["name"], whole["use_spot"], whole["accelerators"]) == (task_of(spec)["name"], True, {"RTX4090": 2})
+    assert whole["recovery"] == {"strategy": None, "max_restarts_on_errors": 3, "recover_on_exit_codes": [30]}
+    assert whole["buckets"] == {skypilot.MOUNT: ["s3://my-bucket/runs", "MOUNT_CACHED"]}
+    assert (whole["envs"], whole["secrets"]) == ({"TENANT_CELL": "seed-0"}, ["HF_TOKEN"])
+    assert "train:1" in str(one_cell["image"])
+    assert (bare["use_spot"], bare["accelerators"]) == (True, None)
+    assert [name for name, told in zip(WRONG, refused, strict=True) if "refused" not in told] == []
 
 
 def test_it_recovers_on_spot_with_its_checkpoints_in_the_bucket(spec: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-for _folder in ("evidence", "vast", "runpod", "lambda_cloud", "paperspace", "aws_spot"):
+for _folder in ("evidence", "vast", "runpod", "lambda_cloud", "paperspace", "aws_spot", "kubernetes"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
 
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from jinja2.nativetypes import NativeEnvironment
 from platform_worlds import SHIPPED, World, profile_of, world_of
 
-from gpu_tenant import hosts, job, observe, progress
+from gpu_tenant import cluster_jobs, hosts, job, observe, progress
 from gpu_tenant.cli import cli
 from gpu_tenant.playbooks import Outcome, PlaybookRunner, TaskResult
 
@@ -55,6 +55,7 @@ class Terminal:
         self._patch.setattr(hosts, "resolve", lambda *unused: hosts.Inventory((world.host,), "", (), ()))
         for module in (job, observe):
             self._patch.setattr(module, "Observer", world.observer)
+        self._patch.setattr(cluster_jobs, "client_of", lambda _host: world.client())
         self._patch.setattr(job, "require_programs", lambda: None)
         self._patch.setattr(PlaybookRunner, "run", lambda runner, *unused, **more: played(runner, world))
         return self
@@ -79,6 +80,7 @@ class Terminal:
 
 def played(runner: PlaybookRunner, world: World) -> Outcome:
     """What the check run of the playbook says first: the very expressions of the role, told as any other task."""
+    assert world.profile["platform_kind"] != "kubernetes", "no playbook has anything to do where there are no boxes"
     (task,) = [each for each in yaml.safe_load(BEFORE.read_text()) if each["name"] == SAYING]
     assert task["when"] == "ansible_check_mode"
     environment = NativeEnvironment()

@@ -68,7 +68,7 @@ def test_its_machine_is_let_to_nobody_else(market: PodMarket) -> None:
         ({"gpuTypeIds": ["NVIDIA B200"]}, 500, "no longer any instances"),
         ({"gpuCount": 0}, 400, "gpuCount"),
         ({"gpuCount": True}, 400, "gpuCount"),
-        ({"interruptible": True}, 400, "spot"),
+        ({"interruptible": "yes"}, 400, "interruptible"),
         ({"templateId": "30zmvf89kd"}, 400, "templateId"),
         ({"ports": ["22/udp"]}, 400, "ports"),
         ({"ports": ["80/tcp", "80/http"]}, 400, "ports"),

@@ -80,7 +80,8 @@ class PodDesk:
         if order.volume_gb or volume is not None:
             self._market.boxes.check_volumes()
         for machine in self._machines(order, volume):
-            terms = _terms_of(order, machine, self._books.clock.now())
+            price = self._books.floor(machine) if order.interruptible else machine.price
+            terms = _terms_of(order, machine, price, self._books.clock.now())
             try:
                 return self._seen(self._market.contracts.rent(self._contract(order, machine, terms)))
             except MarketError as refusal:
@@ -96,6 +97,8 @@ class PodDesk:
         with self._books.changing() as (_state, now):
             if instance.phase in (Phase.STOPPED, Phase.OUTBID, Phase.SCHEDULING):
                 if any(one.live and one.wants_card and one is not instance for one in self._books.tenants(machine)):
+                    raise MarketError(500, "no_gpu", NO_GPU)
+                if instance.price is not None and instance.price < self._books.floor(machine):
                     raise MarketError(500, "no_gpu", NO_GPU)
                 gpus = 0 if self._books.holds.holds(instance.id, Held.ZERO_GPU) else pod.gpu_count
                 terms = replace(pod, gpus=gpus, started_at=now)
@@ -128,6 +131,8 @@ class PodDesk:
             order.image,
             _RUNTYPE,
             float(order.volume_gb),
+            # RunPod's tenants of spot say no bid: the market's price as it is now stands for theirs.
+            self._books.floor(machine) if order.interruptible else None,
             label=order.name,
             env=order.env,
             onstart=order.command or None,
@@ -251,13 +256,13 @@ def _place_in(order: PodOrder, machine: Machine) -> int:
     return order.gpu_types.index(name) if name in order.gpu_types else len(order.gpu_types)
 
 
-def _terms_of(order: PodOrder, machine: Machine, now: float) -> PodTerms:
+def _terms_of(order: PodOrder, machine: Machine, price: float, now: float) -> PodTerms:
     return PodTerms(
         name=order.name,
         gpu_type=GPU_TYPES[machine.model.name],
         gpu_count=order.gpu_count,
         gpus=order.gpu_count,
-        gpu_price=round(machine.price / machine.num_gpus, 6),
+        gpu_price=round(price / machine.num_gpus, 6),
         container_gb=order.container_gb,
         volume_gb=order.volume_gb,
         mount_path=order.mount_path,
@@ -267,6 +272,7 @@ def _terms_of(order: PodOrder, machine: Machine, now: float) -> PodTerms:
         network_volume=order.network_volume,
         public_ip=order.public_ip,
         started_at=now,
+        interruptible=order.interruptible,
         stop_after=order.stop_after,
         terminate_after=order.terminate_after,
     )

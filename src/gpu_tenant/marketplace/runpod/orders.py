@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What a body that creates a pod or a network volume asks for, as RunPod's schema has it (``PodCreateInput``).
 
-What is not simulated (templates, CPU pods, savings plans, spot) is refused in words rather than ignored.
+What is not simulated (templates, CPU pods, savings plans) is refused in words rather than ignored.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class PodOrder:
     network_volume: int
     public_ip: bool
     command: str
+    interruptible: bool = False
     stop_after: float | None = None
     terminate_after: float | None = None
 
@@ -58,8 +59,6 @@ def pod_order(body: Mapping[str, Any]) -> PodOrder:
     for name in body:
         if name not in _TAKEN:
             raise bad(f"{name}: not simulated, or no field of a pod")
-    if body.get("interruptible"):
-        raise bad("interruptible: spot pods are not offered by the API any more")
     if body.get("computeType", "GPU") != "GPU" or body.get("locked"):
         raise bad("computeType and locked: only GPU pods that are not locked are simulated")
     if not body.get("imageName"):
@@ -88,6 +87,7 @@ def pod_order(body: Mapping[str, Any]) -> PodOrder:
         network_volume=network_volume,
         public_ip=cloud == "SECURE" or bool(body.get("supportPublicIp")),
         command=shlex.join([*_texts(body, "dockerEntrypoint"), *_texts(body, "dockerStartCmd")]),
+        interruptible=_flag(body, "interruptible"),
     )
 
 
@@ -147,6 +147,13 @@ def _whole(body: Mapping[str, Any], name: str, default: int, least: int = 0) -> 
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise bad(f"{name}: must be a whole number of at least {least}")
     return value
+
+
+def _flag(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise bad(f"{name}: must be true or false")
+    return bool(value)
 
 
 def _place(body: Mapping[str, Any]) -> str:

@@ -45,6 +45,10 @@ _DESIRED = {"stopped": "EXITED", "outbid": "EXITED", "scheduling": "EXITED", "un
 _HAPPENED = {"EXITED": "Exited by user", "RUNNING": "Rented by User", "TERMINATED": "Terminated by user"}
 
 
+def _happened(instance: Instance) -> str:
+    return "Exited by Runpod" if instance.phase.value == "outbid" else _HAPPENED[desired_status(instance)]
+
+
 def desired_status(instance: Instance) -> str:
     return _DESIRED.get(instance.phase.value, "RUNNING")
 
@@ -62,12 +66,12 @@ def pod_row(
         "image": instance.image,
         "env": dict(instance.env),
         "desiredStatus": status,
-        "lastStatusChange": f"{_HAPPENED[status]}: {utc(pod.started_at or instance.created_at)}",
+        "lastStatusChange": f"{_happened(instance)}: {utc(pod.started_at or instance.created_at)}",
         "lastStartedAt": utc(pod.started_at or instance.created_at),
         "costPerHr": pod.compute_rate,
         "adjustedCostPerHr": pod.compute_rate,
         "gpu": {"id": pod.gpu_type, "count": pod.gpus, "displayName": machine.model.name},
-        "interruptible": False,
+        "interruptible": pod.interruptible,
         "locked": False,
         "machineId": f"m{machine.machine_id}",
         "containerDiskInGb": pod.container_gb,

@@ -34,6 +34,7 @@ class PodTerms:
     :param network_volume: number of the network volume in the place of its own, 0 for none.
     :param ports: exposed ones, such as ``22/tcp`` and ``8888/http``.
     :param public_ip: whether ports of TCP are reached from outside.
+    :param interruptible: whether it is a spot pod, whose GPU the market may give to another.
     :param stop_after: when it is stopped, :attr:`terminate_after` when it is terminated, by RunPod itself.
     """
 
@@ -51,6 +52,7 @@ class PodTerms:
     network_volume: int = 0
     public_ip: bool = True
     started_at: float = 0.0
+    interruptible: bool = False
     stop_after: float | None = None
     terminate_after: float | None = None
 
