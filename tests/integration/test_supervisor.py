@@ -234,7 +234,10 @@ def test_a_box_that_died_resumes_with_the_newest_checkpoints_first(any_box: Supe
     assert any_box.verb("resume-all")["changed"]
     cell = any_box.await_state("done")["cells"][0]
     assert (cell["attempt"], cell["resumed_from_step"]) == (2, 2)
-    assert records.read_record(any_box.paths(1).exit, "exit")["cause"] == "interrupted"
+    ended, mine = records.read_record(any_box.paths(1).exit, "exit"), process.myself()
+    assert ended["cause"] == "interrupted"
+    assert "killed at once" in ended["why"], "no reboot and no restart of a container"
+    assert all(word in ended["why"] for word in (mine.boot_id, str(mine.pid1_start)))
     assert records.read_record(any_box.paths(2).status, "status")["resume_dirs"] == [any_box.paths(1).checkpoints]
 
 
@@ -248,20 +251,29 @@ def test_checkpoints_of_a_half_way_run_do_not_look_like_its_end(box: SupervisedB
     assert (cell["attempt"], cell["step"]) == (2, 4)
 
 
-def test_after_a_reboot_the_old_identity_is_not_believed(box: SupervisedBox) -> None:
+@pytest.mark.parametrize("life", ["rebooted", "restarted"])
+def test_after_a_reboot_the_old_identity_is_not_believed(life: str, box: SupervisedBox) -> None:
     box.register_held()
     box.verb("start")
     box.await_trainer()
     box.kill_everything()
-    # What a container restart leaves: the same boot id, another start of pid 1, a pid that somebody has again.
+    # What is left: the same boot id and another start of pid 1, or another boot id; and a pid that somebody has again.
     status = records.read_record(box.paths().status, "status")
     mine = process.myself()
+    earlier = {"boot_id": "before"} if life == "rebooted" else {"pid1_start": mine.pid1_start + 1}
     for key in ("process", "shim"):
-        status[key] = dict(mine.as_dict(), pid1_start=mine.pid1_start + 1)
+        status[key] = {**mine.as_dict(), **earlier}
     records.write_record(box.paths().status, "status", status)
-    assert box.cell()["liveness"] == "rebooted"
+    assert box.cell()["liveness"] == life
     box.verb("resume-all")
     assert box.await_state("done")["cells"][0]["attempt"] == 2
+    ended = records.read_record(box.paths(1).exit, "exit")
+    evidence = {
+        "rebooted": ("the machine rebooted", "before", mine.boot_id),
+        "restarted": ("the container was restarted", mine.boot_id, str(mine.pid1_start + 1), str(mine.pid1_start)),
+    }
+    assert ended["cause"] == "interrupted"
+    assert all(word in ended["why"] for word in evidence[life]), ended["why"]
 
 
 def test_a_reused_pid_is_harmless(box: SupervisedBox) -> None:

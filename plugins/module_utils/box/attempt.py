@@ -79,6 +79,12 @@ def shim_of(paths: AttemptPaths) -> process.Identity | None:
     return process.identity_from(read(paths.status, "status").get("shim"))
 
 
+def earlier_life(trainer: process.Identity | None) -> str:
+    """``rebooted`` or ``restarted`` when the trainer belonged to an earlier life of the box, else empty."""
+    seen = process.observe(trainer)
+    return seen if seen in process.EARLIER_LIVES else ""
+
+
 def members(paths: AttemptPaths) -> list[process.Identity]:
     """Every living process of the attempt, whatever became of its records: its environment names the folder."""
     return process.carrying(ATTEMPT_VARIABLE, paths.folder)
@@ -141,7 +147,7 @@ def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
         exit=ended,
         wrapper=wrapper if isinstance(wrapper, int) else None,
         saved=_has_checkpoint(paths),
-        rebooted=process.observe(trainer) == process.REBOOTED,
+        earlier_life=earlier_life(trainer),
         why=str(status.get("why") or (read(paths.exit, "exit").get("why") if ended else "") or ""),
     )
 

@@ -96,10 +96,7 @@ def _give_up(
     if ended is None and os.path.exists(paths.stop):
         attempt.write_exit(paths, keys, wrapper=PREEMPTED, child=None, stop_asked=True, why="stopped on request")
     elif ended is None:
-        trainer = attempt.trainer_of(paths)
-        rebooted = process.observe(trainer) == process.REBOOTED
-        cause = "lost" if watched and not rebooted else "interrupted"
-        why = "the trainer and its shim vanished" if cause == "lost" else "everything on the box stopped at once"
+        cause, why = _how_it_vanished(attempt.trainer_of(paths), watched)
         wrapper = TRAINER_FAILED if cause == "lost" else PREEMPTED
         attempt.write_exit(paths, keys, wrapper=wrapper, child=None, cause=cause, why=why)
         state = judge.FAILED if cause == "lost" else judge.PREEMPTED_STATE
@@ -109,6 +106,23 @@ def _give_up(
     child = ended.child if ended else None
     attempt.write_status(paths, keys, state=judge.PREEMPTED_STATE, exit={"wrapper": PREEMPTED, "child": child})
     return judge.PREEMPTED_STATE
+
+
+def _how_it_vanished(trainer: process.Identity | None, watched: bool) -> tuple[str, str]:
+    """Cause and reason, with the evidence, for a trainer and a shim that are gone without a word."""
+    seen, now = process.observe(trainer), process.current_boot()
+    if trainer is not None and process.is_elsewhere(trainer):
+        return "interrupted", f"its batch job {trainer.job} ended: it trained under boot id {trainer.boot_id}"
+    if trainer is not None and seen == process.REBOOTED:
+        return "interrupted", f"the machine rebooted: boot id {trainer.boot_id} when it trained, {now.boot_id} now"
+    if trainer is not None and seen == process.RESTARTED:
+        began = f"pid 1 had begun at tick {trainer.pid1_start} when it trained, at {now.pid1_start} now"
+        return "interrupted", f"the container was restarted: boot id {now.boot_id} as before, {began}"
+    if watched:
+        return "lost", "the trainer and its shim vanished"
+    life = f"boot id {now.boot_id}, pid 1 began at tick {now.pid1_start}"
+    known = "as when it trained" if trainer is not None else "nobody recorded who the trainer was"
+    return "interrupted", f"everything of the run was killed at once, the supervisor too: {life}, {known}"
 
 
 def _done_record(
