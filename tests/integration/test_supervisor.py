@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     process,
     records,
     run_record,
+    tfevents,
 )
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
@@ -491,13 +493,38 @@ def test_too_little_disk_blocks_before_the_cell(box: SupervisedBox, limits: dict
     box.await_state("done")
 
 
+def event_of(step: int) -> bytes:
+    """A record of an event file: the scalar ``loss`` at ``step``."""
+    value = b"\x0a\x04loss\x15" + struct.pack("<f", 0.5)
+    summary = b"\x0a" + bytes([len(value)]) + value
+    data = b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
+    length = struct.pack("<Q", len(data))
+    checked = [part + struct.pack("<I", tfevents.masked_crc(part)) for part in (length, data)]
+    return b"".join(checked)
+
+
+def leaves_at(step: int | None, source: str) -> dict[str, Any]:
+    """A run whose trainer leaves at ``step`` of ten and tells so where ``source`` looks."""
+    if source == "tensorboard":
+        events = b"" if step is None else event_of(step)
+        code = (
+            f"import os; os.chdir(os.environ['TENANT_OUTPUT_DIR']); open('{tfevents.PREFIX}1', 'wb').write({events!r})"
+        )
+        return {"command": ["python", "-c", code], "progress": {"source": source, "total_steps": 10}}
+    if source == "regex":
+        code = f"print({'nothing' if step is None else f'step {step}/10'!r})"
+        pattern = r"step (?P<step>\d+)/(?P<total>\d+)"
+        return {"command": ["python", "-c", code], "progress": {"source": source, "pattern": pattern}}
+    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
+    return {"command": ["python", "-c", f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"]}
+
+
+@pytest.mark.parametrize("source", ["metrics", "tensorboard", "regex"])
 @pytest.mark.parametrize(("step", "state"), [(4, "failed"), (5, "done"), (None, "done")])
 def test_law_1_a_trainer_that_leaves_long_before_its_last_step_is_not_done(
-    box: SupervisedBox, step: int | None, state: str
+    box: SupervisedBox, step: int | None, state: str, source: str
 ) -> None:
-    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
-    code = f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"
-    box.register(command=["python", "-c", code], artifacts=[])
+    box.register(artifacts=[], **leaves_at(step, source))
     box.verb("start")
     cell = box.await_state(state)["cells"][0]
     assert attempts(box) == [1], "what it did once it would do again"

@@ -7,8 +7,22 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, launch, process, progress, pruning, records, reserve, run_record
+from . import (
+    artifacts,
+    attempt,
+    durable,
+    heartbeat,
+    judge,
+    launch,
+    process,
+    progress,
+    pruning,
+    records,
+    reserve,
+    run_record,
+)
 from .layout import AttemptPaths, Layout
+from .progress_source import Reached
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
 
 # Of the steps that the trainer itself says it makes; early stopping ends later than that.
@@ -31,7 +45,7 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
     try:
         if proven:
-            _refuse_early_end(paths)
+            _refuse_early_end(paths, heartbeat.last_word(layout, run["run_id"], cell["id"], number))
         else:
             _demand_completeness(paths)
         lax = launch.may_lack_artifacts(layout, run)
@@ -51,20 +65,26 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     return judge.DONE
 
 
-def _refuse_early_end(paths: AttemptPaths) -> None:
-    """An exit code of 0 long before the last step is no success: a data set that was empty, a loop that was left."""
-    reached = progress.read_progress(paths.metrics)
-    if reached.step is None or reached.steps is None or reached.step >= LEAST_SHARE * reached.steps:
-        return
-    raise Refused(
-        ARTIFACT_MISSING,
-        f"suspicious: it ended with exit code 0 at step {reached.step} of {reached.steps}",
-        "look at its log; if it may end so early, let it write the steps that it means to make",
-    )
+def _refuse_early_end(paths: AttemptPaths, followed: Reached) -> None:
+    """An exit code of 0 long before the last step is no success: a data set that was empty, a loop that was left.
+
+    Its metrics are asked, and what it is followed by, if that is something else.
+    """
+    metrics = progress.read_progress(paths.metrics)
+    for step, steps in ((metrics.step, metrics.steps), (followed.step, followed.steps)):
+        if step is not None and steps is not None and step < LEAST_SHARE * steps:
+            raise Refused(
+                ARTIFACT_MISSING,
+                f"suspicious: it ended with exit code 0 at step {step} of {steps}",
+                "look at its log; if it may end so early, let it tell the steps that it means to make",
+            )
 
 
 def _demand_completeness(paths: AttemptPaths) -> None:
-    """Without a seen exit, the trainer's own count is a witness too: a half-way run also has artifacts."""
+    """Without a seen exit, the trainer's own count is a witness too: a half-way run also has artifacts.
+
+    Only that of its metrics: the last step of a log or of event files may be that of an epoch.
+    """
     reached = progress.read_progress(paths.metrics)
     if reached.step is None or reached.steps is None:
         raise Refused(ARTIFACT_MISSING, "nobody saw it end, and its metrics do not say that it reached its last step")
