@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import struct
@@ -315,23 +316,44 @@ def test_workers_of_a_killed_trainer_are_ended_before_the_next_attempt(box: Supe
     assert attempt.members(box.paths(2)) == []
 
 
-def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> None:
-    any_box.register_held()
-    running = [
-        subprocess.Popen(any_box.argv("start"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _unused in range(20)
-    ]
+def at_once(commands: list[list[str]]) -> list[dict[str, Any]]:
+    """Begin them all before any is waited for; what each answered."""
+    running = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
     answers = []
     for each in running:
         out, err = each.communicate(timeout=600)
-        assert (each.returncode, err) == (0, "")
+        assert (each.returncode, err) == (0, ""), out
         answers.append(json.loads(out))
+    return answers
+
+
+def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> None:
+    """Half of them from the box's own start, as onstart does it while a deploy is at work."""
+    any_box.register_held()
+    answers = at_once([any_box.argv(verb) for _pair in range(10) for verb in ("start", "resume-all")])
     assert sum(answer["changed"] for answer in answers) == 1
     any_box.await_trainer()
     assert any_box.log().count(" started\n") == 1
     assert attempts(any_box) == [1]
     any_box.release()
     any_box.await_state("done")
+
+
+def test_resume_all_in_the_midst_of_a_deploy_makes_one_supervisor(box: SupervisedBox, tmp_path: Path) -> None:
+    """Before anything is registered, between register and start, and after: whoever comes first starts it, once."""
+    record = tmp_path / "run.json"
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate)]
+    record.write_text(json.dumps(box.run_record(command=command)))
+    register = shlex.join(box.argv("register", "--run-file", str(record)))
+    deploy = ["sh", "-c", f"{register} >/dev/null && {shlex.join(box.argv('start'))}"]
+    resumes = [box.argv("resume-all")] * 5
+    answers = at_once([*resumes, deploy, *resumes, deploy, *resumes])
+    came = [answer for answer in answers if answer.get("after", {}).get("supervisor") == "running"]
+    assert len(came) == 1, answers
+    box.await_trainer()
+    assert (box.log().count(" started\n"), attempts(box)) == (1, [1])
+    box.release()
+    box.await_state("done")
 
 
 def test_no_trainer_runs_before_its_identity_is_on_the_disk(box: SupervisedBox) -> None:
