@@ -904,6 +904,43 @@ def test_a_finished_cell_is_bound_to_its_spec(box: SupervisedBox) -> None:
         assert attempts(box) == known
 
 
+def test_cells_may_be_added_behind_a_live_one_and_nothing_else_may_change(box: SupervisedBox) -> None:
+    """The queue is append-only while it lives; who is done and who lives is not asked to work again."""
+    cells = [{"id": "c1", "args": [], "seed": 5}, {"id": "c2", "args": ["--hold-at", "2"], "seed": 6}]
+    more = [*cells, {"id": "c3", "args": [], "seed": 7}]
+    work = {"work_sha256": "e" * 64, "command": ["python", "train.py", "--steps", "4", "--gate", str(box.gate)]}
+    box.register(cells=cells, **work)
+    box.verb("start")
+    wait_for("the second cell to hold", lambda: box.cell("c2").get("step") == 2)
+    daemon = box.daemon()
+    other = [dict(cells[0], args=["--steps", "3"]), *more[1:]]
+    for changes in (
+        {"cells": [more[1], more[0], more[2]]}, {"cells": other}, {"cells": [more[2], *cells]}, {"cells": cells[1:]},
+        {"cells": more, "work_sha256": "f" * 64}, {"cells": more, "code_sha256": "c" * 64},
+    ):  # fmt: skip
+        record = box.run_record(**{**work, "spec_sha256": "d" * 64, **changes})
+        code, answer = box.ask("register", "--run-file", "-", stdin=json.dumps(record))
+        assert (code, answer["kind"]) == (17, "live")
+        assert "behind the known ones" in answer["fix"]
+    assert box.register(cells=more, spec_sha256="d" * 64, **work)["changed"]
+    assert box.daemon() == daemon
+    box.release()
+    run = box.await_state("done")
+    assert [(cell["cell"], cell["attempt"], cell["step"]) for cell in run["cells"]] == [
+        ("c1", 1, 4), ("c2", 1, 4), ("c3", 1, 4),
+    ]  # fmt: skip
+    box.await_no_daemon()
+    assert "QUEUE_OK 3 of 3 done" in box.log()
+    built = box.verb("manifest", "--run", "digits")
+    assert built["spec_sha256"] == "d" * 64
+    assert {f"{cell}/a1/done.json" for cell in ("c1", "c2", "c3")} <= {line["path"] for line in built["files"]}
+    # A cell that does change is another work, and the only one.
+    box.register(cells=other, spec_sha256="9" * 64, **work)
+    box.verb("start")
+    box.await_state("done")
+    assert [attempts(box, cell) for cell in ("c1", "c2", "c3")] == [[1, 2], [1], [1]]
+
+
 def test_a_disk_that_moves_to_a_new_generation_goes_on(box: SupervisedBox) -> None:
     box.register_held()
     box.verb("start")
