@@ -229,6 +229,8 @@ class _Reader:
         code_sha256 = records.digest(files)
         hashed = {key: value for key, value in spec.items() if key not in _NOT_HASHED}
         spec_sha256 = records.digest({"spec": hashed, "code_sha256": code_sha256})
+        # What the queue grows by must not make what is done already another work.
+        every_cell = {key: value for key, value in hashed.items() if key != "cells"}
         return dict(
             spec,
             source=self.path,
@@ -237,6 +239,7 @@ class _Reader:
             code_exclude=excluded,
             code_sha256=code_sha256,
             spec_sha256=spec_sha256,
+            work_sha256=records.digest({"spec": every_cell, "code_sha256": code_sha256}),
         )
 
     def _refuse_line_ends(self, folder: str, name: str) -> None:
@@ -310,6 +313,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "provider_id": str(endpoint["provider_id"]),
         "run_id": spec["id"],
         "spec_sha256": spec["spec_sha256"],
+        "work_sha256": spec["work_sha256"],
         "code_sha256": spec["code_sha256"],
         "python": box["python"],
         "command": resolve_argv(spec["command"], str(box["python"])),

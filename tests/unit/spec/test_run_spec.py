@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import check_run
+from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import cell_of, check_run, config_sha256
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, resolve_argv, run_record
 
@@ -50,6 +50,26 @@ def test_the_hash_covers_spec_and_code(write, tmp_path) -> None:
     changed_code = load_run_spec(path)["spec_sha256"]
     assert changed_code != first
     assert load_run_spec(write(GOOD.replace("3]", "4]")))["spec_sha256"] not in (first, changed_code)
+
+
+def test_a_cell_more_is_another_spec_and_no_other_work_for_the_cells_before_it(write) -> None:
+    text = GOOD + "code: {exclude: [run.yml]}\n"
+    first, more = (
+        load_run_spec(write(text)),
+        load_run_spec(write(text.replace("cells:\n", "cells:\n  - {id: third}\n"))),
+    )
+    assert len(more["cells"]) == len(first["cells"]) + 1
+    assert (more["work_sha256"], more["code_sha256"]) == (first["work_sha256"], first["code_sha256"])
+    assert more["spec_sha256"] != first["spec_sha256"]
+    changed = load_run_spec(write(text.replace("3]", "4]")))
+    assert changed["work_sha256"] != first["work_sha256"]
+    box = {"name": "b1", "tenant_root": "/w", "python": "/opt/py"}
+    of_first, of_more = (
+        check_run(run_record(spec, {"generation": 1, "provider_id": "7"}, "demo", box)) for spec in (first, more)
+    )
+    for cell in of_first["cells"]:
+        known = config_sha256(of_more, cell_of(of_more, cell["id"]))
+        assert known == config_sha256(of_first, cell), "what is done stays done"
 
 
 def test_boxes_that_work_together_and_sharded_artifacts_are_read(write) -> None:
