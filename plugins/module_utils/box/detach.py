@@ -41,8 +41,9 @@ def command(
         return ["tmux", "-L", name, *brought, "new-session", *options, "-d", "-s", "supervisor", "--", *argv]
     if method == "systemd":
         scope = [] if is_root else ["--user"]
-        # KillMode=process: ending the unit must leave the shims and their trainers alone.
-        unit = ["--quiet", "--collect", f"--unit={name}", "-p", "KillMode=process"]
+        # KillMode=process: ending the unit must leave the shims and their trainers alone. Its name is its own: a unit
+        # that a trainer has outlived keeps its name as long as that lives, and that of reboot_hook has the bare name.
+        unit = ["--quiet", "--collect", f"--unit={name}-{os.urandom(4).hex()}", "-p", "KillMode=process"]
         return ["systemd-run", *scope, *unit, *options, "--", *argv]
     raise Refused(USAGE, f"unknown way to detach: {method!r}")
 

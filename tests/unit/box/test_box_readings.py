@@ -197,6 +197,12 @@ def test_detached_commands() -> None:
     unit = detach.command("systemd", argv, "/data", is_root=True)
     assert "--user" not in unit
     assert "KillMode=process" in unit
+    again = detach.command("systemd", argv, "/data", is_root=True)
+    names = [word for words in (unit, again) for word in words if word.startswith("--unit=")]
+    bare = f"--unit={detach.unit_name('/data')}"
+    assert names[0] != names[1], "a unit that a trainer has outlived keeps its name"
+    assert bare not in names, "which is that of the hook for a start of the machine"
+    assert all(name.startswith(f"{bare}-") for name in names)
     with pytest.raises(Refused):
         detach.command("nohup", argv, "/data", is_root=True)
 
