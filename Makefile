@@ -51,7 +51,7 @@ setup-dev: .venv/ready-dev .venv-2.21/ready $(CLIENTS)
 .venv/ready-dev: .venv/ready
 	.ci/system-packages.sh podman=podman runc=runc netavark=netavark aardvark-dns=aardvark-dns \
 	  catatonit=catatonit iptables=iptables mmdebstrap=mmdebstrap tmux=tmux faketime=faketime bindfs=bindfs \
-	  slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client pg_ctlcluster=postgresql
+	  aria2c=aria2 slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client pg_ctlcluster=postgresql
 	.ci/venv.sh .venv "3.11" "$(CORE_OLD)" -e ".[dev]"
 	.ci/collection.sh .venv ">=12,<13" awx/awx amazon/aws
 	@touch $@

@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box_files import packed, shown
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
 FAR_END = "box_files.answer"
 
@@ -39,6 +40,7 @@ class ActionModule(BoxCall):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._box = str(task_vars.get("inventory_hostname", ""))
         contents = {file["path"]: _content(file) for file in params["files"]}
         order = {
             "folders": [{"path": path, "mode": _mode(params["folder_mode"])} for path in params["folders"]],
@@ -54,14 +56,19 @@ class ActionModule(BoxCall):
         if wanting and not self.check_mode:
             answer = self._ask(order, {path: contents[path] for path in wanting}, task_vars)
             if answer["wanting"]:
-                raise _changed_meanwhile(answer["wanting"], str(task_vars.get("inventory_hostname", "")))
+                raise _changed_meanwhile([path for path in contents if path in answer["wanting"]], self._box)
             differing = {**{found["path"]: found for found in answer["differing"]}, **differing}
         modes = {entry["path"]: entry["mode"] for entry in [*order["folders"], *order["files"]]}
-        diff = [_diff(found, modes[path], contents.get(path)) for path, found in differing.items() if path in modes]
+        with form_is_checked(self._box):
+            diff = [_diff(found, modes[path], contents.get(path)) for path, found in differing.items() if path in modes]
         return {"changed": bool(differing), "paths": [path for path in modes if path in differing], "diff": diff}
 
     def _ask(self, order: dict[str, Any], contents: dict[str, bytes], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return self.call_on_box(FAR_END, dict(order, contents=_packed(contents)), task_vars)
+        answer = self.call_on_box(FAR_END, dict(order, contents=_packed(contents)), task_vars)
+        found = fields(answer, self._box, {"differing": list, "wanting": list})
+        for each in found["differing"]:
+            fields(each if isinstance(each, dict) else {}, self._box, {"path": str, "before": dict}, {"text": str})
+        return found
 
 
 def _packed(contents: dict[str, bytes]) -> dict[str, str]:

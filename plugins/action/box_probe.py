@@ -23,7 +23,11 @@ FROM_PROFILE = {
     "durable_path": "platform_durable_path",
     "hf_home": "platform_hf_home",
 }
-OF_DURABLE = {"durable_shared": "platform_shared_fs", "durable_cap_gb": "platform_durable_cap_gb"}
+OF_DURABLE = {
+    "durable_shared": "platform_shared_fs",
+    "durable_cap_gb": "platform_durable_cap_gb",
+    "durable_inode_cap": "platform_inode_cap",
+}
 _OF_PROJECT = ("tenant_project", "tenant_state_dir", "platform_name")
 
 
@@ -39,6 +43,7 @@ class ActionModule(BoxCall):
         "durable_path": {"type": "str"},
         "durable_shared": {"type": "bool"},
         "durable_cap_gb": {"type": "float"},
+        "durable_inode_cap": {"type": "int"},
         "hf_home": {"type": "str"},
         "require": {
             "type": "dict",

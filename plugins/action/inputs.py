@@ -11,6 +11,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import input_sizes, object_client
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
 FAR_END = "inputs_task.act"
 # Each look is a short connection of its own, so that a lost one costs nothing: the box goes on fetching by itself.
@@ -85,10 +86,14 @@ class ActionModule(BoxCall):
                 if lost >= LOST_LOOKS:
                     raise self._failure("unreachable", f"the box was lost while it fetches ({error})", last) from error
                 time.sleep(PAUSE_AFTER_LOST_S)
-        return dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
+        with form_is_checked(self._box):
+            return dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return self.call_on_box(FAR_END, arguments, task_vars)
+        answer = self.call_on_box(FAR_END, arguments, task_vars)
+        found = fields(answer, self._box, {"changed": bool, "inputs": dict, "diff": dict})
+        fields(found["inputs"], self._box, {"state": str}, {"set": str, "bytes": int, "bytes_total": int})
+        return found
 
     def _failure(self, kind: str, what: str, last: dict[str, Any]) -> TenantFailure:
         seen = last["inputs"]

@@ -7,8 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields
 
 FAR_END = "manifest_task.take"
+NEEDED = {"manifest": dict, "changed": bool, "diff": dict}
+MAYBE = {"root": str, "not_pulled": dict, "provenance": dict, "comparison": dict}
 GLOB_SPEC = {
     "glob": {"type": "str", "required": True},
     "role": {"type": "str", "choices": ["checkpoint", "metrics", "log", "other"], "default": "other"},
@@ -44,4 +47,5 @@ class ActionModule(BoxCall):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return self.call_on_box(FAR_END, params, task_vars)
+        answer = self.call_on_box(FAR_END, params, task_vars)
+        return fields(answer, str(task_vars.get("inventory_hostname", "")), NEEDED, MAYBE)

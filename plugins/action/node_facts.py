@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 _CLOCK = re.compile(r"^tenant-now ([0-9]{9,11})(?:\.([0-9]{1,9}))?", re.MULTILINE)
 READINGS = 3
@@ -27,8 +28,8 @@ class ActionModule(ControllerAction):
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         clock = self._clock()
-        result: dict[str, Any] = self._execute_module(
-            module_name="tenant.gpu.node_facts", module_args=params, task_vars=task_vars
+        result = believed(
+            self._execute_module(module_name="tenant.gpu.node_facts", module_args=params, task_vars=task_vars)
         )
         if isinstance(result.get("node"), dict):
             result["node"] = {**result["node"], **clock, "address": params["address"]}

@@ -13,6 +13,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
 class ActionModule(ControllerAction):
@@ -31,14 +32,16 @@ class ActionModule(ControllerAction):
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
-        answer = self._execute_module(module_name="tenant.gpu.resume_drill", module_args=given, task_vars=task_vars)
+        answer = believed(
+            self._execute_module(module_name="tenant.gpu.resume_drill", module_args=given, task_vars=task_vars)
+        )
         verdict = answer.get("drill")
         if answer.get("failed") or answer.get("unreachable") or not isinstance(verdict, dict):
-            return dict(answer)
+            return answer
         identity = box_identity_of(params)
         if not self.check_mode:
             resume_drill.keep(StateStore(params["state_dir"]), identity, params["run_id"], verdict)
         failure = resume_drill.failure_of(identity, params["run_id"], verdict)
         if failure is not None:
             return dict(answer, **failure.as_result(), failed=True)
-        return dict(answer)
+        return answer

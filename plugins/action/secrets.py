@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils import run_secrets
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
 _NO_PROGRAM = 72
 _SAFE = "nothing was started"
@@ -38,13 +39,11 @@ class ActionModule(ControllerAction):
         answer = self._ask(params, dict(order, prove=self._wanted_proof(params)))
         if answer is None:
             return {"changed": True, "secrets": [], "renewed": sorted(values)}
-        self._refuse_unproven(answer["secrets"])
-        return {
-            "changed": answer["changed"],
-            "renewed": answer["renewed"],
-            "secrets": answer["secrets"],
-            "diff": {"before": answer["before"], "after": answer["after"]},
-        }
+        told = fields(answer, self._box, {"changed": bool, "renewed": list, "secrets": list})
+        diff = fields(answer, self._box, {"before": dict, "after": dict})
+        with form_is_checked(self._box):
+            self._refuse_unproven(told["secrets"])
+        return {**told, "diff": diff}
 
     @staticmethod
     def _wanted_proof(params: dict[str, Any]) -> dict[str, Any] | None:
@@ -75,8 +74,10 @@ class ActionModule(ControllerAction):
             return None
         try:
             answer = json.loads(done["stdout"])
-        except ValueError:
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
             answer = {"error": f"the supervisor's verb secrets ended with exit code {done['rc']} and no answer"}
         if "error" in answer:
-            raise TenantFailure("config", answer["error"], self._box, safe=_SAFE, fix=str(answer.get("fix", "")))
-        return dict(answer)
+            raise TenantFailure("config", str(answer["error"]), self._box, safe=_SAFE, fix=str(answer.get("fix", "")))
+        return answer

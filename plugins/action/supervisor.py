@@ -10,6 +10,7 @@ from typing import Any
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import form_is_checked
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
 display = Display()
@@ -45,10 +46,12 @@ class ActionModule(ControllerAction):
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         task = Task(params, self.run_on_box, self.box_python(task_vars))
         try:
-            result = task.act(self.check_mode)
+            with form_is_checked(str(task_vars.get("inventory_hostname", ""))):
+                result = task.act(self.check_mode)
+                waiting = waits(result) if params["state"] == "started" else []
         except TenantFailure as failure:
             return dict(task.explain(failure), failed=True)
-        for line in waits(result) if params["state"] == "started" else []:
+        for line in waiting:
             display.warning(line)
         return result
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.load_checks import EXPECT_SPEC
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields
 
 FAR_END = "load_task.verify"
 FILE_SPEC = {
@@ -36,4 +37,6 @@ class ActionModule(BoxCall):
     VALIDATION = {"mutually_exclusive": [("manifest", "files")]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": False, **self.call_on_box(FAR_END, params, task_vars, site=True)}
+        answer = self.call_on_box(FAR_END, params, task_vars, site=True)
+        told = fields(answer, str(task_vars.get("inventory_hostname", "")), {"checks": list, "why_not_loaded": str})
+        return {"changed": False, **told}

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import socket
 import tempfile
 import time
 from typing import Any, Iterator, Mapping, Sequence
 
+from .box import disk_use
 from .box.records import utc_now
 from .failures import TenantFailure
 from .quota import binding_quotas
@@ -96,26 +98,15 @@ def _bytes_under(folder: str) -> int:
 
 
 def _cap(folder: str, cap: int) -> dict[str, Any]:
-    mount = os.path.realpath(folder)
-    while not os.path.ismount(mount):
-        mount = os.path.dirname(mount)
+    mount = disk_use.mount_point(folder)
+    there = 0
+    with contextlib.suppress(OSError):
+        there = sum(1 for _entry in itertools.islice(disk_use.entries(mount), cap))
     return {
         "what": f"the {cap} files that {mount} may hold",
         "free_bytes": _UNLIMITED,
-        "free_inodes": max(0, cap - _entries(mount, cap)),
+        "free_inodes": max(0, cap - there),
     }
-
-
-def _entries(mount: str, most: int) -> int:
-    """Files and folders of one mount, counted no further than ``most``."""
-    count, folders, device = 0, [mount], os.stat(mount).st_dev
-    while folders and count < most:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
-                    folders.append(entry.path)
-    return min(count, most)
 
 
 def _write_problem(folder: str, dry: bool) -> str:

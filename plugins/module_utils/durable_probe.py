@@ -12,10 +12,11 @@ import contextlib
 import os
 import tempfile
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from .box import records
-from .box.disk_use import Use, measured_use
+from .box.disk_use import Files, Use, counted_files, measured_use
 from .box.mounts import is_local, is_shared, mount_of, mounts, nearest
 
 # Lies at the root of a shared disk and names it: two boxes that read one name have one disk.
@@ -27,29 +28,31 @@ _MOST_OTHERS = 5
 
 
 def check_durable(
-    kind: str, path: str, data_dir: str, write: bool, shared: bool = False, cap_bytes: int = 0
+    kind: str, path: str, data_dir: str, write: bool, shared: bool = False, cap_bytes: int = 0, inode_cap: int = 0
 ) -> dict[str, Any]:
     """What the durable place is: ``real`` (another disk that takes and returns bytes; None where none is a mount),
-    ``why`` not, ``others`` (network mounts of the box, where it is not), ``disk`` (the name of a shared one), ``use``.
+    ``why`` not, ``others`` (network mounts of the box, where it is not), ``disk`` (the name of a shared one), ``use``
+    and ``files``.
 
     :param shared: whether the profile says that several boxes see it.
     :param cap_bytes: its quota, where one is known; 0 for none.
+    :param inode_cap: the same of its files.
     """
     found: dict[str, Any] = {
-        "kind": kind, "path": path, "real": None, "why": "", "others": [], "disk": None, "use": None,
+        "kind": kind, "path": path, "real": None, "why": "", "others": [], "disk": None, "use": None, "files": None,
     }  # fmt: skip
     if kind != "mount":
         return found
     why = _mount_problem(path, data_dir, shared) or _write_problem(path, write)
     if why:
         return dict(found, real=False, why=why, others=network_mounts(path))
-    use = measured_use(path, cap_bytes, COUNT_WITHIN_S) if cap_bytes else None
-    disk = disk_name(path, write) if shared else None
-    return dict(found, real=True, disk=disk, use=_told(use) if use else None)
+    use = _told(measured_use(path, cap_bytes, COUNT_WITHIN_S)) if cap_bytes else None
+    files = _told(counted_files(path, inode_cap, COUNT_WITHIN_S)) if inode_cap else None
+    return dict(found, real=True, disk=disk_name(path, write) if shared else None, use=use, files=files)
 
 
-def _told(use: Use) -> dict[str, Any]:
-    return {"cap_bytes": use.cap_bytes, "used_bytes": use.used_bytes, "whole": use.whole, "largest": list(use.largest)}
+def _told(use: Use | Files) -> dict[str, Any]:
+    return dict(asdict(use), largest=[list(pair) for pair in use.largest])
 
 
 def _mount_problem(path: str, data_dir: str, shared: bool) -> str:

@@ -71,6 +71,7 @@ def gather(
     write: bool,
     durable_shared: bool = False,
     durable_cap_gb: float | None = None,
+    durable_inode_cap: int | None = None,
 ) -> dict[str, Any]:
     """Everything about the box that one visit can tell.
 
@@ -79,6 +80,7 @@ def gather(
     :param write: whether a file may be written to prove a durable mount (not in check mode).
     :param durable_shared: whether the profile says that several boxes see the durable mount.
     :param durable_cap_gb: its quota, where one is known.
+    :param durable_inode_cap: the most files that it may hold, where that is known.
     """
     # Before torch is started, which holds memory of them itself.
     gpus, nvidia = read_gpus(limits["nvidia"])
@@ -95,7 +97,13 @@ def gather(
             "cuda": {"driver_max": read_driver_cuda(limits["nvidia"]) if nvidia["ok"] else None},
             "mounts": read_mounts(places),
             "durable": check_durable(
-                durable_kind, durable_path, data_dir, write, durable_shared, int((durable_cap_gb or 0) * 1e9)
+                durable_kind,
+                durable_path,
+                data_dir,
+                write,
+                durable_shared,
+                cap_bytes=int((durable_cap_gb or 0) * 1e9),
+                inode_cap=durable_inode_cap or 0,
             ),
             "cgroup": read_cgroup(),
             "boot": read_boot(),

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from .box import records
-from .box.gates import DEFAULT_MIN_FREE_BYTES
+from .box.gates import DEFAULT_MIN_FREE_BYTES, DEFAULT_MIN_FREE_INODES
 
 # A card reports up to 6.25 % less than it is sold with where ECC takes its share (a "16 GB" T4 reports 15,360 MiB).
 ECC_SHARE = 0.07
@@ -143,16 +143,35 @@ def _instead(durable: Any) -> str:
 
 
 def _full(durable: Any) -> list[str]:
-    """A quota that is used up: neither a checkpoint nor a result would land."""
+    """A quota or a cap on files that is used up: neither a checkpoint nor a result would land."""
     use, path = _field(durable, "use"), one_line(_field(durable, "path"))
     cap, used = records.finite(_field(use, "cap_bytes")), records.finite(_field(use, "used_bytes"))
-    if cap is None or used is None or cap - used >= min(DEFAULT_MIN_FREE_BYTES, cap / 10):
+    found = []
+    if cap is not None and used is not None and cap - used < min(DEFAULT_MIN_FREE_BYTES, cap / 10):
+        most = [f"{name} {size / 1e9:.1f} GB" for name, size in _largest(use)]
+        found.append(f"the durable mount {path} is full: {used / 1e9:.1f} of {cap / 1e9:g} GB are used{_mostly(most)}")
+    return found + _full_of_files(_field(durable, "files"), path)
+
+
+def _full_of_files(files: Any, path: str) -> list[str]:
+    cap, used = records.finite(_field(files, "cap")), records.finite(_field(files, "used"))
+    if cap is None or used is None or cap - used >= min(DEFAULT_MIN_FREE_INODES, cap / 10):
         return []
+    most = _mostly([f"{name} {count:.0f} files" for name, count in _largest(files)])
+    return [
+        f"the durable mount {path} is full: {used:.0f} of the {cap:.0f} files that it may hold are there{most}; "
+        "remove what no run needs from it, or raise platform_inode_cap if the platform allows more"
+    ]
+
+
+def _largest(use: Any) -> list[tuple[str, float]]:
     pairs = [each for each in _list(_field(use, "largest")) if isinstance(each, (list, tuple)) and len(each) == 2]
     sizes = [(one_line(name), records.finite(size)) for name, size in pairs]
-    most = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in sizes if size is not None)
-    told = f" (most of it: {most})" if most else ""
-    return [f"the durable mount {path} is full: {used / 1e9:.1f} of {cap / 1e9:g} GB are used{told}"]
+    return [(name, size) for name, size in sizes if size is not None]
+
+
+def _mostly(most: list[str]) -> str:
+    return f" (most of it: {', '.join(most)})" if most else ""
 
 
 def same_gpu(wanted: str, reported: str) -> bool:

@@ -29,14 +29,19 @@ FIELDS = (
     "cuda",
     "torch",
     "python",
+    "packages_sha256",
     "supervisor_sha256",
     "cost",
 )
 _ASK_S = 20
+# Packages by the names of their folders, which hold name and version: reading what lies in each takes a second.
 _ASK = (
-    "import importlib.metadata as m, json, platform\n"
+    "import hashlib, importlib.metadata as m, json, os, platform, sys\n"
     "try:\n torch = m.version('torch')\nexcept m.PackageNotFoundError:\n torch = ''\n"
-    "print(json.dumps({'python': platform.python_version(), 'torch': torch}))"
+    "folders = [path for path in sys.path if os.path.isdir(path)]\n"
+    "names = {name for path in folders for name in os.listdir(path) if name.endswith(('.dist-info', '.egg-info'))}\n"
+    "packages = hashlib.sha256('\\n'.join(sorted(names)).encode()).hexdigest()\n"
+    "print(json.dumps({'python': platform.python_version(), 'torch': torch, 'packages_sha256': packages}))"
 )
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,60}\Z")
 
@@ -65,7 +70,8 @@ def told_by_box(layout: Layout, run_id: str, ask_python: bool) -> dict[str, Any]
 
 
 def _versions(python: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The versions of the Python that trains and of its torch, in the environment that trainers get."""
+    """The versions of the Python that trains and of its torch, in the environment that trainers get, and one hash of
+    all packages with their versions: two runs that differ in it were not made with the same ones."""
     argv = [python, "-c", _ASK]
     try:
         # There is no AnsibleModule here whose run_command could be used.
@@ -79,7 +85,7 @@ def _versions(python: str, environment: Mapping[str, str]) -> dict[str, str]:
             check=False,
         )
         found = json.loads(done.stdout.decode("utf-8"))
-        return {"python": str(found["python"]), "torch": str(found["torch"])}
+        return {name: str(found[name]) for name in ("python", "torch", "packages_sha256")}
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
         return {}
 

@@ -254,6 +254,9 @@ def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[
         *lines, begun = (begun + data).replace(b"\r", b"\n").split(b"\n")
         begun = begun[-_CHUNK:]
         for line in lines:
+            # What is done for a line takes as long as the box has made its files large.
+            if deadline.left_s <= 0:
+                return None
             take(line)
 
 

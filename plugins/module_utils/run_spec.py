@@ -23,6 +23,9 @@ ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 # How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
 _NOT_HASHED = ("progress", "stall_s")
+# What a shell reads whatever its first line says, and how much of a script is looked at.
+_SHELL_SCRIPTS = (".sh", ".bash")
+_SCRIPT_BYTES = 1024 * 1024
 ALWAYS_EXCLUDED = (
     ".git", "__pycache__", "*.pyc", ".venv*", ".tenant", ".ansible", ".pytest_cache", ".mypy_cache", ".ruff_cache",
 )  # fmt: skip
@@ -221,9 +224,13 @@ class _Reader:
         files = self._checked(("code",), lambda: code_files(folder, excluded))
         if not files:
             self.refuse(("code",), f"the code folder {folder} holds no files")
+        for file in files:
+            self._refuse_line_ends(folder, file["path"])
         code_sha256 = records.digest(files)
         hashed = {key: value for key, value in spec.items() if key not in _NOT_HASHED}
         spec_sha256 = records.digest({"spec": hashed, "code_sha256": code_sha256})
+        # What the queue grows by must not make what is done already another work.
+        every_cell = {key: value for key, value in hashed.items() if key != "cells"}
         return dict(
             spec,
             source=self.path,
@@ -232,7 +239,27 @@ class _Reader:
             code_exclude=excluded,
             code_sha256=code_sha256,
             spec_sha256=spec_sha256,
+            work_sha256=records.digest({"spec": every_cell, "code_sha256": code_sha256}),
         )
+
+    def _refuse_line_ends(self, folder: str, name: str) -> None:
+        """A script that a shell or the kernel would read with its CRs: found here, not minutes into a rental."""
+        path = os.path.join(folder, name)
+        is_shell = name.endswith(_SHELL_SCRIPTS)
+        if not is_shell and not os.access(path, os.X_OK):
+            return
+        with open(path, "rb") as stream:
+            # Of a program only the line that names its interpreter is read so.
+            lines = stream.readlines(_SCRIPT_BYTES) if is_shell else [stream.readline(_SCRIPT_BYTES)]
+        if not is_shell and not lines[0].startswith(b"#!"):
+            return
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\r\n"):
+                self.refuse(
+                    ("code",),
+                    f"{path} line {number} ends with CR LF, which breaks it on a box; save it with LF, and write "
+                    f"*{os.path.splitext(name)[1]} text eol=lf into .gitattributes",
+                )
 
     def _checked(self, where: Any, check: Any) -> Any:
         try:
@@ -286,6 +313,7 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "provider_id": str(endpoint["provider_id"]),
         "run_id": spec["id"],
         "spec_sha256": spec["spec_sha256"],
+        "work_sha256": spec["work_sha256"],
         "code_sha256": spec["code_sha256"],
         "python": box["python"],
         "command": resolve_argv(spec["command"], str(box["python"])),

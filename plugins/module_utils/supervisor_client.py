@@ -95,7 +95,8 @@ class SupervisorClient:
             text = (err.strip().splitlines() or ["no answer"])[-1][:300]
             what = f"the supervisor's verb {verb} ended with exit code {code}: {text}"
             return TenantFailure("training_failed", what, box, fix="read supervisor.log below the tenant root")
-        kind = _FAILURE_KINDS.get(int(answer.get("exit", code)), "training_failed")
+        told = answer.get("exit", code)
+        kind = _FAILURE_KINDS.get(told if isinstance(told, int) else code, "training_failed")
         safe = "nothing was started and nothing was deleted"
         return TenantFailure(kind, str(answer["error"]), box, safe=safe, fix=str(answer.get("fix", "")))
 
@@ -179,6 +180,6 @@ def parse(text: str) -> dict[str, Any] | None:
     """The object that a verb printed; None where it printed none."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None

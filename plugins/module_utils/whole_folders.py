@@ -94,6 +94,8 @@ class FolderArrivals:
         for file in files:
             self._inside.setdefault(folder_of(file), []).append(file)
         self._passed: collections.deque[str] = collections.deque()
+        # A box could have the names of two folders printed in turn for ever: each is read early but once.
+        self._gone_from: set[str] = set()
         self._folder: str | None = None
 
     def start(self) -> None:
@@ -108,7 +110,8 @@ class FolderArrivals:
         self._landing.progress.moved(file.bytes)
         folder = folder_of(file)
         if folder != self._folder:
-            if self._folder is not None:
+            if self._folder is not None and self._folder not in self._gone_from:
+                self._gone_from.add(self._folder)
                 self._passed.append(self._folder)
             self._folder = folder
             self._look_back()

@@ -42,6 +42,11 @@ options:
       - The quota of the durable mount in units of 10^9 bytes, V(0) for none. If not set, the variable
         C(platform_durable_cap_gb).
     type: float
+  durable_inode_cap:
+    description:
+      - The most files that the durable mount may hold, whatever its file system tells, V(0) for no such cap. If not
+        set, the variable C(platform_inode_cap).
+    type: int
   hf_home:
     description: Folder of the model cache. If not set, the variable C(platform_hf_home).
     type: str
@@ -169,7 +174,8 @@ probe:
     durable:
       description:
         - C(kind), C(path), whether a mount is C(real), else C(why) not and C(others), the network disks of the box.
-        - C(disk) is the name of a shared disk. C(use) says what of a known quota is used.
+        - C(disk) is the name of a shared disk. C(use) says what of a known quota is used, C(files) the same
+          of a known cap on files.
       type: dict
     cgroup:
       description: C(memory_max) and C(memory_used) in bytes, C(cpus), C(oom_kill); none where nobody limits.

@@ -162,7 +162,8 @@ not_pulled:
 provenance:
   description:
     - What the box says of how the run was made, C(code_sha256), C(spec_sha256), C(seeds) of the cells, C(python) and
-      C(torch) that train, and C(supervisor_sha256). Empty values are unknown.
+      C(torch) that train, C(packages_sha256) of the packages beside them, and C(supervisor_sha256). Empty values are
+      unknown.
   returned: with O(tenant_root)
   type: dict
 comparison:

@@ -39,7 +39,9 @@ options:
       - How each class is measured. The keys are V(pip), V(conda), V(hf), V(git), V(torch) and V(docker).
       - Each has C(direct) (the address that is used without a mirror) and C(probe). The way of a probe is C(file) with
         C(path) below the address (C(direct_path) where the direct source has another) and C(sha256); C(index) with
-        C(project), C(file) and C(sha256), as pip finds a wheel; or C(git) with C(path), C(ref) and C(commit).
+        C(project), C(file) and C(sha256), as pip finds a wheel; C(git) with C(path), C(ref) and C(commit); or
+        C(registry) with C(image) and the C(sha256) of one platform's manifest of it, whose largest layer is fetched
+        too.
       - The class V(apt) is measured by a package list of the box's own distribution, and V(modelscope) is not measured,
         because what comes from there counts by the hash that Hugging Face has.
     type: dict
@@ -68,10 +70,6 @@ options:
     type: list
     elements: str
     default: []
-  environment:
-    description: Variables that stand in the environment file in any case, such as E(HF_HOME). Empty ones are left out.
-    type: dict
-    default: {}
   valid_s:
     description: How long a measurement is used again.
     type: float
@@ -105,7 +103,9 @@ options:
     type: path
     default: /etc/apt
   docker_config:
-    description: The configuration of the Docker daemon, written where its folder is. The daemon reads it at its start.
+    description:
+      - The configuration of the Docker daemon, which reads it at its start. Where its folder is not, or may not be
+        written to, the class V(docker) is left alone.
     type: path
     default: /etc/docker/daemon.json
 extends_documentation_fragment:
@@ -140,8 +140,6 @@ EXAMPLES = r"""
     candidates:
       - {class: pip, name: office, url: "https://pypi.example.org/simple"}
     proxy_hook: "{{ platform_proxy_hook }}"
-    environment:
-      HF_HOME: "{{ platform_hf_home }}"
 
 - name: Give back what was there before
   tenant.gpu.mirror_select:
@@ -213,7 +211,6 @@ def define_module() -> AnsibleModule:
             "proxy_hook": {"type": "str", "default": ""},
             "proxy_hosts": {"type": "list", "elements": "str", "default": []},
             "no_proxy": {"type": "list", "elements": "str", "default": []},
-            "environment": {"type": "dict", "default": {}},
             "valid_s": {"type": "float", "default": 86400},
             "remeasure": {"type": "bool", "default": False},
             "margin": {"type": "float", "default": 1.5},

@@ -148,6 +148,6 @@ receipt:
     provenance:
       description:
         - C(code_sha256), C(spec_sha256), C(seeds), C(platform), C(machine_id), C(gpus), C(driver), C(cuda), C(torch),
-          C(python), C(supervisor_sha256) and C(cost); V(unknown) where nobody knows.
+          C(python), C(packages_sha256), C(supervisor_sha256) and C(cost); V(unknown) where nobody knows.
       type: dict
 """

@@ -184,9 +184,10 @@ supervisor:
           V(failed), V(preempted) or V(blocked)) and its cells.
         - A run of several boxes that may not start before M(tenant.gpu.node_group) has judged all of them has
           C(awaits_launch).
-        - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) or
-          V(none)), C(step), C(steps), C(epoch), C(loss), C(rate) (steps per second), C(eta_s), C(progress_source),
-          C(progress_problem), C(resumed_from_step), C(last_checkpoint), C(exit). Null means unknown.
+        - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) of
+          the machine, V(restarted) of its container, or V(none)), C(step), C(steps), C(epoch), C(loss), C(rate) (steps
+          per second), C(eta_s), C(progress_source), C(progress_problem), C(resumed_from_step), C(last_checkpoint),
+          C(exit). Null means unknown.
         - Its C(queue) names every cell once under C(done), C(failed) or C(waiting). C(end) is C(QUEUE_OK),
           C(QUEUE_FAILED), C(QUEUE_ABORTED) when cells wait and nobody works on them, or empty while it goes on.
       type: list

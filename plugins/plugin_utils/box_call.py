@@ -78,7 +78,11 @@ class NoAnswer(TenantFailure):
             what,
             box,
             safe="what it had begun, the same task goes on with",
-            fix="see that ansible_python_interpreter names a Python of the box, 3.8 or newer, and look at its disk",
+            fix=(
+                f"signal {status - 128} ended it; look at the memory of the box"
+                if 128 < status < 255
+                else "see that ansible_python_interpreter names a Python of the box, 3.8 or newer, and look at its disk"
+            ),
         )
         self.status = status
 
@@ -89,7 +93,7 @@ class NoAnswer(TenantFailure):
 
 
 class RefusedOnBox(TenantFailure):
-    """A failure that the function raised: a stranger's words, shortened and printable. ``more`` came with it."""
+    """A failure that the function raised: a stranger's words, shortened and printable. ``checks`` may come with it."""
 
     def __init__(self, told: Mapping[str, Any], box: str) -> None:
         failure = told.get("failure")
@@ -98,10 +102,10 @@ class RefusedOnBox(TenantFailure):
         kind = named.get("kind")
         kind = kind if isinstance(kind, str) and kind in EXIT_CODES else "config"
         super().__init__(kind, what or "the box gave no reason", box, safe=safe, fix=fix)
-        self.more = {key: value for key, value in told.items() if key not in ("msg", "failure", "failed", "changed")}
+        self.checks = told.get("checks")
 
     def as_result(self) -> dict[str, Any]:
-        return {**self.more, **super().as_result()}
+        return {**super().as_result(), **({"checks": self.checks} if isinstance(self.checks, list) else {})}
 
 
 class BoxCall(ControllerAction):
@@ -126,7 +130,7 @@ class BoxCall(ControllerAction):
         python: str = "",
         site: bool = False,
     ) -> dict[str, Any]:
-        """What the function answers.
+        """What the function answers: a stranger's word, which never becomes a result whole (``strangers_answer``).
 
         :param work: one of ``WORKS``; it takes and gives what JSON can hold.
         :param python: the interpreter; by default the one that modules would use.
@@ -162,10 +166,10 @@ def _answer(text: str) -> dict[str, Any] | None:
         if line.startswith(_MARK):
             try:
                 answer = json.loads(line[len(_MARK) :])
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
-            whole = isinstance(answer, dict) and any(isinstance(answer.get(key), dict) for key in ("answer", "failure"))
-            return answer if whole else None
+            whole = isinstance(answer, dict) and len(answer) == 1 and isinstance(next(iter(answer.values())), dict)
+            return answer if whole and answer.keys() <= {"answer", "failure"} else None
     return None
 
 

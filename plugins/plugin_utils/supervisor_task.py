@@ -17,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client impor
     failed_cell,
     parse,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import form_is_checked
 
 STATES = ("status", "registered", "started", "stopped", "held", "sealed", "unsealed", "reconciled")
 NOT_DEPLOYED: dict[str, Any] = {
@@ -230,9 +231,10 @@ class Task:
         result = failure.as_result()
         try:
             found = self._client.status(self._run_id)
-            failed = failed_cell(found, self._run_id)
-            result["supervisor"] = found
-            result["log_tail"] = self._client.log_tail(*failed) if failed else []
+            with form_is_checked(failure.box):
+                failed = failed_cell(found, self._run_id)
+                result["supervisor"] = found
+                result["log_tail"] = self._client.log_tail(*failed) if failed else []
         except (TenantFailure, NoProgram):
             # The first failure is the one to tell.
             return failure.as_result()

@@ -141,12 +141,12 @@ def _key(request: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """What must be the same before any file is asked."""
     home = os.path.expanduser("~")
     configs = [
-        environment.get("ANSIBLE_CONFIG") or "",
+        os.path.expanduser(environment.get("ANSIBLE_CONFIG") or ""),
         "ansible.cfg",
         f"{home}/.ansible.cfg",
         "/etc/ansible/ansible.cfg",
     ]
-    named = [word[1:] for word in request["extra_vars"] if word.startswith("@")]
+    named = [_found(word[1:]) for word in request["extra_vars"] if word.startswith("@")]
     code = [os.path.dirname(os.path.abspath(__file__)) + f"/{name}.py" for name in ("hosts", "inventory_purity")]
     ansible = _folder_of("ansible")
     told = {
@@ -162,6 +162,15 @@ def _key(request: Mapping[str, Any], environment: Mapping[str, str]) -> str:
         "read": digest([os.path.abspath(path) for path in (*configs, *named) if path] + code + [_plugins()]),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _found(path: str) -> str:
+    """A file of variables as Ansible finds it. TooMuch where it is not there, or is found in a way that is not known
+    here."""
+    found = os.path.abspath(os.path.expanduser(os.path.expandvars(path)))
+    if not os.path.isfile(found):
+        raise TooMuch(path)
+    return found
 
 
 def _folder_of(package: str) -> str:

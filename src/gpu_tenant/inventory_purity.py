@@ -107,7 +107,12 @@ _TESTS = frozenset(
 _LOOKUPS = ("lookup", "query", "q")
 # Ansible's own, which no source can set.
 _MAGIC = frozenset(("groups", "omit"))
-_SECRET = re.compile(r"(?i)(pass|passwd|password|passphrase|secret|secrets|token|credential|credentials|key)\Z")
+_SECRET = re.compile(
+    r"(?i)(pass|passwd|password|passphrase|pwd|secret|secrets|token|tokens|pat|auth|authorization"
+    r"|credential|credentials|key|(?<!host_)(?<!public_)keys)\Z"
+)
+# Whatever it is called: a password in an address, or given to sshpass.
+_SECRET_WITHIN = re.compile(r"://[^/\s@]*:[^/\s@]+@|\bsshpass\s+-p")
 
 
 def reads(sources: Iterable[str], base: str) -> list[str] | None:
@@ -263,4 +268,4 @@ def has_secret(value: Any, name: str = "") -> bool:
         return any(has_secret(item, str(key)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return any(has_secret(item, name) for item in value)
-    return bool(_SECRET.search(name)) and isinstance(value, str) and value != ""
+    return isinstance(value, str) and bool((value and _SECRET.search(name)) or _SECRET_WITHIN.search(value))

@@ -1,8 +1,9 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Renders docs/platforms.md from the platform profiles and their schema, so that the page cannot disagree with them.
+"""Renders docs/platforms.md, and the part of docs/platforms/NAME.md that says what a profile says, from the platform
+profiles and their schema, so that no page can disagree with them.
 
-``python -m gpu_tenant.profile_docs`` writes the page of a checkout; ``--check`` only says whether it is up to date.
+``python -m gpu_tenant.profile_docs`` writes the pages of a checkout; ``--check`` only says whether they are up to date.
 """
 
 from __future__ import annotations
@@ -53,8 +54,14 @@ platform's group above `all` there; write such values into `group_vars/all.yml`.
 A box is in exactly one platform group. A profile of your own goes into a folder that `profiles.yml` names by `path:`.
 
 The facts were checked in the month given. Prices and rules change: where money or data depend on one, look at the
-source.
+source that the platform's page names. That page also has the platform's known traps; those of every platform are on
+[a page of their own](traps.md).
 """
+
+# What lies between these lines of a platform's page is rendered; the rest is written by hand.
+BEGIN = "<!-- Rendered from the profile by `python -m gpu_tenant.profile_docs`. Edit that file. -->"
+END = "<!-- End of what is rendered. -->"
+HEADING = "## What its profile says"
 
 
 def profiles_in(folder: Path) -> dict[str, dict[str, Any]]:
@@ -71,29 +78,80 @@ def profiles_in(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def render(profiles: dict[str, dict[str, Any]]) -> str:
-    """The whole page."""
-    parts = [_INTRODUCTION, "## At a glance\n", _overview(profiles)]
-    for name in sorted(profiles):
-        parts += [f"## {name}\n", _platform(profiles[name])]
-    parts += ["## Every key\n", _keys()]
+    """docs/platforms.md: all platforms beside each other, and what the keys of a profile mean."""
+    parts = [_INTRODUCTION, "## At a glance\n", _overview(profiles), "## Every key\n", _keys()]
     return "\n".join(parts)
 
 
 def _overview(profiles: dict[str, dict[str, Any]]) -> str:
-    names = sorted(profiles)
-    keys = [key for key in profile_schema.PLATFORM_KEYS if _is_scalar(key)]
-    rows = [[f"`{key}`", *(_scalar(profiles[name], key) for name in names)] for key in keys]
-    return table(["key", *names], rows)
+    heads = [
+        "platform",
+        "kind",
+        "a pause",
+        "the full stop",
+        "which keeps",
+        "results outlive it by",
+        "taken away",
+        "as of",
+    ]
+    return table(heads, [_in_one_line(profiles[name]) for name in sorted(profiles)])
+
+
+def _in_one_line(profile: dict[str, Any]) -> list[str]:
+    name, verbs, spot = profile["platform_name"], profile["platform_verbs"], profile["platform_spot"]
+    kept = [set(one["keeps"]) for one in verbs["full_stop"]]
+    grace = "at once" if not spot["grace_s"] else f"after {spot['grace_s']} s"
+    return [
+        f"[{name}](platforms/{name}.md)",
+        _scalar(profile, "platform_kind"),
+        _in_order(verbs["park"]) or "none",
+        _in_order(verbs["full_stop"]) or "none",
+        _cell(sorted(set.intersection(*kept)) if kept else []),
+        "as set" if is_template(profile["platform_durable_kind"]) else _scalar(profile, "platform_durable_kind"),
+        grace if spot["available"] else "no",
+        _scalar(profile, "platform_verified"),
+    ]
+
+
+def _in_order(operations: list[dict[str, Any]]) -> str:
+    return ", then ".join(_cell(one["verb"]) for one in operations)
+
+
+def render_page(profile: dict[str, Any], current: str) -> str:
+    """The page of a platform with its rendered part made anew; a page that is not there begins with its name.
+
+    :raises ValueError: the page has no place for the rendered part.
+    """
+    name = profile["platform_name"]
+    part = f"{BEGIN}\n\n{HEADING}\n\n{_platform(profile)}\n{END}\n"
+    if not current:
+        return f"# {name}\n\n{part}"
+    before, begins, rest = current.partition(BEGIN + "\n")
+    _rendered, ends, after = rest.partition(END + "\n")
+    if not begins or not ends or BEGIN in after or END in before + after:
+        raise ValueError(f"docs/platforms/{name}.md needs these two lines, once and in this order: {BEGIN} and {END}")
+    return before + part + after
 
 
 def _platform(profile: dict[str, Any]) -> str:
-    parts = ["What happens by itself:\n", _clocks(profile), "How charges end:\n", _verbs(profile)]
-    parts += ["Where data lies:\n", _storage(profile)]
+    name = profile["platform_name"]
+    source = _scalar(profile, "platform_source")
+    parts = [
+        f"From `inventories/profiles/group_vars/{name}.yml`, checked in {_scalar(profile, 'platform_verified')}. "
+        f"Source: {source}\n",
+        "What happens by itself, the danger clocks:\n",
+        _clocks(profile),
+        "How charges end:\n",
+        _verbs(profile),
+        "Where data lies:\n",
+        _storage(profile),
+    ]
     spot = profile["platform_spot"]
     taken = "It cannot be taken away while it runs."
     if spot["available"]:
         signal = f", told by {spot['signal']}" if spot["signal"] else ", without a word"
-        taken = f"It can be taken away after {spot['grace_s']} s of grace{signal}."
+        grace = f"after {spot['grace_s']} s of grace" if spot["grace_s"] else "at once"
+        taken = f"It can be taken away {grace}{signal}."
     parts.append(taken + "\n")
     if profile.get("platform_proxy_hosts"):
         parts.append(
@@ -102,10 +160,16 @@ def _platform(profile: dict[str, Any]) -> str:
     if profile["platform_ssh_proxies"]:
         parts += ["No large file goes through its ssh proxy:\n", _proxies(profile)]
     if profile["platform_mirrors"]:
-        parts += ["Measured from each box against the direct source ([mirrors](mirrors.md)):\n", _mirrors(profile)]
+        parts += ["Measured from each box against the direct source ([mirrors](../mirrors.md)):\n", _mirrors(profile)]
     if profile["platform_conveniences"]:
         parts += ["It saves you work:\n", "\n".join(f"- {line}" for line in profile["platform_conveniences"]) + "\n"]
+    parts += ["The plain values ([what each key means](../platforms.md#every-key)):\n", _plain_values(profile)]
     return "\n".join(parts)
+
+
+def _plain_values(profile: dict[str, Any]) -> str:
+    shown = [key for key in profile_schema.PLATFORM_KEYS if _is_scalar(key)]
+    return table(["key", "value"], [[f"`{key}`", _scalar(profile, key)] for key in shown])
 
 
 def _mirrors(profile: dict[str, Any]) -> str:
@@ -182,7 +246,8 @@ def _scalar(profile: dict[str, Any], key: str) -> str:
 
 
 def _is_scalar(key: str) -> bool:
-    return key != "platform_name" and profile_schema.SCHEMA["properties"][key].get("type") not in ("object", "array")
+    said_above = ("platform_name", "platform_verified", "platform_source")
+    return key not in said_above and profile_schema.SCHEMA["properties"][key].get("type") not in ("object", "array")
 
 
 def _cell(value: Any) -> str:
@@ -207,27 +272,38 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def pages(root: Path) -> dict[Path, str]:
+    """Every page of a checkout that is rendered, in part or as a whole, with what it shall hold."""
+    profiles = profiles_in(root / "inventories" / "profiles" / "group_vars")
+    wanted = {root / "docs" / "platforms.md": render(profiles)}
+    for name, profile in sorted(profiles.items()):
+        page = root / "docs" / "platforms" / f"{name}.md"
+        wanted[page] = render_page(profile, _text(page))
+    return wanted
+
+
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8") if page.exists() else ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gpu_tenant.profile_docs", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: here)")
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when the page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a page is out of date")
     options = parser.parse_args(arguments)
-    page = options.root / "docs" / "platforms.md"
     try:
-        wanted = render(profiles_in(options.root / "inventories" / "profiles" / "group_vars"))
-        current = page.read_text(encoding="utf-8") if page.exists() else ""
-        if current == wanted:
-            return 0
-        if options.check:
-            print(f"{page} is out of date. Run: python -m gpu_tenant.profile_docs", file=sys.stderr)
-            return 1
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(wanted, encoding="utf-8")
+        stale = {page: text for page, text in pages(options.root).items() if _text(page) != text}
+        for page, text in stale.items():
+            if options.check:
+                print(f"{page} is out of date. Run: python -m gpu_tenant.profile_docs", file=sys.stderr)
+                continue
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text, encoding="utf-8")
+            print(f"wrote {page}")
     except (OSError, ValueError, yaml.YAMLError) as error:
-        print(f"cannot render {page}: {error}", file=sys.stderr)
+        print(f"cannot render the pages of {options.root}: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {page}")
-    return 0
+    return 1 if stale and options.check else 0
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class LedgerWord:
 
     :param home: a complete receipt for this very run spec exists.
     :param rented: a machine of this name was rented, and is not known to have been given back.
-    :param superseded: a later generation took the place of this machine.
+    :param superseded: a later generation took the place of this machine. Our records alone can say so: the box that was
+        replaced knows of no other, and goes on calling itself running.
     """
 
     home: bool = False

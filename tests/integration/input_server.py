@@ -19,8 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass
 class Page:
-    """What lies at one path. ``cuts``: after how many bytes each of the first answers ends; ``statuses``: what the
-    first requests are answered instead; ``before`` is called with the number of each request before it is answered."""
+    """What lies at one path. ``challenge``: how to ask for the token, told to whoever lacks it; ``cuts``: after how
+    many bytes each of the first answers ends; ``statuses``: what the first requests are answered instead; ``before`` is
+    called with the number of each request before it is answered."""
 
     data: bytes
     etag: str = ""
@@ -31,6 +32,7 @@ class Page:
     redirect: str = ""
     token: str = ""
     token_header: str = "authorization"
+    challenge: str = ""
     cuts: list[int] = field(default_factory=list)
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     before: Callable[[int], None] = lambda number: None
@@ -116,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         if page.statuses:
             self._plain(*page.statuses.pop(0))
         elif page.token and headers.get(page.token_header) != page.token:
-            self._plain(401, {})
+            self._plain(401, {"WWW-Authenticate": page.challenge} if page.challenge else {})
         elif page.redirect:
             self._plain(302, {"Location": page.redirect})
         else:
@@ -130,28 +132,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, page: Page, headers: dict[str, str], body: bool) -> None:
         data = gzip.compress(page.data, mtime=0) if page.encoding == "gzip" else page.data
-        found = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
         condition = headers.get("if-range", "")
         fresh = not condition or condition in (page.etag, page.modified)
         start = int(found.group(1)) if found and page.ranges and fresh else 0
         if start and start >= len(data):
             self._plain(416, {"Content-Range": f"bytes */{len(data)}"})
             return
+        # The end counts too, where one is named behind the beginning.
+        end = min(int(found.group(2)) + 1, len(data)) if start and found and found.group(2) else len(data)
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         for name, value in (("ETag", page.etag), ("Last-Modified", page.modified), ("Content-Encoding", page.encoding)):
             if value:
                 self.send_header(name, value)
         if page.link:
             self.send_header("Link", page.link)
         if page.length:
-            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Length", str(end - start))
         self.send_header("Content-Type", page.type)
         self.send_header("Connection", "close")
         self.end_headers()
         if body:
-            self._send(page, data[start:])
+            self._send(page, data[start:end])
         self.close_connection = True
 
     def _send(self, page: Page, data: bytes) -> None:

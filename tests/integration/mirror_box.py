@@ -52,7 +52,6 @@ class MirrorBox:
             "candidates": list(candidates),
             "proxy_hook": "",
             "no_proxy": [],
-            "environment": {},
             "valid_s": 86400.0,
             "remeasure": False,
             "margin": 1.5,

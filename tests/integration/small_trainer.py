@@ -39,6 +39,25 @@ def note(**line: object) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
+CHILD = """
+import signal, sys
+# Its parent may ignore the signal, and hand that on.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("ready", flush=True)
+number = signal.sigwait([signal.SIGTERM])
+open(sys.argv[1], "w").write(signal.Signals(number).name)
+"""
+
+
+def start_child(path: str) -> subprocess.Popen[bytes]:
+    """A data loader's worker, so to speak: of the trainer's own group. It notes the signal that ends it in ``path``."""
+    child = subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=3)
@@ -48,12 +67,17 @@ def main() -> int:
     parser.add_argument("--on-term", choices=["save", "ignore", "leave"], default="save")
     parser.add_argument("--model", choices=["whole", "cut", "none", "link"], default="whole")
     parser.add_argument("--with-worker", action="store_true")
+    parser.add_argument("--with-child", default="")
     options = parser.parse_args()
     output, checkpoints = os.environ["TENANT_OUTPUT_DIR"], os.environ["TENANT_CHECKPOINT_DIR"]
     step = resumed_step()
+    child = start_child(options.with_child) if options.with_child else None
 
     def asked_to_stop(_number: int, _frame: object) -> None:
         save(f"{checkpoints}/step-{step:010d}.pt", step)
+        if child is not None:
+            # Nobody but whoever signals the whole group ends it.
+            child.wait()
         sys.exit(0 if options.on_term == "leave" else 30)
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN if options.on_term == "ignore" else asked_to_stop)

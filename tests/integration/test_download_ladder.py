@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import calling, fetch_order
+from ansible_collections.tenant.gpu.plugins.module_utils.box import calling, fetch_order, inputs
 from input_server import InputServer, input_server
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.integration
 DATA = hashlib.sha256(b"ladder").digest() * 20000
 COMMIT = "abcdefabcdefabcdefabcdefabcdefabcdefabcd"
@@ -113,6 +118,94 @@ def test_the_list_comes_from_the_next_endpoint_too(
     mirror.pages.clear()
     told(box, HF_ENDPOINT=mirror.url, TENANT_HF_ENDPOINTS=f"plain={mirror.url} plain={direct.url}")
     assert fetch(box)["state"] == "proven"
+
+
+@pytest.fixture
+def aria2_from() -> int:
+    """The size from which on the real aria2 is asked. Absent: an error in CI, NOT RUN elsewhere."""
+    if shutil.which("aria2c"):
+        return len(DATA) - 1
+    reason = "NOT RUN: no aria2c; install the package aria2"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def fetch_large(box: SupervisedBox, server: InputServer, least: int) -> dict[str, Any]:
+    """The fetcher itself in a process of its own, for which a file is very large from ``least`` bytes on."""
+    told(box, TENANT_HF_ENDPOINTS=f"plain={server.url}")
+    wanted = {"inputs": [ENTRY], "first_wait_s": 0.01, "reserve_bytes": 0, "reserve_inodes": 0, "tries": 3}
+    order = fetch_order.check({**wanted, "stall_s": 300.0})
+    digest = inputs.digest(order["inputs"])
+    fetch_order.write(box.layout, digest, order)
+    code = (
+        "import sys\n"
+        "from ansible_collections.tenant.gpu.plugins.module_utils.box import fetcher, ladder, layout\n"
+        f"ladder.LARGE_BYTES = {least}\n"
+        "fetcher.Fetcher(layout.Layout(sys.argv[1]), sys.argv[2]).main(lambda: None)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}
+    subprocess.run([sys.executable, "-c", code, str(box.root), digest], env=environment, check=False, timeout=600)
+    return fetch_order.status(box.layout, order["inputs"])
+
+
+def begun_by_aria2(server: InputServer) -> list[int]:
+    """Where in the file it began, each time it asked for a part; first it asks for the whole, to know the size."""
+    asked = [headers for _method, path, headers in server.requests if path == RESOLVED]
+    ranges = [headers.get("range", "") for headers in asked if headers["user-agent"].startswith("aria2")]
+    return [int(told.removeprefix("bytes=").partition("-")[0]) for told in ranges if told]
+
+
+def leave_to_aria2(server: InputServer, cut: int = 0) -> None:
+    """The plain download is cut after 100,000 bytes and then refused, and aria2 after ``cut`` of what lacks, once."""
+    page = server.pages[RESOLVED]
+    page.cuts = [100_000]
+
+    def before(number: int) -> None:
+        headers = server.requests[-1][2]
+        if number > 1 and not headers["user-agent"].startswith("aria2"):
+            page.statuses.append((503, {}))
+        elif cut and "range" in headers and len(begun_by_aria2(server)) == 1:
+            page.cuts.append(cut)
+
+    page.before = before
+
+
+def test_the_real_aria2_goes_on_with_a_large_file_through_a_cut_of_its_own(
+    servers: tuple[InputServer, InputServer], box: SupervisedBox, aria2_from: int
+) -> None:
+    leave_to_aria2(servers[0], cut=300_000)
+    found = fetch_large(box, servers[0], aria2_from)
+    assert (found["state"], found["why"]) == ("proven", "")
+    assert Path(found["folder"], "model/model.bin").read_bytes() == DATA
+    # Its blocks are of 16 KiB, so it takes a little again, and never the beginning.
+    first, *later = begun_by_aria2(servers[0])
+    assert 0 < first <= 100_000
+    assert later
+    assert all(first < each <= first + 300_000 for each in later)
+    assert not list((box.root / "inputs").rglob("*aria2*"))
+
+
+def test_the_real_aria2_begins_anew_where_nobody_goes_on_inside_a_file(
+    servers: tuple[InputServer, InputServer], box: SupervisedBox, aria2_from: int
+) -> None:
+    leave_to_aria2(servers[0])
+    servers[0].pages[RESOLVED].ranges = False
+    found = fetch_large(box, servers[0], aria2_from)
+    assert (found["state"], found["why"]) == ("proven", "")
+    assert Path(found["folder"], "model/model.bin").read_bytes() == DATA
+
+
+def test_what_the_real_aria2_brings_is_proven_as_anything_else(
+    servers: tuple[InputServer, InputServer], box: SupervisedBox, aria2_from: int
+) -> None:
+    leave_to_aria2(servers[0])
+    servers[0].pages[RESOLVED].data = DATA[:100_000] + DATA[100_000:][::-1]
+    found = fetch_large(box, servers[0], aria2_from)
+    assert found["state"] == "failed"
+    assert f"not {hashlib.sha256(DATA).hexdigest()}" in found["why"]
+    assert begun_by_aria2(servers[0])
+    assert not (box.root / "inputs/sets").exists()
 
 
 def test_a_trainer_finds_the_environment_of_its_box(box: SupervisedBox, tmp_path: Path) -> None:

@@ -238,3 +238,43 @@ def test_what_nobody_needs_goes_once_the_cell_is_synced_and_a_later_start_makes_
     box.await_state("done", "other")
     assert (steps_in(box, 1), steps_in(box, 2)) == ([], [2, 4])
     assert box.run()["state"] == "done"
+
+
+def test_the_known_cap_on_files_keeps_a_cell_from_starting_and_its_copy_from_its_first_byte(
+    mount: Mount, boxes: Callable[[str], SupervisedBox]
+) -> None:
+    """AutoDL's shared disk, whose file system may tell more than the 200,000 files that it takes."""
+    box, junk = boxes("b1"), mount.path / "junk"
+
+    def fill() -> None:
+        junk.mkdir()
+        for number in range(195):
+            (junk / str(number)).touch()
+
+    fill()
+    box.register(
+        box="b1",
+        command=["python", "train.py", "--hold-at", "2", "--gate", str(box.gate)],
+        env={"PYTHONPATH": str(HELPER)},
+        durable={"kind": "mount", "path": str(mount.path), "inode_cap": 200},
+        limits={"min_free_bytes": 0, "min_free_inodes": 10},
+    )
+    code, answer = box.ask("start")
+    assert (code, answer["kind"]) == (13, "disk")
+    assert "196 of the 200 files that it may hold are there (most of them: junk 196)" in answer["error"]
+    assert box.run()["state"] == "blocked"
+    shutil.rmtree(junk)
+    box.verb("start")
+    box.await_trainer(step=2)
+    fill()
+    box.release()
+    cell = box.await_state("failed")["cells"][0]
+    assert cell["exit"]["wrapper"] == 21
+    assert "of the 200 files that it may hold" in cell["why"]
+    assert "remove what no run needs" in cell["why"]
+    assert not list(mount.path.rglob("model.pt"))
+    box.await_no_daemon()
+    shutil.rmtree(junk)
+    box.verb("start")
+    assert box.await_state("done")["cells"][0]["attempt"] == 1, "nothing is trained twice"
+    assert list(mount.path.rglob("model.pt"))

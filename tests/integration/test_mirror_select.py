@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.tenant.gpu.plugins.module_utils.box import calling
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.mirrors import task
 from input_server import InputServer, input_server
-from mirror_box import NAME, WHEEL, MirrorBox, mirror, outcomes, put_index, sha256
+from mirror_box import NAME, WHEEL, MirrorBox, index_probe, mirror, outcomes, put_index, sha256
 from ssh_team import ssh_team
 from supervised_box import python38
 
@@ -115,14 +119,13 @@ def test_check_mode_says_what_a_run_then_writes_and_absent_takes_back(server: In
     box.pip_conf.parent.mkdir(parents=True)
     box.pip_conf.write_bytes(b"[global]\r\ntimeout = 7")
     wanted = (f"{server.url}/none", mirror("m", put_index(server, "/m")))
-    options = {"environment": {"HF_HOME": "/data/hf", "MODELSCOPE_CACHE": ""}}
-    foretold = box.select(*wanted, check=True, **options)
+    foretold = box.select(*wanted, check=True)
     assert not box.root.exists()
     assert box.pip_conf.read_bytes() == b"[global]\r\ntimeout = 7"
-    done = box.select(*wanted, **options)
+    done = box.select(*wanted)
     assert foretold["diff"] == done["diff"]
     assert foretold["changed"] is done["changed"] is True
-    assert box.variables() == {"HF_HOME": "/data/hf"}
+    assert box.variables() == {}
     assert box.env_file.stat().st_mode & 0o777 == 0o600
     assert box.select(*wanted, check=True, state="absent")["changed"] is True
     assert box.pip_conf.read_bytes() != b"[global]\r\ntimeout = 7"
@@ -144,7 +147,7 @@ def test_a_measurement_is_used_again_until_it_ends(server: InputServer, box: Mir
 
     assert measures()
     assert not measures()
-    assert not measures(environment={"HF_HOME": "/x"})
+    assert not measures(conda_file=str(box.folder / "elsewhere.yml"))
     assert measures(remeasure=True)
     assert measures(no_proxy=[".other"])
     assert measures(valid_s=0.0)
@@ -193,7 +196,10 @@ def test_what_only_the_proxy_reaches_stays_behind_it(server: InputServer, box: M
         found = box.select(direct, proxy_hook=hook_for(box, server))
     assert found["mirrors"]["chosen"]["pip"] == {"name": "direct", "url": direct, "route": "proxied"}
     assert found["mirrors"]["pip_args"] == ""
-    assert ELSEWHERE not in box.variables()["no_proxy"]
+    told = box.variables()
+    assert ELSEWHERE not in told["no_proxy"]
+    # As on AutoDL: whatever else was measured, and also where the Hub was not.
+    assert (told["HF_HUB_DISABLE_XET"], told["HF_HUB_ENABLE_HF_TRANSFER"]) == ("1", "0")
     assert not box.pip_conf.exists()
 
 
@@ -317,6 +323,40 @@ def test_it_runs_on_the_oldest_python(server: InputServer, box: MirrorBox) -> No
     assert json.loads(done.stdout)["mirrors"]["chosen"]["pip"]["name"] == "m"
 
 
+def asked_by_the_role(**variables: Any) -> tuple[bool, dict[str, Any]]:
+    """Whether the role measures at all, and what its task then asks of the module."""
+    loader = DataLoader()
+    files = [f"{kind}/main.yml" for kind in ("defaults", "vars")]
+    role = [loader.load_from_file(str(ROOT / "roles/mirrors" / file), trusted_as_template=True) for file in files]
+    (measure, *_others) = loader.load_from_file(
+        str(ROOT / "roles/mirrors/tasks/measured.yml"), trusted_as_template=True
+    )
+    templar = Templar(loader=loader, variables={**role[0], **role[1], **variables})
+    return templar.template(role[1]["__mirrors_wanted"]), templar.template(measure["tenant.gpu.mirror_select"])
+
+
+@pytest.mark.parametrize("platform", ["autodl", "vast"])
+@pytest.mark.parametrize(("direct", "winner"), [(WHEEL, "direct"), (b"a lie", "m")])
+def test_where_a_box_stands_decides_nothing(
+    platform: str, direct: bytes, winner: str, server: InputServer, box: MirrorBox
+) -> None:
+    """The mirror is good in either case, and nobody is told which of the two is used but by what they give."""
+    profile = yaml.safe_load((ROOT / f"inventories/profiles/group_vars/{platform}.yml").read_text())
+    classes = {"pip": {"direct": put_index(server, "/direct", direct), "probe": index_probe()}}
+    candidates = [mirror("m", put_index(server, "/m"))]
+    told = {"mirrors_root": str(box.root), "mirrors_candidates": candidates, "mirrors_classes": classes}
+    asked, found = [], []
+    for china in (True, False, None):
+        more = {"platform_china_mirrors": china, "platform_proxy_hook": "", "mirrors_remeasure": True}
+        asked.append(asked_by_the_role(**{**profile, **told, **more}))
+        # A tie of two that are equally near: the direct one is used, so that no other reason can be hidden in it.
+        places = {"pip_conf": str(box.pip_conf), "apt_dir": str(box.apt), "margin": 1000.0}
+        result = task.act({**box.params(""), **asked[-1][1], **places}, False)
+        found.append(result["mirrors"]["chosen"]["pip"]["name"])
+    assert asked == [(True, asked[0][1])] * 3
+    assert found == [winner] * 3
+
+
 def test_the_role_costs_one_remote_execution_on_a_converged_box(server: InputServer, tmp_path: Path) -> None:
     home = tmp_path / "home"
     variables = {
@@ -331,11 +371,10 @@ def test_the_role_costs_one_remote_execution_on_a_converged_box(server: InputSer
         "mirrors_apt_dir": str(home / "apt"),
     }
     with ssh_team(tmp_path, SPEC) as team:
-        box = team.rent("one", **variables)
+        team.rent("one", **variables)
         first = team.play("mirrors", "one", "-v")
         assert "changed=1" in first
         assert (home / "pip.conf").read_text().endswith(f"index-url = {server.url}/m/simple\n")
-        assert f"HF_HOME={box.root.parent}/.cache/huggingface" in (box.root / "mirrors.env").read_text()
         again = team.play("mirrors", "one", "-vvv")
         assert "changed=0" in again
         assert 1 <= again.count("SSH: EXEC") <= 2

@@ -66,10 +66,21 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTeam]:
         team.play("train", "first")
         saved = Path(first.layout.attempt("sharded", "main", 1).checkpoints, f"step-{LOST_AT:010d}.dcp")
         wait_for(f"the save of step {LOST_AT}", saved.exists)
+        # Its platform names neither mirrors nor a proxy.
+        assert not (first.root / "mirrors.env").exists()
+        caches = first.root.parent / ".cache"
+        assert {"HF_HOME": f"{caches}/huggingface", "PIP_CACHE_DIR": f"{caches}/pip"}.items() <= told(first).items()
         team.play("harvest", "first", "-e", json.dumps({"harvest_snapshot": True}))
         first.kill_everything()
         shutil.rmtree(first.root)
         yield team
+
+
+def told(box: SupervisedBox) -> dict[str, str]:
+    """What the trainer that lives there was started with."""
+    status = json.loads(Path(box.layout.attempt("sharded", "main", 1).status).read_text())
+    words = Path(f"/proc/{status['process']['pid']}/environ").read_text().split("\0")
+    return {name: text for name, _equals, text in (word.partition("=") for word in words)}
 
 
 def metrics(box: SupervisedBox) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     process,
     records,
     run_record,
+    tfevents,
 )
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
@@ -234,7 +237,10 @@ def test_a_box_that_died_resumes_with_the_newest_checkpoints_first(any_box: Supe
     assert any_box.verb("resume-all")["changed"]
     cell = any_box.await_state("done")["cells"][0]
     assert (cell["attempt"], cell["resumed_from_step"]) == (2, 2)
-    assert records.read_record(any_box.paths(1).exit, "exit")["cause"] == "interrupted"
+    ended, mine = records.read_record(any_box.paths(1).exit, "exit"), process.myself()
+    assert ended["cause"] == "interrupted"
+    assert "killed at once" in ended["why"], "no reboot and no restart of a container"
+    assert all(word in ended["why"] for word in (mine.boot_id, str(mine.pid1_start)))
     assert records.read_record(any_box.paths(2).status, "status")["resume_dirs"] == [any_box.paths(1).checkpoints]
 
 
@@ -248,20 +254,29 @@ def test_checkpoints_of_a_half_way_run_do_not_look_like_its_end(box: SupervisedB
     assert (cell["attempt"], cell["step"]) == (2, 4)
 
 
-def test_after_a_reboot_the_old_identity_is_not_believed(box: SupervisedBox) -> None:
+@pytest.mark.parametrize("life", ["rebooted", "restarted"])
+def test_after_a_reboot_the_old_identity_is_not_believed(life: str, box: SupervisedBox) -> None:
     box.register_held()
     box.verb("start")
     box.await_trainer()
     box.kill_everything()
-    # What a container restart leaves: the same boot id, another start of pid 1, a pid that somebody has again.
+    # What is left: the same boot id and another start of pid 1, or another boot id; and a pid that somebody has again.
     status = records.read_record(box.paths().status, "status")
     mine = process.myself()
+    earlier = {"boot_id": "before"} if life == "rebooted" else {"pid1_start": mine.pid1_start + 1}
     for key in ("process", "shim"):
-        status[key] = dict(mine.as_dict(), pid1_start=mine.pid1_start + 1)
+        status[key] = {**mine.as_dict(), **earlier}
     records.write_record(box.paths().status, "status", status)
-    assert box.cell()["liveness"] == "rebooted"
+    assert box.cell()["liveness"] == life
     box.verb("resume-all")
     assert box.await_state("done")["cells"][0]["attempt"] == 2
+    ended = records.read_record(box.paths(1).exit, "exit")
+    evidence = {
+        "rebooted": ("the machine rebooted", "before", mine.boot_id),
+        "restarted": ("the container was restarted", mine.boot_id, str(mine.pid1_start + 1), str(mine.pid1_start)),
+    }
+    assert ended["cause"] == "interrupted"
+    assert all(word in ended["why"] for word in evidence[life]), ended["why"]
 
 
 def test_a_reused_pid_is_harmless(box: SupervisedBox) -> None:
@@ -301,23 +316,44 @@ def test_workers_of_a_killed_trainer_are_ended_before_the_next_attempt(box: Supe
     assert attempt.members(box.paths(2)) == []
 
 
-def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> None:
-    any_box.register_held()
-    running = [
-        subprocess.Popen(any_box.argv("start"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _unused in range(20)
-    ]
+def at_once(commands: list[list[str]]) -> list[dict[str, Any]]:
+    """Begin them all before any is waited for; what each answered."""
+    running = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
     answers = []
     for each in running:
         out, err = each.communicate(timeout=600)
-        assert (each.returncode, err) == (0, "")
+        assert (each.returncode, err) == (0, ""), out
         answers.append(json.loads(out))
+    return answers
+
+
+def test_twenty_starts_at_once_make_one_supervisor(any_box: SupervisedBox) -> None:
+    """Half of them from the box's own start, as onstart does it while a deploy is at work."""
+    any_box.register_held()
+    answers = at_once([any_box.argv(verb) for _pair in range(10) for verb in ("start", "resume-all")])
     assert sum(answer["changed"] for answer in answers) == 1
     any_box.await_trainer()
     assert any_box.log().count(" started\n") == 1
     assert attempts(any_box) == [1]
     any_box.release()
     any_box.await_state("done")
+
+
+def test_resume_all_in_the_midst_of_a_deploy_makes_one_supervisor(box: SupervisedBox, tmp_path: Path) -> None:
+    """Before anything is registered, between register and start, and after: whoever comes first starts it, once."""
+    record = tmp_path / "run.json"
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate)]
+    record.write_text(json.dumps(box.run_record(command=command)))
+    register = shlex.join(box.argv("register", "--run-file", str(record)))
+    deploy = ["sh", "-c", f"{register} >/dev/null && {shlex.join(box.argv('start'))}"]
+    resumes = [box.argv("resume-all")] * 5
+    answers = at_once([*resumes, deploy, *resumes, deploy, *resumes])
+    came = [answer for answer in answers if answer.get("after", {}).get("supervisor") == "running"]
+    assert len(came) == 1, answers
+    box.await_trainer()
+    assert (box.log().count(" started\n"), attempts(box)) == (1, [1])
+    box.release()
+    box.await_state("done")
 
 
 def test_no_trainer_runs_before_its_identity_is_on_the_disk(box: SupervisedBox) -> None:
@@ -479,13 +515,38 @@ def test_too_little_disk_blocks_before_the_cell(box: SupervisedBox, limits: dict
     box.await_state("done")
 
 
+def event_of(step: int) -> bytes:
+    """A record of an event file: the scalar ``loss`` at ``step``."""
+    value = b"\x0a\x04loss\x15" + struct.pack("<f", 0.5)
+    summary = b"\x0a" + bytes([len(value)]) + value
+    data = b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
+    length = struct.pack("<Q", len(data))
+    checked = [part + struct.pack("<I", tfevents.masked_crc(part)) for part in (length, data)]
+    return b"".join(checked)
+
+
+def leaves_at(step: int | None, source: str) -> dict[str, Any]:
+    """A run whose trainer leaves at ``step`` of ten and tells so where ``source`` looks."""
+    if source == "tensorboard":
+        events = b"" if step is None else event_of(step)
+        code = (
+            f"import os; os.chdir(os.environ['TENANT_OUTPUT_DIR']); open('{tfevents.PREFIX}1', 'wb').write({events!r})"
+        )
+        return {"command": ["python", "-c", code], "progress": {"source": source, "total_steps": 10}}
+    if source == "regex":
+        code = f"print({'nothing' if step is None else f'step {step}/10'!r})"
+        pattern = r"step (?P<step>\d+)/(?P<total>\d+)"
+        return {"command": ["python", "-c", code], "progress": {"source": source, "pattern": pattern}}
+    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
+    return {"command": ["python", "-c", f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"]}
+
+
+@pytest.mark.parametrize("source", ["metrics", "tensorboard", "regex"])
 @pytest.mark.parametrize(("step", "state"), [(4, "failed"), (5, "done"), (None, "done")])
 def test_law_1_a_trainer_that_leaves_long_before_its_last_step_is_not_done(
-    box: SupervisedBox, step: int | None, state: str
+    box: SupervisedBox, step: int | None, state: str, source: str
 ) -> None:
-    line = json.dumps({"steps": 10} if step is None else {"step": step, "steps": 10})
-    code = f"import os; open(os.environ['TENANT_METRICS'], 'w').write('{line}\\n')"
-    box.register(command=["python", "-c", code], artifacts=[])
+    box.register(artifacts=[], **leaves_at(step, source))
     box.verb("start")
     cell = box.await_state(state)["cells"][0]
     assert attempts(box) == [1], "what it did once it would do again"
@@ -841,6 +902,43 @@ def test_a_finished_cell_is_bound_to_its_spec(box: SupervisedBox) -> None:
         box.await_state("done")
         box.await_no_daemon()
         assert attempts(box) == known
+
+
+def test_cells_may_be_added_behind_a_live_one_and_nothing_else_may_change(box: SupervisedBox) -> None:
+    """The queue is append-only while it lives; who is done and who lives is not asked to work again."""
+    cells = [{"id": "c1", "args": [], "seed": 5}, {"id": "c2", "args": ["--hold-at", "2"], "seed": 6}]
+    more = [*cells, {"id": "c3", "args": [], "seed": 7}]
+    work = {"work_sha256": "e" * 64, "command": ["python", "train.py", "--steps", "4", "--gate", str(box.gate)]}
+    box.register(cells=cells, **work)
+    box.verb("start")
+    wait_for("the second cell to hold", lambda: box.cell("c2").get("step") == 2)
+    daemon = box.daemon()
+    other = [dict(cells[0], args=["--steps", "3"]), *more[1:]]
+    for changes in (
+        {"cells": [more[1], more[0], more[2]]}, {"cells": other}, {"cells": [more[2], *cells]}, {"cells": cells[1:]},
+        {"cells": more, "work_sha256": "f" * 64}, {"cells": more, "code_sha256": "c" * 64},
+    ):  # fmt: skip
+        record = box.run_record(**{**work, "spec_sha256": "d" * 64, **changes})
+        code, answer = box.ask("register", "--run-file", "-", stdin=json.dumps(record))
+        assert (code, answer["kind"]) == (17, "live")
+        assert "behind the known ones" in answer["fix"]
+    assert box.register(cells=more, spec_sha256="d" * 64, **work)["changed"]
+    assert box.daemon() == daemon
+    box.release()
+    run = box.await_state("done")
+    assert [(cell["cell"], cell["attempt"], cell["step"]) for cell in run["cells"]] == [
+        ("c1", 1, 4), ("c2", 1, 4), ("c3", 1, 4),
+    ]  # fmt: skip
+    box.await_no_daemon()
+    assert "QUEUE_OK 3 of 3 done" in box.log()
+    built = box.verb("manifest", "--run", "digits")
+    assert built["spec_sha256"] == "d" * 64
+    assert {f"{cell}/a1/done.json" for cell in ("c1", "c2", "c3")} <= {line["path"] for line in built["files"]}
+    # A cell that does change is another work, and the only one.
+    box.register(cells=other, spec_sha256="9" * 64, **work)
+    box.verb("start")
+    box.await_state("done")
+    assert [attempts(box, cell) for cell in ("c1", "c2", "c3")] == [[1, 2], [1], [1]]
 
 
 def test_a_disk_that_moves_to_a_new_generation_goes_on(box: SupervisedBox) -> None:

@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, preemption, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, preemption, records, supervise
 from metadata_server import Metadata, azure_event, metadata_service
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
@@ -79,6 +82,29 @@ def test_azure_counts_only_events_of_this_machine(service: Metadata) -> None:
     assert 0 < records.parse_utc(found.at).timestamp() - time.time() <= 31
 
 
+def test_azure_has_two_minutes_for_its_first_answer_and_seconds_for_the_others(
+    service: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scheduled events are switched on by the first question, which they may answer after two minutes."""
+    waits: list[tuple[str, float]] = []
+
+    class Watched(http.client.HTTPConnection):
+        def request(self, method: str, url: str, *rest: Any, **more: Any) -> None:
+            if "scheduledevents" in url:
+                assert isinstance(self.timeout, float)
+                waits.append((method, self.timeout))
+            super().request(method, url, *rest, **more)
+
+    monkeypatch.setattr(http.client, "HTTPConnection", Watched)
+    for _begun in range(2):
+        # After a failure it may be switched on anew, so a new series is as patient.
+        looks = preemption.azure_scheduled_events(preemption.MetadataService(service.url))
+        assert [next(looks) for _look in range(3)] == [None] * 3
+    patient, brief = ("GET", preemption._AZURE_WITHIN_S), ("GET", preemption._ANSWER_WITHIN_S)
+    assert waits == [patient, brief, brief] * 2
+    assert patient[1] > 120 > brief[1]
+
+
 @pytest.mark.parametrize("source", sorted(preemption.SOURCES))
 def test_a_broken_service_is_told_and_is_no_notice(source: str, service: Metadata) -> None:
     service.down = True
@@ -138,6 +164,32 @@ def test_a_notice_becomes_a_last_save_and_nothing_is_started_on_a_dying_machine(
     assert box.verb("status")["daemon"]["alive"]
     assert box.layout.attempt_numbers("digits", "c1") == [1], box.log()
     assert trainer.pid
+
+
+def test_a_trainer_has_what_is_left_of_the_notice_and_no_more(box: SupervisedBox, service: Metadata) -> None:
+    """Six seconds ahead, and a run that would like sixty: two are kept for its exit record and the machine's end."""
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate), "--on-term", "ignore"]
+    box.register(command=command, grace_s=60, preemption={"source": "aws_imds", "url": service.url})
+    box.verb("start")
+    box.await_trainer()
+    service.aws_action = {"action": "terminate", "time": in_future(6)}
+    box.await_state("preempted")
+    assert 0 <= records.read_record(box.paths().stop, "stop")["grace_s"] <= 6 - supervise.NOTICE_MARGIN_S
+    ended = attempt.read(box.paths().exit, "exit")
+    assert (ended["stop_asked"], ended["child"]) == (True, -signal.SIGKILL)
+
+
+def test_a_notice_reaches_the_whole_group_of_the_trainer(box: SupervisedBox, service: Metadata, tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate)]
+    source = {"source": "aws_imds", "url": service.url}
+    box.register(command=[*command, "--with-child", str(note)], grace_s=600, preemption=source)
+    box.verb("start")
+    box.await_trainer()
+    service.aws_action = {"action": "terminate", "time": in_future(3000)}
+    box.await_state("preempted")
+    assert note.read_text() == "SIGTERM"
+    assert attempt.read(box.paths().exit, "exit")["child"] == 30, "the trainer saved and left once its child had"
 
 
 def test_a_notice_that_is_taken_back_lets_the_run_go_on(box: SupervisedBox, service: Metadata) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import shutil
@@ -214,7 +215,9 @@ def test_a_stale_file_of_the_same_size_and_time_is_replaced(attack: Attack, tran
     assert stale.read_bytes() == big.read_bytes()
 
 
-SWAPS = ["link", "linked folder", "fifo", "folder", "socket", "gone", "other bytes", "shorter"]
+# Devices by their numbers: one that is read without end, one that is empty.
+DEVICES = {"endless device": os.makedev(1, 5), "empty device": os.makedev(1, 3)}
+SWAPS = ["link", "linked folder", "fifo", "folder", "socket", "gone", "other bytes", "shorter", *DEVICES]
 
 
 @both
@@ -227,6 +230,8 @@ def test_law_8_what_is_swapped_in_after_the_preflight_never_comes_home(
     secret.write_bytes(b"s" * 50_000)
     big = attack.write(BIG, os.urandom(50_000))
     manifest = attack.manifest()
+    if swap in DEVICES:
+        _demand_devices(attack.folder)
 
     def swap_in() -> None:
         if swap == "other bytes":
@@ -244,6 +249,7 @@ def test_law_8_what_is_swapped_in_after_the_preflight_never_comes_home(
                 "folder": big.mkdir,
                 "socket": lambda: _leave_socket(big),
                 "gone": nothing,
+                **{name: functools.partial(_make_device, big, number) for name, number in DEVICES.items()},
             }
             make[swap]()
 
@@ -253,6 +259,23 @@ def test_law_8_what_is_swapped_in_after_the_preflight_never_comes_home(
     assert [entry["path"] for entry in result["mismatches"]] == [BIG]
     assert attack.at_home() == [SMALL]
     assert secret.read_bytes() == b"s" * 50_000
+
+
+def _make_device(path: Path, number: int) -> None:
+    os.mknod(path, 0o666 | stat.S_IFCHR, number)
+
+
+def _demand_devices(folder: Path) -> None:
+    """As root with its capabilities: an error in CI, NOT RUN elsewhere."""
+    probe = folder.with_name(f"{folder.name}-device")
+    try:
+        _make_device(probe, DEVICES["empty device"])
+        assert probe.read_bytes() == b"", "a disk that is mounted without devices"
+    except (OSError, AssertionError) as error:
+        reason = f"NOT RUN: no device can be made here ({error})"
+        (pytest.fail if os.environ.get("CI") and os.geteuid() == 0 else pytest.skip)(reason)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _leave_socket(path: Path) -> None:

@@ -1,5 +1,7 @@
 # shellcheck shell=sh
-# AutoDL: the base environment is the only Python, and it is called python; no tmux; a proxy to be sourced.
+# AutoDL: the base environment is the only Python, and it is called python; no tmux; a proxy to be sourced; a shared disk
+# that takes so many files; another port and another password after each start.
+by_password
 no_python3
 python_at /root/miniconda3/bin/python
 rm -f /usr/bin/tmux

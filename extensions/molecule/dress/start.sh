@@ -1,8 +1,9 @@
 #!/bin/sh
 # Start a container that looks like a box of PLATFORM.
-#   start.sh PLATFORM FOLDER CONTAINER IMAGE "DISK…" "SHARED DISK…" PROXY
+#   start.sh PLATFORM FOLDER CONTAINER IMAGE "DISK…" "SHARED DISK…" PROXY FILES
+# FILES: the most that each shared disk takes, or 0.
 set -eu
-platform=$1 folder=$2 container=$3 image=$4 disks=$5 shared=$6 proxy=$7
+platform=$1 folder=$2 container=$3 image=$4 disks=$5 shared=$6 proxy=$7 files=$8
 here=$(cd "$(dirname "$0")" && pwd)
 
 mkdir -p "$folder/card"
@@ -13,7 +14,7 @@ cp "$here/../../../src/gpu_tenant/marketplace/engines/nvidia_smi.py" "$folder/ca
 cat >"$folder/card/card.json" <<CARD
 {"name": "NVIDIA GeForce RTX 4090", "memory_mb": 24564, "count": 1, "driver": "550.54", "cuda": "12.4", "serial": "$platform"}
 CARD
-"$here/port.sh" "$folder"
+"$here/console.sh" "$folder"
 
 set --
 for path in $disks; do
@@ -23,6 +24,7 @@ done
 # A network disk, as far as the box can tell: FUSE over a folder of this machine.
 for path in $shared; do
     mkdir -p "$folder/far$path" "$folder/near$path"
+    [ "$files" = 0 ] || mount -t tmpfs -o "nr_inodes=$files,size=1g" tmpfs "$folder/far$path"
     bindfs "$folder/far$path" "$folder/near$path"
     set -- "$@" --volume "$folder/near$path:$path"
 done

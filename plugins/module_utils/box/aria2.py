@@ -54,6 +54,8 @@ def bring(url: str, route: str, partial: str, patience: Patience) -> None:
 def _start(url: str, route: str, own: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **http_wire.for_child(url, route)}
     options = ["--continue=true", "--file-allocation=none", "--auto-file-renaming=false", "--allow-overwrite=true"]
+    # A server that knows no ranges gives the file from its beginning: better than never.
+    options.append("--always-resume=false")
     options += [
         f"--max-connection-per-server={CONNECTIONS}",
         f"--split={CONNECTIONS}",

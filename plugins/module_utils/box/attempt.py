@@ -65,9 +65,18 @@ def work_of(paths: AttemptPaths) -> dict[str, Any]:
     """Whose work an attempt is, from whichever of its records is whole."""
     for path, name in ((paths.claim, "claim"), (paths.status, "status"), (paths.exit, "exit"), (paths.done, "done")):
         found = read(path, name)
-        if found.get("spec_sha256"):
+        if found.get("config_sha256"):
             return found
     return {}
+
+
+# Not the spec: one that differs in other cells only asks for the same work in this one.
+_SAME_WORK = ("project", "run_id", "cell", "config_sha256")
+
+
+def is_same_work(found: dict[str, Any], keys: dict[str, Any]) -> bool:
+    """Whether a record is of the very work that ``keys`` (of :func:`work`) name, under whatever spec it was begun."""
+    return all(found.get(key) == keys[key] for key in _SAME_WORK)
 
 
 def trainer_of(paths: AttemptPaths) -> process.Identity | None:
@@ -77,6 +86,12 @@ def trainer_of(paths: AttemptPaths) -> process.Identity | None:
 
 def shim_of(paths: AttemptPaths) -> process.Identity | None:
     return process.identity_from(read(paths.status, "status").get("shim"))
+
+
+def earlier_life(trainer: process.Identity | None) -> str:
+    """``rebooted`` or ``restarted`` when the trainer belonged to an earlier life of the box, else empty."""
+    seen = process.observe(trainer)
+    return seen if seen in process.EARLIER_LIVES else ""
 
 
 def members(paths: AttemptPaths) -> list[process.Identity]:
@@ -119,8 +134,7 @@ def exit_facts(record: dict[str, Any]) -> judge.ExitFacts | None:
 def is_done(paths: AttemptPaths, keys: dict[str, Any]) -> bool:
     """Whether a whole done record says that exactly this work is finished."""
     found = read(paths.done, "done")
-    same = all(found.get(key) == keys[key] for key in ("project", "run_id", "spec_sha256", "cell", "config_sha256"))
-    return same and isinstance(found.get("artifacts"), list)
+    return is_same_work(found, keys) and isinstance(found.get("artifacts"), list)
 
 
 def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
@@ -141,7 +155,7 @@ def observe(paths: AttemptPaths, keys: dict[str, Any]) -> judge.AttemptFacts:
         exit=ended,
         wrapper=wrapper if isinstance(wrapper, int) else None,
         saved=_has_checkpoint(paths),
-        rebooted=process.observe(trainer) == process.REBOOTED,
+        earlier_life=earlier_life(trainer),
         why=str(status.get("why") or (read(paths.exit, "exit").get("why") if ended else "") or ""),
     )
 
@@ -156,13 +170,15 @@ def _has_checkpoint(paths: AttemptPaths) -> bool:
 
 
 def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forgiven: int = 0) -> judge.CellFacts:
-    """Every attempt of the cell that belongs to the run's present spec."""
+    """Every attempt of the cell that did the work which the run's present spec asks for."""
     keys = work(run, cell, 0)
     numbers = layout.attempt_numbers(run["run_id"], cell["id"])
     attempts = []
     for number in numbers:
         paths = layout.attempt(run["run_id"], cell["id"], number)
-        if work_of(paths).get("spec_sha256", run["spec_sha256"]) == run["spec_sha256"]:
+        known = work_of(paths)
+        # One without any record that is whole is judged too: it may live.
+        if not known or is_same_work(known, keys):
             attempts.append(observe(paths, keys))
     return judge.CellFacts(
         run_id=run["run_id"],
@@ -178,10 +194,10 @@ def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forg
 def resume_dirs(layout: Layout, run: dict[str, Any], cell_id: str, number: int) -> list[str]:
     """Where earlier checkpoints of the same work lie: earlier attempts, newest first, then what was brought here."""
     found = []
+    keys = work(run, run_record.cell_of(run, cell_id), number)
     for earlier in reversed(layout.attempt_numbers(run["run_id"], cell_id)):
         paths = layout.attempt(run["run_id"], cell_id, earlier)
-        same = work_of(paths).get("spec_sha256") == run["spec_sha256"]
-        if earlier < number and same and os.path.isdir(paths.checkpoints):
+        if earlier < number and is_same_work(work_of(paths), keys) and os.path.isdir(paths.checkpoints):
             found.append(paths.checkpoints)
     brought = brought_dir(layout, run, cell_id)
     return found + ([brought] if os.path.isdir(brought) else [])

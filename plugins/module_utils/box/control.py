@@ -288,7 +288,9 @@ def _go_on(
         refusals = gates.refusals(layout.root, planned.runs[step.run_id])
         if refusals:
             raise Refused(
-                DISK, f"{step.run_id}/{step.cell} may not start: {'; '.join(refusals)}", "free space on the box"
+                DISK,
+                f"{step.run_id}/{step.cell} may not start: {'; '.join(refusals)}",
+                "make room there, then start again",
             )
         _refuse_unproven(layout, planned.runs[step.run_id])
     came = detach.RUNNING if starts else before["supervisor"]

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""How much of a quota is used on a mount whose file system does not tell it: small network disks often report the pool
-behind them. Counted file by file, within a time: what is found by then is the least that is used."""
+"""How much of a quota, of bytes or of files, is used on a mount whose file system does not tell it: small network disks
+often report the pool behind them. Counted file by file, within a time: what is found by then is the least that is used.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +31,20 @@ class Use:
         return max(0, self.cap_bytes - self.used_bytes)
 
 
+@dataclass(frozen=True)
+class Files:
+    """As :class:`Use`, of files and folders. ``largest``: names at the root of the mount with what lies below them."""
+
+    cap: int
+    used: int
+    whole: bool
+    largest: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def free(self) -> int:
+        return max(0, self.cap - self.used)
+
+
 def measured_use(path: str, cap_bytes: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> Use:
     """What is used of ``cap_bytes`` on the mount at ``path``.
 
@@ -47,37 +62,76 @@ def measured_use(path: str, cap_bytes: int, within_s: float, clock: Callable[[],
         if clock() > until:
             whole = False
             break
-    largest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST]
-    return Use(cap_bytes, sum(sums.values()), whole, tuple(largest))
+    return Use(cap_bytes, sum(sums.values()), whole, _largest(sums))
+
+
+def counted_files(path: str, cap: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> Files:
+    """What is used of the ``cap`` files that the whole mount of ``path`` may hold; counted no further than the cap.
+
+    :param clock: replaced in tests.
+    """
+    mount = mount_point(path)
+    told = os.statvfs(mount)
+    if 0 < told.f_files <= cap * _TELLS:
+        return Files(cap, max(0, cap - told.f_favail), True)
+    until = clock() + within_s
+    counts: dict[str, int] = {}
+    used, whole = 0, True
+    for name, _entry in entries(mount):
+        used += 1
+        counts[name] = counts.get(name, 0) + 1
+        if used >= cap or clock() > until:
+            whole = False
+            break
+    return Files(cap, used, whole, _largest(counts))
+
+
+def mount_point(path: str) -> str:
+    """Where the mount begins on which ``path`` lies."""
+    found = os.path.realpath(path)
+    while not os.path.ismount(found):
+        found = os.path.dirname(found)
+    return found
+
+
+def entries(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(name at ``root``, entry) of all files and folders below it, links not followed, other mounts left out.
+
+    :raises OSError: when ``root`` itself cannot be read; what lies below and cannot is passed over.
+    """
+    device = os.stat(root).st_dev
+    folders = [("", root)]
+    while folders:
+        top, folder = folders.pop()
+        for entry in _listed(folder, must=folder == root):
+            name = top or entry.name
+            yield name, entry
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
+                    folders.append((name, entry.path))
+
+
+def _listed(folder: str, must: bool) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError:
+        if must:
+            raise
 
 
 def _sizes(path: str) -> Iterator[tuple[str, int]]:
-    """(name at the root of the mount, bytes on the disk) of each file, links not followed, other mounts left out."""
-    device = os.stat(path).st_dev
-    for entry in _entries(path):
+    """(name at the root of the mount, bytes on the disk) of each file."""
+    for name, entry in entries(path):
         with contextlib.suppress(OSError):
             if not entry.is_dir(follow_symlinks=False):
-                yield entry.name, _on_disk(entry.stat(follow_symlinks=False))
-                continue
-            for parent, folders, names in os.walk(entry.path):
-                folders[:] = [name for name in folders if _device(os.path.join(parent, name)) == device]
-                for name in names:
-                    with contextlib.suppress(OSError):
-                        yield entry.name, _on_disk(os.lstat(os.path.join(parent, name)))
+                yield name, on_disk(entry.stat(follow_symlinks=False))
 
 
-def _entries(path: str) -> list[os.DirEntry[str]]:
-    with os.scandir(path) as found:
-        return list(found)
+def _largest(sums: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST])
 
 
-def _device(path: str) -> int:
-    try:
-        return os.lstat(path).st_dev
-    except OSError:
-        return -1
-
-
-def _on_disk(stat: os.stat_result) -> int:
+def on_disk(found: os.stat_result) -> int:
     """Some network disks report no blocks: then the length counts."""
-    return stat.st_blocks * 512 if stat.st_blocks else stat.st_size
+    return found.st_blocks * 512 if found.st_blocks else found.st_size

@@ -120,7 +120,7 @@ def _refuse_unfit(layout: Layout, found: survey.Survey, run: dict[str, Any]) -> 
     if live:
         fix = "a drill comes before the training; wait for its end, or stop it first"
         raise Refused(LIVE, f"this box trains ({', '.join(live)}): a drill would take its GPU and memory", fix)
-    shortages = gates.shortages(gates.disk_of(layout.root), run["limits"])
+    shortages = gates.shortages_named(layout.root, run["limits"])
     if shortages:
         raise Refused(DISK, f"no room for a drill: {'; '.join(shortages)}", "free space on the box")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Iterator
 
 from . import durable_place, gates, mount_answer
 from .artifacts import FileChanged, hash_stable
@@ -16,6 +16,10 @@ from .refusal import DURABLE_FAILED, Refused
 _CHUNK = 1024 * 1024
 # So often a copy is synced: the server shows that it takes what it is given, also in a file of many gigabytes.
 _SYNC_EACH = 64
+# What counting the files of the mount may take; what is found by then is the least that is there.
+_COUNT_WITHIN_S = 30.0
+# The record of the attempt's end, and the other name under which each file arrives.
+_BESIDES = 2
 
 
 def copy_artifacts(
@@ -35,9 +39,10 @@ def copy_artifacts(
     target = durable_place.destination(run, paths)
 
     def copy(movement: mount_answer.Movement) -> None:
-        for artifact in artifacts:
-            inner = os.path.relpath(artifact["path"], paths.relative)
-            _copy_one(os.path.join(paths.folder, inner), os.path.join(target, inner), artifact, movement)
+        inner = [os.path.relpath(artifact["path"], paths.relative) for artifact in artifacts]
+        _refuse_too_many(run["durable"], [os.path.join(target, each) for each in inner])
+        for each, artifact in zip(inner, artifacts):
+            _copy_one(os.path.join(paths.folder, each), os.path.join(target, each), artifact, movement)
 
     mount_answer.moving(run["durable"]["path"], f"the copy of {paths.relative}", copy)
     return {"kind": kind, "state": "synced", "path": target}
@@ -58,6 +63,28 @@ def copy_done(copied: dict[str, Any], done: dict[str, Any]) -> None:
         "the copy of the done record",
         lambda movement: durable_place.put_record(place, "done", done, movement.moved),
     )
+
+
+def _refuse_too_many(durable: dict[str, Any], targets: list[str]) -> None:
+    """Before the first byte: a copy that ends in the middle leaves files that count as well."""
+    missing = [target for target in targets if not os.path.lexists(target)]
+    if not missing:
+        return
+    folders = {folder for target in missing for folder in _missing_folders(os.path.dirname(target))}
+    wanted = len(missing) + len(folders) + _BESIDES
+    try:
+        problem = gates.files_problem(durable, wanted, _COUNT_WITHIN_S)
+    except OSError:
+        # What cannot be counted is tried.
+        return
+    if problem:
+        raise Refused(DURABLE_FAILED, problem, "make room there, then start again: nothing is trained twice")
+
+
+def _missing_folders(folder: str) -> Iterator[str]:
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        yield folder
+        folder = os.path.dirname(folder)
 
 
 def _copy_one(source: str, target: str, artifact: dict[str, Any], movement: mount_answer.Movement) -> None:

@@ -21,7 +21,6 @@ VARIABLE = "TENANT_DURABLE_CHECKPOINT_DIR"
 PREPARED_WITHIN_S = 30.0
 _CLAIM = "claim"
 _PLACE = re.compile(r"/g(?P<generation>\d+)/[^/]+/a(?P<number>\d+)\Z")
-_SAME_WORK = ("project", "run_id", "spec_sha256", "cell", "config_sha256")
 
 
 def prepare(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> tuple[str, list[str]]:
@@ -91,8 +90,7 @@ def earlier(run: dict[str, Any], paths: AttemptPaths, keys: dict[str, Any]) -> l
 
 
 def _is_same_work(path: str, keys: dict[str, Any]) -> bool:
-    found = attempt.read(path, _CLAIM)
-    return all(found.get(key) == keys[key] for key in _SAME_WORK)
+    return attempt.is_same_work(attempt.read(path, _CLAIM), keys)
 
 
 def _checkpoints(place: str) -> str:

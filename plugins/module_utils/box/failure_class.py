@@ -33,7 +33,10 @@ AGAIN = (TRANSIENT, KILLED, STALLED)
 ADVICE = {
     DISK_FULL: "free space or rent a larger disk, then start again: it resumes",
     HOST_MEMORY: "fewer data loader workers or smaller buffers; the batch size does not change host memory much",
-    GPU_MEMORY: "a smaller batch or a larger card; look for memory that another process holds",
+    GPU_MEMORY: (
+        "a smaller batch or a larger card; PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in env of the run spec "
+        "where free memory is in pieces; look for memory that another process holds"
+    ),
     GPU_FAULT: "the card or its host is broken: go on with another box",
     TRANSIENT: "tried again",
     KILLED: "tried again",

@@ -7,8 +7,22 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import artifacts, attempt, durable, judge, launch, process, progress, pruning, records, reserve, run_record
+from . import (
+    artifacts,
+    attempt,
+    durable,
+    heartbeat,
+    judge,
+    launch,
+    process,
+    progress,
+    pruning,
+    records,
+    reserve,
+    run_record,
+)
 from .layout import AttemptPaths, Layout
+from .progress_source import Reached
 from .refusal import ARTIFACT_MISSING, PREEMPTED, TRAINER_FAILED, Refused
 
 # Of the steps that the trainer itself says it makes; early stopping ends later than that.
@@ -31,7 +45,7 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     attempt.write_status(paths, keys, state=judge.VERIFYING, verifying_at=records.utc_now())
     try:
         if proven:
-            _refuse_early_end(paths)
+            _refuse_early_end(paths, heartbeat.last_word(layout, run["run_id"], cell["id"], number))
         else:
             _demand_completeness(paths)
         lax = launch.may_lack_artifacts(layout, run)
@@ -51,20 +65,26 @@ def finish(layout: Layout, run: dict[str, Any], cell: dict[str, Any], number: in
     return judge.DONE
 
 
-def _refuse_early_end(paths: AttemptPaths) -> None:
-    """An exit code of 0 long before the last step is no success: a data set that was empty, a loop that was left."""
-    reached = progress.read_progress(paths.metrics)
-    if reached.step is None or reached.steps is None or reached.step >= LEAST_SHARE * reached.steps:
-        return
-    raise Refused(
-        ARTIFACT_MISSING,
-        f"suspicious: it ended with exit code 0 at step {reached.step} of {reached.steps}",
-        "look at its log; if it may end so early, let it write the steps that it means to make",
-    )
+def _refuse_early_end(paths: AttemptPaths, followed: Reached) -> None:
+    """An exit code of 0 long before the last step is no success: a data set that was empty, a loop that was left.
+
+    Its metrics are asked, and what it is followed by, if that is something else.
+    """
+    metrics = progress.read_progress(paths.metrics)
+    for step, steps in ((metrics.step, metrics.steps), (followed.step, followed.steps)):
+        if step is not None and steps is not None and step < LEAST_SHARE * steps:
+            raise Refused(
+                ARTIFACT_MISSING,
+                f"suspicious: it ended with exit code 0 at step {step} of {steps}",
+                "look at its log; if it may end so early, let it tell the steps that it means to make",
+            )
 
 
 def _demand_completeness(paths: AttemptPaths) -> None:
-    """Without a seen exit, the trainer's own count is a witness too: a half-way run also has artifacts."""
+    """Without a seen exit, the trainer's own count is a witness too: a half-way run also has artifacts.
+
+    Only that of its metrics: the last step of a log or of event files may be that of an epoch.
+    """
     reached = progress.read_progress(paths.metrics)
     if reached.step is None or reached.steps is None:
         raise Refused(ARTIFACT_MISSING, "nobody saw it end, and its metrics do not say that it reached its last step")
@@ -96,10 +116,7 @@ def _give_up(
     if ended is None and os.path.exists(paths.stop):
         attempt.write_exit(paths, keys, wrapper=PREEMPTED, child=None, stop_asked=True, why="stopped on request")
     elif ended is None:
-        trainer = attempt.trainer_of(paths)
-        rebooted = process.observe(trainer) == process.REBOOTED
-        cause = "lost" if watched and not rebooted else "interrupted"
-        why = "the trainer and its shim vanished" if cause == "lost" else "everything on the box stopped at once"
+        cause, why = _how_it_vanished(attempt.trainer_of(paths), watched)
         wrapper = TRAINER_FAILED if cause == "lost" else PREEMPTED
         attempt.write_exit(paths, keys, wrapper=wrapper, child=None, cause=cause, why=why)
         state = judge.FAILED if cause == "lost" else judge.PREEMPTED_STATE
@@ -109,6 +126,23 @@ def _give_up(
     child = ended.child if ended else None
     attempt.write_status(paths, keys, state=judge.PREEMPTED_STATE, exit={"wrapper": PREEMPTED, "child": child})
     return judge.PREEMPTED_STATE
+
+
+def _how_it_vanished(trainer: process.Identity | None, watched: bool) -> tuple[str, str]:
+    """Cause and reason, with the evidence, for a trainer and a shim that are gone without a word."""
+    seen, now = process.observe(trainer), process.current_boot()
+    if trainer is not None and process.is_elsewhere(trainer):
+        return "interrupted", f"its batch job {trainer.job} ended: it trained under boot id {trainer.boot_id}"
+    if trainer is not None and seen == process.REBOOTED:
+        return "interrupted", f"the machine rebooted: boot id {trainer.boot_id} when it trained, {now.boot_id} now"
+    if trainer is not None and seen == process.RESTARTED:
+        began = f"pid 1 had begun at tick {trainer.pid1_start} when it trained, at {now.pid1_start} now"
+        return "interrupted", f"the container was restarted: boot id {now.boot_id} as before, {began}"
+    if watched:
+        return "lost", "the trainer and its shim vanished"
+    life = f"boot id {now.boot_id}, pid 1 began at tick {now.pid1_start}"
+    known = "as when it trained" if trainer is not None else "nobody recorded who the trainer was"
+    return "interrupted", f"everything of the run was killed at once, the supervisor too: {life}, {known}"
 
 
 def _done_record(

@@ -8,13 +8,18 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import disk_use, mount_answer
+from . import disk_hogs, disk_use, mount_answer
+from .errand import Errand
 from .refusal import Refused
 
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
 DEFAULT_MIN_FREE_INODES = 1000
 # The last of a disk belongs to the records that decide; what only tells is not written on it.
 TELL_FREE_BYTES, TELL_FREE_INODES = 1024 * 1024, 64
+# What naming the largest entries of a full disk may take. The data folder may lie on a network disk that hangs.
+NAMED_WITHIN_S = 2.0
+# The tenant root's name in a data folder.
+TENANT_FOLDER = "gpu-tenant"
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,43 @@ def has_room_to_tell(disk: Disk) -> bool:
 
 def shortages(disk: Disk, limits: dict[str, Any]) -> list[str]:
     """Why a cell must not start on this disk; empty when it may. Limits absent from the run take the defaults."""
+    return list(_short(disk, limits).values())
+
+
+def _short(disk: Disk, limits: dict[str, Any]) -> dict[str, str]:
+    """What this disk lacks, ``bytes`` or ``inodes``, in words."""
     least_bytes = int(limits.get("min_free_bytes", DEFAULT_MIN_FREE_BYTES))
     least_inodes = int(limits.get("min_free_inodes", DEFAULT_MIN_FREE_INODES))
-    found = []
+    found = {}
     if disk.free_bytes < least_bytes:
-        found.append(f"{disk.free_bytes} bytes are free, the run asks for {least_bytes}")
+        found["bytes"] = f"{disk.free_bytes} bytes are free, the run asks for {least_bytes}"
     if disk.free_inodes is not None and disk.free_inodes < least_inodes:
-        found.append(f"{disk.free_inodes} inodes are free, the run asks for {least_inodes}")
+        found["inodes"] = f"{disk.free_inodes} inodes are free, the run asks for {least_inodes}"
     return found
+
+
+def shortages_named(root: str, limits: dict[str, Any]) -> list[str]:
+    """The ``shortages`` of the disk of a tenant root, with what fills it: there is what a person may delete."""
+    short = _short(disk_of(root), limits)
+    named = _most_of(root) if short else {}
+    return [text + named.get(kind, "") for kind, text in short.items()]
+
+
+def _most_of(root: str) -> dict[str, str]:
+    """The largest entries of the data folder, by what is lacking; none where it cannot be looked at in time."""
+    folder, name = os.path.split(root)
+    path, opened = (folder, name) if name == TENANT_FOLDER else (root, "")
+    look = Errand("what fills the disk", lambda: disk_hogs.hogs(path, NAMED_WITHIN_S / 2, opened))
+    if not look.wait(NAMED_WITHIN_S) or look.problem:
+        return {}
+    found = look.result()
+    if not found.entries:
+        return {}
+    least = "" if found.whole else ", as far as was counted"
+    return {
+        "bytes": f" (most of {path}{least}: {found.by_bytes()})",
+        "inodes": f" (most of {path}{least}: {found.by_inodes()})",
+    }
 
 
 def durable_problem(durable: dict[str, Any], root: str) -> str:
@@ -75,7 +109,7 @@ def _mount_problem(path: str, root: str) -> str:
 
 def refusals(root: str, run: dict[str, Any]) -> list[str]:
     """Why the next cell of ``run`` must not start now."""
-    short = shortages(disk_of(root), run["limits"])
+    short = shortages_named(root, run["limits"])
     problem = durable_problem(run["durable"], root)
     return short + ([problem] if problem else _durable_shortages(run["durable"], run["limits"]))
 
@@ -90,7 +124,7 @@ def _durable_shortages(durable: dict[str, Any], limits: dict[str, Any]) -> list[
     except (Refused, OSError) as error:
         return [str(error)]
     short = [f"on the durable mount {path} {each}" for each in shortages(disk, limits)] if disk else []
-    return short or _over_quota(durable, limits)
+    return short or _over_quota(durable, limits) + _over_files(durable, limits)
 
 
 def _over_quota(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
@@ -109,3 +143,33 @@ def _over_quota(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
     most = ", ".join(f"{name} {size} bytes" for name, size in use.largest)
     told = f" (most of it: {most})" if most else ""
     return [f"on the durable mount {path} {use.used_bytes} of the {cap} bytes of its quota are used{told}"]
+
+
+def _over_files(durable: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What a known cap on files leaves, whatever the file system tells. What cannot be counted lacks nothing."""
+    least = min(int(limits.get("min_free_inodes", DEFAULT_MIN_FREE_INODES)), int(durable.get("inode_cap") or 0) // 10)
+    try:
+        problem = mount_answer.asked(durable["path"], lambda: files_problem(durable, least, mount_answer.WITHIN_S / 2))
+    except (Refused, OSError):
+        return []
+    return [problem] if problem else []
+
+
+def files_problem(durable: dict[str, Any], wanted: int, within_s: float) -> str:
+    """Why ``wanted`` more files do not go onto the mount under the cap that is known of it; empty when they do.
+
+    :raises OSError: when the mount cannot be counted.
+    """
+    path, cap = durable["path"], int(durable.get("inode_cap") or 0)
+    if not cap:
+        return ""
+    files = disk_use.counted_files(path, cap, within_s)
+    if files.free >= wanted:
+        return ""
+    most = ", ".join(f"{name} {count}" for name, count in files.largest)
+    told = f" (most of them: {most})" if most else ""
+    return (
+        f"on the durable mount {path} {files.used} of the {cap} files that it may hold are there{told}, and {wanted} "
+        "are to be free: remove what no run needs from it, or pack many small files into one; if the platform allows "
+        "more, raise platform_inode_cap and deploy again"
+    )

@@ -30,10 +30,12 @@ _CORE = ("index", "uuid", "name", "memory.total", "memory.used", "driver_version
 # Cards and drivers that do not know a field refuse the whole query, so these are asked apart.
 _ECC = ("ecc.errors.uncorrected.volatile.total",)
 _ROWS = ("remapped_rows.pending", "remapped_rows.failure")
-_THERMAL = (
-    ("clocks_event_reasons.hw_thermal_slowdown", "clocks_event_reasons.sw_thermal_slowdown"),
-    ("clocks_throttle_reasons.hw_thermal_slowdown", "clocks_throttle_reasons.sw_thermal_slowdown"),
-)
+# A power limit (sw_power_cap) is no such reason: a card at work is at it all the time.
+_SLOWDOWNS = ("hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake_slowdown")
+_SLOWED_BY = ("heat", "heat", "its power supply, which asks for it")
+# The second name is that of older drivers.
+_REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
+_LOAD = ("utilization.gpu", "utilization.memory", "clocks.sm", "clocks.max.sm", "power.draw", "power.limit")
 _XID = re.compile(r"^\[\s*(?P<at>[0-9]+\.[0-9]+)\].*NVRM: Xid \((?P<card>[^)]*)\): (?P<code>[0-9]+)", re.MULTILINE)
 
 
@@ -56,6 +58,33 @@ class Reading:
     gpus: tuple[Gpu, ...] = ()
     problem: str = ""
     silent: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """How hard a card works now: per cent of the last second, MHz and W. None where the driver does not say."""
+
+    index: int
+    busy: int | None
+    memory_busy: int | None
+    clock_mhz: int | None
+    most_clock_mhz: int | None
+    power_w: int | None
+    most_power_w: int | None
+
+    @property
+    def is_hollow(self) -> bool:
+        """Whether a kernel is on the card all the time, as utilisation has it, and yet next to nothing is done."""
+        if self.busy is None or self.memory_busy is None or self.power_w is None or not self.most_power_w:
+            return False
+        return self.busy >= 90 and self.memory_busy <= 5 and self.power_w <= self.most_power_w * 0.3
+
+    def in_words(self) -> str:
+        return (
+            f"GPU {self.index} is {self.busy} % busy by its utilisation, but draws {self.power_w} of "
+            f"{self.most_power_w} W and uses its memory {self.memory_busy} % of the time: it waits more than it "
+            "computes"
+        )
 
 
 @dataclass(frozen=True)
@@ -155,12 +184,22 @@ def waiting_for_reset(timeout_s: float = TIMEOUT_S) -> list[str]:
 
 
 def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
-    """Cards that slow down for heat now. Only meaningful under load: an idle card's low clocks are no fault."""
-    for fields in _THERMAL:
-        rows, problem = _query(fields, timeout_s)
+    """Cards that slow down now, and for what. Only meaningful under load: an idle card's low clocks are no fault."""
+    for reasons in _REASONS:
+        rows, problem = _query(tuple(f"{reasons}.{each}" for each in _SLOWDOWNS), timeout_s)
         if not problem:
-            return [f"GPU {index} slows down for heat" for index, row in enumerate(rows) if "Active" in row]
+            return [
+                f"GPU {index} slows down for {why}"
+                for index, row in enumerate(rows)
+                for why in dict.fromkeys(why for why, answer in zip(_SLOWED_BY, row) if answer == "Active")
+            ]
     return []
+
+
+def load(timeout_s: float = TIMEOUT_S) -> list[Load]:
+    """How hard each card works now; empty where the driver does not say. Utilisation alone may mean nothing."""
+    rows, _problem = _query(_LOAD, timeout_s)
+    return [Load(index, *map(_whole, row)) for index, row in enumerate(rows)]
 
 
 def utilisation(timeout_s: float = TIMEOUT_S) -> dict[str, int | None]:

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import attempt, gpu, gpu_locks, process
@@ -71,6 +71,7 @@ def look(attempt_folder: str, began_s: float | None) -> dict[str, Any]:
     return dict(
         found,
         throttling=heat,
+        load=None if not attempt_folder else [asdict(each) for each in gpu.load()],
         faults=gpu.faults(),
         waiting_for_reset=gpu.waiting_for_reset(),
         xids=None if xids is None else [{"card": xid.card, "code": xid.code} for xid in xids],
@@ -81,7 +82,7 @@ def look(attempt_folder: str, began_s: float | None) -> dict[str, Any]:
 def nothing(problem: str) -> dict[str, Any]:
     """A look that found out nothing."""
     empty: dict[str, Any] = {name: [] for name in ("cards", "faults", "waiting_for_reset", "holders")}
-    return dict(empty, problem=problem, throttling=None, xids=None)
+    return dict(empty, problem=problem, throttling=None, load=None, xids=None)
 
 
 def _card(card: gpu.Gpu) -> dict[str, Any]:
@@ -94,6 +95,8 @@ def warnings(found: dict[str, Any], wanted: bool) -> list[str]:
     :param found: what :func:`look` found, with ``attempt``, the name of the attempt that it was about.
     """
     told = [f"the GPUs cannot be looked at: {found['problem']}"] if found["problem"] and wanted else []
+    loads = [gpu.Load(**each) for each in found.get("load") or []]
+    told += [each.in_words() for each in loads if each.is_hollow]
     told += [*(found["throttling"] or []), *found["faults"], *found["waiting_for_reset"]]
     codes: dict[tuple[str, int], int] = {}
     for xid in found["xids"] or []:

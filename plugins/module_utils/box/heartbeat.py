@@ -18,7 +18,7 @@ from . import attempt, gates, process, progress, records, run_record
 from .layout import AttemptPaths, Layout
 from .pace import Pace
 from .progress import eta_s
-from .progress_source import METRICS, open_source
+from .progress_source import METRICS, Reached, open_source
 
 LOOK_S = 10.0
 # Until a first step was seen: whoever starts a run waits for it.
@@ -72,6 +72,14 @@ class Heartbeat:
             with contextlib.suppress(OSError):
                 records.write_record(self._paths.progress, "progress", self._record(now))
 
+    @property
+    def reached(self) -> Reached:
+        return self._source.reached
+
+    @property
+    def problem(self) -> str:
+        return self._source.problem
+
     def _record(self, now: float) -> dict[str, Any]:
         reached, rate = self._source.reached, self._pace.rate(now)
         return {
@@ -90,6 +98,19 @@ class Heartbeat:
             "seen": self._pace.as_list(),
             **self._source.kept(),
         }
+
+
+def last_word(layout: Layout, run_id: str, cell: str, number: int) -> Reached:
+    """Where an ended trainer's source leaves it, read to its end now. Empty of a source that is or was damaged or too
+    slow to read: one that was done must not look as if it had left early."""
+    try:
+        kept = attempt.read(layout.attempt(run_id, cell, number).progress, "progress")
+        heart = Heartbeat(layout, run_id, cell, number)
+        heart.beat(last=True)
+        return Reached() if kept.get("problem") or heart.problem else heart.reached
+    except Exception:
+        # As the supervisor's own looks: what a trainer wrote there, whatever it is, must not end who reads it.
+        return Reached()
 
 
 def reached(paths: AttemptPaths, wanted: dict[str, Any], running_s: float | None) -> dict[str, Any]:

@@ -34,12 +34,14 @@ _SCHEMES = ("http", "https")
 
 
 class HttpProblem(Exception):
-    """Why an exchange did not bring what it was for. ``wait_s`` is what the server asked for, 0 when it did not."""
+    """Why an exchange did not bring what it was for. ``wait_s`` is what the server asked for, 0 when it did not, and
+    ``challenge`` how it wants to be asked, where it said that when it denied."""
 
-    def __init__(self, kind: str, text: str, wait_s: float = 0.0) -> None:
+    def __init__(self, kind: str, text: str, wait_s: float = 0.0, challenge: str = "") -> None:
         super().__init__(text)
         self.kind = kind
         self.wait_s = wait_s
+        self.challenge = challenge
 
     @property
     def again(self) -> bool:
@@ -144,7 +146,7 @@ def _judged(response: http.client.HTTPResponse, url: str) -> Answer:
         return Answer(status, headers, response)
     text = f"{urls.shown(url)} answers HTTP {status} {response.reason}".rstrip()
     if status in (401, 403, 407):
-        raise HttpProblem(DENIED, text)
+        raise HttpProblem(DENIED, text, challenge=headers.get("www-authenticate", ""))
     if status in (404, 410):
         raise HttpProblem(MISSING, text)
     if status in (408, 425, 429) or status >= 500:

@@ -78,9 +78,18 @@ def check_replacement(known: dict[str, Any], run: dict[str, Any], live: bool) ->
             if known[key] != run[key]:
                 raise Refused(MISMATCH, f"run {run['run_id']}: the same spec_sha256, but another {key!r}")
         return
-    if live:
+    if live and not _only_appends(known, run):
         raise Refused(
             LIVE,
             f"run {run['run_id']} has a live cell of another spec ({known['spec_sha256'][:12]})",
-            "stop the run first, or give the new spec a run id of its own",
+            "add new cells behind the known ones and change nothing else, or stop the run first, or give the new spec "
+            "a run id of its own",
         )
+
+
+def _only_appends(known: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether ``run`` is ``known`` with cells added behind its own: then what lives, and what is done, is as it was."""
+    if run_record.work_sha256(known) != run_record.work_sha256(run) or known["code_sha256"] != run["code_sha256"]:
+        return False
+    first = run["cells"][: len(known["cells"])]
+    return bool(first == known["cells"]) and len(run["cells"]) > len(first)

@@ -67,7 +67,8 @@ class ExitFacts:
 class AttemptFacts:
     """One attempt as it lies on the disk and in /proc. ``phase`` is the state last written by its owner, or ``""``.
 
-    ``saved``: it left a checkpoint.
+    ``saved``: it left a checkpoint. ``earlier_life``: ``rebooted`` or ``restarted`` (the container) when its trainer
+    belonged to an earlier life of the box.
     """
 
     number: int
@@ -78,7 +79,7 @@ class AttemptFacts:
     exit: ExitFacts | None = None
     wrapper: int | None = None
     saved: bool = False
-    rebooted: bool = False
+    earlier_life: str = ""
     why: str = ""
 
 
@@ -266,12 +267,15 @@ def run_state(states: list[str]) -> str:
     return FAILED if QUEUED not in states and FAILED in states else QUEUED
 
 
-def liveness_word(alive: bool, done: bool, begun: bool, rebooted: bool, idle_s: float | None, stall_s: float) -> str:
-    """alive, stalled, finished, rebooted or dead; ``none`` before anything began. ``idle_s``: since a sign of life."""
+def liveness_word(alive: bool, done: bool, begun: bool, earlier_life: str, idle_s: float | None, stall_s: float) -> str:
+    """alive, stalled, finished, rebooted, restarted or dead; ``none`` before anything began.
+
+    :param earlier_life: as in :class:`AttemptFacts`. :param idle_s: since a sign of life.
+    """
     if alive:
         return "stalled" if stall_s and idle_s is not None and idle_s > stall_s else "alive"
     if done:
         return "finished"
     if not begun:
         return "none"
-    return "rebooted" if rebooted else "dead"
+    return earlier_life or "dead"

@@ -72,15 +72,16 @@ def of_run(
 def _files_of_cell(
     layout: Layout, run: dict[str, Any], chosen: policy.Policy, cell: str, live: bool, freeze: bool
 ) -> list[dict[str, Any]]:
-    """Files of every spec that this cell was worked on under: what a changed spec left behind is evidence too."""
-    by_spec: dict[str, list[AttemptPaths]] = {}
+    """Files of every work that was ever this cell's: what a changed spec left behind is evidence too."""
+    wanted = next((run_record.config_sha256(run, each) for each in run["cells"] if each["id"] == cell), "")
+    by_work: dict[str, list[AttemptPaths]] = {}
     for number in layout.attempt_numbers(run["run_id"], cell):
         paths = layout.attempt(run["run_id"], cell, number)
-        by_spec.setdefault(attempt.work_of(paths).get("spec_sha256", run["spec_sha256"]), []).append(paths)
+        by_work.setdefault(attempt.work_of(paths).get("config_sha256", wanted), []).append(paths)
     files: list[dict[str, Any]] = []
-    for spec, attempts in by_spec.items():
+    for work, attempts in by_work.items():
         done = next((paths for paths in attempts if attempt.read(paths.done, "done")), None)
-        lives = live and spec == run["spec_sha256"]
+        lives = live and work == wanted
         files += _of_done(done, chosen) if done else _of_unfinished(run, attempts, chosen, lives, freeze)
     return files
 

@@ -19,7 +19,9 @@ from typing import Any
 PROC = "/proc"
 # Set for a supervisor that is a Slurm job of ours: so it knows its own job, and may put it back into the queue.
 OF_SLURM = "TENANT_SLURM_REQUEUES"
-ALIVE, GONE, REBOOTED = "alive", "gone", "rebooted"
+ALIVE, GONE, REBOOTED, RESTARTED = "alive", "gone", "rebooted", "restarted"
+# Of an earlier life of the box: the whole machine began anew, or the container on it did.
+EARLIER_LIVES = (REBOOTED, RESTARTED)
 # What a kill takes at most on a machine that is not broken; who works for longer hangs in the kernel.
 GONE_WITHIN_S = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -140,11 +142,16 @@ def myself() -> Identity:
 
 
 def liveness(identity: Identity | None, boot: Boot, start: int | None) -> str:
-    """ALIVE, GONE or REBOOTED, from what was recorded, this boot, and the start time that the pid has now."""
+    """ALIVE, GONE, REBOOTED or RESTARTED, from what was recorded, this boot, and the start time that the pid has now.
+
+    REBOOTED: another boot id. RESTARTED: the same one, and another first process: the container began anew.
+    """
     if identity is None:
         return GONE
-    if identity.boot != boot:
+    if identity.boot_id != boot.boot_id:
         return REBOOTED
+    if identity.pid1_start != boot.pid1_start:
+        return RESTARTED
     return ALIVE if start is not None and start == identity.start else GONE
 
 
@@ -154,7 +161,7 @@ def observe(identity: Identity | None) -> str:
         return GONE
     found = read_stat(identity.pid)
     seen = liveness(identity, current_boot(), found.start if found else None)
-    if seen != REBOOTED or not identity.job:
+    if seen not in EARLIER_LIVES or not identity.job:
         return seen
     from . import slurm_job  # where there are jobs only: it costs memory
 

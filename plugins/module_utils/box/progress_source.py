@@ -171,13 +171,16 @@ class EventFiles(Source):
         # The newest file comes last, so that its words count: a trainer that goes back to a checkpoint opens a new one.
         for name, offset in reversed(list(self._offsets.items())):
             path = os.path.join(self._base, name)
-            if self._size(path) in (None, offset):
+            size = self._size(path)
+            if size in (None, offset):
                 continue
             seen = tfevents.look(path, offset)
             self._offsets[name] = seen.offset
             found += seen.scalars
             if seen.problem:
                 problems.append(f"{name}: {seen.problem}")
+            elif last and size is not None and seen.offset < size:
+                problems.append(f"{name}: not read to its end, which may be torn")
         self.problem = "; ".join(problems)
         self._take(found)
 

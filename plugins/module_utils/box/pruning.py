@@ -129,9 +129,10 @@ def _attempts(layout: Layout, run: dict[str, Any], done: AttemptPaths) -> list[A
     """The attempt that is done, then the others that did the same work and live no more, newest first."""
     cell_id = done.relative.split("/")[0]
     found = [done]
+    keys = attempt.work(run, run_record.cell_of(run, cell_id), done.number)
     for number in reversed(layout.attempt_numbers(run["run_id"], cell_id)):
         paths = layout.attempt(run["run_id"], cell_id, number)
-        same = attempt.work_of(paths).get("spec_sha256") == run["spec_sha256"]
+        same = attempt.is_same_work(attempt.work_of(paths), keys)
         if number != done.number and same and not attempt.is_alive(paths):
             found.append(paths)
     return found

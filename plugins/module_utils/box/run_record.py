@@ -45,7 +45,8 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
         check_name(kind, run.get(key))
     _demand(_is_count(run.get("generation")) and run["generation"] >= 1, "generation", "a number from 1")
     _demand(isinstance(run.get("provider_id"), str) and run["provider_id"], "provider_id", "a text")
-    for key in ("spec_sha256", "code_sha256"):
+    run["work_sha256"] = run.get("work_sha256") or ""
+    for key in ("spec_sha256", "code_sha256", *(["work_sha256"] if run["work_sha256"] else [])):
         _demand(isinstance(run.get(key), str) and _SHA256.match(run[key]), key, "64 hexadecimal digits")
     for key in ("python", "workdir"):
         _demand(isinstance(run.get(key), str) and os.path.isabs(run[key]), key, "an absolute path")
@@ -110,9 +111,10 @@ def _durable(value: dict[str, Any]) -> dict[str, Any]:
     kind, path = value.get("kind") or "none", value.get("path") or ""
     _demand(kind in DURABLE_KINDS, "durable", f"of a kind among {', '.join(DURABLE_KINDS)}")
     _demand(kind != "mount" or os.path.isabs(path), "durable", "a mount with an absolute path")
-    cap = value.get("cap_bytes") or 0
-    _demand(_is_count(cap) and cap >= 0, "durable", "with cap_bytes as a number")
-    return {"kind": kind, "path": path, **({"cap_bytes": cap} if cap else {})}
+    caps = {name: value.get(name) or 0 for name in ("cap_bytes", "inode_cap")}
+    for name, cap in caps.items():
+        _demand(_is_count(cap) and cap >= 0, "durable", f"with {name} as a number")
+    return {"kind": kind, "path": path, **{name: cap for name, cap in caps.items() if cap}}
 
 
 def _gpu(value: dict[str, Any]) -> dict[str, Any]:
@@ -217,9 +219,20 @@ def cell_of(run: dict[str, Any], cell_id: str) -> dict[str, Any]:
     raise Refused(USAGE, f"run {run['run_id']} has no cell {cell_id!r}")
 
 
+def work_sha256(run: dict[str, Any]) -> str:
+    """The hash of what every cell of the run does, whichever cells there are: what its spec says besides them.
+
+    A controller that does not tell it means that each cell hangs on the whole spec.
+    """
+    return str(run.get("work_sha256") or run["spec_sha256"])
+
+
 def config_sha256(run: dict[str, Any], cell: dict[str, Any]) -> str:
-    """What makes two tries of a cell the same work. Machine-local values (python, paths, env) are left out."""
-    same = {key: run[key] for key in ("run_id", "spec_sha256", "code_sha256")}
+    """What makes two tries of a cell the same work: the spec without its other cells, the code, and the cell itself.
+
+    Machine-local values (python, paths, env) are left out.
+    """
+    same = {"run_id": run["run_id"], "work_sha256": work_sha256(run), "code_sha256": run["code_sha256"]}
     return records.digest(dict(same, cell={key: cell[key] for key in ("id", "args", "seed")}))
 
 

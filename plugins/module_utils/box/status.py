@@ -182,7 +182,7 @@ def _attempt(
     # The done record is written first: the status follows a moment later.
     done = attempt.read(paths.done, "done") if facts.done else {}
     exit_shown = _exit_of_done(done) if facts.done else record.get("exit") or _exit_of(facts)
-    word = judge.liveness_word(facts.alive, facts.done, facts.begun, facts.rebooted, idle_s, run["stall_s"])
+    word = judge.liveness_word(facts.alive, facts.done, facts.begun, facts.earlier_life, idle_s, run["stall_s"])
     state = verdict.state
     if state == judge.VERIFYING and facts.phase == judge.COPYING:
         state = judge.COPYING

@@ -112,7 +112,7 @@ def read_one_daemon(layout: Layout) -> dict[str, Any]:
     alive = seen == process.ALIVE and not record.get("stopped_at")
     keys = ("started_at", "heartbeat_at", "stopped_at", "why", "program", "preemption")
     # What was in the way in an earlier life of the box says nothing of this one.
-    blocked = None if alive or seen == process.REBOOTED else record.get("blocked")
+    blocked = None if alive or seen in process.EARLIER_LIVES else record.get("blocked")
     known = {"alive": alive, "pid": identity.pid, "job": identity.job, "blocked": blocked}
     return {**known, **{key: record.get(key) for key in keys}}
 

@@ -116,7 +116,12 @@ def exempted(choices: Iterable[Choice], samples: Iterable[Sample]) -> list[str]:
     return found + [each.url for each in ranked(known) if each.route == PLAIN and each.url not in through]
 
 
-def is_flaky(samples: Iterable[Sample], chosen: Choice | None) -> bool:
-    """Whether what speeds up a good link would hang on this one: nothing direct, or something that stalled."""
-    known = list(samples)
-    return (chosen is not None and chosen.name != DIRECT) or any(each.outcome in (STALLED, SLOW) for each in known)
+def needs_plain_transfers(hub: Iterable[Sample], chosen: Choice | None, hook: str) -> bool:
+    """Whether Xet and hf_transfer would hang on this link: mirrors do not have Xet's storage, a proxy of the platform
+    stands in the way of both or is there because the link is bad, and hf_transfer waits for ever where packets drop.
+
+    :param hub: the samples of Hugging Face.
+    :param hook: the platform's proxy, whichever route was the faster one today.
+    """
+    is_mirrored = chosen is not None and chosen.name != DIRECT
+    return bool(hook) or is_mirrored or any(each.outcome in (STALLED, SLOW) for each in hub)

@@ -15,7 +15,12 @@ from .choice import DIRECT
 from .kinds import APT, CLASSES, MEASURED, MODELSCOPE
 from .probe import WAYS, Limits, Source
 
-_NEEDED = {"file": ("path", "sha256"), "index": ("project", "file", "sha256"), "git": ("path", "ref", "commit")}
+_NEEDED = {
+    "file": ("path", "sha256"),
+    "index": ("project", "file", "sha256"),
+    "git": ("path", "ref", "commit"),
+    "registry": ("image", "sha256"),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -28,7 +33,6 @@ class Order:
     hook: str
     proxy_hosts: list[str]
     no_proxy: list[str]
-    environment: Mapping[str, str]
     limits: Limits
     margin: float
     valid_s: float
@@ -63,7 +67,6 @@ def order_of(params: Mapping[str, Any]) -> Order:
         str(params["proxy_hook"] or ""),
         [str(each) for each in params.get("proxy_hosts") or []],
         [str(each) for each in params["no_proxy"] or []],
-        {str(name): str(text) for name, text in (params["environment"] or {}).items() if str(text)},
         Limits(_positive(params, "stall_s"), _positive(params, "within_s")),
         max(1.0, _positive(params, "margin")),
         float(params["valid_s"]),

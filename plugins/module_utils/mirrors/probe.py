@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import posixpath
 import re
@@ -14,8 +15,8 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
-from urllib.parse import unquote, urljoin, urlsplit
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from ..box import http_get, http_wire
 from ..box.bounded import run_bounded, search_path
@@ -30,6 +31,9 @@ _CHUNK = 64 * 1024
 _MOST_BYTES = 256 * 1024 * 1024
 # A package list this long tells speed; a distribution's are of 50 KB to 20 MB.
 _LIST_BYTES = 50 * 1024
+_MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class Source:
     name: str
     url: str
     probe: Mapping[str, Any]
+
+
+class Told(NamedTuple):
+    """Headers of a request; ``secret`` ones go to nobody that it is redirected to."""
+
+    headers: Mapping[str, str]
+    secret: Mapping[str, str]
 
 
 class _Refuted(Exception):
@@ -90,6 +101,9 @@ class _Clock:
 
     def patience(self) -> float:
         return min(self.limits.stall_s, self.left())
+
+
+_NOTHING = Told({}, {})
 
 
 # --- ways of fetching -----------------------------------------------------------------------------------------
@@ -153,6 +167,61 @@ def _git(source: Source, route: str, clock: _Clock) -> int:
         return sum(os.path.getsize(os.path.join(at, name)) for at, _dirs, names in os.walk(folder) for name in names)
 
 
+def _registry(source: Source, route: str, clock: _Clock) -> int:
+    """An image's manifest and its largest layer, each by the digest that names it, as a Docker daemon pulls them."""
+    image, digest = str(source.probe["image"]), str(source.probe["sha256"])
+    base = f"{source.url.rstrip('/')}/v2/"
+    token = _pull_token(base, image, route, clock)
+    pieces: list[bytes] = []
+    told = Told({"Accept": ", ".join(_MANIFESTS)}, token)
+    count = _proven(f"{base}{image}/manifests/sha256:{digest}", digest, route, clock, told, pieces.append)
+    layer = _largest_layer(b"".join(pieces))
+    if not layer:
+        raise _Refuted(NO_FILE, f"sha256:{digest} is no manifest of one platform's {image}: it names no layers")
+    return count + _proven(f"{base}{image}/blobs/{layer}", layer.partition(":")[2], route, clock, Told({}, token))
+
+
+def _largest_layer(manifest: bytes) -> str:
+    """The digest of it; empty where that is no manifest of an image."""
+    known = json.loads(manifest)
+    layers = known.get("layers") if isinstance(known, dict) else None
+    sizes = {
+        str(each["digest"]): int(each.get("size") or 0)
+        for each in (layers if isinstance(layers, list) else [])
+        if isinstance(each, dict) and _DIGEST.match(str(each.get("digest")))
+    }
+    return max(sizes, key=lambda digest: sizes[digest]) if sizes else ""
+
+
+def _pull_token(base: str, image: str, route: str, clock: _Clock) -> Mapping[str, str]:
+    """The header with which anybody may pull: a registry says at its door whether it wants one, and who gives it."""
+    try:
+        _body(base, route, clock)
+        return {}
+    except HttpProblem as problem:
+        if problem.kind == http_get.MISSING:
+            raise _Refuted(NO_FILE, f"it is no registry: {problem}") from problem
+        if problem.kind != http_get.DENIED:
+            raise
+        told = dict(_PARAMETER.findall(problem.challenge))
+        if not problem.challenge.lower().startswith("bearer ") or not told.get("realm"):
+            raise _Refuted(NO_FILE, f"it lets nobody unknown in: {problem}") from problem
+    realm = urljoin(base, told["realm"])
+    if not realm.startswith(("https://", base[: base.index(":")] + "://")):
+        raise _Refuted(NO_FILE, "it sends for its token to an address that anybody can listen to")
+    asked = {"service": told.get("service", ""), "scope": f"repository:{image}:pull"}
+    try:
+        answer = json.loads(_body(f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}", route, clock))
+    except HttpProblem as problem:
+        if problem.kind in (http_get.MISSING, http_get.DENIED, http_get.REFUSED):
+            raise _Refuted(NO_FILE, f"it gives a token to nobody unknown: {problem}") from problem
+        raise
+    token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    if not isinstance(token, str):
+        raise _Refuted(NO_FILE, "what it sends for its token gives none")
+    return {"Authorization": f"Bearer {token}"}
+
+
 def _of_git(text: str) -> str:
     """git says in words what happened: a server that has the references and not the objects lists only."""
     lowered = text.lower()
@@ -163,7 +232,7 @@ def _of_git(text: str) -> str:
     return STALLED if "operation too slow" in lowered else UNREACHABLE
 
 
-_WAYS = {"file": _file, "index": _index, "apt": _apt, "git": _git}
+_WAYS = {"file": _file, "index": _index, "apt": _apt, "git": _git, "registry": _registry}
 WAYS = tuple(_WAYS)
 
 
@@ -174,13 +243,22 @@ def _body(url: str, route: str, clock: _Clock) -> bytes:
     return b"".join(_pieces(url, route, clock))
 
 
-def _proven(url: str, sha256: str, route: str, clock: _Clock) -> int:
-    """Bytes of the file at ``url``, which must have that hash."""
+def _proven(
+    url: str,
+    sha256: str,
+    route: str,
+    clock: _Clock,
+    told: Told = _NOTHING,
+    keep: Callable[[bytes], None] | None = None,
+) -> int:
+    """Bytes of the file at ``url``, which must have that hash. ``keep`` is given its pieces."""
     hasher, count = hashlib.sha256(), 0
     try:
-        for piece in _pieces(url, route, clock):
+        for piece in _pieces(url, route, clock, told):
             hasher.update(piece)
             count += len(piece)
+            if keep:
+                keep(piece)
     except HttpProblem as problem:
         if problem.kind in (http_get.MISSING, http_get.DENIED, http_get.REFUSED):
             raise _Refuted(NO_FILE, str(problem)) from problem
@@ -191,9 +269,9 @@ def _proven(url: str, sha256: str, route: str, clock: _Clock) -> int:
 
 
 @contextlib.contextmanager
-def _opened(url: str, route: str, clock: _Clock) -> Iterator[http_get.Answer]:
+def _opened(url: str, route: str, clock: _Clock, told: Told) -> Iterator[http_get.Answer]:
     try:
-        with http_get.opened(Call(url, {}, {}, clock.patience(), route=route)) as answer:
+        with http_get.opened(Call(url, told.headers, told.secret, clock.patience(), route=route)) as answer:
             yield answer
     except HttpProblem as problem:
         # Without TLS the proxy answers in the place of the host; who refused is told by asking without it.
@@ -202,9 +280,9 @@ def _opened(url: str, route: str, clock: _Clock) -> Iterator[http_get.Answer]:
         raise
 
 
-def _pieces(url: str, route: str, clock: _Clock) -> Any:
+def _pieces(url: str, route: str, clock: _Clock, told: Told = _NOTHING) -> Any:
     count = 0
-    with _opened(url, route, clock) as answer:
+    with _opened(url, route, clock, told) as answer:
         while True:
             clock.left()
             try:

@@ -69,7 +69,7 @@ def _present(params: Mapping[str, Any], wanted: Order, check: bool) -> dict[str,
     archives = _archives(params, wanted, known)
     fresh = not params["remeasure"] and failed is None and _is_valid(known, wanted, archives)
     if not fresh:
-        known = dict(known, **_measured(wanted, archives, known, failed))
+        known = dict(known, **_measured(wanted, _kinds(params, wanted), archives, known, failed))
     samples = [choice.sample_of(each) for each in known["samples"]]
     chosen = {kind: Choice(**told) for kind, told in known["chosen"].items()}
     environment = _environment(wanted, chosen, samples)
@@ -112,12 +112,26 @@ def _is_valid(known: Mapping[str, Any], wanted: Order, archives: Iterable[str]) 
     return 0 <= age < wanted.valid_s
 
 
+def _kinds(params: Mapping[str, Any], wanted: Order) -> list[str]:
+    """The classes that something on the box would use."""
+    return [kind for kind in wanted.classes if kind != DOCKER or _may_tell_docker(params)]
+
+
+def _may_tell_docker(params: Mapping[str, Any]) -> bool:
+    """Whether there is a daemon, and this user may write to its folder."""
+    return os.access(os.path.dirname(params["docker_config"]), os.W_OK)
+
+
 def _measured(
-    wanted: Order, archives: Iterable[str], known: Mapping[str, Any], failed: Mapping[str, Any] | None
+    wanted: Order,
+    kinds: Iterable[str],
+    archives: Iterable[str],
+    known: Mapping[str, Any],
+    failed: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    groups = [wanted.sources(kind) for kind in wanted.classes] + [_apt_sources(wanted, each) for each in archives]
+    groups = [wanted.sources(kind) for kind in kinds] + [_apt_sources(wanted, each) for each in archives]
     # One source over one route is no choice.
-    groups = [each for each in groups if len(each) > 1 or len(_routes(each[0].url)) > 1]
+    groups = [each for each in groups if len(each) > 1 or len(_routes(each[0])) > 1]
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         samples = [each for found in pool.map(lambda group: _sampled(group, wanted), groups) for each in found]
     avoided = (failed or {}).get("urls") or []
@@ -141,13 +155,15 @@ def _measured(
 
 def _sampled(group: list[probe.Source], wanted: Order) -> list[Sample]:
     """One after the other: those of a class would take each other's bandwidth."""
-    samples = [probe.measure(source, route, wanted.limits) for source in group for route in _routes(source.url)]
+    samples = [probe.measure(source, route, wanted.limits) for source in group for route in _routes(source)]
     return choice.with_blame(samples)
 
 
-def _routes(url: str) -> list[str]:
-    """The ways to ``url`` that a real transfer can be sent."""
-    parts = urlsplit(url)
+def _routes(source: probe.Source) -> list[str]:
+    """The ways that a real transfer from there can be sent: nobody tells Docker's daemon of the platform's proxy."""
+    if source.kind == DOCKER:
+        return [PLAIN]
+    parts = urlsplit(source.url)
     host = parts.hostname or ""
     proxied = proxy_of(parts.scheme, host) and not proxy_bypass(host)
     return [PLAIN, PROXIED] if proxied else [PLAIN]
@@ -162,15 +178,14 @@ def _is_past_proxy(chosen: Choice | None) -> bool:
 
 def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Sample]) -> dict[str, str]:
     """The lines of the environment file."""
-    found = dict(wanted.environment)
+    found = {}
     hub = [each for each in samples if each.kind == HUB]
     ladder = choice.hub_endpoints(hub)
     if ladder:
         found[calling.HUB_ENDPOINTS] = ladder
     if _is_mirror(chosen.get(HUB)):
         found["HF_ENDPOINT"] = chosen[HUB].url.rstrip("/")
-    if hub and choice.is_flaky(hub, chosen.get(HUB)):
-        # Mirrors do not have Xet's storage, and hf_transfer hangs for ever on a link that drops packets.
+    if choice.needs_plain_transfers(hub, chosen.get(HUB), wanted.hook):
         found.update(HF_HUB_DISABLE_XET="1", HF_HUB_ENABLE_HF_TRANSFER="0")
     for entry in wanted.mirrors(MODELSCOPE)[:1]:
         found[calling.MODELSCOPE] = entry["url"].rstrip("/")
@@ -178,7 +193,8 @@ def _environment(wanted: Order, chosen: Mapping[str, Choice], samples: list[Samp
     if TORCH in chosen:
         found["TENANT_TORCH_INDEX"] = chosen[TORCH].url
     if getproxies():
-        urls = choice.exempted(chosen.values(), samples)
+        told = [each for kind, each in chosen.items() if kind != DOCKER]
+        urls = choice.exempted(told, [each for each in samples if each.kind != DOCKER])
         hosts = dict.fromkeys([*wanted.no_proxy, *(urlsplit(url).hostname or "" for url in urls)])
         found.update(dict.fromkeys(no_proxy.SPELLINGS, no_proxy.merged([], hosts)))
     if wanted.hook:
@@ -225,7 +241,7 @@ def _files(
 ) -> dict[str, store.Wanted]:
     found: dict[str, store.Wanted] = {}
     for kind, path in ((PIP, params["pip_conf"]), (CONDA, params["conda_file"]), (DOCKER, params["docker_config"])):
-        there = kind != DOCKER or os.path.isdir(os.path.dirname(path))
+        there = kind != DOCKER or _may_tell_docker(params)
         if there and _is_mirror(chosen.get(kind)):
             found[_real(path)] = store.Wanted(kind, {"choice": chosen[kind].as_dict()})
     for archive, paths in archives.items():
@@ -233,9 +249,9 @@ def _files(
         if _is_mirror(winner) and winner is not None:
             for path in paths:
                 found[path] = store.Wanted(APT, {"choice": winner.as_dict(), "archive": archive})
-    if environment:
-        text = files.environment_text(environment)
-        found[calling.path(root)] = store.Wanted("text", {"text": text}, mode=0o600)
+    # Without a line of ours too: what somebody else writes there would be told to every trainer.
+    text = files.environment_text(environment)
+    found[calling.path(root)] = store.Wanted("text", {"text": text}, mode=0o600)
     return found
 
 

@@ -35,6 +35,15 @@ from .runpod.terms import PodTerms
 
 log = logging.getLogger(__name__)
 
+# Of Vast's images: whoever logs in lands in tmux, unless ~/.no_auto_tmux is there. A command that is given to ssh does
+# not.
+AUTO_TMUX = """\
+# auto-tmux
+if [ -n "$PS1" ] && [ -z "$TMUX" ] && [ ! -e ~/.no_auto_tmux ] && command -v tmux >/dev/null; then
+    exec tmux new-session -A -s ssh_tmux
+fi
+"""
+
 
 class Boxes:
     """:param work: what does the work; threads of its own when not given."""
@@ -366,4 +375,5 @@ class Boxes:
                 for number, path in volumes.mounts(instance.env).items()
             ),
             room_mib=self._books.holds.amount(instance.id, Held.DISK_FULL),
+            bashrc=AUTO_TMUX,
         )

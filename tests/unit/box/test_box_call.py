@@ -139,15 +139,25 @@ def test_a_crash_names_its_last_words_and_the_box(tmp_path: Path, monkeypatch: p
     assert "\x1b" not in caught.value.what
 
 
-@pytest.mark.parametrize("said", ["[]", "null", "{", '{"answer": 3}', '{"else": {}}'])
+@pytest.mark.parametrize(
+    "said", ["[]", "null", "{", '{"answer": 3}', '{"else": {}}', '{"answer": {}, "failure": {}}', "[" * 200_000]
+)
 def test_an_answer_of_another_form_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     given(
         monkeypatch,
-        f"import os\ndef work(arguments, check_mode):\n    os.write(3, b'tenant-gpu-answer:' + {said!r}.encode())\n"
+        "import os\ndef work(arguments, check_mode):\n    with open(3, 'wb', closefd=False) as answers:\n"
+        f"        answers.write(b'tenant-gpu-answer:' + {said!r}.encode())\n"
         "    os._exit(0)\n",
     )
     with pytest.raises(box_call.NoAnswer):
         Box(tmp_path).call_on_box("odd.work", {}, variables())
+
+
+def test_a_killed_call_names_its_signal(tmp_path: Path) -> None:
+    with pytest.raises(box_call.NoAnswer) as caught:
+        Box(tmp_path, rc=137).call_on_box("load_task.verify", {}, variables())
+    assert (caught.value.kind, caught.value.lost) == ("config", False)
+    assert "signal 9 ended it; look at the memory" in caught.value.fix
 
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:

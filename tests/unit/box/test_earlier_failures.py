@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
 """What earlier scripts got wrong (docs/earlier-failures.md): the tests of it that fit nowhere else, and a check that
-every test which that page names exists, or the page of a platform's traps."""
+every test which that page names exists, or a page of traps: a platform's, or that of all platforms."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from still_clock import StillClock
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "earlier-failures.md"
 TRAPS = ROOT / "docs" / "platforms"
+OF_EVERY_PLATFORM = ROOT / "docs" / "traps.md"
+UNIVERSAL = [f"U{number}" for number in range(1, 45)]
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "profiles"))
 from sample_profiles import BASE  # noqa: E402 - it lies beside the tests of profiles
 
@@ -103,7 +105,8 @@ def defined_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), sorted({named for page in (PAGE, *TRAPS.glob("*.md")) for named in named_tests(page)})
+    ("path", "name"),
+    sorted({named for page in (PAGE, OF_EVERY_PLATFORM, *TRAPS.glob("*.md")) for named in named_tests(page)}),
 )
 def test_every_test_that_the_page_names_exists(path: str, name: str) -> None:
     assert (ROOT / path).is_file()
@@ -115,14 +118,44 @@ def test_every_row_of_the_page_names_a_test() -> None:
     assert [line for line in rows if "`tests/" not in line] == []
     numbers = [int(found.group(1)) for line in rows if (found := re.match(r"\| (\d+)[a-e]? \|", line))]
     assert sorted(set(numbers)) == list(range(1, 11)), "an item of the list is missing"
+    # What was wrong with moving results, and with going on from checkpoints.
+    others = [found.group(1) for line in rows if (found := re.match(r"\| ([MC]\d+) \|", line))]
+    assert others == [*(f"M{number}" for number in range(1, 17)), *(f"C{number}" for number in range(1, 10))]
     assert len(named_tests(PAGE)) == PAGE.read_text().count("`tests/") - 1
+
+
+def trap_rows(page: Path) -> list[list[str]]:
+    """Of each trap: id, what it is, what happens here, and the tests."""
+    lines = [line for line in page.read_text().splitlines() if re.match(r"\| [A-Z][A-Z0-9-]+ \|", line)]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def assert_every_trap_is_answered(page: Path, ids: list[str]) -> None:
+    rows = trap_rows(page)
+    assert [row[0] for row in rows] == ids
+    for row in rows:
+        assert len(row) == 4, row[0]
+        assert all(row), row[0]
+        assert "`tests/" in row[3] or row[3].endswith("."), row[0]
+    # A name that is written in another way is a name that nobody checks.
+    assert page.read_text().count("tests/") == page.read_text().count("`tests/")
+
+
+def test_every_trap_of_every_platform_has_a_row_that_names_a_test_or_says_why_not() -> None:
+    assert_every_trap_is_answered(OF_EVERY_PLATFORM, UNIVERSAL)
 
 
 @pytest.mark.parametrize("page", sorted(TRAPS.glob("*.md")), ids=lambda page: page.stem)
 def test_every_trap_of_a_platform_has_a_row_that_names_a_test_or_says_why_not(page: Path) -> None:
     profile = yaml.safe_load((ROOT / "inventories" / "profiles" / "group_vars" / f"{page.stem}.yml").read_text())
-    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if re.match(r"\| [A-Z][A-Z0-9-]+ \|", line)]
-    assert [row[0].strip() for row in rows] == profile["platform_gotchas"]
-    for row in rows:
-        assert len(row) == 4
-        assert "`tests/" in row[3] or row[3].strip().endswith("."), row[0]
+    assert_every_trap_is_answered(page, profile["platform_gotchas"])
+
+
+@pytest.mark.parametrize("page", sorted(TRAPS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_of_a_platform_leads_to_the_traps_of_all_and_names_its_own_forms_of_them(page: Path) -> None:
+    (said,) = re.findall(r"The traps of every platform.*?(?:\n\n)", page.read_text(), re.DOTALL)
+    assert "(../traps.md)" in said
+    forms = said.partition("(../traps.md)")[2]
+    assert set(re.findall(r"\bU\d+\b", forms)) <= set(UNIVERSAL)
+    own = {row[0] for row in trap_rows(page)}
+    assert set(re.findall(r"\b[A-Z]+\d+\b", forms)) - set(UNIVERSAL) <= own

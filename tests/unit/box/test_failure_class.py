@@ -120,6 +120,7 @@ def test_an_end_without_failure_has_no_class() -> None:
 def test_every_class_says_what_to_do() -> None:
     assert set(ADVICE) == set(CLASSES)
     assert set(AGAIN) < set(CLASSES)
+    assert "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in ADVICE["gpu_memory"]
 
 
 def test_the_evidence_is_the_last_line_that_says_it() -> None:

@@ -145,9 +145,11 @@ def test_cards_that_a_run_does_not_use_say_nothing_about_it(smi: Path, monkeypat
 
 
 def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:
-    install(smi, 'case "$1" in *throttle*) echo "Not Active, Active" ;; *) exit 2 ;; esac')
+    install(smi, 'case "$1" in *throttle*) echo "Active, Active, Not Active" ;; *) exit 2 ;; esac')
     assert gpu.throttling() == ["GPU 0 slows down for heat"]
-    install(smi, 'echo "Not Active, Not Active"')
+    install(smi, 'echo "Not Active, Not Active, Active"')
+    assert gpu.throttling() == ["GPU 0 slows down for its power supply, which asks for it"]
+    install(smi, 'echo "Not Active, Not Active, Not Active"')
     assert gpu.throttling() == []
 
 
@@ -180,3 +182,31 @@ def test_a_kernel_log_that_is_not_for_us_says_nothing(smi: Path) -> None:
     assert gpu.xids() is None
     install(tool, f"cat <<'EOF'\n{KERNEL_LOG}EOF")
     assert [xid.code for xid in gpu.xids(60.0) or []] == [79, 13]
+
+
+def test_load_is_clock_power_and_memory_too(smi: Path) -> None:
+    two = "100, 2, 2520, 3105, 95.61, 450.00\\n7, 0, 210, 3105, [N/A], 450.00\\n"
+    install(smi, f'case "$1" in *power.draw*) printf "{two}" ;; esac')
+    assert gpu.load() == [gpu.Load(0, 100, 2, 2520, 3105, 95, 450), gpu.Load(1, 7, 0, 210, 3105, None, 450)]
+    install(smi, "exit 2")
+    assert gpu.load() == []
+
+
+@pytest.mark.parametrize(
+    ("busy", "memory", "power", "most", "hollow"),
+    [
+        (100, 2, 95, 450, True),
+        (100, 2, 300, 450, False),  # it draws what work costs
+        (100, 40, 95, 450, False),  # it moves memory
+        (30, 2, 95, 450, False),  # utilisation itself says that it rests
+        (100, 2, None, 450, False),
+        (100, None, 95, 450, False),
+        (None, 2, 95, 450, False),
+        (100, 2, 95, None, False),
+        (100, 2, 95, 0, False),
+    ],
+)
+def test_utilisation_without_work_is_hollow_and_what_is_unknown_is_not(
+    busy: int | None, memory: int | None, power: int | None, most: int | None, hollow: bool
+) -> None:
+    assert gpu.Load(0, busy, memory, 2520, 3105, power, most).is_hollow is hollow

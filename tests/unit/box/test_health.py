@@ -281,7 +281,7 @@ def healthy(**answers: str) -> str:
     known = {
         "remapped": "No, No",
         "ecc": "0",
-        "slowdown": "Not Active, Not Active",
+        "slowdown": "Not Active, Not Active, Not Active",
         "compute-apps": "",
         **{name.replace("_", "-"): text for name, text in answers.items()},
     }
@@ -299,10 +299,23 @@ def test_a_card_without_complaints(machine: Machine, tools: Path) -> None:
 
 
 def test_heat_counts_only_under_a_trainer(machine: Machine, tools: Path) -> None:
-    install(tools / "nvidia-smi", healthy(slowdown="Active, Not Active"))
+    install(tools / "nvidia-smi", healthy(slowdown="Active, Not Active, Not Active"))
     assert looked(machine, LIVE)["warnings"] == ["GPU 0 slows down for heat"]
     idle = looked(machine, None)
     assert (idle["gpu"]["throttling"], idle["warnings"]) == (None, [])
+
+
+def test_full_utilisation_without_power_is_told_under_a_trainer(machine: Machine, tools: Path) -> None:
+    install(tools / "nvidia-smi", healthy(power="100, 2, 2520, 3105, 95.61, 450.00"))
+    found = looked(machine, LIVE)
+    (load,) = found["gpu"]["load"]
+    assert (load["busy"], load["clock_mhz"], load["power_w"]) == (100, 2520, 95)
+    assert found["warnings"] == [
+        "GPU 0 is 100 % busy by its utilisation, but draws 95 of 450 W and uses its memory 2 % of the time: it waits "
+        "more than it computes"
+    ]
+    idle = looked(machine, None)
+    assert (idle["gpu"]["load"], idle["warnings"]) == (None, [])
 
 
 def test_faults_rows_and_xids_since_the_attempt_began(machine: Machine, tools: Path) -> None:
@@ -320,7 +333,7 @@ def test_faults_rows_and_xids_since_the_attempt_began(machine: Machine, tools: P
 def test_an_answer_about_an_earlier_attempt_is_thrown_away(machine: Machine, tools: Path) -> None:
     gate = tools / "gate"
     os.mkfifo(gate)
-    install(tools / "nvidia-smi", f"read line <{gate}; {healthy(slowdown='Active, Active')}")
+    install(tools / "nvidia-smi", f"read line <{gate}; {healthy(slowdown='Active, Active, Active')}")
     machine.sampler.tick(LIVE, True)
     errand = machine.sampler._errand
     with open(gate, "w", encoding="ascii") as stream:

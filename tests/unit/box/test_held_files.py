@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import held_task
 from ansible_collections.tenant.gpu.plugins.module_utils.box import held_files, manifest, survey
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import LIVE, Refused
@@ -117,3 +118,15 @@ def test_a_trainer_that_is_always_faster_is_told(layout: Layout, monkeypatch: py
         manifest.current(layout, RUN, snapshot=True)
     assert refused.value.code == LIVE
     assert refused.value.fix
+
+
+def test_what_is_home_is_let_go_of_once(layout: Layout, tmp_path: Path) -> None:
+    place = write(layout, LISTED)
+    held_files.hold(layout, RUN, lines(LISTED))
+    params = {"tenant_root": str(tmp_path), "run_id": RUN}
+    assert held_task.let_go(params, check_mode=True) == {"changed": True}
+    assert os.path.isdir(layout.held(RUN))
+    assert held_task.let_go(params, check_mode=False) == {"changed": True}
+    assert held_task.let_go(params, check_mode=False) == {"changed": False}
+    assert not os.path.exists(layout.held(RUN))
+    assert place.is_file()

@@ -176,19 +176,22 @@ def test_a_run_is_as_its_cells_are(states: list[str], state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alive", "done", "begun", "rebooted", "idle_s", "word"),
+    ("alive", "done", "begun", "earlier_life", "idle_s", "word"),
     [
-        (True, False, True, False, 5.0, "alive"),
-        (True, False, True, False, 2000.0, "stalled"),
-        (True, False, True, False, None, "alive"),
-        (False, True, True, True, 1.0, "finished"),
-        (False, False, True, True, 1.0, "rebooted"),
-        (False, False, True, False, 1.0, "dead"),
-        (False, False, False, False, None, "none"),
+        (True, False, True, "", 5.0, "alive"),
+        (True, False, True, "", 2000.0, "stalled"),
+        (True, False, True, "", None, "alive"),
+        (False, True, True, "rebooted", 1.0, "finished"),
+        (False, False, True, "rebooted", 1.0, "rebooted"),
+        (False, False, True, "restarted", 1.0, "restarted"),
+        (False, False, True, "", 1.0, "dead"),
+        (False, False, False, "", None, "none"),
     ],
 )
-def test_five_ways_to_be(alive: bool, done: bool, begun: bool, rebooted: bool, idle_s: float | None, word: str) -> None:
-    assert liveness_word(alive, done, begun, rebooted, idle_s, 1800.0) == word
+def test_seven_ways_to_be(
+    alive: bool, done: bool, begun: bool, earlier_life: str, idle_s: float | None, word: str
+) -> None:
+    assert liveness_word(alive, done, begun, earlier_life, idle_s, 1800.0) == word
 
 
 EXITS = st.one_of(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,39 @@ def test_law_6_cells_are_withheld_no_longer_and_the_supervisor_says_why_once(
     supervisor._beat()
     (told,) = attempt.read(supervisor.layout.daemon, "daemon")["preemption"]
     assert told["overdue"] is True
+
+
+@pytest.mark.parametrize(
+    ("wanted_s", "left_s", "given_s"), [(60.0, 10.0, 8.0), (5.0, 10.0, 5.0), (60.0, 1.0, 0.0), (60.0, -90.0, 0.0)]
+)
+def test_a_last_save_ends_before_the_machine_does(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted_s: float, left_s: float, given_s: float
+) -> None:
+    """The shorter of the run's grace and what is left of the notice, less what the exit record needs."""
+    asked: list[tuple[float, str]] = []
+    monkeypatch.setattr(supervise.stopping, "ask", lambda _paths, grace_s, why: asked.append((grace_s, why)))
+    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: {"grace_s": wanted_s})
+    supervisor = supervise.Supervisor(Layout(str(tmp_path)), ["supervisor.pyz"])
+    watcher, step = watcher_at(clock), judge.Step(judge.WATCH, "digits", "c1", 1)
+    ends_at = records.parse_utc("2026-11-21T08:20:00Z").timestamp()
+    clock.now += 1.0
+    at = records.utc_text(datetime.datetime.fromtimestamp(ends_at + 1.0 + left_s, datetime.UTC))
+    watcher._heed(preemption.Notice(preemption.STOP, "spot terminate", at))
+    supervisor._stop_for(watcher, step, supervisor.layout.attempt("digits", "c1", 1))
+    assert asked == [(given_s, f"this machine ends: spot terminate at {at}")]
+
+
+def test_a_notice_without_a_time_leaves_the_grace_of_the_run(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(supervise.stopping, "ask", lambda _paths, grace_s, _why: asked.append(grace_s))
+    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: {"grace_s": 25.0})
+    supervisor = supervise.Supervisor(Layout(str(tmp_path)), ["supervisor.pyz"])
+    watcher = watcher_at(clock)
+    paths, step = supervisor.layout.attempt("digits", "c1", 1), judge.Step(judge.WATCH, "digits", "c1", 1)
+    watcher._heed(NO_TIME)
+    supervisor._stop_for(watcher, step, paths)
+    watcher._heed(None)
+    supervisor._stop_for(watcher, step, paths)
+    assert asked == [25.0], "one that was taken back at that very instant asks for nothing"

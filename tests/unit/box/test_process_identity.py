@@ -9,7 +9,14 @@ import subprocess
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import process
-from ansible_collections.tenant.gpu.plugins.module_utils.box.process import ALIVE, GONE, REBOOTED, Boot, Identity
+from ansible_collections.tenant.gpu.plugins.module_utils.box.process import (
+    ALIVE,
+    GONE,
+    REBOOTED,
+    RESTARTED,
+    Boot,
+    Identity,
+)
 from still_clock import StillClock
 
 NOW = Boot("boot-1", 100)
@@ -25,7 +32,8 @@ TRAINER = Identity("boot-1", 100, 4242, 777)
         (TRAINER, NOW, 778, GONE),
         # The host rebooted; or only the container did, which keeps the boot id.
         (TRAINER, Boot("boot-2", 100), 777, REBOOTED),
-        (TRAINER, Boot("boot-1", 101), 777, REBOOTED),
+        (TRAINER, Boot("boot-1", 101), 777, RESTARTED),
+        (TRAINER, Boot("boot-2", 101), 777, REBOOTED),
         (None, NOW, 777, GONE),
     ],
 )

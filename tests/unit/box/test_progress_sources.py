@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,52 @@ def test_a_damaged_record_is_no_end(attempt: Attempt, text: str) -> None:
     attempt.heart().beat()
     assert attempt.told()["step"] == 3
     json.dumps(heartbeat.reached(paths, check({"source": "tensorboard"}), 1.0), allow_nan=False)
+
+
+# --- the last word ------------------------------------------------------------------------------------------------
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def last_word(attempt: Attempt) -> progress_source.Reached:
+    return heartbeat.last_word(attempt.layout, "digits", "c1", 1)
+
+
+def test_the_last_word_is_read_to_the_end_also_where_no_record_could_be_written(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = attempt.wants(source="regex", pattern=STEP, total_steps=40)
+    append(paths.log, b"step 5\n")
+    attempt.heart().beat()
+    append(paths.log, b"step 39")
+    monkeypatch.setattr(heartbeat.gates, "has_room_to_tell", lambda _disk: False)
+    found = last_word(attempt)
+    assert (found.step, found.steps, attempt.told()["step"]) == (39, 40, 5)
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(flipped, id="last record"),
+        pytest.param(lambda data: flipped(data) + record(event(4, "loss", 1.0)), id="one before"),
+        pytest.param(lambda data: data[:-3], id="torn"),
+    ],
+)
+def test_a_source_that_is_damaged_has_no_last_word(
+    attempt: Attempt, looked_at: bool, damage: Callable[[bytes], bytes]
+) -> None:
+    paths = attempt.wants(source="tensorboard", total_steps=100)
+    events = os.path.join(paths.output, "events.out.tfevents.1.host")
+    append(events, record(event(3, "loss", 1.0)))
+    assert last_word(attempt).step == 3
+    append(events, damage(record(event(90, "loss", 1.0))))
+    if looked_at:
+        attempt.heart().beat(last=True)
+    assert last_word(attempt) == progress_source.Reached()
+
+
+def test_where_nothing_can_be_read_there_is_no_last_word(attempt: Attempt) -> None:
+    assert last_word(attempt) == progress_source.Reached()

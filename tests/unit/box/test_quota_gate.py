@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,27 @@ def test_the_supervisor_is_told_of_the_quota(tmp_path: Path) -> None:
         run_record.check_run({**run, "durable": {"kind": "mount", "path": "/mnt", "cap_bytes": "5 GB"}})
 
 
-@pytest.mark.parametrize(("said", "expected"), [({"platform_durable_cap_gb": 5}, 5 * 10**9), ({}, 0)])
-def test_the_profile_tells_the_role(said: dict[str, Any], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("cap", "said", "expected"),
+    [
+        ("cap_bytes", {"platform_durable_cap_gb": 5}, 5 * 10**9),
+        ("cap_bytes", {}, 0),
+        ("inode_cap", {"platform_inode_cap": 200000}, 200000),
+        ("inode_cap", {"platform_inode_cap": None}, 0),
+        ("inode_cap", {}, 0),
+    ],
+)
+def test_the_profile_tells_the_role(cap: str, said: dict[str, Any], expected: int) -> None:
     text = DataLoader().load_from_file(str(ROOT / "roles/deploy/vars/main.yml"), trusted_as_template=True)[
         "__deploy_run"
     ]
-    begin = text.index("'cap_bytes':") + len("'cap_bytes':")
-    expression = text[begin : text.index("}", begin)]
+    found = re.search(rf"'durable': {{[^}}]*'{cap}': (.+?)(?:,\s*'inode_cap'|}})", text, re.DOTALL)
+    assert found is not None
     # The expression alone: the whole record needs a deploy.
     from ansible.template import trust_as_template
 
     templar = Templar(loader=DataLoader(), variables=said)
-    assert int(templar.template(trust_as_template("{{" + expression + "}}"))) == expected
+    assert int(templar.template(trust_as_template("{{" + found[1] + "}}"))) == expected
 
 
 def test_the_look_is_given_less_time_than_the_mount(mount: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

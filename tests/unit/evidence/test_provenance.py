@@ -94,6 +94,30 @@ def test_the_box_tells_of_its_run_and_of_the_python_that_trains(tmp_path: Path) 
     assert "torch" not in provenance.told_by_box(layout, "r", True)
 
 
+def test_a_package_of_another_version_is_another_hash_and_the_same_ones_are_the_same(tmp_path: Path) -> None:
+    run: dict[str, Any] = {
+        "project": "p", "box": "b1", "generation": 1, "provider_id": "7", "run_id": "r", "spec_sha256": "a" * 64,
+        "code_sha256": "b" * 64, "python": sys.executable, "command": ["python"], "workdir": "/",
+        "cells": [{"id": "c1"}], "artifacts": [],
+    }  # fmt: skip
+    beside = tmp_path / "packages"
+    (beside / "numbers-1.0.dist-info").mkdir(parents=True)
+    (beside / "loose.txt").touch()
+    layout = Layout(str(tmp_path / "box"))
+    control.register(layout, control.Caller(()), {**run, "env": {"PYTHONPATH": str(beside)}})
+
+    def told() -> Any:
+        return provenance.told_by_box(layout, "r", True)["packages_sha256"]
+
+    first = told()
+    assert len(first) == 64
+    assert told() == first
+    (beside / "loose.txt").unlink()
+    assert told() == first, "what is no package counts for nothing"
+    (beside / "numbers-1.0.dist-info").rename(beside / "numbers-1.1.dist-info")
+    assert told() != first
+
+
 def test_law_8_a_program_that_a_copied_record_names_is_not_started(tmp_path: Path) -> None:
     program, proof = tmp_path / "python", tmp_path / "it-ran"
     program.write_text(f"#!/bin/sh\ntouch {proof}\n")

@@ -81,6 +81,18 @@ def test_law_8_a_stranger_in_a_folder_is_told_from_what_was_promised(tmp_path: P
         reading.reader.line(line)
 
 
+def test_law_8_two_names_in_turn_have_each_folder_read_early_but_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    reading = Reading(tmp_path, [*many("a"), *many("b")])
+    monkeypatch.setattr(reading.landing.folders, "look", lambda folder, files: looked.append(folder) or True)
+    for _turn in range(200):
+        reading.reader.line(b"a/f1")
+        reading.reader.line(b"b/f1")
+    assert looked == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "line", [b"a/", b"", b"Number of files: 41 (reg: 40, dir: 1)", b"Literal data: 400 bytes", b"other/thing", b"top"]
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.mirrors import choice
 from ansible_collections.tenant.gpu.plugins.module_utils.mirrors.choice import DIRECT, GOOD, Choice, Sample
 from hypothesis import given, settings
@@ -105,10 +106,25 @@ def test_hosts_that_a_proxy_slows_down_are_exempted_and_those_that_need_it_are_n
     assert choice.exempted([Choice("b", "https://b.example", "proxied")], samples[:4]) == []
 
 
-def test_a_link_is_flaky_when_something_stalled_or_only_a_mirror_works() -> None:
-    assert choice.is_flaky([sample(DIRECT, 0, choice.STALLED)], None)
-    assert choice.is_flaky([sample("a", 1)], Choice("a", "https://a.example", "plain"))
-    assert not choice.is_flaky([sample(DIRECT, 1)], Choice(DIRECT, "https://direct.example", "plain"))
+@pytest.mark.parametrize(
+    ("samples", "chosen", "hook", "off"),
+    [
+        ([sample(DIRECT, 0, choice.STALLED)], None, "", True),
+        ([sample(DIRECT, 0, choice.SLOW), sample(DIRECT, 1, route="proxied")], DIRECT, "", True),
+        ([sample(DIRECT, 9), sample("a", 1)], "a", "", True),
+        ([sample(DIRECT, 1)], DIRECT, "", False),
+        # A mirror that was measured and not chosen is in nobody's way.
+        ([sample(DIRECT, 1), sample("a", 0, choice.WRONG)], DIRECT, "", False),
+        ([], None, "", False),
+        ([sample(DIRECT, 1), sample(DIRECT, 2, route="proxied")], DIRECT, "/etc/network_turbo", True),
+        ([], None, "http://turbo.example:30000", True),
+    ],
+)
+def test_xet_and_hf_transfer_are_off_behind_a_mirror_a_proxy_or_a_bad_link(
+    samples: list[Sample], chosen: str | None, hook: str, off: bool
+) -> None:
+    winner = Choice(chosen, f"https://{chosen}.example", "plain") if chosen else None
+    assert choice.needs_plain_transfers(samples, winner, hook) is off
 
 
 def test_samples_survive_their_record() -> None:

@@ -125,8 +125,10 @@ def test_a_proxy_with_a_list_is_asked_for_its_hosts_only(servers, quiet) -> None
     assert [urlsplit(path).hostname for path in proxy.asked] == [ALLOWED]
     assert allowed.asked == []
     assert refused.asked == ["/f"]
-    assert task._routes(url_of(allowed)) == ["plain", "proxied"]
-    assert task._routes(url_of(refused)) == ["plain"]
+    assert task._routes(probe.Source("hf", "direct", url_of(allowed), {})) == ["plain", "proxied"]
+    assert task._routes(probe.Source("hf", "direct", url_of(refused), {})) == ["plain"]
+    # Docker's daemon is not told of the proxy.
+    assert task._routes(probe.Source("docker", "direct", url_of(allowed), {})) == ["plain"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def order_params(folder: Path, direct: str, **more: object) -> dict[str, object]
     told = {"way": "file", "path": "f", "sha256": hashlib.sha256(DATA).hexdigest()}
     known = {
         "tenant_root": str(folder / "root"), "state": "present", "classes": {"hf": {"direct": direct, "probe": told}},
-        "candidates": [], "proxy_hook": "", "proxy_hosts": [], "no_proxy": [], "environment": {}, "valid_s": 86400.0,
+        "candidates": [], "proxy_hook": "", "proxy_hosts": [], "no_proxy": [], "valid_s": 86400.0,
         "remeasure": False, "margin": 1.5, "stall_s": 60.0, "within_s": 120.0, "pip_conf": str(folder / "pip.conf"),
         "conda_file": str(folder / "conda"), "apt_dir": str(folder / "apt"), "docker_config": str(folder / "d" / "j"),
     }  # fmt: skip

@@ -192,7 +192,7 @@ def test_the_rest_is_looked_at_while_torch_starts_but_not_the_cards(
         assert counted.wait(60), "the disk waits for torch"
         return {"version": "2.13.0"}
 
-    def durable(*args: Any) -> dict[str, Any]:
+    def durable(*_words: Any, **_more: Any) -> dict[str, Any]:
         counted.set()
         return {"kind": "pull"}
 

@@ -34,7 +34,7 @@ def tasks() -> list[dict[str, Any]]:
 def test_only_who_cannot_break_the_system_s_python_passes_its_guard(
     tasks: list[dict[str, Any]], user: str | None, may: bool
 ) -> None:
-    (install,) = [task["ansible.builtin.pip"] for task in tasks if "ansible.builtin.pip" in task]
+    (install,) = [task["tenant.gpu.requirements"] for task in tasks if "tenant.gpu.requirements" in task]
     facts = {"box_endpoint": {} if user is None else {"user": user}}
     templar = Templar(loader=DataLoader(), variables={"ansible_facts": facts})
     assert templar.template(trust_as_template(install["break_system_packages"])) is may

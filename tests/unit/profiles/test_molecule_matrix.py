@@ -71,7 +71,7 @@ def platforms_below(group: dict[str, Any]) -> set[str]:
 def test_every_dressed_platform_is_a_group_and_a_scenario(page: str) -> None:
     boxes = yaml.safe_load((MOLECULE / "inventory/hosts.yml").read_text())["boxes"]
     dressed = platforms_below(boxes["children"]["dressed"])
-    assert dressed == {path.stem for path in (MOLECULE / "dress").glob("*.sh")} - {"init", "start", "port"}
+    assert dressed == {path.stem for path in (MOLECULE / "dress").glob("*.sh")} - {"init", "start", "console"}
     assert platforms_below(boxes) <= set(rows_of(page))
     own = {path.stem for path in (MOLECULE / "inventory/platforms").glob("*.yml")}
     assert platforms_below(boxes) <= SHIPPED | own

@@ -23,6 +23,7 @@ def facts(
     record = {"admitted_at": more.pop("admitted_at", "2026-11-21T00:00:00Z"), "tenant_roots": list(roots)}
     spec = {"finished": finished, "nodes": more.pop("nodes", {}), "parts": more.pop("parts", [])}
     spec["tracker"] = {"name": more.pop("tracker", "none")}
+    more.setdefault("harvest_parts", spec["parts"])
     return {
         "ansible_facts": {"box_endpoint": endpoint, "box_record": record, "run_spec": spec, "box_mirrors": {}},
         "tenant_state": "running",
@@ -67,6 +68,8 @@ def chosen(role: str, name: str, known: dict[str, Any]) -> Any:
         ("harvest", facts(FINISHED), "standing"),
         ("harvest", facts(FINISHED, harvest_snapshot=True), "run"),
         ("harvest", facts(FINISHED, harvest_object_store="s3://bucket"), "run"),
+        ("harvest", facts(FINISHED, harvest_parts=["a", "b"]), "run"),
+        ("harvest", facts(FINISHED, harvest_parts=["a", "b"], parts=["a", "b"]), "standing"),
         ("harvest", facts(FINISHED, harvest_roles=["checkpoint"]), "run"),
         ("harvest", facts(FINISHED, harvest_exclude=["cache/**"]), "run"),
         ("harvest", facts(FINISHED, tracker="wandb"), "run"),
@@ -86,8 +89,10 @@ def test_a_deploy_alone_asks_first_which_sources_the_box_uses() -> None:
     del known["ansible_facts"]["box_mirrors"]
     assert chosen("deploy", "__deploy_step", known) == "alone"
     assert chosen("deploy", "__deploy_step", {**known, "__mirrors_done": {"skipped": True}}) == "run"
+    # With a mirrors role before it: there was nothing to choose, or it was left out by --tags.
     known["ansible_play_role_names"].insert(0, "tenant.gpu.mirrors")
-    assert chosen("deploy", "__deploy_step", known) == "run"
+    assert chosen("deploy", "__deploy_step", {**known, "__mirrors_wanted": False}) == "run"
+    assert chosen("deploy", "__deploy_step", {**known, "__mirrors_wanted": True}) == "alone"
 
 
 @pytest.mark.parametrize("role", ["provision", "deploy", "train"])

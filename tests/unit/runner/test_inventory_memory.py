@@ -165,6 +165,24 @@ def test_a_file_of_variables_counts(here: dict[str, str], tree: Path) -> None:
     assert Memory(asked, here).answer() is None
 
 
+def test_a_file_of_variables_is_found_at_home_as_ansible_finds_it(
+    here: dict[str, str], tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "more.yml").write_text("a: 1\n")
+    asked = {**REQUEST, "extra_vars": ["@~/more.yml"]}
+    Memory(asked, here).keep({"boxes": []}, [str(tree)], digest([str(tree)]))
+    assert Memory(asked, here).answer() is not None
+    (tmp_path / "more.yml").write_text("a: 2\n")
+    assert Memory(asked, here).answer() is None
+
+
+def test_nothing_is_kept_of_variables_that_are_not_where_they_are_looked_for(here: dict[str, str], tree: Path) -> None:
+    asked = {**REQUEST, "extra_vars": ["@nowhere.yml"]}
+    Memory(asked, here).keep({"boxes": []}, [str(tree)], digest([str(tree)]))
+    assert not kept(here)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"form": "another"}', '{"form": 7, "reads": 3}', "\0"])
 def test_a_damaged_memory_is_none(here: dict[str, str], tree: Path, text: str) -> None:
     remember(here, [tree])
@@ -257,13 +275,20 @@ def test_what_asks_anybody_else_is_asked_anew(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vast_api_key", "ssh_password", "tenant_token", "WANDB_SECRET", "ansible_become_pass"]
+    "name",
+    ["vast_api_key", "ssh_password", "tenant_token", "WANDB_SECRET", "ansible_become_pass", "vast_pwd", "gh_pat"],
 )
 def test_a_secret_is_not_kept(name: str) -> None:
     assert inventory_purity.has_secret({name: "abc"})
     assert inventory_purity.has_secret({"deep": [{"er": {name: "abc"}}]})
     assert inventory_purity.has_secret({name: ["abc"]})
     assert not inventory_purity.has_secret({name: "", f"{name}_file": "~/.key"})
+
+
+@pytest.mark.parametrize("value", ["http://user:hunter2@proxy:3128", "sshpass -p hunter2 ssh"])
+def test_a_password_within_a_value_is_not_kept(value: str) -> None:
+    assert inventory_purity.has_secret({"a": [value]})
+    assert not inventory_purity.has_secret({"a": "ssh://user@box:22", "provision_host_keys": ["ssh-ed25519 AAAA"]})
 
 
 # --- the whole way, with Ansible ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import check_run
+from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import cell_of, check_run, config_sha256
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, resolve_argv, run_record
 
@@ -50,6 +50,26 @@ def test_the_hash_covers_spec_and_code(write, tmp_path) -> None:
     changed_code = load_run_spec(path)["spec_sha256"]
     assert changed_code != first
     assert load_run_spec(write(GOOD.replace("3]", "4]")))["spec_sha256"] not in (first, changed_code)
+
+
+def test_a_cell_more_is_another_spec_and_no_other_work_for_the_cells_before_it(write) -> None:
+    text = GOOD + "code: {exclude: [run.yml]}\n"
+    first, more = (
+        load_run_spec(write(text)),
+        load_run_spec(write(text.replace("cells:\n", "cells:\n  - {id: third}\n"))),
+    )
+    assert len(more["cells"]) == len(first["cells"]) + 1
+    assert (more["work_sha256"], more["code_sha256"]) == (first["work_sha256"], first["code_sha256"])
+    assert more["spec_sha256"] != first["spec_sha256"]
+    changed = load_run_spec(write(text.replace("3]", "4]")))
+    assert changed["work_sha256"] != first["work_sha256"]
+    box = {"name": "b1", "tenant_root": "/w", "python": "/opt/py"}
+    of_first, of_more = (
+        check_run(run_record(spec, {"generation": 1, "provider_id": "7"}, "demo", box)) for spec in (first, more)
+    )
+    for cell in of_first["cells"]:
+        known = config_sha256(of_more, cell_of(of_more, cell["id"]))
+        assert known == config_sha256(of_first, cell), "what is done stays done"
 
 
 def test_boxes_that_work_together_and_sharded_artifacts_are_read(write) -> None:
@@ -112,6 +132,43 @@ def test_a_symlink_in_the_code_is_refused(write, tmp_path) -> None:
     (tmp_path / "secret").symlink_to("/etc/passwd")
     with pytest.raises(TenantFailure, match="symlink"):
         load_run_spec(write(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mode", "line"),
+    [
+        ("run.sh", "#!/bin/sh\necho a\r\n", 0o644, 2),
+        ("tools/setup.bash", "set -e\r\n", 0o644, 1),
+        ("start", "#!/usr/bin/env python3\r\nprint()\r\n", 0o755, 1),
+    ],
+)
+def test_a_script_with_line_ends_of_another_system_is_refused_by_name(write, tmp_path, name, text, mode, line) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode())
+    path.chmod(mode)
+    with pytest.raises(TenantFailure, match=rf"{name} line {line} ends with CR LF.*eol=lf") as failure:
+        load_run_spec(write(GOOD))
+    assert "nothing was rented" in failure.value.safe
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mode"),
+    [
+        ("run.sh", "#!/bin/sh\nprintf 'a\\r\\n'\n", 0o755),
+        ("train.py", "#!/usr/bin/env python3\nprint('a')\r\n", 0o755),  # Python reads either
+        ("helper.py", "#!/usr/bin/env python3\r\n", 0o644),  # nothing starts it by its first line
+        ("rows.csv", "a,b\r\n", 0o644),
+        ("program", "\x7fELF\r\n", 0o755),
+        ("empty", "", 0o755),
+    ],
+)
+def test_line_ends_that_break_nothing_are_left_alone(write, tmp_path, name, text, mode) -> None:
+    path = tmp_path / name
+    spec = write(GOOD)
+    path.write_bytes(text.encode())
+    path.chmod(mode)
+    assert name in [file["path"] for file in load_run_spec(spec)["code_files"]]
 
 
 def test_only_a_leading_python_is_the_interpreter() -> None:

@@ -16,6 +16,8 @@ from wire_market import WireMarket
 
 HELD = replace(ORDER, onstart="echo hi", env={"A": "1", "SEED": "7"})
 
+DIGEST = "sha256:" + "a" * 64
+
 
 @pytest.fixture
 def market(tmp_path: Path) -> FaultyMarket:
@@ -39,6 +41,7 @@ def test_a_box_as_declared_differs_in_nothing(market: FaultyMarket) -> None:
     ("changes", "name", "there", "declared"),
     [
         ({"image": "python:3.13"}, "image", "python:3.12", "python:3.13"),
+        ({"image": f"python@{DIGEST}"}, "image", "python:3.12", f"python@{DIGEST}"),
         ({"disk_gb": 40.0}, "disk_gb", 20.0, 40.0),
         ({"wanted": replace(ORDER.wanted, market="on-demand")}, "market", "interruptible", "on-demand"),
         ({"onstart": "echo ho"}, "onstart", "a script of 7 characters", "a script of 7 characters"),

@@ -60,6 +60,8 @@ class BoxSpec:
         box has by then in ``/etc/ssh``; else there is one from the start, whose key the box keeps for life.
     :param login: the user that is let in, and who owns the volumes; empty for the engine's own. An engine that has no
         users lets in its own all the same, and says so by :meth:`Engine.login_of`.
+    :param bashrc: what the provider's image adds to the ``~/.bashrc`` of its user, told from other lines by its first
+        one. An engine whose boxes have no image of their own leaves it out.
     """
 
     box_id: int
@@ -74,6 +76,7 @@ class BoxSpec:
     volumes: tuple[tuple[Path, str], ...] = ()
     starts_sshd: bool = False
     login: str = ""
+    bashrc: str = ""
 
 
 class EngineError(Exception):

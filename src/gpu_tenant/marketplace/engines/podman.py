@@ -126,6 +126,7 @@ class PodmanEngine(Engine):
             "init": render_container_init(spec.starts_sshd, account),
             "session": box_root.render_session(control, SFTP_SERVERS[0], own_terminals=False, rsync_daemon=True),
             "rsyncd.conf": render_rsyncd_conf(spec.box_id),
+            "bashrc": spec.bashrc,
             "sshd_config": box_root.render_sshd_config(_door(spec), (0, 0), locked_account=False),
         }
         write_control(spec.directory / "control", spec, scripts, account=account)
@@ -254,6 +255,8 @@ grep -q '^{COPY_LOGIN}:' /etc/passwd || echo '{COPY_LOGIN}:x:0:0::/root:/bin/sh'
 {_make_user(account)}printf '. {control}/environment\\n' >/etc/profile.d/box.sh
 . {control}/environment
 cd "$HOME" || exit 1
+# At the first start alone: from then on it is the tenant's.
+[ ! -s {control}/bashrc ] || grep -sqxF "$(head -n 1 {control}/bashrc)" .bashrc || cat {control}/bashrc >>.bashrc
 {box_root.render_onstart_start(control)}
 exec {stays}
 """

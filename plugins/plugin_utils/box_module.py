@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module that runs on the rented box by Ansible's own way: no fact is taken from it that it is not there to tell."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
+
+
+class BoxModule(ActionBase):
+    """``FACTS`` names the facts that the module tells."""
+
+    FACTS: ClassVar[tuple[str, ...]] = ()
+    _supports_check_mode = True
+    _supports_async = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)

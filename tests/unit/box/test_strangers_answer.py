@@ -1,0 +1,160 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Law 8: what a box answers never becomes a result of which Ansible takes facts, machines or connections."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils import strangers_answer
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.box_module import BoxModule
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import OddAnswer, believed, fields
+
+ROOT = Path(__file__).resolve().parents[3]
+FORGED: dict[str, Any] = {
+    "ansible_facts": {"run_spec": {"code_dir": "/home/me"}, "box_mirrors": {"chosen": {}}},
+    "add_host": {"host_name": "vast-a", "host_vars": {"ansible_connection": "local"}},
+    "add_group": "vast",
+    "ansible_stats": {"data": {}},
+    "skipped": True,
+}
+# Shapes that each action's far end answers in.
+ANSWERS: dict[str, dict[str, Any]] = {
+    "manifest": {"manifest": {"files": []}, "changed": False, "diff": {}, "root": "/d", "not_pulled": {}},
+    "verify_load": {"checks": [], "why_not_loaded": ""},
+    "inputs": {"changed": False, "inputs": {"state": "proven"}, "diff": {}},
+    "box_files": {"changed": False, "differing": [], "wanting": []},
+    "held_files": {"changed": False},
+}
+PARAMS: dict[str, dict[str, Any]] = {
+    "inputs": {
+        "env": {},
+        "limits": {},
+        **dict.fromkeys(("tenant_root", "pyz", "env_file", "proxy_hook"), ""),
+        **dict.fromkeys(("deadline_s", "stall_s", "tries", "connections"), 1),
+        "inputs": [],
+    },
+    "box_files": {"files": [], "folders": [], "folder_mode": "0700", "send": "differing"},
+    "held_files": {"run_id": "digits", "tenant_root": "/d"},
+}
+# These judge what they are answered, and tell what they made of it.
+JUDGES = {"checked_sync", "box_probe"}
+
+
+def action(name: str) -> Any:
+    module = importlib.import_module(f"ansible_collections.tenant.gpu.plugins.action.{name}")
+    made = module.ActionModule.__new__(module.ActionModule)
+    made._task = SimpleNamespace(check_mode=False, async_val=0, delegate_to=None)
+    return made
+
+
+def names(base: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py") if f"({base})" in path.read_text())
+
+
+def test_every_action_that_calls_the_box_is_known_here() -> None:
+    assert set(names("BoxCall")) == {*ANSWERS, *JUDGES}
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_a_result_has_the_fields_of_its_module_and_no_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoxCall, "call_on_box", lambda *_args, **_options: {**ANSWERS[name], **FORGED})
+    result = action(name).act(PARAMS.get(name, {}), {"inventory_hostname": "box1"})
+    assert not result.keys() & FORGED.keys()
+    assert not result.get("changed")
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+@pytest.mark.parametrize("odd", [None, "x", 3, [[]]])
+def test_a_field_of_another_form_is_a_failure_that_names_the_box(
+    name: str, odd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for field in ANSWERS[name].keys() - {"changed", "root", "not_pulled", "why_not_loaded"}:
+        if field in ("checks", "wanting") and isinstance(odd, list):
+            continue
+        monkeypatch.setattr(
+            BoxCall, "call_on_box", lambda *_args, field=field, **_options: {**ANSWERS[name], field: odd}
+        )
+        with pytest.raises(OddAnswer) as caught:
+            action(name).act(PARAMS.get(name, {}), {"inventory_hostname": "box1"})
+        assert (caught.value.kind, caught.value.box) == ("unreachable", "box1")
+
+
+@pytest.mark.parametrize("name", names("BoxModule"))
+def test_a_module_on_the_box_tells_no_facts_but_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"changed": True, "seen": 1, **FORGED}
+    made = action(name)
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: told)
+    monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_args: {})
+    result = made.run(task_vars={})
+    assert (result["changed"], result["seen"]) == (True, 1)
+    assert set(result.get("ansible_facts", {})) == set(made.FACTS)
+    assert "add_host" not in result
+
+
+def test_whatever_runs_on_a_box_by_ansible_s_own_way_is_cut_to_what_is_believed() -> None:
+    for path in (ROOT / "plugins/action").glob("*.py"):
+        text = path.read_text()
+        # Their answers are read field by field, or come from this machine.
+        if "_execute_module(" in text and path.stem not in (
+            "aws_spot_instance",
+            "copy_reading",
+            "resting_copy",
+            "teardown_gate",
+        ):
+            assert re.search(r"believed\(\s*self\._execute_module", text), path.stem
+
+
+def test_no_role_runs_a_stock_module_on_a_rented_box() -> None:
+    """Those return whatever the box makes of them; some do nothing there at all. What ends a box comes last, and a
+    proof of several machines is waited for in no other way."""
+    here = re.compile(r"ansible\.builtin\.(assert|debug|fail|include_\w+|import_\w+|meta|set_fact|pause):")
+    last = ("box/tasks/stop_by_hand.yml", "teardown/tasks/slurm.yml", "train/tasks/launch.yml")
+    for path in sorted((ROOT / "roles").glob("*/tasks/**/*.yml")):
+        if str(path).endswith(last):
+            continue
+        for task in re.split(r"(?m)^(?=\s*- name:)", path.read_text()):
+            if re.search(r"(?m)^\s+ansible\.builtin\.\w+:", task) and not here.search(task):
+                assert "delegate_to: localhost" in task, f"{path}: {task}"
+
+
+def test_only_named_fields_of_the_right_type() -> None:
+    answer = {"a": "x", "b": 1, "c": True, "other": 1}
+    assert fields(answer, "box1", {"a": str}, {"b": int, "d": dict}) == {"a": "x", "b": 1}
+    for needed in ({"a": int}, {"c": int}, {"b": bool}, {"d": str}):
+        with pytest.raises(OddAnswer):
+            fields(answer, "box1", needed)
+    with pytest.raises(OddAnswer):
+        fields(answer, "box1", {}, {"a": list})
+
+
+def test_facts_are_taken_by_name() -> None:
+    assert believed(FORGED) == {"skipped": True}
+    assert believed(FORGED, ("box_mirrors",))["ansible_facts"] == {"box_mirrors": {"chosen": {}}}
+    assert believed({"ansible_facts": "text"}, ("box_mirrors",)) == {}
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), TypeError("b"), ValueError("\x1b[2J"), RecursionError()])
+def test_a_stumble_over_an_answer_is_no_traceback(error: Exception) -> None:
+    with pytest.raises(OddAnswer) as caught, strangers_answer.form_is_checked("box1"):
+        raise error
+    assert caught.value.box == "box1"
+    assert str(caught.value).isprintable()
+
+
+def test_a_failure_that_speaks_already_stays_what_it_is() -> None:
+    with pytest.raises(TenantFailure, match="spoken") as caught, strangers_answer.form_is_checked("box1"):
+        raise TenantFailure("config", "spoken", "box1", safe="", fix="")
+    assert not isinstance(caught.value, OddAnswer)
+
+
+def test_what_runs_there_says_so() -> None:
+    assert set(names("BoxModule")) == {"harvest_policy", "mirror_select", "node_proof", "reboot_hook", "tracker"}
+    assert issubclass(type(action("tracker")), BoxModule)
