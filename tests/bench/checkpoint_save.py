@@ -128,7 +128,7 @@ def refusal() -> str:
     """Why this machine cannot measure what is asked for; empty when it can."""
     if DEVICE != "cpu" and not re.fullmatch(r"cuda(:\d+)?", DEVICE):
         return f"TENANT_BENCH_DEVICE={DEVICE} is neither cpu nor cuda"
-    if not GIB > 0:
+    if GIB <= 0:
         return f"TENANT_BENCH_GIB={GIB:g} is no size"
     seen = torch.cuda.device_count()
     if on_device() and int(DEVICE.partition(":")[2] or 0) >= seen:
