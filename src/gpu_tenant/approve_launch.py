@@ -28,13 +28,14 @@ def answer(host: BoxHost, request: approve.Request, after: str, ask: Callable[[s
     if not after or request.standing:
         how = f"gpu-tenant approve {VERB} {host.name} --after 2d --approver YOU --reason WHY"
         raise _refused(host, f"{VERB} is consent to a loss after so many seconds, and to nothing else", how)
+    if request.awx_node or request.awx_workflow:
+        # A node of a workflow names its box, not what is consented to: an answer to another question would do.
+        raise _refused(host, f"an answer in AWX does not say that it is consent to {VERB}", "give it here, by name")
     store = StateStore(host.required("tenant_state_dir"))
     identity = next_identity(store, host.required("tenant_project"), host.name)
     loss = loss_of(approve.seconds(after))
     approve.agree_to_loss(identity, VERB, loss, request.loss_id, ask)
-    awx = approve.asked_in_awx(request, host.name)
-    approver = awx.approver if awx else request.approver
-    consent = approve.Consent(approver, request.reason, approve.seconds(request.expires), False, loss, awx)
+    consent = approve.Consent(request.approver, request.reason, approve.seconds(request.expires), False, loss)
     return approve.consent_to(store, identity, VERB, consent)
 
 

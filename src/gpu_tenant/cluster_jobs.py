@@ -8,12 +8,14 @@ Its cluster and its manifests are named by the host's variables ``kubernetes_*``
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes import job as jobs
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.api import KubernetesClient
 from ansible_collections.tenant.gpu.plugins.module_utils.kubernetes.manifest_file import documents_in
@@ -69,7 +71,8 @@ def plan(host: BoxHost, spec: Mapping[str, Any]) -> list[str]:
         wanted = [f"would be a Job: {_caps_of_spec(spec)}"] if spec else []
         return [*wanted, f"nothing is rendered yet: `{_EXPORT}`, and name that FILE as {MANIFESTS} in the inventory"]
     manifests = _manifests(host)
-    told = [f"would apply Job {manifests.name}: {_caps_of(manifests)}"]
+    with _readable(host, host.text(MANIFESTS)):
+        told = [f"would apply Job {manifests.name}: {_caps_of(manifests)}"]
     if not _url(host):
         return [*told, f"{URL} is not set, so that the cluster was not asked"]
     store = StateStore(host.required("tenant_state_dir"))
@@ -87,11 +90,27 @@ def plan(host: BoxHost, spec: Mapping[str, Any]) -> list[str]:
 def say_first(host: BoxHost) -> list[str]:
     """What happens by itself on the platform, and what saves work, as the role provision says it of boxes."""
     platform = host.text("platform_name")
-    clocks = danger_clocks.countdown(host.variables.get("platform_clocks") or [])
-    kept = host.variables.get("platform_conveniences") or []
-    return [f"danger clock of {platform}: {clock['text']}" for clock in clocks] + [
-        f"{platform} saves work: {one}" for one in kept
-    ]
+    with _readable(host, "platform_clocks or platform_conveniences of its inventory"):
+        clocks = danger_clocks.countdown(host.variables.get("platform_clocks") or [])
+        kept = host.variables.get("platform_conveniences") or []
+        return [f"danger clock of {platform}: {clock['text']}" for clock in clocks] + [
+            f"{platform} saves work: {one}" for one in kept
+        ]
+
+
+@contextlib.contextmanager
+def _readable(host: BoxHost, what: str) -> Iterator[None]:
+    """People write these by hand. :raises TenantFailure: one has not the form that it should have."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TenantFailure(
+            "config",
+            f"{what} cannot be read: {error}",
+            box=host.name,
+            safe="nothing was applied",
+            fix="correct it, or render it again",
+        ) from error
 
 
 def _url(host: BoxHost) -> str:

@@ -73,9 +73,9 @@ def say_jobs(work: job.Job) -> list[str]:
     failed."""
     failed = []
     for host in filter(is_job, work.inventory.boxes):
-        for text in cluster_jobs.say_first(host):
-            work.progress.emit("note", text, host.name)
         try:
+            for text in cluster_jobs.say_first(host):
+                work.progress.emit("note", text, host.name)
             for text in cluster_jobs.plan(host, work.spec):
                 work.progress.emit("result", text, host.name)
         except TenantFailure as failure:

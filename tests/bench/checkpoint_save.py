@@ -14,6 +14,7 @@ begins on a device that rests. Rows that are not of the default stand beside it 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import shutil
@@ -128,7 +129,8 @@ def refusal() -> str:
     """Why this machine cannot measure what is asked for; empty when it can."""
     if DEVICE != "cpu" and not re.fullmatch(r"cuda(:\d+)?", DEVICE):
         return f"TENANT_BENCH_DEVICE={DEVICE} is neither cpu nor cuda"
-    if GIB <= 0:
+    # Of nan too, which is no size and is not less than one either.
+    if math.isnan(GIB) or GIB <= 0:
         return f"TENANT_BENCH_GIB={GIB:g} is no size"
     seen = torch.cuda.device_count()
     if on_device() and int(DEVICE.partition(":")[2] or 0) >= seen:

@@ -170,7 +170,8 @@ def _has_checkpoint(paths: AttemptPaths) -> bool:
 
 
 def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forgiven: int = 0) -> judge.CellFacts:
-    """Every attempt of the cell that did the work which the run's present spec asks for."""
+    """Every attempt of the cell that does the work which the run's present spec asks for, and whatever else lives: it
+    holds its cards and writes on, so that it is waited for before anything is begun or sealed."""
     keys = work(run, cell, 0)
     numbers = layout.attempt_numbers(run["run_id"], cell["id"])
     attempts = []
@@ -178,7 +179,7 @@ def observe_cell(layout: Layout, run: dict[str, Any], cell: dict[str, Any], forg
         paths = layout.attempt(run["run_id"], cell["id"], number)
         known = work_of(paths)
         # One without any record that is whole is judged too: it may live.
-        if not known or is_same_work(known, keys):
+        if not known or is_same_work(known, keys) or is_alive(paths):
             attempts.append(observe(paths, keys))
     return judge.CellFacts(
         run_id=run["run_id"],
@@ -201,6 +202,15 @@ def resume_dirs(layout: Layout, run: dict[str, Any], cell_id: str, number: int) 
             found.append(paths.checkpoints)
     brought = brought_dir(layout, run, cell_id)
     return found + ([brought] if os.path.isdir(brought) else [])
+
+
+def keep_brought(layout: Layout, known: dict[str, Any], run: dict[str, Any]) -> None:
+    """When ``run`` appends cells to ``known``: what was brought for cells that stay as they are stays with them. By a
+    link, because a trainer may be reading it."""
+    for cell in known["cells"]:
+        old, new = (brought_dir(layout, each, cell["id"]) for each in (known, run))
+        if os.path.isdir(old) and not os.path.lexists(new):
+            os.symlink(os.path.basename(old), new)
 
 
 def brought_dir(layout: Layout, run: dict[str, Any], cell_id: str) -> str:

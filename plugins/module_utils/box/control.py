@@ -127,6 +127,9 @@ def _write_registration(
 ) -> None:
     if new_box:
         _enter_generation(layout, found, run)
+    known = found.runs.get(run["run_id"])
+    if known is not None and index.only_appends(known, run):
+        attempt.keep_brought(layout, known, run)
     # The record first: an index must never name a run that has none.
     records.write_record(layout.run_record(run["run_id"]), "run", run)
     if merged != found.index:

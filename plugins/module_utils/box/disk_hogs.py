@@ -13,6 +13,7 @@ from typing import Callable, Iterator
 
 from . import wording
 from .disk_use import entries, on_disk
+from .names import printable
 
 _LARGEST = 3
 # A look at a full disk is not worth more than this; a cache of small files has millions of them.
@@ -38,12 +39,12 @@ class Hogs:
     def by_bytes(self) -> str:
         """The largest in words: ``.cache 48.2 GB, old 3.1 GB``."""
         most = sorted(self.entries, key=lambda each: (-each.bytes, each.name))[:_LARGEST]
-        return ", ".join(f"{each.name} {wording.size(each.bytes)}" for each in most)
+        return ", ".join(f"{printable(each.name)} {wording.size(each.bytes)}" for each in most)
 
     def by_inodes(self) -> str:
         """Those of the most files in words: ``.cache 180000 inodes``."""
         most = sorted(self.entries, key=lambda each: (-each.inodes, each.name))[:_LARGEST]
-        return ", ".join(f"{each.name} {each.inodes} inodes" for each in most)
+        return ", ".join(f"{printable(each.name)} {each.inodes} inodes" for each in most)
 
 
 def hogs(

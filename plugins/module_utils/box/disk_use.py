@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
+from .names import printable
+
 # A file system that reports no more than this beyond the cap tells the quota by itself.
 _TELLS = 1.1
 _LARGEST = 3
@@ -129,7 +131,8 @@ def _sizes(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _largest(sums: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST])
+    most = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST]
+    return tuple((printable(name), count) for name, count in most)
 
 
 def on_disk(found: os.stat_result) -> int:

@@ -78,7 +78,7 @@ def check_replacement(known: dict[str, Any], run: dict[str, Any], live: bool) ->
             if known[key] != run[key]:
                 raise Refused(MISMATCH, f"run {run['run_id']}: the same spec_sha256, but another {key!r}")
         return
-    if live and not _only_appends(known, run):
+    if live and not only_appends(known, run):
         raise Refused(
             LIVE,
             f"run {run['run_id']} has a live cell of another spec ({known['spec_sha256'][:12]})",
@@ -87,7 +87,7 @@ def check_replacement(known: dict[str, Any], run: dict[str, Any], live: bool) ->
         )
 
 
-def _only_appends(known: dict[str, Any], run: dict[str, Any]) -> bool:
+def only_appends(known: dict[str, Any], run: dict[str, Any]) -> bool:
     """Whether ``run`` is ``known`` with cells added behind its own: then what lives, and what is done, is as it was."""
     if run_record.work_sha256(known) != run_record.work_sha256(run) or known["code_sha256"] != run["code_sha256"]:
         return False

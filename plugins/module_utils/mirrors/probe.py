@@ -29,6 +29,7 @@ _LINK = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 _LISTED = re.compile(r"^ ([0-9a-f]{64}) +([0-9]+) (\S+)$", re.MULTILINE)
 _CHUNK = 64 * 1024
 _MOST_BYTES = 256 * 1024 * 1024
+_LONGEST_TOKEN = 1024 * 1024
 # A package list this long tells speed; a distribution's are of 50 KB to 20 MB.
 _LIST_BYTES = 50 * 1024
 _MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
@@ -80,8 +81,8 @@ def measure(source: Source, route: str, limits: Limits) -> Sample:
         outcome = STALLED if "in time" in str(problem) else UNREACHABLE
         outcome = BLOCKED if problem.kind == http_get.BLOCKED else outcome
         return Sample(source.kind, source.name, source.url, route, outcome, why=str(problem))
-    except ValueError as error:
-        # An address in an answer that is none.
+    except (ValueError, RecursionError) as error:
+        # An address in an answer that is none, or JSON that is deeper than anything.
         why = f"its answer makes no sense: {error}"
         return Sample(source.kind, source.name, source.url, route, UNREACHABLE, why=why)
     seconds = round(time.monotonic() - begun, 4)
@@ -211,7 +212,7 @@ def _pull_token(base: str, image: str, route: str, clock: _Clock) -> Mapping[str
         raise _Refuted(NO_FILE, "it sends for its token to an address that anybody can listen to")
     asked = {"service": told.get("service", ""), "scope": f"repository:{image}:pull"}
     try:
-        answer = json.loads(_body(f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}", route, clock))
+        answer = json.loads(_token_body(f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}", route, clock))
     except HttpProblem as problem:
         if problem.kind in (http_get.MISSING, http_get.DENIED, http_get.REFUSED):
             raise _Refuted(NO_FILE, f"it gives a token to nobody unknown: {problem}") from problem
@@ -241,6 +242,16 @@ WAYS = tuple(_WAYS)
 
 def _body(url: str, route: str, clock: _Clock) -> bytes:
     return b"".join(_pieces(url, route, clock))
+
+
+def _token_body(url: str, route: str, clock: _Clock) -> bytes:
+    """A token is short; whoever sends more has none."""
+    found = b""
+    for piece in _pieces(url, route, clock):
+        found += piece
+        if len(found) > _LONGEST_TOKEN:
+            raise _Refuted(NO_FILE, f"what it sends for its token is longer than {_LONGEST_TOKEN} bytes")
+    return found
 
 
 def _proven(

@@ -135,3 +135,14 @@ def test_a_disk_that_cannot_be_read_is_refused_without_names(data: Path, monkeyp
     monkeypatch.setattr(disk_hogs, "hogs", unreadable)
     (said,) = gates.refusals(str(data / "gpu-tenant"), RUN)
     assert said.endswith(f"the run asks for {2**62}")
+
+
+def test_names_are_a_stranger_s_and_fit_for_a_record(data: Path) -> None:
+    odd = os.path.join(os.fsencode(data), b"caf\xe9\x1b[2J\n.tar")
+    with open(odd, "wb") as stream:
+        stream.write(b"x" * 50_000_000)
+    shown = disk_hogs.hogs(str(data), 60)
+    for text in (shown.by_bytes(), shown.by_inodes(), str(disk_use.measured_use(str(data), 10**9, 60).largest)):
+        assert text.isprintable()
+        assert text.isascii()
+    assert "caf" in shown.by_bytes()

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import index, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, index, judge, process, records, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,3 +195,41 @@ def test_the_same_hash_for_other_work_is_refused() -> None:
     assert refused.value.code == 15
     # Where the interpreter lies is the machine's business.
     index.check_replacement(run, {**run, "python": "/opt/python"}, live=True)
+
+
+# --- what lies on the box of a run whose record is replaced -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lives", "seen"), [(True, [1]), (False, [])])
+def test_what_lives_is_waited_for_whatever_work_it_does(tmp_path: Path, lives: bool, seen: list[int]) -> None:
+    layout, run = Layout(str(tmp_path)), run_record.check_run(RUN)
+    paths = layout.attempt("digits", "c1", 1)
+    other = dict(attempt.work(run, run["cells"][0], 1), config_sha256="9" * 64)
+    os.makedirs(paths.folder)
+    records.write_record(paths.claim, "claim", other)
+    with subprocess.Popen(["/bin/sleep", "600"]) as sleeper:
+        identity = process.identify(sleeper.pid)
+        if not lives:
+            sleeper.kill()
+            sleeper.wait()
+        status = dict(other, state="training", process=identity.as_dict())
+        records.write_record(paths.status, "status", status)
+        found = attempt.observe_cell(layout, run, run["cells"][0])
+        sleeper.kill()
+    assert [each.number for each in found.attempts] == seen
+    assert (judge.judge_cell(found).next == judge.WATCH) is lives
+
+
+def test_checkpoints_that_were_brought_stay_with_cells_that_stay(tmp_path: Path) -> None:
+    layout, run = Layout(str(tmp_path)), run_record.check_run({**RUN, "work_sha256": "e" * 64})
+    brought = Path(attempt.brought_dir(layout, run, "c1"))
+    brought.mkdir(parents=True)
+    (brought / "step-9000.pt").write_bytes(b"weights")
+    more = {**run, "spec_sha256": "d" * 64, "cells": [*run["cells"], {"id": "c2", "args": [], "seed": None}]}
+    assert index.only_appends(run, more)
+    for _again in range(2):
+        attempt.keep_brought(layout, run, more)
+    (found,) = attempt.resume_dirs(layout, more, "c1", 1)
+    assert os.listdir(found) == ["step-9000.pt"]
+    assert attempt.resume_dirs(layout, run, "c1", 1) == [str(brought)]
+    assert attempt.resume_dirs(layout, more, "c2", 1) == []

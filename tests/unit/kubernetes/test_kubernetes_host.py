@@ -187,3 +187,24 @@ def test_a_file_that_is_no_export_is_refused_in_words(cluster: SmallCluster, tex
         cluster_jobs.plan(host_of(cluster), {})
     assert refused.value.kind == "config"
     assert seen_of(host_of(cluster)).refused is not None
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [{"activeDeadlineSeconds": "soon"}, {"template": {"spec": {"restartPolicy": "Never", "containers": []}}}],
+)
+def test_manifests_that_somebody_spoiled_are_told(cluster: SmallCluster, spoiled: dict[str, Any]) -> None:
+    job = copy.deepcopy(JOB)
+    job["spec"].update(spoiled)
+    host = host_of(cluster)
+    Path(host.text("kubernetes_manifests")).write_text(yaml.safe_dump_all([CLAIM, job]))
+    with pytest.raises(TenantFailure, match=r"job\.yml cannot be read") as refused:
+        cluster_jobs.plan(host, {})
+    assert (refused.value.kind, refused.value.box, cluster.sent) == ("config", "k1", [])
+
+
+def test_a_clock_that_somebody_spoiled_is_told(cluster: SmallCluster) -> None:
+    host = host_of(cluster)
+    host.variables["platform_clocks"] = [{"from": "a", "effect": 3, "hours": "many"}]  # type: ignore[index]
+    with pytest.raises(TenantFailure, match="platform_clocks"):
+        cluster_jobs.say_first(host)

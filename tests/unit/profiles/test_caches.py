@@ -18,7 +18,8 @@ ROLE = ROOT / "roles" / "deploy"
 PROFILES = sorted((ROOT / "inventories/profiles/group_vars").glob("*.yml"))
 NAMES = {"HF_HOME", "MODELSCOPE_CACHE", "PIP_CACHE_DIR", "TORCH_HOME", "XDG_CACHE_HOME"}
 SPEC = {
-    "id": "r", "spec_sha256": "a" * 64, "work_sha256": "c" * 64, "code_sha256": "b" * 64, "command": ["python"], "workdir": ".", "secrets": [],
+    "id": "r", "spec_sha256": "a" * 64,
+    "work_sha256": "c" * 64, "code_sha256": "b" * 64, "command": ["python"], "workdir": ".", "secrets": [],
     "cells": [], "artifacts": [], "inputs": [], "tracker": {"name": "none"}, "parts": [], "nodes": {}, "checkpoint": {},
     "progress": {}, "retries": {}, "grace_s": 30, "stall_s": 1800, "resources": {},
 }  # fmt: skip

@@ -191,3 +191,18 @@ def test_the_command_refuses_in_words(
     refused = approve(market, monkeypatch, *words, driver=driver)
     assert (refused.exit_code, said in refused.output) == (10, True), refused.output
     assert approvals.load_all(market.store) == ()
+
+
+@pytest.mark.parametrize("words", [("--awx-approval", "6"), ("--awx-workflow", "5")])
+def test_an_answer_in_awx_may_be_to_another_question(
+    market: PodMarket, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    facts = {"tenant_project": "digits", "tenant_state_dir": market.store.root, "platform_driver": "runpod"}
+    found = hosts.Inventory((hosts.BoxHost("pod-a", facts),), "", (), ())
+    monkeypatch.setattr(hosts, "resolve", lambda *_unused: found)
+    loss_id = "0" * 12
+    command = ["approve", "terminate-after", "pod-a", "--after", "2h", "--reason", "r", "--loss-id", loss_id, *words]
+    refused = CliRunner().invoke(cli, command)
+    assert refused.exit_code == 10
+    assert "does not say that it is consent to terminate-after" in refused.output
+    assert approvals.load_all(market.store) == ()
