@@ -1814,8 +1814,9 @@ class Checkpointer:
             work = self._stage(path)
             self._saved_step = self.step
             if self._asynchronous:
-                self._behind.start(work)
+                # Said first: a small state may be written, and its cost noted, before this thread is back.
                 self.cadence.held(time.monotonic() - begun)
+                self._behind.start(work)
             else:
                 work()
                 self._hold_all(begun)

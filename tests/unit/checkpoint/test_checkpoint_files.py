@@ -85,6 +85,15 @@ def test_what_is_saved_loads_safely_and_mapped(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["attempts.json", "step-0000000007.pt"]
 
 
+def test_what_a_save_costs_is_noted_however_soon_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    checkpoints = Checkpointer({"model": model}, directory=str(tmp_path), environ={})
+    monkeypatch.setattr(checkpoints._behind, "start", lambda work: work())
+    checkpoints.step = 1
+    checkpoints.save()
+    assert json.loads((tmp_path / "attempts.json").read_text())["save_s"] > 0
+
+
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_unless_it_changes_nothing(tmp_path: Path, at: float, bit: int) -> None:
