@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from .box import records
 from .box import run_record as run_record_on_box
@@ -23,6 +23,7 @@ def problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _keys(spec)
     yield from _counts(spec)
     yield from _amounts(spec)
+    yield from _candidates(spec["candidates"])
     yield from _environment(spec["env"])
     yield from _words(spec)
 
@@ -58,6 +59,16 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
 def _is_amount(value: object) -> bool:
     amount = records.finite(value)
     return amount is not None and 0 < amount <= _MOST
+
+
+def _candidates(names: Sequence[Any]) -> Iterator[Problem]:
+    """Whether the inventory knows them is found out where boxes are chosen."""
+    for index, name in enumerate(names):
+        where = ("candidates", index)
+        if not isinstance(name, str) or not name.strip():
+            yield where, f"candidates[{index}] is {name!r}: the name of a box or a group of the inventory is wanted"
+        elif name in names[:index]:
+            yield where, f"{name!r} is listed twice among the candidates"
 
 
 def _environment(environment: Mapping[Any, Any]) -> Iterator[Problem]:

@@ -158,8 +158,7 @@ class Go:
 
     def _choose_candidate(self) -> None:
         """By a look at all of them: the one that the run is on, else one that is rented, else the spec's first."""
-        wanted = [str(name) for name in self._spec.get("candidates") or []]
-        self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
+        self._boxes = candidates.in_spec_order(self._boxes, self._spec, self._runner.inventory.declared)
         seen, rounds = self._observer.observe(self.run_id), 0
         while (blind := candidates.why_not_yet(self._boxes, seen)) is not None:
             if self._left_s() <= 0:

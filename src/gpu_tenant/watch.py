@@ -9,10 +9,9 @@ the boxes and the journal, so that a watch which was killed at any instant goes 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import dura
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, fleet, metrics, parking, play_deadlines, recovering, verdicts
+from gpu_tenant import candidates, decide, exit_codes, fleet, metrics, parking, play_deadlines, recovering, verdicts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
@@ -67,9 +66,14 @@ class WatchOptions:
     parallel: int = PARALLEL
 
 
-def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> list[Watched]:
+def group(
+    boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time, declared: Collection[str] = ()
+) -> list[Watched]:
     """Boxes by the run that they work on. A run with ``candidates`` is looked after on one of them at a time; the
-    boxes of a run with ``parts``, and of one that names neither, each by itself."""
+    boxes of a run with ``parts``, and of one that names neither, each by itself.
+
+    :param declared: all names of the inventory, as :func:`candidates.in_spec_order` takes them.
+    """
     watched: list[Watched] = []
     claimed: dict[str, Watched] = {}
     for box in boxes:
@@ -82,14 +86,9 @@ def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> l
         watched.append(one)
         if one.spec.get("candidates") and not one.spec.get("parts"):
             claimed[path] = one
-    for one in claimed.values():
-        wanted = [str(name) for name in one.spec["candidates"]]
-        one.boxes.sort(key=functools.partial(_rank, wanted))
+    for one in watched:
+        one.boxes = candidates.in_spec_order(one.boxes, one.spec, declared)
     return watched
-
-
-def _rank(wanted: Sequence[str], box: BoxHost) -> int:
-    return wanted.index(box.name) if box.name in wanted else len(wanted)
 
 
 class Watch:

@@ -187,12 +187,14 @@ def spec(folder: Path, run_id: str, **more: Any) -> str:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Scene]:
-    """Boxes b1, b2 …: each with a run and an account of its own, or all candidates of one run."""
+    """Boxes b1, b2 …: each with a run and an account of its own, or all candidates of one run, as it names them."""
 
-    def build(accounts: Sequence[Account], one_run: bool = False, **variables: Any) -> Scene:
+    def build(
+        accounts: Sequence[Account], one_run: bool = False, candidates: Sequence[str] = (), **variables: Any
+    ) -> Scene:
         names = [f"b{number + 1}" for number in range(len(accounts))]
         scene = Scene(Workspace(tmp_path / "runner"), StateStore(str(tmp_path / "state")), Said())
-        shared = spec(tmp_path, "digits", candidates=names) if one_run else ""
+        shared = spec(tmp_path, "digits", candidates=list(candidates) or names) if one_run or candidates else ""
         for name, account in zip(names, accounts, strict=True):
             known = {
                 "tenant_project": "demo", "tenant_state_dir": scene.store.root, "tenant_rpo_s": "0",
@@ -264,6 +266,21 @@ def test_an_outbid_box_is_told_to_stop_although_its_provider_has_stopped_it(lost
     lost.rounds(lost.begin(), 1)
     assert Journal(lost.store).lines()[-1]["verdict"] == "outbid"
     assert lost.played == [("provision", "b1")]
+
+
+def test_watch_begins_with_the_group_that_the_run_names_first(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], candidates=["aws_spot", "runpod", "vast"])
+    groups = {"b1": ("vast",), "b2": ("runpod",)}
+    scene.hosts = [BoxHost(host.name, host.variables, groups=groups[host.name]) for host in scene.hosts]
+    (one,) = watch.group(scene.hosts, declared=("aws_spot",))
+    assert [box.name for box in one.boxes] == ["b2", "b1"]
+
+
+def test_watch_does_not_begin_with_a_candidate_that_nobody_knows(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64)], candidates=["b1", "b9"])
+    with pytest.raises(TenantFailure, match="'b9'") as caught:
+        scene.begin()
+    assert (caught.value.kind, caught.value.safe) == ("config", "nothing was rented")
 
 
 # --- one box or account does not end the watch of the others --------------------------------------------------------
