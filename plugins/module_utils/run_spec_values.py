@@ -12,7 +12,7 @@ from .box import run_record as run_record_on_box
 MOST_GPUS = 64
 _MOST = 1e6
 # All that these mappings may hold: a misspelt budget would be none.
-_KEYS = {"budget": ("usd",), "retries": ("max",)}
+_KEYS = {"budget": ("usd", "warn_at"), "retries": ("max",)}
 
 # Where in the spec, and why it cannot be used.
 Problem = tuple[tuple[Any, ...], str]
@@ -23,6 +23,7 @@ def problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _keys(spec)
     yield from _counts(spec)
     yield from _amounts(spec)
+    yield from _shares(spec["budget"])
     yield from _candidates(spec["candidates"])
     yield from _environment(spec["env"])
     yield from _words(spec)
@@ -52,8 +53,19 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
             yield (name,), f"{name!r} must be a number of seconds {least} to {days:g} days, not {value!r}"
     for where, what in ((("resources", "disk_gb"), "gigabytes"), (("budget", "usd"), "dollars")):
         held = spec[where[0]]
-        if where[1] in held and not _is_amount(held[where[1]]) and held != {"usd": None}:
+        is_none = where == ("budget", "usd") and held.get("usd") is None
+        if where[1] in held and not _is_amount(held[where[1]]) and not is_none:
             yield where, f"{'.'.join(where)} is {held[where[1]]!r}: a plain number of {what} above 0 is wanted"
+
+
+def _shares(budget: Mapping[str, Any]) -> Iterator[Problem]:
+    if "warn_at" not in budget:
+        return
+    where, share = ("budget", "warn_at"), records.finite(budget["warn_at"])
+    if share is None or not 0 < share <= 1:
+        yield where, f"budget.warn_at is {budget['warn_at']!r}: a share of budget.usd is wanted, above 0 and at most 1"
+    elif budget.get("usd") is None:
+        yield where, "budget.warn_at is a share of budget.usd, which is not set"
 
 
 def _is_amount(value: object) -> bool:

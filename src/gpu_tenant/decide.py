@@ -35,6 +35,9 @@ RUNGS = (RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 # All that bring a box up by the same playbook.
 BRINGING_UP = (RENT, START, RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER)
 
+# Of a budget that does not say at which share of it people are warned.
+DEFAULT_WARN_AT = 0.8
+
 # The ladder of each loss, the cheapest rung first. Waiting for a GPU that somebody else holds, or for a host without
 # power, helps nobody; a start in place keeps the disk, and with it all that was not copied yet. Where the machine is
 # not the trouble, another box of it sees the same volume.
@@ -84,17 +87,24 @@ class Money:
     """Dollars. ``spent`` None is unknown, never 0; ``budget`` None is no budget.
 
     :param reserve: what a rental must leave room for before it is begun.
+    :param warn_at: the share of the budget from which on people are warned.
     """
 
     spent: float | None = 0.0
     budget: float | None = None
     reserve: float = 0.0
+    warn_at: float = DEFAULT_WARN_AT
 
     @property
     def has_room(self) -> bool:
         if self.budget is None:
             return True
         return self.spent is not None and self.spent + self.reserve <= self.budget + 1e-9
+
+    @property
+    def is_near(self) -> bool:
+        """Whether so much is spent that people are warned."""
+        return self.budget is not None and self.spent is not None and self.spent >= self.warn_at * self.budget
 
     @property
     def is_spent(self) -> bool:

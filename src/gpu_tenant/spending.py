@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 
 from gpu_tenant import accrual
-from gpu_tenant.decide import Money
+from gpu_tenant.decide import DEFAULT_WARN_AT, Money
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.recoveries import RECOVER
 
@@ -30,7 +30,8 @@ def of_run(host: BoxHost, spec: Mapping[str, Any], lines: Sequence[Mapping[str, 
     """
     cap = price_cap(host)
     spent = spent_usd(lines, host.required("tenant_project"), str(spec.get("id")), now, cap)
-    return Money(spent, budget_usd(spec), (cap or 0.0) * RESERVED_HOURS)
+    warn_at = (spec.get("budget") or {}).get("warn_at", DEFAULT_WARN_AT)
+    return Money(spent, budget_usd(spec), (cap or 0.0) * RESERVED_HOURS, float(warn_at))
 
 
 def budget_usd(spec: Mapping[str, Any]) -> float | None:

@@ -259,7 +259,12 @@ def test_the_patience_with_a_silent_trainer_reaches_the_box_and_is_no_part_of_th
         ("candidates: [{vast: 1}]", "candidates[0] is {'vast': 1}"),
         ("candidates: ['']", "candidates[0] is ''"),
         ("candidates: [vast, a, vast]", "'vast' is listed twice among the candidates"),
-        ("budget: {eur: 5}", "budget has an unknown key 'eur'; known keys are usd"),
+        ("budget: {eur: 5}", "budget has an unknown key 'eur'; known keys are usd, warn_at"),
+        ("budget: {usd: 2, warn_at: most}", "budget.warn_at is 'most': a share of budget.usd is wanted"),
+        ("budget: {usd: 2, warn_at: 0}", "budget.warn_at is 0: a share"),
+        ("budget: {usd: 2, warn_at: 80}", "budget.warn_at is 80: a share"),
+        ("budget: {usd: 2, warn_at: }", "budget.warn_at is None"),
+        ("budget: {warn_at: 0.5}", "budget.warn_at is a share of budget.usd, which is not set"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name_and_line(write, line: str, says: str) -> None:
@@ -283,6 +288,8 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name_and_line(write, line
         "candidates: [vast-a, vast]",
         "budget: {usd: 2.5}",
         "budget: {usd: }",
+        "budget: {usd: 2, warn_at: 0.5}",
+        "budget: {usd: 2, warn_at: 1}",
     ],
 )
 def test_a_value_that_can_be_used_is_kept(write, line: str) -> None:
