@@ -12,7 +12,7 @@ from .box import run_record as run_record_on_box
 MOST_GPUS = 64
 _MOST = 1e6
 # All that these mappings may hold: a misspelt budget would be none.
-_KEYS = {"budget": ("usd", "warn_at"), "retries": ("max",)}
+_KEYS = {"budget": ("usd", "warn_at", "rung_usd"), "retries": ("max",)}
 
 # Where in the spec, and why it cannot be used.
 Problem = tuple[tuple[Any, ...], str]
@@ -51,7 +51,8 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
         if not run_record_on_box.is_seconds(value) or (value == 0 and name == "deadline_s"):
             least = "above 0" if name == "deadline_s" else "from 0"
             yield (name,), f"{name!r} must be a number of seconds {least} to {days:g} days, not {value!r}"
-    for where, what in ((("resources", "disk_gb"), "gigabytes"), (("budget", "usd"), "dollars")):
+    dollars = [(("budget", key), "dollars") for key in ("usd", "rung_usd")]
+    for where, what in ((("resources", "disk_gb"), "gigabytes"), *dollars):
         held = spec[where[0]]
         is_none = where == ("budget", "usd") and held.get("usd") is None
         if where[1] in held and not _is_amount(held[where[1]]) and not is_none:

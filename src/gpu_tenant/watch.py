@@ -373,8 +373,8 @@ class Watch:
             return
         money = {"spent_usd": crossed.money.spent, "budget_usd": crossed.money.budget, "run": one.run_id}
         event, reason = ("alert", crossed.now) if crossed.is_up else ("cleared", crossed.was)
-        # An end for want of money was an alert of its own.
-        is_told = crossed.is_up and action.failure == "budget"
+        # That all is spent is an alert of its own where it ends the work.
+        is_told = crossed.now == money_ladder.SPENT and action.failure == "budget"
         if is_told or self._alerts.tell(event, one.box.name, reason, crossed.text(one.run_id), **money):
             try:
                 one.note_crossing()

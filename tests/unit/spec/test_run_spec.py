@@ -259,7 +259,9 @@ def test_the_patience_with_a_silent_trainer_reaches_the_box_and_is_no_part_of_th
         ("candidates: [{vast: 1}]", "candidates[0] is {'vast': 1}"),
         ("candidates: ['']", "candidates[0] is ''"),
         ("candidates: [vast, a, vast]", "'vast' is listed twice among the candidates"),
-        ("budget: {eur: 5}", "budget has an unknown key 'eur'; known keys are usd, warn_at"),
+        ("budget: {eur: 5}", "budget has an unknown key 'eur'; known keys are usd, warn_at, rung_usd"),
+        ("budget: {rung_usd: 0}", "budget.rung_usd is 0: a plain number of dollars above 0 is wanted"),
+        ("budget: {usd: 2, rung_usd: }", "budget.rung_usd is None"),
         ("budget: {usd: 2, warn_at: most}", "budget.warn_at is 'most': a share of budget.usd is wanted"),
         ("budget: {usd: 2, warn_at: 0}", "budget.warn_at is 0: a share"),
         ("budget: {usd: 2, warn_at: 80}", "budget.warn_at is 80: a share"),
@@ -290,6 +292,8 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name_and_line(write, line
         "budget: {usd: }",
         "budget: {usd: 2, warn_at: 0.5}",
         "budget: {usd: 2, warn_at: 1}",
+        "budget: {usd: , rung_usd: 0.5}",
+        "budget: {usd: 2, rung_usd: 3}",
     ],
 )
 def test_a_value_that_can_be_used_is_kept(write, line: str) -> None:
