@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from .box import records
 from .box import run_record as run_record_on_box
@@ -12,7 +12,7 @@ from .box import run_record as run_record_on_box
 MOST_GPUS = 64
 _MOST = 1e6
 # All that these mappings may hold: a misspelt budget would be none.
-_KEYS = {"budget": ("usd",), "retries": ("max",)}
+_KEYS = {"budget": ("usd", "warn_at", "rung_usd"), "retries": ("max",)}
 
 # Where in the spec, and why it cannot be used.
 Problem = tuple[tuple[Any, ...], str]
@@ -23,6 +23,8 @@ def problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _keys(spec)
     yield from _counts(spec)
     yield from _amounts(spec)
+    yield from _shares(spec["budget"])
+    yield from _candidates(spec["candidates"])
     yield from _environment(spec["env"])
     yield from _words(spec)
 
@@ -49,15 +51,37 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
         if not run_record_on_box.is_seconds(value) or (value == 0 and name == "deadline_s"):
             least = "above 0" if name == "deadline_s" else "from 0"
             yield (name,), f"{name!r} must be a number of seconds {least} to {days:g} days, not {value!r}"
-    for where, what in ((("resources", "disk_gb"), "gigabytes"), (("budget", "usd"), "dollars")):
+    dollars = [(("budget", key), "dollars") for key in ("usd", "rung_usd")]
+    for where, what in ((("resources", "disk_gb"), "gigabytes"), *dollars):
         held = spec[where[0]]
-        if where[1] in held and not _is_amount(held[where[1]]) and held != {"usd": None}:
+        is_none = where == ("budget", "usd") and held.get("usd") is None
+        if where[1] in held and not _is_amount(held[where[1]]) and not is_none:
             yield where, f"{'.'.join(where)} is {held[where[1]]!r}: a plain number of {what} above 0 is wanted"
+
+
+def _shares(budget: Mapping[str, Any]) -> Iterator[Problem]:
+    if "warn_at" not in budget:
+        return
+    where, share = ("budget", "warn_at"), records.finite(budget["warn_at"])
+    if share is None or not 0 < share <= 1:
+        yield where, f"budget.warn_at is {budget['warn_at']!r}: a share of budget.usd is wanted, above 0 and at most 1"
+    elif budget.get("usd") is None:
+        yield where, "budget.warn_at is a share of budget.usd, which is not set"
 
 
 def _is_amount(value: object) -> bool:
     amount = records.finite(value)
     return amount is not None and 0 < amount <= _MOST
+
+
+def _candidates(names: Sequence[Any]) -> Iterator[Problem]:
+    """Whether the inventory knows them is found out where boxes are chosen."""
+    for index, name in enumerate(names):
+        where = ("candidates", index)
+        if not isinstance(name, str) or not name.strip():
+            yield where, f"candidates[{index}] is {name!r}: the name of a box or a group of the inventory is wanted"
+        elif name in names[:index]:
+            yield where, f"{name!r} is listed twice among the candidates"
 
 
 def _environment(environment: Mapping[Any, Any]) -> Iterator[Problem]:

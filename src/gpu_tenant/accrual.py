@@ -50,6 +50,13 @@ class Interval:
         hours = min(self.hours, _hours(moment, self.until))
         return replace(self, since=self.since if hours == self.hours else moment, hours=hours)
 
+    def before(self, moment: str) -> Interval | None:
+        """What of it is earlier than a moment (UTC text); None when nothing is."""
+        if _hours(self.since, moment) <= 0.0:
+            return None
+        hours = min(self.hours, _hours(self.since, moment))
+        return replace(self, until=self.until if hours == self.hours else moment, hours=hours)
+
 
 def total(held: Iterable[Interval], unknown_per_hour: float | None = None) -> float | None:
     """Dollars; None as soon as one rate is not known.

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Which of the boxes that may do a run's work does it, chosen from one look at all of them by ``go`` and ``watch``.
+"""Which of the boxes that may do a run's work does it: in the order of the run spec, chosen from one look at all of
+them by ``go`` and ``watch``.
 
 A look in which one of them was not seen is no choice: the run may be at work on that very box, and another would be
 rented beside it.
@@ -8,7 +9,8 @@ rented beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -21,6 +23,46 @@ from gpu_tenant.observe import Observation
 
 # A run in these states is where the work is, whether or not it needs a push.
 _AT_WORK = ("running", "queued", "verifying", "copying", "preempted", "done")
+# So many names are told to who misspelt one.
+_MOST_TOLD = 8
+
+
+def in_spec_order(boxes: Sequence[BoxHost], spec: Mapping[str, Any], declared: Collection[str] = ()) -> list[BoxHost]:
+    """``boxes`` in the order in which ``candidates`` of the run spec names them or their groups; the boxes of a group,
+    and at the end those that it does not name, in the order given.
+
+    :param declared: all boxes of the inventory and the groups that hold them: a candidate outside of the limit is left
+        out, one that is not in the inventory is a mistake.
+    :raises TenantFailure: kind ``config``, for a name that is not in the inventory.
+    """
+    wanted = list(spec.get("candidates") or [])
+    _refuse_unknown(wanted, {*declared, *(name for box in boxes for name in _names(box))}, spec)
+
+    def rank(box: BoxHost) -> int:
+        return min((wanted.index(name) for name in _names(box) if name in wanted), default=len(wanted))
+
+    return sorted(boxes, key=rank)
+
+
+def _names(box: BoxHost) -> tuple[str, ...]:
+    return (box.name, *box.groups)
+
+
+def _refuse_unknown(wanted: Iterable[str], known: Collection[str], spec: Mapping[str, Any]) -> None:
+    unknown = [name for name in wanted if name not in known]
+    if not unknown:
+        return
+    near = [close for name in unknown for close in difflib.get_close_matches(name, sorted(known), n=2, cutoff=0.5)]
+    told = list(dict.fromkeys(near)) or sorted(known)
+    more = ", …" if len(told) > _MOST_TOLD else ""
+    raise TenantFailure(
+        "config",
+        f"run {spec.get('id')} has candidates that are no box of the inventory and no group that holds one: "
+        f"{', '.join(map(repr, unknown))}",
+        safe="nothing was rented",
+        fix=f"correct candidates in {spec.get('source')}; {'near are' if near else 'known are'} "
+        f"{', '.join(told[:_MOST_TOLD])}{more}",
+    )
 
 
 def why_not_yet(boxes: Sequence[BoxHost], seen: Mapping[str, Observation]) -> TenantFailure | None:

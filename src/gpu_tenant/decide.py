@@ -3,11 +3,13 @@
 """What to do with a box, given the verdict on it: the one decision of ``go`` and ``watch``. Pure: no clock, no disk.
 
 Never an action that ends a box: what destroys is a person's approval and the gate, not a decision here. A lost box is
-recovered by the cheapest rung that may help, each tried so often and not more, and never beyond the budget.
+recovered by the cheapest rung that may help, each tried so often and not more, no more once it has cost its share, and
+never beyond the budget.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_tenant import verdicts
@@ -34,6 +36,11 @@ RENTING = (RENT, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 RUNGS = (RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 # All that bring a box up by the same playbook.
 BRINGING_UP = (RENT, START, RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER)
+
+# Of a budget that does not say at which share of it people are warned.
+DEFAULT_WARN_AT = 0.8
+# And of one that does not say what each rung may cost: this share of it.
+RUNG_SHARE = 0.25
 
 # The ladder of each loss, the cheapest rung first. Waiting for a GPU that somebody else holds, or for a host without
 # power, helps nobody; a start in place keeps the disk, and with it all that was not copied yet. Where the machine is
@@ -80,21 +87,51 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """Dollars that went by from each try of a rung to the next act, since the run last trained; None is unknown."""
+
+    restart: float | None = 0.0
+    raise_bid: float | None = 0.0
+    same_machine: float | None = 0.0
+    next_offer: float | None = 0.0
+    next_candidate: float | None = 0.0
+
+    def of(self, rung: str) -> float | None:
+        cost: float | None = getattr(self, rung)
+        return cost
+
+
+@dataclass(frozen=True)
 class Money:
     """Dollars. ``spent`` None is unknown, never 0; ``budget`` None is no budget.
 
     :param reserve: what a rental must leave room for before it is begun.
+    :param warn_at: the share of the budget from which on people are warned.
+    :param per_rung: what each rung may cost before it is tried no more; None is no bound.
     """
 
     spent: float | None = 0.0
     budget: float | None = None
     reserve: float = 0.0
+    warn_at: float = DEFAULT_WARN_AT
+    per_rung: float | None = None
+    rungs: Costs = Costs()
+
+    def bears(self, rung: str) -> bool:
+        """Whether a rung has not cost its share yet. One whose cost nobody knows may have."""
+        cost = self.rungs.of(rung)
+        return self.per_rung is None or (cost is not None and cost < self.per_rung)
 
     @property
     def has_room(self) -> bool:
         if self.budget is None:
             return True
         return self.spent is not None and self.spent + self.reserve <= self.budget + 1e-9
+
+    @property
+    def is_near(self) -> bool:
+        """Whether so much is spent that people are warned."""
+        return self.budget is not None and self.spent is not None and self.spent >= self.warn_at * self.budget
 
     @property
     def is_spent(self) -> bool:
@@ -202,23 +239,48 @@ def _wanted(now: Situation) -> Action:
 
 def _pushed(now: Situation) -> Action:
     """It was at work and needs another start; one that needs it again and again needs a person."""
-    if now.tried.restart < now.limits.restart:
+    if _may_try(RESTART, now):
         return Action(RESTART, now.verdict.why)
-    return Action(GIVE_UP, f"{now.verdict.why}, and {now.tried.restart} starts did not help", failure="no_offer")
+    why = f"{now.verdict.why}, and {now.tried.restart} starts did not help"
+    return Action(GIVE_UP, why + _too_dear(now, [RESTART]), failure=_failure(now, [RESTART]))
 
 
 def _recovered(now: Situation) -> Action:
     if now.verdict.name == verdicts.ZERO_GPU and not now.salvaged:
         return Action(PULL, f"{now.verdict.why}; what it holds comes home before another box takes over")
-    for rung in _LADDERS[now.verdict.name]:
-        if _is_open(rung, now) and now.tried.of(rung) < now.limits.of(rung):
+    could_help = [rung for rung in _LADDERS[now.verdict.name] if _is_open(rung, now)]
+    for rung in could_help:
+        if _may_try(rung, now):
             if rung in RENTING and not now.money.has_room:
                 return _no_room(now.verdict.why, now.brought_up)
             return Action(rung, now.verdict.why, now.brought_up)
     why = f"{now.verdict.why}, and every way to recover it was tried"
     if now.bound:
         why += " on the machine where its volumes lie"
-    return Action(GIVE_UP, why + _still(now), now.brought_up, "no_offer")
+    why += _too_dear(now, could_help) + _still(now)
+    return Action(GIVE_UP, why, now.brought_up, _failure(now, could_help))
+
+
+def _may_try(rung: str, now: Situation) -> bool:
+    return now.tried.of(rung) < now.limits.of(rung) and now.money.bears(rung)
+
+
+def _dear(now: Situation, rungs: Sequence[str]) -> list[str]:
+    """Rungs that would be tried once more, had they not cost their share."""
+    return [rung for rung in rungs if now.tried.of(rung) < now.limits.of(rung) and not now.money.bears(rung)]
+
+
+def _too_dear(now: Situation, rungs: Sequence[str]) -> str:
+    dear = ", ".join(f"{rung.replace('_', ' ')} ({_dollars(now.money.rungs.of(rung))})" for rung in _dear(now, rungs))
+    return f"; no more may be spent on {dear}, of which each may cost {_dollars(now.money.per_rung)}" if dear else ""
+
+
+def _dollars(amount: float | None) -> str:
+    return "nobody knows what" if amount is None else f"${amount:.2f}"
+
+
+def _failure(now: Situation, rungs: Sequence[str]) -> str:
+    return "budget" if _dear(now, rungs) else "no_offer"
 
 
 def _is_open(rung: str, now: Situation) -> bool:

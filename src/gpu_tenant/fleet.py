@@ -25,7 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAID, info_of
 
-from gpu_tenant import cost, risk, verdicts
+from gpu_tenant import cost, money_ladder, risk, verdicts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.observe import Observation
@@ -44,17 +44,31 @@ class Known:
     :param pulls: the journal's lines of pulls, by box: with many boxes nobody searches all lines for each.
     :param records: the newest record of each box that was ever rented.
     :param machines: every machine of each box, with what it has cost by the journal.
+    :param budgets: by run, the last line of the journal on its budget.
     """
 
     pulls: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     machines: Mapping[str, Sequence[cost.Machine]] = field(default_factory=dict)
+    budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def spent_usd(self, box: str) -> float | None:
         """Accrued by the journal over all machines of the box; None while one of them is not known."""
         amounts = [machine.accrued for machine in self.machines.get(box, ())]
         known = [amount for amount in amounts if amount is not None]
         return sum(known) if len(known) == len(amounts) else None
+
+    def budget(self, box: str, run_id: str) -> str:
+        """How far the run is through its budget, as it was last told; empty below the warning.
+
+        :param run_id: of the run that the box says it has; empty where it says nothing, and its last one counts.
+        """
+        lines = self.budgets.values()
+        found = [line for line in lines if (line.get("run_id") == run_id if run_id else line.get("box") == box)]
+        last = max(found, key=lambda line: str(line.get("at")), default=None)
+        if last is None or last.get("rung") not in money_ladder.RUNGS[1:]:
+            return ""
+        return f"run {last.get('run_id')} has {money_ladder.told_by(last)}"
 
     def since(self, box: str, provider_id: str, state: str) -> str:
         """Since when a machine has been running or stopped, if the journal agrees that it is; else empty."""
@@ -90,7 +104,7 @@ def _known(store: StateStore, project: str, names: Iterable[str]) -> Known:
     for line in lines:
         if line.get("verb") == risk.PULLED:
             pulls.setdefault(str(line.get("box")), []).append(line)
-    return Known(pulls, newest, machines)
+    return Known(pulls, newest, machines, money_ladder.newest(lines, project))
 
 
 def sights(workspace: Path, project: str) -> Mapping[str, Any]:

@@ -22,7 +22,17 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, closing, decide, homecoming, parking, play_deadlines, recovering, verdicts
+from gpu_tenant import (
+    candidates,
+    closing,
+    decide,
+    homecoming,
+    money_ladder,
+    parking,
+    play_deadlines,
+    recovering,
+    verdicts,
+)
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -158,8 +168,7 @@ class Go:
 
     def _choose_candidate(self) -> None:
         """By a look at all of them: the one that the run is on, else one that is rented, else the spec's first."""
-        wanted = [str(name) for name in self._spec.get("candidates") or []]
-        self._boxes.sort(key=lambda box: wanted.index(box.name) if box.name in wanted else len(wanted))
+        self._boxes = candidates.in_spec_order(self._boxes, self._spec, self._runner.inventory.declared)
         seen, rounds = self._observer.observe(self.run_id), 0
         while (blind := candidates.why_not_yet(self._boxes, seen)) is not None:
             if self._left_s() <= 0:
@@ -210,13 +219,22 @@ class Go:
         ledger = verdicts.LedgerWord(home=home, rented=sight.brought_up)
         case = recovering.Case(self.box, self._spec, sight, seen, ledger)
         journal = Journal(self.store)
+        lines = journal.lines()
+        now = recovering.situation(case, journal, lines)
+        self._tell_budget(seen, money_ladder.crossing(lines, self.project, self.run_id, now.money), journal)
         return replace(
-            recovering.situation(case, journal, journal.lines()),
+            now,
             spare=len(self._boxes) > 1,
             salvaged=self._memory.salvaged,
             pull_due=self._pull_is_due(),
             settle_due=self._is_newly_overdue(seen),
         )
+
+    def _tell_budget(self, seen: Observation, crossed: money_ladder.Crossing | None, journal: Journal) -> None:
+        """That the run came onto another rung of its budget: once, over all starts."""
+        if crossed is not None:
+            self._progress.emit("warning" if crossed.is_up else "note", crossed.text(self.run_id), seen.box)
+            money_ladder.note(journal, recovering.identity_of(self.project, seen), self.run_id, crossed)
 
     def _act(self, action: decide.Action, seen: Observation) -> None:
         if action.kind in decide.BRINGING_UP:

@@ -38,11 +38,15 @@ _MARK = "gpu-tenant-hosts:"
 
 @dataclass(frozen=True)
 class BoxHost:
-    """One inventory host. ``undefined`` names variables that could not be templated, with Ansible's reason."""
+    """One inventory host. ``undefined`` names variables that could not be templated, with Ansible's reason.
+
+    :param groups: all that hold it, by whatever way.
+    """
 
     name: str
     variables: Mapping[str, Any]
     undefined: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[str] = ()
 
     def text(self, name: str, default: str = "") -> str:
         """A variable as text; ``default`` when it is not set or empty."""
@@ -60,12 +64,16 @@ class BoxHost:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The boxes that a limit names, in inventory order. ``config_file`` is the ansible.cfg that Ansible found."""
+    """The boxes that a limit names, in inventory order. ``config_file`` is the ansible.cfg that Ansible found.
+
+    :param declared: every box, and every group that holds one, whether or not the limit names it.
+    """
 
     boxes: tuple[BoxHost, ...]
     config_file: str
     collection_paths: tuple[str, ...]
     warnings: tuple[str, ...]
+    declared: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,9 +110,13 @@ def resolve(
     answer = _answered(request, dict(os.environ if environment is None else environment))
     if "error" in answer:
         raise _failure(str(answer["error"]), fix=str(answer.get("fix", "correct the inventory")))
-    boxes = tuple(BoxHost(box["name"], box["variables"], box["undefined"]) for box in answer["boxes"])
+    boxes = tuple(BoxHost(box["name"], box["variables"], box["undefined"], box["groups"]) for box in answer["boxes"])
     return Inventory(
-        boxes, answer["config_file"] or "", tuple(answer["collection_paths"]), tuple(answer.get("warnings", ()))
+        boxes,
+        answer["config_file"] or "",
+        tuple(answer["collection_paths"]),
+        tuple(answer.get("warnings", ())),
+        tuple(answer["declared"]),
     )
 
 
@@ -166,7 +178,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         loader = DataLoader()
         loader.set_vault_secrets(_vault_secrets(loader))
         source_files = _SourceFiles(sources, loader)
-        boxes, is_pure = _boxes(loader, sources, str(request["limit"]))
+        boxes, declared, is_pure = _boxes(loader, sources, str(request["limit"]))
     except AnsibleError as error:
         return {"error": " ".join(str(error).split())}
     if not boxes:
@@ -174,6 +186,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"no box matches {request['limit']!r} in {', '.join(map(str, sources))}", "fix": fix}
     return {
         "boxes": boxes,
+        "declared": declared,
         "config_file": constants.CONFIG_FILE,
         "collection_paths": [str(path) for path in constants.COLLECTIONS_PATHS],
         "lasts": source_files.unchanged() if is_pure else None,
@@ -215,8 +228,9 @@ def _vault_secrets(loader: Any) -> Any:
     return CLI.setup_vault_secrets(loader, vault_ids=constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
 
 
-def _boxes(loader: Any, sources: list[str], limit: str) -> tuple[list[dict[str, Any]], bool]:
-    """The boxes, and whether what is said of them is pure and may be kept."""
+def _boxes(loader: Any, sources: list[str], limit: str) -> tuple[list[dict[str, Any]], list[str], bool]:
+    """The boxes, all names that the inventory declares, and whether what is said of the boxes is pure and may be
+    kept."""
     from ansible.inventory.manager import InventoryManager
     from ansible.vars.manager import VariableManager
 
@@ -224,14 +238,19 @@ def _boxes(loader: Any, sources: list[str], limit: str) -> tuple[list[dict[str, 
 
     inventory = InventoryManager(loader=loader, sources=sources)
     manager = VariableManager(loader=loader, inventory=inventory)
+    every = inventory.list_hosts(f"all:!{UNDECLARED_GROUP}")
+    declared = sorted({name for host in every for name in (str(host.name), *_groups(host))})
     inventory.subset(limit or None)
-    hosts = inventory.list_hosts(f"all:!{UNDECLARED_GROUP}")
     purity, is_pure, found = Purity(), True, []
-    for host in hosts:
+    for host in inventory.list_hosts(f"all:!{UNDECLARED_GROUP}"):
         variables = manager.get_vars(host=host, include_hostvars=False)
-        found.append(_box(loader, variables, host.name))
+        found.append({**_box(loader, variables, host.name), "groups": _groups(host)})
         is_pure = is_pure and purity.holds(variables) and not has_secret(found[-1]["variables"])
-    return found, is_pure
+    return found, declared, is_pure
+
+
+def _groups(host: Any) -> list[str]:
+    return sorted(str(group.name) for group in host.get_groups())
 
 
 def _box(loader: Any, variables: dict[str, Any], name: str) -> dict[str, Any]:

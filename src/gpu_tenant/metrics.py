@@ -9,16 +9,20 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
+from gpu_tenant import money_ladder
+
 # Of a row: the metric, its help. All are gauges.
 _GAUGES = {
     "price_per_hour": ("gpu_tenant_price_usd_per_hour", "What the provider asks for the box now."),
     "spent_usd": ("gpu_tenant_run_spent_usd", "What the run has cost on this box, estimated from the journal."),
+    "budget_usd": ("gpu_tenant_run_budget_usd", "What the run may cost."),
     "at_risk_s": ("gpu_tenant_work_at_risk_seconds", "Training since the last checkpoint that outlives the box."),
     "at_risk_usd": ("gpu_tenant_work_at_risk_usd", "What that training cost."),
     "step": ("gpu_tenant_run_step", "The step that the run has reached."),
     "loss": ("gpu_tenant_run_loss", "The last loss that the trainer told."),
     "superseded": ("gpu_tenant_superseded_boxes", "Replaced machines of this box that still bill."),
 }
+_RUNG = "gpu_tenant_run_budget_rung"
 
 
 def text_of(
@@ -36,10 +40,17 @@ def text_of(
     for key, (name, what) in _GAUGES.items():
         lines += _head(name, what)
         lines += [f"{name}{_labels(row)} {float(row[key])!r}" for row in listed if row.get(key) is not None]
+    lines += _head(_RUNG, "How far the run is through its budget: 1 warning, 2 no new boxes, 3 spent.")
+    rungs = [(row, money_ladder.RUNGS.index(row["budget_rung"])) for row in listed if _has_budget(row)]
+    lines += [f"{_RUNG}{_labels(row)} {rung}" for row, rung in rungs]
     lines += _head("gpu_tenant_clock_left_seconds", "Until something happens to the box or the account by itself.")
     lines += [f"gpu_tenant_clock_left_seconds{where} {left}" for where, left in _clocks(listed, accounts or {}).items()]
     lines += _head("gpu_tenant_watch_round_timestamp_seconds", "When the last round ended.")
     return "\n".join([*lines, f"gpu_tenant_watch_round_timestamp_seconds {now!r}", ""])
+
+
+def _has_budget(row: Mapping[str, Any]) -> bool:
+    return row.get("budget_usd") is not None and row.get("budget_rung") is not None
 
 
 def write(

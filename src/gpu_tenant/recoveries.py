@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -36,21 +38,39 @@ def note_training(journal: Journal, identity: BoxIdentity) -> None:
     journal.append("effect", RECOVERED, **identity.as_dict())
 
 
-def tried(lines: Iterable[Mapping[str, Any]], project: str, box: str, now: str) -> Tried:
-    """How often each rung was tried since the run last trained.
+@dataclass(frozen=True)
+class Try:
+    """A rung that was tried; ``until`` the next act to bring the box up began, or now."""
+
+    rung: str
+    since: str
+    until: str
+
+
+def tries(lines: Iterable[Mapping[str, Any]], project: str, box: str, now: str) -> list[Try]:
+    """What was tried for the box since the run last trained, oldest first.
 
     :param now: as :func:`records.utc_now` writes it.
     """
-    counts: dict[str, int] = {}
+    found: list[Try] = []
+    begun: tuple[str, str] | None = None
     for line in lines:
-        if (line.get("project"), line.get("box")) != (project, box):
+        verb = line.get("verb")
+        if (line.get("project"), line.get("box")) != (project, box) or verb not in (RECOVER, RECOVERED):
             continue
-        if line.get("verb") == RECOVERED:
-            counts.clear()
-        rung = str(line.get("rung"))
-        if line.get("verb") == RECOVER and rung in decide.RUNGS and _age_s(line, now) < WINDOW_S:
-            counts[rung] = counts.get(rung, 0) + 1
-    return Tried(**counts)
+        rung, at = str(line.get("rung")), str(line.get("at"))
+        if begun is not None:
+            found.append(Try(*begun, until=at))
+        if verb == RECOVERED:
+            found.clear()
+        is_try = verb == RECOVER and rung in decide.RUNGS and _age_s(line, now) < WINDOW_S
+        begun = (rung, at) if is_try else None
+    return [*found, Try(*begun, until=now)] if begun is not None else found
+
+
+def tried(lines: Iterable[Mapping[str, Any]], project: str, box: str, now: str) -> Tried:
+    """How often each rung was tried since the run last trained."""
+    return Tried(**Counter(one.rung for one in tries(lines, project, box, now)))
 
 
 def bad_machines(lines: Iterable[Mapping[str, Any]], now: str) -> list[int]:

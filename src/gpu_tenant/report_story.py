@@ -16,17 +16,18 @@ from ansible_collections.tenant.gpu.plugins.module_utils import copies, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress import parse_lines
 
-from gpu_tenant import accrual
+from gpu_tenant import accrual, money_ladder
 from gpu_tenant.recoveries import RECOVER, RECOVERED
 from gpu_tenant.risk import PULLED
 
-INTERRUPTION, RECOVERY, CHECKPOINT, RESUMED, ACT, RECEIPT = (
+INTERRUPTION, RECOVERY, CHECKPOINT, RESUMED, ACT, RECEIPT, BUDGET = (
     "interruption",
     "recovery",
     "checkpoint",
     "resumed",
     "act",
     "receipt",
+    "budget",
 )
 _ACTS = ("rent", "start", "seen-started", "stop", "destroy", accrual.SEEN_GONE)
 # More points than a screen has columns tell nothing more.
@@ -62,6 +63,8 @@ def _of_journal(line: Mapping[str, Any]) -> dict[str, Any] | None:
         return _event(line, RECOVERY, "it trains again")
     if verb == PULLED:
         return _event(line, CHECKPOINT, _at_step("checkpoints came home", line.get("step")))
+    if verb == money_ladder.BUDGET:
+        return _event(line, BUDGET, money_ladder.told_by(line))
     if verb in _ACTS:
         rule = f" ({line['rule']})" if line.get("rule") else ""
         return _event(line, ACT, f"{verb}{rule}")

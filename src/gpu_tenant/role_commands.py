@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 
-from gpu_tenant import cluster_jobs, exit_codes, job, status_looks, status_view
+from gpu_tenant import candidates, cluster_jobs, exit_codes, job, status_looks, status_view
 from gpu_tenant.cli_options import box_options, run_option
 from gpu_tenant.job_view import is_job
 from gpu_tenant.playbooks import Outcome
@@ -62,10 +64,29 @@ def plan(ctx: click.Context, /, **options: Any) -> None:
     """Say what would be rented and changed, at what price; change nothing."""
     with job.opened(job.JobOptions(**options)) as work:
         say_clocks(work)
-        kinds = say_jobs(work)
+        kinds = [*say_candidates(work), *say_jobs(work)]
         boxes = [host.name for host in work.inventory.boxes if not is_job(host)]
         code = conclude(work, work.run_playbook("site", check=True, names=boxes)) if boxes else exit_codes.DONE
         ctx.exit(code or exit_codes.of_kinds(kinds))
+
+
+def say_candidates(work: job.Job) -> list[str]:
+    """In which order the boxes would be tried for each run that has candidates. The kinds of what would be refused."""
+    paths = {os.path.expanduser(box.text("tenant_run")) for box in work.inventory.boxes}
+    failed = []
+    for path in [""] if work.spec else sorted(filter(os.path.isfile, paths)):
+        try:
+            spec = work.spec or load_run_spec(path)
+            boxes = candidates.in_spec_order(work.inventory.boxes, spec, work.inventory.declared)
+        except TenantFailure as failure:
+            code = exit_codes.of_kind(failure.kind)
+            work.progress.emit("failure", str(failure), kind=failure.kind, exit_code=code)
+            failed.append(failure.kind)
+            continue
+        if spec["candidates"]:
+            order = ", ".join(box.name for box in boxes)
+            work.progress.emit("note", f"run {spec['id']} would be tried in this order: {order}")
+    return failed
 
 
 def say_jobs(work: job.Job) -> list[str]:

@@ -57,6 +57,7 @@ def row(
         "disk_full_in_s": _disk(seen).get("full_in_s"),
         "price_per_hour": item.dph_total if item else None,
         "spent_usd": None if seen.job else ledger.spent_usd(host.name),
+        "budget": ledger.budget(host.name, str(run.raw.get("run_id") or "") if run else "") or None,
         "at_risk_s": risk.seconds,
         "at_risk_usd": risk.usd,
         "superseded": [box.provider_id for box in seen.superseded],

@@ -65,6 +65,8 @@ def notes(values: Mapping[str, Any]) -> list[str]:
     found = [values["problem"], *values["warnings"], *later, *(one for one in values["clocks"] if one not in counted)]
     if values["verdict"] not in (verdicts.RUNNING, verdicts.NOT_RENTED, verdicts.STOPPED):
         found.insert(0, values["why"])
+    if values["budget"]:
+        found.insert(0, values["budget"])
     if values["superseded"]:
         found.insert(0, f"superseded and billing: {', '.join(values['superseded'])}")
     left, waits_for = values["not_pulled"], values["waits_for"]

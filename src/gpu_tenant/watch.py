@@ -9,10 +9,9 @@ the boxes and the journal, so that a watch which was killed at any instant goes 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,7 +22,18 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import dura
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
-from gpu_tenant import decide, exit_codes, fleet, metrics, parking, play_deadlines, recovering, verdicts
+from gpu_tenant import (
+    candidates,
+    decide,
+    exit_codes,
+    fleet,
+    metrics,
+    money_ladder,
+    parking,
+    play_deadlines,
+    recovering,
+    verdicts,
+)
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
@@ -67,9 +77,14 @@ class WatchOptions:
     parallel: int = PARALLEL
 
 
-def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> list[Watched]:
+def group(
+    boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time, declared: Collection[str] = ()
+) -> list[Watched]:
     """Boxes by the run that they work on. A run with ``candidates`` is looked after on one of them at a time; the
-    boxes of a run with ``parts``, and of one that names neither, each by itself."""
+    boxes of a run with ``parts``, and of one that names neither, each by itself.
+
+    :param declared: all names of the inventory, as :func:`candidates.in_spec_order` takes them.
+    """
     watched: list[Watched] = []
     claimed: dict[str, Watched] = {}
     for box in boxes:
@@ -82,14 +97,9 @@ def group(boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time) -> l
         watched.append(one)
         if one.spec.get("candidates") and not one.spec.get("parts"):
             claimed[path] = one
-    for one in claimed.values():
-        wanted = [str(name) for name in one.spec["candidates"]]
-        one.boxes.sort(key=functools.partial(_rank, wanted))
+    for one in watched:
+        one.boxes = candidates.in_spec_order(one.boxes, one.spec, declared)
     return watched
-
-
-def _rank(wanted: Sequence[str], box: BoxHost) -> int:
-    return wanted.index(box.name) if box.name in wanted else len(wanted)
 
 
 class Watch:
@@ -136,7 +146,8 @@ class Watch:
                 self.round()
                 if self._options.once:
                     self.settle()
-                    return exit_codes.of_kinds([*self._kinds.values(), *self._kinds_of_clocks()])
+                    kinds = [*self._kinds.values(), *self._kinds_of_clocks(), *self._kinds_of_budgets()]
+                    return exit_codes.of_kinds(kinds)
                 self._runner.interrupts.wait(self._options.poll_s)
         finally:
             self.settle()
@@ -195,6 +206,7 @@ class Watch:
         action = one.judge(outage)
         self._tell(one, action)
         self._alert(one, action)
+        self._tell_budget(one, action)
         if (
             action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP, decide.BILLS_ON)
             or self._clock() < one.not_before
@@ -310,6 +322,8 @@ class Watch:
             "eta_s": run.eta_s if run else None,
             "price_per_hour": seen.item.dph_total if seen and seen.item else None,
             "spent_usd": now.money.spent if now else None,
+            "budget_usd": now.money.budget if now else None,
+            "budget_rung": money_ladder.rung(now.money) if now else None,
             "at_risk_s": risk.seconds,
             "at_risk_usd": risk.usd,
             "superseded": len(seen.superseded) if seen else 0,
@@ -352,6 +366,22 @@ class Watch:
         safe = "nothing was destroyed"
         self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
 
+    def _tell_budget(self, one: Watched, action: decide.Action) -> None:
+        """That the run came onto another rung of its budget: once. An alert that nobody got is raised again."""
+        crossed = one.crossing
+        if crossed is None:
+            return
+        money = {"spent_usd": crossed.money.spent, "budget_usd": crossed.money.budget, "run": one.run_id}
+        event, reason = ("alert", crossed.now) if crossed.is_up else ("cleared", crossed.was)
+        # That all is spent is an alert of its own where it ends the work.
+        is_told = crossed.now == money_ladder.SPENT and action.failure == "budget"
+        if is_told or self._alerts.tell(event, one.box.name, reason, crossed.text(one.run_id), **money):
+            try:
+                one.note_crossing()
+            except UNREADABLE as error:
+                text = f"that it was told cannot be noted, so it is told again: {as_failure(error, one.box.name).what}"
+                self._progress.emit("warning", text, one.box.name)
+
     def _read_clocks(self) -> None:
         """How long until something happens by itself to a box or to an account, now and then."""
         if self._clock() < self._clocks_due:
@@ -373,6 +403,11 @@ class Watch:
         """Whose exit codes tell of clocks that are past their alarm."""
         names = {one.box.name for one in self._watched}
         return ["provider" if subject in names else "budget" for subject, _effect in self._clocks.standing]
+
+    def _kinds_of_budgets(self) -> list[str]:
+        """Of each run that is at work and past the warning of its budget."""
+        known = [one.situation for one in self._watched if one.situation is not None]
+        return ["budget" for now in known if now.money.is_near and not now.home]
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self._options.metrics_file:

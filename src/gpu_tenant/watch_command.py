@@ -42,7 +42,7 @@ def watch_command(
         options["extra_vars"] = (*options["extra_vars"], f"tenant_rpo_s={rpo_s}")
     settings = watch.WatchOptions(poll_s=poll_s, once=once, webhook=webhook, metrics_file=metrics_file)
     with job.opened(job.JobOptions(**options)) as work:
-        watched = watch.group(work.inventory.boxes)
+        watched = watch.group(work.inventory.boxes, declared=work.inventory.declared)
         # What each act is allowed to touch is the business of a lease, which the playbooks take themselves.
         watching = watch.Watch(work.runner, work.observer, watched, settings, work.progress)
         try:

@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, fleet, parking, recovering
+from gpu_tenant import candidates, decide, fleet, money_ladder, parking, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
@@ -59,6 +59,8 @@ class Watched:
         self.seen: Observation | None = None
         self.situation: decide.Situation | None = None
         self.action: decide.Action | None = None
+        # Onto another rung of the run's budget, until people were told.
+        self.crossing: money_ladder.Crossing | None = None
         # What happens to the box by itself; None while nobody knows.
         self.countdowns: Sequence[Mapping[str, Any]] | None = None
         self.refresh()
@@ -153,6 +155,13 @@ class Watched:
         self.action = decide.Action(decide.WAIT, why, failure=trouble.kind)
         return self.action
 
+    def note_crossing(self) -> None:
+        """People were told of it."""
+        if self.crossing is not None and self.seen is not None:
+            identity = recovering.identity_of(self.project, self.seen)
+            money_ladder.note(Journal(self.store), identity, self.run_id, self.crossing)
+            self.crossing = None
+
     def _judged(self, outage: str) -> decide.Action:
         assert self.seen is not None
         receipts = self._receipts()
@@ -174,6 +183,9 @@ class Watched:
             pull_due=self._pull_is_due(),
             settle_due=self._settle_is_due(),
         )
+        # A run that is home ends no work any more, whatever its disk costs.
+        money = self.situation.money
+        self.crossing = None if home else money_ladder.crossing(lines, self.project, self.run_id, money)
         return decide.decide(self.situation) if self.is_wanted else self._unwanted()
 
     def _unwanted(self) -> decide.Action:

@@ -55,10 +55,10 @@ def drive(world: World, said: Said, tmp_path: Path) -> Callable[..., go.GoResult
             "tenant_project": "demo", "tenant_state_dir": world.store.root, "tenant_results_dir": "/results",
             "platform_driver": "vast", **world.variables,
         }  # fmt: skip
-        boxes = tuple(hosts.BoxHost(name, variables) for name in names)
+        boxes = tuple(hosts.BoxHost(name, variables, groups=world.groups.get(name, ())) for name in names)
 
         class Runner:
-            inventory = hosts.Inventory(boxes, "", (), ())
+            inventory = hosts.Inventory(boxes, "", (), (), world.declared)
             interrupts = world
             run = staticmethod(world.run)
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gpu_tenant import decide, verdicts
-from gpu_tenant.decide import Action, Money, Situation, Tried
+from gpu_tenant.decide import Action, Costs, Money, Situation, Tried
 from gpu_tenant.verdicts import BoxWord, LedgerWord, ProviderWord, Verdict
 
 STEP_S = 300.0
 BUDGET = 3.0
 RESERVE = 0.5
 PRICE_OF_A_STEP = 0.15
+PER_RUNG = 0.3
 # A superseded box is looked after at once, or as soon as the provider and the network let anybody.
 DUE_STEPS = 3
 
@@ -35,6 +36,13 @@ class Ledger:
     rented: bool = False
     tried: dict[str, int] = field(default_factory=dict)
     spent: float = 0.0
+    rung: str = ""
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def note_training(self) -> None:
+        self.tried.clear()
+        self.costs.clear()
+        self.rung = ""
 
 
 @dataclass
@@ -94,7 +102,7 @@ class Fleet:
     def train(self) -> None:
         if self.state == "running" and self.run in ("queued", "preempted", "running"):
             self.run = "running"
-            self.ledger.tried.clear()
+            self.ledger.note_training()
 
     def end_run(self, how: str) -> None:
         if self.state == "running" and self.run == "running":
@@ -152,7 +160,7 @@ class Fleet:
             brought_up=self.brought_up,
             outage=self._outage([silent, *others] if self.brought_up else others),
             tried=Tried(**self.ledger.tried),
-            money=Money(self.ledger.spent, BUDGET, RESERVE),
+            money=Money(self.ledger.spent, BUDGET, RESERVE, per_rung=PER_RUNG, rungs=Costs(**self.ledger.costs)),
             replaceable=True,
             bound=self.bound,
             salvaged=self.salvaged,
@@ -175,6 +183,10 @@ class Fleet:
             self.ledger.tried[action.kind] = self.ledger.tried.get(action.kind, 0) + 1
             if self.ledger.tried[action.kind] > decide.Limits().of(action.kind):
                 raise Breach(f"{action.kind} was tried {self.ledger.tried[action.kind]} times")
+            if self.ledger.costs.get(action.kind, 0.0) >= PER_RUNG:
+                raise Breach(f"{action.kind} is tried again, and has cost ${self.ledger.costs[action.kind]:.2f}")
+        if action.kind in decide.RUNGS or action.kind in decide.BRINGING_UP:
+            self.ledger.rung = action.kind if action.kind in decide.RUNGS else ""
         effects: dict[str, Callable[[], None]] = {
             decide.RENT: self._rent,
             decide.SAME_MACHINE: self._rent_beside_the_volume,
@@ -252,6 +264,8 @@ class Fleet:
         self.denied_looks, self.denied_alone = max(self.denied_looks - 1, 0), 0
         if self.state == "running":
             self.ledger.spent += PRICE_OF_A_STEP
+            if self.ledger.rung:
+                self.ledger.costs[self.ledger.rung] = self.ledger.costs.get(self.ledger.rung, 0.0) + PRICE_OF_A_STEP
         for old in self.olds:
             if not reachable:
                 # Nobody can act now; the deadline moves on by what was lost.

@@ -51,6 +51,8 @@ class World:
         self.provider_id = 42
         self.superseded: tuple[Box, ...] = ()
         self.variables: dict[str, Any] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.declared: tuple[str, ...] = ()
 
     # what Interrupts does
     def check(self) -> None:

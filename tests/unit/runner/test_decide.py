@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_tenant import decide, verdicts
-from gpu_tenant.decide import Limits, Money, Situation, Tried
+from gpu_tenant.decide import Costs, Limits, Money, Situation, Tried
 from gpu_tenant.verdicts import Verdict
 
 
@@ -23,8 +23,15 @@ def of(name: str, **more: object) -> Situation:
 FULL = Money(spent=0.9, budget=1.0, reserve=0.5)
 SPENT = Money(spent=1.0, budget=1.0)
 STARTED = Tried(restart=2)
+ONCE = Tried(1, 1, 0, 1, 0)
 VOLUME = {"bound": True, "replaceable": True}
 ALL_TRIED = Tried(9, 9, 9, 9, 9)
+
+
+def dear(**costs: float | None) -> Money:
+    """Each rung may cost a quarter dollar, and some have."""
+    return Money(spent=0.3, budget=1.0, reserve=0.1, per_rung=0.25, rungs=Costs(**costs))
+
 
 TABLE = [
     # first start
@@ -99,6 +106,21 @@ TABLE = [
     ("no room to rent", of(verdicts.GONE, money=FULL, replaceable=True), decide.GIVE_UP),
     ("no room, a start in place", of(verdicts.STOPPED, money=FULL), decide.RESTART),
     ("spent, and stopped", of(verdicts.STOPPED, money=SPENT), decide.GIVE_UP),
+    # what a rung may cost
+    ("starts cost little", of(verdicts.STOPPED, tried=ONCE, money=dear(restart=0.24)), decide.RESTART),
+    ("starts cost their share", of(verdicts.STOPPED, tried=ONCE, money=dear(restart=0.25), replaceable=True),
+     decide.NEXT_OFFER),
+    ("bids cost their share", of(verdicts.OUTBID, tried=ONCE, money=dear(raise_bid=0.3), replaceable=True),
+     decide.NEXT_OFFER),
+    ("offers cost their share", of(verdicts.GONE, tried=ONCE, money=dear(next_offer=0.3), replaceable=True, spare=True),
+     decide.NEXT_CANDIDATE),
+    ("offers cost their share, no spare", of(verdicts.GONE, tried=ONCE, money=dear(next_offer=0.3), replaceable=True),
+     decide.GIVE_UP),
+    ("what starts cost is unknown", of(verdicts.STOPPED, tried=ONCE, money=dear(restart=None)), decide.GIVE_UP),
+    ("its pushes cost their share", of(verdicts.BARE, brought_up=True, tried=ONCE, money=dear(restart=0.3)),
+     decide.GIVE_UP),
+    ("its volume's machine cost its share", of(verdicts.GONE, money=dear(same_machine=0.3), **VOLUME), decide.GIVE_UP),
+    ("dear without a bound", of(verdicts.STOPPED, tried=ONCE, money=Money(rungs=Costs(restart=9.0))), decide.RESTART),
     ("cost unknown", of(verdicts.GONE, money=Money(None, 1.0), replaceable=True), decide.GIVE_UP),
     ("cost unknown, no budget", of(verdicts.GONE, money=Money(None), replaceable=True), decide.NEXT_OFFER),
 ]  # fmt: skip
@@ -117,6 +139,34 @@ def test_every_verdict_and_every_action_has_a_row() -> None:
     assert {row[2] for row in TABLE} == kinds
 
 
+@pytest.mark.parametrize(
+    ("situation", "failure", "says"),
+    [
+        (
+            of(verdicts.STOPPED, tried=ONCE, money=dear(restart=0.3)),
+            "budget",
+            "restart ($0.30), of which each may cost $0.25",
+        ),
+        (of(verdicts.STOPPED, tried=ONCE, money=dear(restart=None)), "budget", "restart (nobody knows what)"),
+        (
+            of(verdicts.BARE, brought_up=True, tried=ONCE, money=dear(restart=0.3)),
+            "budget",
+            "no more may be spent on restart",
+        ),
+        (
+            of(verdicts.STOPPED, tried=ALL_TRIED, money=dear(restart=0.3)),
+            "no_offer",
+            "every way to recover it was tried",
+        ),
+        (of(verdicts.GONE, tried=ALL_TRIED, replaceable=True), "no_offer", "every way to recover it was tried"),
+    ],
+)
+def test_an_end_for_want_of_money_says_what_cost_how_much(situation: Situation, failure: str, says: str) -> None:
+    action = decide.decide(situation)
+    assert (action.kind, action.failure) == (decide.GIVE_UP, failure)
+    assert says in action.why
+
+
 @pytest.mark.parametrize("name", [verdicts.OUTBID, verdicts.STOPPED, verdicts.EXITED])
 def test_a_loss_counts_as_interruption_only_after_it_was_up(name: str) -> None:
     assert decide.decide(of(name, brought_up=True)).interruption is True
@@ -124,7 +174,15 @@ def test_a_loss_counts_as_interruption_only_after_it_was_up(name: str) -> None:
 
 
 tries = st.builds(Tried, *[st.integers(0, 4)] * 5)
-moneys = st.builds(Money, st.none() | st.floats(0, 3), st.none() | st.floats(0.1, 3), st.floats(0, 1))
+costs = st.builds(Costs, *[st.none() | st.floats(0, 1)] * 5)
+moneys = st.builds(
+    Money,
+    st.none() | st.floats(0, 3),
+    st.none() | st.floats(0.1, 3),
+    st.floats(0, 1),
+    per_rung=st.none() | st.floats(0.01, 1),
+    rungs=costs,
+)
 situations = st.builds(
     Situation,
     verdict=st.builds(Verdict, st.sampled_from(verdicts.ALL), st.just("why"), st.just(()), st.booleans()),
@@ -157,6 +215,7 @@ def test_every_situation_has_one_action_and_none_rents_what_may_not_be_rented(si
         assert (action.kind == decide.SAME_MACHINE) is situation.bound
     if action.kind in decide.RUNGS:
         assert situation.tried.of(action.kind) < situation.limits.of(action.kind)
+        assert situation.money.bears(action.kind)
 
 
 @given(situations)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The decision, played out by hypothesis against a model of provider, box, network and ledger.
 
-No reachable state rents beyond the budget, destroys, tries a rung without end, runs a finished run again, rents beside
-a box that trains, or leaves a replaced box past its deadline. And each law has a broken decision that is caught.
+No reachable state rents beyond the budget, destroys, tries a rung without end or beyond its share of the money, runs a
+finished run again, rents beside a box that trains, or leaves a replaced box past its deadline. And each law has a
+broken decision that is caught.
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ def _no_budget(now: Situation) -> Action:
     return decide.decide(replace(now, money=Money()))
 
 
+def _no_bound(now: Situation) -> Action:
+    return decide.decide(replace(now, money=replace(now.money, per_rung=None)))
+
+
 def _no_limit(now: Situation) -> Action:
     return decide.decide(replace(now, tried=decide.Tried()))
 
@@ -151,6 +156,7 @@ BROKEN = {
     "silence is death": lambda: Fleet(judge=_silence_is_death, outage=lambda boxes: ""),
     "a finished run is run again": lambda: Fleet(decision=_finished_is_forgotten),
     "no budget": lambda: Fleet(decision=_no_budget),
+    "no bound on what a rung costs": lambda: Fleet(decision=_no_bound),
     "no limit on a rung": lambda: Fleet(decision=_no_limit),
     "volumes are left behind": lambda: Fleet(decision=_volumes_are_forgotten),
     "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),

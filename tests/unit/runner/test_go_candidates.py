@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from go_world import Said, World
+from go_world import SPEC, Said, World
 
-from gpu_tenant import decide, go, recoveries
+from gpu_tenant import candidates, decide, go, recoveries
+from gpu_tenant.hosts import BoxHost
 from gpu_tenant.playbooks import BoxFailure
 
 
@@ -128,6 +129,73 @@ def test_a_box_that_its_probe_refused_is_stopped_before_the_next_is_tried(
         ("train", "b1"), ("provision", "b1"), ("train", "b2"), ("harvest", "b2"),
     ]  # fmt: skip
     assert world.provider["b1"] == "stopped"
+
+
+# --- names of the run spec ------------------------------------------------------------------------------------------
+
+TEAM = [
+    BoxHost("slow", {}, groups=("all", "ungrouped")),
+    BoxHost("vast-b", {}, groups=("all", "vast")),
+    BoxHost("pod-a", {}, groups=("all", "runpod", "spot")),
+    BoxHost("vast-a", {}, groups=("all", "spot", "vast")),
+]
+ELSEWHERE = ("azure-a", "azure_spot", "paperspace")
+
+
+def named(*wanted: str) -> list[str]:
+    spec = {"id": "digits", "source": "/run.yml", "candidates": list(wanted)}
+    return [box.name for box in candidates.in_spec_order(TEAM, spec, ELSEWHERE)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "order"),
+    [
+        ((), ["slow", "vast-b", "pod-a", "vast-a"]),
+        (("vast-a",), ["vast-a", "slow", "vast-b", "pod-a"]),
+        (("runpod", "vast"), ["pod-a", "vast-b", "vast-a", "slow"]),
+        (("vast-a", "vast"), ["vast-a", "vast-b", "slow", "pod-a"]),
+        (("vast", "vast-a"), ["vast-b", "vast-a", "slow", "pod-a"]),
+        (("spot", "vast"), ["pod-a", "vast-a", "vast-b", "slow"]),
+        (("all",), ["slow", "vast-b", "pod-a", "vast-a"]),
+        (("azure_spot", "azure-a", "pod-a"), ["pod-a", "slow", "vast-b", "vast-a"]),
+    ],
+)
+def test_boxes_come_in_the_order_in_which_they_or_their_groups_are_named(
+    wanted: tuple[str, ...], order: list[str]
+) -> None:
+    assert named(*wanted) == order
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what", "fix"),
+    [
+        (("vats",), "'vats'", "near are vast"),
+        (("vast-a", "pod-b", "paperspaces"), "'pod-b', 'paperspaces'", "near are pod-a, runpod, paperspace"),
+        (("42",), "'42'", "known are all, azure-a, azure_spot, paperspace, pod-a, runpod, slow, spot, …"),
+        (("vast:!spot",), "'vast:!spot'", "near are "),
+    ],
+)
+def test_a_name_that_the_inventory_lacks_is_refused_with_the_nearest(
+    wanted: tuple[str, ...], what: str, fix: str
+) -> None:
+    with pytest.raises(TenantFailure) as caught:
+        named(*wanted)
+    assert caught.value.what.endswith(f": {what}")
+    assert "run digits" in caught.value.what
+    assert fix in caught.value.fix
+    assert "/run.yml" in caught.value.fix
+    assert (caught.value.kind, caught.value.safe) == ("config", "nothing was rented")
+
+
+def test_go_rents_nothing_for_a_candidate_that_nobody_knows(world: World, drive: Callable[..., go.GoResult]) -> None:
+    with pytest.raises(TenantFailure, match="'nope'") as caught:
+        drive(("b1", "b2"), spec={**SPEC, "candidates": ["b2", "nope"]})
+    assert (caught.value.exit_code, world.played) == (10, [])
+
+
+def test_go_begins_with_the_group_that_is_named_first(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.groups, world.declared = {"b1": ("vast",), "b2": ("runpod",)}, ("aws_spot",)
+    assert drive(("b1", "b2"), spec={**SPEC, "candidates": ["aws_spot", "runpod", "vast"]}).box == "b2"
 
 
 # --- boxes that cannot rest (Lambda) --------------------------------------------------------------------------------

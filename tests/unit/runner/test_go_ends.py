@@ -125,9 +125,10 @@ def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Call
     assert "parked" in caught.value.safe
 
 
-def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[..., go.GoResult]) -> None:
+def _costs(world: World, hours: float) -> None:
+    """The run has been on b1 for so long, at $0.30 an hour."""
     world.provider["b1"], world.run_state["b1"] = "running", "running"
-    hours_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=5)
+    hours_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours)
     identity = world.identity("b1").as_dict()
     lines = [
         {"kind": "intent", "verb": "recover", "run_id": "digits", "rung": "rent", **identity},
@@ -136,11 +137,25 @@ def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[
     stamped = [json.dumps({**line, "at": records.utc_text(hours_ago)}) for line in lines]
     Path(world.store.root).mkdir()
     Path(world.store.journal_path).write_text("\n".join(stamped) + "\n")
+
+
+def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[..., go.GoResult]) -> None:
+    _costs(world, hours=5)
     with pytest.raises(TenantFailure, match="budget is spent") as caught:
         drive(spec={**SPEC, "budget": {"usd": 1.0}})
     assert caught.value.exit_code == 23
     assert world.names == ["harvest", "provision"]
     assert world.provider["b1"] == "stopped"
+
+
+def test_a_run_near_its_budget_is_warned_of_once_and_goes_on(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _costs(world, hours=5)
+    assert drive(spec={**SPEC, "budget": {"usd": 1.8}}).box == "b1"
+    warned = [event.text for event in said.events if event.kind == "warning"]
+    assert [text.split(":")[0] for text in warned] == ["run digits has spent $1.50 of its budget of $1.80"]
+    assert world.names == ["harvest"]
 
 
 def test_with_an_approver_the_box_goes_once_the_results_are_home(

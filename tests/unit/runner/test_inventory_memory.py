@@ -318,8 +318,11 @@ class Team:
         (self.folder / "hosts.yml").write_text(text)
 
     def box(self) -> hosts.BoxHost:
+        return self.inventory().boxes[0]
+
+    def inventory(self) -> hosts.Inventory:
         sources = [str(self.folder / name) for name in ("profiles.yml", "hosts.yml")]
-        return hosts.resolve("vast", sources, (), self.environment).boxes[0]
+        return hosts.resolve("vast", sources, (), self.environment)
 
 
 @pytest.fixture
@@ -341,6 +344,23 @@ def test_ansible_is_asked_once_and_the_answer_is_the_same(team: Team) -> None:
     (team.folder / "group_vars" / "vast.yml").write_text("tenant_project: other\n")
     assert team.box().text("tenant_project") == "other"
     assert team.asked == 2
+
+
+def test_the_names_of_the_whole_inventory_come_with_the_boxes_of_the_limit(team: Team) -> None:
+    """Also the second time, from memory. A group without a box, and one of boxes that nobody declared, is no name."""
+    told = {
+        "vast": {"hosts": {"b1": {}}},
+        "far": {"children": {"azure_spot": {"hosts": {"a1": {}}}}},
+        "empty": {},
+        "tenant_undeclared": {"hosts": {"stranger": {}}},
+    }
+    team.text(json.dumps(told))
+    for _time in range(2):
+        found = team.inventory()
+        assert found.names == ("b1",)
+        assert list(found.boxes[0].groups) == ["all", "vast"]
+        assert set(found.declared) == {"all", "a1", "azure_spot", "b1", "far", "vast"}
+    assert team.asked == 1
 
 
 def test_the_environment_that_a_variable_is_made_of_counts(team: Team) -> None:

@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES
+from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from click.testing import CliRunner
 
-from gpu_tenant import exit_codes, hosts, job, scaffold
+from gpu_tenant import exit_codes, hosts, job, role_commands, scaffold
 from gpu_tenant.cli import cli
 
 BOX = hosts.BoxHost("b1", {"tenant_project": "demo", "tenant_state_dir": "state"})
@@ -91,6 +95,32 @@ def test_a_missing_project_is_named_with_its_box(command_line: CliRunner, monkey
     done = command_line.invoke(cli, ["status", "-l", "all"])
     assert done.exit_code == 10
     assert "b9: tenant_project is needed: 'project_name' is undefined" in done.output
+
+
+@pytest.mark.parametrize("by_inventory", [True, False])
+def test_plan_says_the_order_of_candidates_or_which_of_them_nobody_knows(tmp_path: Path, by_inventory: bool) -> None:
+    path = tmp_path / "run.yml"
+    variables = {"tenant_run": str(path)} if by_inventory else {}
+    boxes = tuple(hosts.BoxHost(name, variables, groups=("vast",)) for name in ("b1", "b2"))
+    told: list[tuple[str, str]] = []
+
+    class Work:
+        inventory = hosts.Inventory(boxes, "", (), (), ("azure_spot",))
+        spec: Mapping[str, Any] = {}
+        progress = SimpleNamespace(emit=lambda kind, text, box="", **facts: told.append((kind, text)))
+
+    def said(*candidates: str) -> list[str]:
+        lines = f"id: mnist\ncommand: [python]\nartifacts: [{{glob: x}}]\ncandidates: {json.dumps(candidates)}\n"
+        path.write_text(lines)
+        Work.spec = {} if by_inventory else load_run_spec(str(path))
+        told.clear()
+        return role_commands.say_candidates(Work())  # type: ignore[arg-type]  # stands for the job
+
+    assert (said(), told) == ([], [])
+    assert said("azure_spot", "b2", "vast") == []
+    assert told == [("note", "run mnist would be tried in this order: b2, b1")]
+    assert said("b2", "lambda") == ["config"]
+    assert [(kind, "'lambda'" in text) for kind, text in told] == [("failure", True)]
 
 
 def test_init_writes_an_inventory_once(tmp_path: Path) -> None:

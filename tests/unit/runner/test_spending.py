@@ -12,7 +12,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import accrual, recoveries, recovering, spending
-from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, Action, Money, Tried
+from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, RESTART, Action, Costs, Money, Tried
+from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 
 BOX = {"project": "p", "box": "b"}
@@ -106,6 +107,64 @@ def test_a_machine_that_is_gone_costs_nothing_from_the_recovery_on(
     lines = Journal(store).lines()
     assert [one["provider_id"] for one in lines if one["verb"] == accrual.SEEN_GONE] == noted
     assert lines[-1]["verb"] == recoveries.RECOVER
+
+
+def rung_costs(*lines: dict[str, Any], cap: float | None = None) -> Costs:
+    return spending.rung_costs(lines, "p", "b", at(10), cap)
+
+
+def test_a_rung_costs_what_goes_by_until_the_next_act() -> None:
+    rent = line(1, "rent", price_per_hour=1.0, stopped_per_hour=0.1)
+    assert rung_costs(begun(1), rent) == Costs(), "the first rental is no rung"
+    assert rung_costs(begun(1), rent, begun(6, RESTART)).restart == pytest.approx(4.0)
+    assert rung_costs(begun(1), rent, begun(6, RESTART), begun(7, RESTART)).restart == pytest.approx(4.0)
+    moved = rung_costs(begun(1), rent, begun(6, RAISE_BID), begun(8, NEXT_OFFER))
+    assert (moved.raise_bid, moved.next_offer) == (pytest.approx(2.0), pytest.approx(2.0))
+    ended = rung_costs(begun(1), rent, begun(5, RESTART), begun(7, "start"))
+    assert ended.restart == pytest.approx(2.0), "what comes after another act is not its cost"
+
+
+def test_machines_of_a_box_that_rest_or_end_cost_a_rung_what_they_bill() -> None:
+    old = [begun(1), line(1, "rent", price_per_hour=1.0, stopped_per_hour=0.1)]
+    replaced = [
+        begun(6, NEXT_OFFER),
+        line(6, "stop"),
+        line(7, "rent", "8", price_per_hour=2.0),
+        line(9, "destroy", "8"),
+    ]
+    assert rung_costs(*old, *replaced).next_offer == pytest.approx(4 * 0.1 + 2 * 2.0)
+    others = {**line(6, "rent", "9", price_per_hour=9.0), "box": "c"}
+    assert rung_costs(*old, *replaced, others).next_offer == pytest.approx(4 * 0.1 + 2 * 2.0)
+
+
+def test_a_rung_costs_nothing_once_the_run_trains_and_an_unknown_rate_is_unknown() -> None:
+    rent, unknown = line(1, "rent", price_per_hour=1.0), line(1, "rent")
+    trained = [begun(6, RESTART), line(7, recoveries.RECOVERED)]
+    assert rung_costs(begun(1), rent, *trained) == Costs()
+    assert rung_costs(begun(1), rent, *trained, begun(9, RESTART)).restart == pytest.approx(1.0)
+    assert rung_costs(begun(1), unknown, begun(9, RESTART)).restart is None
+    assert rung_costs(begun(1), unknown, begun(9, RESTART), cap=0.5).restart == pytest.approx(0.5)
+    assert rung_costs(begun(1), rent, {**begun(9, RESTART), "at": "noon"}).restart is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "usd"),
+    [
+        ({}, None),
+        ({"usd": None}, None),
+        ({"usd": 4.0}, 1.0),
+        ({"usd": 4.0, "rung_usd": 0.5}, 0.5),
+        ({"rung_usd": 2}, 2.0),
+    ],
+)
+def test_a_rung_may_cost_a_share_of_the_budget_or_what_the_spec_says(budget: dict[str, Any], usd: float | None) -> None:
+    host = BoxHost("b", {"tenant_project": "p", "provision_price_cap": "0.5"})
+    lines = [begun(1), line(1, "rent", price_per_hour=1.0), begun(9, RESTART)]
+    money = spending.of_run(host, {"id": "r", "budget": budget}, lines, at(10))
+    assert money.per_rung == usd
+    assert money.rungs.restart == pytest.approx(1.0)
+    assert money.bears(RESTART) is (usd is None or usd > 1.0)
+    assert money.bears(NEXT_OFFER)
 
 
 def test_tries_count_until_the_run_trains_again_and_for_six_hours() -> None:

@@ -5,6 +5,8 @@ to both what the real ones do."""
 
 from __future__ import annotations
 
+import datetime
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 from gpu_tenant import decide, exit_codes, recoveries, watch
+from gpu_tenant.alerts import Alerts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
@@ -187,12 +190,14 @@ def spec(folder: Path, run_id: str, **more: Any) -> str:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Scene]:
-    """Boxes b1, b2 …: each with a run and an account of its own, or all candidates of one run."""
+    """Boxes b1, b2 …: each with a run and an account of its own, or all candidates of one run, as it names them."""
 
-    def build(accounts: Sequence[Account], one_run: bool = False, **variables: Any) -> Scene:
+    def build(
+        accounts: Sequence[Account], one_run: bool = False, candidates: Sequence[str] = (), **variables: Any
+    ) -> Scene:
         names = [f"b{number + 1}" for number in range(len(accounts))]
         scene = Scene(Workspace(tmp_path / "runner"), StateStore(str(tmp_path / "state")), Said())
-        shared = spec(tmp_path, "digits", candidates=names) if one_run else ""
+        shared = spec(tmp_path, "digits", candidates=list(candidates) or names) if one_run or candidates else ""
         for name, account in zip(names, accounts, strict=True):
             known = {
                 "tenant_project": "demo", "tenant_state_dir": scene.store.root, "tenant_rpo_s": "0",
@@ -264,6 +269,21 @@ def test_an_outbid_box_is_told_to_stop_although_its_provider_has_stopped_it(lost
     lost.rounds(lost.begin(), 1)
     assert Journal(lost.store).lines()[-1]["verdict"] == "outbid"
     assert lost.played == [("provision", "b1")]
+
+
+def test_watch_begins_with_the_group_that_the_run_names_first(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], candidates=["aws_spot", "runpod", "vast"])
+    groups = {"b1": ("vast",), "b2": ("runpod",)}
+    scene.hosts = [BoxHost(host.name, host.variables, groups=groups[host.name]) for host in scene.hosts]
+    (one,) = watch.group(scene.hosts, declared=("aws_spot",))
+    assert [box.name for box in one.boxes] == ["b2", "b1"]
+
+
+def test_watch_does_not_begin_with_a_candidate_that_nobody_knows(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64)], candidates=["b1", "b9"])
+    with pytest.raises(TenantFailure, match="'b9'") as caught:
+        scene.begin()
+    assert (caught.value.kind, caught.value.safe) == ("config", "nothing was rented")
 
 
 # --- one box or account does not end the watch of the others --------------------------------------------------------
@@ -391,3 +411,70 @@ def test_a_spent_budget_ends_the_meter_also_where_nothing_can_be_pulled(
     assert scene.accounts["b1"].rows["b1"]["actual_status"] == "exited"
     told = [text for kind, _box, text in scene.said.texts if kind == "warning" and "could not be pulled" in text]
     assert bool(told) is (trouble is not None)
+
+
+def _budgeted(scene: Scene, folder: Path, spent_h: float, **budget: float) -> None:
+    """A run with a budget on b1, which has computed for so many hours at $1 an hour."""
+    path = spec(folder, "digits-with-budget", budget=budget)
+    scene.hosts[0] = BoxHost("b1", {**scene.hosts[0].variables, "tenant_run": path})
+    scene.rent("b1")
+    identity = BoxIdentity("demo", "b1", 1, str(scene.accounts["b1"].rows["b1"]["id"]))
+    journal = Journal(scene.store)
+    recoveries.begin(journal, identity, decide.Action(decide.RENT, "first"), "digits-with-budget", "absent", 7)
+    journal.append("effect", "rent", **identity.as_dict(), price_per_hour=1.0)
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=spent_h)
+    moved = [{**line, "at": since.strftime("%Y-%m-%dT%H:%M:%SZ")} for line in journal.lines()]
+    Path(scene.store.journal_path).write_text("".join(json.dumps(line) + "\n" for line in moved))
+
+
+@pytest.mark.parametrize(
+    ("spent_h", "budget", "reason", "code"),
+    [
+        (1.0, {"usd": 9.0}, "", 0),
+        (8.0, {"usd": 9.0}, "budget-warning", 23),
+        (5.0, {"usd": 9.0, "warn_at": 0.5}, "budget-warning", 23),
+        (8.7, {"usd": 9.0}, "no-new-boxes", 23),
+        (0.5, {"usd": 1.0}, "no-new-boxes", 0),
+    ],
+)
+def test_people_hear_once_how_far_a_run_is_through_its_budget(
+    make: Callable[..., Scene], tmp_path: Path, spent_h: float, budget: dict[str, float], reason: str, code: int
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, spent_h, **budget)
+    for _start in range(3):
+        # By cron: each time another process.
+        assert scene.begin(once=True).run() == code
+    told = [text for kind, box, text in scene.said.texts if (kind, box) == ("warning", "b1")]
+    assert len(told) == bool(reason), told
+    row = scene.rounds(scene.begin())["b1"]
+    assert (row["budget_usd"], row["budget_rung"]) == (budget["usd"], reason)
+    assert scene.played == [], "it is told, and the run goes on"
+
+
+def test_an_alert_of_the_budget_that_nobody_got_is_raised_again(
+    make: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 8.0, usd=9.0)
+    posted: list[dict[str, Any]] = []
+    answers = iter([False, True])
+
+    def post(self: Alerts, message: dict[str, Any]) -> bool:
+        posted.append(message)
+        return next(answers)
+
+    monkeypatch.setattr(Alerts, "_post", post)
+    scene.rounds(scene.begin(), 3)
+    assert [(one["event"], one["reason"], one["run"]) for one in posted] == [
+        ("alert", "budget-warning", "digits-with-budget")
+    ] * 2
+
+
+def test_an_end_for_want_of_money_is_one_alert(make: Callable[..., Scene], tmp_path: Path) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.rounds(scene.begin())
+    told = [text for kind, _box, text in scene.said.texts if kind == "warning"]
+    assert [("its budget is spent" in text) for text in told] == [True], told
+    assert [line["rung"] for line in Journal(scene.store).lines() if line["verb"] == "budget"] == ["budget-spent"]
