@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from click.testing import CliRunner
 from rich.console import Console
 
-from gpu_tenant import fleet, hosts, interrupts, observe, status, status_command, status_looks, status_view
+from gpu_tenant import fleet, hosts, interrupts, observe, outlet, status, status_command, status_looks, status_view
 from gpu_tenant.cli import cli
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
@@ -254,6 +255,15 @@ def test_live_draws_one_picture_on_a_terminal(looks: list[Observation], monkeypa
     assert status_command.status.main(["-l", "all", "--live"], standalone_mode=False) == 13
     assert "digits-1" in screen.getvalue()
     assert "\x1b[" in screen.getvalue()
+
+
+def test_live_ends_when_nobody_is_left_to_read_it(looks: list[Observation], monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with open(ours, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(status_looks.sys, "stdout", outlet.lasting(stream))
+        ended = status_command.status.main(["-l", "all", "--live", "--json"], standalone_mode=False)
+    assert ended == 0, "the second look, which is never taken, would find the box unreachable"
 
 
 def test_live_does_not_hammer_the_provider() -> None:
