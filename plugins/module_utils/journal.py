@@ -9,7 +9,6 @@ depends on it, so losing it loses history and nothing else.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -17,8 +16,13 @@ import uuid
 from typing import Any, Iterator
 
 from .box import records
+from .failures import TenantFailure
+from .file_locks import Lock, take
 from .holders import user_name
 from .state_store import StateStore
+
+# A line takes as long as the disk needs to have it.
+LOCKED_WITHIN_S = 60.0
 
 
 class Effect:
@@ -33,7 +37,10 @@ class Journal:
         self._path = store.journal_path
 
     def append(self, kind: str, verb: str, **fields: Any) -> dict[str, Any]:
-        """Add one line under a lock, on disk before this returns. Never put a secret into ``fields``."""
+        """Add one line under a lock, on disk before this returns. Never put a secret into ``fields``.
+
+        :raises TenantFailure: ``lease_held``, nothing was written: another process has the journal for too long.
+        """
         line = dict(
             fields,
             schema=records.schema("journal"),
@@ -46,7 +53,7 @@ class Journal:
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            take(stream.fileno(), Lock(self._path, "the journal", _unharmed(kind, verb), LOCKED_WITHIN_S))
             stream.write(_separator(stream) + json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -60,7 +67,9 @@ class Journal:
         try:
             yield effect
         except BaseException as error:
-            self.append("failed", verb, **dict(fields, id=intent["id"], error=str(error)[:500], **effect.details))
+            # What went wrong outweighs that it cannot be written down: an ambiguous answer must reach who looks it up.
+            with contextlib.suppress(TenantFailure):
+                self.append("failed", verb, **dict(fields, id=intent["id"], error=str(error)[:500], **effect.details))
             raise
         self.append("effect", verb, **dict(fields, id=intent["id"], **effect.details))
 
@@ -74,6 +83,12 @@ class Journal:
                 with contextlib.suppress(ValueError):
                     found.append(json.loads(raw.decode("utf-8")))
         return [line for line in found if isinstance(line, dict)]
+
+
+def _unharmed(kind: str, verb: str) -> str:
+    if kind == "intent":
+        return f"nothing was begun: {verb} is not done before its intent is on disk"
+    return f"the journal is whole, it only lacks the line {kind} {verb}; what is true is read from providers and boxes"
 
 
 def _separator(stream: Any) -> bytes:
