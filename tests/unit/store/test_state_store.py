@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -78,6 +79,42 @@ def test_a_torn_line_harms_only_itself(store: StateStore) -> None:
         stream.write(b'{"kind": "inte')
     journal.append("intent", "create", box="b")
     assert [line["box"] for line in journal.lines()] == ["a", "b"]
+
+
+def newer_line(**more: object) -> bytes:
+    line = {"schema": f"gpu-tenant/journal/v{records.SCHEMA_MAJOR + 1}", "kind": "effect", "verb": "rent", **more}
+    return json.dumps(line).encode() + b"\n"
+
+
+@pytest.mark.parametrize("length", [10, 70_000, 300_000])
+@pytest.mark.parametrize("torn", [b"", b'{"schema": "gpu-tena'])
+def test_a_newer_journal_is_read_for_what_is_known_and_not_written_to(
+    store: StateStore, length: int, torn: bytes
+) -> None:
+    journal = Journal(store)
+    journal.append("effect", "rent", box="a")
+    assert journal.read().note == ""
+    with open(store.journal_path, "ab") as stream:
+        stream.write(newer_line(box="b", words="x" * length) + torn)
+    before = Path(store.journal_path).read_bytes()
+    begun = []
+    with pytest.raises(TenantFailure, match="newer gpu-tenant") as caught, journal.effect("destroy", box="a"):
+        begun.append("a")
+    assert (caught.value.kind, begun) == ("config", [])
+    assert "nothing was begun" in caught.value.safe
+    assert Path(store.journal_path).read_bytes() == before
+    reading = journal.read()
+    assert [line["box"] for line in reading.lines] == ["a"]
+    assert "1 left out" in reading.note
+
+
+@pytest.mark.parametrize("schema", [None, "gpu-tenant/journal/v0", "gpu-tenant/receipt/v9", "gpu-tenant/journal/v٢", 7])
+def test_a_line_that_does_not_say_that_it_is_newer_is_read_as_ever(store: StateStore, schema: object) -> None:
+    Journal(store).append("effect", "rent", box="a")
+    with open(store.journal_path, "ab") as stream:
+        stream.write(json.dumps({"schema": schema, "box": "b"}).encode() + b"\n")
+    Journal(store).append("effect", "rent", box="c")
+    assert [line["box"] for line in Journal(store).lines()] == ["a", "b", "c"]
 
 
 def test_many_writers_lose_no_line(store: StateStore) -> None:
