@@ -3,8 +3,8 @@
 """The journal: append-only JSON lines of intents and effects.
 
 Written by the process that makes the effect, intent first, whoever started it. It explains and sums up; no law
-depends on it, so losing it loses history and nothing else. Lines that a newer version wrote are left out, because guessing
-there could open the gate, and then nothing is added, so that no verb is begun either.
+depends on it, so losing it loses history and nothing else. Lines that a newer version wrote are left out, because
+guessing there could open the gate, and then nothing is added, so that no verb is begun either.
 """
 
 from __future__ import annotations
