@@ -21,7 +21,8 @@ from .failures import TenantFailure
 from .holders import user_name
 from .rental_waiters import DeadlinePassed, wait_until
 
-_FIRST_WAIT_S, _MOST_WAIT_S = 0.02, 2.0
+# Short, because a whole play waits here for one process to read a list; asking costs next to nothing.
+_FIRST_WAIT_S, _MOST_WAIT_S = 0.005, 0.25
 
 
 @dataclass(frozen=True)

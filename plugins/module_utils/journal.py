@@ -88,6 +88,15 @@ class Journal:
             raise
         self.append("effect", verb, **dict(fields, id=intent["id"], **effect.details))
 
+    def check(self) -> None:
+        """For what is done before it is written down: the refusal of a newer journal comes first.
+
+        :raises TenantFailure: ``config``.
+        """
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as stream:
+            if is_newer(_last_line(stream)):
+                raise self.newer("nothing was begun")
+
     def newer(self, safe: str) -> TenantFailure:
         """The refusal to work where a newer version did."""
         fix = "use the gpu-tenant that wrote them, or a newer one; status and report of this one still read the rest"

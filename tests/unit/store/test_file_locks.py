@@ -163,7 +163,7 @@ def test_it_is_asked_less_and_less_often_and_once_more_at_the_deadline(store: St
     assert "was not free within 60 s" in failure.what
     assert sum(slept) == pytest.approx(60.0)
     assert slept[:-1] == sorted(slept[:-1])
-    assert len(slept) < 50
+    assert len(slept) < 300
 
 
 def test_a_disk_without_locks_is_named(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:

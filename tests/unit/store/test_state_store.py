@@ -6,11 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import receipts
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 
 @pytest.fixture
@@ -106,6 +107,18 @@ def test_a_newer_journal_is_read_for_what_is_known_and_not_written_to(
     reading = journal.read()
     assert [line["box"] for line in reading.lines] == ["a"]
     assert "1 left out" in reading.note
+
+
+def test_a_newer_journal_keeps_a_receipt_in_force_that_could_not_be_said_to_be_withdrawn(store: StateStore) -> None:
+    identity = BoxIdentity("p", "b", 1, "7")
+    path = store.receipt_path("p", "r", "b", 1)
+    records.write_record(path, "receipt", {"run_id": "r"})
+    Path(store.journal_path).write_bytes(newer_line(box="b"))
+    with pytest.raises(TenantFailure, match="newer gpu-tenant"):
+        receipts.withdraw(store, identity, "r")
+    assert Path(path).exists()
+    Path(store.journal_path).unlink()
+    assert receipts.withdraw(store, identity, "r") == path + ".withdrawn"
 
 
 @pytest.mark.parametrize("schema", [None, "gpu-tenant/journal/v0", "gpu-tenant/receipt/v9", "gpu-tenant/journal/v٢", 7])
