@@ -8,15 +8,14 @@ One process at a time works on a box, whether a person started it or a runner. `
 from __future__ import annotations
 
 import abc
-import contextlib
-import fcntl
 import glob
 import os
 import time
-from typing import Callable, Iterator
+from typing import Callable
 
 from . import holders, lease
 from .box import records
+from .file_locks import Lock, held
 from .holders import Holder
 from .journal import Journal
 from .lease import Ask, Grant, Lease
@@ -25,6 +24,8 @@ from .state_store import StateStore
 # The nonce of the lease that a runner holds, for the playbooks that it starts.
 NONCE_VARIABLE = "GPU_TENANT_LEASE"
 DATABASE_VARIABLE = "GPU_TENANT_DATABASE_URL"
+# It is held for the moment of one change only.
+LOCKED_WITHIN_S = 60.0
 _GAVE_WAY = ("dead", "expired", "taken")
 
 
@@ -153,7 +154,8 @@ class FileLeases(Leases):
 
     def _change(self, project: str, box: str, transition: Callable[[Lease | None], Lease | None]) -> None:
         path = self._store.lease_path(project, box)
-        with _locked(path[: -len(".json")] + ".lock"):
+        what = f"the lease of {box}"
+        with held(Lock(path[: -len(".json")] + ".lock", what, "the lease is as it was", LOCKED_WITHIN_S)):
             after = transition(_read(path))
             if after is not None:
                 records.write_record(path, "lease", lease.as_record(after))
@@ -162,18 +164,6 @@ class FileLeases(Leases):
 def _read(path: str) -> Lease | None:
     record = records.read_record_or_none(path, "lease")
     return None if record is None else lease.from_record(record)
-
-
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Held for the moment of one change only, so waiting for it needs no deadline."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def nonce_of(holder: Holder) -> str:

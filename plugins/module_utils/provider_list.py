@@ -11,19 +11,20 @@ script and no key) and may be deleted at any time.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
-import os
 import time
 from typing import Any, Callable, List
 
 from .box import records
 from .failures import EXIT_CODES, TenantFailure
+from .file_locks import Lock, held
 from .rented_box import Box
 from .stamp import parse_stamp
 from .state_store import StateStore
 
 SCHEMA = "provider-list"
+# One asks under the lock: every page of the list, with repeats.
+LOCKED_WITHIN_S = 600.0
 Fetch = Callable[[], List[Box]]
 # Whatever somebody put into the environment or the start script of a box may be a secret, and nobody here asks for it.
 _NOT_WRITTEN = ("environment", "onstart")
@@ -52,15 +53,12 @@ class ProviderList:
     def get(self, fetch: Fetch, not_before: float) -> Listing:
         """A list that the provider was asked for at ``not_before`` or later.
 
-        :raises TenantFailure: the provider's refusal, this process's own or one shared by another.
+        :raises TenantFailure: the provider's refusal, this process's own or one shared by another; ``lease_held`` when
+            another process asks for longer than any provider may take.
         """
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        descriptor = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        what, safe = "the list of this account's boxes", "the provider was not asked, and nothing was changed"
+        with held(Lock(self._path + ".lock", what, safe, LOCKED_WITHIN_S)):
             record = self._shared(not_before) or self._ask(fetch)
-        finally:
-            os.close(descriptor)
         return _listing(record)
 
     def _shared(self, not_before: float) -> dict[str, Any] | None:

@@ -132,6 +132,7 @@ def withdraw(store: StateStore, identity: BoxIdentity, run_id: str) -> str:
     """Take a receipt out of force; returns where it lies now, empty when there was none."""
     path = store.receipt_path(identity.project, run_id, identity.box, identity.generation)
     withdrawn = path + ".withdrawn"
+    Journal(store).check()
     try:
         os.replace(path, withdrawn)
     except FileNotFoundError:

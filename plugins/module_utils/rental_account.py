@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Sequence
 
-from . import approvals, gate, leases, power_record
+from . import approvals, file_locks, gate, leases, power_record
 from .box import records
 from .failures import TenantFailure
 from .ghosts import real_boxes
@@ -410,30 +408,9 @@ class RentalAccount(Generic[AnyBox]):
     def lock(self) -> Iterator[None]:
         """One create at a time per account: pick, send, confirm. TenantFailure ``lease_held`` after ten minutes."""
         path = self.store.path("cache", f"{self.PLATFORM}-{self.client.account}.lock")
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._take(descriptor, path)
+        what, clock, sleep = "renting on this account", self.client.clock, self.client.sleep
+        with file_locks.held(file_locks.Lock(path, what, "nothing was rented", LOCK_WAIT_S, clock, sleep)):
             yield
-        finally:
-            os.close(descriptor)
-
-    def _take(self, descriptor: int, path: str) -> None:
-        deadline = self.client.clock() + LOCK_WAIT_S
-        waits = self.client.back_off(0.1, 2.0)
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if self.client.clock() >= deadline:
-                    raise TenantFailure(
-                        "lease_held",
-                        f"another process has been renting on this account for {LOCK_WAIT_S:.0f} s",
-                        safe="nothing was rented",
-                        fix=f"find it with: fuser {path}",
-                    ) from None
-            self.client.sleep(next(waits))
 
 
 def _was_refused(failure: TenantFailure) -> bool:

@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import __version__, completion, examples
+from gpu_tenant import __version__, completion, examples, outlet
 from gpu_tenant.cli_options import JSON_KEY
 
 # Each command's module and its name there.
@@ -82,6 +82,7 @@ def cli() -> None:
 
 
 def main() -> None:
+    outlet.install()
     cli.main(prog_name=completion.PROGRAM, complete_var=completion.VARIABLE)
 
 

@@ -44,16 +44,19 @@ class Known:
     :param pulls: the journal's lines of pulls, by box: with many boxes nobody searches all lines for each.
     :param records: the newest record of each box that was ever rented.
     :param machines: every machine of each box, with what it has cost by the journal.
-    :param budgets: by run, the last line of the journal on its budget.
+    return Known(pulls, newest, machines, money_ladder.newest(lines, project), journal.note)
     """
 
     pulls: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     machines: Mapping[str, Sequence[cost.Machine]] = field(default_factory=dict)
     budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    note: str = ""
 
     def spent_usd(self, box: str) -> float | None:
         """Accrued by the journal over all machines of the box; None while one of them is not known."""
+        if self.note:
+            return None
         amounts = [machine.accrued for machine in self.machines.get(box, ())]
         known = [amount for amount in amounts if amount is not None]
         return sum(known) if len(known) == len(amounts) else None
@@ -87,7 +90,8 @@ def read(boxes: Sequence[BoxHost], project: str) -> Mapping[str, Known]:
 
 
 def _known(store: StateStore, project: str, names: Iterable[str]) -> Known:
-    lines, now = Journal(store).lines(), records.utc_now()
+    journal, now = Journal(store).read(), records.utc_now()
+    lines = journal.lines
     newest: dict[str, Mapping[str, Any]] = {}
     rented: list[Mapping[str, Any]] = []
     for name in names:
@@ -104,7 +108,7 @@ def _known(store: StateStore, project: str, names: Iterable[str]) -> Known:
     for line in lines:
         if line.get("verb") == risk.PULLED:
             pulls.setdefault(str(line.get("box")), []).append(line)
-    return Known(pulls, newest, machines, money_ladder.newest(lines, project))
+    return Known(pulls, newest, machines, money_ladder.newest(lines, project), journal.note)
 
 
 def sights(workspace: Path, project: str) -> Mapping[str, Any]:

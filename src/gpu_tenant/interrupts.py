@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Ctrl-C and SIGTERM: the first asks to stop at the next safe point, the second to stop now."""
+"""Ctrl-C, SIGTERM and a lost terminal: the first asks to stop at the next safe point, the second to stop now."""
 
 from __future__ import annotations
 
@@ -52,12 +52,20 @@ class Interrupts:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Interrupts]:
-        """Handle SIGINT and SIGTERM inside the block; what was there before comes back after it."""
+        """Handle SIGINT, SIGTERM and SIGHUP inside the block; what was there before comes back after it.
+
+        Under nohup a terminal that is lost changes nothing.
+        """
 
         def handler(signum: int, frame: FrameType | None) -> None:
-            self.request()
+            # One lost terminal is told twice or thrice, by the kernel and by shells: it is nobody's second request.
+            if signum != signal.SIGHUP or not self.requested:
+                self.request()
 
-        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, handler) for number in numbers}
         try:
             yield self
         finally:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import hosts, lease_holding, play_deadlines
 from gpu_tenant.interrupts import FINISH_STEP_S, Interrupts
@@ -128,6 +130,7 @@ def opened(
         if locked:
             stack.enter_context(place.holding(project, inventory.names))
         progress = stack.enter_context(Progress(view or view_for(output, options.as_json)))
+        _read_newer(inventory.boxes, progress, act=locked)
         if locked:
             stack.enter_context(interrupts.installed())
         interrupts.on_first = lambda: progress.emit("warning", _STOPPING)
@@ -150,6 +153,16 @@ def opened(
             # After the orphans: they hold the lease of the runner that was killed.
             runner.lease_nonce = stack.enter_context(lease_holding.holding(inventory.boxes, purpose))
         yield job
+
+
+def _read_newer(boxes: Sequence[hosts.BoxHost], progress: Progress, act: bool) -> None:
+    """What a newer version wrote is said to who only looks, and refused to who would act: no act could be recorded."""
+    for state_dir in sorted({box.text("tenant_state_dir") for box in boxes} - {""}):
+        journal = Journal(StateStore(state_dir))
+        if note := journal.read().note:
+            if act:
+                raise journal.newer("nothing was begun; what trains on the boxes goes on by itself")
+            progress.emit("warning", note)
 
 
 _STOPPING = f"stopping after this step (at most {FINISH_STEP_S:.0f} s); once more stops at once"

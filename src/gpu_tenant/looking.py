@@ -10,7 +10,7 @@ import sys
 import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import audit, completion, exit_codes, hosts, login, logs, observe
+from gpu_tenant import audit, completion, exit_codes, hosts, login, logs, observe, outlet
 from gpu_tenant.cli_options import inventory_options, json_option
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.progress import console_for
@@ -80,6 +80,8 @@ def _follow(log: logs.CellLog, piece: logs.Piece, observer: observe.Observer, na
         try:
             for each in logs.follow(log, piece, state, lambda: interrupts.wait(_POLL_S), trouble):
                 _show(each, as_json)
+                if outlet.is_gone(sys.stdout):
+                    return
                 interrupts.check()
         except TenantFailure as failure:
             if failure.kind != "interrupted":

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import sqlalchemy as sql
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import is_newer, read_line
 from ansible_collections.tenant.gpu.plugins.module_utils.leases import DATABASE_VARIABLE
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.table_leases import is_postgresql
@@ -260,7 +261,8 @@ def _head(path: Path, size: int) -> str:
 
 
 def _read_lines(path: Path, place: int) -> tuple[list[dict[str, Any]], int]:
-    """The rows of the whole lines from ``place`` on, and where the next one will begin."""
+    """The rows of the whole lines from ``place`` on, and where the next one will begin: a line of a newer version waits
+    for a version that knows it."""
     rows = []
     try:
         stream = path.open("rb")
@@ -269,21 +271,16 @@ def _read_lines(path: Path, place: int) -> tuple[list[dict[str, Any]], int]:
     with stream:
         stream.seek(place)
         for raw in stream:
-            if not raw.endswith(b"\n"):
+            line = read_line(raw)
+            if not raw.endswith(b"\n") or is_newer(line):
                 break
-            if (row := _journal_row(place, raw)) is not None:
-                rows.append(row)
+            if line is not None:
+                rows.append(_journal_row(place, line))
             place += len(raw)
     return rows, place
 
 
-def _journal_row(place: int, raw: bytes) -> dict[str, Any] | None:
-    try:
-        line = json.loads(raw)
-    except ValueError:
-        return None
-    if not isinstance(line, dict):
-        return None
+def _journal_row(place: int, line: dict[str, Any]) -> dict[str, Any]:
     texts = {name: _text(line.get(name)) for name in ("id", "at", "kind", "verb", "project", "box", "provider_id")}
     whole = json.dumps(line, sort_keys=True)
     return {**texts, "place": place, "generation": _whole(line.get("generation")), "line": whole}

@@ -65,7 +65,7 @@ def row(
         "waits_for": sorted({str(part) for receipt in known for part in receipt.get("waits_for") or []}),
         "clocks": [str(clock["text"]) for clock in ticking],
         "countdowns": fleet.counted(ticking),
-        "warnings": list(seen.warnings),
+        "warnings": [*seen.warnings, *([ledger.note] if ledger.note else [])],
         "problem": seen.problem,
         "at": seen.at,
     }

@@ -16,7 +16,7 @@ import click
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from rich.live import Live
 
-from gpu_tenant import exit_codes, fleet
+from gpu_tenant import exit_codes, fleet, outlet
 from gpu_tenant import status as statuses
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
@@ -85,7 +85,10 @@ def show(found: Look, as_json: bool) -> None:
 def again_and_again(
     looks: Looks, first: Callable[[], Mapping[str, Observation]], every_s: float, as_json: bool
 ) -> Look:
-    """Looks until somebody asks to stop; the last one. On a terminal one picture, elsewhere one after the other."""
+    """Looks until somebody asks to stop, or nobody is left to read them; the last one.
+
+    On a terminal one picture, elsewhere one after the other.
+    """
     # Nothing is at work here that a stop would have to wait for.
     interrupts = Interrupts()
     on_screen = sys.stdout.isatty() and not as_json
@@ -99,6 +102,8 @@ def again_and_again(
             else:
                 show(found, as_json)
             sys.stdout.flush()
+            if outlet.is_gone(sys.stdout):
+                return found
             try:
                 interrupts.wait(every_s)
             except TenantFailure as failure:

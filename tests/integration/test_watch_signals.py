@@ -1,14 +1,19 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""``gpu-tenant watch`` as the process that it is, ended by kill -9 and SIGTERM in several phases of one real run."""
+"""``gpu-tenant watch`` as the process that it is, in several phases of one real run: ended by kill -9, SIGTERM and the
+loss of its terminal, and left by whoever read it."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +39,8 @@ class Team(TeamFolder):
         super().__init__(folder, market, [BOX], held_spec("nightly"), HELD_TRAINER, "")
         self.started: list[Watch] = []
 
-    def watch(self, *words: str) -> Watch:
-        self.started.append(Watch(self, len(self.started), words))
+    def watch(self, *words: str, output: int | None = None) -> Watch:
+        self.started.append(Watch(self, len(self.started), words, output))
         return self.started[-1]
 
     def instances(self) -> list[dict[str, Any]]:
@@ -46,7 +51,9 @@ class Team(TeamFolder):
 
 
 class Watch:
-    def __init__(self, team: Team, number: int, words: tuple[str, ...]) -> None:
+    """:param output: where it writes, a terminal perhaps, which is then its own; else its log."""
+
+    def __init__(self, team: Team, number: int, words: tuple[str, ...], output: int | None) -> None:
         self.log = team.folder / f"watch-{number}.log"
         settings = ["--poll-s", "0.5", "--json", "--workspace", str(team.folder / "runner")]
         with open(self.log, "wb") as stream:
@@ -54,8 +61,10 @@ class Watch:
                 [sys.executable, "-m", "gpu_tenant", "watch", "-l", BOX, *team.sources(), *settings, *words],
                 env={**os.environ, "VAST_API_KEY": ""},
                 stdin=subprocess.DEVNULL,
-                stdout=stream,
+                stdout=stream if output is None else output,
                 stderr=subprocess.STDOUT,
+                start_new_session=output is not None,
+                preexec_fn=_take_terminal if output is not None and os.isatty(output) else None,
             )
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -69,6 +78,20 @@ class Watch:
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(PLAY_S)
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+
+def read_until(descriptor: int, wanted: bytes) -> None:
+    """Read what a watch says until it said this."""
+    said = b""
+    while wanted not in said:
+        assert select.select([descriptor], [], [], PLAY_S)[0], said
+        piece = os.read(descriptor, 65536)
+        assert piece, said
+        said += piece
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +129,31 @@ def test_sigterm_while_it_looks_on_ends_it_at_once_and_the_box_trains_on(team: T
     (row,) = team.instances()
     team.await_record(row["id"], "a1/out/checkpoints/step-*.json")
     assert row["phase"] == "running"
+
+
+def test_a_terminal_that_hangs_up_ends_it_in_order_and_the_box_trains_on(team: Team) -> None:
+    master, slave = pty.openpty()
+    watch = team.watch(output=slave)
+    os.close(slave)
+    read_until(master, b'"verdict": "running"')
+    os.close(master)
+    assert watch.process.wait(PLAY_S) == 30, "neither killed by SIGHUP nor by writing to what is gone"
+    (row,) = team.instances()
+    assert row["phase"] == "running"
+
+
+def test_its_output_is_read_no_more_and_it_looks_on_until_it_is_told_to_stop(team: Team) -> None:
+    theirs, ours = os.pipe()
+    watch = team.watch(output=ours)
+    os.close(ours)
+    read_until(theirs, b'"verdict": "running"')
+    os.close(theirs)
+    memory = team.folder / "runner/watch/plain.json"
+    # A round says how the training goes before it is written down, and the second began when nobody read any more.
+    for _round in range(2):
+        before = memory.stat().st_mtime_ns
+        watch.until(lambda before=before: memory.stat().st_mtime_ns != before)  # type: ignore[misc]
+    assert watch.end(signal.SIGTERM) == 30
 
 
 def test_killed_while_it_harvests(team: Team) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -75,6 +76,16 @@ def test_a_torn_line_waits_until_it_is_whole(store) -> None:
     with open(store.journal_path, "ab") as stream:
         stream.write(b"}\n")
     assert told(store)[0] == ["a", "torn"]
+
+
+def test_a_line_of_a_newer_journal_waits_for_a_version_that_knows_it(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, "a")
+    monkeypatch.setattr(records, "SCHEMA_MAJOR", records.SCHEMA_MAJOR + 1)
+    Journal(store).append("effect", "rent", project="p", box="b")
+    monkeypatch.undo()
+    assert told(store)[0] == ["a"]
+    monkeypatch.setattr(records, "SCHEMA_MAJOR", records.SCHEMA_MAJOR + 1)
+    assert told(store)[0] == ["a", "b"]
 
 
 def test_a_damaged_one_is_named_and_may_be_deleted(store) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from click.testing import CliRunner
 from rich.console import Console
 
-from gpu_tenant import fleet, hosts, interrupts, observe, status, status_command, status_looks, status_view
+from gpu_tenant import fleet, hosts, interrupts, job, observe, outlet, status, status_command, status_looks, status_view
 from gpu_tenant.cli import cli
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
@@ -238,6 +239,39 @@ def test_status_tells_a_row_per_box_in_json(looks: list[Observation]) -> None:
     assert (told["event"], told["verdict"], told["disk_free_bytes"]) == ("status", "running", 12_000_000_000)
 
 
+def newer_journal(store: StateStore) -> None:
+    line = {"schema": "gpu-tenant/journal/v2", "kind": "effect", "verb": "rent", "box": "digits-1"}
+    with open(store.journal_path, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def test_status_reads_what_it_knows_of_a_newer_journal_and_says_so(looks: list[Observation], store: StateStore) -> None:
+    rented(store, 2.0)
+    newer_journal(store)
+    told = json.loads(CliRunner().invoke(cli, ["status", "-l", "all", "--json"]).stdout)
+    assert (told["verdict"], told["spent_usd"]) == ("running", None)
+    assert any("newer gpu-tenant" in warning for warning in told["warnings"])
+
+
+def test_who_acts_is_refused_by_a_newer_journal_and_who_looks_is_told(
+    looks: list[Observation], store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.update_box("demo", "digits-1", 1, provider_id="1")
+    newer_journal(store)
+    monkeypatch.setattr(job, "require_programs", lambda: None)
+    before = Path(store.journal_path).read_bytes()
+    for command in (["watch", "--once"], ["train"], ["plan"]):
+        done = CliRunner().invoke(cli, [*command, "-l", "all", "--json"])
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert (done.exit_code, told["exit_code"]) == (10, 10)
+        assert "newer gpu-tenant" in told["msg"]
+        assert "nothing was begun" in told["msg"]
+    assert Path(store.journal_path).read_bytes() == before
+    said = io.StringIO()
+    with job.opened(job.JobOptions("all"), locked=False, stream=said):
+        assert "newer gpu-tenant" in said.getvalue()
+
+
 def test_live_looks_again_until_somebody_stops_it(looks: list[Observation]) -> None:
     done = CliRunner().invoke(cli, ["status", "-l", "all", "--json", "--live", "--every", "2"])
     told = [json.loads(line)["verdict"] for line in done.stdout.splitlines()]
@@ -254,6 +288,15 @@ def test_live_draws_one_picture_on_a_terminal(looks: list[Observation], monkeypa
     assert status_command.status.main(["-l", "all", "--live"], standalone_mode=False) == 13
     assert "digits-1" in screen.getvalue()
     assert "\x1b[" in screen.getvalue()
+
+
+def test_live_ends_when_nobody_is_left_to_read_it(looks: list[Observation], monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with open(ours, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(status_looks.sys, "stdout", outlet.lasting(stream))
+        ended = status_command.status.main(["-l", "all", "--live", "--json"], standalone_mode=False)
+    assert ended == 0, "the second look, which is never taken, would find the box unreachable"
 
 
 def test_live_does_not_hammer_the_provider() -> None:

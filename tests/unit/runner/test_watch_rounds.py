@@ -68,18 +68,22 @@ class AccountWithoutCredit(Account):
 
 
 class Boxes(Observer):
-    """The real observer. ``runs`` is what a box would answer over ssh; a box that is not in it holds nothing."""
+    """The real observer. ``runs`` is what a box would answer over ssh; one that is not in it holds nothing, and one of
+    ``deaf`` does not answer."""
 
     def __init__(self, hosts: Sequence[BoxHost], accounts: Mapping[str, Account]) -> None:
         super().__init__(hosts, "")
         self.accounts = accounts
         self.runs: dict[str, str] = {}
+        self.deaf: set[str] = set()
 
     def client(self, box: str) -> Any:
         made = self.accounts[box]
         return self._clients.setdefault(("vast", made.account), made)
 
     def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, run_id: str) -> Observation:
+        if host.name in self.deaf:
+            return replace(seen, contact="unreachable", problem="no answer")
         state = self.runs.get(host.name, "")
         if not state:
             return replace(seen, contact="no_supervisor")
@@ -118,7 +122,7 @@ class Scene:
         """A new process: nothing is handed over but what is on disk."""
         before = getattr(self, "boxes", None)
         self.boxes = Boxes(self.hosts, self.accounts)
-        self.boxes.runs = before.runs if before else {}
+        self.boxes.runs, self.boxes.deaf = (before.runs, before.deaf) if before else ({}, set())
         runner = Playbooks(self)
         settings = watch.WatchOptions(**options)
         clock: Callable[[], float] = lambda: self.now  # noqa: E731 - it reads the scene
@@ -352,6 +356,64 @@ def test_the_exit_code_of_one_round_tells_of_a_refused_key(make: Callable[..., S
     scene.rent("b1")
     scene.rent("b2")
     assert scene.begin(once=True).run() == exit_codes.of_kind("config")
+
+
+def _silent(scene: Scene, name: str) -> None:
+    scene.rent(name)
+    scene.boxes.deaf.add(name)
+
+
+def _failed(scene: Scene, name: str) -> None:
+    scene.rent(name, run="failed")
+
+
+def _too_dear(scene: Scene, name: str) -> None:
+    path = Path(scene.hosts[[host.name for host in scene.hosts].index(name)].variables["tenant_run"])
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "budget": {"usd": 0.01}}))
+
+
+def _spent(scene: Scene, name: str) -> None:
+    _too_dear(scene, name)
+    scene.rent(name)
+    identity = BoxIdentity("demo", name, 1, str(scene.accounts[name].rows[name]["id"]))
+    written = Journal(scene.store)
+    recoveries.begin(written, identity, decide.Action(decide.RENT, "it is not rented"), f"run-{name}", "absent", 0)
+    written.append("effect", "rent", **identity.as_dict(), price_per_hour=0.3, platform="vast")
+    lines = [{**line, "at": "2026-11-01T00:00:00Z"} for line in written.lines()]
+    Path(scene.store.journal_path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _well(scene: Scene, name: str) -> None:
+    scene.rent(name)
+
+
+@pytest.mark.parametrize(
+    ("troubles", "kind"),
+    [
+        ([_well, _well], None),
+        ([_silent, _well, _well], "unreachable"),
+        ([_failed, _well], "training_failed"),
+        ([_too_dear, _well], "budget"),
+        ([_spent, _well], "budget"),
+        ([_failed, _silent, _well, _well], "training_failed"),
+        ([_silent, _failed, _well, _well], "training_failed"),
+        ([_too_dear, _failed, _silent, _well, _well], "budget"),
+        ([_silent, _failed, _too_dear, _well, _well], "budget"),
+    ],
+)
+def test_the_exit_code_of_one_round_tells_of_the_worst(
+    make: Callable[..., Scene], troubles: Sequence[Callable[[Scene, str], None]], kind: str | None
+) -> None:
+    scene = make([Account(letter * 64) for letter in "abcdef"[: len(troubles)]])
+    for number, begin in enumerate(troubles):
+        begin(scene, f"b{number + 1}")
+    code = scene.begin(once=True).run()
+    assert code == (exit_codes.DONE if kind is None else exit_codes.of_kind(kind)), scene.said.texts
+
+
+def test_the_exit_codes_are_those_that_are_documented() -> None:
+    told = {kind: exit_codes.of_kind(kind) for kind in ("unreachable", "training_failed", "budget")}
+    assert told == {"unreachable": 13, "training_failed": 20, "budget": 23}
 
 
 def test_a_watch_to_which_no_account_answers_does_not_begin(make: Callable[..., Scene]) -> None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import receipts
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 
 @pytest.fixture
@@ -78,6 +80,54 @@ def test_a_torn_line_harms_only_itself(store: StateStore) -> None:
         stream.write(b'{"kind": "inte')
     journal.append("intent", "create", box="b")
     assert [line["box"] for line in journal.lines()] == ["a", "b"]
+
+
+def newer_line(**more: object) -> bytes:
+    line = {"schema": f"gpu-tenant/journal/v{records.SCHEMA_MAJOR + 1}", "kind": "effect", "verb": "rent", **more}
+    return json.dumps(line).encode() + b"\n"
+
+
+@pytest.mark.parametrize("length", [10, 70_000, 300_000])
+@pytest.mark.parametrize("torn", [b"", b'{"schema": "gpu-tena'])
+def test_a_newer_journal_is_read_for_what_is_known_and_not_written_to(
+    store: StateStore, length: int, torn: bytes
+) -> None:
+    journal = Journal(store)
+    journal.append("effect", "rent", box="a")
+    assert journal.read().note == ""
+    with open(store.journal_path, "ab") as stream:
+        stream.write(newer_line(box="b", words="x" * length) + torn)
+    before = Path(store.journal_path).read_bytes()
+    begun = []
+    with pytest.raises(TenantFailure, match="newer gpu-tenant") as caught, journal.effect("destroy", box="a"):
+        begun.append("a")
+    assert (caught.value.kind, begun) == ("config", [])
+    assert "nothing was begun" in caught.value.safe
+    assert Path(store.journal_path).read_bytes() == before
+    reading = journal.read()
+    assert [line["box"] for line in reading.lines] == ["a"]
+    assert "1 left out" in reading.note
+
+
+def test_a_newer_journal_keeps_a_receipt_in_force_that_could_not_be_said_to_be_withdrawn(store: StateStore) -> None:
+    identity = BoxIdentity("p", "b", 1, "7")
+    path = store.receipt_path("p", "r", "b", 1)
+    records.write_record(path, "receipt", {"run_id": "r"})
+    Path(store.journal_path).write_bytes(newer_line(box="b"))
+    with pytest.raises(TenantFailure, match="newer gpu-tenant"):
+        receipts.withdraw(store, identity, "r")
+    assert Path(path).exists()
+    Path(store.journal_path).unlink()
+    assert receipts.withdraw(store, identity, "r") == path + ".withdrawn"
+
+
+@pytest.mark.parametrize("schema", [None, "gpu-tenant/journal/v0", "gpu-tenant/receipt/v9", "gpu-tenant/journal/v٢", 7])
+def test_a_line_that_does_not_say_that_it_is_newer_is_read_as_ever(store: StateStore, schema: object) -> None:
+    Journal(store).append("effect", "rent", box="a")
+    with open(store.journal_path, "ab") as stream:
+        stream.write(json.dumps({"schema": schema, "box": "b"}).encode() + b"\n")
+    Journal(store).append("effect", "rent", box="c")
+    assert [line["box"] for line in Journal(store).lines()] == ["a", "b", "c"]
 
 
 def test_many_writers_lose_no_line(store: StateStore) -> None:
