@@ -22,7 +22,17 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, closing, decide, homecoming, parking, play_deadlines, recovering, verdicts
+from gpu_tenant import (
+    candidates,
+    closing,
+    decide,
+    found_home,
+    homecoming,
+    parking,
+    play_deadlines,
+    recovering,
+    verdicts,
+)
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
@@ -185,6 +195,9 @@ class Go:
                 return receipt
             if self._is_over(action):
                 self._closing.deadline_passed(seen, self._options.deadline_s)
+            if action.kind in decide.BRINGING_UP and (found := found_home.find(self.box, self._spec, seen)):
+                self._progress.emit("note", str(found), self.box.name)
+                return found.record
             self._act(action, seen)
 
     def _is_over(self, action: decide.Action) -> bool:
