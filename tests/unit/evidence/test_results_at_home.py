@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.action import results_at_home as action
@@ -21,6 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.results_at_home import Asker, Found
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from evidence_world import IDENTITY, World, edit_json, entry, make_manifest
+from finished_run import bring_home
 
 SPEC: dict[str, Any] = {"id": "r1", "spec_sha256": "5" * 64, "parts": []}
 GONE = Asker("box1")
@@ -243,6 +245,71 @@ def test_a_run_of_parts_is_home_with_all_of_them(loss: Loss) -> None:
     (other / MODEL).unlink()
     with pytest.raises(TenantFailure, match="box9"):
         loss.find(spec=spec)
+
+
+class Shards:
+    """A run whose checkpoint lies in shards on two boxes, harvested from both, and then the loss of its store."""
+
+    spec: ClassVar[dict[str, Any]] = {**SPEC, "parts": ["p1", "p2"]}
+
+    def __init__(self, folder: Path) -> None:
+        pytest.importorskip("safetensors")
+        self.results, self.store = folder / "results", StateStore(str(folder / "empty"))
+        harvested = StateStore(str(folder / "state"))
+        index = json.dumps({"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}).encode()
+        shares = {
+            "p1": {"main/a1/out/model/m-1.safetensors": (tensor("a"), "hf")},
+            "p2": {
+                "main/a1/out/model/m-2.safetensors": (tensor("b"), "hf"),
+                "main/a1/out/model/model.safetensors.index.json": (index, "hf"),
+            },
+        }
+        self.whole = self.results / "demo/r1/whole"
+        self.roots = {}
+        for box, contents in shares.items():
+            self.roots[box] = bring_home(self.results, "r1", "5" * 64, box, contents=contents)
+            manifest = roster.read_manifest(str(self.roots[box]))
+            identity = BoxIdentity("demo", box, 1, "42")
+            claim = receipts.Claim(identity, str(self.roots[box]), manifest, "done", parts=("p1", "p2"))
+            parts.establish(harvested, claim, str(self.whole))
+        assert parts.finished_receipt(harvested, "demo", self.spec) is not None
+
+    def find(self) -> Found | None:
+        return results_at_home.find(self.store, "demo", self.spec, str(self.results), Asker("p1"))
+
+
+def tensor(name: str) -> bytes:
+    """A safetensors file of one number."""
+    header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + struct.pack("<f", 1.5)
+
+
+def test_shards_of_several_boxes_are_home_with_their_whole(tmp_path: Path) -> None:
+    shards = Shards(tmp_path)
+    found = shards.find()
+    assert found is not None
+    assert (found.record["complete"], found.record["waits_for"]) == (True, [])
+    assert found.record["whole"]["uri"] == shards.whole.as_uri()
+    assert shards.find() == Found(found.record, news=False)
+
+
+SHATTERED: dict[str, Callable[[Shards], object]] = {
+    "a share is short of a file": lambda shards: (shards.roots["p1"] / "main/a1/out/model/m-1.safetensors").unlink(),
+    "there is no whole": lambda shards: shutil.rmtree(shards.whole),
+    "a file of the whole is gone": lambda shards: next(shards.whole.rglob("m-2.safetensors")).unlink(),
+    "the whole was made of other shares": lambda shards: edit_json(str(shards.whole / "manifest.json"), parts=[]),
+}
+
+
+@pytest.mark.parametrize("shatter", SHATTERED.values(), ids=SHATTERED)
+def test_law_1_shards_that_are_not_known_to_load_as_one_are_not_rented_for(
+    tmp_path: Path, shatter: Callable[[Shards], object]
+) -> None:
+    shards = Shards(tmp_path)
+    shatter(shards)
+    with pytest.raises(TenantFailure, match="results of this very spec") as caught:
+        shards.find()
+    assert caught.value.kind == "evidence_missing"
 
 
 # --- the task -------------------------------------------------------------------------------------------------------

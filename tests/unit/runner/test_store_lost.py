@@ -5,41 +5,19 @@ trains is adopted."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import roster
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from finished_run import MODEL, bring_home
 from go_world import SPEC, Said, World
 from test_watch_rounds import Account, Scene, make  # noqa: F401  # a fixture
 
 from gpu_tenant import account, decide, exit_codes
 from gpu_tenant.workspace import History
-
-MODEL = "main/a1/out/model.bin"
-
-
-def bring_home(results: Path, run_id: str, spec_sha256: str, box: str = "b1", generation: int = 1) -> Path:
-    """What a harvest of a finished run leaves, less the receipt."""
-    root = results / "demo" / run_id / box / f"g{generation}"
-    files = []
-    for path, data, loader in ((MODEL, b"weights", "none"), ("main/a1/done.json", b"{}", "json")):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        files.append({"path": path, "bytes": len(data), "sha256": sha256, "role": "other", "loader": loader})
-    record: dict[str, Any] = {
-        "schema": records.schema("manifest"), "project": "demo", "run_id": run_id, "spec_sha256": spec_sha256,
-        "box": box, "generation": generation, "provider_id": "42", "state": "done", "snapshot": False, "files": files,
-    }  # fmt: skip
-    records.write_record(str(root / "manifest.json"), "manifest", dict(record, digest=roster.manifest_digest(record)))
-    return root
-
 
 # --- go -------------------------------------------------------------------------------------------------------------
 
