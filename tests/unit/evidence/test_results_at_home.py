@@ -253,6 +253,7 @@ class Shards:
     spec: ClassVar[dict[str, Any]] = {**SPEC, "parts": ["p1", "p2"]}
 
     def __init__(self, folder: Path) -> None:
+        pytest.importorskip("torch")
         pytest.importorskip("safetensors")
         self.results, self.store = folder / "results", StateStore(str(folder / "empty"))
         harvested = StateStore(str(folder / "state"))
