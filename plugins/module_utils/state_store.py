@@ -7,6 +7,7 @@ boxes/<project>/<box>/g<generation>.json         box record: what we rented, adm
 seals/<project>/<box>/g<generation>.json         the last seal read from the box
 contacts/<project>/<box>/g<generation>.json      how far its runs were last known to be
 receipts/<project>/<run>/<box>.g<generation>.json
+results-at-home/<project>/<run>/<box>.g<generation>.json  made again from the results, where the receipt is lost
 copy-readings/<project>/<sha256 of the URI>.json a durable mount, as another box read it
 approvals/<id>.json
 drills/<project>/<run>/<box>.g<generation>.json  verdict of the last resume drill of a run on a box
@@ -81,6 +82,11 @@ class StateStore:
         name = f"{check_name('box', box)}.g{generation}.json"
         return self.path("receipts", check_name("project", project), check_name("run", run_id), name)
 
+    def at_home_path(self, project: str, run_id: str, box: str, generation: int) -> str:
+        """Apart from the receipts, so that the gate never reads it."""
+        name = f"{check_name('box', box)}.g{generation}.json"
+        return self.path("results-at-home", check_name("project", project), check_name("run", run_id), name)
+
     def drill_path(self, project: str, run_id: str, box: str, generation: int) -> str:
         name = f"{check_name('box', box)}.g{generation}.json"
         return self.path("drills", check_name("project", project), check_name("run", run_id), name)
@@ -117,6 +123,9 @@ class StateStore:
     def receipts(self, project: str, run_id: str) -> list[str]:
         """Paths of every receipt of a run, over all boxes and generations."""
         return self._listed("receipts", check_name("project", project), check_name("run", run_id), "*.json")
+
+    def records_at_home(self, project: str, run_id: str) -> list[str]:
+        return self._listed("results-at-home", check_name("project", project), check_name("run", run_id), "*.json")
 
     def receipts_of_box(self, project: str, box: str, generation: int) -> list[str]:
         """Paths of the receipts of whatever run for this box generation: proof that it was used."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import copies, parts, receipts, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import copies, parts, receipts, results_at_home, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -94,6 +94,7 @@ def draw_up(
     account.offers = [line for line in history.lines("vast_offer_info") if line.get("best")]
     account.interruptions = history.lines("interruption")
     receipt = store.finished_receipt(project, account.run_id, account.spec_sha256)
+    receipt = receipt or results_at_home.last_record(store, project, spec)
     if receipt is None:
         account.unverified.append(f"run {account.run_id} has no complete receipt: its results are not home")
     else:
@@ -389,6 +390,8 @@ def _tell_evidence(account: Account) -> list[str]:
     if not account.where:
         return []
     told = [f"{account.files_verified} files, {size(account.bytes_verified)}, every SHA-256 right, in {account.where}"]
+    if account.receipt.get("rebuilt"):
+        told.append(f"no receipt: {account.receipt['rebuilt']['why']}; it opens no gate")
     for check in account.loaded:
         if check.get("ok") and check.get("tensors"):
             step = f", step {check['step']}" if check.get("step") is not None else ""

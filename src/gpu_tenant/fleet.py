@@ -44,7 +44,8 @@ class Known:
     :param pulls: the journal's lines of pulls, by box: with many boxes nobody searches all lines for each.
     :param records: the newest record of each box that was ever rented.
     :param machines: every machine of each box, with what it has cost by the journal.
-    return Known(pulls, newest, machines, money_ladder.newest(lines, project), journal.note)
+    :param budgets: by run, the last line of the journal on its budget.
+    :param note: says that lines of the journal were left out; then nobody knows what was spent.
     """
 
     pulls: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from gpu_tenant import (
     candidates,
     closing,
     decide,
+    found_home,
     homecoming,
     money_ladder,
     parking,
@@ -194,6 +195,9 @@ class Go:
                 return receipt
             if self._is_over(action):
                 self._closing.deadline_passed(seen, self._options.deadline_s)
+            if action.kind in decide.BRINGING_UP and (found := found_home.find(self.box, self._spec, seen)):
+                self._progress.emit("note", str(found), self.box.name)
+                return found.record
             self._act(action, seen)
 
     def _is_over(self, action: decide.Action) -> bool:

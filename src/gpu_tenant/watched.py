@@ -21,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, fleet, money_ladder, parking, recovering
+from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
@@ -164,7 +164,13 @@ class Watched:
 
     def _judged(self, outage: str) -> decide.Action:
         assert self.seen is not None
-        receipts = self._receipts()
+        action = self._decided(outage, self._receipts())
+        if action.kind in decide.BRINGING_UP and (found := found_home.find(self.box, self.spec, self.seen)):
+            return self._decided(outage, [dict(found.record)])
+        return action
+
+    def _decided(self, outage: str, receipts: Sequence[Mapping[str, Any]]) -> decide.Action:
+        assert self.seen is not None
         complete = [one for one in receipts if one.get("complete") is True]
         home = bool(complete)
         ledger = LedgerWord(home=home, rented=bool(self._record()) or self.sight.brought_up)
