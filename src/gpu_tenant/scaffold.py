@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 
+from gpu_tenant.decide import RUNG_SHARE
 from gpu_tenant.detect import API_KEY_FILES, Detected
 from gpu_tenant.playbooks import collections_folder
 
@@ -94,6 +95,9 @@ artifacts:
 {secrets}# Cap on the money of this run; no box is rented that does not fit.
 budget:
   usd: {budget}
+  # From this share of it on you are warned, and so much may each rung of a recovery cost.
+  # warn_at: 0.8
+  # rung_usd: {rung_usd}
 deadline_s: 86400
 """
 
@@ -214,6 +218,7 @@ def run_files(folder: Path, found: Detected, price_cap: float) -> dict[str, str]
             secrets="secrets: [WANDB_API_KEY]\n" if wandb and found.wandb_key else "",
             # A day at the cap is more than most first runs need, and a limit in any case.
             budget=f"{24 * price_cap:.2f}",
+            rung_usd=f"{RUNG_SHARE * 24 * price_cap:.2f}",
         )
     }
 

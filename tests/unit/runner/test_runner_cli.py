@@ -107,7 +107,7 @@ def test_plan_says_the_order_of_candidates_or_which_of_them_nobody_knows(tmp_pat
     class Work:
         inventory = hosts.Inventory(boxes, "", (), (), ("azure_spot",))
         spec: Mapping[str, Any] = {}
-        progress = SimpleNamespace(emit=lambda kind, text, box="", **facts: told.append((kind, text)))
+        progress = SimpleNamespace(emit=lambda kind, text, box="", /, **facts: told.append((kind, text)))
 
     def said(*candidates: str) -> list[str]:
         lines = f"id: mnist\ncommand: [python]\nartifacts: [{{glob: x}}]\ncandidates: {json.dumps(candidates)}\n"
