@@ -84,6 +84,17 @@ def test_law_9_what_was_proven_is_not_hashed_again(loss: Loss, monkeypatch: pyte
     assert loss.find() == Found(first.record, news=False)
 
 
+def test_other_results_in_the_same_place_are_proven_anew(loss: Loss) -> None:
+    first = loss.find()
+    assert first is not None
+    files = [entry("c0/a1/done.json", b"{}", "json")]
+    records.write_record(str(loss.root / "manifest.json"), "manifest", make_manifest("r1", files))
+    again = loss.find()
+    assert again is not None
+    assert again.news
+    assert (first.record["files"], again.record["files"]) == (2, 1)
+
+
 def test_a_check_run_proves_it_and_writes_nothing(loss: Loss) -> None:
     found = loss.find(check_mode=True)
     assert found is not None
@@ -120,6 +131,9 @@ NOT_FINISHED: dict[str, Callable[[Loss], object]] = {
     ),
     "a pull of the live run": lambda loss: loss.promise(snapshot=True),
     "of a run that failed": lambda loss: loss.promise(state="failed"),
+    "that promises no file": lambda loss: records.write_record(
+        str(loss.root / "manifest.json"), "manifest", make_manifest("r1", [])
+    ),
     "of another project": lambda loss: loss.promise(identity=BoxIdentity("other", "box1", 2, "4711")),
     "renamed to be trained again": lambda loss: loss.root.rename(loss.root.with_name("g2.old")),
 }
@@ -196,10 +210,12 @@ def test_an_older_share_that_is_right_counts_when_the_newest_is_not(loss: Loss) 
     files = json.loads((newer / "manifest.json").read_text())["files"]
     promised = make_manifest("r1", files, BoxIdentity("demo", "box1", 3, "4712"))
     records.write_record(str(newer / "manifest.json"), "manifest", promised)
+    newest = loss.find(check_mode=True)
     (newer / MODEL).unlink()
     found = loss.find()
+    assert newest is not None
     assert found is not None
-    assert found.record["generation"] == 2
+    assert (newest.record["generation"], found.record["generation"]) == (3, 2)
 
 
 # --- who answers for itself -----------------------------------------------------------------------------------------
@@ -298,8 +314,17 @@ SHATTERED: dict[str, Callable[[Shards], object]] = {
     "a share is short of a file": lambda shards: (shards.roots["p1"] / "main/a1/out/model/m-1.safetensors").unlink(),
     "there is no whole": lambda shards: shutil.rmtree(shards.whole),
     "a file of the whole is gone": lambda shards: next(shards.whole.rglob("m-2.safetensors")).unlink(),
-    "the whole was made of other shares": lambda shards: edit_json(str(shards.whole / "manifest.json"), parts=[]),
+    "the whole was made of other shares": lambda shards: _make_of_others(shards),
 }
+
+
+def _make_of_others(shards: Shards) -> None:
+    """An earlier whole, right in itself."""
+    path = shards.whole / "manifest.json"
+    record = json.loads(path.read_text())
+    record["parts"][0]["manifest_digest"] = "0" * 64
+    digest = records.digest({name: record[name] for name in ("project", "run_id", "parts", "files")})
+    edit_json(str(path), parts=record["parts"], digest=digest)
 
 
 @pytest.mark.parametrize("shatter", SHATTERED.values(), ids=SHATTERED)
