@@ -225,7 +225,8 @@ class Go:
         journal = Journal(self.store)
         lines = journal.lines()
         now = recovering.situation(case, journal, lines)
-        self._tell_budget(seen, money_ladder.crossing(lines, self.project, self.run_id, now.money), journal)
+        if not home:
+            self._tell_budget(seen, money_ladder.crossing(lines, self.project, self.run_id, now.money), journal)
         return replace(
             now,
             spare=len(self._boxes) > 1,

@@ -16,6 +16,7 @@ from gpu_tenant import fleet
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 from gpu_tenant.one_line import one_line
+from gpu_tenant.verdicts import FINISHED
 
 
 def row(
@@ -57,7 +58,7 @@ def row(
         "disk_full_in_s": _disk(seen).get("full_in_s"),
         "price_per_hour": item.dph_total if item else None,
         "spent_usd": None if seen.job else ledger.spent_usd(host.name),
-        "budget": ledger.budget(host.name, str(run.raw.get("run_id") or "") if run else "") or None,
+        "budget": _budget(host, seen, ledger) if verdict.name != FINISHED else None,
         "at_risk_s": risk.seconds,
         "at_risk_usd": risk.usd,
         "superseded": [box.provider_id for box in seen.superseded],
@@ -69,6 +70,11 @@ def row(
         "problem": seen.problem,
         "at": seen.at,
     }
+
+
+def _budget(host: BoxHost, seen: Observation, ledger: fleet.Known) -> str | None:
+    """How far the run is through its budget, from the warning on."""
+    return ledger.budget(host.name, str(seen.run.raw.get("run_id") or "") if seen.run else "") or None
 
 
 def _disk(seen: Observation) -> Mapping[str, Any]:

@@ -405,8 +405,8 @@ class Watch:
         return ["provider" if subject in names else "budget" for subject, _effect in self._clocks.standing]
 
     def _kinds_of_budgets(self) -> list[str]:
-        """Of each run that is at work and past the warning of its budget."""
-        known = [one.situation for one in self._watched if one.situation is not None]
+        """Of each run that is wanted, not home yet and past the warning of its budget."""
+        known = [one.situation for one in self._watched if one.situation is not None and one.is_wanted]
         return ["budget" for now in known if now.money.is_near and not now.home]
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -86,6 +86,20 @@ def test_a_box_at_work_tells_what_it_does_costs_and_risks(host: BoxHost, store: 
         assert words in text
 
 
+def test_a_run_at_work_that_nears_its_budget_says_so(host: BoxHost, store: StateStore, vast_item: Box) -> None:
+    known = rented(store, 10.0)
+    assert status.row(host, training(vast_item), known)["budget"] is None
+    told = {"rung": "budget-warning", "spent_usd": 4.1, "budget_usd": 5.0, "run_id": "mnist"}
+    Journal(store).append("effect", "budget", project="demo", box="digits-1", generation=2, **told)
+    known = fleet.read([host], "demo")[store.root]
+    row = status.row(host, training(vast_item), known)
+    assert row["budget"].startswith("run mnist has spent $4.10 of its budget of $5.00: ")
+    assert "run mnist has spent $4.10 of its budget of $5.00" in " ".join(drawn([row], 110).split())
+    done = replace(training(vast_item), run=observe.run_view({"runs": [{**RUN, "state": "done", "cells": []}]}, ""))
+    finished = status.row(host, done, known)
+    assert (finished["verdict"], finished["budget"]) == ("finished", None)
+
+
 def test_a_pull_of_this_box_is_what_the_risk_counts_from(host: BoxHost, store: StateStore, vast_item: Box) -> None:
     for box, minutes in (("digits-1", 2), ("another", 0)):
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60 * minutes))

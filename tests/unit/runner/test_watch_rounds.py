@@ -514,6 +514,14 @@ def test_people_hear_once_how_far_a_run_is_through_its_budget(
     assert scene.played == [], "it is told, and the run goes on"
 
 
+def test_a_box_that_is_declared_parked_is_no_trouble_near_its_budget(
+    make: Callable[..., Scene], tmp_path: Path
+) -> None:
+    scene = make([Account("a" * 64)], tenant_state="parked")
+    _budgeted(scene, tmp_path, 8.0, usd=9.0)
+    assert scene.begin(once=True).run() == 0
+
+
 def test_an_alert_of_the_budget_that_nobody_got_is_raised_again(
     make: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
