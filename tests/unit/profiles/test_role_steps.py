@@ -105,6 +105,28 @@ def test_a_finished_run_ends_the_role_before_anything_else(role: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("known", "looks"),
+    [
+        (facts(admitted_at=None, state="absent"), True),
+        (facts(admitted_at=None), True),
+        (facts(), False),
+        (facts(admitted_at=None, state="absent", tenant_state="parked"), False),
+        (facts(admitted_at=None, state="absent", tenant_results_dir=""), False),
+    ],
+)
+def test_what_lies_at_home_is_looked_at_before_a_box_that_the_store_does_not_know_is_rented(
+    known: dict[str, Any], looks: bool
+) -> None:
+    tasks = DataLoader().load_from_file(str(ROLES / "provision/tasks/main.yml"), trusted_as_template=True)
+    (place,) = [number for number, task in enumerate(tasks) if "tenant.gpu.results_at_home" in task]
+    engine = Templar(loader=DataLoader(), variables={"tenant_results_dir": "/results", **known})
+    assert all(engine.evaluate_conditional(each) for each in tasks[place]["when"]) is looks
+    after = tasks[place + 1]
+    assert (after["ansible.builtin.meta"], after["when"]) == ("end_role", tasks[0]["when"])
+    assert not [task for task in tasks[:place] if "ansible.builtin.include_tasks" in task]
+
+
+@pytest.mark.parametrize(
     ("known", "seen", "settled"),
     [
         (facts(), {}, True),
