@@ -21,8 +21,9 @@ from .yaml_lines import Lines
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
-# How a run is looked at is no part of what it is: it may be corrected while the trainer runs.
-_NOT_HASHED = ("progress", "stall_s")
+# How a run is looked at, what it may cost and where it is tried is no part of what it is: a budget that is raised goes on
+# with the run, and makes no other one.
+_NOT_HASHED = ("progress", "stall_s", "budget", "candidates", "deadline_s")
 # What a shell reads whatever its first line says, and how much of a script is looked at.
 _SHELL_SCRIPTS = (".sh", ".bash")
 _SCRIPT_BYTES = 1024 * 1024

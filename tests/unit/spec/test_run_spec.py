@@ -208,6 +208,13 @@ def test_how_progress_is_read_may_be_corrected_without_becoming_another_run(writ
     assert load_run_spec(write(text + "grace_s: 31\n"))["spec_sha256"] != plain["spec_sha256"]
 
 
+def test_a_budget_that_is_raised_makes_no_other_run(write) -> None:
+    plain = GOOD + "code: {exclude: [run.yml]}\n"
+    others = ("budget: {usd: 5}\n", "budget: {usd: 9, warn_at: 0.5}\n", "candidates: [b2]\n", "deadline_s: 7200\n")
+    found = [load_run_spec(write(plain + more)) for more in ("", *others)]
+    assert len({(spec["spec_sha256"], spec["work_sha256"]) for spec in found}) == 1
+
+
 def test_the_patience_with_a_silent_trainer_reaches_the_box_and_is_no_part_of_the_hash(write) -> None:
     first = load_run_spec(write(GOOD))
     patient = load_run_spec(write(GOOD + "stall_s: 7200\n"))
