@@ -21,8 +21,8 @@ from .yaml_lines import Lines
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
-# How a run is looked at, what it may cost and where it is tried is no part of what it is: a budget that is raised goes on
-# with the run, and makes no other one.
+# How a run is looked at, what it may cost and where it is tried is no part of what it is: a budget that is raised goes
+# on with the run, and makes no other one.
 _NOT_HASHED = ("progress", "stall_s", "budget", "candidates", "deadline_s")
 # What a shell reads whatever its first line says, and how much of a script is looked at.
 _SHELL_SCRIPTS = (".sh", ".bash")

@@ -158,19 +158,20 @@ def test_no_results_folder_is_nothing(loss: Loss) -> None:
 
 # --- what lies there cannot be proven: nothing is rented ------------------------------------------------------------
 
-HARM: dict[str, tuple[Callable[[Loss], object], str]] = {
-    "a file of the same size": (lambda loss: (loss.root / MODEL).write_bytes(b"wEights"), "model.bin"),
-    "a file is missing": (lambda loss: (loss.root / MODEL).unlink(), "model.bin"),
-    "a checkpoint does not load": (lambda loss: _promise_broken_json(loss), "done.json"),
-    "the manifest was edited": (lambda loss: edit_json(str(loss.root / "manifest.json"), files=[]), "manifest.json"),
-    "the manifest is torn": (lambda loss: (loss.root / "manifest.json").write_text("{"), "manifest.json"),
-}
-
 
 def _promise_broken_json(loss: Loss) -> None:
     (loss.root / "c0/a1/done.json").write_bytes(b"{torn")
     files = [entry(MODEL, b"weights"), entry("c0/a1/done.json", b"{torn", "json")]
     records.write_record(str(loss.root / "manifest.json"), "manifest", make_manifest("r1", files))
+
+
+HARM: dict[str, tuple[Callable[[Loss], object], str]] = {
+    "a file of the same size": (lambda loss: (loss.root / MODEL).write_bytes(b"wEights"), "model.bin"),
+    "a file is missing": (lambda loss: (loss.root / MODEL).unlink(), "model.bin"),
+    "a checkpoint does not load": (_promise_broken_json, "done.json"),
+    "the manifest was edited": (lambda loss: edit_json(str(loss.root / "manifest.json"), files=[]), "manifest.json"),
+    "the manifest is torn": (lambda loss: (loss.root / "manifest.json").write_text("{"), "manifest.json"),
+}
 
 
 @pytest.mark.parametrize(("harm", "named"), HARM.values(), ids=HARM)
@@ -310,14 +311,6 @@ def test_shards_of_several_boxes_are_home_with_their_whole(tmp_path: Path) -> No
     assert shards.find() == Found(found.record, news=False)
 
 
-SHATTERED: dict[str, Callable[[Shards], object]] = {
-    "a share is short of a file": lambda shards: (shards.roots["p1"] / "main/a1/out/model/m-1.safetensors").unlink(),
-    "there is no whole": lambda shards: shutil.rmtree(shards.whole),
-    "a file of the whole is gone": lambda shards: next(shards.whole.rglob("m-2.safetensors")).unlink(),
-    "the whole was made of other shares": lambda shards: _make_of_others(shards),
-}
-
-
 def _make_of_others(shards: Shards) -> None:
     """An earlier whole, right in itself."""
     path = shards.whole / "manifest.json"
@@ -325,6 +318,14 @@ def _make_of_others(shards: Shards) -> None:
     record["parts"][0]["manifest_digest"] = "0" * 64
     digest = records.digest({name: record[name] for name in ("project", "run_id", "parts", "files")})
     edit_json(str(path), parts=record["parts"], digest=digest)
+
+
+SHATTERED: dict[str, Callable[[Shards], object]] = {
+    "a share is short of a file": lambda shards: (shards.roots["p1"] / "main/a1/out/model/m-1.safetensors").unlink(),
+    "there is no whole": lambda shards: shutil.rmtree(shards.whole),
+    "a file of the whole is gone": lambda shards: next(shards.whole.rglob("m-2.safetensors")).unlink(),
+    "the whole was made of other shares": _make_of_others,
+}
 
 
 @pytest.mark.parametrize("shatter", SHATTERED.values(), ids=SHATTERED)

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_watch_rounds
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from finished_run import MODEL, bring_home
 from go_world import SPEC, Said, World
-from test_watch_rounds import Account, Scene, make  # noqa: F401  # a fixture
+from test_watch_rounds import Account, Scene
 
 from gpu_tenant import account, decide, exit_codes
 from gpu_tenant.workspace import History
+
+# A fixture of its own there.
+make = test_watch_rounds.make
 
 # --- go -------------------------------------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ def test_go_harvests_a_finished_box_that_is_there_and_so_gets_a_receipt(
 
 
 @pytest.fixture
-def scene(make: Callable[..., Scene], tmp_path: Path) -> Scene:  # noqa: F811
+def scene(make: Callable[..., Scene], tmp_path: Path) -> Scene:
     return make([Account("a" * 64)], tenant_results_dir=str(tmp_path / "results"))
 
 
