@@ -81,6 +81,8 @@ class Watch:
 
 
 def _take_terminal() -> None:
+    # Whoever runs the tests may have been told to outlive his own terminal.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
