@@ -90,7 +90,7 @@ def ancestry() -> list[Holder]:
 
 def state_of(holder: Holder) -> str:
     """ALIVE, DEAD or FOREIGN, as seen from here and now."""
-    return judge(holder, of_process(holder.pid), _exists(holder.pid))
+    return judge(holder, of_process(holder.pid), exists(holder.pid))
 
 
 def judge(holder: Holder, now_there: Holder, exists: bool) -> str:
@@ -105,14 +105,8 @@ def judge(holder: Holder, now_there: Holder, exists: bool) -> str:
     return ALIVE if exists and holder.start == now_there.start else DEAD
 
 
-def user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether a process has this number here and now; a zombie has ended."""
     if os.path.exists(os.path.join(process.PROC, "self/stat")):
         return process.read_stat(pid) is not None
     try:
@@ -122,6 +116,13 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _namespace() -> str:

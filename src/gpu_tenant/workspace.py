@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import holders
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
@@ -34,6 +35,7 @@ KEPT_PLAYS = 50
 _SESSION_PREFIX = "gpu-tenant-"
 _LOCK = "lock"
 _SETTLED_S = 60.0
+_LET_GO_S = 10.0
 
 
 class Workspace:
@@ -89,17 +91,15 @@ class Workspace:
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                other = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "unknown"
+            other = _lock_unless_held(descriptor)
+            if other:
                 raise TenantFailure(
                     "lease_held",
                     f"another gpu-tenant works on it (process {other})",
                     box=box,
                     safe="nothing was changed",
                     fix=f"wait until it ends, or end it with 'kill {other}' and run the same command again",
-                ) from error
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
@@ -179,6 +179,26 @@ class History:
             with contextlib.suppress(ValueError):
                 found.append(json.loads(raw))
         return [line for line in found if isinstance(line, dict) and kind in ("", line.get("kind"))]
+
+
+def _lock_unless_held(descriptor: int) -> str:
+    """Lock an open lock file; what is in it when a living process holds it, else nothing.
+
+    A runner that was killed while it started a playbook leaves a child with its lock until that child has become the
+    playbook: such a lock is waited for.
+    """
+    until = time.monotonic() + _LET_GO_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+        else:
+            return ""
+        named = int(other) if other.isdigit() else 0
+        if (named and holders.exists(named)) or time.monotonic() > until:
+            return other or "unknown"
+        time.sleep(0.05)
 
 
 def remove_secrets(folder: Path) -> None:

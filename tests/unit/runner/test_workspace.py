@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,32 @@ def test_one_runner_per_box(place: Workspace) -> None:
             pass
     with place.holding("demo", ["b1", "b2"]):
         pass
+
+
+def test_the_lock_of_a_killed_runner_that_was_starting_a_playbook_is_waited_for(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fork and exec a child has what its runner had open."""
+    script = """if True:
+        import os, signal, sys
+        from gpu_tenant.workspace import Workspace
+        with Workspace(sys.argv[1]).holding("demo", ["b1"]):
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            sys.stdin.read()
+            os._exit(0)
+    """
+    runner = subprocess.Popen([sys.executable, "-c", script, str(place.root)], stdin=subprocess.PIPE)
+    assert runner.stdin is not None
+    assert runner.wait(WAIT_S) == -signal.SIGKILL
+    with monkeypatch.context() as patience:
+        patience.setattr(workspace, "_LET_GO_S", 0.1)
+        with pytest.raises(TenantFailure, match=f"process {runner.pid}"), place.holding("demo", ["b1"]):
+            pass
+    let_go = threading.Timer(0.2, runner.stdin.close)
+    let_go.start()
+    with place.holding("demo", ["b1"]):
+        let_go.join()
 
 
 def test_the_lock_says_which_process(orphan: tuple[Path, subprocess.Popen[bytes]]) -> None:
