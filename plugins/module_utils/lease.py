@@ -14,10 +14,11 @@ from typing import Any, Callable, Mapping
 
 from .box import records
 from .failures import TenantFailure
-from .holders import DEAD, Holder, holder_from
+from .holders import ALIVE, DEAD, Holder, holder_from
 
 TERM_S = 300.0
-# Clocks of controllers that share a state store may differ by this much. NTP keeps them within a second.
+# Clocks that leases are kept by may differ by this much: where a shared disk has no clock of its own, those of the
+# controllers. NTP keeps them within a second.
 CLOCK_TOLERANCE_S = 30.0
 # A provider's verb cannot be fenced, so that it must begin and end while the lease lasts.
 VERB_MARGIN_S = 60.0
@@ -28,7 +29,8 @@ _MOST_DISPLACED = 20
 @dataclass(frozen=True)
 class Lease:
     """:param epoch: grows with every grant and never goes back; the box refuses a lower one.
-    :param displaced: holders that may still live and were replaced: they must not act any more.
+    :param displaced: holders that may still live and were replaced, under this lease or one before: they must not act
+        any more.
     """
 
     project: str
@@ -74,30 +76,43 @@ class Grant:
 
 
 class Held(Exception):
-    """Somebody else has the lease."""
+    """Somebody else has the lease.
 
-    def __init__(self, lease: Lease) -> None:
+    :param was_ours: it was taken away from who asks, who must not begin anew: whoever took it decided otherwise.
+    """
+
+    def __init__(self, lease: Lease, was_ours: bool = False) -> None:
         super().__init__(lease.nonce)
-        self.lease = lease
+        self.lease, self.was_ours = lease, was_ours
 
 
 def take(before: Lease | None, ask: Ask, now: float, state_of: Callable[[Holder], str]) -> Grant:
-    """Grant, or keep, the lease. :raises Held: another has it."""
-    if before is None or before.released_at is not None:
+    """Grant, or keep, the lease. :raises Held: another has it, or took it away from this very holder."""
+    if before is None:
         return Grant(_granted(before, ask, now, ()), "new")
+    if ask.holder in before.displaced and ask.holder not in before.holders:
+        raise Held(before, was_ours=True)
+    if before.released_at is not None:
+        return Grant(_granted(before, ask, now, _living(before.displaced, state_of)), "new")
     if ask.holder in before.holders or ask.nonce == before.nonce:
         return _kept(before, ask, now, state_of)
     why = _gives_way(before, ask, now, state_of)
     if not why:
         raise Held(before)
-    living = tuple(holder for holder in (*before.displaced, *before.holders) if state_of(holder) != DEAD)
-    return Grant(_granted(before, ask, now, living), why, before)
+    return Grant(_granted(before, ask, now, _living((*before.displaced, *before.holders), state_of)), why, before)
+
+
+def _living(known: tuple[Holder, ...], state_of: Callable[[Holder], str]) -> tuple[Holder, ...]:
+    """Those that may still act."""
+    return tuple(holder for holder in known if state_of(holder) != DEAD)
 
 
 def _gives_way(before: Lease, ask: Ask, now: float, state_of: Callable[[Holder], str]) -> str:
-    if all(state_of(holder) == DEAD for holder in before.holders):
+    states = [state_of(holder) for holder in before.holders]
+    if all(state == DEAD for state in states):
         return "dead"
-    if not before.is_open(now):
+    # One that is seen to live has not run out of time, whatever a clock says that was set, or a machine that slept.
+    if ALIVE not in states and not before.is_open(now):
         return "expired"
     return "taken" if ask.over and ask.over == before.nonce else ""
 
@@ -105,8 +120,13 @@ def _gives_way(before: Lease, ask: Ask, now: float, state_of: Callable[[Holder],
 def _kept(before: Lease, ask: Ask, now: float, state_of: Callable[[Holder], str]) -> Grant:
     others = tuple(one for one in before.holders if one != ask.holder and state_of(one) != DEAD)
     joined = ask.holder not in before.holders
-    until = max(before.until, now + ask.term_s)
+    until = _extended(before, now, ask.term_s)
     return Grant(replace(before, holders=(*others, ask.holder), until=until), "joined" if joined else "kept")
+
+
+def _extended(before: Lease, now: float, term_s: float) -> float:
+    """A later end. One that only a wrong clock can have named is not kept: it would outlive its holder by as much."""
+    return max(min(before.until, now + TERM_S), now + term_s)
 
 
 def _granted(before: Lease | None, ask: Ask, now: float, displaced: tuple[Holder, ...]) -> Lease:
@@ -122,7 +142,7 @@ def renew(before: Lease | None, holder: Holder, now: float, term_s: float = TERM
     """The lease with a later end; None when ``holder`` no longer has it."""
     if before is None or before.released_at is not None or holder not in before.holders:
         return None
-    return replace(before, until=max(before.until, now + term_s))
+    return replace(before, until=_extended(before, now, term_s))
 
 
 def release(before: Lease | None, holder: Holder, now: float) -> Lease | None:
@@ -146,10 +166,15 @@ def refusal(lease: Lease) -> TenantFailure:
 
 
 def displaced(lease: Lease) -> TenantFailure:
-    """Says to a process that went on after its lease was taken away that it may not."""
+    """Says to a process that went on after its lease was taken away that it may not.
+
+    :param lease: the present one; who has it need not be who took it away.
+    """
+    who = " and ".join(holder.words() for holder in lease.holders)
+    since = f"'{lease.purpose}'{f' ({who})' if who else ''} has had it since {utc(lease.granted_at)}"
     return TenantFailure(
         "lease_held",
-        f"the lease of this command was taken away, by '{lease.purpose}' at {utc(lease.granted_at)}",
+        f"the lease of this command was taken away: {since}",
         box=lease.box,
         safe="the step that was due is not done",
         fix="run the same command again once the other has ended",

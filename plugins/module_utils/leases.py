@@ -53,6 +53,10 @@ class Leases(abc.ABC):
     def all(self) -> list[Lease]:
         """Every lease that is kept, those that were given back too."""
 
+    def note(self) -> str:
+        """Why it is not known here who has a box, where a newer version keeps the leases; empty when it is known."""
+        return ""
+
     @abc.abstractmethod
     def _change(self, project: str, box: str, transition: Callable[[Lease | None], Lease | None]) -> None:
         """Replace the lease by what ``transition`` makes of it (None: leave it), nobody else between."""
@@ -69,7 +73,7 @@ class Leases(abc.ABC):
         try:
             self._change(ask.project, ask.box, transition)
         except lease.Held as held:
-            raise lease.refusal(held.lease) from None
+            raise (lease.displaced if held.was_ours else lease.refusal)(held.lease) from None
         self._tell(granted[-1])
         return granted[-1]
 
@@ -117,8 +121,10 @@ class Leases(abc.ABC):
         return lease.refusal(found).what
 
     def _binds(self, found: Lease) -> bool:
-        living = any(self._state_of(holder) != holders.DEAD for holder in found.holders)
-        return living and found.is_open(self._clock())
+        states = [self._state_of(holder) for holder in found.holders]
+        if found.released_at is not None or all(state == holders.DEAD for state in states):
+            return False
+        return holders.ALIVE in states or found.is_open(self._clock())
 
     def before_verb(self, project: str, box: str) -> None:
         """To be called just before a provider is told to do something to a box.
@@ -143,7 +149,29 @@ class Leases(abc.ABC):
 
 
 class FileLeases(Leases):
-    """``leases/<project>/<box>.json``, changed under an flock; the state store may be on a disk that is shared."""
+    """``leases/<project>/<box>.json``, changed under an flock; the state store may be on a disk that is shared.
+
+    Time is the disk's, so that the controllers' own clocks do not matter where a server keeps it (NFS does).
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        clock: Callable[[], float] | None = None,
+        state_of: Callable[[Holder], str] = holders.state_of,
+    ) -> None:
+        super().__init__(store, clock or self._disk_time, state_of)
+
+    def _disk_time(self) -> float:
+        """By the moment that the disk writes down when it is told "now". Who may only read goes by his own clock."""
+        path = self._store.path("leases", ".clock")
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(path, "ab"):
+                os.utime(path)
+            return os.stat(path).st_mtime
+        except OSError:
+            return time.time()
 
     def read(self, project: str, box: str) -> Lease | None:
         return _read(self._store.lease_path(project, box))

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any, Callable, Iterator
 
-from . import holders, lease
+from . import holders, lease, lease_schema
 from .box import records
 from .failures import TenantFailure
 from .holders import Holder
@@ -20,10 +20,6 @@ from .lease import Lease
 from .leases import DATABASE_VARIABLE, Leases
 from .state_store import StateStore
 
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS gpu_tenant_leases "
-    "(project text NOT NULL, box text NOT NULL, record text NOT NULL, PRIMARY KEY (project, box))"
-)
 _READ = "SELECT record FROM gpu_tenant_leases WHERE project = %s AND box = %s"
 _READ_ALL = "SELECT record FROM gpu_tenant_leases ORDER BY project, box"
 _WRITE = (
@@ -62,6 +58,10 @@ class TableLeases(Leases):
             rows = cursor.execute(_READ_ALL).fetchall() if _is_there(cursor) else []
             return [_parsed(row[0]) for row in rows]
 
+    def note(self) -> str:
+        with self._connected() as (_connection, cursor):
+            return lease_schema.note(lease_schema.version(cursor))
+
     def _change(self, project: str, box: str, transition: Callable[[Lease | None], Lease | None]) -> None:
         with self._transaction(f"{project}/{box}") as cursor:
             after = transition(_one(cursor, project, box))
@@ -71,22 +71,35 @@ class TableLeases(Leases):
 
     @contextlib.contextmanager
     def _transaction(self, locked: str = "") -> Iterator[Any]:
+        with self._connected() as (connection, cursor):
+            found = lease_schema.version(cursor)
+            lease_schema.refuse_newer(found)
+            if locked:
+                if found < lease_schema.VERSION:
+                    _migrate(connection, cursor)
+                cursor.execute(_LOCK, (locked,))
+            self._told = float(cursor.execute(_NOW).fetchone()[0])
+            yield cursor
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[tuple[Any, Any]]:
         driver = _driver()
         try:
             with driver.connect(self._url, connect_timeout=_CONNECT_WITHIN_S) as connection:
                 cursor = connection.cursor()
                 cursor.execute(_LOCK_WITHIN)
-                if locked:
-                    # Made under a lock: two that make it at once would trip over each other.
-                    cursor.execute(_LOCK, ("table",))
-                    cursor.execute(_TABLE)
-                    connection.commit()
-                    cursor.execute(_LOCK_WITHIN)
-                    cursor.execute(_LOCK, (locked,))
-                self._told = float(cursor.execute(_NOW).fetchone()[0])
-                yield cursor
+                yield connection, cursor
         except driver.Error as error:
             raise _unusable(error) from error
+
+
+def _migrate(connection: Any, cursor: Any) -> None:
+    """Under a lock: two that do it at once would trip over each other."""
+    cursor.execute(_LOCK, ("table",))
+    lease_schema.refuse_newer(lease_schema.version(cursor))
+    lease_schema.migrate(cursor)
+    connection.commit()
+    cursor.execute(_LOCK_WITHIN)
 
 
 def _one(cursor: Any, project: str, box: str) -> Lease | None:

@@ -96,7 +96,9 @@ how:
   returned: success
   type: str
 held_by:
-  description: Who has the lease and would refuse this playbook, in words. Empty when nobody would.
+  description:
+    - Who has the lease and would refuse this playbook, in words. Empty when nobody would.
+    - Or that a newer version keeps the leases in the team's database, so that this one cannot tell.
   returned: success
   type: str
 lease:

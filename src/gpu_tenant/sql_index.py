@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """An SQL index of the state store, for questions over many boxes and runs: SQLite beside it, PostgreSQL for teams.
 
-It is derived: the files are the truth. Deleted, it is filled again; of another version, it is made anew. No law and no
-verb depends on it.
+It is derived: the files are the truth. Deleted, it is filled again; of an earlier version, its tables are made anew, in
+one transaction, so that nobody finds it half made. No law and no verb depends on it. Leases are no part of it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,19 @@ from ansible_collections.tenant.gpu.plugins.module_utils.leases import DATABASE_
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.table_leases import is_postgresql
 
-VERSION = 1
+VERSION = 2
 FILE_NAME = "index.sqlite"
 LOCKED_WITHIN_S = 5.0
 _KINDS = {"boxes": "box", "receipts": "receipt", "approvals": "approval", "contacts": "contact"}
 # Of two that fill one PostgreSQL at once the second waits.
 _LOCK = sql.text("SELECT pg_advisory_xact_lock(hashtextextended('gpu-tenant index', 0))")
+
+# Tables of earlier versions that have no place in the present one, each with all of its columns: version 1 gave them
+# names that a team's own tables in the same database may have.
+_FORMER = {
+    "journal": "place id at kind verb project box generation provider_id line",
+    "files": "path kind project run_id box generation look record",
+}
 
 _metadata = sql.MetaData()
 _meta = sql.Table(
@@ -40,7 +47,7 @@ _meta = sql.Table(
     sql.Column("value", sql.Text, nullable=False),
 )
 journal = sql.Table(
-    "journal",
+    "gpu_tenant_journal",
     _metadata,
     sql.Column("place", sql.BigInteger, primary_key=True, autoincrement=False),
     sql.Column("id", sql.Text, index=True),
@@ -52,10 +59,10 @@ journal = sql.Table(
     sql.Column("generation", sql.Integer),
     sql.Column("provider_id", sql.Text),
     sql.Column("line", sql.Text, nullable=False),
-    sql.Index("journal_of_box", "project", "box", "generation"),
+    sql.Index("gpu_tenant_journal_of_box", "project", "box", "generation"),
 )
 files = sql.Table(
-    "files",
+    "gpu_tenant_files",
     _metadata,
     sql.Column("path", sql.Text, primary_key=True),
     sql.Column("kind", sql.Text, index=True),
@@ -152,7 +159,7 @@ class Index:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
-        with self._explained(), self._engine.begin() as connection:
+        with self._explained(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 connection.execute(_LOCK)
             yield connection
@@ -162,23 +169,32 @@ class Index:
         try:
             yield
         except sql.exc.DBAPIError as error:
-            raise _unusable(self._where, error) from error
+            raise _unusable(self._where, error, self.note) from error
 
     def prepare(self) -> None:
         """Make the tables, or make them anew when they are of an older version; a newer one is left as it is."""
+        with self._explained(), self._engine.connect() as connection:
+            found = _version(connection)
+        if found is None or found < VERSION:
+            found = self._migrated()
+        if found > VERSION:
+            self.note = (
+                f"the index {self._where} is of a newer gpu-tenant (version {found}, this one knows {VERSION}): "
+                "it is only read, and may lack what happened since"
+            )
+
+    def _migrated(self) -> int:
+        """Of which version the tables are then: another controller may have been first, and a newer one."""
         with self._writing() as connection:
             found = _version(connection)
-            if found is not None and found > VERSION:
-                self.note = (
-                    f"the index {self._where} is of a newer gpu-tenant (version {found}, this one knows {VERSION}): "
-                    "it is only read, and may lack what happened since"
-                )
-                return
-            if found is not None and found < VERSION:
+            if found is not None and found >= VERSION:
+                return found
+            if found is not None:
+                _drop_former(connection)
                 _metadata.drop_all(connection)
             _metadata.create_all(connection)
-            if found != VERSION:
-                connection.execute(sql.insert(_meta).values(key="version", value=str(VERSION)))
+            connection.execute(sql.insert(_meta).values(key="version", value=str(VERSION)))
+            return VERSION
 
 
 def url_of(store: StateStore, database: str = "") -> str:
@@ -222,7 +238,7 @@ def _engine(url: str, store: StateStore) -> sql.Engine:
         if os.access(os.path.dirname(path) or ".", os.W_OK):
             # Made here, so that nobody else may read it.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return sql.create_engine(f"sqlite:///file:{quote(path)}?uri=true", connect_args={"timeout": LOCKED_WITHIN_S})
+        return _sqlite(path)
     except (ImportError, OSError, sql.exc.ArgumentError) as error:
         raise TenantFailure(
             "config",
@@ -232,6 +248,26 @@ def _engine(url: str, store: StateStore) -> sql.Engine:
         ) from error
 
 
+def _sqlite(path: str) -> sql.Engine:
+    settings = {"timeout": LOCKED_WITHIN_S, "isolation_level": None}
+    engine = sql.create_engine(f"sqlite:///file:{quote(path)}?uri=true", connect_args=settings)
+    sql.event.listen(engine, "begin", _alone_while_writing)
+    return engine
+
+
+def _alone_while_writing(connection: sql.Connection) -> None:
+    """SQLite locks a file at the first write by itself, when what was read before may be old already, and without this
+    makes and drops tables outside of any transaction."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _drop_former(connection: sql.Connection) -> None:
+    found = sql.inspect(connection)
+    for name, columns in _FORMER.items():
+        if found.has_table(name) and {column["name"] for column in found.get_columns(name)} == set(columns.split()):
+            sql.Table(name, sql.MetaData()).drop(connection)
+
+
 def _version(connection: sql.Connection) -> int | None:
     if not sql.inspect(connection).has_table(_meta.name):
         return None
@@ -239,12 +275,15 @@ def _version(connection: sql.Connection) -> int | None:
     return int(found) if found is not None and found.isdigit() else 0
 
 
-def _unusable(where: str, error: sql.exc.DBAPIError) -> TenantFailure:
+def _unusable(where: str, error: sql.exc.DBAPIError, note: str) -> TenantFailure:
     told = " ".join(str(error.orig).split())[:200]
     if "locked" in told or "lock timeout" in told:
         what, fix = f"the index {where} is locked by another process", "wait until that one has ended"
     elif "malformed" in told or "not a database" in told:
         what, fix = f"the index {where} is damaged ({told})", "delete it: it is filled again from the state store"
+    elif note:
+        what = f"{note}; its tables are others than this one reads ({told})"
+        fix = "use that gpu-tenant, or have an index of this one's own made: --database sqlite:////tmp/index.sqlite"
     else:
         what, fix = f"the index {where} cannot be used: {told}", "see whether the database can be reached"
     return TenantFailure("config", what, safe="the records in the state store are untouched", fix=fix)

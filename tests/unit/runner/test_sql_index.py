@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +19,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import sql_index
+
+EARLIER = Path(__file__).parents[2] / "earlier_schemas"
 
 
 @pytest.fixture
@@ -131,11 +139,119 @@ def test_a_newer_one_is_only_read(store) -> None:
     assert file_of(store).read_bytes() == before
 
 
-def test_an_older_one_is_made_anew(store) -> None:
+def test_a_newer_one_that_cannot_be_read_is_refused_in_words(store) -> None:
+    told(store)
+    with sqlite3.connect(file_of(store)) as connection:
+        connection.execute("ALTER TABLE gpu_tenant_journal RENAME TO gpu_tenant_diary")
+    connection.close()
+    set_version(store, sql_index.VERSION + 1)
+    with pytest.raises(TenantFailure, match=r"newer gpu-tenant.*others than this one reads") as refused:
+        told(store)
+    assert "--database sqlite:///" in refused.value.fix
+
+
+# --- of an earlier version ------------------------------------------------------------------------------------------
+
+
+def earlier(store: StateStore, version: int, more: str = "") -> None:
+    """Put the index of that version there."""
+    os.makedirs(store.root, exist_ok=True)
+    with sqlite3.connect(file_of(store)) as connection:
+        connection.executescript((EARLIER / f"index-{version}.sql").read_text() + more)
+    connection.close()
+
+
+def tables(store: StateStore) -> set[str]:
+    connection = sqlite3.connect(file_of(store))
+    try:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    finally:
+        connection.close()
+
+
+OURS = {"gpu_tenant_index", "gpu_tenant_journal", "gpu_tenant_files"}
+
+
+def test_there_is_a_schema_of_every_earlier_version() -> None:
+    found = sorted(path.stem for path in EARLIER.glob("index-*.sql"))
+    assert found == [f"index-{number}" for number in range(1, sql_index.VERSION)]
+
+
+@pytest.mark.parametrize("version", range(1, sql_index.VERSION))
+def test_an_earlier_one_says_what_the_files_say(store, version: int) -> None:
+    fill(store, "a")
+    earlier(store, version)
+    assert told(store) == (["a"], ["a"])
+    assert tables(store) == OURS
+
+
+def test_tables_of_others_with_the_names_of_ours_are_left_alone(store) -> None:
+    fill(store, "a")
+    theirs = "DROP TABLE files; CREATE TABLE files (path text, owner text); INSERT INTO files VALUES ('x', 'them');"
+    earlier(store, 1, theirs)
+    assert told(store) == (["a"], ["a"])
+    assert tables(store) == {*OURS, "files"}
+
+
+def test_one_without_a_version_is_made_anew(store) -> None:
+    fill(store, "a")
+    earlier(store, 1, "DELETE FROM gpu_tenant_index;")
+    assert told(store) == (["a"], ["a"])
+    assert tables(store) == OURS
+
+
+KILLED = """\
+import os, signal, sys
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from gpu_tenant import sql_index
+
+make = sql_index._metadata.create_all
+sql_index._metadata.create_all = lambda connection: (make(connection), os.kill(os.getpid(), signal.SIGKILL))
+with sql_index.opened(StateStore(sys.argv[1])):
+    pass
+"""
+
+
+def test_killed_in_the_middle_it_is_as_it_was_and_the_next_one_does_it(store) -> None:
+    fill(store, "a")
+    earlier(store, 1)
+    before = tables(store)
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, store.root], env=known, timeout=600, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert tables(store) == before == {"gpu_tenant_index", "journal", "files"}
+    assert told(store) == (["a"], ["a"])
+    assert tables(store) == OURS
+
+
+def test_two_at_once_do_it_once(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_index, "LOCKED_WITHIN_S", 600.0)
+    fill(store, "a", "b")
+    earlier(store, 1)
+    made = []
+    original = sql_index._drop_former
+    monkeypatch.setattr(sql_index, "_drop_former", lambda connection: made.append(original(connection)))
+    both = threading.Barrier(2)
+
+    def follow() -> tuple[list[str], list[str]]:
+        both.wait(600)
+        return told(store)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = [future.result() for future in [pool.submit(follow) for _each in range(2)]]
+    assert said == [(["a", "b"], ["a", "b"])] * 2
+    assert len(made) == 1
+
+
+def test_a_newer_one_that_was_first_is_not_taken_back(store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store, "a")
     told(store)
-    set_version(store, 0)
-    assert told(store) == (["a"], ["a"])
+    set_version(store, sql_index.VERSION + 1)
+    original, answers = sql_index._version, [1]
+    monkeypatch.setattr(sql_index, "_version", lambda one: answers.pop() if answers else original(one))
+    with sql_index.opened(store) as index:
+        assert "newer gpu-tenant" in index.note
+    assert tables(store) == OURS
 
 
 @pytest.mark.parametrize("url", ["mysql://somewhere/db", "sqlite:relative"])

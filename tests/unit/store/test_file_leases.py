@@ -82,6 +82,33 @@ def test_a_foreign_holder_keeps_it_until_its_time_and_the_tolerance_are_over(sto
     assert kept.take(ask_of(holders.myself())).how == "expired"
 
 
+def test_the_clocks_of_controllers_that_share_a_disk_do_not_matter(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a day behind, one a day ahead: neither loses a lease by it, and neither lives longer by it."""
+    behind, ahead = (replace(holders.myself(), host=host) for host in ("behind", "ahead"))
+    now, day = time.time, 24 * 3600.0
+    monkeypatch.setattr(time, "time", lambda: now() - day)
+    FileLeases(store).take(ask_of(behind))
+    monkeypatch.setattr(time, "time", lambda: now() + day)
+    with pytest.raises(TenantFailure, match="behind has the lease"):
+        FileLeases(store).take(ask_of(ahead))
+    FileLeases(store).release("p", "box", behind)
+    granted = FileLeases(store).take(ask_of(ahead)).lease
+    assert abs(granted.until - lease.TERM_S - now()) < day / 2
+    with pytest.raises(TenantFailure, match="ahead has the lease"):
+        FileLeases(store).take(ask_of(behind))
+
+
+def test_who_may_only_read_the_store_goes_by_his_own_clock(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = replace(holders.myself(), host="elsewhere")
+    FileLeases(store).take(ask_of(foreign))
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert "elsewhere has the lease" in FileLeases(store).holder_words("p", "box")
+
+
 def test_what_was_taken_away_may_not_act_any_more(store, other) -> None:
     kept = FileLeases(store)
     mine = kept.take(ask_of(holders.myself())).lease
@@ -93,8 +120,14 @@ def test_what_was_taken_away_may_not_act_any_more(store, other) -> None:
     assert refused.value.kind == "lease_held"
     assert kept.renew("p", "box", holders.myself()) is None
     kept.release("p", "box", theirs)
-    with pytest.raises(TenantFailure, match="taken away"):
-        kept.before_verb("p", "box")
+    third = replace(theirs, host="elsewhere")
+    for _time in range(2):
+        with pytest.raises(TenantFailure, match="taken away"):
+            kept.before_verb("p", "box")
+        with pytest.raises(TenantFailure, match="taken away"):
+            kept.take(ask_of(holders.myself()))
+        kept.take(ask_of(third))
+        kept.release("p", "box", third)
 
 
 def test_a_verb_on_a_box_that_another_holds_is_refused_and_one_without_a_lease_is_not(store, other) -> None:

@@ -30,6 +30,7 @@ class World:
     kept: Lease | None = None
     alive: set[Holder] = field(default_factory=set)
     believes: dict[Holder, Lease] = field(default_factory=dict)
+    lost: set[Holder] = field(default_factory=set)
     highest: int = 0
 
     def clock(self, host: str) -> float:
@@ -53,13 +54,22 @@ class World:
 
     def take(self, who: Holder, over: bool = False) -> None:
         if who not in self.alive:
+            # Another process, if of the same number.
             self.alive.add(who)
+            self.lost.discard(who)
+            self.kept = self.kept and replace(
+                self.kept, displaced=tuple(one for one in self.kept.displaced if one != who)
+            )
         nonce = self.kept.nonce if over and self.kept else ""
         ask = Ask("p", "box", "train", f"{who.host}-{who.pid}", who, over=nonce)
         try:
             grant = lease.take(self.kept, ask, self.clock(who.host), self.seen_from(who.host))
         except lease.Held:
             return
+        assert who not in self.lost, "it was taken away from this very process"
+        if grant.how in ("taken", "expired"):
+            assert grant.replaced is not None
+            self.lost |= {one for one in grant.replaced.holders if self.seen_from(who.host)(one) != DEAD} - {who}
         if grant.how == "taken":
             # A person decided that the others must stop: the fence and `displaced` are for them.
             assert grant.replaced is not None
@@ -126,6 +136,29 @@ def test_a_clock_that_is_too_wrong_breaks_it() -> None:
     assert len(world.acting()) == 2
 
 
+def test_one_that_is_seen_to_live_does_not_lose_it_to_a_clock_that_was_set() -> None:
+    """Nor to a machine that slept: the keeper wakes up no sooner than who would take it."""
+    world = World(skew={"north": 0.0, "south": 0.0})
+    world.take(PEOPLE[0])
+    world.now += 30 * 24 * 3600.0
+    world.take(PEOPLE[1])
+    assert world.kept is not None
+    assert world.kept.holders == (PEOPLE[0],)
+    world.take(PEOPLE[2])
+    assert world.kept.holders == (PEOPLE[2],), "of another machine it is not known, and time decides"
+
+
+def test_an_end_that_a_wrong_clock_named_goes_with_its_next_renewal() -> None:
+    who, stranger = PEOPLE[0], PEOPLE[2]
+    ahead = grant_to(who, now=START + 365 * 24 * 3600.0).lease
+    renewed = lease.renew(ahead, who, START)
+    assert renewed is not None
+    assert renewed.until == START + lease.TERM_S
+    assert grant_to(who, ahead, START).lease.until == START + lease.TERM_S
+    over = lease.take(renewed, Ask("p", "box", "train", "n", stranger), START + 400.0, lambda other: FOREIGN)
+    assert (over.how, over.lease.epoch > ahead.epoch) == ("expired", True), "and the epoch does not go back"
+
+
 def grant_to(who: Holder, before: Lease | None = None, now: float = START, **more) -> lease.Grant:
     ask = Ask("p", "box", more.pop("purpose", "train"), more.pop("nonce", f"n{who.pid}"), who, **more)
     return lease.take(before, ask, now, lambda other: ALIVE)
@@ -163,6 +196,26 @@ def test_a_record_reads_back() -> None:
     after = grant_to(PEOPLE[1], before, over="n1").lease
     assert lease.from_record(lease.as_record(after)) == after
     assert after.displaced == (PEOPLE[0],)
+
+
+def test_who_lost_it_gets_it_no_more_though_others_had_it_since() -> None:
+    """A play of several parts takes the lease at the beginning of each."""
+    lost, taker, third = holder("north", 1), holder("south", 2), holder("south", 3)
+    kept: Lease | None = grant_to(taker, grant_to(lost).lease, over="n1").lease
+    for who in (taker, third):
+        with pytest.raises(lease.Held) as refused:
+            grant_to(lost, kept)
+        assert refused.value.was_ours
+        kept = lease.release(kept, who, START)
+        assert kept is not None
+        with pytest.raises(lease.Held):
+            grant_to(lost, kept)
+        kept = grant_to(third, kept).lease
+    assert kept.displaced == (lost,)
+    told = str(lease.displaced(kept))
+    assert "was taken away: 'train' (process 3 of ops on south) has had it since" in told
+    dead = lease.take(lease.release(kept, third, START), Ask("p", "box", "x", "n", taker), START, lambda one: DEAD)
+    assert dead.lease.displaced == (), "the dead act no more"
 
 
 @pytest.mark.parametrize("key", ["holders", "until", "epoch", "displaced"])
