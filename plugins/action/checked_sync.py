@@ -261,7 +261,7 @@ class ActionModule(BoxCall):
             return self.call_on_box(work, arguments, task_vars)
 
     def _asker(self, task_vars: dict[str, Any]) -> Any:
-        def ask(op: str, files: list[dict[str, Any]], within_s: float, **options: Any) -> dict[str, Any]:
+        def ask(op: str, files: list[Any], within_s: float, **options: Any) -> dict[str, Any]:
             try:
                 return self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
             except OutOfTime as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.finished_cells import finished_cells
 from ansible_collections.tenant.gpu.plugins.module_utils.resume_checkpoints import newest_checkpoints
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 
@@ -18,10 +19,14 @@ class ActionModule(ControllerAction):
         "name": {"type": "str", "required": True},
         "generation": {"type": "int", "required": True},
         "spec_sha256": {"type": "str", "default": ""},
+        "parts": {"type": "list", "elements": "str", "default": []},
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         here = (params["name"], params["generation"])
         run = (params["results_dir"], params["project"], params["run_id"])
+        only_from = params["name"] if params["parts"] else ""
+        done = finished_cells(*run, here, params["spec_sha256"], only_from) if params["spec_sha256"] else []
+        over = {cell["cell"] for cell in done}
         found = newest_checkpoints(*run, not_from=here, spec_sha256=params["spec_sha256"])
-        return {"changed": False, "checkpoints": found}
+        return {"changed": False, "finished": done, "checkpoints": [each for each in found if each["cell"] not in over]}

@@ -16,6 +16,7 @@ description:
     and every file that this lists are home, from whichever boxes of the run they came.
   - Where that checkpoint names another one as the best so far, the best is returned behind it, so that it outlives the
     boxes of its run.
+  - Returns beside them the cells that are finished and whole at home, so that the new box need not run them again.
   - Works on the controller and touches no box.
 options:
   results_dir:
@@ -39,9 +40,16 @@ options:
     type: int
     required: true
   spec_sha256:
-    description: Only checkpoints that this very spec has trained. Empty takes those of any spec under this run id.
+    description:
+      - Only checkpoints that this very spec has trained. Empty takes those of any spec under this run id, and no cell
+        as finished.
     type: str
     default: ""
+  parts:
+    description: The boxes of a run that has a share on each. Only what O(name) itself has finished counts then.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module
@@ -58,12 +66,35 @@ EXAMPLES = r"""
     name: "{{ inventory_hostname }}"
     generation: "{{ ansible_facts['box_endpoint']['generation'] }}"
     spec_sha256: "{{ ansible_facts['run_spec']['spec_sha256'] }}"
+    parts: "{{ ansible_facts['run_spec']['parts'] }}"
   register: __deploy_resume
 """
 
 RETURN = r"""
+finished:
+  description: Cells whose done record is home with every file that it promises.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    cell:
+      description: The cell.
+      type: str
+    attempt:
+      description: The folder of the attempt that finished it.
+      type: str
+    bytes:
+      description: Size of all its files.
+      type: int
+    dest:
+      description: Folder that they belong into, below the run's folder on the box.
+      type: str
+    shares:
+      description: Where they lie on the controller, as in RV(checkpoints[].shares); the done record comes last.
+      type: list
+      elements: dict
 checkpoints:
-  description: For each cell at most the newest checkpoint, and then the best so far.
+  description: For each cell that is not finished at most the newest checkpoint, and then the best so far.
   returned: success
   type: list
   elements: dict

@@ -51,8 +51,8 @@ _Read = TypeVar("_Read")
 class Far:
     """The box: how to reach it, and a way to ask its far end (``delivery.answer``) something.
 
-    ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are
-    mappings, as it takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
+    ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are as
+    that end takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
     through; empty where it goes through none.
     """
 
@@ -193,8 +193,7 @@ class _Transfer:
     def _ask(self, read: Callable[..., _Read], op: str, files: Sequence[roster.RosterFile], **options: Any) -> _Read:
         """What ``read`` makes of the box's answer about ``files``."""
         try:
-            # What is only looked at needs no hash: thousands of files are asked about in fewer bytes.
-            entries = _entries(files) if op != "offer" else [{"path": each.path, "bytes": each.bytes} for each in files]
+            entries = delivery.by_name(files) if op == "offer" else _entries(files)
             return read(self.far.ask(op, entries, within_s=self._patience(op), **options), files)
         except peer_answers.Senseless as error:
             raise TenantFailure(

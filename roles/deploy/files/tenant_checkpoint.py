@@ -26,12 +26,14 @@ in the checkpoint and the arithmetic is the same: same machine type, same torch 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import ctypes
 import errno
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -65,7 +67,10 @@ _ARCHIVE = re.compile(r"step-(?P<step>\d{10})\.pt\Z")
 _FOLDER = re.compile(r"step-(?P<step>\d{10})\.dcp\Z")
 _OF_TRAINER = re.compile(r"checkpoint-(?P<step>\d+)\Z")
 _OF_LIGHTNING = re.compile(r"step-(?P<step>\d{10})\.ckpt\Z")
-_LEFTOVER = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json)\.tmp\Z")
+_LEFTOVER = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json|brought)\.tmp\Z")
+# Below the own folder: what another machine has sent, until the first save takes it over.
+_BROUGHT = ".brought.tmp"
+_SENT_AT_ONCE = 32 << 20
 _PIECE = 1 << 20
 _MOVED_AT_ONCE, _WORTH_THREADS, _MOST_MOVERS = 16 << 20, 32 << 20, 8
 _MEMORY_FULL = ("allocate memory", "not enough memory", "out of memory")
@@ -358,15 +363,19 @@ def find_newest(
     folders: Iterable[str],
     pattern: re.Pattern[str] = _ARCHIVE,
     examine: Callable[[str], dict[str, Any]] = read_checkpoint,
+    beyond: int = -1,
 ) -> Found:
     """The valid checkpoint with the highest step in ``folders``; for equal steps the earlier folder wins.
 
     A damaged one moves to ``quarantine/`` in its folder, where that can be written; nothing is ever deleted.
 
+    :param beyond: only one of a higher step is looked for.
     :param examine: what it makes of the path is the ``state``; raises CheckpointDamaged for one that is not valid.
     """
     skipped: list[Skipped] = []
     for path, step in _candidates(folders, pattern, skipped):
+        if step <= beyond:
+            break
         try:
             state = examine(path)
             if state["step"] != step:
@@ -447,6 +456,14 @@ def _remove_leftovers(folder: str) -> None:
     with contextlib.suppress(OSError):
         for name in filter(_LEFTOVER.match, os.listdir(folder)):
             _remove(os.path.join(folder, name))
+
+
+def _stamp_of(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_size, info.st_mtime_ns
 
 
 def _places(name: str, folders: Iterable[str]) -> list[str]:
@@ -766,13 +783,44 @@ class Ranks:
         self._dist.all_gather_object(values, value, group=self._behind if behind else self._now)
         return values
 
+    @property
+    def leads_machine(self) -> bool:
+        """Whether this is the one process of its machine that looks at files there for all of them."""
+        return self.rank == 0 or (self.nodes > 1 and os.environ.get("LOCAL_RANK") == "0")
+
     def from_first(self, value: Any) -> Any:
         """``value`` as rank 0 has it."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: Any) -> Any:
+        """``value`` as ``rank`` has it."""
         if self._dist is None:
             return value
         values = [value]
-        self._dist.broadcast_object_list(values, src=0, group=self._now)
+        self._dist.broadcast_object_list(values, src=rank, group=self._now)
         return values[0]
+
+    def pieces(self, holder: int, path: str) -> Iterator[bytes]:
+        """The bytes of the file ``path`` of the rank ``holder``, on every rank, and every rank takes them all.
+
+        :raises OSError: on every rank, where the holder cannot read it.
+        """
+        with contextlib.ExitStack() as opened:
+            stream: Any = None
+            while True:
+                answer: bytes | OSError = b""
+                if self.rank == holder:
+                    try:
+                        stream = stream or opened.enter_context(open(path, "rb"))
+                        answer = stream.read(_SENT_AT_ONCE)
+                    except OSError as error:
+                        answer = error
+                answer = self.from_rank(holder, answer)
+                if isinstance(answer, OSError):
+                    raise answer
+                if not answer:
+                    return
+                yield answer
 
     def first_does(self, work: Callable[[], Any]) -> Any:
         """What ``work`` returns on rank 0, on every rank; what it raises there is raised on every rank."""
@@ -1595,21 +1643,35 @@ class Checkpointer:
         return self.step
 
     def _find_whole(self, folders: list[str]) -> Found:
-        """Rank 0 looks for it; the others read the same file, or are sent the state where they do not see it."""
-        own: list[Found] = []
+        """The newest that any machine holds; its holder sends it to the ranks that do not see the same file.
 
-        def look() -> Found:
-            own.append(find_newest(folders))
-            return own[0]._replace(state=None)
+        Rank 0 looks first, and the others for something newer only: a machine that took the place of a lost one may be
+        rank 0 now, and hold nothing or what was copied home a while ago.
+        """
+        own = Found("", None, ())
 
-        found: Found = self._ranks.first_does(look)
-        if self._ranks.rank == 0:
-            found = own[0]
-        if not found.path or self._ranks.world == 1:
-            return found
-        if all(self._ranks.gather(os.path.isfile(found.path))):
-            return found if found.state is not None else found._replace(state=_load_tensors(found.path))
-        return found._replace(state=self._ranks.from_first(found.state))
+        def look(beyond: int = -1) -> int:
+            nonlocal own
+            own = find_newest(folders, beyond=beyond)
+            return own.state["step"] if own.state is not None else -1
+
+        step: int = self._ranks.first_does(look)
+        if self._ranks.leads_machine and self._ranks.rank != 0:
+            step = max(step, look(step))
+        # A rank that found nothing newer has rank 0's step and no path.
+        looks = self._ranks.gather((step, own.path, own.skipped))
+        holder = max(range(len(looks)), key=lambda rank: (bool(looks[rank][1]), looks[rank][0], -rank))
+        path, skipped = looks[holder][1], tuple(itertools.chain.from_iterable(told[2] for told in looks))
+        if not path or self._ranks.world == 1:
+            return own._replace(skipped=skipped)
+        if self._sees_same(path, holder):
+            return Found(path, own.state if own.path == path else _load_tensors(path), skipped)
+        return Found(path, self._ranks.from_rank(holder, own.state), skipped)
+
+    def _sees_same(self, path: str, holder: int) -> bool:
+        """Whether every rank has the very file of ``holder`` under ``path``, and not one of its own machine."""
+        stamps = self._ranks.gather(_stamp_of(path))
+        return all(stamp is not None and stamp == stamps[holder] for stamp in stamps)
 
     def _find_sharded(self, folders: list[str]) -> Found:
         """All ranks look at the same candidates, each at its share of the files: none is loaded to be judged."""
@@ -1661,7 +1723,8 @@ class Checkpointer:
         self._trained_before_s = state["trained_s"]
         self.resumed_from = self.step
         self._safe_path = path
-        if os.path.dirname(os.path.abspath(path)) == self.directory:
+        is_own = os.path.dirname(os.path.abspath(path)) == self.directory
+        if self._ranks.first_does(lambda: is_own and os.path.exists(path)):
             self._saved_step = self.step
 
     def _find_best(self, folders: list[str]) -> None:
@@ -1671,12 +1734,36 @@ class Checkpointer:
             return
         name = checkpoint_name(self.best["step"], self._shards is not None)
         places = self._ranks.first_does(lambda: _places(name, folders))
+        if not places and self._shards is None:
+            places = self._bring_best(name, folders)
         if not places:
             _log.warning("%s, the best so far (%s), is nowhere any more: the next measured one is", name, self.best)
             self._metrics.write({"best_lost": self.best})
             self.best = None
         elif places[0] != os.path.join(self.directory, name):
             self._best_elsewhere = self.best["step"]
+
+    def _bring_best(self, name: str, folders: list[str]) -> list[str]:
+        """The best that another machine holds, for rank 0's; where it is now, nowhere if nobody holds it."""
+        mine = _places(name, folders) if self._ranks.leads_machine else []
+        held = self._ranks.gather(mine[:1])
+        holder = next((rank for rank, paths in enumerate(held) if paths), None)
+        if holder is None:
+            return []
+        target = os.path.join(self.directory, _BROUGHT, name)
+        pieces = self._ranks.pieces(holder, held[holder][0])
+        problem = ""
+        try:
+            if self._ranks.rank == 0:
+                _write(target, lambda stream: stream.writelines(pieces))
+        except OSError as error:
+            problem = _first_line(error)
+        with contextlib.suppress(OSError):
+            collections.deque(pieces, maxlen=0)  # the holder goes on until everybody has taken all
+        problem = self._ranks.from_first(problem)
+        if problem:
+            _log.warning("%s, the best so far, did not come from rank %d: %s", name, holder, problem)
+        return [] if problem else [target]
 
     def _restore_rank(self, state: dict[str, Any], path: str) -> None:
         rank, world = self._ranks.rank, state["world"]
@@ -1957,7 +2044,10 @@ class Checkpointer:
         if best is not None and best == self._best_elsewhere:
             self._best_elsewhere = None
             name = checkpoint_name(best, self._shards is not None)
-            _take_in(name, self.directory, [*self.resume_dirs, *([self.durable_dir] if self.durable_dir else [])])
+            brought = os.path.join(self.directory, _BROUGHT)
+            durable = [self.durable_dir] if self.durable_dir else []
+            _take_in(name, self.directory, [*self.resume_dirs, *durable, brought])
+            _remove(brought)
         _prune(self.directory, pattern, self._keep_last, step, best)
         self._pace.attempts.note_cost()
         if self.durable_dir:

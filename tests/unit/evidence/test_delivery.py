@@ -157,6 +157,6 @@ def test_law_8_offers_are_judged_before_anything_moves(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d/a").symlink_to("/etc/hostname")
     (tmp_path / "b").write_bytes(b"bbb")
-    found = {mismatch.path: mismatch.what for mismatch in delivery.offered(str(tmp_path), FILES)}
+    found = {mismatch.path: mismatch.what for mismatch in delivery.offered(str(tmp_path), delivery.by_name(FILES))}
     assert "symlink" in found["d/a"]
     assert "3 bytes" in found["b"]

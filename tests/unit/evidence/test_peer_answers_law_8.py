@@ -91,7 +91,8 @@ def test_an_odd_answer_ends_a_transfer_in_words(tmp_path: Path, op: str, key: st
 def test_whatever_is_in_an_answer_it_is_read_or_refused(tmp_path: Path, op: str, key: str) -> None:
     box = Box(tmp_path, op, lambda answer: answer)
     files = delivery.scan_tree(str(box.source))
-    honest = box.ask(op, [file.as_dict() for file in files], root=str(box.source))
+    asked = delivery.by_name(files) if op == "offer" else [file.as_dict() for file in files]
+    honest = box.ask(op, asked, root=str(box.source))
     for odd in ODD:
         with contextlib.suppress(peer_answers.Senseless):
             read: Any = READERS[op]({**honest, key: odd}, files)

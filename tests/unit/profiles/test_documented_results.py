@@ -35,7 +35,7 @@ def documented(module: str, part: str) -> set[str]:
 
 
 def test_a_price_rise_is_returned_as_documented() -> None:
-    told = rise_result(PriceRise(1, 0.2, {}, None, None), to_box({"id": 1}), "told", 0.3)
+    told = rise_result(PriceRise(1, 0.2, 0.01, {}, None, None), to_box({"id": 1}), "told", 0.3)
     assert documented("vast_instance", "price_rises") == set(told)
 
 

@@ -1,0 +1,88 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Cells of a run that are finished and whole at home, though the box that finished them is lost: they are brought to
+the next box as they are, so that it does not run them again.
+
+A cell counts when its done record is home, and every file that this promises has the bytes and the hash there that it
+had when the cell finished.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from typing import Any, Iterator
+
+from . import roster, settling
+
+_DONE = "done.json"
+_MOST_BYTES = 64 * 1024 * 1024
+
+
+def finished_cells(
+    results_dir: str, project: str, run_id: str, not_from: tuple[str, int], spec_sha256: str, only_from: str = ""
+) -> list[dict[str, Any]]:
+    """Per cell at most one ``{cell, attempt, bytes, dest, shares}``, as ``newest_checkpoints`` has them; the done
+    record is a share of its own behind what it promises, so that nothing looks finished before it is.
+
+    :param not_from: (box, generation): what is there already need not be brought.
+    :param only_from: the box whose results count, of a run that has shares on several; empty takes any.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    pattern = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*", roster.MANIFEST_NAME)
+    for path in sorted(glob.glob(pattern)):
+        root = os.path.dirname(path)
+        try:
+            manifest = roster.read_manifest(root)
+        except roster.BadManifest:
+            continue
+        is_here = (manifest.box, manifest.generation) == not_from
+        if is_here or manifest.record.get("spec_sha256") != spec_sha256 or (only_from and manifest.box != only_from):
+            continue
+        for each in _finished_in(root, manifest):
+            found.setdefault(each["cell"], each)
+    return [found[cell] for cell in sorted(found)]
+
+
+def _finished_in(root: str, manifest: roster.Manifest) -> Iterator[dict[str, Any]]:
+    files = {file.path: file for file in manifest.files}
+    for path in sorted(files):
+        parts = path.split("/")
+        if len(parts) != 3 or parts[2] != _DONE or settling.check_file(root, files[path]):
+            continue
+        promised = _promised(os.path.join(root, path))
+        whole = promised is not None and all(_is_home(root, files, line) for line in promised)
+        if whole and promised is not None:
+            yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in promised)])
+
+
+def _promised(path: str) -> list[dict[str, Any]] | None:
+    """What a done record promises; None where it cannot be trusted."""
+    try:
+        with open(path, "rb") as stream:
+            lines = json.loads(stream.read(_MOST_BYTES).decode("utf-8"))["artifacts"]
+        wanted = ("path", "bytes", "sha256")
+        return lines if all(isinstance(line, dict) and all(key in line for key in wanted) for line in lines) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_home(root: str, files: dict[str, roster.RosterFile], line: dict[str, Any]) -> bool:
+    file = files.get(line["path"]) if isinstance(line["path"], str) else None
+    same = file is not None and (file.bytes, file.sha256) == (line["bytes"], line["sha256"])
+    return same and file is not None and not settling.check_file(root, file)
+
+
+def _described(root: str, cell: str, attempt: str, files: list[roster.RosterFile]) -> dict[str, Any]:
+    dest = f"{cell}/{attempt}"
+    done, inner = files[0], sorted(file.path[len(dest) + 1 :] for file in files[1:])
+    folder = os.path.join(root, cell, attempt)
+    shares = [{"folder": folder, "paths": inner}] if inner else []
+    return {
+        "cell": cell,
+        "attempt": attempt,
+        "bytes": sum(file.bytes for file in files),
+        "dest": dest,
+        "shares": [*shares, {"folder": folder, "paths": [done.path[len(dest) + 1 :]]}],
+    }
