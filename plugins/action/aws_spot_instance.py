@@ -14,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.desired import
 from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.rental import SpotOrder
 from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.transformations import LOGIN, SSH_PORT
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
+from ansible_collections.tenant.gpu.plugins.module_utils.dollar_budgets import OPTIONS, Budgets
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -28,6 +29,7 @@ class ActionModule(ControllerAction):
         "name": {"type": "str", "required": True},
         "state": {"type": "str", "choices": list(STATES), "default": "present"},
         "state_dir": {"type": "path", "required": True},
+        "results_dir": {"type": "path", "default": ""},
         "region": {"type": "str", "default": ""},
         "profile": {"type": "str", "default": ""},
         "api_url": {"type": "str", "default": ""},
@@ -42,6 +44,7 @@ class ActionModule(ControllerAction):
         "disk_gb": {"type": "int", "default": 100},
         "price_cap": {"type": "float"},
         "budget_per_hour": {"type": "float"},
+        **OPTIONS,
         "capacity_wait_s": {"type": "int", "default": 120},
         "wait_s": {"type": "int", "default": 900},
         "verb_keeps": {"type": "dict", "default": {}},
@@ -66,6 +69,7 @@ class ActionModule(ControllerAction):
             timeout_s=float(params["api_timeout_s"]),
         )
         account = SpotAccount(client, StateStore(params["state_dir"]), keeps_of(params["verb_keeps"]))
+        account.results_dir = params["results_dir"]
         return converge(account, desire, self.check_mode)
 
     def _update_module_args(self, module_name: str, module_args: dict[str, Any], *words: Any, **more: Any) -> Any:
@@ -97,6 +101,7 @@ def _desire_of(params: dict[str, Any]) -> Desire:
         disk_gb=params["disk_gb"],
         price_cap=params["price_cap"],
         budget_per_hour=params["budget_per_hour"],
+        budgets=Budgets.from_options(params),
         capacity_wait_s=float(params["capacity_wait_s"]),
         wait_s=float(params["wait_s"]),
     )

@@ -160,7 +160,7 @@ class ActionModule(ControllerAction):
         port = self._value("ansible_port") or settings.get("port", 22)
         wanted = params["generation"] if params["generation"] is not None else self._value("tenant_generation")
         generation = box_endpoint.generation_without_provider(
-            store, project, box, None if wanted is None else int(wanted)
+            store, project, box, None if wanted is None else int(wanted), str(self._value("tenant_results_dir") or "")
         )
         proxy = any(settings.get(name, "none") != "none" for name in ("proxyjump", "proxycommand"))
         known_as = ""

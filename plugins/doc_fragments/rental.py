@@ -46,6 +46,13 @@ options:
     description: The state store (C(tenant_state_dir)), where box records, journal, receipts and approvals are.
     type: path
     required: true
+  results_dir:
+    description:
+      - Where results come home to (C(tenant_results_dir)). A generation of the box that has a folder there counts as
+        used, so that a state store which was lost gives its number to no second machine.
+      - Empty for what the state store and the market alone know.
+    type: path
+    default: ""
   price_cap:
     description:
       - Most that an hour may cost, compute and disks together, in dollars. This is the consent to spend.
@@ -61,6 +68,28 @@ options:
       - Asked under the account's lock, so that several processes which share O(state_dir) keep to one budget.
       - Starting a box that exists is not asked, because it was counted when it was rented.
     type: float
+  budgets:
+    description:
+      - What the run and its project may cost in all, in dollars. Nothing is rented unless an hour at O(price_cap) still
+        fits into what is left of both.
+      - What was spent is what accrued by the journal in O(state_dir) on all boxes that were rented for the run, or for
+        the project, disks at rest included; a rate that nobody told counts as O(price_cap). Boxes that were rented less
+        than an hour ago hold what is left of that hour.
+      - Asked under the account's lock, as O(budget_per_hour) is. Starting a box that exists is not asked.
+    type: dict
+    default: {}
+    suboptions:
+      run:
+        description:
+          - Id of the run that the box is for. It is noted in the journal, so that what the box costs counts for that
+            run.
+        type: str
+      run_usd:
+        description: What the run may cost, on all its boxes. Not set means no limit.
+        type: float
+      project_usd:
+        description: What all that is rented for O(project) may cost. Not set means no limit.
+        type: float
   wait_s:
     description: Seconds to wait for a box to run, to stop, or to be gone.
     type: int

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Sequence
 
+from . import generations
 from .box.names import check_name
 from .endpoint import check_endpoint
 from .failures import TenantFailure
@@ -101,15 +102,18 @@ def from_inventory(
     return endpoint
 
 
-def generation_without_provider(store: StateStore, project: str, box: str, wanted: int | None) -> int:
-    """The generation of a box that we did not create: the inventory's word, else the last recorded, at least 1."""
-    known = store.last_generation(project, box)
+def generation_without_provider(
+    store: StateStore, project: str, box: str, wanted: int | None, results_dir: str = ""
+) -> int:
+    """The generation of a box that we did not create: the inventory's word, else the last that is on record or at
+    home, at least 1."""
+    known = max(store.last_generation(project, box), generations.at_home(results_dir, project, box))
     if wanted is None:
         return max(1, known)
     if wanted < max(1, known):
         raise TenantFailure(
             "config",
-            f"generation {wanted} is asked for, but generation {known} of it is on record",
+            f"generation {wanted} is asked for, but generation {known} of it is on record or at home",
             box=box,
             safe="nothing was changed",
             fix=f"write tenant_generation: {known}, or a higher one when the machine is a new one",

@@ -65,7 +65,8 @@ def _reading(
         at = _moment("deadline", deadlines[starts_at])
     elif running and after:
         begun = _begun(since, starts_at, state)
-        at = None if begun is None else begun + datetime.timedelta(seconds=after)
+        # What was written down by a clock that was ahead began now at the latest: there is never more time than that.
+        at = None if begun is None else min(begun, now) + datetime.timedelta(seconds=after)
     is_now = running and after == 0 and starts_at not in deadlines
     left = 0 if is_now else None if at is None else round((at - now).total_seconds())
     threshold = span_s(clock.get("alarm"))

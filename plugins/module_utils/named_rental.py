@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol
 
 from . import budget
 from .creation import Creation
+from .dollar_budgets import Budgets, refuse_overspent
 from .failures import TenantFailure
 from .rental_account import Found, RentalAccount
 from .rental_states import Result
@@ -34,6 +35,9 @@ class NamedOrder(Protocol):
 
     @property
     def budget_per_hour(self) -> float | None: ...
+
+    @property
+    def budgets(self) -> Budgets: ...
 
     @property
     def wait_s(self) -> float: ...
@@ -103,7 +107,7 @@ class NamedRental(Generic[AnyBox]):
         """What a module tells in check mode: the generation that would be made."""
         account, order = self._account, self._order
         self._refuse_over_budget()
-        last = max(result.found.last_generation, account.store.last_generation(order.project, order.name))
+        last = account.last_generation(result.found, order.project, order.name)
         result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
 
     def created(self) -> tuple[AnyBox, bool]:
@@ -113,21 +117,22 @@ class NamedRental(Generic[AnyBox]):
             found = account.locate(order.project, order.name)
             if found.current is not None:
                 return found.current, False  # another process rented it while we waited for the lock
-            last = max(found.last_generation, account.store.last_generation(order.project, order.name))
-            stamp = self.stamp_of(1 + last)
+            stamp = self.stamp_of(1 + account.last_generation(found, order.project, order.name))
             self._refuse_over_budget()
             account.check_lease(order.project, order.name)
             creation = Creation(account, stamp)
             creation.intend(market=self.market)
-            terms = {"stamp": str(stamp), "price_cap": order.price_cap, **self.terms()}
+            terms = {"stamp": str(stamp), "price_cap": order.price_cap, **order.budgets.terms, **self.terms()}
             place = {"project": stamp.project, "box": stamp.box, "generation": stamp.generation}
             with account.journal.effect("rent", **place, platform=account.PLATFORM, **terms) as effect:
                 effect.details["provider_id"] = provider_id = self._sent(creation)
             return creation.confirmed(provider_id), True
 
     def _refuse_over_budget(self) -> None:
-        """TenantFailure where the project's budget has no room. A price that is not told yet counts with the cap."""
+        """TenantFailure where a budget of the run or the project has no room. An hour counts with its price, with the
+        cap where that is not told yet; what a rental reserves of the dollars is an hour at the cap."""
         order, price = self._order, self.price()
+        refuse_overspent(self._account.journal, order.budgets, order.project, order.name, order.price_cap)
         most = order.price_cap if price is None else price
         problem = budget.over_budget(self._account, order.project, most or 0.0, order.budget_per_hour)
         if not problem:

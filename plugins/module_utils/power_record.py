@@ -18,6 +18,7 @@ from typing import Any, Mapping
 
 from .box import records
 from .journal import Journal
+from .lease import CLOCK_TOLERANCE_S
 from .rented_box import RESTING, WORKING
 from .state_store import BoxIdentity, StateStore
 
@@ -75,7 +76,7 @@ def note_seen(store: StateStore, identity: BoxIdentity, state: str, intended: st
         return
     _forget_stop(store, identity, record, observed_at)
     parked_at = record.get("parked_at")
-    if isinstance(parked_at, str) and observed_at > parked_at:
+    if isinstance(parked_at, str) and _is_later(observed_at, parked_at):
         Journal(store).append("effect", SEEN_STARTED, **identity.as_dict(), observed_at=observed_at)
         _note(store, identity, parked_at=None, started_at=observed_at)
 
@@ -93,8 +94,15 @@ def _take_for_parked(store: StateStore, identity: BoxIdentity, record: Mapping[s
 
 def _forget_stop(store: StateStore, identity: BoxIdentity, record: Mapping[str, Any], at_work_at: str) -> None:
     stopping = _stopping(record)
-    if stopping is not None and at_work_at >= stopping["since"]:
+    if stopping is not None and (at_work_at == stopping["since"] or _is_later(at_work_at, stopping["since"])):
         _note(store, identity, stopping=None)
+
+
+def _is_later(moment: str, noted: str) -> bool:
+    """Whether a look came after what was noted. What was noted of a moment that is still to come, by a clock that was
+    ahead, was before any look: else a start would go unseen until then, and an old seal would be believed."""
+    latest = records.parse_utc(records.utc_now()) + datetime.timedelta(seconds=CLOCK_TOLERANCE_S)
+    return moment > noted or noted > records.utc_text(latest)
 
 
 def _stopping(record: Mapping[str, Any]) -> dict[str, str] | None:

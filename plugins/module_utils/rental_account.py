@@ -16,14 +16,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Sequence
 
-from . import approvals, file_locks, gate, leases, power_record
+from . import approvals, file_locks, gate, generations, leases, power_record
 from .box import records
 from .failures import TenantFailure
 from .ghosts import real_boxes
 from .journal import Journal
 from .leftovers import Leftover
 from .rental_waiters import wait_for_gone, wait_for_rest, wait_for_running
-from .rented_box import AnyBox, Box, current_and_superseded, local_moment, started_epoch
+from .rented_box import RESTING, WORKING, AnyBox, Box, current_and_superseded, local_moment, started_epoch
 from .rest_client import RestClient, RestError
 from .state_store import BoxIdentity, StateStore
 
@@ -33,6 +33,10 @@ REBOOT = "reboot"
 RECYCLE = "recycle"
 # What a new box costs, where its market tells it only once the box runs.
 PRICED = "priced"
+# Of a line that begins the account of a machine: its provider showed it, and the store did not know it.
+FOUND = "found"
+# What it costs from then on, because its host asked for more and was answered.
+ACCEPT_PRICE_RISE = "accept_price_rise"
 VERBS = (DESTROY, STOP, REBOOT, RECYCLE)
 LOCK_WAIT_S = 600.0
 GONE_WAIT_S = 120.0
@@ -88,12 +92,14 @@ class RentalAccount(Generic[AnyBox]):
         :class:`.vast.api.VastClient`.
     :param keeps: what the profile says that each verb keeps; see ``KEEPS``.
     :param read_only: in check mode and for information not even our own records are written.
+    :param results_dir: where results come home to; empty where nothing is rented.
     """
 
     client: Any
     store: StateStore
     keeps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     read_only: bool = False
+    results_dir: str = ""
 
     # -- what a provider's account says --------------------------------------------------------------------------
 
@@ -167,9 +173,15 @@ class RentalAccount(Generic[AnyBox]):
         there = real_boxes(self.client, self.store, listed)
         found = Found(there[0] if there else None, there[1:], [box for box in listed if box not in there])
         for box in found.all:
-            self._remember(box)
+            self.remember(box)
             self._note_seen(box, asked_at)
         return found
+
+    def last_generation(self, found: Found[AnyBox], project: str, name: str) -> int:
+        """The highest generation of the name that was ever used, as far as anything tells. A store that was lost knows
+        none, and yet no two machines of a name may have one number: their results would lie in one folder."""
+        known = (self.store.last_generation(project, name), generations.at_home(self.results_dir, project, name))
+        return max(found.last_generation, *known)
 
     def locate_surely(self, project: str, name: str) -> Found[AnyBox]:
         """Like :meth:`locate`, but "there is none" is said only after a second list and every known id agree."""
@@ -230,8 +242,8 @@ class RentalAccount(Generic[AnyBox]):
                 found.append(record)
         return found
 
-    def _remember(self, box: AnyBox) -> None:
-        """Write a record for a box that the store does not know by its id.
+    def remember(self, box: AnyBox) -> None:
+        """Write a record for a box that the store does not know by its id, and from when on it costs what.
 
         A record with this very stamp but no id is of a create whose answer was lost: it is ours and virgin. No record
         at all (an empty disk) says nothing of what was deployed, so what is written then must not look virgin.
@@ -252,6 +264,19 @@ class RentalAccount(Generic[AnyBox]):
             "destroyed_at": None,
         }
         self.store.update_box(stamp.project, stamp.box, stamp.generation, **{**facts, **self.facts_of(box)})
+        self._note_found(box)
+
+    def _note_found(self, box: AnyBox) -> None:
+        """Its cost accrues from when its provider says that it began to run: no line of ours tells of that. Of one that
+        rests nobody knows since when; what it cost before now is in the provider's bill alone."""
+        if box.state not in (*WORKING, *RESTING):
+            return
+        now = self.client.provider_now()
+        began = None if box.is_resting else local_moment(started_epoch(box, now), now)
+        verb = power_record.SEEN_STOPPED if box.is_resting else power_record.SEEN_STARTED
+        since = {} if began is None else {"effective_at": began}
+        place = {**identity_of(box).as_dict(), "platform": self.PLATFORM}
+        self.journal.append("effect", verb, **place, **_rates(box), **since, **{FOUND: True})
 
     # -- power ---------------------------------------------------------------------------------------------------
 
@@ -396,6 +421,12 @@ class RentalAccount(Generic[AnyBox]):
         self.check_lease(identity.project, identity.box)
         with self.journal.effect(verb, **identity.as_dict(), platform=self.PLATFORM, **_rates(box), **fields) as effect:
             yield effect
+
+    def priced(self, box: AnyBox) -> AnyBox:
+        """A box that was started, once it runs: a start may cost another price than the rental did."""
+        if box.dph_total is not None:
+            self.note_priced(box)
+        return box
 
     def note_priced(self, box: AnyBox) -> None:
         self.journal.append("effect", PRICED, **identity_of(box).as_dict(), platform=self.PLATFORM, **_rates(box))

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
 
 from .difference import DifferenceTracker
+from .dollar_budgets import Budgets, note_served
 from .failures import TenantFailure
-from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount
+from .rental_account import DESTROY, GONE_WAIT_S, STOP, Found, Passed, RentalAccount, identity_of
 from .rented_box import WORKING, AnyBox, Box, exceeds, seniority
 
 PRESENT, STARTED, STOPPED, ABSENT = "present", "started", "stopped", "absent"
@@ -26,6 +27,9 @@ class Order(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def budgets(self) -> Budgets: ...
 
     @property
     def wait_s(self) -> float: ...
@@ -111,10 +115,19 @@ def converged(
     """Bring the box to the desired state; what the module returns. TenantFailure names the box."""
     account.read_only = check_mode
     try:
-        return steps[desire.state](account, desire, check_mode).as_result(account.client.provider_now())
+        result = steps[desire.state](account, desire, check_mode)
+        if desire.state in (PRESENT, STARTED) and result.before is not None and result.after is not None:
+            _note_served(account, desire, result.after)
+        return result.as_result(account.client.provider_now())
     except TenantFailure as failure:
         failure.box = failure.box or desire.order.name
         raise
+
+
+def _note_served(account: RentalAccount[AnyBox], desire: Desire, box: AnyBox) -> None:
+    """That a box which was there before is there for the run of the order; what is rented says so by itself."""
+    if not account.read_only and box.stamp is not None:
+        note_served(account.journal, desire.order.budgets, identity_of(box).as_dict())
 
 
 def chosen(found: Found[AnyBox], desire: Desire, default: Sequence[AnyBox]) -> list[AnyBox]:

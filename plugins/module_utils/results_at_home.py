@@ -14,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
-from . import parts, receipts, roster
+from . import generations, parts, receipts, roster
 from .box import locks, records
 from .box.names import UnsafeName, check_name
 from .box.refusal import Refused
@@ -27,7 +26,6 @@ from .failures import TenantFailure
 from .journal import Journal
 from .state_store import BoxIdentity, StateStore
 
-_PLACE = re.compile(r"g([1-9][0-9]{0,8})\Z")
 _WHY = "its receipt was lost; every file was hashed against the manifest beside it and loaded again"
 
 
@@ -128,7 +126,7 @@ def _shares(store: StateStore, project: str, spec: Mapping[str, Any], results_di
     found = []
     for path in glob.glob(os.path.join(glob.escape(run_root), "*", "g*", roster.MANIFEST_NAME)):
         root = os.path.dirname(path)
-        box, place = os.path.basename(os.path.dirname(root)), _PLACE.match(os.path.basename(root))
+        box, place = os.path.basename(os.path.dirname(root)), generations.PLACE.match(os.path.basename(root))
         if place is None or (_parts_of(spec) and box not in _parts_of(spec)):
             continue
         share = _read(root, box, int(place.group(1)))

@@ -29,6 +29,11 @@ from .box import records
 from .box.names import check_name
 
 
+def _generation(record: dict[str, Any]) -> int:
+    generation = record.get("generation")
+    return generation if records.is_count(generation) else 0
+
+
 @dataclass(frozen=True)
 class BoxIdentity:
     """One rented machine: ``provider_id`` is the provider's own id, as text."""
@@ -133,10 +138,14 @@ class StateStore:
         return self._listed("receipts", check_name("project", project), "*", name)
 
     def finished_receipt(self, project: str, run_id: str, spec_sha256: str) -> dict[str, Any] | None:
-        """The complete receipt of this very spec and code, from whichever box; None while the run is not home."""
+        """The complete receipt of this very spec and code, from whichever box; None while the run is not home. Of one
+        box the machine that was rented last counts: what it replaced may finish too, and comes home later."""
         found = [records.read_record(path, "receipt") for path in self.receipts(project, run_id)]
         complete = [one for one in found if one.get("complete") is True and one.get("spec_sha256") == spec_sha256]
-        return max(complete, key=lambda one: str(one.get("verified_at")), default=None)
+        last: dict[str, dict[str, Any]] = {}
+        for one in sorted(complete, key=_generation):
+            last[str(one.get("box"))] = one
+        return max(last.values(), key=lambda one: str(one.get("verified_at")), default=None)
 
     def approvals(self) -> list[str]:
         return self._listed("approvals", "*.json")

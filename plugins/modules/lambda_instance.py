@@ -261,6 +261,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.dollar_budgets import OPTIONS
 from ..module_utils.lambda_cloud.desired import STATES, converge
 from ..module_utils.lambda_cloud.options import account_of, desire_of, run_module
 
@@ -269,6 +270,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
     "state_dir": {"type": "path", "required": True},
+    "results_dir": {"type": "path", "default": ""},
     "instance_types": {"type": "list", "elements": "str", "default": []},
     "regions": {"type": "list", "elements": "str", "default": []},
     "ssh_key": {"type": "str", "default": "", "no_log": False},
@@ -277,6 +279,7 @@ SPEC = {
     "image_family": {"type": "str", "default": ""},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
+    **OPTIONS,
     "capacity_wait_s": {"type": "int", "default": 1800},
     "wait_s": {"type": "int", "default": 2400},
     "restart_unhealthy": {"type": "bool", "default": False},

@@ -263,6 +263,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.dollar_budgets import OPTIONS
 from ..module_utils.paperspace.desired import STATES, converge
 from ..module_utils.paperspace.options import account_of, desire_of, run_module
 
@@ -271,6 +272,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
     "state_dir": {"type": "path", "required": True},
+    "results_dir": {"type": "path", "default": ""},
     "machine_types": {"type": "list", "elements": "str", "default": []},
     "region": {"type": "str", "default": ""},
     "template": {"type": "str", "default": ""},
@@ -281,6 +283,7 @@ SPEC = {
     "auto_shutdown_hours": {"type": "int", "default": 168},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
+    **OPTIONS,
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},

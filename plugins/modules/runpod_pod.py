@@ -301,6 +301,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.dollar_budgets import OPTIONS
 from ..module_utils.runpod.desired import STATES, converge
 from ..module_utils.runpod.options import account_of, desire_of, run_module
 from ..module_utils.runpod.rental import MARKETS
@@ -310,6 +311,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
     "state_dir": {"type": "path", "required": True},
+    "results_dir": {"type": "path", "default": ""},
     "image": {"type": "str", "default": ""},
     "gpu_types": {"type": "list", "elements": "str", "default": []},
     "gpu_count": {"type": "int", "default": 1},
@@ -330,6 +332,7 @@ SPEC = {
     "terminate_after_s": {"type": "int", "default": 0},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
+    **OPTIONS,
     "wait_s": {"type": "int", "default": 900},
     "verb_keeps": {"type": "dict", "default": {}},
     "provider_id": {"type": "str", "default": ""},

@@ -455,6 +455,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.dollar_budgets import OPTIONS
 from ..module_utils.public_keys import read_public_key
 from ..module_utils.rental_states import PRESENT, STARTED
 from ..module_utils.vast.desired import STATES, converge
@@ -468,6 +469,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
     "state_dir": {"type": "path", "required": True},
+    "results_dir": {"type": "path", "default": ""},
     "offers": {"type": "list", "elements": "raw", "default": []},
     "image": {"type": "str", "default": ""},
     "template": {"type": "str", "default": ""},
@@ -482,6 +484,7 @@ SPEC = {
     "bid_margin": {"type": "float", "default": 0.1},
     "price_cap": {"type": "float"},
     "budget_per_hour": {"type": "float"},
+    **OPTIONS,
     "bulk_transfer": {"type": "bool", "default": False},
     "exclude_machines": {"type": "list", "elements": "int", "default": []},
     **volume_options(),

@@ -51,7 +51,8 @@ class Closing:
             f"run {self._run_id} is not done and {action.why}",
             box=self._host.name,
             safe=f"{pulled}; {self._parked()}",
-            fix="raise budget.usd in the run spec and run the same command again: it continues",
+            fix="raise that budget (budget.usd in the run spec; the project's is tenant_budget_usd in the inventory) "
+            "and run the same command again: it continues",
         )
 
     def run_failed(self, seen: Observation, project: str) -> NoReturn:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What each rented machine has cost, for the report: accrued by the journal, and billed. Pure; unknown stays unknown.
 
-Accrued is :mod:`gpu_tenant.accrual`'s; billed is the provider's word, and comes later.
+Accrued is :mod:`..module_utils.accrual`'s; billed is the provider's word, and comes later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gpu_tenant import accrual
-from gpu_tenant.accrual import Interval
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual
+from ansible_collections.tenant.gpu.plugins.module_utils.accrual import Interval
 
 
 @dataclass

@@ -1,9 +1,8 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What a run has cost so far, and what may still be spent on it. Unknown is None, never 0.
+"""What a run and its project have cost so far, and what may still be spent on them. Unknown is None, never 0.
 
-By the rule that the report accounts by (:mod:`gpu_tenant.accrual`): every box that was brought up for the run, from the
-moment when it first was, with all its machines and the disk of those at rest.
+By the rule that whoever is about to rent goes by too (:mod:`..module_utils.spent`).
 """
 
 from __future__ import annotations
@@ -11,27 +10,61 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, spent
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.purse import DEFAULT_WARN_AT, UNLIMITED, Purse
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
+from ansible_collections.tenant.gpu.plugins.module_utils.spent import Limit
 
-from gpu_tenant import accrual, recoveries
-from gpu_tenant.decide import DEFAULT_WARN_AT, RUNG_SHARE, Costs, Money
+from gpu_tenant import recoveries
+from gpu_tenant.decide import RUNG_SHARE, Costs, Money
 from gpu_tenant.hosts import BoxHost
-
-# What a rental must leave room for: an hour at the cap.
-RESERVED_HOURS = 1.0
 
 
 def of_run(host: BoxHost, spec: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], now: str) -> Money:
-    """What the run of ``spec`` cost, whichever boxes it was on, and its budget (``budget.usd`` of the run spec).
+    """What the run of ``spec`` cost, whichever boxes it was on, and its budget (``budget.usd`` of the run spec); and
+    the same of its project.
 
     :param host: a box of the run; its cap stands for rates that no provider told.
     :param lines: of the journal.
     """
-    cap = price_cap(host)
-    spent = spent_usd(lines, host.required("tenant_project"), str(spec.get("id")), now, cap)
-    warn_at = (spec.get("budget") or {}).get("warn_at", DEFAULT_WARN_AT)
-    rungs = rung_costs(lines, host.required("tenant_project"), host.name, now, cap)
-    return Money(spent, budget_usd(spec), (cap or 0.0) * RESERVED_HOURS, float(warn_at), per_rung_usd(spec), rungs)
+    cap, project = price_cap(host), host.required("tenant_project")
+    warn_at = float((spec.get("budget") or {}).get("warn_at", DEFAULT_WARN_AT))
+    run = spent.purse(lines, Limit(project, budget_usd(spec), warn_at, str(spec.get("id"))), host.name, cap, now)
+    rungs = rung_costs(lines, project, host.name, now, cap)
+    whole = of_project(host, lines, now)
+    return Money(run.spent, run.budget, run.reserve, run.warn_at, run.held, per_rung_usd(spec), rungs, whole)
+
+
+def of_project(host: BoxHost, lines: Sequence[Mapping[str, Any]], now: str) -> Purse:
+    """What is gone of the project's budget, as this box of it sees it; an empty purse where it has none."""
+    limit = project_limit(host)
+    if limit.usd is None:
+        return UNLIMITED
+    return spent.purse(lines, limit, host.name, price_cap(host), now)
+
+
+def project_limit(host: BoxHost) -> Limit:
+    """``tenant_budget_usd`` and ``tenant_budget_warn_at`` of the inventory. TenantFailure for what is no budget."""
+    usd = _amount(host, "tenant_budget_usd", float("inf"))
+    warn_at = _amount(host, "tenant_budget_warn_at", 1.0)
+    return Limit(host.required("tenant_project"), usd, DEFAULT_WARN_AT if warn_at is None else warn_at)
+
+
+def _amount(host: BoxHost, name: str, most: float) -> float | None:
+    told = host.text(name)
+    if not told:
+        return None
+    try:
+        amount = records.finite(float(told))
+    except ValueError:
+        amount = None
+    if amount is not None and 0 < amount <= most:
+        return amount
+    wanted = "a plain number of dollars above 0" if most > 1 else "a share above 0 and at most 1"
+    what = f"{name} is {told!r}, and {wanted} is wanted"
+    raise TenantFailure("config", what, host.name, "nothing was begun", f"correct {name} in the inventory")
 
 
 def budget_usd(spec: Mapping[str, Any]) -> float | None:
@@ -72,28 +105,6 @@ def _cost_of(one: recoveries.Try, held: Sequence[accrual.Interval], unknown_per_
         return None
     later = [part for interval in held if (part := interval.after(one.since)) is not None]
     return accrual.total((part for each in later if (part := each.before(one.until)) is not None), unknown_per_hour)
-
-
-def spent_usd(
-    lines: Sequence[Mapping[str, Any]], project: str, run_id: str, now: str, unknown_per_hour: float | None = None
-) -> float | None:
-    """Dollars since the runner first brought each box up for the run.
-
-    :param unknown_per_hour: what an hour of an unknown rate counts for; without it, one makes the answer None.
-    """
-    ours = [line for line in lines if line.get("project") == project]
-    since: dict[str, str] = {}
-    for line in ours:
-        is_begun = line.get("verb") == recoveries.RECOVER and line.get("run_id") == run_id
-        if is_begun and accrual.is_moment(str(line.get("at"))):
-            since.setdefault(str(line.get("box")), str(line["at"]))
-    held = [
-        interval.after(since[box])
-        for (_project, box, _id), acts in accrual.acts_by_machine(ours).items()
-        if box in since
-        for interval in accrual.intervals(acts, now)[0]
-    ]
-    return accrual.total((later for later in held if later is not None), unknown_per_hour)
 
 
 def price_cap(host: BoxHost) -> float | None:

@@ -161,6 +161,15 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"provision_budget_per_hour": 0.01},
         ['"kind": "budget"', "above the budget_per_hour of $0.01"],
     ),
+    "no-dollars": (
+        {"tenant_budget_usd": 0.01},
+        ['"kind": "budget"', "project plain has spent $0.00 of its budget of $0.01", "$0.60, does not fit"],
+    ),
+    "no-run-dollars": (
+        {"tenant_run": "{{ inventory_dir }}/job/poor.yml"},
+        ['"kind": "budget"', "run poor has spent $0.00 of its budget of $0.02", "raise budget.usd in the run spec"],
+    ),
+    "dollars-in-words": ({"tenant_budget_usd": "a lot"}, ["tenant_budget_usd"]),
     "no-spec": ({"tenant_run": "/nowhere/run.yml"}, ["cannot read the run spec"]),
     "no-driver": ({"platform_driver": "teleport"}, ["teleport"]),
     "no-key": ({"vast_api_key_file": "/nowhere/key"}, ["/nowhere/key"]),
@@ -171,6 +180,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 def refused(team: Team) -> dict[str, str]:
     """What one play said of each of these boxes: a play of its own for each costs seconds."""
     hosts = {name: variables for name, (variables, _says) in REFUSED.items()}
+    team.write("job/poor.yml", yaml.safe_dump({**SPEC, "id": "poor", "secrets": [], "budget": {"usd": 0.02}}))
     team.write("refused.yml", yaml.safe_dump({"vast": {"hosts": hosts}}))
     done = team.play_on(",".join(REFUSED), "site", "-i", str(team.folder / "refused.yml"))
     assert done.returncode != 0

@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from ..budget import budget_problem
 from ..creation import Creation
+from ..dollar_budgets import NO_BUDGETS, Budgets
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
@@ -38,6 +39,7 @@ class SpotOrder:
     :param ssh_user, ssh_port: how one logs in there, which the image decides.
     :param disk_gb: the root disk.
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
+    :param budgets: what the run and the project may cost in all.
     :param price_cap: the most that an hour may cost, in dollars, root disk included.
     :param capacity_wait_s: for how long a request of one type may stay unfilled.
     """
@@ -54,6 +56,7 @@ class SpotOrder:
     disk_gb: int = 0
     price_cap: float | None = None
     budget_per_hour: float | None = None
+    budgets: Budgets = NO_BUDGETS
     capacity_wait_s: float = 300.0
     wait_s: float = 900.0
 

@@ -80,7 +80,8 @@ def refuse_sealed(layout: Layout, verb: str) -> None:
     raise Refused(
         SEALED,
         f"{verb} is refused: the box is sealed{when} by {layout.seal}",
-        "its results were promised to be final; to work here again, use the verb unseal, then harvest anew",
+        "its results were promised to be final; to work here again, take the seal back (deploy_unseal=true or the "
+        "verb unseal), then harvest anew",
     )
 
 

@@ -43,7 +43,8 @@ def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[s
 
     The claim is written and read back, so it also proves that the mount takes files.
 
-    :raises Refused: DISK when the mount is not there, is no mount, or does not take the claim.
+    :raises Refused: DISK when the mount is not there, is no mount, or does not take the claim; or when another machine
+        has claimed the folder.
     """
     if run["durable"]["kind"] != "mount":
         return ""
@@ -53,6 +54,7 @@ def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[s
         raise Refused(DISK, problem, "mount it, then start again")
     place = durable_place.destination(run, paths)
     folder = _checkpoints(place)
+    _refuse_taken(place, keys)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         durable_place.put_record(place, _CLAIM, keys)
@@ -63,6 +65,19 @@ def claim(layout: Layout, run: dict[str, Any], paths: AttemptPaths, keys: dict[s
     for before in _predecessors(run, paths):
         half_saved.remove(before)
     return folder
+
+
+def _refuse_taken(place: str, keys: dict[str, Any]) -> None:
+    """A generation is one machine's. Another one of the same number was rented when the state store was lost; what the
+    first one saved here would be overwritten."""
+    known = attempt.read(os.path.join(place, f"{_CLAIM}.json"), _CLAIM).get("provider_id")
+    if known and known != keys.get("provider_id"):
+        generation = os.path.dirname(os.path.dirname(place))
+        raise Refused(
+            DISK,
+            f"{place} on the durable mount is of another machine, {known}, which had the same name and generation",
+            f"rename {generation} (.lost at its end will do), then start again: its checkpoints are still gone on from",
+        )
 
 
 def _predecessors(run: dict[str, Any], paths: AttemptPaths) -> list[str]:

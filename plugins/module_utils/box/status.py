@@ -194,6 +194,7 @@ def _attempt(
         "last_checkpoint": checkpoint,
         "exit": exit_shown,
         "why": verdict.why or (facts.why if state != judge.DONE else ""),
+        "failure": facts.exit.failure if state == judge.FAILED and facts.exit else "",
         "started_at": record.get("started_at"),
         "ended_at": record.get("ended_at"),
         "running_s": running_s,

@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from .. import rental_options
 from ..box.names import check_name
+from ..dollar_budgets import Budgets
 from ..rental_account import keeps_of
 from ..rental_options import Act, client_options
 from ..state_store import StateStore
@@ -28,7 +29,8 @@ def client_of(options: Mapping[str, Any]) -> LambdaClient:
 
 
 def account_of(options: Mapping[str, Any]) -> VmAccount:
-    return VmAccount(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+    keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
+    return VmAccount(client_of(options), store, keeps, results_dir=options["results_dir"])
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
@@ -44,6 +46,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         image_family=options["image_family"],
         price_cap=options["price_cap"],
         budget_per_hour=options["budget_per_hour"],
+        budgets=Budgets.from_options(options),
         capacity_wait_s=float(options["capacity_wait_s"]),
         wait_s=float(options["wait_s"]),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..budget import budget_problem
+from ..dollar_budgets import NO_BUDGETS, Budgets
 from ..failures import TenantFailure
 from ..named_rental import NamedRental, NoCapacity
 from ..public_keys import read_public_key
@@ -34,6 +35,7 @@ class VmOrder:
         added to the account that lacks it.
     :param file_systems: names of those to attach; they can not be attached later.
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
+    :param budgets: what the run and the project may cost in all.
     :param price_cap: the most that an hour may cost, in dollars.
     :param capacity_wait_s: for how long to ask until one is free.
     """
@@ -48,6 +50,7 @@ class VmOrder:
     image_family: str = ""
     price_cap: float | None = None
     budget_per_hour: float | None = None
+    budgets: Budgets = NO_BUDGETS
     capacity_wait_s: float = 0.0
     wait_s: float = 2400.0
 

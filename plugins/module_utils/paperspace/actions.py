@@ -104,7 +104,7 @@ class MachineAccount(RentalAccount[Machine]):
                     safe="it rests as before; its disk is kept, and bills",
                     fix="run the same command again later: what is free in a region comes and goes",
                 ) from None
-        return self.await_running(machine, wait_s)
+        return self.priced(self.await_running(machine, wait_s))
 
     def await_rest(self, machine: Machine, wait_s: float) -> Machine | None:
         """The machine once a shutdown that somebody began is over: until then no start is taken. None when gone."""

@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from .. import rental_options
 from ..box.names import check_name
+from ..dollar_budgets import Budgets
 from ..rental_account import keeps_of
 from ..rental_options import Act, client_options
 from ..state_store import StateStore
@@ -28,7 +29,8 @@ def client_of(options: Mapping[str, Any]) -> PaperspaceClient:
 
 
 def account_of(options: Mapping[str, Any]) -> MachineAccount:
-    return MachineAccount(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+    keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
+    return MachineAccount(client_of(options), store, keeps, results_dir=options["results_dir"])
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
@@ -46,6 +48,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         auto_shutdown_h=options["auto_shutdown_hours"],
         price_cap=options["price_cap"],
         budget_per_hour=options["budget_per_hour"],
+        budgets=Budgets.from_options(options),
         wait_s=float(options["wait_s"]),
     )
     return Desire(options["state"], order, options["provider_id"])

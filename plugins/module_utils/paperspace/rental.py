@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..budget import budget_problem
+from ..dollar_budgets import NO_BUDGETS, Budgets
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
 from ..public_keys import parse_public_key
@@ -34,6 +35,7 @@ class MachineOrder:
     :param public_key: whom it lets in.
     :param auto_shutdown_h: hours after which the provider shuts it down, 0 for never; it cannot be changed later.
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
+    :param budgets: what the run and the project may cost in all.
     :param price_cap: the most that an hour may cost, disk and address included, in dollars.
     """
 
@@ -49,6 +51,7 @@ class MachineOrder:
     auto_shutdown_h: int = LONGEST_SHUTDOWN_H
     price_cap: float | None = None
     budget_per_hour: float | None = None
+    budgets: Budgets = NO_BUDGETS
     wait_s: float = 1200.0
 
 

@@ -88,7 +88,7 @@ class PodAccount(RentalAccount[Pod]):
                 times = {name: before.get(name) for name in ("parked_at", "started_at")}
                 self.store.update_box(identity.project, identity.box, identity.generation, **times)
                 raise _no_gpu_on_host(pod, refusal) from None
-        return self.await_running(pod, wait_s)
+        return self.priced(self.await_running(pod, wait_s))
 
     def undo_start(self, pod: Pod, refusal: TenantFailure, wait_s: float) -> TenantFailure:
         """Stop a pod that this call started and that nobody consented to; the refusal, with how the pod was left."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import approvals, losses
+from .. import approvals, generations, losses
 from ..failures import TenantFailure
 from ..state_store import BoxIdentity, StateStore
 
@@ -25,9 +25,10 @@ def identity_of(project: str, box: str, generation: int) -> BoxIdentity:
     return BoxIdentity(project, box, generation, _NOT_RENTED)
 
 
-def next_identity(store: StateStore, project: str, box: str) -> BoxIdentity:
-    """The generation that would be rented next, as far as our records know."""
-    return identity_of(project, box, store.last_generation(project, box) + 1)
+def next_identity(store: StateStore, project: str, box: str, results_dir: str = "") -> BoxIdentity:
+    """The generation that would be rented next, as far as our records and the results at home know."""
+    last = max(store.last_generation(project, box), generations.at_home(results_dir, project, box))
+    return identity_of(project, box, last + 1)
 
 
 def loss_of(after_s: int) -> losses.Loss:

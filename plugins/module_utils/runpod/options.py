@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from .. import rental_options
 from ..box.names import check_name
+from ..dollar_budgets import Budgets
 from ..rental_account import keeps_of
 from ..rental_options import Act, client_options, environment_of
 from ..state_store import StateStore
@@ -29,7 +30,8 @@ def client_of(options: Mapping[str, Any]) -> RunpodClient:
 
 def account_of(options: Mapping[str, Any]) -> PodAccount:
     keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
-    return PodAccount(client=client_of(options), store=store, keeps=keeps, data_dir=options["data_dir"])
+    places = {"results_dir": options["results_dir"], "data_dir": options["data_dir"]}
+    return PodAccount(client_of(options), store, keeps, **places)
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
@@ -55,6 +57,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         terminate_after_s=options["terminate_after_s"],
         price_cap=options["price_cap"],
         budget_per_hour=options["budget_per_hour"],
+        budgets=Budgets.from_options(options),
         wait_s=float(options["wait_s"]),
     )
     gpus = options["gpu_count"] if options["gpu_required"] else 0

@@ -16,6 +16,7 @@ from typing import Any, Mapping, Sequence
 from .. import approvals
 from ..budget import budget_problem
 from ..creation import carried_problem
+from ..dollar_budgets import NO_BUDGETS, Budgets
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
 from ..rental_states import Result
@@ -37,6 +38,7 @@ class PodOrder:
     """What to rent. Sizes in GB; ``gpu_types`` are tried in their order.
 
     :param budget_per_hour: the most that all of the project may cost an hour together; None for no limit.
+    :param budgets: what the run and the project may cost in all.
     :param price_cap: the most that an hour may cost, compute and disks together, in dollars.
     :param market: one of :data:`MARKETS`; interruptible is what RunPod calls spot.
     :param network_volume: the id of one to mount in place of a volume disk; empty for none.
@@ -65,6 +67,7 @@ class PodOrder:
     terminate_after_s: int = 0
     price_cap: float | None = None
     budget_per_hour: float | None = None
+    budgets: Budgets = NO_BUDGETS
     wait_s: float = 900.0
 
 

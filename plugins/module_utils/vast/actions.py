@@ -10,11 +10,12 @@ from typing import Any, Callable, ClassVar, Mapping
 from .. import power_record
 from ..failures import TenantFailure
 from ..leftovers import Leftover
-from ..rental_account import DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
+from ..rental_account import ACCEPT_PRICE_RISE, DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
 from ..rented_box import Box, started_epoch
 from . import payment_record
 from .api import VastClient
 from .offers import Constraints, bid_within
+from .price_rises import PriceRise
 from .reservation import loss_of, pay
 from .transformations import to_box
 from .volumes import to_volume, volumes_left
@@ -84,10 +85,12 @@ class Account(RentalAccount[Box]):
         wait_for_restart(self.client, box, lambda: self.look(box))
         return self.await_running(box, wait_s), passed
 
-    def answer_price_rise(self, box: Box, rise_id: int, price: float | None, accept: bool) -> bool:
+    def answer_price_rise(self, box: Box, rise: PriceRise, accept: bool) -> bool:
         """Accept or reject what the box's host asks from now on; False when it asks no more."""
-        with self.effect("accept_price_rise" if accept else "reject_price_rise", box, new_price_per_hour=price):
-            return self.client.answer_price_rise(rise_id, accept)
+        asked = {"new_price_per_hour": rise.price_per_hour, "new_stopped_per_hour": rise.storage_per_hour}
+        with self.effect(ACCEPT_PRICE_RISE if accept else "reject_price_rise", box, **asked) as effect:
+            effect.details["taken"] = taken = self.client.answer_price_rise(rise.rise_id, accept)
+            return taken
 
     def prepay(self, box: Box, amount: float) -> dict[str, float]:
         """Pay ahead for a box on demand, once in its generation; months and discount that it brought."""

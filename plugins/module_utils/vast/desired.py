@@ -29,7 +29,7 @@ from .declared import warning_of as warning_of_differences
 from .offers import Constraints, Offer, Price, reread
 from .price_rises import TELL, pending_rises, rise_result, verdict_on, warning_of
 from .ranking import DEFAULT_WORK, Cost, Work, cost_of, explained, in_order
-from .rental import Order, Outcome, Renter, acceptable, nothing_rented, order_problem
+from .rental import Order, Outcome, Renter, acceptable, nothing_rented, order_problem, refuse_overspent_by
 from .reputation import from_journal
 from .reservation import Reserve, affordable, amount_for, check_rental_lasts, deposit_of
 from .templates import Template, find, resolved
@@ -201,7 +201,7 @@ def _answer_rises(account: Account, desire: Desire, result: Result, box: Box, ch
     for rise in rises:
         verdict = verdict_on(rise, desire.price_rises, cap)
         if verdict != "told" and not check_mode:
-            waits = account.answer_price_rise(box, rise.rise_id, rise.price_per_hour, verdict == "accepted")
+            waits = account.answer_price_rise(box, rise, verdict == "accepted")
             if not waits:
                 continue
         result.rises.append(rise_result(rise, box, verdict, cap))
@@ -247,6 +247,8 @@ def _rented(
         desire = replace(desire, order=resolved(desire.order, template))
     order = desire.order
     check_order(order.name, order_problem(order, account.client.key))
+    # Before a box that is to be replaced is told to stop; asked again under the account's lock.
+    refuse_overspent_by(account, order)
     offers = reread(account.client, desire.offers, order.wanted)
     fitting, refused = acceptable(offers, order)
     if desire.reserve is not None:
@@ -260,7 +262,7 @@ def _rented(
         problem = over_budget(account, order.project, price.total, order.budget_per_hour)
         if problem:
             raise nothing_rented(order, Outcome(refused=[problem], over_budget=[offer.offer_id]))
-        last = max(found.last_generation, account.store.last_generation(order.project, order.name))
+        last = account.last_generation(found, order.project, order.name)
         predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)", "offer_id": offer.offer_id}
         predicted.update(bid=price.bid, price_per_hour=round(price.total, 6))
         would = _would(offer, price, cost, desire, template)

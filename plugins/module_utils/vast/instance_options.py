@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from ..box.names import check_name
+from ..dollar_budgets import Budgets
 from ..rental_account import keeps_of
 from ..rental_options import environment_of
 from ..rental_states import PRESENT, STARTED
@@ -27,7 +28,8 @@ RESERVED = "reserved"
 
 def account_of(options: Mapping[str, Any]) -> Account:
     """The account and state store that ``vast_instance``'s options name."""
-    return Account(client_of(options), StateStore(options["state_dir"]), keeps_of(options["verb_keeps"]))
+    keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
+    return Account(client_of(options), store, keeps, results_dir=options.get("results_dir") or "")
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
@@ -53,6 +55,7 @@ def desire_of(options: Mapping[str, Any]) -> Desire:
         onstart=options["onstart"],
         wait_s=float(options["wait_s"]),
         budget_per_hour=options["budget_per_hour"],
+        budgets=Budgets.from_options(options),
         replaces=options["replaces"],
         ports=ports,
     )

@@ -25,12 +25,14 @@ class PriceRise:
     """One rise that waits for an answer.
 
     :param price_per_hour: compute and disk once it is accepted; None when the rows do not tell.
+    :param storage_per_hour: the disk's part of it.
     :param traffic: the dollars a GB that rise, by direction (``bwd``, ``bwu``), each with what is paid now.
     :param rental_ends: when the rental ends if it is not accepted, epoch seconds.
     """
 
     rise_id: int
     price_per_hour: float | None
+    storage_per_hour: float | None
     traffic: Mapping[str, tuple[float | None, float]]
     rental_ends: float | None
     extended_to: float | None
@@ -53,7 +55,8 @@ def rises_of(box: Box, rows: Sequence[Mapping[str, Any]]) -> list[PriceRise]:
         rise_id = row.get("pending_price_increase_id")
         if is_count(rise_id) and str(row.get("contract_id")) == box.provider_id:
             ends, later = number(row.get("contract_end_date")), number(row.get("ask_end_date"))
-            found.append(PriceRise(rise_id, _price_after(box, row), _dearer_traffic(row), ends, later))
+            price, storage = _prices_after(box, row)
+            found.append(PriceRise(rise_id, price, storage, _dearer_traffic(row), ends, later))
     return found
 
 
@@ -114,11 +117,12 @@ def warning_of(told: Mapping[str, Any]) -> str:
     )
 
 
-def _price_after(box: Box, row: Mapping[str, Any]) -> float | None:
-    """Compute and disk once it is accepted. An interruptible box pays its bid, which no host raises."""
+def _prices_after(box: Box, row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Compute and disk once it is accepted, and the disk alone. An interruptible box pays its bid, which no host
+    raises."""
     fee, fee_before = number(row.get("new_platform_fee")), number(row.get("old_platform_fee"))
     if fee is not None and fee != fee_before:
-        return None
+        return None, None
     card, storage = number(row.get("new_gpu_costpersec")), number(row.get("new_disk_ram_costpersec"))
     disk = box.storage_per_hour
     if storage is not None:
@@ -130,7 +134,7 @@ def _price_after(box: Box, row: Mapping[str, Any]) -> float | None:
     else:
         known = box.dph_total is not None and box.storage_per_hour is not None
         compute = (box.dph_total or 0.0) - (box.storage_per_hour or 0.0) if known else None
-    return None if compute is None or disk is None else compute + disk
+    return None if compute is None or disk is None else compute + disk, disk
 
 
 def _dearer_traffic(row: Mapping[str, Any]) -> dict[str, tuple[float | None, float]]:

@@ -14,8 +14,8 @@ from typing import Any, Mapping, Sequence
 from .. import budget
 from ..box import records
 from ..creation import Creation, carried_problem
+from ..dollar_budgets import NO_BUDGETS, Budgets, refuse_overspent
 from ..failures import TenantFailure
-from ..rental_account import Found
 from ..rented_box import Box, exceeds
 from ..rest_client import AmbiguousAnswer
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
@@ -45,6 +45,7 @@ class Order:
     """What to rent, whatever the offer.
 
     :param budget_per_hour: the most that all boxes of the project may cost an hour together, None for no limit.
+    :param budgets: what the run and the project may cost in all.
     :param ports: beside ssh's, as ``8080/tcp``.
     :param volumes: what it is rented with beside its disk.
     :param template_hash: of the template that the order was completed by; empty for none.
@@ -60,6 +61,7 @@ class Order:
     onstart: str = ""
     wait_s: float = 900.0
     budget_per_hour: float | None = None
+    budgets: Budgets = NO_BUDGETS
     replaces: str = ""
     volumes: tuple[Attached, ...] = ()
     ports: tuple[str, ...] = ()
@@ -209,7 +211,8 @@ class Renter:
                 return found.current, False  # another process rented it while we waited for the lock
             if not self._has_room(offer, price):
                 return None, True
-            stamp = new_stamp(project, name, 1 + self._last_generation(found))
+            refuse_overspent_by(self._account, self._order)
+            stamp = new_stamp(project, name, 1 + self._account.last_generation(found, project, name))
             self._account.check_lease(project, name)
             creation = Creation(self._account, stamp)
             creation.intend(**_known(offer, price, self._order))
@@ -232,9 +235,6 @@ class Renter:
             self._outcome.refused.append(f"offer {offer.offer_id}: {problem}")
             self._outcome.over_budget.append(offer.offer_id)
         return not problem
-
-    def _last_generation(self, found: Found[Box]) -> int:
-        return max(found.last_generation, self._store.last_generation(self._order.project, self._order.name))
 
     def _send(self, creation: Creation[Box], offer: Offer, price: Price) -> str:
         """The new instance's id; empty when the offer certainly was not rented."""
@@ -367,6 +367,11 @@ class Renter:
             self._store.update_box(box.stamp.project, box.stamp.box, box.stamp.generation, **changes)
 
 
+def refuse_overspent_by(account: Account, order: Order) -> None:
+    """TenantFailure where the dollars of the order's run, or of its project, have no room for one more box."""
+    refuse_overspent(account.journal, order.budgets, order.project, order.name, order.wanted.price_cap)
+
+
 def nothing_rented(order: Order, outcome: Outcome) -> TenantFailure:
     """Every offer failed: say how, and which machines to avoid."""
     reasons = outcome.refused + [f"machine {gone['machine_id']}: {gone['reason']}" for gone in outcome.rejected]
@@ -415,6 +420,7 @@ def _terms(stamp: Stamp, offer: Offer, price: Price, order: Order) -> dict[str, 
         "price_per_hour": round(price.total, 6),
         "stopped_per_hour": round(price.storage, 6),
         "price_cap": order.wanted.price_cap,
+        **order.budgets.terms,
     }
 
 

@@ -52,6 +52,24 @@ def test_the_others_of_the_same_work_are_found_and_no_stranger(layout: Layout, t
     assert sorted(durable_checkpoints.earlier(run_of(tmp_path), paths, keys)) == sorted(wanted)
 
 
+def test_what_another_machine_of_the_same_number_saved_is_not_written_over(layout: Layout, tmp_path: Path) -> None:
+    """The state store was lost, and counts from 1 again."""
+    before = Path(claimed(layout, run_of(tmp_path))[0])
+    (before / "step-7.pt").write_bytes(b"saved")
+    assert claimed(layout, run_of(tmp_path))[0] == str(before), "the same machine may claim it again"
+    again = run_of(tmp_path, provider_id="8")
+    with pytest.raises(Refused, match="of another machine, 7, which had the same name and generation") as refused:
+        claimed(layout, again)
+    assert refused.value.code == 13
+    generation = tmp_path / "mnt/p/digits/b1/g2"
+    assert f"rename {generation} " in refused.value.fix
+    generation.rename(f"{generation}.lost")
+    own, paths, keys = claimed(layout, again)
+    assert own == str(before)
+    [kept] = durable_checkpoints.earlier(again, paths, keys)
+    assert (Path(kept) / "step-7.pt").read_bytes() == b"saved"
+
+
 @pytest.mark.parametrize("kind", ["none", "pull", "object"])
 def test_without_a_mount_there_is_no_folder(layout: Layout, tmp_path: Path, kind: str) -> None:
     run = run_of(tmp_path, durable={"kind": kind, "path": ""})

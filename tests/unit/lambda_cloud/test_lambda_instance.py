@@ -15,11 +15,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.actions import ALERT_GRACE_S
 from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.api import LambdaClient
-from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.desired import list_vms
+from ansible_collections.tenant.gpu.plugins.module_utils.lambda_cloud.desired import Desire, converge, list_vms
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import keeps_of
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from faulty_market import URL
-from vm_market import BODY, REGION, TYPE, VmMarket
+from vm_market import BODY, ORDER, REGION, TYPE, VmMarket
 from wire_market import KEY
 
 from gpu_tenant.marketplace.lambda_cloud.routes import BASE
@@ -109,6 +109,15 @@ def test_it_waits_until_one_is_free(market: VmMarket) -> None:
     assert 60 <= market.clock() - begun < 300
     assert market.launches() == 1
     assert market.store.last_generation("digits", "box-a") == 1
+
+
+def test_a_lost_store_gives_no_machine_the_number_of_one_whose_results_are_home(
+    market: VmMarket, tmp_path: Path
+) -> None:
+    (tmp_path / "results/digits/nightly/box-a/g2").mkdir(parents=True)
+    account = market.account(results_dir=str(tmp_path / "results"))
+    assert converge(account, Desire("started", ORDER), True)["diff"]["after"]["generation"] == 3
+    assert converge(account, Desire("started", ORDER), False)["generation"] == 3
 
 
 def test_a_region_that_is_sold_out_by_the_launch_is_no_failure_before_the_deadline(market: VmMarket) -> None:

@@ -67,7 +67,7 @@ class World:
         facts = {"tenant_project": "digits", "tenant_state_dir": self.store.root}
         return BoxHost(self.name, {**self.profile, **facts})
 
-    def observer(self, *_unused: Any) -> Observer:
+    def observer(self, *_unused: Any, **_options: Any) -> Observer:
         """The real one; only the connection to the box is not made."""
         return _Eyes(self)
 

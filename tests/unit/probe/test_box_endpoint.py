@@ -67,6 +67,16 @@ def test_a_generation_never_goes_back(tmp_path: Path) -> None:
         box_endpoint.generation_without_provider(store, "demo", "a1", 3)
 
 
+def test_a_lost_store_does_not_take_a_generation_back(tmp_path: Path) -> None:
+    store, results = StateStore(str(tmp_path / "empty")), str(tmp_path / "results")
+    (tmp_path / "results/demo/r1/a1/g3").mkdir(parents=True)
+    assert box_endpoint.generation_without_provider(store, "demo", "a1", None, results) == 3
+    assert box_endpoint.generation_without_provider(store, "demo", "a1", 4, results) == 4
+    with pytest.raises(TenantFailure, match="generation 3 of it is on record or at home"):
+        box_endpoint.generation_without_provider(store, "demo", "a1", 2, results)
+    assert box_endpoint.generation_without_provider(store, "demo", "a2", None, results) == 1
+
+
 def test_a_list_that_contradicts_the_record_is_doubted(tmp_path: Path) -> None:
     store = StateStore(str(tmp_path))
     here = located(listed(1, 1))

@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, spent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tenant import accrual, cost, recoveries, spending
+from gpu_tenant import cost, fleet, recoveries
 
 NOW = "2026-11-21T20:00:00Z"
 PLACE = {"project": "p", "box": "b"}
@@ -25,6 +26,13 @@ def act(verb: str, hour: float, provider_id: str = "7", **more: Any) -> dict[str
 
 
 RENT = act("rent", 10, price_per_hour=0.5, stopped_per_hour=0.1)
+
+
+# Its line has the rates of the moment before, too.
+ROSE = act(
+    "accept_price_rise", 12, price_per_hour=0.5, stopped_per_hour=0.1, new_price_per_hour=1.5, new_stopped_per_hour=0.3,
+    taken=True,
+)  # fmt: skip
 
 
 def held(*acts: dict[str, Any]) -> tuple[list[accrual.Interval], str]:
@@ -48,14 +56,41 @@ def held(*acts: dict[str, Any]) -> tuple[list[accrual.Interval], str]:
         # An outbid box is told to stop: what it costs then is the disk alone, and no price of compute.
         ([act("stop", 14, price_per_hour=0.1), act("start", 16)], 4 * 0.5 + 2 * 0.1 + 4 * 0.5, "running"),
         ([act("stop", 14, price_per_hour=0.7), act("start", 16)], 4 * 0.5 + 2 * 0.1 + 4 * 0.7, "running"),
+        # A host asks more and is answered; one that asked no more changed nothing, nor does one that was rejected.
+        ([ROSE], 2 * 0.5 + 8 * 1.5, "running"),
+        ([ROSE, act("stop", 15)], 2 * 0.5 + 3 * 1.5 + 5 * 0.3, "stopped"),
+        ([act("stop", 11), ROSE, act("start", 18)], 1 * 0.5 + 1 * 0.1 + 6 * 0.3 + 2 * 1.5, "running"),
+        ([{**ROSE, "taken": False}], 10 * 0.5, "running"),
+        ([{**ROSE, "verb": "reject_price_rise"}], 10 * 0.5, "running"),
+        (
+            [act("stop", 14), act("start", 16), act("priced", 16, price_per_hour=2.0)],
+            4 * 0.5 + 2 * 0.1 + 8.0,
+            "running",
+        ),
         ([act("seen-stopped", 18, effective_at="2026-11-21T12:00:00Z")], 2 * 0.5 + 8 * 0.1, "stopped"),
     ],
 )
 def test_each_interval_has_its_rate(acts: list[dict[str, Any]], accrued: float, state: str) -> None:
-    # The journal's order is by time, whoever wrote first.
-    found, last = held(*reversed([RENT, *acts]))
+    found, last = held(RENT, *acts)
     assert accrual.total(found) == pytest.approx(accrued)
     assert last == state
+
+
+@pytest.mark.parametrize(
+    ("acts", "since"),
+    [
+        ([ROSE], at(10)),
+        ([act("stop", 11), act("start", 11.5), ROSE], at(11.5)),
+        ([act("stop", 11), act("start", 11.5), act("priced", 12, price_per_hour=0.7)], at(11.5)),
+        ([act("stop", 11), ROSE], at(11)),
+        ([ROSE, act("stop", 13)], at(13)),
+    ],
+)
+def test_another_price_is_no_new_beginning(acts: list[dict[str, Any]], since: str) -> None:
+    """Danger clocks count from it."""
+    intervals, state = held(RENT, *acts)
+    machine = cost.Machine("p", "b", 1, "7", "vast", intervals=intervals, state=state)
+    assert fleet.Known(machines={"b": [machine]}).since("b", "7", state) == since
 
 
 def test_intents_and_failures_cost_nothing() -> None:
@@ -100,5 +135,6 @@ def test_a_decision_and_the_report_go_by_the_same_dollars(
     lines = [begun, act("rent", 9, "7", **first), act("rent", 9, "8", **second), *acts]
     boxes = [{**PLACE, "generation": number, "provider_id": str(6 + number)} for number in (1, 2)]
     [by_run] = [cost.sums(cost.machines(boxes, lines, [], [], {}, NOW))["project"]["p"].as_dict()["total"]]
-    spent = spending.spent_usd(lines, "p", "r", NOW)
-    assert spent == (None if by_run is None else pytest.approx(by_run))
+    expected = None if by_run is None else pytest.approx(by_run)
+    assert spent.of_run(lines, "p", "r", NOW) == expected
+    assert spent.of_project(lines, "p", NOW) == expected

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.purse import DEFAULT_WARN_AT
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_tenant import fleet, metrics, money_ladder, report_story, spending, verdicts
-from gpu_tenant.decide import DEFAULT_WARN_AT, PARK, RENT, RENTING, Money, Situation, decide
+from gpu_tenant.decide import PARK, RENT, RENTING, Money, Situation, decide
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.money_ladder import NO_NEW_BOXES, NONE, SPENT, WARNING, Crossing, crossing, rung
 from gpu_tenant.verdicts import Verdict

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import accrual, recoveries, recovering, spending
+from gpu_tenant import recoveries, recovering, spending
 from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, RESTART, Action, Costs, Money, Tried
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
@@ -31,40 +32,55 @@ def begun(hour: int, rung: str = "rent", **more: Any) -> dict[str, Any]:
     return line(hour, recoveries.RECOVER, "", "intent", run_id="r", rung=rung, **more)
 
 
-def spent(*lines: dict[str, Any]) -> float | None:
-    return spending.spent_usd(lines, "p", "r", at(10))
+def cost_of(*lines: dict[str, Any]) -> float | None:
+    return spent.of_run(lines, "p", "r", at(10))
 
 
 def test_compute_costs_while_it_runs_and_the_disk_while_it_rests() -> None:
     rent = line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1)
-    assert spent() == 0.0
-    assert spent(begun(1), rent) == pytest.approx(4.5)
-    assert spent(begun(1), rent, line(3, "stop")) == pytest.approx(1.0 + 0.7)
-    assert spent(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0 + 0.5)
-    assert spent(begun(1), rent, line(3, "stop"), line(8, "start", bid=0.8)) == pytest.approx(1.0 + 0.5 + 1.8)
-    assert spent(begun(1), rent, line(2, "start"), line(3, "destroy")) == pytest.approx(1.0)
+    assert cost_of() == 0.0
+    assert cost_of(begun(1), rent) == pytest.approx(4.5)
+    assert cost_of(begun(1), rent, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+    assert cost_of(begun(1), rent, line(3, "stop"), line(8, "start")) == pytest.approx(2.0 + 0.5)
+    assert cost_of(begun(1), rent, line(3, "stop"), line(8, "start", bid=0.8)) == pytest.approx(1.0 + 0.5 + 1.8)
+    assert cost_of(begun(1), rent, line(2, "start"), line(3, "destroy")) == pytest.approx(1.0)
 
 
 def test_what_the_box_cost_before_the_run_is_not_its_cost() -> None:
     rent = line(1, "rent", price_per_hour=0.5)
-    assert spent(rent, begun(9)) == pytest.approx(0.5)
+    assert cost_of(rent, begun(9)) == pytest.approx(0.5)
     ended = [line(1, "rent", "6"), line(2, "destroy", "6")]
-    assert spent(*ended, rent, begun(9)) == pytest.approx(0.5), "nor is one whose price is not known"
-    assert spent(rent, {**begun(8), "at": "noon"}, begun(9)) == pytest.approx(0.5)
+    assert cost_of(*ended, rent, begun(9)) == pytest.approx(0.5), "nor is one whose price is not known"
+    assert cost_of(rent, {**begun(8), "at": "noon"}, begun(9)) == pytest.approx(0.5)
+
+
+def test_a_machine_that_was_found_after_the_loss_of_the_store_counts_from_when_it_ran() -> None:
+    found = line(4, "seen-started", found=True, effective_at=at(2), generation=1, price_per_hour=0.5)
+
+    def of_run(*lines: dict[str, Any], box: str = "b") -> float | None:
+        return spent.of_run(lines, "p", "r", at(10), box=box)
+
+    assert of_run(found) == pytest.approx(4.0)
+    assert of_run(found, begun(9)) == pytest.approx(4.0), "it was on the run before it was brought up anew"
+    assert of_run(begun(3), found) == pytest.approx(3.5), "a create whose answer was lost"
+    assert of_run(found, box="another") == 0.0
+    assert of_run({**found, "generation": 2}) is None, "what the first one cost is not known"
+    first = line(1, "rent", "6", generation=1, price_per_hour=0.5)
+    assert of_run(first, line(2, "destroy", "6", generation=1), {**found, "generation": 2}) == pytest.approx(4.0)
 
 
 def test_two_machines_add_up_and_an_unknown_price_is_unknown() -> None:
     first = [begun(1), line(1, "rent", price_per_hour=0.5, stopped_per_hour=0.1), line(3, "stop")]
-    assert spent(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(1.0 + 0.7 + 2.0)
-    assert spent(*first, line(8, "rent", "8")) is None
+    assert cost_of(*first, line(8, "rent", "8", price_per_hour=1.0)) == pytest.approx(1.0 + 0.7 + 2.0)
+    assert cost_of(*first, line(8, "rent", "8")) is None
     unknown = [*first, line(8, "rent", "8")]
-    assert spending.spent_usd(unknown, "p", "r", at(10), unknown_per_hour=3.0) == pytest.approx(1.0 + 0.7 + 6.0)
+    assert spent.of_run(unknown, "p", "r", at(10), unknown_per_hour=3.0) == pytest.approx(1.0 + 0.7 + 6.0)
 
 
 def test_a_price_that_is_told_once_the_box_runs_held_from_the_rental_on() -> None:
     told = line(2, "priced", price_per_hour=0.5, stopped_per_hour=0.1)
-    assert spent(begun(1), line(1, "rent"), told) == pytest.approx(4.5)
-    assert spent(begun(1), line(1, "rent"), told, line(3, "stop")) == pytest.approx(1.0 + 0.7)
+    assert cost_of(begun(1), line(1, "rent"), told) == pytest.approx(4.5)
+    assert cost_of(begun(1), line(1, "rent"), told, line(3, "stop")) == pytest.approx(1.0 + 0.7)
 
 
 def test_every_box_that_the_run_was_on_is_paid_from_its_one_budget() -> None:
@@ -76,11 +92,11 @@ def test_every_box_that_the_run_was_on_is_paid_from_its_one_budget() -> None:
         {**line(5, "destroy", "8"), "box": "c"},
     ]
     others = [{**line(1, "rent", "9", price_per_hour=9.0), "project": "q"}, {**begun(1), "project": "q"}]
-    assert spent(*first, *second, *others) == pytest.approx(1.0 + 2.0)
+    assert cost_of(*first, *second, *others) == pytest.approx(1.0 + 2.0)
 
 
 def test_a_journal_of_other_boxes_says_nothing() -> None:
-    assert spent(begun(1), {**line(1, "rent", price_per_hour=9.0), "box": "other"}) == 0.0
+    assert cost_of(begun(1), {**line(1, "rent", price_per_hour=9.0), "box": "other"}) == 0.0
 
 
 def test_no_budget_has_room_and_an_unknown_cost_has_none() -> None:

@@ -206,3 +206,9 @@ def test_an_answer_in_awx_may_be_to_another_question(
     assert refused.exit_code == 10
     assert "does not say that it is consent to terminate-after" in refused.output
     assert approvals.load_all(market.store) == ()
+
+
+def test_consent_after_the_loss_of_the_store_is_for_a_number_that_no_pod_had(market: PodMarket, tmp_path: Path) -> None:
+    (tmp_path / "results/digits/nightly/pod-a/g7").mkdir(parents=True)
+    results = str(tmp_path / "results")
+    assert launch_consent.next_identity(market.store, "digits", "pod-a", results).generation == 8

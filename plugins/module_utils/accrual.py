@@ -10,12 +10,11 @@ so it is rather too much, and bandwidth is not in it either. Unknown is None, ne
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import PRICED
+from .box import records
+from .rental_account import ACCEPT_PRICE_RISE, PRICED
 
 RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
 # Nobody destroyed it, and its provider said twice that it has it no more.
@@ -25,19 +24,25 @@ _LEADS_TO = {
     **dict.fromkeys(("stop", "seen-stopped"), STOPPED),
     **dict.fromkeys(("destroy", SEEN_GONE), ENDED),
 }
+# These change a rate, and nothing else.
+_REPRICES = (ACCEPT_PRICE_RISE,)
 _RATE_OF = {RUNNING: "price_per_hour", STOPPED: "stopped_per_hour"}
 _HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A time in one state. ``per_hour`` and ``dollars`` are None while the rate is unknown."""
+    """A time in one state. ``per_hour`` and ``dollars`` are None while the rate is unknown.
+
+    :param is_repriced: it goes on from the one before, at another price.
+    """
 
     state: str
     since: str
     until: str
     hours: float
     per_hour: float | None
+    is_repriced: bool = False
 
     @property
     def dollars(self) -> float | None:
@@ -45,16 +50,16 @@ class Interval:
 
     def after(self, moment: str) -> Interval | None:
         """What of it is later than a moment (UTC text); None when nothing is."""
-        if _hours(moment, self.until) <= 0.0:
+        if hours_between(moment, self.until) <= 0.0:
             return None
-        hours = min(self.hours, _hours(moment, self.until))
+        hours = min(self.hours, hours_between(moment, self.until))
         return replace(self, since=self.since if hours == self.hours else moment, hours=hours)
 
     def before(self, moment: str) -> Interval | None:
         """What of it is earlier than a moment (UTC text); None when nothing is."""
-        if _hours(self.since, moment) <= 0.0:
+        if hours_between(self.since, moment) <= 0.0:
             return None
-        hours = min(self.hours, _hours(self.since, moment))
+        hours = min(self.hours, hours_between(self.since, moment))
         return replace(self, until=self.until if hours == self.hours else moment, hours=hours)
 
 
@@ -77,16 +82,17 @@ def intervals(acts: Sequence[Mapping[str, Any]], now: str) -> tuple[list[Interva
     """What was in force between the acts on one machine, oldest first, and its state after the last."""
     found: list[Interval] = []
     rates: dict[str, float] = _told_later(acts)
-    state, since = "", ""
+    state, since, is_repriced = "", "", False
     for act in acts:
         if state in _RATE_OF:
-            found.append(_interval(state, since, str(act["at"]), rates))
+            found.append(_interval(state, since, str(act["at"]), rates, is_repriced))
         rates.update(_rates_after(act, rates))
-        state, since = _LEADS_TO[str(act["verb"])], str(act["at"])
+        is_repriced = act["verb"] in _REPRICES or (act["verb"] == PRICED and state == RUNNING)
+        state, since = _LEADS_TO.get(str(act["verb"]), state), str(act["at"])
         if act["verb"] == "destroy":
             break
     if state in _RATE_OF:
-        found.append(_interval(state, since, now, rates))
+        found.append(_interval(state, since, now, rates, is_repriced))
     return found, state
 
 
@@ -96,17 +102,21 @@ def _told_later(acts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return _rates_after(first, {}) if first else {}
 
 
-def _interval(state: str, since: str, until: str, rates: Mapping[str, float]) -> Interval:
-    return Interval(state, since, until, _hours(since, until), rates.get(_RATE_OF[state]))
+def _interval(state: str, since: str, until: str, rates: Mapping[str, float], is_repriced: bool) -> Interval:
+    return Interval(state, since, until, hours_between(since, until), rates.get(_RATE_OF[state]), is_repriced)
 
 
-def _hours(since: str, until: str) -> float:
+def hours_between(since: str, until: str) -> float:
     span: datetime.timedelta = records.parse_utc(until) - records.parse_utc(since)
     return max(span.total_seconds(), 0.0) / _HOUR_S
 
 
 def _rates_after(act: Mapping[str, Any], known: Mapping[str, float]) -> dict[str, float]:
     """What the act says of the rates from then on."""
+    if act.get("verb") in _REPRICES:
+        # Its line has the rates of the moment before, too; who asks no more has changed none.
+        asked = [name for name in _RATE_OF.values() if act.get("taken") is True and _is_rate(act.get(f"new_{name}"))]
+        return {name: float(act[f"new_{name}"]) for name in asked}
     told = {name: float(act[name]) for name in _RATE_OF.values() if _is_rate(act.get(name))}
     disk = told.get("stopped_per_hour", known.get("stopped_per_hour"))
     price = told.get("price_per_hour")
@@ -125,15 +135,26 @@ def _is_rate(value: Any) -> bool:
 
 
 def acts_by_machine(lines: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
-    """The effects that change what a machine costs, by project, box and the provider's id, oldest first."""
+    """The effects that change what a machine costs, by project, box and the provider's id, oldest first.
+
+    Written one after the other they happened in this order, whatever the clocks of their writers said: a stop that a
+    clock which was set back puts before its rental would let the machine cost for ever.
+    """
     found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    written: dict[tuple[str, str, str], str] = {}
     for line in lines:
-        if line.get("kind") != "effect" or line.get("verb") not in _LEADS_TO or not line.get("provider_id"):
+        if (
+            line.get("kind") != "effect"
+            or line.get("verb") not in (*_LEADS_TO, *_REPRICES)
+            or not line.get("provider_id")
+        ):
             continue
         # What was found out later was so before its line was written.
         at = str(line.get("effective_at") or line.get("at"))
         if is_moment(at):
             key = (str(line.get("project")), str(line.get("box")), str(line["provider_id"]))
+            if not line.get("effective_at"):
+                at = written[key] = max(at, written.get(key, ""))
             found.setdefault(key, []).append({**line, "at": at})
     for acts in found.values():
         acts.sort(key=lambda act: str(act["at"]))
