@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import __version__, completion, examples, outlet
+from gpu_tenant import __version__, completion, examples, interrupts, outlet
 from gpu_tenant.cli_options import JSON_KEY
 
 # Each command's module and its name there.
@@ -42,6 +42,14 @@ COMMANDS = {
 }
 
 
+STOPPED = TenantFailure(
+    "interrupted",
+    "stopped on request",
+    safe="nothing more was begun",
+    fix="the same command, given again, does what is left of it",
+)
+
+
 class TenantGroup(click.Group):
     """Turns expected failures into one clear line and their exit code."""
 
@@ -62,6 +70,8 @@ class TenantGroup(click.Group):
             return super().invoke(ctx)
         except TenantFailure as failure:
             ctx.exit(report(failure, bool(ctx.meta.get(JSON_KEY))))
+        except KeyboardInterrupt:
+            ctx.exit(report(STOPPED, bool(ctx.meta.get(JSON_KEY))))
         except (RecordError, UnsafeName) as error:
             ctx.exit(report(TenantFailure("config", str(error)), bool(ctx.meta.get(JSON_KEY))))
 
@@ -83,7 +93,8 @@ def cli() -> None:
 
 def main() -> None:
     outlet.install()
-    cli.main(prog_name=completion.PROGRAM, complete_var=completion.VARIABLE)
+    with interrupts.taken_as_ctrl_c():
+        cli.main(prog_name=completion.PROGRAM, complete_var=completion.VARIABLE)
 
 
 if __name__ == "__main__":

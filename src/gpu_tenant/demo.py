@@ -40,6 +40,8 @@ from gpu_tenant.progress import Progress, console_for
 BOX = "digits-1"
 DEFAULT_FOLDER = ".tenant/demo"
 APPROVER = "demo operator"
+# How a box of a marketplace of our own is left by whoever stops what it is for.
+GONE_WITH_MARKET = "it is gone with its marketplace, and cost nothing"
 PREEMPT_AT = 0.35
 LEAST_ACCURACY = 0.97
 PULL_EVERY_S = 10.0
@@ -136,6 +138,7 @@ def run(options: DemoOptions) -> int:
             with job.opened(
                 _job_options(folder, market, options), spec_required=True, purpose="gpu-tenant demo"
             ) as work:
+                work.leaving = lambda: [(BOX, GONE_WITH_MARKET)]
                 work.progress.emit("note", f"a marketplace answers at {market.url}; this demo's files: {folder}")
                 proof, drawn = _play(work, market, options)
                 how = how_to_look(work, folder) if options.keep else ""
@@ -236,13 +239,7 @@ def _play(work: job.Job, market: Handle, options: DemoOptions) -> tuple[Proof, a
     driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history)
     director = Director(market, work.progress)
     driver.on_look = director.look
-    try:
-        driver.run()
-    except TenantFailure as failure:
-        if failure.kind == "interrupted":
-            for sentence in go.left_as([BOX], work.observer, str(work.spec["id"])):
-                work.progress.emit("result", sentence, BOX)
-        raise
+    driver.run()
     proof.refused_without_consent = _try_without_consent(work)
     if not options.keep:
         _consent(work)

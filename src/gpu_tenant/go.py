@@ -8,18 +8,16 @@ the box and the state store, so the same command continues after it was killed a
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact, supersession
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 from gpu_tenant import (
@@ -32,6 +30,7 @@ from gpu_tenant import (
     parking,
     play_deadlines,
     recovering,
+    replaced,
     verdicts,
 )
 from gpu_tenant.approve import Consent, give
@@ -84,8 +83,6 @@ class _Memory:
     pull_took_s: float = 0.0
     salvaged: bool = False
     resume_pending: bool = False
-    superseded_told: set[str] = field(default_factory=set)
-    superseded_settled: set[str] = field(default_factory=set)
 
 
 class Go:
@@ -110,6 +107,7 @@ class Go:
         self._clock = clock
         self._boxes: list[BoxHost] = list(runner.inventory.boxes)
         self._memory = self._fresh_memory()
+        self._replaced = replaced.Replaced(progress, clock)
         self._started = clock()
         # Boxes that the run was taken from, and that are rented still.
         self.left_behind: list[str] = []
@@ -154,7 +152,7 @@ class Go:
                 "config",
                 f"run {self.run_id} works on several boxes at once ({', '.join(parts)}), and go drives one",
                 safe="nothing was rented",
-                fix=f"run the playbooks train and then harvest on all of them (-l {','.join(parts)})",
+                fix=f"give them to watch, or run the playbooks train and then harvest on all (-l {','.join(parts)})",
             )
 
     def _fresh_memory(self) -> _Memory:
@@ -214,7 +212,7 @@ class Go:
         self._memory.sight.take(seen)
         self._note_resumed(seen)
         self._note_reached(seen)
-        self._tell_superseded(seen)
+        self._replaced.tell(seen, self.store, self.project)
         self.on_look(seen)
         return seen
 
@@ -232,7 +230,7 @@ class Go:
             spare=len(self._boxes) > 1,
             salvaged=self._memory.salvaged,
             pull_due=self._pull_is_due(),
-            settle_due=self._is_newly_overdue(seen),
+            settle_due=self._replaced.is_due(seen, self.store, self.project),
         )
 
     def _tell_budget(self, seen: Observation, crossed: money_ladder.Crossing | None, journal: Journal) -> None:
@@ -316,35 +314,6 @@ class Go:
         failure = outcome.failure(seen.box)
         why = failure.what if failure else "unknown"
         self._progress.emit("warning", f"the periodic pull failed and will be repeated: {why}", seen.box)
-
-    # -- superseded boxes ----------------------------------------------------------------------------------------
-
-    def _tell_superseded(self, seen: Observation) -> None:
-        """Name each box that a later one replaced, once: it bills until somebody ends it."""
-        for old in seen.superseded:
-            if old.provider_id not in self._memory.superseded_told:
-                self._memory.superseded_told.add(old.provider_id)
-                since = self._replaced_at(old)
-                due = f"; it is to be harvested and destroyed by {supersession.due_at(since)}" if since else ""
-                what = f"instance {old.provider_id} of generation {old.generation} was replaced and bills{due}"
-                self._progress.emit("warning", what, seen.box)
-
-    def _is_newly_overdue(self, seen: Observation) -> bool:
-        """Whether the deadline of a superseded box has passed since this was asked last."""
-        now = records.utc_now()
-        moments = {old.provider_id: self._replaced_at(old) for old in seen.superseded}
-        overdue = {name for name, since in moments.items() if since is not None and supersession.is_overdue(since, now)}
-        fresh = overdue - self._memory.superseded_settled
-        self._memory.superseded_settled |= fresh
-        if fresh:
-            ids = ", ".join(sorted(fresh))
-            what = f"overdue: instance {ids} was replaced; it is harvested now, and ended if the gate lets it go"
-            self._progress.emit("warning", what, seen.box)
-        return bool(fresh)
-
-    def _replaced_at(self, old: Box) -> datetime.datetime | None:
-        identity = BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
-        return supersession.replaced_at(self.store, identity)
 
     # -- acting --------------------------------------------------------------------------------------------------
 
@@ -530,14 +499,3 @@ class Go:
             reason = self._options.reason or f"standing approval for run {self.run_id}"
             consent = Consent(self._options.approver, reason, ttl_s=int(self._left_s()) + 86400, standing=True)
             give(self.store, identity, "destroy", consent, {})
-
-
-def left_as(boxes: Sequence[str], observer: Observer, run_id: str) -> list[str]:
-    """One sentence per box on how it is now, for somebody who just pressed Ctrl-C."""
-    sentences = []
-    for name, seen in observer.observe(run_id, boxes).items():
-        price = seen.item.dph_total if seen.item else None
-        cost = f" at ${price:.4f} an hour" if price is not None and seen.provider == "running" else ""
-        run = f"; run {run_id} is {seen.run_state} there and goes on by itself" if seen.run_state else ""
-        sentences.append(f"{name} is {seen.provider}{cost}{run}")
-    return sentences

@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import click
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import account, completion, exit_codes, go, job
@@ -53,26 +52,11 @@ def go_command(
             drill=drill,
         )
         driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history)
-        try:
-            result = driver.run()
-        except TenantFailure as failure:
-            say_what_is_left(work, [driver.box.name, *driver.left_behind], failure)
-            raise
+        work.leaving = lambda: work.look_again([driver.box.name, *driver.left_behind])
+        result = driver.run()
         for step in result.next_steps:
             work.progress.emit("note", f"to end it: {step}", result.box)
     with_account(work, driver.box.name, bool(options["as_json"]), ctx)
-
-
-def say_what_is_left(work: job.Job, boxes: list[str], failure: TenantFailure) -> None:
-    """After an interruption: how the boxes were left, as far as anybody can see."""
-    if failure.kind != "interrupted":
-        return
-    try:
-        told = go.left_as(boxes, work.observer, str(work.spec.get("id", "")))
-    except TenantFailure as unseen:
-        told = [f"{', '.join(boxes)} could not be looked at: {unseen.what}"]
-    for sentence in told:
-        work.progress.emit("result", sentence, boxes[0])
 
 
 def with_account(work: job.Job, box: str, as_json: bool, ctx: click.Context) -> None:

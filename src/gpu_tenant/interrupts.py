@@ -71,3 +71,21 @@ class Interrupts:
         finally:
             for number, previous in before.items():
                 signal.signal(number, previous)
+
+
+@contextlib.contextmanager
+def taken_as_ctrl_c() -> Iterator[None]:
+    """Where nothing is at work that a stop would have to wait for, SIGTERM and a lost terminal end a command as Ctrl-C
+    does: with a word and an exit code. :meth:`Interrupts.installed` takes its place for as long as something is."""
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in taken:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

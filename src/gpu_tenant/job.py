@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import hosts, lease_holding, play_deadlines
+from gpu_tenant import hosts, lease_holding, left_behind, play_deadlines
 from gpu_tenant.interrupts import FINISH_STEP_S, Interrupts
 from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import Observer
@@ -56,6 +56,24 @@ class Job:
     observer: Observer
     history: History
     spec: Mapping[str, Any] = field(default_factory=dict)
+    # How each box stands after a request to stop, (box, sentence); by default all are looked at once more.
+    leaving: Callable[[], Iterable[tuple[str, str]]] | None = None
+
+    def look_again(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """How boxes stand now, all or ``names``: (box, sentence)."""
+        boxes = [box for box in self.inventory.boxes if not names or box.name in names]
+        return left_behind.told(boxes, self.observer, str(self.spec.get("id") or ""))
+
+    @contextlib.contextmanager
+    def telling_what_is_left(self) -> Iterator[None]:
+        """Whoever asked to stop hears how each box stands, whatever was at work."""
+        try:
+            yield
+        except TenantFailure as failure:
+            if failure.kind == "interrupted":
+                for box, sentence in (self.leaving or self.look_again)():
+                    self.progress.emit("result", sentence, box)
+            raise
 
     def run_playbook(
         self,
@@ -65,6 +83,7 @@ class Job:
         names: Sequence[str] = (),
     ) -> Outcome:
         """Run a playbook on all boxes of the job, or on ``names``; the run spec's path goes along when there is one."""
+        self.interrupts.check()
         self.narrator.begin()
         variables = dict(extra_vars or {})
         if self.spec:
@@ -145,9 +164,11 @@ def opened(
             interrupts=interrupts,
             watch=narrator,
         )
-        observer = Observer(inventory.boxes, str(session.folder))
+        observer = Observer(inventory.boxes, str(session.folder), remembers=locked)
+        observer.on_skew = lambda text: progress.emit("warning", text)
         job = Job(options, inventory, project, place, progress, interrupts, narrator, runner, observer, history, spec)
         if locked:
+            stack.enter_context(job.telling_what_is_left())
             place.end_orphans(project, inventory.names, lambda text: progress.emit("note", text), interrupts.wait)
         if purpose:
             # After the orphans: they hold the lease of the runner that was killed.

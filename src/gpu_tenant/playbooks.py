@@ -265,7 +265,8 @@ class PlaybookRunner:
         stats = collector.stats
         processed = frozenset(stats.get("processed") or {})
         outcome = Outcome(playbook, runner.status, runner.rc, folder, boxes, processed, results=collector.results)
-        if self.interrupts.requested and runner.status != "successful":
+        # One that came to its end tells itself how it went, although somebody has asked to stop meanwhile.
+        if self.interrupts.requested and runner.status != "successful" and not collector.stats:
             what = f"the {playbook} playbook was stopped on request; what it had begun may be half done"
             raise TenantFailure("interrupted", what, safe="no result was deleted", fix="the same command continues")
         outcome.failures = list(_failures(outcome, stats, runner.status, _tail(folder, playbook)))

@@ -24,7 +24,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -111,7 +111,10 @@ class Killer:
         with self._lock:
             self._counts[name] += 1
             if self._at == Instant(name, self._counts[name]):
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.strike()
+
+    def strike(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _opens_to_write(arguments: tuple[Any, ...]) -> bool:
@@ -388,7 +391,7 @@ def live(folder: Path, market: Handle, killer: Killer) -> None:
     else:
         raise AssertionError(f"not home after {MOST_ROUNDS} rounds: {watched[0].action}")
     with killer.phase(""):
-        at_work = [row for row in _of_the(folder, market.state()["instances"]) if row["phase"] == "running"]
+        at_work = [row for row in of_the(folder, market.state()["instances"]) if row["phase"] == "running"]
     if at_work:
         raise AssertionError("its results are home, and its meter runs on")
     with killer.phase("teardown"), leased(world, "teardown"):
@@ -414,7 +417,11 @@ class Life:
         self._ends_by = time.monotonic() + LIFE_S
         self._pid = os.fork()
         if self._pid == 0:
-            _be_one(team, market, at)
+            self._be(team, market, at)
+
+    def _be(self, team: Path, market: Handle, at: Instant | None) -> NoReturn:
+        """What the process does."""
+        _be_one(team, market, at)
 
     def code(self) -> int | None:
         """How it ended, as ``os.waitstatus_to_exitcode`` says; None while it lives. TimeoutError."""
@@ -497,17 +504,23 @@ def drawn(counts: Mapping[str, int], number: int, seed: int) -> list[Instant]:
 
 
 def killed_at_each(folder: Path, markets: Sequence[Handle], chosen: Sequence[Instant]) -> list[Verdict]:
-    """Kill the first life of a run of its own at each instant, let the next one end it, and say what came of it.
+    """Kill the first life of a run of its own at each instant, let the next one end it, and say what came of it."""
+    return played(folder, markets, chosen, Case)
+
+
+def played(folder: Path, markets: Sequence[Handle], chosen: Sequence[Any], case: Callable[..., Any]) -> list[Any]:
+    """The verdict on each of ``chosen``, in a team's folder of its own.
 
     :param markets: as many runs go on beside each other. Two on one market would bid for the same machines.
+    :param case: made of folder, choice and market; ``is_over`` is asked again and again, and then ``verdict``.
     """
     waiting = [(new_team(folder / f"case-{number}"), at) for number, at in enumerate(chosen)]
-    at_work: dict[int, Case] = {}
+    at_work: dict[int, Any] = {}
     verdicts = []
     while waiting or at_work:
         for lane, market in enumerate(markets):
             if lane not in at_work and waiting:
-                at_work[lane] = Case(*waiting.pop(0), market)
+                at_work[lane] = case(*waiting.pop(0), market)
             elif lane in at_work and at_work[lane].is_over():
                 verdicts.append(at_work.pop(lane).verdict())
         time.sleep(POLL_S)
@@ -543,24 +556,24 @@ class Case:
 
     def verdict(self) -> Verdict:
         team = self._team
-        there = _of_the(team, self._market.state()["instances"])
-        rented = _of_the(team, self._market.bill()["instances"])
+        there = of_the(team, self._market.state()["instances"])
+        rented = of_the(team, self._market.bill()["instances"])
         return Verdict(
             self._at,
             self._codes[0] == -signal.SIGKILL,
             orphans=len(there),
             double_rentals=len(rented) - 1,
-            lost_results=int(not _is_home(StateStore(str(team / "state")), team)),
+            lost_results=int(not is_home(StateStore(str(team / "state")), team)),
             reruns=len((team / "disk/starts").read_text().splitlines()) - 2,
             trouble=(team / "error.txt").read_text()[-2000:] if self._codes[-1] else "",
         )
 
 
-def _of_the(team: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def of_the(team: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if f"/{team.name}/" in str(row["label"])]
 
 
-def _is_home(store: StateStore, team: Path) -> bool:
+def is_home(store: StateStore, team: Path) -> bool:
     """A complete receipt in force, and every file under it is what the box made."""
     paths = store.receipts(team.name, RUN)
     if len(paths) != 1 or records.read_record(paths[0], "receipt").get("complete") is not True:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CO
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from click.testing import CliRunner
 
-from gpu_tenant import exit_codes, hosts, job, role_commands, scaffold
+from gpu_tenant import exit_codes, hosts, job, left_behind, playbooks, role_commands, scaffold, watch, workspace
 from gpu_tenant.cli import cli
 
 BOX = hosts.BoxHost("b1", {"tenant_project": "demo", "tenant_state_dir": "state"})
@@ -144,3 +145,50 @@ def test_init_refuses_bad_names_before_writing(tmp_path: Path, words: list[str])
 
 def test_init_offers_the_platforms_that_have_a_profile() -> None:
     assert {"vast", "autodl", "ssh"} <= set(scaffold.platforms())
+
+
+@pytest.mark.parametrize("words", [["harvest", "-l", "b1"], ["status", "-l", "b1"], ["account", "run.yml", "-l", "b1"]])
+def test_stopped_before_anything_is_at_work(
+    command_line: CliRunner, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    def stopped(*unused: object) -> hosts.Inventory:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hosts, "resolve", stopped)
+    done = command_line.invoke(cli, words)
+    assert (done.exit_code, done.exception.__class__) == (30, SystemExit)
+    assert "stopped on request" in done.output
+    told = json.loads(command_line.invoke(cli, [*words, "--json"]).output.splitlines()[-1])
+    assert (told["exit_code"], told["failure"]["kind"]) == (30, "interrupted")
+
+
+def test_a_verb_that_was_told_to_stop_begins_nothing_and_says_how_the_box_stands(
+    command_line: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(*unused: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    def run(*unused: object, **options: object) -> None:
+        raise AssertionError("a playbook was begun")
+
+    monkeypatch.setattr(workspace.Workspace, "end_orphans", held)
+    monkeypatch.setattr(playbooks.PlaybookRunner, "run", run)
+    monkeypatch.setattr(left_behind, "told", lambda boxes, observer, run_id: [(box.name, "it bills") for box in boxes])
+    done = command_line.invoke(cli, ["harvest", "-l", "b1", "--json"])
+    assert done.exit_code == 30, done.output
+    told = [json.loads(line) for line in done.output.splitlines()]
+    assert [(line["box"], line["text"]) for line in told if line["event"] == "result"] == [("b1", "it bills")]
+    assert told[-1]["failure"]["kind"] == "interrupted"
+
+
+def test_one_round_of_a_watch_that_was_told_to_stop_is_not_told_as_done(
+    command_line: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(self: watch.Watch) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(watch.Watch, "run", cut_short)
+    done = command_line.invoke(cli, ["watch", "-l", "b1", "--once", "--json"])
+    assert done.exit_code == 30, done.output
+    assert "nobody recovers it now" in done.output

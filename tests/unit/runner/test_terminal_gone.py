@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from gpu_tenant import outlet
-from gpu_tenant.interrupts import Interrupts
+from gpu_tenant.interrupts import Interrupts, taken_as_ctrl_c
 from gpu_tenant.progress import JsonView, LiveView, PlainView, Progress, View
 
 LONG = "x" * 200_000
@@ -137,3 +137,37 @@ def test_under_nohup_a_lost_terminal_is_no_request(hung_up_before: None) -> None
         signal.raise_signal(signal.SIGHUP)
         assert not interrupts.requested
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_where_nothing_is_at_work_it_is_a_ctrl_c(number: signal.Signals) -> None:
+    with handlers_kept():
+        with taken_as_ctrl_c():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+            with Interrupts().installed() as interrupts:
+                signal.raise_signal(number)
+                assert interrupts.requested
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL, "a process that is ending shows no traceback"
+
+
+def test_under_nohup_a_lost_terminal_is_no_ctrl_c_either() -> None:
+    with handlers_kept():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with taken_as_ctrl_c():
+            signal.raise_signal(signal.SIGHUP)
