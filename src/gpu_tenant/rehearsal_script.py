@@ -17,9 +17,9 @@ from gpu_tenant.observe import Observation
 
 SHIPPED = Path(__file__).parent / "rehearsals"
 CONDITIONS = ("rented", "training", "checkpoint", "pulled", "lost", "step", "looks")
-DEEDS = ("preempt", "release", "inject", "clear")
+DEEDS = ("preempt", "release", "inject", "clear", "pass_s")
 EXPECTATIONS = ("interruptions", "resumed", "most_boxes", "least_machines")
-_KEYS = ("what", "speed", "pull_every_s", "faults", "steps", "expect")
+_KEYS = ("what", "pull_every_s", "faults", "steps", "expect")
 _LOST = ("outbid", "stopped", "exited", "offline", "scheduling", "absent")
 
 
@@ -37,15 +37,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Script:
-    """:param speed: how much faster the decision's deadlines pass."""
+    """What to play, and what to hold against the run in the end."""
 
     name: str
     what: str
-    speed: float = 1.0
     pull_every_s: float = 10.0
     faults: tuple[Mapping[str, Any], ...] = ()
     steps: tuple[Step, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passes_s(self) -> float:
+        """Seconds that its steps let pass."""
+        return sum(float(step.do.get("pass_s", 0.0)) for step in self.steps)
 
 
 def shipped() -> list[str]:
@@ -74,15 +78,15 @@ def _bad(what: str, fix: str) -> TenantFailure:
 
 def _script(name: str, given: Any) -> Script:
     _known("a rehearsal", given, _KEYS)
-    speed, pull = float(given.get("speed", 1.0)), float(given.get("pull_every_s", 10.0))
-    if not (1.0 <= speed <= 1000.0 and pull >= 0.0):
-        raise ValueError("speed must be 1 to 1000 and pull_every_s not negative")
+    pull = float(given.get("pull_every_s", 10.0))
+    if not 0.0 <= pull < float("inf"):
+        raise ValueError("pull_every_s must be a number of seconds, and not negative")
     at_start = tuple(_fault(number, fault) for number, fault in enumerate(given.get("faults") or [], 1))
     steps = tuple(_step(number, step) for number, step in enumerate(given.get("steps") or [], 1))
     if not at_start and not steps:
         raise ValueError("it has neither faults nor steps, so nothing would be rehearsed")
     expect = dict(_known("expect", given.get("expect") or {}, EXPECTATIONS))
-    return Script(name, str(given.get("what") or name), speed, pull, at_start, steps, expect)
+    return Script(name, str(given.get("what") or name), pull, at_start, steps, expect)
 
 
 def _step(number: int, given: Any) -> Step:
@@ -93,10 +97,16 @@ def _step(number: int, given: Any) -> Step:
         raise ValueError(f"step {number} does {len(deed)} things; one of {', '.join(DEEDS)} is wanted")
     if "inject" in deed:
         _fault(number, deed["inject"])
+    if "pass_s" in deed and not _is_span(deed["pass_s"]):
+        raise ValueError(f"do.pass_s of step {number} is {deed['pass_s']!r}, and a number of seconds is wanted")
     for key in ("step", "looks"):
         if key in when and (not isinstance(when[key], int) or isinstance(when[key], bool)):
             raise ValueError(f"when.{key} of step {number} is {when[key]!r}, and a whole number is wanted")
     return Step(when, deed, str(given.get("tell") or next(iter(deed))))
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _fault(number: int, given: Any) -> Mapping[str, Any]:
@@ -120,7 +130,7 @@ def is_true(when: Mapping[str, Any], seen: Observation, pulled: bool, looks: int
     facts: dict[str, Any] = {
         "rented": seen.item is not None,
         "training": seen.run_state == "running",
-        "checkpoint": seen.run_state == "running" and _has_checkpoint(seen),
+        "checkpoint": has_checkpoint(seen),
         "pulled": pulled and seen.run_state == "running",
         "lost": seen.provider in _LOST,
     }
@@ -129,6 +139,7 @@ def is_true(when: Mapping[str, Any], seen: Observation, pulled: bool, looks: int
     return all(least[key] >= value if key in least else facts[key] is bool(value) for key, value in when.items())
 
 
-def _has_checkpoint(seen: Observation) -> bool:
+def has_checkpoint(seen: Observation) -> bool:
+    """Whether the run is at work, and has saved."""
     cells = seen.run.raw.get("cells", []) if seen.run else []
-    return any(cell.get("last_checkpoint") for cell in cells)
+    return seen.run_state == "running" and any(cell.get("last_checkpoint") for cell in cells)

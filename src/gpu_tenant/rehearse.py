@@ -45,12 +45,27 @@ class Finding:
     seen: str
 
 
+class Clock:
+    """What the decision measures its deadlines by: the clock on the wall, and what a script lets pass besides."""
+
+    def __init__(self) -> None:
+        self._passed_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._passed_s
+
+    def let_pass(self, seconds: float) -> None:
+        self._passed_s += seconds
+
+
 class Director:
     """Plays the steps of a script in their order, each at the first look at which its conditions hold."""
 
-    def __init__(self, script: Script, market: Handle, progress: Progress, history: History) -> None:
+    def __init__(self, script: Script, market: Handle, progress: Progress, history: History, clock: Clock) -> None:
         self._script, self._market, self._progress, self._history = script, market, progress, history
+        self._clock = clock
         self._looks = 0
+        self._pulls_before_saved: int | None = None
         self.played: list[tuple[Step, str]] = []
 
     @property
@@ -59,15 +74,23 @@ class Director:
 
     def look(self, seen: Observation) -> None:
         self._looks += 1
+        pulled = self._has_pulled(seen)
         if self.is_over:
             return
         step = self._script.steps[len(self.played)]
-        if rehearsal_script.is_true(step.when, seen, bool(self._history.lines("pull")), self._looks):
+        if rehearsal_script.is_true(step.when, seen, pulled, self._looks):
             self._progress.emit("warning", f"rehearsal: {step.tell}", seen.box)
             self._play(step, seen)
             reached = f"step {seen.run.step}" if seen.run and seen.run.step is not None else seen.provider
             self.played.append((step, f"at {reached}"))
             self._looks = 0
+
+    def _has_pulled(self, seen: Observation) -> bool:
+        """Whether a pull began after a checkpoint was seen on the box: the one before may have brought none home."""
+        pulls = len(self._history.lines("pull"))
+        if self._pulls_before_saved is None and rehearsal_script.has_checkpoint(seen):
+            self._pulls_before_saved = pulls
+        return self._pulls_before_saved is not None and pulls > self._pulls_before_saved
 
     def _play(self, step: Step, seen: Observation) -> None:
         ((deed, options),) = step.do.items()
@@ -76,6 +99,8 @@ class Director:
             self._market.inject(**{"instance": number, **options} if number and "call" in options else options)
         elif deed == "clear":
             self._market.clear_faults()
+        elif deed == "pass_s":
+            self._clock.let_pass(float(options))
         elif deed == "preempt":
             self._market.preempt(number)
         else:
@@ -97,6 +122,9 @@ def run(script_name: str, options: job.JobOptions, engine: str, drill: bool = Fa
             for fault in script.faults:
                 market.inject(**fault)
             with job.opened(_bound(options, folder, market), spec_required=True) as work:
+                work.leaving = lambda: [(name, demo.GONE_WITH_MARKET) for name in work.inventory.names]
+                # This provider's time passes faster on purpose.
+                work.observer.on_skew = lambda text: None
                 _check_boxes(work)
                 work.progress.emit("note", f"rehearsing {script.name}: {script.what}; its files: {folder}")
                 findings = _play(work, market, script, drill)
@@ -145,18 +173,15 @@ def _check_boxes(work: job.Job) -> None:
 
 def _play(work: job.Job, market: Handle, script: Script, drill: bool) -> list[Finding]:
     settings = go.GoOptions(
-        pull_every_s=script.pull_every_s * script.speed,
+        pull_every_s=script.pull_every_s,
         poll_s=POLL_S,
         poll_most_s=POLL_MOST_S,
-        deadline_s=float(work.spec["deadline_s"]) * script.speed,
+        deadline_s=float(work.spec["deadline_s"]) + script.passes_s,
         drill=drill,
     )
-
-    def clock() -> float:
-        return time.monotonic() * script.speed
-
+    clock = Clock()
     driver = go.Go(work.runner, work.observer, work.spec, settings, work.progress, work.history, clock)
-    director = Director(script, market, work.progress, work.history)
+    director = Director(script, market, work.progress, work.history, clock)
     driver.on_look = director.look
     ended = Finding("the run came home by itself", True, f"run {work.spec['id']}")
     try:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from team_folder import LOST_TRAINER, held_spec
+
+from gpu_tenant import rehearsal_script
 
 pytestmark = [
     pytest.mark.integration,
@@ -59,7 +62,7 @@ SPEC = {
 }
 
 
-def team(folder: Path) -> list[str]:
+def team(folder: Path, trainer: str, spec: dict[str, Any]) -> list[str]:
     """An inventory that names a real account: a rehearsal must never ask it anything."""
     variables = {
         "tenant_project": "nights",
@@ -70,23 +73,32 @@ def team(folder: Path) -> list[str]:
         "provision_price_cap": 0.6,
         "provision_require_cuda": False,
     }
-    (folder / "train.py").write_text(TRAINER)
-    (folder / "run.yml").write_text(yaml.safe_dump(SPEC))
+    (folder / "train.py").write_text(trainer)
+    (folder / "run.yml").write_text(yaml.safe_dump(spec))
     (folder / "profiles.yml").write_text("plugin: tenant.gpu.profiles\n")
     hosts = {"vast": {"hosts": {BOX: variables}}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
     return ["-i", str(folder / "profiles.yml"), "-i", str(folder / "hosts.yml")]
 
 
-def test_a_run_survives_a_lost_answer_and_an_empty_list_after_a_drill(tmp_path: Path) -> None:
-    words = ["rehearse", "lost-create", *team(tmp_path), "-l", BOX, "--run", str(tmp_path / "run.yml"), "--drill"]
-    command = [sys.executable, "-m", "gpu_tenant", *words, "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+def rehearsed(folder: Path, script: str, inventories: list[str], *words: str) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code, and what was said; the last of it is the table."""
+    given = [*inventories, "-l", BOX, "--run", str(folder / "run.yml"), *words, "--json"]
+    command = [sys.executable, "-m", "gpu_tenant", "rehearse", script, *given]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     said: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert said, done.stderr[-3000:]
+    assert said[-1]["event"] == "rehearsal", done.stdout[-3000:] + done.stderr[-3000:]
+    assert [finding for finding in said[-1]["findings"] if not finding["held"]] == []
+    assert not (folder / "the-real-state").exists()
+    assert "the-real-key-of-the-team" not in done.stdout + done.stderr
+    return done.returncode, said
+
+
+def test_a_run_survives_a_lost_answer_and_an_empty_list_after_a_drill(tmp_path: Path) -> None:
+    code, said = rehearsed(tmp_path, "lost-create", team(tmp_path, TRAINER, SPEC), "--drill")
     told = said[-1]
-    assert told["event"] == "rehearsal", done.stdout[-3000:] + done.stderr[-3000:]
-    assert [finding for finding in told["findings"] if not finding["held"]] == []
-    assert (done.returncode, told["held"]) == (0, True)
+    assert (code, told["held"]) == (0, True)
     assert {finding["what"] for finding in told["findings"]} >= {
         "fault from the start: lost_answer",
         "the provider's list is empty",
@@ -94,5 +106,14 @@ def test_a_run_survives_a_lost_answer_and_an_empty_list_after_a_drill(tmp_path: 
         "at most 1 boxes were rented",
     }
     assert "killed in mid-training and started again: it went on from step" in json.dumps(said)
-    assert not (tmp_path / "the-real-state").exists()
-    assert "the-real-key-of-the-team" not in done.stdout + done.stderr
+
+
+# What is lost is what the trainer waits for, so each script is over as soon as its faults are.
+@pytest.mark.parametrize("name", [name for name in rehearsal_script.shipped() if name != "lost-create"])
+def test_a_run_survives_the_loss_of_its_box_by_every_script_that_ships(tmp_path: Path, name: str) -> None:
+    spec = {**held_spec("nightly"), "deadline_s": DEADLINE_S}
+    code, said = rehearsed(tmp_path, name, team(tmp_path, LOST_TRAINER, spec))
+    script, seen = rehearsal_script.read(name), {one["what"]: one["seen"] for one in said[-1]["findings"]}
+    assert (code, said[-1]["script"]) == (0, name)
+    assert set(seen) >= {step.tell for step in script.steps}
+    assert seen["training went on from a checkpoint"] == "step 1"

@@ -70,7 +70,9 @@ def test_a_shipped_script_is_whole(name: str) -> None:
         ("steps: [{when: {moon: full}, do: {preempt: true}}]", "unknown keys moon"),
         ("steps: [{when: {step: soon}, do: {preempt: true}}]", "a whole number is wanted"),
         ("steps: [{do: {explode: true}}]", "unknown keys explode"),
-        ("speed: 0\nfaults: [{kind: lost_answer, call: create}]", "speed must be"),
+        ("pull_every_s: -1\nfaults: [{kind: lost_answer, call: create}]", "pull_every_s must be"),
+        ("steps: [{do: {pass_s: soon}}]", "a number of seconds is wanted"),
+        ("steps: [{do: {pass_s: 0}}]", "a number of seconds is wanted"),
         ("faults: [{kind: meteor, call: create}]", "fault 1"),
         ("steps: [{do: {inject: {kind: outbid, call: nothing}}}]", "fault 1"),
         ("a: b: c", "is not YAML"),
@@ -98,8 +100,8 @@ def test_steps_come_up_in_their_order_when_their_conditions_hold(tmp_path: Path)
         "  - {when: {lost: true, looks: 2}, do: {release: true}}\n"
         "  - {when: {pulled: true}, do: {inject: {kind: host_offline, call: list}}}\n"
     )
-    market, history = Market(), History(tmp_path / "history.jsonl")
-    director = rehearse.Director(rehearsal_script.read(str(path)), market, Progress(Quiet()), history)  # type: ignore[arg-type]  # stands for the handle
+    market, history, clock = Market(), History(tmp_path / "history.jsonl"), rehearse.Clock()
+    director = rehearse.Director(rehearsal_script.read(str(path)), market, Progress(Quiet()), history, clock)  # type: ignore[arg-type]  # stands for the handle
     lost = Observation("b1", "now", "outbid", ITEM)
     for seen in (lost, training(30), training(10, 10)):
         director.look(seen)
@@ -115,6 +117,32 @@ def test_steps_come_up_in_their_order_when_their_conditions_hold(tmp_path: Path)
     director.look(training(31, 20))
     assert market.done[2:] == [("inject", {"instance": 7, "kind": "host_offline", "call": "list"})]
     assert director.is_over
+
+
+def test_a_pull_counts_once_it_began_after_a_checkpoint_was_seen(tmp_path: Path) -> None:
+    path = tmp_path / "own.yml"
+    path.write_text("steps: [{when: {pulled: true}, do: {clear: true}}]")
+    market, history, clock = Market(), History(tmp_path / "history.jsonl"), rehearse.Clock()
+    director = rehearse.Director(rehearsal_script.read(str(path)), market, Progress(Quiet()), history, clock)  # type: ignore[arg-type]  # stands for the handle
+    director.look(training(1))
+    history.append("pull", box="b1")
+    for seen in (training(2), training(3, 3)):
+        director.look(seen)
+    assert not director.is_over, "when it began there was nothing to bring home"
+    history.append("pull", box="b1")
+    director.look(training(4, 3))
+    assert director.is_over
+
+
+def test_time_that_passes_is_seen_by_the_deadlines_of_the_decision_and_not_taken_from_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "own.yml"
+    path.write_text("steps: [{when: {lost: true}, do: {pass_s: 900}}, {when: {lost: true}, do: {pass_s: 0.5}}]")
+    script, clock = rehearsal_script.read(str(path)), rehearse.Clock()
+    director = rehearse.Director(script, Market(), Progress(Quiet()), History(tmp_path / "history.jsonl"), clock)  # type: ignore[arg-type]  # stands for the handle
+    before = clock()
+    director.look(Observation("b1", "now", "offline", ITEM))
+    assert clock() - before >= 900
+    assert script.passes_s == 900.5
 
 
 class Client:
@@ -171,7 +199,7 @@ def test_a_virgin_box_may_go_back() -> None:
 
 def test_a_step_that_never_came_up_is_not_held() -> None:
     script = rehearsal_script.read("preempted")
-    director = rehearse.Director(script, Market(), Progress(Quiet()), History(Path("/nonexistent")))  # type: ignore[arg-type]  # stands for the handle
+    director = rehearse.Director(script, Market(), Progress(Quiet()), History(Path("/nonexistent")), rehearse.Clock())  # type: ignore[arg-type]  # stands for the handle
     (finding,) = rehearse._steps(script, director)
     assert not finding.held
     assert "never came up" in finding.seen
