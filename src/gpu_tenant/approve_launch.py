@@ -32,7 +32,7 @@ def answer(host: BoxHost, request: approve.Request, after: str, ask: Callable[[s
         # A node of a workflow names its box, not what is consented to: an answer to another question would do.
         raise _refused(host, f"an answer in AWX does not say that it is consent to {VERB}", "give it here, by name")
     store = StateStore(host.required("tenant_state_dir"))
-    identity = next_identity(store, host.required("tenant_project"), host.name)
+    identity = next_identity(store, host.required("tenant_project"), host.name, host.text("tenant_results_dir"))
     loss = loss_of(approve.seconds(after))
     approve.agree_to_loss(identity, VERB, loss, request.loss_id, ask)
     consent = approve.Consent(request.approver, request.reason, approve.seconds(request.expires), False, loss)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ansible_collections.tenant.gpu.plugins.module_utils.purse import UNLIMITED, Purse
+
 from gpu_tenant import verdicts
 from gpu_tenant.verdicts import Verdict
 
@@ -37,9 +39,7 @@ RUNGS = (RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 # All that bring a box up by the same playbook.
 BRINGING_UP = (RENT, START, RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER)
 
-# Of a budget that does not say at which share of it people are warned.
-DEFAULT_WARN_AT = 0.8
-# And of one that does not say what each rung may cost: this share of it.
+# Of a budget that does not say what each rung may cost: this share of it.
 RUNG_SHARE = 0.25
 
 # The ladder of each loss, the cheapest rung first. Waiting for a GPU that somebody else holds, or for a host without
@@ -102,20 +102,21 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Money:
-    """Dollars. ``spent`` None is unknown, never 0; ``budget`` None is no budget.
+class Money(Purse):
+    """What is gone of the run's budget; whether there is room, and what is near its end or spent, is of both budgets.
 
-    :param reserve: what a rental must leave room for before it is begun.
-    :param warn_at: the share of the budget from which on people are warned.
     :param per_rung: what each rung may cost before it is tried no more; None is no bound.
+    :param project: what is gone of the budget of all that the project rents.
     """
 
-    spent: float | None = 0.0
-    budget: float | None = None
-    reserve: float = 0.0
-    warn_at: float = DEFAULT_WARN_AT
     per_rung: float | None = None
     rungs: Costs = Costs()
+    project: Purse = UNLIMITED
+
+    @property
+    def run(self) -> Purse:
+        """The run's budget alone."""
+        return Purse(self.spent, self.budget, self.reserve, self.warn_at, self.held)
 
     def bears(self, rung: str) -> bool:
         """Whether a rung has not cost its share yet. One whose cost nobody knows may have."""
@@ -124,18 +125,25 @@ class Money:
 
     @property
     def has_room(self) -> bool:
-        if self.budget is None:
-            return True
-        return self.spent is not None and self.spent + self.reserve <= self.budget + 1e-9
+        return self.run.has_room and self.project.has_room
 
     @property
     def is_near(self) -> bool:
-        """Whether so much is spent that people are warned."""
-        return self.budget is not None and self.spent is not None and self.spent >= self.warn_at * self.budget
+        return self.run.is_near or self.project.is_near
 
     @property
     def is_spent(self) -> bool:
-        return self.budget is not None and self.spent is not None and self.spent >= self.budget
+        return self.run.is_spent or self.project.is_spent
+
+    @property
+    def spent_one(self) -> str:
+        """Which budget is spent, in words."""
+        return "its budget" if self.run.is_spent else "the budget of its project"
+
+    @property
+    def full_one(self) -> str:
+        """Which budget has no room, in words."""
+        return "the budget" if not self.run.has_room else "the budget of its project"
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,7 @@ class Situation:
     :param bound: it is rented with volumes, and they lie on one machine: no other one can be rented for it.
     :param spare: another candidate can take the run over.
     :param left_running: it is home, and what stops the meter after a harvest never came to its box.
+    :param outlived: it is home from an earlier machine of the box, and the one that is there computes on.
     :param failed_home: what a failed run left is home; people decide how it goes on.
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
@@ -169,6 +178,7 @@ class Situation:
     bound: bool = False
     spare: bool = False
     left_running: bool = False
+    outlived: bool = False
     failed_home: bool = False
     salvaged: bool = False
     pull_due: bool = False
@@ -196,6 +206,8 @@ def decide(now: Situation) -> Action:
         return Action(SETTLE, "the deadline of a box that it replaced has passed")
     if now.home and now.left_running and not now.outage:
         return Action(HARVEST, "its results are home, and the harvest was cut off before it stopped the box")
+    if now.home and now.outlived and not now.outage and not now.bills_on:
+        return Action(PARK, "its results are home from an earlier machine, and this one computes on")
     if now.home:
         return Action(FINISH, f"its results are home and verified{_still(now)}")
     if now.failed_home:
@@ -213,9 +225,9 @@ def decide(now: Situation) -> Action:
 
 def _at_work(now: Situation) -> Action:
     if now.money.is_spent and not now.bills_on:
-        return Action(PARK, "its budget is spent", failure="budget")
+        return Action(PARK, f"{now.money.spent_one} is spent", failure="budget")
     if now.money.is_spent and not now.pull_due:
-        return Action(BILLS_ON, f"its budget is spent{_still(now)}", failure="budget")
+        return Action(BILLS_ON, f"{now.money.spent_one} is spent{_still(now)}", failure="budget")
     return Action(PULL, "its newest checkpoints are due at home") if now.pull_due else Action(WAIT, now.verdict.why)
 
 
@@ -225,19 +237,19 @@ def _wanted(now: Situation) -> Action:
     if now.outage:
         return Action(WAIT, f"nothing is recovered now: {now.outage}")
     if now.money.is_spent:
-        return Action(GIVE_UP, f"{why}, and its budget is spent", failure="budget")
+        return Action(GIVE_UP, f"{why}, and {now.money.spent_one} is spent", failure="budget")
     if name == verdicts.NOT_RENTED:
-        return Action(RENT, why) if now.money.has_room else _no_room(why)
+        return Action(RENT, why) if now.money.has_room else _no_room(now, why)
     if name == verdicts.STARTING:
         return Action(WAIT, why) if now.brought_up else Action(START, why)
     if name == verdicts.BARE and not now.brought_up:
         return Action(START, why)
     if name in (verdicts.BARE, verdicts.STALLED):
-        return _pushed(now)
+        return pushed(now)
     return _recovered(now)
 
 
-def _pushed(now: Situation) -> Action:
+def pushed(now: Situation) -> Action:
     """It was at work and needs another start; one that needs it again and again needs a person."""
     if _may_try(RESTART, now):
         return Action(RESTART, now.verdict.why)
@@ -252,7 +264,7 @@ def _recovered(now: Situation) -> Action:
     for rung in could_help:
         if _may_try(rung, now):
             if rung in RENTING and not now.money.has_room:
-                return _no_room(now.verdict.why, now.brought_up)
+                return _no_room(now, now.verdict.why, now.brought_up)
             return Action(rung, now.verdict.why, now.brought_up)
     why = f"{now.verdict.why}, and every way to recover it was tried"
     if now.bound:
@@ -297,8 +309,8 @@ def _still(now: Situation) -> str:
     return "; it bills on, for nothing but its end stops it" if now.bills_on else ""
 
 
-def _no_room(why: str, interruption: bool = False) -> Action:
-    return Action(GIVE_UP, f"{why}, and the budget has no room for another box", interruption, "budget")
+def _no_room(now: Situation, why: str, interruption: bool = False) -> Action:
+    return Action(GIVE_UP, f"{why}, and {now.money.full_one} has no room for another box", interruption, "budget")
 
 
 def back_off(round_number: int, first_s: float, most_s: float) -> float:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks
+from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.dollar_budgets import lack_of
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
@@ -25,7 +26,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.api import VastClient
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAID, info_of
 
-from gpu_tenant import cost, money_ladder, risk, verdicts
+from gpu_tenant import cost, money_ladder, risk, spending, steady_clock, verdicts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.observe import Observation
@@ -43,24 +44,36 @@ class Known:
 
     :param pulls: the journal's lines of pulls, by box: with many boxes nobody searches all lines for each.
     :param records: the newest record of each box that was ever rented.
+    :param generations: those that there is a record of, by box; one that was never rented may have one too.
     :param machines: every machine of each box, with what it has cost by the journal.
     :param budgets: by run, the last line of the journal on its budget.
+    :param project_budgets: by box, how far its project is through the budget that the box is declared with, in words.
     :param note: says that lines of the journal were left out; then nobody knows what was spent.
     """
 
     pulls: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    generations: Mapping[str, set[int]] = field(default_factory=dict)
     machines: Mapping[str, Sequence[cost.Machine]] = field(default_factory=dict)
     budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    project_budgets: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
-    def spent_usd(self, box: str) -> float | None:
-        """Accrued by the journal over all machines of the box; None while one of them is not known."""
-        if self.note:
+    def spent_usd(self, box: str, item: Box | None = None) -> float | None:
+        """Accrued by the journal over all machines of the box; None while one of them is not known.
+
+        :param item: the machine that is there now. It and all before it are on record, unless the store was lost.
+        """
+        machines = self.machines.get(box, ())
+        if self.note or (item is not None and not self._has_all(box, item)):
             return None
-        amounts = [machine.accrued for machine in self.machines.get(box, ())]
+        amounts = [machine.accrued for machine in machines]
         known = [amount for amount in amounts if amount is not None]
         return sum(known) if len(known) == len(amounts) else None
+
+    def _has_all(self, box: str, item: Box) -> bool:
+        is_known = any(machine.provider_id == item.provider_id for machine in self.machines.get(box, ()))
+        return is_known and self.generations.get(box, set()).issuperset(range(1, item.generation + 1))
 
     def budget(self, box: str, run_id: str) -> str:
         """How far the run is through its budget, as it was last told; empty below the warning.
@@ -77,25 +90,28 @@ class Known:
     def since(self, box: str, provider_id: str, state: str) -> str:
         """Since when a machine has been running or stopped, if the journal agrees that it is; else empty."""
         found = [machine for machine in self.machines.get(box, ()) if machine.provider_id == provider_id]
-        last = found[-1].intervals[-1:] if found else []
-        return last[0].since if last and last[0].state == state else ""
+        held = list(found[-1].intervals) if found else []
+        while len(held) > 1 and held[-1].is_repriced:
+            held.pop()
+        return held[-1].since if held and held[-1].state == state else ""
 
 
 def read(boxes: Sequence[BoxHost], project: str) -> Mapping[str, Known]:
     """What is known, by ``tenant_state_dir``."""
     found = {}
     for folder in {box.required("tenant_state_dir") for box in boxes}:
-        names = [box.name for box in boxes if box.required("tenant_state_dir") == folder]
-        found[folder] = _known(StateStore(folder), project, names)
+        found[folder] = _known(
+            StateStore(folder), project, [box for box in boxes if box.required("tenant_state_dir") == folder]
+        )
     return found
 
 
-def _known(store: StateStore, project: str, names: Iterable[str]) -> Known:
+def _known(store: StateStore, project: str, hosts: Sequence[BoxHost]) -> Known:
     journal, now = Journal(store).read(), records.utc_now()
     lines = journal.lines
     newest: dict[str, Mapping[str, Any]] = {}
     rented: list[Mapping[str, Any]] = []
-    for name in names:
+    for name in [host.name for host in hosts]:
         for generation in range(1, store.last_generation(project, name) + 1):
             with contextlib.suppress(records.RecordError):
                 record = store.read_box(project, name, generation)
@@ -109,7 +125,42 @@ def _known(store: StateStore, project: str, names: Iterable[str]) -> Known:
     for line in lines:
         if line.get("verb") == risk.PULLED:
             pulls.setdefault(str(line.get("box")), []).append(line)
-    return Known(pulls, newest, machines, money_ladder.newest(lines, project), journal.note)
+    generations: dict[str, set[int]] = {}
+    for one in rented:
+        generations.setdefault(str(one["box"]), set()).add(int(one["generation"]))
+    wholes = {} if journal.note else _project_budgets(hosts, lines, now)
+    return Known(pulls, newest, generations, machines, money_ladder.newest(lines, project), wholes, journal.note)
+
+
+def _project_budgets(hosts: Sequence[BoxHost], lines: Sequence[Mapping[str, Any]], now: str) -> dict[str, str]:
+    """Mostly one for all boxes, and read once for those that are declared with the same."""
+    told: dict[tuple[str, ...], str] = {}
+    found = {}
+    for host in hosts:
+        names = ("tenant_budget_usd", "tenant_budget_warn_at", "provision_price_cap")
+        declared = tuple(host.text(name) for name in names)
+        if not declared[0]:
+            continue
+        if declared not in told:
+            told[declared] = _project_budget(host, lines, now)
+        found[host.name] = told[declared]
+    return found
+
+
+def _project_budget(host: BoxHost, lines: Sequence[Mapping[str, Any]], now: str) -> str:
+    """Empty below the warning; what is declared, and is no budget, is named."""
+    try:
+        limit = spending.project_limit(host)
+    except TenantFailure as failure:
+        return failure.what
+    # No box of the project rents now, so that what all of them reserved is held.
+    purse = spent.purse(lines, limit, "", spending.price_cap(host), now)
+    rung = money_ladder.reached(purse)
+    owner = f"project {limit.project} has "
+    if rung is None:
+        return f"{owner}{lack_of(purse)}"
+    told = money_ladder.words(rung, purse.spent, purse.budget, money_ladder.PROJECT_BUDGET)
+    return f"{owner}{told}" if rung else ""
 
 
 def sights(workspace: Path, project: str) -> Mapping[str, Any]:
@@ -130,7 +181,7 @@ def verdict(
     """
     record = known.records.get(host.name) or {}
     rented = bool(record.get("provider_id")) and not record.get("destroyed_at")
-    eyes = Sight(time.time, brought_up=rented and bool(record.get("deploy_started_at")))
+    eyes = Sight(steady_clock.of_process(), brought_up=rented and bool(record.get("deploy_started_at")))
     if isinstance(sight, Mapping):
         eyes.remember(sight)
     eyes.take(seen)
@@ -145,7 +196,7 @@ def at_risk(host: BoxHost, seen: Observation, known: Known) -> risk.Risk:
     """The work that would be lost now."""
     run_id = str(seen.run.raw.get("run_id") or "") if seen.run else ""
     pulled = risk.last_pull(known.pulls.get(host.name, ()), host.required("tenant_project"), host.name, run_id)
-    return risk.priced(risk.at_risk_s(host, seen, pulled, None), seen)
+    return risk.priced(host, risk.at_risk_s(host, seen, pulled, None), seen)
 
 
 # --- clocks ---------------------------------------------------------------------------------------------------------

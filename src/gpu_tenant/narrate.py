@@ -60,14 +60,20 @@ def sentences(result: TaskResult) -> list[str]:
         return []
     if result.status in ("failed", "unreachable"):
         failure = result.result.get("failure")
-        said = failure.get("what") if isinstance(failure, Mapping) else None
-        return [one_line(str(said or result.result.get("msg") or "it failed without a message"))]
+        return [_said(failure if isinstance(failure, Mapping) else {}, result.result.get("msg"))]
     if _module(result) == "ansible.builtin.debug":
         # Each line is shortened for itself, so that a long list loses none.
         return [line for line in map(one_line, _messages(result.result.get("msg"))) if line]
     teller = _SENTENCES.get(_module(result))
     told = one_line(teller(result.result, result.changed)) if teller else ""
     return [told] if told else []
+
+
+def _said(failure: Mapping[str, Any], message: object) -> str:
+    said = one_line(str(failure.get("what") or message or "it failed without a message"))
+    # Whoever waits for somebody else must hear now how that wait is ended.
+    how = one_line(str(failure.get("fix") or "")) if failure.get("kind") == "lease_held" else ""
+    return f"{said}; {how}" if how else said
 
 
 def notable(result: TaskResult) -> dict[str, Any]:

@@ -8,13 +8,15 @@ reported as unreachable; nothing here ever says "gone".
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import R
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
+from gpu_tenant import clock_skew
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.one_line import one_line
@@ -56,6 +59,8 @@ class RunView:
     attempt: int | None = None
     resumed_from: int | None = None
     reason: str = ""
+    # Its class, of a run that failed.
+    failure: str = ""
     liveness: str = ""
     # What it waits for where a batch system gives the turns; empty where it does not wait.
     waits_for: str = ""
@@ -116,14 +121,22 @@ Client = Any
 
 
 class Observer:
-    """Looks at boxes. ``control_dir``: a short folder for the sockets of connections it keeps; empty keeps none."""
+    """Looks at boxes.
 
-    def __init__(self, boxes: Sequence[BoxHost], control_dir: str) -> None:
+    :param control_dir: a short folder for the sockets of connections it keeps; empty keeps none.
+    :param remembers: writes a record for a box of ours that the store does not know; for verbs, and not for who looks.
+    """
+
+    def __init__(self, boxes: Sequence[BoxHost], control_dir: str, remembers: bool = False) -> None:
         self._boxes = {box.name: box for box in boxes}
         self._control_dir = control_dir
+        self.remembers = remembers
         self._clients: dict[tuple[str, str], Client] = {}
         # What the accounts listed at the last look at them.
         self.listings: list[tuple[Client, list[Box]]] = []
+        # Told once of each account whose clock is not ours.
+        self.on_skew: Callable[[str], None] = lambda text: None
+        self._skewed: set[str] = set()
 
     def client(self, box: str) -> Client:
         """The API client of the account that a box is rented with.
@@ -168,6 +181,7 @@ class Observer:
         listed = {host.name: self._listed(host, answers) for host in wanted}
         whole = [(client, answers.get(id(client))) for client in self._clients.values()]
         self.listings = [(client, rows) for client, rows in whole if isinstance(rows, list)]
+        self._compare_clocks()
         with ThreadPoolExecutor(max_workers=min(_PARALLEL, max(len(wanted), 1))) as pool:
             looks = [pool.submit(self._look_alone, host, listed[host.name], asked[host.name]) for host in wanted]
             seen = [replace(look.result(), asked_at=asked_at) for look in looks]
@@ -175,6 +189,13 @@ class Observer:
         if refused is not None and not each_alone:
             raise refused
         return {one.box: one for one in seen}
+
+    def _compare_clocks(self) -> None:
+        for client, _rows in self.listings:
+            text = clock_skew.words(client.provider_now(), time.time())
+            if text and client.account not in self._skewed:
+                self._skewed.add(client.account)
+                self.on_skew(text)
 
     def _listed(self, host: BoxHost, answers: dict[int, list[Box] | TenantFailure]) -> list[Box] | TenantFailure | None:
         """What the box's account lists, or why that is not known; each account is asked once. None: no driver."""
@@ -212,11 +233,22 @@ class Observer:
             item = self._unlisted(host)
         if item is None:
             return Observation(host.name, at, "absent")
+        if self.remembers:
+            self._remember(host, [item, *superseded])
         seen = Observation(host.name, at, item.state, item, tuple(superseded), problem=item.endpoint_problem)
         if item.state != "running" or not item.host:
             return seen
         alias = f"{host.name}.g{item.generation}"
         return self._ask(host, seen, Endpoint(item.host, item.port, item.user, alias), asked)
+
+    def _remember(self, host: BoxHost, boxes: Iterable[Box]) -> None:
+        """Records of boxes that have none: the store was lost. Before a create is sent there is one."""
+        account = self.account(host.name, read_only=False)
+        for box in boxes:
+            # What a damaged one hides is told by whoever needs it.
+            with contextlib.suppress(records.RecordError):
+                if account.store.read_box(host.required("tenant_project"), host.name, box.generation) is None:
+                    account.remember(box)
 
     def _unlisted(self, host: BoxHost) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
@@ -470,6 +502,7 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         attempt=_whole(leading.get("attempt")),
         resumed_from=_whole(leading.get("resumed_from_step")),
         reason="; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or ""),
+        failure=str(leading.get("failure") or ""),
         liveness=str(leading.get("liveness") or ""),
         waits_for=one_line(str(run.get("waits_for") or "")),
         raw=run,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import spent
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
@@ -17,7 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from gpu_tenant import decide
 from gpu_tenant.decide import Tried
 
-RECOVER = "recover"
+RECOVER = spent.RECOVER
 RECOVERED = "recovered"
 # What was tried so long ago may be tried again: markets change.
 WINDOW_S = 6 * 3600.0

@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import copies, roster
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, copies, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress import parse_lines
 
-from gpu_tenant import accrual, money_ladder
+from gpu_tenant import money_ladder
 from gpu_tenant.recoveries import RECOVER, RECOVERED
 from gpu_tenant.risk import PULLED
 
@@ -63,7 +63,7 @@ def _of_journal(line: Mapping[str, Any]) -> dict[str, Any] | None:
         return _event(line, RECOVERY, "it trains again")
     if verb == PULLED:
         return _event(line, CHECKPOINT, _at_step("checkpoints came home", line.get("step")))
-    if verb == money_ladder.BUDGET:
+    if verb in (money_ladder.BUDGET, money_ladder.PROJECT_BUDGET):
         return _event(line, BUDGET, money_ladder.told_by(line))
     if verb in _ACTS:
         rule = f" ({line['rule']})" if line.get("rule") else ""

@@ -9,24 +9,52 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.lease import CLOCK_TOLERANCE_S
 
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observation
 
 PULLED = "pull"
+DEFAULT_RPO_S = 600.0
 
 
 @dataclass(frozen=True)
 class Risk:
-    """What would be lost; None is unknown, or nothing at work."""
+    """What would be lost; None is unknown, or nothing at work.
+
+    :param rpo_s: how much it may become before a watch pulls; None where nothing is pulled for that.
+    """
 
     seconds: float | None = None
     usd: float | None = None
+    rpo_s: float | None = None
 
 
 def keeps_by_pull(host: BoxHost) -> bool:
     """Whether a box's work is safe only once it was pulled: no mount and no bucket outlives it."""
     return host.text("platform_durable_kind", "pull") == "pull"
+
+
+def rpo_s(host: BoxHost) -> float:
+    """How much work may be at risk, in seconds (``tenant_rpo_s``); 0 never pulls.
+
+    :raises TenantFailure: kind ``config``, for what is no number.
+    """
+    told = host.text("tenant_rpo_s", str(DEFAULT_RPO_S))
+    try:
+        return float(told)
+    except ValueError:
+        fix = "write a number of seconds, or 0 for never"
+        raise TenantFailure("config", f"tenant_rpo_s is {told!r}", host.name, "nothing was pulled", fix) from None
+
+
+def shown_rpo_s(host: BoxHost) -> float | None:
+    """The same for people; None where no pull is due by it. What is no number is told by whoever goes by it."""
+    try:
+        return (rpo_s(host) or None) if keeps_by_pull(host) else None
+    except TenantFailure:
+        return None
 
 
 def last_pull(lines: Iterable[Mapping[str, Any]], project: str, box: str, run_id: str) -> str:
@@ -58,14 +86,16 @@ def at_risk_s(host: BoxHost, seen: Observation | None, pulled_at: str, at_work_s
     return min(known) if known else at_work_s
 
 
-def priced(seconds: float | None, seen: Observation | None) -> Risk:
+def priced(host: BoxHost, seconds: float | None, seen: Observation | None) -> Risk:
     """The same with what it costs to train it again at today's price."""
     price = seen.item.dph_total if seen and seen.item else None
-    return Risk(seconds, None if seconds is None or price is None else seconds / 3600.0 * price)
+    usd = None if seconds is None or price is None else seconds / 3600.0 * price
+    return Risk(seconds, usd, shown_rpo_s(host))
 
 
 def _seconds_since(moment: str) -> float | None:
+    """None where nobody knows: by a moment that is still to come, no pull would be due until then."""
     if not moment:
         return None
     span = (records.parse_utc(records.utc_now()) - records.parse_utc(moment)).total_seconds()
-    return max(0.0, float(span))
+    return max(0.0, float(span)) if span >= -CLOCK_TOLERANCE_S else None

@@ -58,6 +58,8 @@ _RENTED = """\
 provision_price_cap: {price_cap}
 # The most that all boxes of the project may cost together, in USD per hour.
 # provision_budget_per_hour: 2.00
+# And in all, in USD: nothing is rented beyond it, and go and watch warn before.
+# tenant_budget_usd: 50.00
 {account}
 # The key pair that opens the boxes.
 provision_ssh_public_key_file: {ssh_key}.pub

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+
 from gpu_tenant.observe import Observation
 from gpu_tenant.one_line import one_line
+from gpu_tenant.steady_clock import SteadyClock
 from gpu_tenant.verdicts import BoxWord, ProviderWord, Silence
 
 SETTLED_S = 60.0
@@ -43,17 +46,21 @@ class Sight:
             "absences": self.absences,
             "provider_since": self._provider_since,
             "box_since": self._box_since,
+            **({"clock": self._clock.mark()} if isinstance(self._clock, SteadyClock) else {}),
         }
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Go on from what an earlier process saw. What makes no sense is passed over: it costs a second look."""
-        words, since = known.get("words"), (known.get("provider_since"), known.get("box_since"))
+        words, since = known.get("words"), [known.get(name) for name in ("provider_since", "box_since")]
         absences = known.get("absences")
         if not isinstance(words, list) or len(words) != 3 or not isinstance(absences, int):
             return
-        if all(isinstance(moment, (int, float)) and moment <= self._clock() for moment in since):
+        moved = self._clock.moved_since(known.get("clock")) if isinstance(self._clock, SteadyClock) else None
+        moments = [records.finite(moment) for moment in since]
+        told = [moment + (moved or 0.0) for moment in moments if moment is not None]
+        if len(told) == len(since) and max(told) <= self._clock():
             self._words = [str(word) for word in words]
-            self._provider_since, self._box_since = map(float, since)  # type: ignore[arg-type]  # checked above
+            self._provider_since, self._box_since = told
             self.absences = absences
 
     def take(self, seen: Observation) -> None:

@@ -46,6 +46,7 @@ def status(ctx: click.Context, /, live: bool, every_s: float, **options: Any) ->
         # Where each box is asked once, a connection that is kept costs more than it saves.
         sockets = str(stack.enter_context(workspace.Session()).folder) if live else ""
         observer = observe.Observer(inventory.boxes, sockets)
+        observer.on_skew = lambda text: click.echo(f"gpu-tenant: {text}", err=True)
         first = beside.submit(observer.observe, each_alone=True, ready=True)
         from gpu_tenant import status_looks
 

@@ -98,7 +98,8 @@ def risk_text(values: Mapping[str, Any]) -> str:
     if values["at_risk_s"] is None:
         return ""
     money = "cost unknown" if values["at_risk_usd"] is None else f"${values['at_risk_usd']:.2f}"
-    return f"{duration(values['at_risk_s'])}, {money}"
+    most = "" if values["rpo_s"] is None else f" (RPO {duration(values['rpo_s'])})"
+    return f"{duration(values['at_risk_s'])}, {money}{most}"
 
 
 def clock_text(clock: Mapping[str, Any] | None) -> str:
@@ -153,7 +154,10 @@ def blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
 
 
 def alarms(rows: Iterable[Mapping[str, Any]], accounts: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
-    """Below all boxes: the accounts' money, and every clock that is about to ring."""
+    """Below all boxes: what their project has spent, the accounts' money, and every clock that is about to ring."""
+    rows = list(rows)
+    for told in dict.fromkeys(values["project_budget"] for values in rows if values.get("project_budget")):
+        yield Text(str(told), style="bold red")
     for account in accounts:
         yield Text(account_text(account), style="bold red" if account["alarm"] else "")
     for values in rows:

@@ -9,41 +9,40 @@ the boxes and the journal, so that a watch which was killed at any instant goes 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 
 from gpu_tenant import (
     candidates,
     decide,
+    decide_together,
     exit_codes,
     fleet,
     metrics,
     money_ladder,
-    parking,
-    play_deadlines,
-    recovering,
+    node_team,
     verdicts,
 )
+from gpu_tenant.acts import Acts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.narrate import Narrator
 from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure, refuse_blindness
-from gpu_tenant.playbooks import Outcome, PlaybookRunner
+from gpu_tenant.playbooks import PlaybookRunner
 from gpu_tenant.progress import Progress
-from gpu_tenant.risk import PULLED
+from gpu_tenant.risk import Risk
 from gpu_tenant.watched import Watched
-from gpu_tenant.workspace import History, Workspace
+from gpu_tenant.workspace import Workspace
 
 DEFAULT_POLL_S = 15.0
 PARALLEL = 8
@@ -81,7 +80,8 @@ def group(
     boxes: Sequence[BoxHost], clock: Callable[[], float] = time.time, declared: Collection[str] = ()
 ) -> list[Watched]:
     """Boxes by the run that they work on. A run with ``candidates`` is looked after on one of them at a time; the
-    boxes of a run with ``parts``, and of one that names neither, each by itself.
+    boxes of a run with ``parts``, and of one that names neither, each by itself (:mod:`node_team` brings together those
+    that train as one).
 
     :param declared: all names of the inventory, as :func:`candidates.in_spec_order` takes them.
     """
@@ -118,11 +118,13 @@ class Watch:
         self._runner = runner
         self._observer = observer
         self._watched = list(watched)
+        self._teams = node_team.teams(self._watched)
         self._options = options
         self._progress = progress
         self._clock = clock
         self._hold = hold
         self._workspace: Workspace = runner.workspace
+        self._acts = Acts(runner, observer, progress)
         self._memory = self._workspace.root / "watch" / f"{runner.project}.json"
         self._alerts = Alerts(options.webhook, lambda box, text: progress.emit("warning", text, box))
         self._clocks = ClockAlarms(self._alerts, self._memory.with_suffix(".clocks.json"))
@@ -133,6 +135,8 @@ class Watch:
         self._kinds: dict[str, str] = {}
         self._told: dict[str, tuple[str, str]] = {}
         self._known = self._remembered()
+        # Which rungs of which budgets people heard of in this round.
+        self._told_budgets: set[tuple[str, str, str]] = set()
         self._has_looked = False
 
     def run(self) -> int:
@@ -169,7 +173,13 @@ class Watch:
         heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
         outage = verdicts.outage([one.sight.silence() for one in heard])
         for one in free:
-            self._decide(one, outage)
+            one.judge(outage)
+        for team in self._teams:
+            team.agree(free)
+            self._begin_together(team)
+        self._told_budgets.clear()
+        for one in free:
+            self._heed(one)
         self._read_clocks()
         rows = [self.row(one) for one in self._watched]
         self._write(rows)
@@ -202,17 +212,36 @@ class Watch:
         self._kinds.pop(name, None)
         self._alerts.clear(name)
 
-    def _decide(self, one: Watched, outage: str) -> None:
-        action = one.judge(outage)
+    def _begin_together(self, team: node_team.Team) -> None:
+        """What one playbook does on all boxes of a run that trains on them as one: nothing else is done to any of them
+        meanwhile."""
+        if any(one.box.name in self._acting for one in team.members):
+            return
+        raised = team.due(decide.BRINGING_UP)
+        due = raised or team.due([decide.HARVEST])
+        if not due or any(self._clock() < one.not_before for one in due):
+            return
+        act = (
+            functools.partial(self._acts.bring_up_together, team, due)
+            if raised
+            else functools.partial(self._acts.harvest, due)
+        )
+        future = self._pool.submit(self._act, due, act)
+        self._acting.update((one.box.name, future) for one in team.members)
+
+    def _heed(self, one: Watched) -> None:
+        """Tell what was decided, and begin it where it is an act on this box alone."""
+        action = one.action
+        assert action is not None
         self._tell(one, action)
         self._alert(one, action)
         self._tell_budget(one, action)
-        if (
-            action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP, decide.BILLS_ON)
-            or self._clock() < one.not_before
-        ):
+        idle = action.kind in (decide.WAIT, decide.FINISH, decide.GIVE_UP, decide.BILLS_ON)
+        if idle or one.box.name in self._acting or self._clock() < one.not_before:
             return
-        self._acting[one.box.name] = self._pool.submit(self._act, one, action)
+        if action.kind in decide_together.JOINT and any(one in team.members for team in self._teams):
+            return
+        self._acting[one.box.name] = self._pool.submit(self._act, [one], functools.partial(self._perform, one))
 
     def _reap(self) -> None:
         for name, future in list(self._acting.items()):
@@ -222,85 +251,37 @@ class Watch:
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
-    def _act(self, one: Watched, action: decide.Action) -> None:
-        """One act on one box, in a thread of its own. An expected failure is told, and tried again later."""
+    def _act(self, due: Sequence[Watched], perform: Callable[[], None]) -> None:
+        """One act on the boxes that share it, in a thread of its own. An expected failure is told, and tried later."""
         try:
-            one.refresh()
-            with self._hold(one.box):
-                self._perform(one, action)
+            with contextlib.ExitStack() as held:
+                for one in due:
+                    one.refresh()
+                    held.enter_context(self._hold(one.box))
+                perform()
         except UNREADABLE as error:
-            failure = as_failure(error, one.box.name)
-            if failure.kind == "interrupted":
-                return
-            one.failures += 1
-            pause = decide.back_off(one.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
-            one.not_before = self._clock() + pause
-            self._kinds[one.box.name] = failure.kind
-            text = f"{action.kind} did not succeed: {failure.what}; again in {duration(pause)} at the soonest"
-            self._progress.emit("warning", text, one.box.name, kind=failure.kind, action=action.kind)
+            for one in due:
+                self._put_off(one, as_failure(error, one.box.name))
             return
-        one.failures, one.not_before = 0, 0.0
+        for one in due:
+            one.failures, one.not_before = 0, 0.0
 
-    def _perform(self, one: Watched, action: decide.Action) -> None:
-        assert one.seen is not None
-        if action.interruption:
-            facts = {"provider": one.seen.provider, "generation": one.seen.generation, "step": one.sight.step}
-            self._history(one).append("interruption", box=one.box.name, why=action.why, **facts)
-        if action.kind in decide.BRINGING_UP:
-            variables = recovering.variables_of(action, one.seen, one.store)
-            recovering.begin(action, one.seen, one.store, one.project, one.run_id)
-            self._play(one, "train", variables).raise_for_failure()
-            one.sight.note_brought_up()
-            one.salvaged = False
-        elif action.kind in (decide.PULL, decide.SETTLE):
-            one.settled_at = self._clock() if action.kind == decide.SETTLE else one.settled_at
-            self._pull(one)
-        elif action.kind == decide.HARVEST:
-            self._play(one, "harvest", {}).raise_for_failure()
-        elif action.kind == decide.HARVEST_FAILED:
-            snapshot = one.seen.run_state != "failed"
-            self._play(one, "harvest", {"harvest_snapshot": snapshot}).raise_for_failure()
-        elif action.kind == decide.PARK:
-            self._salvage(one)
-            self._park(one).raise_for_failure()
-        elif action.kind == decide.NEXT_CANDIDATE:
-            left = parking.leave(one.box, one.seen, self._observer, lambda: self._park(one))
-            recovering.begin(action, one.seen, one.store, one.project, one.run_id)
-            if left:
-                self._progress.emit("warning", f"it is left behind: {left}", one.box.name)
-            self._forget(one.box.name)
-            one.next_candidate()
+    def _put_off(self, one: Watched, failure: TenantFailure) -> None:
+        if failure.kind == "interrupted":
+            return
+        assert one.action is not None
+        one.failures += 1
+        pause = decide.back_off(one.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
+        one.not_before = self._clock() + pause
+        self._kinds[one.box.name] = failure.kind
+        text = f"{one.action.kind} did not succeed: {failure.what}; again in {duration(pause)} at the soonest"
+        self._progress.emit("warning", text, one.box.name, kind=failure.kind, action=one.action.kind)
 
-    def _pull(self, one: Watched) -> None:
-        assert one.seen is not None
-        began, began_at = self._clock(), records.utc_now()
-        step = one.seen.run.step if one.seen.run else None
-        self._play(one, "harvest", {"harvest_snapshot": True}).raise_for_failure()
-        one.pull_took_s, one.salvaged = self._clock() - began, True
-        identity = recovering.identity_of(one.project, one.seen).as_dict()
-        Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
-
-    def _salvage(self, one: Watched) -> None:
-        """Pull before a stop that keeps the disk: where that fails, what is there stays there, and the meter ends."""
-        try:
-            self._pull(one)
-        except TenantFailure as failure:
-            if failure.kind == "interrupted":
-                raise
-            text = f"its newest checkpoints could not be pulled ({failure.what}): they stay on its disk, which is kept"
-            self._progress.emit("warning", text, one.box.name, kind=failure.kind)
-
-    def _park(self, one: Watched) -> Outcome:
-        return self._play(one, "provision", parking.PARKED)
-
-    def _play(self, one: Watched, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
-        variables = {"tenant_run": one.spec["source"], **extra_vars} if one.spec else dict(extra_vars)
-        teller = Narrator(self._progress, self._history(one))
-        deadline_s = play_deadlines.allowance_s(playbook, one.box)
-        return replace(self._runner, watch=teller).run(playbook, [one.box.name], variables, deadline_s=deadline_s)
-
-    def _history(self, one: Watched) -> History:
-        return self._workspace.history(one.project, one.run_id or "none")
+    def _perform(self, one: Watched) -> None:
+        before = one.box.name
+        self._acts.perform(one)
+        if one.box.name != before:
+            self._forget(before)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -324,8 +305,11 @@ class Watch:
             "spent_usd": now.money.spent if now else None,
             "budget_usd": now.money.budget if now else None,
             "budget_rung": money_ladder.rung(now.money) if now else None,
+            "project_spent_usd": now.money.project.spent if now else None,
+            "project_budget_usd": now.money.project.budget if now else None,
             "at_risk_s": risk.seconds,
             "at_risk_usd": risk.usd,
+            "rpo_s": risk.rpo_s,
             "superseded": len(seen.superseded) if seen else 0,
             "tried": vars(now.tried) if now else {},
             "countdowns": list(one.countdowns or ()),
@@ -343,13 +327,14 @@ class Watch:
         elif kind == "wait":
             return
         row = self.row(one)
-        text = f"{verdict.name}: {action.why}" + risk_text(row["at_risk_s"], row["at_risk_usd"])
+        text = f"{verdict.name}: {action.why}" + risk_text(one.risk())
         self._progress.emit(kind, text, one.box.name, **{key: row[key] for key in row if key not in ("box",)})
 
     def _alert(self, one: Watched, action: decide.Action) -> None:
         assert one.situation is not None
         name, verdict = one.box.name, one.situation.verdict
-        reason = action.kind if action.kind in _ALERTING else ""
+        is_calm = action.kind == decide.PARK and not action.failure
+        reason = action.kind if action.kind in _ALERTING and not is_calm else ""
         if not reason and action.kind == decide.WAIT and action.failure:
             reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
         if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
@@ -362,7 +347,7 @@ class Watch:
         if not reason:
             self._forget(name)
             return
-        self._kinds[name] = _KINDS.get(reason) or self._kinds.get(name) or action.failure or "no_offer"
+        self._kinds[name] = _KINDS.get(reason) or action.failure or self._kinds.get(name) or "no_offer"
         safe = "nothing was destroyed"
         self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
 
@@ -371,11 +356,16 @@ class Watch:
         crossed = one.crossing
         if crossed is None:
             return
+        # Boxes that share a budget were judged together, before any of them told of it.
+        subject = (crossed.verb, crossed.project or one.run_id, crossed.now)
+        if subject in self._told_budgets:
+            return
         money = {"spent_usd": crossed.money.spent, "budget_usd": crossed.money.budget, "run": one.run_id}
         event, reason = ("alert", crossed.now) if crossed.is_up else ("cleared", crossed.was)
         # That all is spent is an alert of its own where it ends the work.
         is_told = crossed.now == money_ladder.SPENT and action.failure == "budget"
         if is_told or self._alerts.tell(event, one.box.name, reason, crossed.text(one.run_id), **money):
+            self._told_budgets.add(subject)
             try:
                 one.note_crossing()
             except UNREADABLE as error:
@@ -423,13 +413,13 @@ class Watch:
         return {}
 
 
-def risk_text(seconds: float | None, usd: float | None) -> str:
-    """``; 7 min since the last durable checkpoint, $0.31``; empty where nothing is at work."""
-    if seconds is None:
+def risk_text(risk: Risk) -> str:
+    """``; 7 min since the last durable checkpoint (RPO 10 min), $0.31``; empty where nothing is at work."""
+    if risk.seconds is None:
         return ""
-    return f"; {duration(seconds)} since the last durable checkpoint, " + (
-        "cost unknown" if usd is None else f"${usd:.2f}"
-    )
+    most = "" if risk.rpo_s is None else f" (RPO {duration(risk.rpo_s)})"
+    price = "cost unknown" if risk.usd is None else f"${risk.usd:.2f}"
+    return f"; {duration(risk.seconds)} since the last durable checkpoint{most}, {price}"
 
 
 def left_as(watched: Sequence[Watched]) -> list[tuple[str, str]]:

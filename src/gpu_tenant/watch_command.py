@@ -7,9 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant import job, watch
+from gpu_tenant import job, steady_clock, watch
 from gpu_tenant.cli_options import box_options, run_option
 
 
@@ -42,13 +41,11 @@ def watch_command(
         options["extra_vars"] = (*options["extra_vars"], f"tenant_rpo_s={rpo_s}")
     settings = watch.WatchOptions(poll_s=poll_s, once=once, webhook=webhook, metrics_file=metrics_file)
     with job.opened(job.JobOptions(**options)) as work:
-        watched = watch.group(work.inventory.boxes, declared=work.inventory.declared)
+        watched = watch.group(work.inventory.boxes, steady_clock.of_process(), work.inventory.declared)
         # What each act is allowed to touch is the business of a lease, which the playbooks take themselves.
         watching = watch.Watch(work.runner, work.observer, watched, settings, work.progress)
-        try:
-            code = watching.run()
-        except TenantFailure as failure:
-            for box, sentence in watch.left_as(watched) if failure.kind == "interrupted" else []:
-                work.progress.emit("result", sentence, box)
-            raise
+        work.leaving = lambda: watch.left_as(watched)
+        code = watching.run()
+        # One round may end as if all were done, when its acts were told to stop.
+        work.interrupts.check()
     ctx.exit(code)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record, supersession
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
@@ -24,12 +24,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
-from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced
+from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
 from gpu_tenant.verdicts import UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
-DEFAULT_RPO_S = 600.0
 # A pull that takes long is repeated no sooner than after this many times its own duration.
 PULL_SHARE = 3.0
 # A replaced box that the gate keeps is tried again no sooner than this.
@@ -46,7 +45,7 @@ class Watched:
         self.boxes = list(boxes)
         self.spec_path = spec_path
         self.spec: Mapping[str, Any] = {}
-        self._clock = clock
+        self.clock = clock
         self.failures = 0
         self.not_before = 0.0
         self.settled_at = 0.0
@@ -97,7 +96,7 @@ class Watched:
         except records.RecordError:
             # Something was rented, and judging it will say what is wrong with its record.
             brought_up = True
-        return Sight(self._clock, brought_up)
+        return Sight(self.clock, brought_up)
 
     def _record(self) -> dict[str, Any]:
         return self.store.rented_box(self.project, self.box.name)
@@ -132,6 +131,12 @@ class Watched:
         power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
         if seen.run is not None:
             last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
+
+    @property
+    def lost_its_peers(self) -> bool:
+        """Whether its run failed for no other reason than that other boxes of the run went away."""
+        run = self.seen.run if self.seen else None
+        return run is not None and run.state == "failed" and run.failure in failure_class.OF_PEERS
 
     def read_clocks(self, known: fleet.Known, provider_now: float | None) -> None:
         is_seen = self.seen is not None and self.seen.provider != "unreachable"
@@ -184,6 +189,7 @@ class Watched:
             outage=outage,
             spare=len(self.boxes) > 1,
             left_running=self._was_left_running(complete),
+            outlived=self._has_outlived_run(complete),
             failed_home=not home and self._has_failed(receipts),
             salvaged=self.salvaged,
             pull_due=self._pull_is_due(),
@@ -209,17 +215,32 @@ class Watched:
         # Of a run that works on several boxes each has a share of its own to bring home.
         return [one for one in of_spec if one.get("box") == self.box.name] if self.spec.get("parts") else of_spec
 
-    def _was_left_running(self, complete: Iterable[Mapping[str, Any]]) -> bool:
-        """Whether the machine that brought its results home computes on, and was neither stopped nor started since."""
-        wants_rest = self.box.text("harvest_park", "true").lower() in _TRUE and self.box.text("platform_driver")
-        if not wants_rest or not parking.can_rest(self.box):
-            return False
+    def _could_rest(self) -> bool:
+        """Whether the machine that is there computes, and is to be stopped once its results are home."""
         assert self.seen is not None
-        record = self._record()
-        if self.seen.provider != "running" or self.seen.generation != record.get("generation"):
+        wants_rest = self.box.text("harvest_park", "true").lower() in _TRUE and self.box.text("platform_driver")
+        if not wants_rest or not parking.can_rest(self.box) or self.seen.provider != "running":
             return False
+        return bool(self.seen.generation == self._record().get("generation"))
+
+    def _has_outlived_run(self, complete: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a machine that this one replaced brought the results home, while this one computed as it does now."""
+        assert self.seen is not None
+        ours = [one for one in complete if one.get("box") == self.box.name]
+        if not self._could_rest() or any(one.get("generation") == self.seen.generation for one in ours):
+            return False
+        return self._computes_since_before([str(one.get("verified_at")) for one in ours])
+
+    def _was_left_running(self, complete: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the machine that brought its results home computes on, and was neither stopped nor started since."""
+        assert self.seen is not None
         place = (self.box.name, self.seen.generation)
         verified = [str(one.get("verified_at")) for one in complete if (one.get("box"), one.get("generation")) == place]
+        return self._could_rest() and self._computes_since_before(verified)
+
+    def _computes_since_before(self, verified: Iterable[str]) -> bool:
+        """Whether it runs since before results came home; one that a person has started again is left alone."""
+        record = self._record()
         started = str(record.get("started_at") or record.get("created_at") or "")
         return not record.get("parked_at") and any(started < moment for moment in verified)
 
@@ -233,33 +254,22 @@ class Watched:
 
     # --- work at risk ---------------------------------------------------------------------------------------------
 
-    @property
-    def rpo_s(self) -> float:
-        """How much work may be at risk, in seconds (``tenant_rpo_s``); 0 never pulls."""
-        told = self.box.text("tenant_rpo_s", str(DEFAULT_RPO_S))
-        try:
-            return float(told)
-        except ValueError:
-            fix = "write a number of seconds, or 0 for never"
-            raise TenantFailure(
-                "config", f"tenant_rpo_s is {told!r}", self.box.name, "nothing was pulled", fix
-            ) from None
-
     def risk(self) -> Risk:
-        return priced(self._at_risk_s(), self.seen)
+        return priced(self.box, self._at_risk_s(), self.seen)
 
     def _at_risk_s(self) -> float | None:
         return at_risk_s(self.box, self.seen, self._pulled_at, self.sight.box.unchanged_s)
 
     def _pull_is_due(self) -> bool:
-        if self.rpo_s <= 0 or not keeps_by_pull(self.box):
+        most_s = rpo_s(self.box)
+        if most_s <= 0 or not keeps_by_pull(self.box):
             return False
         at_risk = self._at_risk_s()
-        return at_risk is not None and at_risk >= max(self.rpo_s, PULL_SHARE * self.pull_took_s)
+        return at_risk is not None and at_risk >= max(most_s, PULL_SHARE * self.pull_took_s)
 
     def _settle_is_due(self) -> bool:
         """Whether a machine that this one replaced is past its deadline, and was not dealt with a moment ago."""
-        if self.seen is None or self._clock() - self.settled_at < SETTLE_AGAIN_S:
+        if self.seen is None or self.clock() - self.settled_at < SETTLE_AGAIN_S:
             return False
         moments = [
             supersession.replaced_at(

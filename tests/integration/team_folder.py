@@ -37,9 +37,30 @@ with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as
     json.dump({"step": step}, stream)
 """
 
+# The first start saves and stands until its box is lost; the next one goes on from what was saved, and ends.
+LOST_TRAINER = """\
+import glob, json, os, signal
+
+own = os.environ["TENANT_CHECKPOINT_DIR"]
+folders = [own, *filter(None, os.environ["TENANT_RESUME_DIRS"].split(os.pathsep))]
+kept = sum((glob.glob(os.path.join(folder, "step-*.json")) for folder in folders), [])
+resumed = max((json.load(open(path))["step"] for path in kept), default=0)
+step = resumed + 1
+with open(os.path.join(own, f"step-{step:010d}.json.tmp"), "w") as stream:
+    json.dump({"step": step}, stream)
+os.replace(stream.name, stream.name[:-4])
+with open(os.environ["TENANT_METRICS"], "a") as stream:
+    stream.write(json.dumps({"resumed_from": resumed}) + "\\n" if resumed else "")
+    stream.write(json.dumps({"step": step, "steps": 2}) + "\\n")
+if not resumed:
+    signal.pause()
+with open(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "metrics.json"), "w") as stream:
+    json.dump({"step": step}, stream)
+"""
+
 
 def held_spec(run_id: str) -> dict[str, Any]:
-    """A run of :data:`HELD_TRAINER`."""
+    """A run of :data:`HELD_TRAINER` or :data:`LOST_TRAINER`."""
     return {
         "id": run_id,
         "command": ["python", "train.py"],

@@ -146,7 +146,7 @@ def test_killed_and_stopped_at_the_worst_moments_then_finished_by_the_same_comma
     training.send_signal(signal.SIGINT)
     assert training.wait(STEP_S) == 30
     left = [line["text"] for line in team.said() if line["event"] == "result"]
-    assert any("is running at $" in text and "goes on by itself" in text for text in left), left
+    assert any("is running and bills $" in text and "goes on by itself" in text for text in left), left
 
     harvesting = team.start_go()
     team.wait_for(harvesting, "training", trains)

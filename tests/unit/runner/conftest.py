@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import watch_scene
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from go_world import SPEC, Said, World
 
 from gpu_tenant import go, hosts
 from gpu_tenant.progress import Progress
 from gpu_tenant.workspace import History
+
+make = watch_scene.make
 
 
 @pytest.fixture

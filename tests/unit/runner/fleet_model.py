@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""A small model of provider, box, network and ledger, in which a decision is played out step by step.
+"""A small model of provider, boxes, network and ledger, in which a decision is played out step by step.
 
 It knows the truth that the witnesses only tell in part: whether a box is really gone, whether its run is finished, what
 was spent. Every breach of a law raises at the moment when it happens.
@@ -11,17 +11,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ansible_collections.tenant.gpu.plugins.module_utils.purse import Purse
+
 from gpu_tenant import decide, verdicts
 from gpu_tenant.decide import Action, Costs, Money, Situation, Tried
 from gpu_tenant.verdicts import BoxWord, LedgerWord, ProviderWord, Verdict
 
 STEP_S = 300.0
 BUDGET = 3.0
+PROJECT_BUDGET = 5.0
 RESERVE = 0.5
 PRICE_OF_A_STEP = 0.15
 PER_RUNG = 0.3
-# A superseded box is looked after at once, or as soon as the provider and the network let anybody.
+# So much work may be at risk before it is brought home.
+RPO_STEPS = 2
+# What is due is done at once, or as soon as the provider and the network let anybody.
 DUE_STEPS = 3
+# One other thing may be more urgent at the next look.
+OVERDUE_STEPS = 2
 
 
 class Breach(AssertionError):
@@ -30,19 +37,16 @@ class Breach(AssertionError):
 
 @dataclass
 class Ledger:
-    """What our records say; it survives a kill of the runner."""
+    """What our records say of the run; it survives a kill of the runner."""
 
     home: bool = False
-    rented: bool = False
-    tried: dict[str, int] = field(default_factory=dict)
     spent: float = 0.0
-    rung: str = ""
-    costs: dict[str, float] = field(default_factory=dict)
+    others_spent: float = 0.0
 
-    def note_training(self) -> None:
-        self.tried.clear()
-        self.costs.clear()
-        self.rung = ""
+    @property
+    def has_room(self) -> bool:
+        own, all_of_it = self.spent + RESERVE, self.spent + self.others_spent + RESERVE
+        return own <= BUDGET + 1e-9 and all_of_it <= PROJECT_BUDGET + 1e-9
 
 
 @dataclass
@@ -53,8 +57,59 @@ class Old:
     settled: bool = False
 
 
+@dataclass
+class Box:
+    """One candidate: how it really is, what our records say of it, and what this process remembers.
+
+    :param rests: its platform has a stop that keeps the disk, and lets a second machine be rented beside it.
+    :param bound: it has a volume, and can be rented on one machine only.
+    :param bid_is_told: whether the provider says what a winning bid is.
+    :param at_risk: steps of training that are nowhere but on its disk.
+    :param overdue: steps since a pull, or the end of a harvest that was cut off, has been due and could be done.
+    """
+
+    rests: bool = True
+    bound: bool = False
+    # the truth
+    state: str = "absent"
+    deployed: bool = False
+    run: str = ""
+    olds: list[Old] = field(default_factory=list)
+    bid_fits: bool = True
+    bid_is_told: bool = True
+    at_risk: int = 0
+    overdue: int = 0
+    # our records
+    rented: bool = False
+    tried: dict[str, int] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    rung: str = ""
+    failed_home: bool = False
+    cut_off: bool = False
+    # this process
+    absences: int = 0
+    since: int = 0
+    told: str = ""
+    brought_up: bool = False
+    salvaged: bool = False
+
+    def note_training(self) -> None:
+        self.tried.clear()
+        self.costs.clear()
+        self.rung = ""
+
+    def forget(self, now: int) -> None:
+        self.absences, self.since, self.told = 0, now, ""
+        self.brought_up, self.salvaged = self.rented, False
+
+    @property
+    def works(self) -> bool:
+        return self.state == "running" and self.deployed and self.run == "running"
+
+
 class Fleet:
-    """One box among three. ``decision`` and ``judge`` are what is tested; mutants take their place."""
+    """The boxes that one run may be on, the first of them now, and two boxes of others. ``decision`` and ``judge`` are
+    what is tested; mutants take their place."""
 
     def __init__(
         self,
@@ -64,211 +119,304 @@ class Fleet:
     ) -> None:
         self._decision, self._judge, self._outage = decision, judge, outage
         self.now = 0
-        # the truth; a box with a volume can be rented on one machine only
-        self.bound = False
-        self.state = "absent"
-        self.deployed = False
-        self.run = ""
-        self.olds: list[Old] = []
+        self.boxes = [Box()]
         # who is silent
         self.provider_up = True
         self.network_up = True
         self.ssh_up = True
         self.denied_looks = self.denied_alone = 0
+        # somebody cuts the next harvest off before it stops its box
+        self.cuts_harvest = False
         # what we know
         self.ledger = Ledger()
-        self._forget()
+        self._looked = ""
 
-    def _forget(self) -> None:
-        self.absences = 0
-        self.since = self.now
-        self.told = ""
-        self.brought_up = self.ledger.rented
-        self.salvaged = False
+    @property
+    def box(self) -> Box:
+        return self.boxes[0]
+
+    @property
+    def reachable(self) -> bool:
+        return self.provider_up and self.network_up and self.ssh_up and not self.denied
 
     # --- what happens to the box ----------------------------------------------------------------------------------
 
     def world(self, state: str) -> None:
         """The provider's side changes: only a rented box can."""
-        if self.state == "absent":
+        box = self.box
+        if box.state == "absent":
             return
         if state == "vanished":
-            self.state, self.deployed, self.run = "absent", False, ""
+            box.state, box.deployed, box.run, box.at_risk = "absent", False, "", 0
         else:
-            self.state = state
-        if state != "running" and self.run == "running":
-            self.run = "preempted"
+            box.state = state
+        # Whoever starts it again later wants it at work.
+        box.cut_off = box.cut_off and state == "running"
+        if state != "running" and box.run == "running":
+            box.run = "preempted"
 
     def train(self) -> None:
-        if self.state == "running" and self.run in ("queued", "preempted", "running"):
-            self.run = "running"
-            self.ledger.note_training()
+        box = self.box
+        if box.state == "running" and box.run in ("queued", "preempted", "running"):
+            box.run = "running"
+            box.note_training()
 
     def end_run(self, how: str) -> None:
-        if self.state == "running" and self.run == "running":
-            self.run = how
+        if self.box.state == "running" and self.box.run == "running":
+            self.box.run = how
 
     def deny(self, looks: int, alone: bool) -> None:
         """The provider forgets the box for a while: all boxes at once, or this one for a single look. Of one box alone
         its word counts when it was given twice, and so it is only given once here when it is wrong."""
-        if alone and self.absences == 0 and not self.denied_looks:
+        if alone and self.box.absences == 0 and not self.denied_looks:
             self.denied_alone = 1
-        elif not alone and not self.denied_alone and self.absences == 0:
+        elif not alone and not self.denied_alone and self.box.absences == 0:
             self.denied_looks = min(looks, verdicts.OUTAGE_ABSENCES - 1)
 
     @property
     def denied(self) -> bool:
         return bool(self.denied_looks or self.denied_alone)
 
+    def others_spend_until(self, left: float) -> None:
+        """Other runs of the project leave so many dollars of its budget."""
+        ledger = self.ledger
+        ledger.others_spent = max(ledger.others_spent, PROJECT_BUDGET - left - ledger.spent)
+
     def kill_the_runner(self) -> None:
-        self._forget()
+        for box in self.boxes:
+            box.forget(self.now)
 
     # --- looking and acting ---------------------------------------------------------------------------------------
 
     def words(self) -> tuple[ProviderWord, BoxWord, LedgerWord]:
+        box = self.box
         if not (self.provider_up and self.network_up):
             provider = "unreachable"
         else:
-            provider = "absent" if self.denied else self.state
-        self.absences = self.absences + 1 if provider == "absent" else 0
+            provider = "absent" if self.denied else box.state
+        box.absences = box.absences + 1 if provider == "absent" else 0
         contact = "not_tried"
         if provider == "running":
-            contact = "answered" if self.deployed else "no_supervisor"
+            contact = "answered" if box.deployed else "no_supervisor"
             contact = contact if self.ssh_up else "unreachable"
-        run = self.run if contact == "answered" else ""
+        run = self._looked = box.run if contact == "answered" else ""
         told = f"{provider}/{contact}/{run}"
-        if told != self.told:
-            self.told, self.since = told, self.now
+        if told != box.told:
+            box.told, box.since = told, self.now
         if run:
-            self.brought_up = True
-        unchanged = (self.now - self.since) * STEP_S
+            box.brought_up = True
+        unchanged = (self.now - box.since) * STEP_S
         return (
-            ProviderWord(provider, unchanged_s=unchanged, absences=self.absences),
+            ProviderWord(provider, unchanged_s=unchanged, absences=box.absences),
             BoxWord(contact, run, unchanged_s=unchanged),
-            LedgerWord(self.ledger.home, self.ledger.rented),
+            LedgerWord(self.ledger.home, box.rented),
         )
 
     def step(self) -> Action:
         """One look, one decision, its effect; then time passes."""
-        provider, box, ledger = self.words()
-        others = [self._of_other(name) for name in ("b", "c")]
-        silent = verdicts.Silence("a", provider.state, box.contact, provider.absences)
-        overdue = any(not old.settled for old in self.olds)
-        situation = Situation(
-            verdict=self._judge(provider, box, ledger),
-            home=self.ledger.home,
-            brought_up=self.brought_up,
-            outage=self._outage([silent, *others] if self.brought_up else others),
-            tried=Tried(**self.ledger.tried),
-            money=Money(self.ledger.spent, BUDGET, RESERVE, per_rung=PER_RUNG, rungs=Costs(**self.ledger.costs)),
-            replaceable=True,
-            bound=self.bound,
-            salvaged=self.salvaged,
-            settle_due=overdue,
-        )
+        provider, word, ledger = self.words()
+        situation = self._situation(provider, word, ledger)
         action = self._decision(situation)
+        self._check_end(situation.verdict, action)
         self._act(action)
         self._pass_time()
         return action
+
+    def _situation(self, provider: ProviderWord, word: BoxWord, ledger: LedgerWord) -> Situation:
+        box, is_seen = self.box, provider.state not in ("absent", "unreachable")
+        others = [self._of_other(name) for name in ("x", "y")]
+        silent = verdicts.Silence("own", provider.state, word.contact, provider.absences)
+        return Situation(
+            verdict=self._judge(provider, word, ledger),
+            home=self.ledger.home,
+            brought_up=box.brought_up,
+            outage=self._outage([silent, *others] if box.brought_up else others),
+            tried=Tried(**box.tried),
+            money=self._money(),
+            raise_fits=box.bid_fits if is_seen and box.bid_is_told else None,
+            replaceable=box.rests or provider.state == "absent",
+            bound=box.bound,
+            spare=len(self.boxes) > 1,
+            left_running=self.ledger.home and box.cut_off and provider.state == "running",
+            failed_home=box.failed_home,
+            salvaged=box.salvaged,
+            pull_due=word.run_state == "running" and box.at_risk >= RPO_STEPS,
+            settle_due=any(not old.settled for old in box.olds),
+            bills_on=is_seen and not box.rests,
+        )
+
+    def _money(self) -> Money:
+        project = Purse(self.ledger.spent + self.ledger.others_spent, PROJECT_BUDGET, RESERVE)
+        rungs = Costs(**self.box.costs)
+        return Money(self.ledger.spent, BUDGET, RESERVE, per_rung=PER_RUNG, rungs=rungs, project=project)
 
     def _of_other(self, name: str) -> verdicts.Silence:
         if not (self.provider_up and self.network_up):
             return verdicts.Silence(name, "unreachable", "not_tried")
         if self.denied_looks:
-            return verdicts.Silence(name, "absent", "not_tried", self.absences)
+            return verdicts.Silence(name, "absent", "not_tried", self.box.absences)
         return verdicts.Silence(name, "running", "answered" if self.ssh_up else "unreachable")
 
+    def _check_end(self, verdict: Verdict, action: Action) -> None:
+        """Nothing is given up that another candidate would take over."""
+        box, rung = self.box, decide.NEXT_CANDIDATE
+        if action.kind != decide.GIVE_UP or verdict.name not in verdicts.LOST or box.failed_home or self.ledger.home:
+            return
+        is_open = len(self.boxes) > 1 and self.ledger.has_room and (box.rests or box.state == "absent")
+        if is_open and box.tried.get(rung, 0) < decide.Limits().of(rung) and box.costs.get(rung, 0.0) < PER_RUNG:
+            raise Breach("the run is given up, and another candidate would take it over")
+
     def _act(self, action: Action) -> None:
+        box = self.box
         if action.kind in decide.RUNGS:
-            self.ledger.tried[action.kind] = self.ledger.tried.get(action.kind, 0) + 1
-            if self.ledger.tried[action.kind] > decide.Limits().of(action.kind):
-                raise Breach(f"{action.kind} was tried {self.ledger.tried[action.kind]} times")
-            if self.ledger.costs.get(action.kind, 0.0) >= PER_RUNG:
-                raise Breach(f"{action.kind} is tried again, and has cost ${self.ledger.costs[action.kind]:.2f}")
+            box.tried[action.kind] = box.tried.get(action.kind, 0) + 1
+            if box.tried[action.kind] > decide.Limits().of(action.kind):
+                raise Breach(f"{action.kind} was tried {box.tried[action.kind]} times")
+            if box.costs.get(action.kind, 0.0) >= PER_RUNG:
+                raise Breach(f"{action.kind} is tried again, and has cost ${box.costs[action.kind]:.2f}")
         if action.kind in decide.RUNGS or action.kind in decide.BRINGING_UP:
-            self.ledger.rung = action.kind if action.kind in decide.RUNGS else ""
+            box.rung = action.kind if action.kind in decide.RUNGS else ""
+            if box.failed_home:
+                raise Breach("a failed run whose remains are home is brought up again")
         effects: dict[str, Callable[[], None]] = {
             decide.RENT: self._rent,
             decide.SAME_MACHINE: self._rent_beside_the_volume,
             decide.NEXT_OFFER: self._rent_elsewhere,
+            decide.NEXT_CANDIDATE: self._hand_over,
             decide.START: self._start,
             decide.RESTART: self._start,
-            decide.RAISE_BID: self._start,
+            decide.RAISE_BID: self._raise_bid,
             decide.HARVEST: self._harvest,
+            decide.HARVEST_FAILED: self._harvest_failed,
             decide.PULL: self._pull,
             decide.PARK: self._park,
             decide.SETTLE: self._settle,
         }
-        known = {decide.WAIT, decide.GIVE_UP, decide.FINISH, decide.HARVEST_FAILED, decide.NEXT_CANDIDATE, *effects}
+        known = {decide.WAIT, decide.GIVE_UP, decide.FINISH, decide.BILLS_ON, *effects}
         if action.kind not in known:
             raise Breach(f"{action.kind} is no reversible action: only a person's approval and the gate end a box")
         effects.get(action.kind, lambda: None)()
 
     def _rent(self) -> None:
         """The playbook asks the provider itself, and rents nothing where it does not answer."""
-        if self.ledger.spent + RESERVE > BUDGET + 1e-9:
-            raise Breach(f"rented at ${self.ledger.spent:.2f} of ${BUDGET}")
-        if self.ledger.home or self.run in ("done",):
+        box = self.box
+        if not self.ledger.has_room:
+            raise Breach(f"rented at ${self.ledger.spent:.2f} of ${BUDGET}, others at ${self.ledger.others_spent:.2f}")
+        if self.ledger.home or self._looked == "done":
             raise Breach("a finished run is run again")
-        if self.state == "running" and self.deployed and self.run == "running":
+        if any(one.works for one in self.boxes):
             raise Breach("a second box was rented while the first one trains")
+        if box.state != "absent" and not box.rests:
+            raise Breach("a box is rented beside one that nothing but its end stops")
         if not (self.provider_up and self.network_up and self.ssh_up):
             return
-        if self.state != "absent":
-            self.olds.append(Old(self.now + DUE_STEPS))
-        self.state, self.deployed, self.run = "running", True, "queued"
-        self.ledger.rented = self.brought_up = True
-        self.salvaged, self.absences = False, 0
+        if box.state != "absent":
+            box.olds.append(Old(self.now + DUE_STEPS))
+        box.state, box.deployed, box.run, box.at_risk = "running", True, "queued", 0
+        box.rented = box.brought_up = True
+        box.salvaged, box.absences = False, 0
 
     def _rent_elsewhere(self) -> None:
-        if self.bound:
+        if self.box.bound:
             raise Breach("another machine was rented, and the volume is not there")
         self._rent()
 
     def _rent_beside_the_volume(self) -> None:
-        if not self.bound:
+        if not self.box.bound:
             raise Breach("the machine that the box was lost on is rented again, for no volume")
-        if self.state == "offline":
+        if self.box.state == "offline":
             raise Breach("a machine is rented whose host is lost")
         self._rent()
 
+    def _hand_over(self) -> None:
+        """What is left behind is told to stop first, so that it neither bills on nor trains beside the next."""
+        box = self.box
+        if len(self.boxes) < 2:
+            raise Breach("there is no other candidate")
+        if box.state != "absent":
+            self._rest("left billing for the next candidate")
+        self.boxes.append(self.boxes.pop(0))
+        self.box.forget(self.now)
+
     def _start(self) -> None:
-        if self.ledger.home or self.run == "done":
+        box = self.box
+        if self.ledger.home or self._looked == "done":
             raise Breach("a finished run is run again")
-        if not (self.provider_up and self.network_up and self.ssh_up) or self.state == "absent":
+        if not (self.provider_up and self.network_up and self.ssh_up) or box.state == "absent":
             return
-        if self.state in ("stopped", "exited", "outbid", "running"):
-            self.state, self.deployed = "running", True
-            self.run = "queued" if self.run in ("", "preempted", "queued") else self.run
-        self.brought_up = True
+        if box.state in ("stopped", "exited", "outbid", "running"):
+            box.state, box.deployed = "running", True
+            box.run = "queued" if box.run in ("", "preempted", "queued") else box.run
+        box.brought_up = True
+
+    def _raise_bid(self) -> None:
+        if self.box.bid_is_told and not self.box.bid_fits:
+            raise Breach("a bid is raised above the cap")
+        if self.box.bid_fits:
+            self._start()
 
     def _harvest(self) -> None:
-        if self.network_up and self.ssh_up and self.state == "running" and self.run == "done":
-            self.ledger.home = True
+        """The results come home, and the box is stopped after that, if nobody cuts the harvest off in between."""
+        box = self.box
+        if not (self.network_up and self.ssh_up and box.state == "running" and box.run == "done"):
+            return
+        self.ledger.home = True
+        box.cut_off, self.cuts_harvest = self.cuts_harvest and box.rests, False
+        if box.rests and not box.cut_off:
+            box.state = "stopped"
+
+    def _harvest_failed(self) -> None:
+        box = self.box
+        if self.network_up and self.ssh_up and box.state == "running" and box.run == "failed":
+            box.failed_home = True
+            box.state = "stopped" if box.rests else box.state
 
     def _pull(self) -> None:
-        self.salvaged = True
+        self.box.salvaged = True
+        if self.network_up and self.ssh_up and self.box.state == "running":
+            self.box.at_risk = 0
 
     def _park(self) -> None:
         if self.provider_up and self.network_up:
-            self.world("stopped")
+            self._rest("parked")
+
+    def _rest(self, how: str) -> None:
+        if not self.box.rests:
+            raise Breach(f"a box that cannot rest is {how}")
+        self.world("stopped")
 
     def _settle(self) -> None:
         if self.provider_up and self.network_up:
-            for old in self.olds:
+            for old in self.box.olds:
                 old.settled = True
 
     def _pass_time(self) -> None:
-        reachable = self.provider_up and self.network_up and self.ssh_up and not self.denied
+        reachable = self.reachable
         self.now += 1
         self.denied_looks, self.denied_alone = max(self.denied_looks - 1, 0), 0
-        if self.state == "running":
-            self.ledger.spent += PRICE_OF_A_STEP
-            if self.ledger.rung:
-                self.ledger.costs[self.ledger.rung] = self.ledger.costs.get(self.ledger.rung, 0.0) + PRICE_OF_A_STEP
-        for old in self.olds:
-            if not reachable:
-                # Nobody can act now; the deadline moves on by what was lost.
+        if sum(one.works for one in self.boxes) > 1:
+            raise Breach("two boxes train the same run")
+        for box in self.boxes:
+            self._bill(box)
+            self._check_dues(box, reachable)
+
+    def _bill(self, box: Box) -> None:
+        if box.state != "running":
+            return
+        self.ledger.spent += PRICE_OF_A_STEP
+        if box.rung:
+            box.costs[box.rung] = box.costs.get(box.rung, 0.0) + PRICE_OF_A_STEP
+
+    def _check_dues(self, box: Box, reachable: bool) -> None:
+        for old in box.olds:
+            if not reachable or box.state == "offline":
+                # Nobody can act now, or hear the box that took its place; the deadline moves on by what was lost.
                 old.due_at += 1
             if not old.settled and self.now > old.due_at:
                 raise Breach("a replaced box was left past its deadline")
+        is_due = box.state == "running" and (box.cut_off or (box.works and box.at_risk >= RPO_STEPS))
+        box.overdue = box.overdue + reachable if is_due else 0
+        if box.overdue > OVERDUE_STEPS:
+            what = "a box whose results are home computes on" if box.cut_off else "work is at risk, and nobody pulls it"
+            raise Breach(what)
+        box.at_risk += box.works

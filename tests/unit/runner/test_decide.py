@@ -55,6 +55,8 @@ TABLE = [
     ("failed, what it left is home", of(verdicts.STOPPED, failed_home=True), decide.GIVE_UP),
     ("home", of(verdicts.FINISHED, home=True), decide.FINISH),
     ("home, its meter runs on", of(verdicts.FINISHED, home=True, left_running=True), decide.HARVEST),
+    ("home, its successor computes on", of(verdicts.FINISHED, home=True, outlived=True), decide.PARK),
+    ("the same, in an outage", of(verdicts.FINISHED, home=True, outlived=True, outage="all silent"), decide.FINISH),
     ("home, in an outage", of(verdicts.FINISHED, home=True, left_running=True, outage="all silent"), decide.FINISH),
     ("home, a replaced box overdue", of(verdicts.FINISHED, home=True, settle_due=True), decide.SETTLE),
     ("a replaced box overdue", of(verdicts.RUNNING, settle_due=True), decide.SETTLE),
@@ -197,6 +199,7 @@ situations = st.builds(
     bound=st.booleans(),
     spare=st.booleans(),
     left_running=st.booleans(),
+    outlived=st.booleans(),
     salvaged=st.booleans(),
     pull_due=st.booleans(),
     settle_due=st.booleans(),
@@ -230,9 +233,10 @@ def test_what_bills_until_its_end_is_neither_parked_nor_left_beside_another_box(
 def test_a_finished_run_is_never_started_again(situation: Situation) -> None:
     if situation.home:
         stops_the_meter = (decide.HARVEST,) if situation.left_running else ()
-        assert decide.decide(situation).kind in (decide.FINISH, decide.SETTLE, *stops_the_meter)
+        stops_its_heir = (decide.PARK,) if situation.outlived else ()
+        assert decide.decide(situation).kind in (decide.FINISH, decide.SETTLE, *stops_the_meter, *stops_its_heir)
     finished = replace(situation, verdict=Verdict(verdicts.FINISHED, "done"))
-    assert decide.decide(finished).kind in (decide.FINISH, decide.SETTLE, decide.HARVEST)
+    assert decide.decide(finished).kind in (decide.FINISH, decide.SETTLE, decide.HARVEST, decide.PARK)
 
 
 @given(st.integers(-5, 10**6), st.floats(0.1, 10), st.floats(10, 100))

@@ -1,10 +1,12 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""The decision, played out by hypothesis against a model of provider, box, network and ledger.
+"""The decision, played out by hypothesis against a model of provider, boxes, network and ledger.
 
-No reachable state rents beyond the budget, destroys, tries a rung without end or beyond its share of the money, runs a
-finished run again, rents beside a box that trains, or leaves a replaced box past its deadline. And each law has a
-broken decision that is caught.
+No reachable state rents beyond a budget, destroys, tries a rung without end or beyond its share of the money, bids
+above the cap, runs a finished run again or brings a failed one up whose remains are home, rents beside a box that
+trains, gives up while another candidate is left, parks or leaves behind what cannot rest, lets a box compute whose
+results are home or work be at risk, or leaves a replaced box past its deadline. And each law has a broken decision that
+is caught.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from fleet_model import Breach, Fleet
+from ansible_collections.tenant.gpu.plugins.module_utils.purse import UNLIMITED
+from fleet_model import Box, Breach, Fleet
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -23,10 +26,14 @@ from gpu_tenant.decide import Action, Money, Situation
 from gpu_tenant.verdicts import BoxWord, LedgerWord, ProviderWord, Verdict
 
 LOOKS = st.integers(1, 5)
+# A market without a state of rest has no volumes either.
+KINDS = ({}, {"bound": True}, {"rests": False})
 BOUNDED = settings(
-    max_examples=80, stateful_step_count=25, derandomize=True, deadline=None, database=None,
+    max_examples=200, stateful_step_count=25, derandomize=True, deadline=None, database=None,
     phases=(Phase.generate,),
 )  # fmt: skip
+# Most are caught at once; what only a long ladder shows takes longer.
+UNTIL_CAUGHT = settings(BOUNDED, max_examples=2000)
 
 
 def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
@@ -35,9 +42,10 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
             super().__init__()
             self.fleet = fleet()
 
-        @initialize(at_work=st.booleans(), bound=st.booleans())
-        def begin(self, at_work: bool, bound: bool) -> None:
-            self.fleet.bound = bound
+        @initialize(at_work=st.booleans(), kind=st.sampled_from(KINDS), spare=st.booleans(), shared=st.booleans())
+        def begin(self, at_work: bool, kind: dict[str, bool], spare: bool, shared: bool) -> None:
+            self.shared = shared
+            self.fleet.boxes = [Box(**kind), *([Box()] if spare else [])]
             if at_work:
                 self.fleet.step()
                 self.fleet.train()
@@ -47,7 +55,7 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
             for _each in range(looks):
                 self.fleet.step()
 
-        @rule(state=st.sampled_from(["stopped", "outbid", "exited", "loading", "scheduling", "offline"]), looks=LOOKS)
+        @rule(state=st.sampled_from(["stopped", "exited", "loading", "scheduling", "offline"]), looks=LOOKS)
         def the_box_is_lost(self, state: str, looks: int) -> None:
             self.fleet.world(state)
             self.look_and_act(looks)
@@ -65,9 +73,11 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
         def it_trains(self) -> None:
             self.fleet.train()
 
-        @rule(how=st.sampled_from(["done", "failed"]), looks=LOOKS)
-        def the_run_ends(self, how: str, looks: int) -> None:
+        @rule(how=st.sampled_from(["done", "failed"]), cut_off=st.booleans(), looks=LOOKS)
+        def the_run_ends(self, how: str, cut_off: bool, looks: int) -> None:
+            self.fleet.train()
             self.fleet.end_run(how)
+            self.fleet.cuts_harvest = cut_off
             self.look_and_act(looks)
 
         @rule(who=st.sampled_from(["provider_up", "network_up", "ssh_up"]), looks=LOOKS)
@@ -88,6 +98,17 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
             self.fleet.deny(looks, alone=False)
             self.look_and_act(looks)
 
+        @rule(fits=st.booleans(), is_told=st.booleans(), looks=LOOKS)
+        def the_box_is_outbid(self, fits: bool, is_told: bool, looks: int) -> None:
+            self.fleet.box.bid_fits, self.fleet.box.bid_is_told = fits, is_told
+            self.fleet.world("outbid")
+            self.look_and_act(looks)
+
+        @rule(left=st.sampled_from([0.0, 0.4, 2.0]))
+        def the_project_spends_elsewhere(self, left: float) -> None:
+            if self.shared:
+                self.fleet.others_spend_until(left)
+
         @rule()
         def the_runner_is_killed(self) -> None:
             self.fleet.kill_the_runner()
@@ -95,8 +116,8 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
     return Machine
 
 
-def play(fleet: Callable[[], Fleet]) -> None:
-    run_state_machine_as_test(machine_of(fleet), settings=BOUNDED)
+def play(fleet: Callable[[], Fleet], bounded: settings = BOUNDED) -> None:
+    run_state_machine_as_test(machine_of(fleet), settings=bounded)
 
 
 def test_no_reachable_state_breaks_a_law() -> None:
@@ -142,6 +163,47 @@ def _every_box_has_a_volume(now: Situation) -> Action:
     return decide.decide(replace(now, bound=True))
 
 
+def _no_project(now: Situation) -> Action:
+    return decide.decide(replace(now, money=replace(now.money, project=UNLIMITED)))
+
+
+def _every_box_can_rest(now: Situation) -> Action:
+    return decide.decide(replace(now, bills_on=False))
+
+
+def _whoever_is_left_may_bill_on(now: Situation) -> Action:
+    action = decide.decide(replace(now, bills_on=False))
+    return action if action.kind == decide.NEXT_CANDIDATE else decide.decide(now)
+
+
+def _there_is_always_another_candidate(now: Situation) -> Action:
+    return decide.decide(replace(now, spare=True))
+
+
+def _candidates_are_forgotten(now: Situation) -> Action:
+    return decide.decide(replace(now, spare=False))
+
+
+def _every_machine_can_be_replaced(now: Situation) -> Action:
+    return decide.decide(replace(now, replaceable=True))
+
+
+def _every_bid_fits(now: Situation) -> Action:
+    return decide.decide(replace(now, raise_fits=None))
+
+
+def _a_failure_is_forgotten(now: Situation) -> Action:
+    return decide.decide(replace(now, failed_home=False))
+
+
+def _what_a_harvest_left_running_is_forgotten(now: Situation) -> Action:
+    return decide.decide(replace(now, left_running=False))
+
+
+def _never_pulls(now: Situation) -> Action:
+    return decide.decide(replace(now, pull_due=False))
+
+
 def _no_deadline(now: Situation) -> Action:
     return decide.decide(replace(now, settle_due=False))
 
@@ -160,6 +222,16 @@ BROKEN = {
     "no limit on a rung": lambda: Fleet(decision=_no_limit),
     "volumes are left behind": lambda: Fleet(decision=_volumes_are_forgotten),
     "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),
+    "no budget of the project": lambda: Fleet(decision=_no_project),
+    "what cannot rest is parked": lambda: Fleet(decision=_every_box_can_rest),
+    "what cannot rest is left behind": lambda: Fleet(decision=_whoever_is_left_may_bill_on),
+    "hands over to nobody": lambda: Fleet(decision=_there_is_always_another_candidate),
+    "gives up before the next candidate": lambda: Fleet(decision=_candidates_are_forgotten),
+    "rents beside what cannot rest": lambda: Fleet(decision=_every_machine_can_be_replaced),
+    "bids above the cap": lambda: Fleet(decision=_every_bid_fits),
+    "a failed run is brought up again": lambda: Fleet(decision=_a_failure_is_forgotten),
+    "computes on when its results are home": lambda: Fleet(decision=_what_a_harvest_left_running_is_forgotten),
+    "nothing is pulled": lambda: Fleet(decision=_never_pulls),
     "no deadline for replaced boxes": lambda: Fleet(decision=_no_deadline),
     "destroys without the gate": lambda: Fleet(decision=_destroys_what_is_home),
 }
@@ -168,4 +240,4 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_decision_is_caught(broken: Callable[[], Fleet]) -> None:
     with pytest.raises(Breach):
-        play(broken)
+        play(broken, UNTIL_CAUGHT)

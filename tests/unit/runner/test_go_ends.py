@@ -148,6 +148,19 @@ def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[
     assert world.provider["b1"] == "stopped"
 
 
+def test_a_run_whose_project_has_spent_its_budget_is_parked_and_kept(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    _costs(world, hours=5)
+    world.variables["tenant_budget_usd"] = 1.0
+    with pytest.raises(TenantFailure, match="the budget of its project is spent") as caught:
+        drive(spec={**SPEC, "budget": {"usd": 100.0}})
+    assert (caught.value.exit_code, world.names, world.provider["b1"]) == (23, ["harvest", "provision"], "stopped")
+    assert "tenant_budget_usd" in caught.value.fix
+    warned = [event.text.split(":")[0] for event in said.events if event.kind == "warning"]
+    assert warned == ["project demo has spent $1.50 of its budget of $1.00"]
+
+
 def test_a_run_near_its_budget_is_warned_of_once_and_goes_on(
     world: World, said: Said, drive: Callable[..., go.GoResult]
 ) -> None:
@@ -243,12 +256,3 @@ def test_a_request_to_stop_ends_it_with_its_own_code(world: World, drive: Callab
         drive()
     assert caught.value.exit_code == 30
     assert world.provider["b1"] == "running"
-
-
-def test_how_boxes_were_left(world: World) -> None:
-    world.provider["b1"], world.run_state["b1"] = "running", "running"
-    told = go.left_as(["b1", "b2"], world, "digits")  # type: ignore[arg-type]  # the world plays the observer
-    assert told == [
-        "b1 is running at $0.3000 an hour; run digits is running there and goes on by itself",
-        "b2 is absent",
-    ]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -285,3 +286,30 @@ def test_an_overdue_superseded_box_is_harvested_while_the_next_one_works(
     assert world.played[0] == ("harvest", "b1", {"tenant_run": "/run.yml", "harvest_snapshot": True})
     assert world.names == ["harvest", "harvest"], "once, however often it is looked at"
     assert sum("overdue: instance 41" in event.text for event in said.events) == 1
+
+
+def test_a_superseded_box_that_works_again_is_told_to_stop_at_once(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    """It would bill for a card and train beside the one that counts until its deadline, a day later."""
+    _replaced(world, hours_ago=1)
+    (rests,) = world.superseded
+    works = dataclasses.replace(rests, state="running", intended="running")
+
+    def come_back_twice(_name: str) -> None:
+        world.superseded = (works,) if world.step in (30, 40, 70) else (rests,)
+
+    world.on_look = come_back_twice
+    drive()
+    assert [extra.get("harvest_snapshot", False) for _playbook, _box, extra in world.played] == [True, True, False]
+    told = [event.text for event in said.events if "works again" in event.text]
+    assert told == ["instance 41 was replaced and works again, beside the one that counts: it is told to stop"] * 2
+
+
+def test_one_that_does_not_stop_is_told_again_later(world: World, drive: Callable[..., go.GoResult]) -> None:
+    _replaced(world, hours_ago=1)
+    (rests,) = world.superseded
+    world.superseded, world.steps_per_look = (dataclasses.replace(rests, state="running", intended="running"),), 1
+    world.takes_s = {"harvest": 1.0}
+    drive(poll_s=20.0, poll_most_s=20.0)
+    assert world.names.count("harvest") == 5, "after 0, 10, 20 and 30 minutes, and in the end"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import lease
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from gpu_tenant import hosts, inventory_memory, inventory_purity
@@ -361,6 +362,13 @@ def test_the_names_of_the_whole_inventory_come_with_the_boxes_of_the_limit(team:
         assert list(found.boxes[0].groups) == ["all", "vast"]
         assert set(found.declared) == {"all", "a1", "azure_spot", "b1", "far", "vast"}
     assert team.asked == 1
+
+
+def test_whose_lease_is_to_be_taken_is_known_to_the_runner_too(team: Team) -> None:
+    team.hosts()
+    sources = [str(team.folder / name) for name in ("profiles.yml", "hosts.yml")]
+    found = hosts.resolve("vast", sources, ["box_lease_from=45c86d0221a7"], team.environment)
+    assert found.boxes[0].text(lease.TAKE_OVER) == "45c86d0221a7"
 
 
 def test_the_environment_that_a_variable_is_made_of_counts(team: Team) -> None:

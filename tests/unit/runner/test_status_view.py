@@ -52,6 +52,8 @@ def host(store: StateStore) -> BoxHost:
 def rented(store: StateStore, hours_ago: float, *verbs: str) -> fleet.Known:
     """Our records of a machine that was rented, and what was done to it so many hours ago."""
     identity = BoxIdentity("demo", "digits-1", 2, "4242")
+    # Of a process that was killed before it sent the create.
+    store.update_box("demo", "digits-1", 1, provider_id="", platform="vast")
     store.update_box("demo", "digits-1", 2, provider_id="4242", platform="vast", created_at="2026-11-21T10:00:00Z")
     for verb in ("rent", *verbs):
         Journal(store).append("effect", verb, **identity.as_dict(), price_per_hour=0.36, stopped_per_hour=0.036)
@@ -79,11 +81,33 @@ def test_a_box_at_work_tells_what_it_does_costs_and_risks(host: BoxHost, store: 
     assert (row["verdict"], row["step"], row["run"]) == ("running", 7, "mnist")
     assert row["gpu"] == {"name": "RTX 4090", "count": 2, "used_mib": 4096, "memory_mib": 49152}
     assert row["spent_usd"] == pytest.approx(3.6, abs=0.01)
+    Path(store.box_record_path("demo", "digits-1", 1)).unlink()
+    lacking = fleet.read([host], "demo")[store.root]
+    assert status.row(host, training(vast_item), lacking)["spent_usd"] is None, "nobody knows what the first one cost"
     assert (row["at_risk_s"], row["at_risk_usd"]) == (420, pytest.approx(420 / 3600 * 0.31))
     assert json.loads(json.dumps(row)) == row
     text = drawn([row], 240)
-    for words in ("2 x RTX 4090, 4.0 of 48.0 GiB", "12.0 GB, full in 2 h 0 min", "0.3100", "3.60", "7 min, $0.04"):
+    for words in ("2 x RTX 4090, 4.0 of 48.0 GiB", "12.0 GB, full in 2 h 0 min", "0.3100", "3.60", "7 min, $0.04 (RPO"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "rpo_s", "told"),
+    [
+        ({}, 600.0, "(RPO 10 min)"),
+        ({"tenant_rpo_s": "1800"}, 1800.0, "(RPO 30 min)"),
+        ({"tenant_rpo_s": "0"}, None, ""),
+        ({"tenant_rpo_s": "soon"}, None, ""),
+        ({"platform_durable_kind": "mount"}, None, ""),
+    ],
+)
+def test_how_much_work_may_be_at_risk_is_said_beside_how_much_is(
+    host: BoxHost, vast_item: Box, variables: dict[str, str], rpo_s: float | None, told: str
+) -> None:
+    row = status.row(BoxHost(host.name, {**host.variables, **variables}), training(vast_item))
+    assert row["rpo_s"] == rpo_s
+    text = status_view.risk_text(row)
+    assert told in text if told else "RPO" not in text
 
 
 def test_a_run_at_work_that_nears_its_budget_says_so(host: BoxHost, store: StateStore, vast_item: Box) -> None:

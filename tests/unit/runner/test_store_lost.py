@@ -6,22 +6,20 @@ trains is adopted."""
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import test_watch_rounds
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from finished_run import MODEL, bring_home
 from go_world import SPEC, Said, World
-from test_watch_rounds import Account, Scene
+from watch_scene import Account, Scene
 
-from gpu_tenant import account, decide, exit_codes
+from gpu_tenant import account, decide, exit_codes, fleet, status
+from gpu_tenant.hosts import BoxHost
 from gpu_tenant.workspace import History
-
-# A fixture of its own there.
-make = test_watch_rounds.make
 
 # --- go -------------------------------------------------------------------------------------------------------------
 
@@ -154,3 +152,60 @@ def test_watch_with_an_empty_store_starts_a_stopped_box_of_ours_and_rents_none(s
     action = watching._watched[0].action
     assert action is not None
     assert action.kind in (decide.START, decide.RESTART)
+
+
+class Dated(Account):
+    def provider_now(self) -> float:
+        return time.time()
+
+
+@pytest.mark.parametrize(("generation", "spent"), [(1, pytest.approx(3.0, rel=0.01)), (2, None)])
+def test_two_boxes_are_found_by_their_stamps_with_their_numbers_and_what_they_cost(
+    make: Callable[..., Scene], generation: int, spent: float | None
+) -> None:
+    scene = make([Dated("a" * 64), Dated("b" * 64)])
+    for _machine in range(generation):
+        scene.rent("b1")
+    scene.set_state("b1", start_date=time.time() - 36000, uptime_mins=600.0)
+    scene.rent("b2")
+    scene.set_state("b2", **dict.fromkeys(("actual_status", "intended_status", "cur_state"), "stopped"))
+    scene.hosts[1] = BoxHost("b2", {**scene.hosts[1].variables, "tenant_state": "parked"})
+    ids = {name: str(scene.accounts[name].rows[name]["id"]) for name in ("b1", "b2")}
+    shutil.rmtree(scene.store.root)
+
+    def told() -> dict[str, dict[str, Any]]:
+        """As ``status`` tells it: nothing is written by it."""
+        looked, known = scene.boxes.observe(each_alone=True), fleet.read(scene.hosts, "demo")[scene.store.root]
+        return {host.name: status.row(host, looked[host.name], known) for host in scene.hosts}
+
+    rows = told()
+    assert {name: (row["provider"], row["provider_id"]) for name, row in rows.items()} == {
+        "b1": ("running", ids["b1"]),
+        "b2": ("stopped", ids["b2"]),
+    }
+    assert rows["b1"]["generation"] == generation
+    assert [row["spent_usd"] for row in rows.values()] == [None, None], "unknown is not 0"
+    assert not Path(scene.store.root).exists()
+
+    watching = scene.begin(once=True)
+    scene.boxes.remembers = True
+    assert watching.run() == exit_codes.DONE
+    assert scene.played == []
+    assert scene.store.last_generation("demo", "b1") == generation
+    for name, number in (("b1", generation), ("b2", 1)):
+        assert (scene.store.read_box("demo", name, number) or {})["provider_id"] == ids[name]
+    # By the ledger that is begun anew; an earlier machine's cost is in the provider's bill alone.
+    assert told()["b1"]["spent_usd"] == spent
+    watched = {row["box"]: row for row in scene.rounds(scene.begin()).values()}
+    assert watched["b1"]["spent_usd"] == spent
+    assert watched["b1"]["verdict"] == "running"
+
+
+def test_a_damaged_record_is_no_lost_one(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64)])
+    scene.rent("b1")
+    path = Path(scene.store.box_record_path("demo", "b1", 1))
+    path.write_text("{")
+    scene.boxes.remembers = True
+    scene.boxes.observe(each_alone=True)
+    assert path.read_text() == "{"
