@@ -30,8 +30,13 @@ def client_of(options: Mapping[str, Any]) -> RunpodClient:
 
 def account_of(options: Mapping[str, Any]) -> PodAccount:
     keeps, store = keeps_of(options["verb_keeps"]), StateStore(options["state_dir"])
-    places = {"results_dir": options["results_dir"], "data_dir": options["data_dir"]}
-    return PodAccount(client_of(options), store, keeps, **places)
+    return PodAccount(
+        client=client_of(options),
+        store=store,
+        keeps=keeps,
+        results_dir=options["results_dir"],
+        data_dir=options["data_dir"],
+    )
 
 
 def desire_of(options: Mapping[str, Any]) -> Desire:
