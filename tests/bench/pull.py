@@ -61,7 +61,7 @@ def sha256(path):
         return os.path.relpath(path, sys.argv[1]), hashlib.file_digest(stream, "sha256").hexdigest()
 paths = [os.path.join(parent, name) for parent, _, names in os.walk(sys.argv[1]) for name in names]
 with concurrent.futures.ProcessPoolExecutor() as pool:
-    json.dump(dict(pool.map(sha256, paths, chunksize=256)), sys.stdout)
+    print(json.dumps(dict(pool.map(sha256, paths, chunksize=256))))
 """
 
 

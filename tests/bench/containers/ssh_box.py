@@ -33,14 +33,14 @@ _DEADLINE_S = 60
 _PEER = """
 import json, sys
 from ansible_collections.tenant.gpu.plugins.module_utils import delivery
-json.dump(delivery.answer(json.load(sys.stdin), False), sys.stdout)
+print(json.dumps(delivery.answer(json.load(sys.stdin), False)))
 """
 _MANIFEST = """
 import json, sys
 from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest
 globs = [{"glob": "**", "role": "other", "loader": "none"}]
 identity = {"project": "bench", "box": "box1", "generation": 1, "provider_id": "1"}
-json.dump(manifest.build(identity, "r1", "5" * 64, manifest.of_folder(sys.argv[1], globs)), sys.stdout)
+print(json.dumps(manifest.build(identity, "r1", "5" * 64, manifest.of_folder(sys.argv[1], globs))))
 """
 
 
