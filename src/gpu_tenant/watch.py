@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 
 from gpu_tenant import (
     candidates,
@@ -28,6 +29,7 @@ from gpu_tenant import (
     decide_together,
     exit_codes,
     fleet,
+    left_candidate,
     metrics,
     money_ladder,
     node_team,
@@ -41,7 +43,7 @@ from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure, re
 from gpu_tenant.playbooks import PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import Risk
-from gpu_tenant.watched import Watched
+from gpu_tenant.watched import SETTLE_AGAIN_S, Watched
 from gpu_tenant.workspace import Workspace
 
 DEFAULT_POLL_S = 15.0
@@ -51,12 +53,15 @@ RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 900.0
 # Danger clocks run for hours and days.
 CLOCKS_EVERY_S = 60.0
+# A machine that was replaced outlives its deadline.
+OVERDUE = "overdue"
 # Troubles for people, and the kind of failure whose exit code tells each.
 _KINDS = {
     decide.HARVEST_FAILED: "training_failed",
     verdicts.UNREACHABLE: "unreachable",
     verdicts.ALERT: "unreachable",
     verdicts.STALLED: "training_failed",
+    OVERDUE: "gate_refused",
 }
 
 # Acts, or none, that people hear of.
@@ -118,6 +123,7 @@ class Watch:
         self._runner = runner
         self._observer = observer
         self._watched = list(watched)
+        self._left = left_candidate.of(self._watched)
         self._teams = node_team.teams(self._watched)
         self._options = options
         self._progress = progress
@@ -172,24 +178,33 @@ class Watch:
         # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
         heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
         outage = verdicts.outage([one.sight.silence() for one in heard])
-        for one in free:
+        idle = [one for one in self._left if one.holds and one.box.name not in self._acting]
+        for one in (*free, *idle):
             one.judge(outage)
         for team in self._teams:
             team.agree(free)
             self._begin_together(team)
         self._told_budgets.clear()
-        for one in free:
+        for one in (*free, *idle):
             self._heed(one)
         self._read_clocks()
-        rows = [self.row(one) for one in self._watched]
+        rows = [self.row(one) for one in self._rented]
         self._write(rows)
         return rows
 
+    @property
+    def _rented(self) -> list[Watched]:
+        """All that is watched now: the runs, and the candidates that they are not on and that bill all the same."""
+        return [*self._watched, *(one for one in self._left if one.holds and one.situation is not None)]
+
     def _look(self, free: Sequence[Watched]) -> None:
-        if not free:
+        # Nothing there works: they are looked at as seldom as the clocks that run for them.
+        due = [one for one in self._left if one.is_left and self._clocks_are_due]
+        if not free and not due:
             return
-        runs = {box.name: one.run_id for one in free for box in one.boxes}
+        runs = {box.name: one.run_id for one in self._watched for box in one.boxes}
         names = {box.name for one in free for box in (one.boxes[:1] if one.has_chosen else one.boxes)}
+        names |= {one.box.name for one in due}
         seen = self._observer.observe(runs, sorted(names), each_alone=True)
         if not self._has_looked:
             refuse_blindness(seen.values())
@@ -198,6 +213,9 @@ class Watch:
             if not one.has_chosen:
                 self._choose(one, seen)
             one.take(seen[one.box.name])
+        for left in self._left:
+            if left.is_left and left.box.name in seen:
+                left.take(seen[left.box.name])
 
     def _choose(self, one: Watched, seen: Mapping[str, Observation]) -> None:
         before = one.box.name
@@ -344,12 +362,15 @@ class Watch:
         idle = action.kind in (decide.WAIT, decide.FINISH)
         if not reason and not idle and one.failures >= decide.Limits().restart:
             reason = "failing"
+        why = action.why
+        if not reason and (overdue := one.overdue(by_s=SETTLE_AGAIN_S)):
+            # Letting it go was tried since.
+            reason, why = OVERDUE, _overdue_text(name, overdue)
         if not reason:
             self._forget(name)
             return
         self._kinds[name] = _KINDS.get(reason) or action.failure or self._kinds.get(name) or "no_offer"
-        safe = "nothing was destroyed"
-        self._alerts.raise_for(name, reason, f"{action.why}; {safe}", verdict=verdict.name, run=one.run_id)
+        self._alerts.raise_for(name, reason, f"{why}; nothing was destroyed", verdict=verdict.name, run=one.run_id)
 
     def _tell_budget(self, one: Watched, action: decide.Action) -> None:
         """That the run came onto another rung of its budget: once. An alert that nobody got is raised again."""
@@ -372,26 +393,31 @@ class Watch:
                 text = f"that it was told cannot be noted, so it is told again: {as_failure(error, one.box.name).what}"
                 self._progress.emit("warning", text, one.box.name)
 
+    @property
+    def _clocks_are_due(self) -> bool:
+        return self._clock() >= self._clocks_due
+
     def _read_clocks(self) -> None:
         """How long until something happens by itself to a box or to an account, now and then."""
-        if self._clock() < self._clocks_due:
+        if not self._clocks_are_due:
             return
         self._clocks_due = self._clock() + CLOCKS_EVERY_S
         listings = self._observer.listings
-        known = fleet.read([one.box for one in self._watched], self._runner.project)
+        rented = self._rented
+        known = fleet.read([one.box for one in rented], self._runner.project)
         now = next((moment for moment in (client.provider_now() for client, _rows in listings) if moment), None)
-        for one in self._watched:
+        for one in rented:
             one.read_clocks(known[one.box.required("tenant_state_dir")], now)
         paid = fleet.telling_credit(listings)
         told = fleet.account_clocks(paid)
         self._accounts = {f"account {client.account[:8]}": one for (client, _rows), one in zip(paid, told, strict=True)}
         # Money that nothing uses lasts for ever.
         money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
-        self._clocks.take({one.box.name: one.countdowns for one in self._watched} | money)
+        self._clocks.take({one.box.name: one.countdowns for one in rented} | money)
 
     def _kinds_of_clocks(self) -> list[str]:
         """Whose exit codes tell of clocks that are past their alarm."""
-        names = {one.box.name for one in self._watched}
+        names = {one.box.name for one in self._rented}
         return ["provider" if subject in names else "budget" for subject, _effect in self._clocks.standing]
 
     def _kinds_of_budgets(self) -> list[str]:
@@ -411,6 +437,14 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             return known if isinstance(known, dict) else {}
         return {}
+
+
+def _overdue_text(box: str, overdue: Sequence[Box]) -> str:
+    return "; ".join(
+        f"instance {old.provider_id} was replaced, is past its deadline and bills; where the gate keeps it, harvest it "
+        f"or consent to its loss (gpu-tenant approve destroy {box} --generation {old.generation} --loss)"
+        for old in overdue
+    )
 
 
 def risk_text(risk: Risk) -> str:

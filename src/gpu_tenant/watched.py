@@ -8,6 +8,7 @@ second look.
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, po
 from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
@@ -48,7 +50,7 @@ class Watched:
         self.clock = clock
         self.failures = 0
         self.not_before = 0.0
-        self.settled_at = 0.0
+        self.settled_at = float("-inf")
         self.pull_took_s = 0.0
         self.salvaged = False
         self._pulled_at = ""
@@ -200,12 +202,16 @@ class Watched:
         self.crossing = None if home else money_ladder.crossing(lines, self.project, self.run_id, money)
         return decide.decide(self.situation) if self.is_wanted else self._unwanted()
 
+    @property
+    def idle_because(self) -> str:
+        """Why no work is wanted there, in words."""
+        return "it is declared parked" if self.spec else "no run is named for it"
+
     def _unwanted(self) -> decide.Action:
         assert self.situation is not None
-        why = "it is declared parked" if self.spec else "no run is named for it"
         if self.situation.settle_due:
             return decide.decide(replace(self.situation, home=True))
-        return decide.Action(decide.WAIT, f"{why}; {self.situation.verdict.why}")
+        return decide.Action(decide.WAIT, f"{self.idle_because}; {self.situation.verdict.why}")
 
     def _receipts(self) -> list[dict[str, Any]]:
         if not self.run_id:
@@ -269,13 +275,15 @@ class Watched:
 
     def _settle_is_due(self) -> bool:
         """Whether a machine that this one replaced is past its deadline, and was not dealt with a moment ago."""
-        if self.seen is None or self.clock() - self.settled_at < SETTLE_AGAIN_S:
-            return False
-        moments = [
-            supersession.replaced_at(
-                self.store, BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
-            )
-            for old in self.seen.superseded
-        ]
-        now = records.utc_now()
-        return any(since is not None and supersession.is_overdue(since, now) for since in moments)
+        return self.clock() - self.settled_at >= SETTLE_AGAIN_S and bool(self.overdue())
+
+    def overdue(self, by_s: float = 0.0) -> list[Box]:
+        """Machines that this one replaced and that are past their deadline by so many seconds."""
+        now = records.parse_utc(records.utc_now()) - datetime.timedelta(seconds=by_s)
+        found = []
+        for old in self.seen.superseded if self.seen else ():
+            identity = BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
+            since = supersession.replaced_at(self.store, identity)
+            if since is not None and supersession.is_overdue(since, records.utc_text(now)):
+                found.append(old)
+        return found
