@@ -36,8 +36,9 @@ ROSE = act(
 
 
 def held(*acts: dict[str, Any]) -> tuple[list[accrual.Interval], str]:
-    [found] = accrual.acts_by_machine(acts).values()
-    return accrual.intervals(found, NOW)
+    machines = list(accrual.acts_by_machine(acts).values())
+    assert len(machines) == 1
+    return accrual.intervals(machines[0], NOW)
 
 
 @pytest.mark.parametrize(

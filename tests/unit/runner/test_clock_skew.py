@@ -161,8 +161,9 @@ def accrued(verbs: list[str], hours_ago: list[float]) -> tuple[float | None, str
         {"kind": "effect", "verb": verb, "at": text(hours), "project": "p", "box": NAME, "provider_id": "7", **RATES}
         for verb, hours in zip(verbs, hours_ago, strict=True)
     ]
-    [acts] = accrual.acts_by_machine(lines).values()
-    held, state = accrual.intervals(acts, records.utc_text(NOW))
+    machines = list(accrual.acts_by_machine(lines).values())
+    assert len(machines) == 1
+    held, state = accrual.intervals(machines[0], records.utc_text(NOW))
     assert all(interval.hours >= 0 for interval in held)
     return accrual.total(held), state
 

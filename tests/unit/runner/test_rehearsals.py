@@ -137,8 +137,8 @@ def test_a_pull_counts_once_it_began_after_a_checkpoint_was_seen(tmp_path: Path)
 def test_time_that_passes_is_seen_by_the_deadlines_of_the_decision_and_not_taken_from_the_run(tmp_path: Path) -> None:
     path = tmp_path / "own.yml"
     path.write_text("steps: [{when: {lost: true}, do: {pass_s: 900}}, {when: {lost: true}, do: {pass_s: 0.5}}]")
-    script, clock = rehearsal_script.read(str(path)), rehearse.Clock()
-    director = rehearse.Director(script, Market(), Progress(Quiet()), History(tmp_path / "history.jsonl"), clock)  # type: ignore[arg-type]  # stands for the handle
+    script, clock, history = rehearsal_script.read(str(path)), rehearse.Clock(), History(tmp_path / "history.jsonl")
+    director = rehearse.Director(script, Market(), Progress(Quiet()), history, clock)  # type: ignore[arg-type]  # stands for the handle
     before = clock()
     director.look(Observation("b1", "now", "offline", ITEM))
     assert clock() - before >= 900
@@ -198,8 +198,8 @@ def test_a_virgin_box_may_go_back() -> None:
 
 
 def test_a_step_that_never_came_up_is_not_held() -> None:
-    script = rehearsal_script.read("preempted")
-    director = rehearse.Director(script, Market(), Progress(Quiet()), History(Path("/nonexistent")), rehearse.Clock())  # type: ignore[arg-type]  # stands for the handle
+    script, history = rehearsal_script.read("preempted"), History(Path("/nonexistent"))
+    director = rehearse.Director(script, Market(), Progress(Quiet()), history, rehearse.Clock())  # type: ignore[arg-type]  # stands for the handle
     (finding,) = rehearse._steps(script, director)
     assert not finding.held
     assert "never came up" in finding.seen
