@@ -28,7 +28,7 @@ from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
-from gpu_tenant.verdicts import UNREACHABLE, LedgerWord, Verdict
+from gpu_tenant.verdicts import LOST, UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
 # A pull that takes long is repeated no sooner than after this many times its own duration.
@@ -211,7 +211,10 @@ class Watched:
         assert self.situation is not None
         if self.situation.settle_due:
             return decide.decide(replace(self.situation, home=True))
-        return decide.Action(decide.WAIT, f"{self.idle_because}; {self.situation.verdict.why}")
+        verdict = self.situation.verdict
+        # Of what is lost it says that it is wanted, and here it is not.
+        more = "" if verdict.name in LOST else f"; {verdict.why}"
+        return decide.Action(decide.WAIT, self.idle_because + more)
 
     def _receipts(self) -> list[dict[str, Any]]:
         if not self.run_id:
