@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import threading
 import time
-from dataclasses import dataclass
-from typing import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from .landing import Landing
 from .progress import Progress
@@ -21,6 +22,9 @@ from .roster import Mismatch, RosterFile
 from .settling import TEMPORARY
 from .transfer import BULK_BYTES, Attempt, Link, RsyncWishes, back_off
 from .whole_folders import WholeFolders
+
+if TYPE_CHECKING:
+    from .shared_connection import SharedConnection
 
 END_GRACE_S = 10
 _PIPE_BYTES = 1024 * 1024
@@ -40,12 +44,30 @@ class Deadline:
     def passed(self) -> bool:
         return self.left_s <= 0
 
+    def cut(self) -> None:
+        """It is now: what waits for it ends soon."""
+        self._at = time.monotonic()
+
+
+class Once:
+    """Something to do beside others or before them, when they come to it; a second call does nothing."""
+
+    def __init__(self, act: Callable[[], object] = lambda: None) -> None:
+        self._act: Callable[[], object] | None = act
+
+    def __call__(self) -> None:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+
 
 @dataclass(frozen=True)
 class Route:
     """Where bytes go: ``far_root`` on the box, ``near_root`` here; ``python`` is the box's interpreter.
 
-    ``landing`` takes what is pulled; ``whole`` says which folders rsync may be asked for whole.
+    ``landing`` takes what is pulled; ``whole`` says which folders rsync may be asked for whole. ``opened`` is a
+    connection for the transfer alone that is being opened. ``beside`` is done in this thread while the first bytes move
+    in others; what it raises ends the transfer.
     """
 
     link: Link
@@ -57,6 +79,17 @@ class Route:
     progress: Progress
     landing: Landing | None = None
     whole: WholeFolders | None = None
+    opened: SharedConnection | None = None
+    beside: Once = field(default_factory=Once)
+    # What is asked for has begun to come, or will not.
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def way(self, deadline: Deadline, own_connection: bool) -> tuple[Link, bool]:
+        """The link that a command takes, and whether it opens a connection of its own there."""
+        if self.opened is None:
+            return self.link, own_connection
+        link = self.opened.link(deadline)
+        return link, own_connection and not link.control_path
 
     @property
     def incoming(self) -> Landing:

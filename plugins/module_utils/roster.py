@@ -160,7 +160,7 @@ def _parse_file(entry: object, where: str) -> RosterFile:
         raise BadManifest(f"{where}: {path!r} has no usable size: {_shown(entry.get('bytes'))}")
     if size > MAX_BYTES:
         raise BadManifest(f"{where}: {path!r} claims {_shown(size)} bytes, more than any filesystem holds")
-    if not isinstance(sha256, str) or not is_sha256(sha256):
+    if not isinstance(sha256, str) or _SHA256.match(sha256) is None:
         raise BadManifest(f"{where}: {path!r} has no usable sha256: {_shown(sha256)}")
     role, loader = entry.get("role", "other"), entry.get("loader", "none")
     if not isinstance(role, str) or not isinstance(loader, str):

@@ -33,6 +33,10 @@ _TAIL = 4096
 _MOST_NAMES = 2_500
 # One makes its list while the other carries.
 _AT_ONCE = 2
+# What is done beside a transfer waits so long for its first bytes.
+_FIRST_BYTES_S = 5.0
+# So soon it is noticed that the deadline was cut short.
+_LOOK_S = 0.5
 # Fewer files in whole folders come by one run.
 _WORTH_TWO = 2_000
 # A box that names files without end fills no memory here: rsync takes some hundred bytes for a file.
@@ -123,7 +127,8 @@ def _move_small(route: Route, files: Sequence[RosterFile], deadline: Deadline, o
 
 
 def _run_all(route: Route, runs: Sequence[_Run], deadline: Deadline, own_connection: bool) -> list[Attempt]:
-    if len(runs) < 2 or route.link.is_local or (route.link.control_path and not own_connection):
+    shared = route.opened is not None or (route.link.control_path and not own_connection)
+    if len(runs) < 2 or route.link.is_local or shared:
         return _side_by_side(route, runs, deadline, own_connection)
     with shared_connection(route.link, deadline) as link:
         return _side_by_side(replace(route, link=link), runs, deadline, own_connection and not link.control_path)
@@ -145,17 +150,25 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
             if route.whole is not None:
                 route.whole.surprised(error.folder)
             return None
+        finally:
+            route.begun.set()
         if _ends_all(attempt):
             over.set()
         return attempt
 
     if len(runs) < 2:
+        route.beside()
         return [attempt for attempt in map(take, runs) if attempt is not None]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
-            return [attempt for attempt in pool.map(take, runs) if attempt is not None]
+            moving = [pool.submit(take, run) for run in runs]
+            # The box logs in, lists its files and carries the first of them sooner when it has nothing else to do.
+            route.begun.wait(_FIRST_BYTES_S)
+            route.beside()
+            return [attempt for attempt in (one.result() for one in moving) if attempt is not None]
         except BaseException:
             over.set()
+            deadline.cut()
             raise
 
 
@@ -167,10 +180,11 @@ def _one_run(
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
     followed = route.pull and not folders and files[0].bytes >= LARGE
     with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, SshLog() as log:
-        link = replace(route.link, log=log.path)
+        way, own = route.way(deadline, own_connection)
+        link = replace(way, log=log.path)
         # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
         with subprocess.Popen(  # pylint: disable=ansible-bad-function
-            rsync_argv(link, route.pull, source, dest, route.wishes, own_connection, followed, bool(folders)),
+            rsync_argv(link, route.pull, source, dest, route.wishes, own, followed, bool(folders)),
             stdin=_list(names, wanted),
             stdout=subprocess.PIPE,
             stderr=errors.fileno(),
@@ -178,7 +192,7 @@ def _one_run(
         ) as process:
             if route.pull:
                 _bound_memory(process.pid, len(files))
-            stdout = _watch(process, _reader(route, files, bool(folders)), deadline)
+            stdout = _watch(process, _reader(route, files, bool(folders)), deadline, route.begun.set)
         if stdout is None:
             return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
         stderr = errors.read() if process.returncode else b""
@@ -212,12 +226,17 @@ def _bound_memory(pid: int, files: int) -> None:
             limit(pid, resource.RLIMIT_AS, (most, most))
 
 
-def _watch(process: subprocess.Popen[bytes], reader: _Reader, deadline: Deadline) -> bytes | None:
-    """The end of what rsync printed, once it has ended; None when it was ended at the deadline."""
+def _watch(
+    process: subprocess.Popen[bytes], reader: _Reader, deadline: Deadline, begun: Callable[[], None]
+) -> bytes | None:
+    """The end of what rsync printed, once it has ended; None when it was ended at the deadline.
+
+    :param begun: called when it printed something.
+    """
     stdout = None
     reader.start()
     try:
-        stdout = _lines(process, deadline, reader.line)
+        stdout = _lines(process, deadline, reader.line, begun)
     finally:
         if stdout is None:
             end_process(process)
@@ -236,7 +255,9 @@ def _reader(route: Route, files: Sequence[RosterFile], whole: bool) -> _Reader:
     return Follower(route.incoming, files, route.temporary)
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[[bytes], None]) -> bytes | None:
+def _lines(
+    process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[[bytes], None], begun_to: Callable[[], None]
+) -> bytes | None:
     if process.stdout is None:
         raise ValueError("the process has no pipes")
     descriptor = process.stdout.fileno()
@@ -245,11 +266,14 @@ def _lines(process: subprocess.Popen[bytes], deadline: Deadline, take: Callable[
     poll.register(descriptor, select.POLLIN)
     begun, tail = b"", b""
     while True:
-        if not poll.poll(deadline.left_s * 1000):
-            return None
+        if not poll.poll(min(deadline.left_s, _LOOK_S) * 1000):
+            if deadline.passed:
+                return None
+            continue
         data = os.read(descriptor, _CHUNK)
         if not data:
             return tail
+        begun_to()
         tail = (tail + data)[-_TAIL:]
         *lines, begun = (begun + data).replace(b"\r", b"\n").split(b"\n")
         begun = begun[-_CHUNK:]

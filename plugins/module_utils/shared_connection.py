@@ -9,6 +9,7 @@ import os
 import select
 import subprocess
 import tempfile
+import threading
 from dataclasses import replace
 from typing import Iterator
 
@@ -47,13 +48,18 @@ class SharedConnection:
             self._folder.cleanup()
             raise
         self._path = path
+        self._asking = threading.Lock()
+        self._is_open: bool | None = None
 
     def link(self, deadline: Deadline) -> Link:
-        """The way through it, once it is open.
+        """The way through it, once it is open, for whichever thread.
 
         Where none comes about it is a link with a connection for each command, which then says itself what is wrong.
         """
-        return replace(self._link, control_path=self._path if _answers(self._master, deadline) else "")
+        with self._asking:
+            if self._is_open is None:
+                self._is_open = _answers(self._master, deadline)
+        return replace(self._link, control_path=self._path if self._is_open else "")
 
     def end(self) -> None:
         end_process(self._master)

@@ -47,7 +47,8 @@ def move_by_stream(route: Route, files: Sequence[RosterFile], deadline: Deadline
     # The standard library is all it needs: nothing of the box's is looked for, in whatever folder it starts.
     far = [route.python, "-I", "-S", "-c", inspect.getsource(stream_peer)]
     with ErrorTail() as errors, SshLog() as log:
-        argv = far_argv(replace(route.link, log=log.path), far, own_connection)
+        link, own_connection = route.way(deadline, own_connection)
+        argv = far_argv(replace(link, log=log.path), far, own_connection)
         # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
         with subprocess.Popen(  # pylint: disable=ansible-bad-function
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno()

@@ -106,6 +106,8 @@ class _Transfer:
         self.transport = order.transport
         self.own_connection = False
         self.enclosed = 0
+        # Whether bytes may move already.
+        self.moves = False
         self.opened: shared_connection.SharedConnection | None = None
         self.saved = saved_manifest.SavedManifest(order.dest, order.manifest) if order.manifest is not None else None
 
@@ -115,9 +117,19 @@ class _Transfer:
 
     def run(self) -> dict[str, Any]:
         order = self.order
-        if order.pull and not order.check_mode:
-            # Before the destination is hashed, which takes its time.
-            destination.refuse_if_held(order.dest)
+        try:
+            if order.pull and not order.check_mode:
+                # Before the destination is hashed, which takes its time.
+                destination.refuse_if_held(order.dest)
+                if not os.path.isdir(order.dest):
+                    # All of it will be wanted.
+                    self._open(order.files)
+            return self._looked_at()
+        finally:
+            self._close_opened()
+
+    def _looked_at(self) -> dict[str, Any]:
+        order = self.order
         survey = self._survey()
         wanted = [file for file in order.files if file.path not in survey.good]
         left = [file for file in wanted if file.path not in survey.landed]
@@ -140,9 +152,9 @@ class _Transfer:
             self._preflight(wanted, survey)
             return dict(result, transport=self.transport if wanted else "none", attempts=0, wire_bytes=0)
         quarantined = extra if order.extra == "quarantine" else []
-        with self._held(), self._opened(wanted):
-            python = self._preflight(wanted, survey)
-            delivered, moved_to = self._carry(wanted, quarantined, python)
+        with self._held():
+            self._open(wanted)
+            delivered, moved_to = self._ask_and_carry(wanted, survey, quarantined)
         if delivered.missing:
             verdict = transfer_verdict.failed(delivered, len(order.files), self.far.name, self.far.proxy)
             return dict(result, transport=self.transport, **verdict)
@@ -250,7 +262,8 @@ class _Transfer:
     # --- refusing -------------------------------------------------------------------------------------------------
 
     def _refusal(self, kind: str, what: str, fix: str) -> TenantFailure:
-        return TenantFailure(kind, what, box=self.far.name, safe="Nothing was transferred or removed", fix=fix)
+        safe = "removed, and what arrived whole is kept" if self.moves else "transferred or removed"
+        return TenantFailure(kind, what, box=self.far.name, safe=f"Nothing was {safe}", fix=fix)
 
     def _refuse_extra(self, extra: Sequence[str]) -> None:
         if extra and self.order.extra == "refuse":
@@ -284,10 +297,7 @@ class _Transfer:
             return ""
         far: peer_answers.Survey | peer_answers.Offer = survey
         if self.order.pull:
-            with futures.ThreadPoolExecutor(1) as beside:
-                # The box takes its time to answer.
-                beside.submit(self._work_out)
-                far = offer = self._ask(peer_answers.offer, "offer", wanted, root=self.order.src)
+            far = offer = self._ask(peer_answers.offer, "offer", wanted, root=self.order.src)
             if offer.mismatches:
                 raise self._not_offered(offer.mismatches)
         self._choose_transport(wanted, far.rsync_problem)
@@ -337,16 +347,13 @@ class _Transfer:
                 for folder in made:
                     os.rmdir(folder)
 
-    @contextlib.contextmanager
-    def _opened(self, wanted: Sequence[roster.RosterFile]) -> Iterator[None]:
-        """A large transfer has a connection of its own. For many small files it opens while the box is still asked."""
+    def _open(self, wanted: Sequence[roster.RosterFile]) -> None:
+        """A large transfer has a connection of its own. For many small files it opens while others are looked at."""
         self.own_connection = carrier.wants_own_connection(wanted)
-        if self.own_connection and self.order.pull and not self.far.link.is_local and transfer.many_small(wanted):
+        is_worth_it = self.own_connection and self.order.pull and transfer.many_small(wanted)
+        if is_worth_it and self.opened is None and not self.far.link.is_local and not self.far.proxy:
+            self._refuse_missing_ssh()
             self.opened = shared_connection.SharedConnection(self.far.link)
-        try:
-            yield
-        finally:
-            self._close_opened()
 
     def _close_opened(self) -> None:
         opened, self.opened = self.opened, None
@@ -355,12 +362,38 @@ class _Transfer:
 
     # --- moving ---------------------------------------------------------------------------------------------------
 
+    def _ask_and_carry(
+        self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey, aside: Sequence[str]
+    ) -> tuple[carrier.Delivery, str]:
+        """What :meth:`_carry` comes to, once the box was asked; beside the first bytes where nothing depends on its
+        answer but whether they are wanted."""
+        if not (self.order.pull and self.order.transport == "rsync" and not delivery.rsync_problem()):
+            with futures.ThreadPoolExecutor(1) as beside:
+                # The box takes its time to answer.
+                beside.submit(self._work_out)
+                python = self._preflight(wanted, survey)
+            return self._carry(wanted, aside, python, carrier.Once())
+        self.moves, goes_on = True, os.path.isdir(delivery.staging(self.order.dest))
+        try:
+            return self._carry(wanted, aside, "", carrier.Once(lambda: self._agree(wanted, survey)))
+        except TenantFailure:
+            if not goes_on:
+                delivery.close_staging(self.order.dest)
+            raise
+
+    def _agree(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> None:
+        self._preflight(wanted, survey)
+        self._work_out()
+
     def _carry(
-        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
+        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str, beside: carrier.Once
     ) -> tuple[carrier.Delivery, str]:
         """Move and settle; (what came of it, where extra files were moved to)."""
+        self.beside = beside
         self.progress = progress.Progress(self.report, len(wanted), sum(file.bytes for file in wanted))
         delivered, moved_to = (self._pull if self.order.pull else self._push)(wanted, aside, python)
+        # Where nothing had to move.
+        beside()
         self.progress.end()
         return delivered, moved_to
 
@@ -409,7 +442,8 @@ class _Transfer:
 
     def _route(self, **more: Any) -> carrier.Route:
         order = self.order
-        return carrier.Route(self.far.link, order.pull, wishes=order.wishes, progress=self.progress, **more)
+        more = {"wishes": order.wishes, "progress": self.progress, "beside": self.beside, **more}
+        return carrier.Route(self.far.link, order.pull, **more)
 
     def _deliver(
         self, wanted: Sequence[roster.RosterFile], move: _Move, settle: Any, growing: Callable[[], int]
@@ -423,8 +457,7 @@ class _Transfer:
         return carrier.deliver(wanted, begin_and_move, settle, growing, self.order.patience, self.deadline)
 
     def _move(self, route: carrier.Route, files: Sequence[roster.RosterFile]) -> transfer.Attempt:
-        if self.opened is not None:
-            route = replace(route, link=self.opened.link(self.deadline))
+        route = replace(route, opened=self.opened)
         attempt = self._attempt(route, files)
         if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
             self.transport = "stream"
@@ -440,9 +473,7 @@ class _Transfer:
         """Text that is worth it is compressed on its way, the rest is not; the play's own connection compresses all."""
         move = stream_carrier.move_by_stream if self.transport == "stream" else rsync_carrier.move_by_rsync
         text, rest = transfer.split_text(files) if self.own_connection and not route.link.is_local else ([], files)
-        # What is open already is a connection of its own.
-        own = self.own_connection and (self.opened is None or not route.link.control_path)
-        carried = 0
+        own, carried = self.own_connection, 0
         if text:
             compressed = replace(route, wishes=replace(route.wishes, compress=True))
             attempt = move(compressed, text, self.deadline, own)

@@ -25,16 +25,14 @@ class SavedManifest:
 
     @property
     def digest_there(self) -> str:
-        """The digest of the manifest beside the results; empty where there is none, other text for another record."""
+        """The digest of the manifest beside the results; empty where there is none, other text for other bytes."""
         try:
             with open(self._path, "rb") as stream:
                 # Of thousands of files these very bytes are soon seen; parsed they take a while.
-                if stream.read(len(self.content) + 1) == self.content:
-                    return self._manifest.digest
-            saved = roster.read_manifest(self._dest)
-        except (OSError, roster.BadManifest):
+                there = stream.read(len(self.content) + 1)
+        except OSError:
             return ""
-        return saved.digest if saved.record == self._manifest.record else "another manifest of these files"
+        return self._manifest.digest if there == self.content else "another manifest"
 
     def save(self) -> None:
         records.write_bytes(self._path, self.content)

@@ -381,6 +381,21 @@ def test_law_8_what_nobody_promised_stays_on_the_box(
     assert runs[-1] is False
 
 
+def test_what_the_box_lacks_is_named_although_the_rest_comes_already(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    runs = counted_runs(monkeypatch)
+    manifest = two_folders(run)
+    (run.folder / "c0/many/small-0").unlink()
+    refused = run.pull(manifest=manifest, transport="rsync", bandwidth_limit_kib=1)
+    assert refused["failed"]
+    assert "c0/many/small-0 is missing" in refused["msg"]
+    assert refused["failure"]["safe"] == "Nothing was removed, and what arrived whole is kept"
+    assert runs == [True, True]
+    assert not run.dest.exists()
+    run.write("c0/many/small-0", b"x" * 1000)
+    assert run.pull(transport="rsync")["verified"]
+
+
 def test_a_link_in_a_folder_of_many_files_is_left_there(run: Run) -> None:
     manifest = two_folders(run)
     (run.folder / "c0/many/latest").symlink_to("small-0")

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     transfer,
     whole_folders,
 )
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.roster import RosterFile
 
+WAIT_S = 600.0
 FILES = [RosterFile(f"{folder}/f{number}", 10, "a" * 64) for folder in ("a", "b") for number in range(40)]
 
 
@@ -44,20 +48,24 @@ def runs_of(
         return transfer.Attempt("rsync", end)
 
     monkeypatch.setattr(rsync_carrier, "_one_run", one_run)
+    rsync_carrier.move_by_rsync(route_of(tmp_path, roster), roster, carrier.Deadline(60), False)
+    return seen
+
+
+def route_of(folder: Path, roster: list[RosterFile], **more: Any) -> carrier.Route:
     counts = progress.Progress(None, 1, 1)
-    route = carrier.Route(
+    return carrier.Route(
         transfer.Link(),
         True,
         "/far",
-        str(tmp_path),
+        str(folder),
         "python3",
         transfer.RsyncWishes(20),
         counts,
-        landing.Landing(str(tmp_path), counts),
+        landing.Landing(str(folder), counts),
         whole_folders.WholeFolders(roster),
+        **more,
     )
-    rsync_carrier.move_by_rsync(route, roster, carrier.Deadline(60), False)
-    return seen
 
 
 def test_whole_folders_go_first_and_what_did_not_come_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +103,47 @@ def test_many_files_in_whole_folders_come_by_two_runs_of_equal_size(
 def test_one_folder_is_not_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 1)
     assert runs_of(tmp_path, monkeypatch, [], folders_of_40(1)) == [(["d0"], 40), ([], 40)]
+
+
+def test_what_is_done_beside_the_runs_is_done_once_while_they_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    calls: list[bool] = []
+
+    def one_run(route: Any, *_unused: Any) -> transfer.Attempt:
+        route.begun.set()
+        calls.append(done.wait(WAIT_S))
+        return transfer.Attempt("rsync", 0)
+
+    monkeypatch.setattr(rsync_carrier, "_one_run", one_run)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    route = route_of(tmp_path, FILES, beside=carrier.Once(lambda: calls.append(False) or done.set()))
+    rsync_carrier.move_by_rsync(route, FILES, carrier.Deadline(60), False)
+    assert calls == [False, True, True, True], "the last run asks by name for what did not come"
+
+
+@pytest.mark.parametrize("worth_two", [80, 81])
+def test_a_refusal_beside_the_runs_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_two: int) -> None:
+    runs: list[bool] = []
+
+    def one_run(route: Any, _files: Any, deadline: carrier.Deadline, *_unused: Any) -> transfer.Attempt:
+        route.begun.set()
+        until = time.monotonic() + WAIT_S
+        while not deadline.passed and time.monotonic() < until:
+            time.sleep(0.01)
+        runs.append(deadline.passed)
+        return transfer.Attempt("rsync", -15, "the whole transfer took longer than its deadline")
+
+    def refuse() -> None:
+        raise TenantFailure("evidence_missing", "the box does not have it")
+
+    monkeypatch.setattr(rsync_carrier, "_one_run", one_run)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", worth_two)
+    route = route_of(tmp_path, FILES, beside=carrier.Once(refuse))
+    with pytest.raises(TenantFailure, match="does not have it"):
+        rsync_carrier.move_by_rsync(route, FILES, carrier.Deadline(10 * WAIT_S), False)
+    assert runs == ([True, True] if worth_two == 80 else []), "one run alone does not begin"
 
 
 def test_a_stranger_in_one_half_takes_one_folder_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
