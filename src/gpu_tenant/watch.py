@@ -48,7 +48,7 @@ from gpu_tenant.workspace import Workspace
 
 DEFAULT_POLL_S = 15.0
 PARALLEL = 8
-# After an act that failed, the next on this box comes no sooner.
+# After an act that failed, the next of its kind on this box comes no sooner.
 RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 900.0
 # Danger clocks run for hours and days.
@@ -282,15 +282,14 @@ class Watch:
                 self._put_off(one, as_failure(error, one.box.name))
             return
         for one in due:
-            one.failures, one.not_before = 0, 0.0
+            one.note_success()
 
     def _put_off(self, one: Watched, failure: TenantFailure) -> None:
         if failure.kind == "interrupted":
             return
         assert one.action is not None
-        one.failures += 1
-        pause = decide.back_off(one.failures - 1, RETRY_FIRST_S, RETRY_MOST_S)
-        one.not_before = self._clock() + pause
+        pause = decide.back_off(one.failures, RETRY_FIRST_S, RETRY_MOST_S)
+        one.put_off(pause)
         self._kinds[one.box.name] = failure.kind
         text = f"{one.action.kind} did not succeed: {failure.what}; again in {duration(pause)} at the soonest"
         self._progress.emit("warning", text, one.box.name, kind=failure.kind, action=one.action.kind)

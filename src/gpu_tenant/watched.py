@@ -48,8 +48,8 @@ class Watched:
         self.spec_path = spec_path
         self.spec: Mapping[str, Any] = {}
         self.clock = clock
-        self.failures = 0
-        self.not_before = 0.0
+        # How often each kind of act failed since one last succeeded, and when it is tried again at the soonest.
+        self._failed: dict[str, tuple[int, float]] = {}
         self.settled_at = float("-inf")
         self.pull_took_s = 0.0
         self.salvaged = False
@@ -86,6 +86,24 @@ class Watched:
     @property
     def is_wanted(self) -> bool:
         return bool(self.spec) and self.box.text("tenant_state", "running") == "running"
+
+    @property
+    def failures(self) -> int:
+        """How often what is to be done now has failed, since anything last succeeded."""
+        return self._failed.get(self.action.kind, (0, 0.0))[0] if self.action else 0
+
+    @property
+    def not_before(self) -> float:
+        """When what is to be done now may be tried. A pull that failed as its box was lost holds up no recovery."""
+        return self._failed.get(self.action.kind, (0, 0.0))[1] if self.action else 0.0
+
+    def put_off(self, pause_s: float) -> None:
+        """What was to be done has failed."""
+        assert self.action is not None
+        self._failed[self.action.kind] = (self.failures + 1, self.clock() + pause_s)
+
+    def note_success(self) -> None:
+        self._failed.clear()
 
     def refresh(self) -> None:
         """Read the run spec again: what is acted on is what the playbook will read."""

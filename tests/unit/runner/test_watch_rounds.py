@@ -82,6 +82,24 @@ def test_an_outbid_box_is_told_to_stop_although_its_provider_has_stopped_it(lost
     assert lost.played == [("provision", "b1")]
 
 
+def test_a_pull_that_failed_because_the_box_was_lost_holds_up_no_recovery(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64)], tenant_rpo_s="1", platform_durable_kind="pull")
+    scene.rent("b1")
+    scene.refuse["harvest b1"] = BoxFailure("b1", "unreachable", "ssh could not connect")
+    watching = scene.begin()
+    scene.rounds(watching, 1)
+    assert scene.played == [("harvest", "b1")]
+    scene.now -= 59.0
+    scene.rounds(watching, 1)
+    assert scene.played == [("harvest", "b1")], "what failed is tried again later"
+    scene.now -= 59.0
+    scene.set_state("b1", actual_status="exited", intended_status="running", cur_state="running")
+    rows = scene.rounds(watching, 1)
+    assert rows["b1"]["action"] == "restart"
+    assert scene.played == [("harvest", "b1"), ("train", "b1")]
+    assert watching._kinds == {}
+
+
 def test_a_machine_whose_run_came_home_from_the_one_that_it_replaced_is_stopped(make: Callable[..., Scene]) -> None:
     scene = make([Account("a" * 64)])
     scene.rent("b1")
