@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 
 from gpu_tenant.marketplace.testing import Handle
 
@@ -117,6 +118,15 @@ class TeamFolder:
             "provision_require_cuda": False,
             "platform_python": "/.box/bin/python3",
         }
+
+    def rent_another(self, box: str, generation: int) -> None:
+        """As a controller does that lost its records and a list that lacked the box: the next generation is rented."""
+        wanted = {"type": "bid", "order": [["dph_total", "asc"]], "rentable": {"eq": True}}
+        offer = self.market.request("POST", "/api/v0/bundles/", wanted)["offers"][0]
+        terms = {"image": "debian:12", "disk": 10, "price": offer["min_bid"] * 1.5, "runtype": "ssh_direc ssh_proxy"}
+        body = {**terms, "label": str(new_stamp("plain", box, generation))}
+        made = self.market.request("PUT", f"/api/v0/asks/{offer['id']}/", body)["new_contract"]
+        self.market.wait_until_running(made)
 
     def sources(self, profiles_first: bool = True) -> list[str]:
         """The inventories as options, in either order."""

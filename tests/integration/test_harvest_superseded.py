@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from team_folder import TeamFolder
 
@@ -53,22 +52,13 @@ class Team(TeamFolder):
     def await_done(self, generation: int) -> None:
         self.await_record(self.instances()[generation]["id"], "a1/done.json")
 
-    def rent_another(self) -> None:
-        """As a controller does that lost its records and a list that lacked the box: the next generation is rented."""
-        wanted = {"type": "bid", "order": [["dph_total", "asc"]], "rentable": {"eq": True}}
-        offer = self.market.request("POST", "/api/v0/bundles/", wanted)["offers"][0]
-        terms = {"image": "debian:12", "disk": 10, "price": offer["min_bid"] * 1.5, "runtype": "ssh_direc ssh_proxy"}
-        body = {**terms, "label": str(new_stamp("plain", BOX, 2))}
-        made = self.market.request("PUT", f"/api/v0/asks/{offer['id']}/", body)["new_contract"]
-        self.market.wait_until_running(made)
-
 
 def test_law_2_an_overdue_superseded_box_comes_home_and_goes_through_the_gate(tmp_path: Path) -> None:
     with running_marketplace("process", speed=60.0, state_dir=tmp_path / "market") as market:
         team = Team(tmp_path, market, [BOX], SPEC, TRAINER, "")
         team.played("train")
         team.await_done(1)
-        team.rent_another()
+        team.rent_another(BOX, 2)
         team.played("train")
         team.await_done(2)
         assert team.instances()[1]["phase"] == "stopped", "what was replaced is stopped at once"

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
-from ansible_collections.tenant.gpu.plugins.module_utils.stamp import new_stamp
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from team_folder import HELD_TRAINER, PLAY_S, TeamFolder, held_spec
 
@@ -51,15 +50,6 @@ class Team(TeamFolder):
     def id_of(self, machine: str) -> int:
         rows = self.market.state()["instances"]
         return int(next(row["id"] for row in rows if f"/{machine}/" in str(row["label"])))
-
-    def rent_another(self, box: str) -> None:
-        """As a controller does that lost its records and a list that lacked the box: the next generation is rented."""
-        wanted = {"type": "bid", "order": [["dph_total", "asc"]], "rentable": {"eq": True}}
-        offer = self.market.request("POST", "/api/v0/bundles/", wanted)["offers"][0]
-        terms = {"image": "debian:12", "disk": 10, "price": offer["min_bid"] * 1.5, "runtype": "ssh_direc ssh_proxy"}
-        body = {**terms, "label": str(new_stamp("plain", box, 2))}
-        made = self.market.request("PUT", f"/api/v0/asks/{offer['id']}/", body)["new_contract"]
-        self.market.wait_until_running(made)
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gpu_tenant", *words, *self.sources()]
@@ -97,7 +87,7 @@ def test_a_machine_that_was_replaced_on_the_candidate_left_behind_is_not_forgott
     with running_marketplace("process", speed=60.0, state_dir=tmp_path / "market") as market:
         team = Team(tmp_path, market)
         team.played(LEFT, "train")
-        team.rent_another(LEFT)
+        team.rent_another(LEFT, 2)
         team.played(LEFT, "provision")
         team.played(LEFT, "provision", "-e", "tenant_state=parked")
         team.played(AT_WORK, "train")
