@@ -227,6 +227,10 @@ class Watching:
                 begun.setdefault(line["text"], at)
         return begun
 
+    def warnings(self, since: float) -> list[str]:
+        """What did not go well, in its words."""
+        return [str(line["text"]) for at, line in self.said if at > since and line.get("event") == "warning"]
+
     def end(self) -> None:
         self._process.terminate()
         try:
@@ -251,6 +255,8 @@ def _losses(folder: Path) -> list[Loss]:
                 losses.append(_lost(team, watching, generation))
                 generation += 1
                 print(losses[-1], flush=True)
+                if losses[-1].overhead_s > OVERHEAD_S:
+                    print(*watching.warnings(losses[-1].lost), sep="\n", flush=True)
             return losses
         finally:
             watching.end()
