@@ -103,6 +103,8 @@ class Archive:
         with mock.patch.object(records, "utc_now", return_value="2026-11-21T03:00:07Z"):
             found = self.world.evidence(now=None)
         yield found.now
+        # The moment that is given is soon the present one, where the scene is set within its second.
+        yield self.world.evidence(now="2026-11-21T03:00:08Z").now
         try:
             self.world.evidence(keeps="disk")  # type: ignore[arg-type]  # what is refused
         except TypeError as error:
