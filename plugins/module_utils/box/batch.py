@@ -76,15 +76,20 @@ def waiting_job(name: str) -> str:
     return next(iter(run_tool(words, "say what waits", _MISSING).split()), "")
 
 
-def beginning_job(layout: Layout, life: str) -> str:
-    """The id of the job that was handed in last, if it has its turn and its supervisor is not there yet.
+def coming_job(layout: Layout, life: str) -> str:
+    """The id of the job that was handed in last, if it waits for its turn, or has it and its supervisor is to come.
+
+    A job that is queued again ends first and waits then, and :func:`waiting_job` finds it only once it waits. What that
+    missed because it was ending is here whatever became of it since.
 
     :param life: of the job that the last supervisor belonged to.
     """
     job_id = str(attempt.read(layout.batch, "batch").get("job") or "")
     job = slurm_job.look(job_id) if job_id else None
-    begins = job is not None and job.meaning == slurm_job.LIVES and job.label != life
-    return job_id if begins else ""
+    if job is None:
+        return ""
+    begins = job.meaning == slurm_job.LIVES and job.label != life
+    return job_id if begins or job.meaning == slurm_job.WAITS else ""
 
 
 def cancel_all(name: str) -> None:

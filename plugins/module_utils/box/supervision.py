@@ -71,7 +71,7 @@ def waiting_job(layout: Layout, method: str = "", check: bool = False) -> str:
         # Tasks of earlier turns may wait still: they own nothing, and leave as soon as they have their turn.
         return crew.waits(layout)
     waits = batch.waiting_job(name)
-    return waits or batch.beginning_job(layout, str(survey.read_one_daemon(layout).get("job") or ""))
+    return waits or batch.coming_job(layout, str(survey.read_one_daemon(layout).get("job") or ""))
 
 
 def start(layout: Layout, program: tuple[str, ...], means: Means) -> str:

@@ -20,6 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     records,
     slurm_job,
     status,
+    supervision,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
@@ -281,7 +282,23 @@ def test_a_job_that_runs_again_is_waited_for_until_its_own_supervisor_is_there(
     stopped = {"process": gone.as_dict(), "stopped_at": records.utc_now(), "why": "asked to stop"}
     records.write_record(box.daemon, "daemon", stopped)
     assert (run_of(box)["waits_for"] != "") is waits
-    assert (batch.beginning_job(box, life) == "12") is waits, "and no second job is handed in meanwhile"
+    assert (batch.coming_job(box, life) == "12") is waits, "and no second job is handed in meanwhile"
+
+
+@pytest.mark.parametrize("then", ["COMPLETING", "PENDING", "CONFIGURING", "RUNNING"])
+def test_no_second_job_is_handed_in_beside_one_that_is_queued_again_meanwhile(
+    box: Layout, tools: Path, then: str
+) -> None:
+    """While it ends, Slurm counts it among those that wait not yet; a moment later it may be at any step."""
+    tool(tools, "squeue", "true")
+    tool(tools, "scontrol", f"echo '{line(then, restarts=1)}'")
+    tool(tools, "sbatch", f"touch {tools}/handed-in; echo 13")
+    gone = process.Identity("0b7e2a52-0000-4000-8000-000000000001", 1, 4, 5, "12.0")
+    stopped = {"process": gone.as_dict(), "stopped_at": records.utc_now(), "why": "asked to stop"}
+    records.write_record(box.daemon, "daemon", stopped)
+    done = control.start(box, control.Caller(("s.pyz",)), control.StartOptions(means=supervision.Means("sbatch")))
+    assert not done["changed"], done
+    assert not (tools / "handed-in").exists()
 
 
 def test_a_stop_of_a_batch_job_lasts_whatever_machine_asks(
