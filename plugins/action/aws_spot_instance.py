@@ -68,8 +68,8 @@ class ActionModule(ControllerAction):
             run_module,
             timeout_s=float(params["api_timeout_s"]),
         )
-        account = SpotAccount(client, StateStore(params["state_dir"]), keeps_of(params["verb_keeps"]))
-        account.results_dir = params["results_dir"]
+        keeps, store = keeps_of(params["verb_keeps"]), StateStore(params["state_dir"])
+        account = SpotAccount(client, store, keeps, results_dir=params["results_dir"])
         return converge(account, desire, self.check_mode)
 
     def _update_module_args(self, module_name: str, module_args: dict[str, Any], *words: Any, **more: Any) -> Any:

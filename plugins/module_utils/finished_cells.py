@@ -9,10 +9,9 @@ had when the cell finished.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-from typing import Any, Iterator
+from typing import Any, Container, Iterator
 
 from . import roster, settling
 
@@ -30,30 +29,24 @@ def finished_cells(
     :param only_from: the box whose results count, of a run that has shares on several; empty takes any.
     """
     found: dict[str, dict[str, Any]] = {}
-    pattern = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*", roster.MANIFEST_NAME)
-    for path in sorted(glob.glob(pattern)):
-        root = os.path.dirname(path)
-        try:
-            manifest = roster.read_manifest(root)
-        except roster.BadManifest:
-            continue
+    for root, manifest in roster.manifests_at_home(results_dir, project, run_id):
         is_here = (manifest.box, manifest.generation) == not_from
         if is_here or manifest.record.get("spec_sha256") != spec_sha256 or (only_from and manifest.box != only_from):
             continue
-        for each in _finished_in(root, manifest):
-            found.setdefault(each["cell"], each)
+        for each in _finished_in(root, manifest, found):
+            found[each["cell"]] = each
     return [found[cell] for cell in sorted(found)]
 
 
-def _finished_in(root: str, manifest: roster.Manifest) -> Iterator[dict[str, Any]]:
+def _finished_in(root: str, manifest: roster.Manifest, known: Container[str]) -> Iterator[dict[str, Any]]:
+    """:param known: cells that were found already, here or elsewhere; they are not read again."""
     files = {file.path: file for file in manifest.files}
     for path in sorted(files):
         parts = path.split("/")
-        if len(parts) != 3 or parts[2] != _DONE or settling.check_file(root, files[path]):
+        if len(parts) != 3 or parts[2] != _DONE or parts[0] in known or settling.check_file(root, files[path]):
             continue
         promised = _promised(os.path.join(root, path))
-        whole = promised is not None and all(_is_home(root, files, line) for line in promised)
-        if whole and promised is not None:
+        if promised is not None and all(_is_home(root, files, line) for line in promised):
             yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in promised)])
 
 
@@ -70,8 +63,9 @@ def _promised(path: str) -> list[dict[str, Any]] | None:
 
 def _is_home(root: str, files: dict[str, roster.RosterFile], line: dict[str, Any]) -> bool:
     file = files.get(line["path"]) if isinstance(line["path"], str) else None
-    same = file is not None and (file.bytes, file.sha256) == (line["bytes"], line["sha256"])
-    return same and file is not None and not settling.check_file(root, file)
+    if file is None or (file.bytes, file.sha256) != (line["bytes"], line["sha256"]):
+        return False
+    return not settling.check_file(root, file)
 
 
 def _described(root: str, cell: str, attempt: str, files: list[roster.RosterFile]) -> dict[str, Any]:

@@ -11,13 +11,12 @@ checkpoint folder declares them with role checkpoint: all of one step that came 
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 from . import roster, settling
 from .box import checkpoint_manifest, sharded
@@ -80,7 +79,8 @@ def newest_checkpoints(
     :param not_from: (box, generation): what is there whole already need not be brought.
     :param spec_sha256: only what this spec has trained; empty takes any.
     """
-    pieces = list(_pieces(os.path.join(results_dir, project, run_id), not_from, spec_sha256))
+    manifests = roster.manifests_at_home(results_dir, project, run_id)
+    pieces = list(_pieces(manifests, not_from, spec_sha256))
     newest: dict[str, list[_Piece]] = {}
     for cell, step in sorted({(piece.cell, piece.step) for piece in pieces}, key=lambda each: -each[1]):
         if cell in newest:
@@ -108,13 +108,10 @@ def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | N
     return None if step is None or step == first.step else _sound_one(pieces, first.cell, step)
 
 
-def _pieces(run_dir: str, not_from: tuple[str, int], spec_sha256: str) -> Iterator[_Piece]:
-    for manifest_path in sorted(glob.glob(os.path.join(glob.escape(run_dir), "*", "g*", roster.MANIFEST_NAME))):
-        root = os.path.dirname(manifest_path)
-        try:
-            manifest = roster.read_manifest(root)
-        except roster.BadManifest:
-            continue
+def _pieces(
+    manifests: Iterable[tuple[str, roster.Manifest]], not_from: tuple[str, int], spec_sha256: str
+) -> Iterator[_Piece]:
+    for root, manifest in manifests:
         if spec_sha256 and manifest.record.get("spec_sha256") != spec_sha256:
             continue
         is_here = (manifest.box, manifest.generation) == not_from

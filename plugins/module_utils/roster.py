@@ -7,15 +7,19 @@ Everything that leaves a box passes through here as text written by a stranger, 
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
 import unicodedata
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
 
 from .box import records
 from .box.names import UnsafeName, check_name, check_relative_path
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 MANIFEST_NAME = "manifest.json"
 # What begins so belongs to the transfer, in whatever folder and however a filesystem folds it.
@@ -80,7 +84,7 @@ class Mismatch:
         return f"{self.path} {self.what}"
 
 
-def is_sha256(value: object) -> bool:
+def is_sha256(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _SHA256.match(value) is not None
 
 
@@ -160,7 +164,7 @@ def _parse_file(entry: object, where: str) -> RosterFile:
         raise BadManifest(f"{where}: {path!r} has no usable size: {_shown(entry.get('bytes'))}")
     if size > MAX_BYTES:
         raise BadManifest(f"{where}: {path!r} claims {_shown(size)} bytes, more than any filesystem holds")
-    if not isinstance(sha256, str) or _SHA256.match(sha256) is None:
+    if not is_sha256(sha256):
         raise BadManifest(f"{where}: {path!r} has no usable sha256: {_shown(sha256)}")
     role, loader = entry.get("role", "other"), entry.get("loader", "none")
     if not isinstance(role, str) or not isinstance(loader, str):
@@ -223,6 +227,17 @@ def read_manifest(root: str) -> Manifest:
         return parse_manifest(records.read_record(path, "manifest"), path)
     except records.RecordError as error:
         raise BadManifest(str(error)) from error
+
+
+def manifests_at_home(results_dir: str, project: str, run_id: str) -> Iterator[tuple[str, Manifest]]:
+    """(folder, manifest) of what came home of every box and generation of a run. What cannot be used is passed over."""
+    pattern = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*", MANIFEST_NAME)
+    for path in sorted(glob.glob(pattern)):
+        root = os.path.dirname(path)
+        try:
+            yield root, read_manifest(root)
+        except BadManifest:
+            continue
 
 
 def not_regular(mode: int) -> str:

@@ -106,8 +106,8 @@ class _Transfer:
         self.transport = order.transport
         self.own_connection = False
         self.enclosed = 0
-        # Whether bytes may move already.
-        self.moves = False
+        # Whether bytes may move already, and what is done while the first of them do.
+        self.moves, self.beside = False, carrier.Once()
         self.opened: shared_connection.SharedConnection | None = None
         self.saved = saved_manifest.SavedManifest(order.dest, order.manifest) if order.manifest is not None else None
 
@@ -372,10 +372,11 @@ class _Transfer:
                 # The box takes its time to answer.
                 beside.submit(self._work_out)
                 python = self._preflight(wanted, survey)
-            return self._carry(wanted, aside, python, carrier.Once())
-        self.moves, goes_on = True, os.path.isdir(delivery.staging(self.order.dest))
+            return self._carry(wanted, aside, python)
+        self.moves, self.beside = True, carrier.Once(lambda: self._agree(wanted, survey))
+        goes_on = os.path.isdir(delivery.staging(self.order.dest))
         try:
-            return self._carry(wanted, aside, "", carrier.Once(lambda: self._agree(wanted, survey)))
+            return self._carry(wanted, aside, "")
         except TenantFailure:
             if not goes_on:
                 delivery.close_staging(self.order.dest)
@@ -386,14 +387,13 @@ class _Transfer:
         self._work_out()
 
     def _carry(
-        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str, beside: carrier.Once
+        self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
     ) -> tuple[carrier.Delivery, str]:
         """Move and settle; (what came of it, where extra files were moved to)."""
-        self.beside = beside
         self.progress = progress.Progress(self.report, len(wanted), sum(file.bytes for file in wanted))
         delivered, moved_to = (self._pull if self.order.pull else self._push)(wanted, aside, python)
         # Where nothing had to move.
-        beside()
+        self.beside()
         self.progress.end()
         return delivered, moved_to
 
@@ -442,8 +442,9 @@ class _Transfer:
 
     def _route(self, **more: Any) -> carrier.Route:
         order = self.order
-        more = {"wishes": order.wishes, "progress": self.progress, "beside": self.beside, **more}
-        return carrier.Route(self.far.link, order.pull, **more)
+        return carrier.Route(
+            self.far.link, order.pull, wishes=order.wishes, progress=self.progress, beside=self.beside, **more
+        )
 
     def _deliver(
         self, wanted: Sequence[roster.RosterFile], move: _Move, settle: Any, growing: Callable[[], int]
