@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What ``go`` says and does about machines that the box at work took the place of: they bill until somebody ends them,
-and one that comes back by itself trains beside it, for nothing on it knows of another."""
+"""Machines that the box at work took the place of, and what ``go`` says and does about them: they bill until somebody
+ends them, and one that comes back by itself trains beside it, for nothing on it knows of another."""
 
 from __future__ import annotations
 
@@ -43,20 +43,17 @@ class Replaced:
     def is_due(self, seen: Observation, store: StateStore, project: str) -> bool:
         """Whether a harvest is to deal with one of them now: the deadline has passed since this was asked last, or it
         works again. Every harvest tells them to stop."""
-        overdue, back = self._newly_overdue(seen, store, project), self._newly_back(seen)
-        if overdue:
-            text = f"overdue: instance {overdue} was replaced; it is harvested now, and ended if the gate lets it go"
+        late, back = self._newly_overdue(seen, store, project), self._newly_back(seen)
+        if late:
+            text = f"overdue: instance {late} was replaced; it is harvested now, and ended if the gate lets it go"
             self._progress.emit("warning", text, seen.box)
         if back:
             text = f"instance {back} was replaced and works again, beside the one that counts: it is told to stop"
             self._progress.emit("warning", text, seen.box)
-        return bool(overdue or back)
+        return bool(late or back)
 
     def _newly_overdue(self, seen: Observation, store: StateStore, project: str) -> str:
-        now = records.utc_now()
-        moments = {old.provider_id: _replaced_at(old, seen.box, store, project) for old in seen.superseded}
-        overdue = {name for name, since in moments.items() if since is not None and supersession.is_overdue(since, now)}
-        fresh = overdue - self._settled
+        fresh = {old.provider_id for old in overdue(seen, store, project)} - self._settled
         self._settled |= fresh
         return ", ".join(sorted(fresh))
 
@@ -67,6 +64,13 @@ class Replaced:
         # One that rested meanwhile is told at once when it comes back a second time.
         self._stopped_at = {name: now if name in back else self._stopped_at[name] for name in working}
         return ", ".join(sorted(back))
+
+
+def overdue(seen: Observation, store: StateStore, project: str, by_s: float = 0.0) -> list[Box]:
+    """Those that are past their deadline by so many seconds."""
+    now = records.utc_text(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=by_s))
+    moments = [(old, _replaced_at(old, seen.box, store, project)) for old in seen.superseded]
+    return [old for old, since in moments if since is not None and supersession.is_overdue(since, now)]
 
 
 def _replaced_at(old: Box, box: str, store: StateStore, project: str) -> datetime.datetime | None:

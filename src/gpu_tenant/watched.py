@@ -8,14 +8,13 @@ second look.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record, supersession
+from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -23,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering
+from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering, replaced
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import UNREADABLE, Observation, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
@@ -90,12 +89,16 @@ class Watched:
     @property
     def failures(self) -> int:
         """How often what is to be done now has failed, since anything last succeeded."""
-        return self._failed.get(self.action.kind, (0, 0.0))[0] if self.action else 0
+        return self._failed_so_far[0]
 
     @property
     def not_before(self) -> float:
         """When what is to be done now may be tried. A pull that failed as its box was lost holds up no recovery."""
-        return self._failed.get(self.action.kind, (0, 0.0))[1] if self.action else 0.0
+        return self._failed_so_far[1]
+
+    @property
+    def _failed_so_far(self) -> tuple[int, float]:
+        return self._failed.get(self.action.kind if self.action else "", (0, 0.0))
 
     def put_off(self, pause_s: float) -> None:
         """What was to be done has failed."""
@@ -300,11 +303,4 @@ class Watched:
 
     def overdue(self, by_s: float = 0.0) -> list[Box]:
         """Machines that this one replaced and that are past their deadline by so many seconds."""
-        now = records.parse_utc(records.utc_now()) - datetime.timedelta(seconds=by_s)
-        found = []
-        for old in self.seen.superseded if self.seen else ():
-            identity = BoxIdentity(self.project, self.box.name, old.generation, old.provider_id)
-            since = supersession.replaced_at(self.store, identity)
-            if since is not None and supersession.is_overdue(since, records.utc_text(now)):
-                found.append(old)
-        return found
+        return replaced.overdue(self.seen, self.store, self.project, by_s) if self.seen else []
