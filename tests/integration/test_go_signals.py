@@ -19,8 +19,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils import leases
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from marketplace_tools import wait_until
 from team_folder import HELD_TRAINER, PLAY_S, TeamFolder, held_spec
+from team_market import team_at_market
 
-from gpu_tenant.marketplace.testing import Handle, running_marketplace
+from gpu_tenant.marketplace.testing import Handle
 
 pytestmark = [
     pytest.mark.integration,
@@ -73,6 +74,10 @@ class Go:
         wait_until(lambda: any(map(seen, self.said)) or self.process.poll() is not None, PLAY_S)
         assert self.process.poll() is None, self.said[-5:]
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def ended(self) -> int:
         return self.process.wait(PLAY_S)
 
@@ -87,14 +92,8 @@ def phase(name: str) -> Callable[[dict[str, Any]], bool]:
 
 @pytest.fixture
 def team(tmp_path: Path) -> Iterator[Team]:
-    with running_marketplace("process", state_dir=tmp_path / "market") as market:
-        made = Team(tmp_path, market)
-        try:
-            yield made
-        finally:
-            for one in made.started:
-                one.process.kill()
-                one.process.wait()
+    with team_at_market(Team, tmp_path) as made:
+        yield made
 
 
 def test_told_to_stop_while_it_deploys_and_while_it_harvests_and_given_again(team: Team) -> None:

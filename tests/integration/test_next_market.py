@@ -16,9 +16,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from go_process import GoProcess
 from team_folder import LOST_TRAINER, SIDES, TeamFolder, held_spec
+from team_market import team_at_market
 
 from gpu_tenant import decide, recoveries
-from gpu_tenant.marketplace.testing import Handle, running_marketplace
+from gpu_tenant.marketplace.testing import Handle
 
 pytestmark = [
     pytest.mark.integration,
@@ -42,11 +43,11 @@ class Team(TeamFolder):
         }
         self.write("inventory/group_vars/runpod.yml", yaml.safe_dump(pods))
         self.store = StateStore(str(self.state_dir))
-        self.runner: GoProcess | None = None
+        self.started: list[GoProcess] = []
 
     def go(self) -> GoProcess:
-        self.runner = GoProcess(self, f"{FIRST},{NEXT}", "--pull-every-s", "1")
-        return self.runner
+        self.started.append(GoProcess(self, f"{FIRST},{NEXT}", "--pull-every-s", "1"))
+        return self.started[-1]
 
     def results(self, box: str) -> Path:
         return self.state_dir / f"results/plain/moved/{box}/g1/main/a1/out"
@@ -73,13 +74,8 @@ class Team(TeamFolder):
 
 @pytest.fixture
 def team(tmp_path: Path) -> Iterator[Team]:
-    with running_marketplace("process", state_dir=tmp_path / "market") as market:
-        made = Team(tmp_path, market)
-        try:
-            yield made
-        finally:
-            if made.runner is not None:
-                made.runner.kill()
+    with team_at_market(Team, tmp_path) as made:
+        yield made
 
 
 def test_a_run_that_is_lost_on_one_market_goes_on_and_comes_home_from_the_next(team: Team) -> None:

@@ -19,8 +19,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_ru
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from go_process import GoProcess
 from team_folder import HELD_TRAINER, TeamFolder, held_spec
+from team_market import team_at_market
 
-from gpu_tenant.marketplace.testing import Handle, running_marketplace
+from gpu_tenant.marketplace.testing import Handle
 
 pytestmark = [
     pytest.mark.integration,
@@ -34,11 +35,11 @@ class Team(TeamFolder):
     def __init__(self, folder: Path, market: Handle) -> None:
         super().__init__(folder, market, [BOX], held_spec("nightly"), HELD_TRAINER, "")
         self.store = StateStore(str(self.state_dir))
-        self.runner: GoProcess | None = None
+        self.started: list[GoProcess] = []
 
     def go(self) -> GoProcess:
-        self.runner = GoProcess(self, BOX, "--pull-every-s", "0")
-        return self.runner
+        self.started.append(GoProcess(self, BOX, "--pull-every-s", "0"))
+        return self.started[-1]
 
     def instances(self) -> dict[int, int]:
         """Their ids by generation."""
@@ -66,13 +67,8 @@ class Team(TeamFolder):
 
 @pytest.fixture
 def team(tmp_path: Path) -> Iterator[Team]:
-    with running_marketplace("process", speed=60.0, state_dir=tmp_path / "market") as market:
-        made = Team(tmp_path, market)
-        try:
-            yield made
-        finally:
-            if made.runner is not None:
-                made.runner.kill()
+    with team_at_market(Team, tmp_path, speed=60.0) as made:
+        yield made
 
 
 def test_a_machine_that_was_replaced_comes_back_and_finishes_first(team: Team) -> None:

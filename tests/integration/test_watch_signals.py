@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 from marketplace_tools import wait_until
 from team_folder import HELD_TRAINER, PLAY_S, TeamFolder, held_spec
+from team_market import team_at_market
 
-from gpu_tenant.marketplace.testing import Handle, running_marketplace
+from gpu_tenant.marketplace.testing import Handle
 
 pytestmark = [
     pytest.mark.integration,
@@ -75,6 +76,10 @@ class Watch:
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(PLAY_S)
@@ -99,14 +104,8 @@ def read_until(descriptor: int, wanted: bytes) -> None:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("signals")
-    with running_marketplace("process", state_dir=folder / "market") as market:
-        made = Team(folder, market)
-        try:
-            yield made
-        finally:
-            for one in made.started:
-                one.process.kill()
-                one.process.wait()
+    with team_at_market(Team, folder) as made:
+        yield made
 
 
 # The tests of this file are one story and run in this order.
