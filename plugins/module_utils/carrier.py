@@ -67,7 +67,7 @@ class Route:
 
     ``landing`` takes what is pulled; ``whole`` says which folders rsync may be asked for whole. ``opened`` is a
     connection for the transfer alone that is being opened. ``beside`` is done in this thread while the first bytes move
-    in others; what it raises ends the transfer.
+    in others, and ``asks`` where the rest takes longer than an answer; what they raise ends the transfer.
     """
 
     link: Link
@@ -81,6 +81,7 @@ class Route:
     whole: WholeFolders | None = None
     opened: SharedConnection | None = None
     beside: Once = field(default_factory=Once)
+    asks: Once = field(default_factory=Once)
     # What is asked for has begun to come, or will not.
     begun: threading.Event = field(default_factory=threading.Event)
 

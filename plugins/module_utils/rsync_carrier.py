@@ -12,7 +12,7 @@ import select
 import subprocess
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import IO, Callable, Protocol, Sequence
 
@@ -35,6 +35,8 @@ _MOST_NAMES = 2_500
 _AT_ONCE = 2
 # What is done beside a transfer waits so long for its first bytes.
 _FIRST_BYTES_S = 5.0
+# Files that come within this are proven by their bytes sooner than a box says whether it has them.
+_WORTH_ASKING_S = 3.0
 # So soon it is noticed that the deadline was cut short.
 _LOOK_S = 0.5
 # Fewer files in whole folders come by one run.
@@ -55,7 +57,7 @@ def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline,
     left = _left(route, files) if attempts else files
     small = [file for file in left if file.bytes < LARGE]
     large = [file for file in left if file.bytes >= LARGE]
-    if not any(_ends_all(attempt) for attempt in attempts):
+    if small and not any(_ends_all(attempt) for attempt in attempts):
         attempts += _move_small(route, small, deadline, own_connection)
     if large and not any(_ends_all(attempt) for attempt in attempts):
         attempts.append(_one_run(route, large, deadline, own_connection))
@@ -158,6 +160,7 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
 
     if len(runs) < 2:
         route.beside()
+        route.asks()
         return [attempt for attempt in map(take, runs) if attempt is not None]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
@@ -165,6 +168,8 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
             # The box logs in, lists its files and carries the first of them sooner when it has nothing else to do.
             route.begun.wait(_FIRST_BYTES_S)
             route.beside()
+            if wait(moving, _WORTH_ASKING_S).not_done:
+                route.asks()
             return [attempt for attempt in (one.result() for one in moving) if attempt is not None]
         except BaseException:
             over.set()

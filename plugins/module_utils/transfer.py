@@ -342,6 +342,11 @@ def back_off(first_s: float, cap_s: float = 60.0) -> Iterator[float]:
         wait *= 2
 
 
+def ended_there(attempt: Attempt) -> bool:
+    """Whether the box was there to the end of it, so that it can be asked what is the matter with what did not come."""
+    return attempt.status in (0, *SOME_NOT_SENT) or lacks_far_rsync(attempt)
+
+
 def lacks_far_rsync(attempt: Attempt) -> bool:
     """Whether the box turned out to have no rsync on the PATH that ssh gives."""
     return attempt.status == NO_RSYNC_THERE or "rsync: command not found" in attempt.reason

@@ -106,8 +106,10 @@ class _Transfer:
         self.transport = order.transport
         self.own_connection = False
         self.enclosed = 0
-        # Whether bytes may move already, and what is done while the first of them do.
-        self.moves, self.beside = False, carrier.Once()
+        # Whether bytes may move before the box was asked, what is done while the first of them do, and the question.
+        self.moves, self.beside, self.asks = False, carrier.Once(), carrier.Once()
+        # Whether the box was there to the end of an attempt, so that it can say why something did not come.
+        self.answers = False
         self.opened: shared_connection.SharedConnection | None = None
         self.saved = saved_manifest.SavedManifest(order.dest, order.manifest) if order.manifest is not None else None
 
@@ -365,15 +367,16 @@ class _Transfer:
     def _ask_and_carry(
         self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey, aside: Sequence[str]
     ) -> tuple[carrier.Delivery, str]:
-        """What :meth:`_carry` comes to, once the box was asked; beside the first bytes where nothing depends on its
-        answer but whether they are wanted."""
+        """What :meth:`_carry` comes to, once the box was asked. Where its answer only tells sooner that something is
+        missing, it is asked while the bytes move, if they take longer than that, and else when something is."""
         if not (self.order.pull and self.order.transport == "rsync" and not delivery.rsync_problem()):
             with futures.ThreadPoolExecutor(1) as beside:
                 # The box takes its time to answer.
                 beside.submit(self._work_out)
                 python = self._preflight(wanted, survey)
             return self._carry(wanted, aside, python)
-        self.moves, self.beside = True, carrier.Once(lambda: self._agree(wanted, survey))
+        self.moves, self.beside = True, carrier.Once(self._work_out)
+        self.asks = carrier.Once(lambda: self._preflight(wanted, survey))
         goes_on = os.path.isdir(delivery.staging(self.order.dest))
         try:
             return self._carry(wanted, aside, "")
@@ -381,10 +384,6 @@ class _Transfer:
             if not goes_on:
                 delivery.close_staging(self.order.dest)
             raise
-
-    def _agree(self, wanted: Sequence[roster.RosterFile], survey: peer_answers.Survey) -> None:
-        self._preflight(wanted, survey)
-        self._work_out()
 
     def _carry(
         self, wanted: Sequence[roster.RosterFile], aside: Sequence[str], python: str
@@ -413,7 +412,13 @@ class _Transfer:
                 return transfer.judge_error(self.transport, error)
             return self._move(route, files)
 
-        delivered = self._deliver(wanted, move, incoming.settle, lambda: carrier.bytes_under(staged))
+        def settle(files: Sequence[roster.RosterFile]) -> tuple[list[str], list[roster.Mismatch]]:
+            arrived, mismatches = incoming.settle(files)
+            if mismatches and self.answers:
+                self.asks()
+            return arrived, mismatches
+
+        delivered = self._deliver(wanted, move, settle, lambda: carrier.bytes_under(staged))
         if delivered.missing:
             return delivered, ""
         delivery.close_staging(order.dest)
@@ -443,7 +448,13 @@ class _Transfer:
     def _route(self, **more: Any) -> carrier.Route:
         order = self.order
         return carrier.Route(
-            self.far.link, order.pull, wishes=order.wishes, progress=self.progress, beside=self.beside, **more
+            self.far.link,
+            order.pull,
+            wishes=order.wishes,
+            progress=self.progress,
+            beside=self.beside,
+            asks=self.asks,
+            **more,
         )
 
     def _deliver(
@@ -463,6 +474,7 @@ class _Transfer:
         if self.transport == "rsync" and self.order.transport == "auto" and transfer.lacks_far_rsync(attempt):
             self.transport = "stream"
             attempt = self._attempt(route, files)
+        self.answers = transfer.ended_there(attempt)
         # It may be what broke.
         self._close_opened()
         if self.own_connection and attempt.denied:

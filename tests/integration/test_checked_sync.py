@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers
 from loopback_sshd import (
     ALIAS,
     REPOSITORY,
@@ -381,19 +382,56 @@ def test_law_8_what_nobody_promised_stays_on_the_box(
     assert runs[-1] is False
 
 
-def test_what_the_box_lacks_is_named_although_the_rest_comes_already(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_what_the_box_lacks_is_named_although_the_rest_comes_already(
+    run: Run, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    """While the rest still comes, or once it is known that this does not."""
     monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 0.1 if is_slow else 600.0)
     runs = counted_runs(monkeypatch)
     manifest = two_folders(run)
     (run.folder / "c0/many/small-0").unlink()
-    refused = run.pull(manifest=manifest, transport="rsync", bandwidth_limit_kib=1)
+    refused = run.pull(manifest=manifest, transport="rsync", limit_kib=1 if is_slow else 0)
     assert refused["failed"]
     assert "c0/many/small-0 is missing" in refused["msg"]
     assert refused["failure"]["safe"] == "Nothing was removed, and what arrived whole is kept"
     assert runs == [True, True]
-    assert not run.dest.exists()
+    assert not (run.dest / "c0/many/small-0").exists()
+    assert (run.dest / "c0/many/small-2").exists() is not is_slow
     run.write("c0/many/small-0", b"x" * 1000)
     assert run.pull(transport="rsync")["verified"]
+
+
+def test_what_comes_sooner_than_an_answer_is_proven_without_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 600.0)
+    asked: list[str] = []
+    answer = delivery.answer
+
+    def noted(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+        asked.append(parameters["op"])
+        return answer(parameters, check_mode)
+
+    monkeypatch.setattr(delivery, "answer", noted)
+    shutil.rmtree(run.folder / "c0")
+    two_folders(run)
+    pulled = run.pull(transport="rsync")
+    assert (pulled["verified"], pulled["attempts"], asked) == (True, 1, [])
+
+
+def test_a_box_that_lost_its_rsync_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 600.0)
+    monkeypatch.setattr(rsync_carrier, "rsync_argv", lambda *_unused: ["sh", "-c", "exit 127"])
+    monkeypatch.setattr(
+        peer_answers,
+        "offer",
+        lambda *_unused: peer_answers.Offer((), "rsync is not installed (package rsync)", "/usr/bin/python3"),
+    )
+    refused = run.pull(manifest=two_folders(run), transport="rsync", retries=5)
+    assert refused["failure"]["kind"] == "config"
+    assert "on the box rsync is not installed" in refused["msg"]
 
 
 def test_a_link_in_a_folder_of_many_files_is_left_there(run: Run) -> None:

@@ -105,8 +105,9 @@ def test_one_folder_is_not_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert runs_of(tmp_path, monkeypatch, [], folders_of_40(1)) == [(["d0"], 40), ([], 40)]
 
 
+@pytest.mark.parametrize("what", ["beside", "asks"])
 def test_what_is_done_beside_the_runs_is_done_once_while_they_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     done = threading.Event()
     calls: list[bool] = []
@@ -118,13 +119,27 @@ def test_what_is_done_beside_the_runs_is_done_once_while_they_work(
 
     monkeypatch.setattr(rsync_carrier, "_one_run", one_run)
     monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
-    route = route_of(tmp_path, FILES, beside=carrier.Once(lambda: calls.append(False) or done.set()))
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 0.1)
+    route = route_of(tmp_path, FILES, **{what: carrier.Once(lambda: calls.append(False) or done.set())})
     rsync_carrier.move_by_rsync(route, FILES, carrier.Deadline(60), False)
     assert calls == [False, True, True, True], "the last run asks by name for what did not come"
 
 
+def test_nothing_is_asked_where_all_runs_end_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "_one_run", lambda *_unused: transfer.Attempt("rsync", 0))
+    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", WAIT_S)
+    asked: list[str] = []
+    route = route_of(tmp_path, FILES, asks=carrier.Once(lambda: asked.append("offer")))
+    rsync_carrier._run_all(route, rsync_carrier._halves(FILES, ["a", "b"]), carrier.Deadline(60), True)
+    assert asked == []
+
+
+@pytest.mark.parametrize("what", ["beside", "asks"])
 @pytest.mark.parametrize("worth_two", [80, 81])
-def test_a_refusal_beside_the_runs_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_two: int) -> None:
+def test_a_refusal_beside_the_runs_ends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_two: int, what: str
+) -> None:
     runs: list[bool] = []
 
     def one_run(route: Any, _files: Any, deadline: carrier.Deadline, *_unused: Any) -> transfer.Attempt:
@@ -140,7 +155,8 @@ def test_a_refusal_beside_the_runs_ends_them(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(rsync_carrier, "_one_run", one_run)
     monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", worth_two)
-    route = route_of(tmp_path, FILES, beside=carrier.Once(refuse))
+    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 0.1)
+    route = route_of(tmp_path, FILES, **{what: carrier.Once(refuse)})
     with pytest.raises(TenantFailure, match="does not have it"):
         rsync_carrier.move_by_rsync(route, FILES, carrier.Deadline(10 * WAIT_S), False)
     assert runs == ([True, True] if worth_two == 80 else []), "one run alone does not begin"
