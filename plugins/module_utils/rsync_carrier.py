@@ -60,6 +60,8 @@ def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline,
     if small and not any(_ends_all(attempt) for attempt in attempts):
         attempts += _move_small(route, small, deadline, own_connection)
     if large and not any(_ends_all(attempt) for attempt in attempts):
+        route.beside()
+        route.asks()
         attempts.append(_one_run(route, large, deadline, own_connection))
     failed = next((attempt for attempt in attempts if attempt.status), None)
     return failed or Attempt("rsync", 0, wire_bytes=sum(attempt.wire_bytes or 0 for attempt in attempts))

@@ -397,10 +397,22 @@ def test_what_the_box_lacks_is_named_although_the_rest_comes_already(
     assert "c0/many/small-0 is missing" in refused["msg"]
     assert refused["failure"]["safe"] == "Nothing was removed, and what arrived whole is kept"
     assert runs == [True, True]
-    assert not (run.dest / "c0/many/small-0").exists()
+    assert run.dest.exists() is not is_slow
     assert (run.dest / "c0/many/small-2").exists() is not is_slow
+    assert not (run.dest / "c0/many/small-0").exists()
     run.write("c0/many/small-0", b"x" * 1000)
     assert run.pull(transport="rsync")["verified"]
+
+
+def test_a_box_is_asked_before_a_large_file_moves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_carrier, "LARGE", 1)
+    runs = counted_runs(monkeypatch)
+    manifest = run.manifest()
+    (run.folder / "c0/a1/out/model.bin").unlink()
+    refused = run.pull(manifest=manifest, transport="rsync")
+    assert "c0/a1/out/model.bin is missing" in refused["msg"]
+    assert runs == []
+    assert not run.dest.exists()
 
 
 def test_what_comes_sooner_than_an_answer_is_proven_without_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
