@@ -66,8 +66,8 @@ class Route:
     """Where bytes go: ``far_root`` on the box, ``near_root`` here; ``python`` is the box's interpreter.
 
     ``landing`` takes what is pulled; ``whole`` says which folders rsync may be asked for whole. ``opened`` is a
-    connection for the transfer alone that is being opened. ``beside`` is done in this thread while the first bytes move
-    in others, and ``asks`` where the rest takes longer than an answer; what they raise ends the transfer.
+    connection for the transfer alone that is being opened. ``beside`` is done in this thread while others log in, and
+    ``asks`` where what they move takes longer than an answer; what these two raise ends the transfer.
     """
 
     link: Link

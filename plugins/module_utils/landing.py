@@ -54,8 +54,8 @@ class Landing:
     def arrived(self, files: Sequence[RosterFile]) -> None:
         """``files`` were moved to their place together."""
         with self._counting:
-            for file in files:
-                self._settled.add(file.path)
+            self._settled.update(file.path for file in files)
+            for file in files if self.refused else ():
                 self.refused.pop(file.path, None)
             self.progress.landed(len(files))
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What the modules ``manifest`` and ``harvest_policy`` do: say what is to come home, build its manifest, compare it."""
+"""What the module ``manifest`` does: build the manifest of what is to come home, keep it, compare it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from typing import Any, Iterator
 
 from . import provenance
-from .box import control, held_files, left_behind, manifest, policy, records, refusal
+from .box import held_files, left_behind, manifest, records, refusal
 from .box.layout import Layout
 from .box.names import UnsafeName
 from .difference import DifferenceTracker
@@ -21,7 +21,7 @@ _KINDS = {refusal.USAGE: "config", refusal.SEALED: "gate_refused", refusal.HELD:
 
 def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """The module's result. :raises TenantFailure: kind ``evidence_missing`` or ``config``."""
-    with _speaking():
+    with speaking():
         result: dict[str, Any] = {"manifest": _build(params, check)}
         built = result["manifest"]
         if params["tenant_root"]:
@@ -34,18 +34,8 @@ def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
     return dict(result, **_keep(params["dest"], built, check))
 
 
-def choose_policy(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """The result of ``harvest_policy``. :raises TenantFailure: the choice cannot be used, or the box is sealed."""
-    with _speaking():
-        wanted = policy.of(params["roles"], params["exclude"])
-        caller = control.Caller((), check=check)
-        answer = policy.choose(Layout(params["tenant_root"]), caller, params["run_id"], wanted)
-    diff = {"before": answer["before"], "after": answer["after"]}
-    return {"changed": answer["changed"], "diff": diff, "policy": wanted.as_dict()}
-
-
 @contextlib.contextmanager
-def _speaking() -> Iterator[None]:
+def speaking() -> Iterator[None]:
     """What refuses or is damaged, as a failure that says what to do."""
     try:
         yield

@@ -277,12 +277,12 @@ def _union(sharing: Sequence[Part]) -> list[Shard]:
     union: dict[str, Shard] = {}
     for part in sharing:
         for path, file in _common_paths(part.shards):
-            shard = Shard(replace(file, path=path), part.box, inside(part.root, file.path))
+            shard = Shard(file._replace(path=path), part.box, inside(part.root, file.path))
             known = union.setdefault(path, shard)
             if (known.file.bytes, known.file.sha256) != (file.bytes, file.sha256):
                 raise NotWhole(f"{path} has other bytes on {known.box} than on {part.box}")
     try:
-        roster.parse_files([vars(shard.file) for shard in union.values()], "the whole")
+        roster.parse_files([shard.file._asdict() for shard in union.values()], "the whole")
     except roster.BadManifest as error:
         raise NotWhole(str(error)) from error
     return [union[path] for path in sorted(union)]

@@ -13,7 +13,7 @@ import re
 import stat
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from .box import records
 from .box.names import UnsafeName, check_name, check_relative_path
@@ -40,9 +40,11 @@ class BadManifest(ValueError):
     """A manifest that must not be used; the text says why."""
 
 
-@dataclass(frozen=True)
-class RosterFile:
-    """One promised file: ``bytes`` is its size, ``path`` is relative to the roster's root."""
+class RosterFile(NamedTuple):
+    """One promised file: ``bytes`` is its size, ``path`` is relative to the roster's root.
+
+    There may be a million of them, and a tuple is made in a fifth of the time of anything else.
+    """
 
     path: str
     bytes: int

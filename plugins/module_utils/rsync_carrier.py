@@ -13,8 +13,8 @@ import subprocess
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from typing import IO, Callable, Protocol, Sequence
+from dataclasses import dataclass, field, replace
+from typing import IO, Callable, Mapping, Protocol, Sequence
 
 from .arrivals import Arrivals
 from .carrier import Deadline, Route, end_process, widen_pipe
@@ -62,7 +62,7 @@ def move_by_rsync(route: Route, files: Sequence[RosterFile], deadline: Deadline,
     if large and not any(_ends_all(attempt) for attempt in attempts):
         route.beside()
         route.asks()
-        attempts.append(_one_run(route, large, deadline, own_connection))
+        attempts.append(_one_run(route, _Run(large), deadline, own_connection))
     failed = next((attempt for attempt in attempts if attempt.status), None)
     return failed or Attempt("rsync", 0, wire_bytes=sum(attempt.wire_bytes or 0 for attempt in attempts))
 
@@ -77,10 +77,13 @@ def _ends_all(attempt: Attempt) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    """What one rsync is asked for: ``files`` by their names or, where there are ``folders``, by these."""
+    """What one rsync is asked for: ``files`` by their names or, where there are ``folders``, by these.
+
+    ``folders`` maps the name of each to those of ``files`` that lie in it.
+    """
 
     files: Sequence[RosterFile]
-    folders: Sequence[str] = ()
+    folders: Mapping[str, Sequence[RosterFile]] = field(default_factory=dict)
 
 
 def _move_whole_folders(
@@ -98,7 +101,7 @@ def _move_whole_folders(
         surprises = route.whole.surprises
         runs = _halves(files, folders)
         ended = _run_all(route, runs, deadline, own_connection)
-        route.incoming.folders.take([file for run in runs for file in run.files])
+        route.incoming.folders.take({folder: group for run in runs for folder, group in run.folders.items()})
         kept = [attempt for attempt in ended if attempt.status != NO_MEMORY]
         attempts += kept
         if len(kept) < len(ended):
@@ -119,8 +122,8 @@ def _halves(files: Sequence[RosterFile], folders: Sequence[str]) -> list[_Run]:
     while total >= _WORTH_TWO and count < total / 2:
         count += len(inside[folders[half]])
         half += 1
-    parts = [part for part in (folders[:half], folders[half:]) if part]
-    return [_Run([file for folder in part for file in inside[folder]], part) for part in parts]
+    parts = [{folder: inside[folder] for folder in part} for part in (folders[:half], folders[half:]) if part]
+    return [_Run([file for group in part.values() for file in group], part) for part in parts]
 
 
 def _move_small(route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool) -> list[Attempt]:
@@ -149,7 +152,7 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
         if over.is_set():
             return None
         try:
-            attempt = _one_run(route, run.files, deadline, own_connection, run.folders)
+            attempt = _one_run(route, run, deadline, own_connection)
         except NotPromised as error:
             if route.whole is not None:
                 route.whole.surprised(error.folder)
@@ -167,9 +170,9 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
             moving = [pool.submit(take, run) for run in runs]
-            # The box logs in, lists its files and carries the first of them sooner when it has nothing else to do.
-            route.begun.wait(_FIRST_BYTES_S)
+            # While ssh logs in there is a core for it.
             route.beside()
+            route.begun.wait(_FIRST_BYTES_S)
             if wait(moving, _WORTH_ASKING_S).not_done:
                 route.asks()
             return [attempt for attempt in (one.result() for one in moving) if attempt is not None]
@@ -179,31 +182,28 @@ def _side_by_side(route: Route, runs: Sequence[_Run], deadline: Deadline, own_co
             raise
 
 
-def _one_run(
-    route: Route, files: Sequence[RosterFile], deadline: Deadline, own_connection: bool, folders: Sequence[str] = ()
-) -> Attempt:
-    """One rsync, for ``files`` by their names or, where there are ``folders``, by these."""
-    names = [f"{folder}/" for folder in folders] or [file.path for file in files]
+def _one_run(route: Route, run: _Run, deadline: Deadline, own_connection: bool) -> Attempt:
+    names = [f"{folder}/" for folder in run.folders] or [file.path for file in run.files]
     source, dest = (route.far_root, route.near_root) if route.pull else (route.near_root, route.far_root)
-    followed = route.pull and not folders and files[0].bytes >= LARGE
+    followed = route.pull and not run.folders and run.files[0].bytes >= LARGE
     with tempfile.TemporaryFile() as wanted, ErrorTail() as errors, SshLog() as log:
         way, own = route.way(deadline, own_connection)
         link = replace(way, log=log.path)
         # There is no AnsibleModule here whose run_command could be used: this also runs without Ansible.
         with subprocess.Popen(  # pylint: disable=ansible-bad-function
-            rsync_argv(link, route.pull, source, dest, route.wishes, own, followed, bool(folders)),
+            rsync_argv(link, route.pull, source, dest, route.wishes, own, followed, bool(run.folders)),
             stdin=_list(names, wanted),
             stdout=subprocess.PIPE,
             stderr=errors.fileno(),
             env={**os.environ, **_ENVIRONMENT},
         ) as process:
             if route.pull:
-                _bound_memory(process.pid, len(files))
-            stdout = _watch(process, _reader(route, files, bool(folders)), deadline, route.begun.set)
+                _bound_memory(process.pid, len(run.files))
+            stdout = _watch(process, _reader(route, run), deadline, route.begun.set)
         if stdout is None:
             return Attempt("rsync", process.returncode, "the whole transfer took longer than its deadline")
         stderr = errors.read() if process.returncode else b""
-        full = says_full(stderr) and _is_full(route, files)
+        full = says_full(stderr) and _is_full(route, run.files)
         return judge_rsync(process.returncode, stdout, stderr, full, log.read())
 
 
@@ -252,14 +252,14 @@ def _watch(
     return stdout
 
 
-def _reader(route: Route, files: Sequence[RosterFile], whole: bool) -> _Reader:
+def _reader(route: Route, run: _Run) -> _Reader:
     if not route.pull:
         return _Overall(route.progress.moved)
-    if whole:
-        return FolderArrivals(route.incoming, files)
-    if files[0].bytes < LARGE:
-        return Arrivals(route.incoming, files)
-    return Follower(route.incoming, files, route.temporary)
+    if run.folders:
+        return FolderArrivals(route.incoming, run.folders)
+    if run.files[0].bytes < LARGE:
+        return Arrivals(route.incoming, run.files)
+    return Follower(route.incoming, run.files, route.temporary)
 
 
 def _lines(

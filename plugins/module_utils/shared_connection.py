@@ -16,6 +16,9 @@ from typing import Iterator
 from .carrier import Deadline, end_process
 from .transfer import Link, ssh_argv
 
+# ssh runs it once it listens for those who want to ride, which is sooner than the box's answer to a ping. Where the
+# shell of this user runs nothing, that answer is waited for.
+_SAYS_ITSELF = ("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo")
 _PING = b"\n"
 _LOGIN_S = 60.0
 
@@ -33,6 +36,7 @@ class SharedConnection:
             "ControlMaster=yes",
             "-o",
             f'ControlPath="{path}"',
+            *_SAYS_ITSELF,
             *ssh_argv(replace(link, log=""), True)[1:],
         ]
         try:

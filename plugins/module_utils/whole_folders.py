@@ -10,7 +10,8 @@ files of that folder are asked for one by one.
 from __future__ import annotations
 
 import collections
-from typing import Sequence
+import time
+from typing import Mapping, Sequence
 
 from .landing import Landing
 from .roster import RosterFile
@@ -19,6 +20,8 @@ from .transfer import SMALL_BYTES
 # Fewer files are as soon named one by one.
 _LEAST_FILES = 32
 _MOST_SURPRISES = 3
+# A folder that is still too fresh to be read is looked at again so soon.
+_BETWEEN_LOOKS_S = 0.01
 
 
 class NotPromised(Exception):
@@ -86,17 +89,16 @@ class FolderArrivals:
     rsync takes one folder after the other. Those that it has gone on from are read while the next ones arrive.
     """
 
-    def __init__(self, landing: Landing, files: Sequence[RosterFile]) -> None:
-        self._landing = landing
+    def __init__(self, landing: Landing, folders: Mapping[str, Sequence[RosterFile]]) -> None:
+        """``folders`` maps each to the files that were promised in it."""
+        self._landing, self._inside = landing, folders
         # Thousands of lines come, and none needs to be decoded to be found.
-        self._files = {file.path.encode("utf-8"): file for file in files}
-        self._inside: dict[str, list[RosterFile]] = {}
-        for file in files:
-            self._inside.setdefault(folder_of(file), []).append(file)
+        self._files = {file.path.encode("utf-8"): file for group in folders.values() for file in group}
         self._passed: collections.deque[str] = collections.deque()
         # A box could have the names of two folders printed in turn for ever: each is read early but once.
         self._gone_from: set[str] = set()
         self._folder: str | None = None
+        self._next_look = 0.0
 
     def start(self) -> None:
         """Nothing to do: there is time between two lines."""
@@ -110,11 +112,15 @@ class FolderArrivals:
         self._landing.progress.moved(file.bytes)
         folder = folder_of(file)
         if folder != self._folder:
-            if self._folder is not None and self._folder not in self._gone_from:
-                self._gone_from.add(self._folder)
-                self._passed.append(self._folder)
+            self._leave()
             self._folder = folder
+        if self._passed and time.monotonic() >= self._next_look:
             self._look_back()
+
+    def _leave(self) -> None:
+        if self._folder is not None and self._folder not in self._gone_from:
+            self._gone_from.add(self._folder)
+            self._passed.append(self._folder)
 
     def end(self) -> None:
         """Whatever was not read yet is read once no run of rsync lives any more."""
@@ -122,6 +128,8 @@ class FolderArrivals:
     def _look_back(self) -> None:
         while self._passed and self._landing.folders.look(self._passed[0], self._inside[self._passed[0]]):
             self._passed.popleft()
+        if self._passed:
+            self._next_look = time.monotonic() + _BETWEEN_LOOKS_S
 
     def _refuse_stranger(self, line: bytes) -> None:
         name = line.decode("utf-8", "replace").rstrip("/")

@@ -72,7 +72,7 @@ policy:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.manifest_task import choose_policy
+from ansible_collections.tenant.gpu.plugins.module_utils.harvest_policy_task import choose_policy
 
 ROLES = ["checkpoint", "metrics", "log", "other"]
 

@@ -72,18 +72,32 @@ def _still_named(path: str, opened: os.stat_result) -> bool:
 
 
 def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every entry below ``folder`` that is not a folder, sorted, with its own (not followed) stat."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        relative = os.path.relpath(parent, folder)
-        prefix = "" if relative == "." else f"{relative}/"
-        for name in sorted(names + linked):
+    """Every entry below ``folder`` that is not a folder, sorted, with its own (not followed) stat.
+
+    A folder that cannot be listed is passed over.
+    """
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        folders = []
+        for entry in _listed(os.path.join(folder, prefix)):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{prefix}{entry.name}/")
+                continue
             try:
-                found = os.lstat(os.path.join(parent, name))
+                found = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue  # a trainer prunes while we look
-            yield prefix + name, found
+            yield prefix + entry.name, found
+        waiting += reversed(folders)
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
 
 
 def _candidates(folder: str, patterns: list[str]) -> Iterator[tuple[str, os.stat_result]]:

@@ -7,14 +7,13 @@ The choice lies on the box, because the seal promises exactly what is to come ho
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import attempt, control, globs, records
+from . import globs, records
 from .layout import Layout
 from .names import UnsafeName, check_name
-from .refusal import SEALED, USAGE, Refused
+from .refusal import USAGE, Refused
 from .run_record import ROLES
 
 
@@ -51,31 +50,11 @@ def of(roles: list[str], exclude: list[str]) -> Policy:
     return Policy(tuple(role for role in ROLES if role in roles), tuple(sorted(set(exclude))))
 
 
-def _path(layout: Layout, run_id: str) -> str:
+def path(layout: Layout, run_id: str) -> str:
     return layout.path("policies", check_name("run", run_id) + ".json")
 
 
 def read(layout: Layout, run_id: str) -> Policy:
     """The policy in force; everything when none was chosen. A damaged one raises: guessing could lose files."""
-    record = records.read_record_or_none(_path(layout, run_id), "harvest-policy")
+    record = records.read_record_or_none(path(layout, run_id), "harvest-policy")
     return Policy() if record is None else of(list(record.get("roles") or []), list(record.get("exclude") or []))
-
-
-def choose(layout: Layout, caller: control.Caller, run_id: str, wanted: Policy) -> dict[str, Any]:
-    """Put ``wanted`` in force. Refused(SEALED) when the box was sealed under another one."""
-    with control.box(layout, caller):
-        try:
-            before = read(layout, run_id).as_dict()
-        except records.RecordError:
-            # A damaged choice is made anew.
-            before = {}
-        if before != wanted.as_dict() and os.path.lexists(layout.seal):
-            sealed = attempt.read(layout.run_manifest(run_id), "manifest").get("policy") or "another policy"
-            raise Refused(
-                SEALED,
-                f"run {run_id} was sealed under {sealed}, so what comes home of it is settled",
-                "unseal the box (tenant.gpu.supervisor state=unsealed), then harvest again",
-            )
-        if before != wanted.as_dict() and not caller.check:
-            records.write_record(_path(layout, run_id), "harvest-policy", wanted.as_dict())
-        return control.outcome(before, wanted.as_dict())

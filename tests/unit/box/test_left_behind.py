@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import harvest_policy_task
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     control,
     left_behind,
@@ -76,7 +77,7 @@ class Box:
 
     def choose(self, roles: list[str] | None = None, exclude: list[str] | None = None) -> dict[str, Any]:
         wanted = policy.of(roles or list(policy.ROLES), exclude or [])
-        return policy.choose(self.layout, CALLER, "r", wanted)
+        return harvest_policy_task.choose(self.layout, CALLER, "r", wanted)
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_a_damaged_choice_is_never_guessed_and_can_be_made_anew(box: Box) -> Non
 
 def test_check_mode_chooses_nothing(box: Box) -> None:
     wanted = policy.of(["checkpoint"], [])
-    assert policy.choose(box.layout, control.Caller((), check=True), "r", wanted)["changed"]
+    assert harvest_policy_task.choose(box.layout, control.Caller((), check=True), "r", wanted)["changed"]
     assert home(box) == EVERYTHING
 
 

@@ -44,7 +44,7 @@ class Folder:
 
     def taken(self) -> list[str]:
         """What is in its place."""
-        self.landing.folders.take(self.files)
+        self.landing.folders.take({"a/b": self.files})
         left = {file.path for file in self.landing.left(self.files)}
         for file in self.files:
             assert (self.root / file.path).exists() is (file.path not in left)
@@ -104,12 +104,30 @@ def test_law_8_another_folder_under_the_same_name_is_read(folder: Folder) -> Non
     assert folder.taken() == []
 
 
+@pytest.mark.parametrize("when", ["never read early", "before it is read", "after it was read"])
 @pytest.mark.parametrize("stranger", [".f1.Xy12ab", "other"])
-def test_what_nobody_promised_stays_in_the_staging_folder(folder: Folder, stranger: str) -> None:
+def test_law_8_what_nobody_promised_stays_in_the_staging_folder(folder: Folder, stranger: str, when: str) -> None:
+    if when == "after it was read":
+        assert folder.look()
     (folder.staged / stranger).write_bytes(b"x")
+    if when == "before it is read":
+        folder.age()
+        assert folder.look()
     assert folder.taken() == PATHS
     assert sorted(os.listdir(folder.home)) == [file.path[4:] for file in FILES]
     assert os.listdir(folder.staged) == [stranger]
+
+
+def test_law_8_a_link_to_a_folder_is_not_read_early(folder: Folder) -> None:
+    """Its own time stays as it is, whatever becomes of the folder that it leads to."""
+    other = folder.staged.with_name("other")
+    folder.staged.rename(other)
+    folder.staged.symlink_to(other)
+    os.utime(folder.staged, ns=(OLD_NS, OLD_NS), follow_symlinks=False)
+    assert folder.look(), "it need not be looked at twice"
+    (other / "f3").unlink()
+    (other / "f3").write_bytes(b"x")
+    assert folder.taken() == [path for path in PATHS if path != "a/b/f3"]
 
 
 def test_a_folder_that_is_there_keeps_what_is_in_it(folder: Folder) -> None:
@@ -126,7 +144,7 @@ def test_law_8_a_link_in_its_place_leads_nowhere(folder: Folder, tmp_path: Path)
     folder.home.parent.mkdir()
     folder.home.symlink_to(outside)
     assert folder.look()
-    folder.landing.folders.take(FILES)
+    folder.landing.folders.take({"a/b": FILES})
     assert folder.landing.left(FILES) == list(FILES)
     assert os.listdir(outside) == []
 

@@ -40,9 +40,9 @@ def runs_of(
     """
     seen: list[tuple[list[str], int]] = []
 
-    def one_run(_route: Any, files: Any, _deadline: Any, _own: bool, folders: Any = ()) -> transfer.Attempt:
-        seen.append((list(folders), len(files)))
-        end = next(iter(strangers & set(folders)), None) or (ends.pop(0) if ends else 0)
+    def one_run(_route: Any, run: Any, _deadline: Any, _own: bool) -> transfer.Attempt:
+        seen.append((list(run.folders), len(run.files)))
+        end = next(iter(strangers & set(run.folders)), None) or (ends.pop(0) if ends else 0)
         if isinstance(end, str):
             raise whole_folders.NotPromised(end, f"{end}/stranger")
         return transfer.Attempt("rsync", end)
@@ -142,7 +142,7 @@ def test_a_refusal_beside_the_runs_ends_them(
 ) -> None:
     runs: list[bool] = []
 
-    def one_run(route: Any, _files: Any, deadline: carrier.Deadline, *_unused: Any) -> transfer.Attempt:
+    def one_run(route: Any, _run: Any, deadline: carrier.Deadline, _own: bool) -> transfer.Attempt:
         route.begun.set()
         until = time.monotonic() + WAIT_S
         while not deadline.passed and time.monotonic() < until:

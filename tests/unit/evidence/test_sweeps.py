@@ -44,7 +44,7 @@ def test_a_whole_sweep_has_no_problem() -> None:
     assert kinds(A, B) == []
 
 
-EMPTY = (replace(files("c2")[0], bytes=0), files("c2")[1])
+EMPTY = (files("c2")[0]._replace(bytes=0), files("c2")[1])
 
 
 @pytest.mark.parametrize(

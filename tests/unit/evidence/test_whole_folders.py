@@ -70,7 +70,8 @@ class Reading:
     def __init__(self, root: Path, roster: list[RosterFile]) -> None:
         self.landing = landing.Landing(str(root), progress.Progress(None, len(roster), 0))
         self.staged = Path(delivery.open_staging(str(root), roster))
-        self.reader = whole_folders.FolderArrivals(self.landing, roster)
+        folders = {whole_folders.folder_of(file): many(whole_folders.folder_of(file)) for file in roster}
+        self.reader = whole_folders.FolderArrivals(self.landing, folders)
 
 
 @pytest.mark.parametrize("line", [b"a/stranger", b"a/below/", b"a/f1/x", b"a/caf\xe9", b"a/F1"])
@@ -91,6 +92,18 @@ def test_law_8_two_names_in_turn_have_each_folder_read_early_but_once(
         reading.reader.line(b"a/f1")
         reading.reader.line(b"b/f1")
     assert looked == ["a", "b"]
+
+
+def test_a_folder_too_fresh_to_be_read_is_looked_at_again_while_the_next_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, looked = [False, False, True], list[str]()
+    reading = Reading(tmp_path, [*many("a"), *many("b")])
+    monkeypatch.setattr(whole_folders, "_BETWEEN_LOOKS_S", 0.0)
+    monkeypatch.setattr(reading.landing.folders, "look", lambda folder, _files: looked.append(folder) or answers.pop(0))
+    for line in (b"a/f1", b"b/f1", b"b/f2", b"b/f3", b"b/f4"):
+        reading.reader.line(line)
+    assert looked == ["a", "a", "a"]
 
 
 @pytest.mark.parametrize(
