@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields
 
-FAR_END = "manifest_task.take"
+OF_RUN, OF_FOLDER = "run_manifest_task.take", "folder_manifest_task.take"
 NEEDED = {"manifest": dict, "changed": bool, "diff": dict}
 MAYBE = {"root": str, "not_pulled": dict, "provenance": dict, "comparison": dict}
 GLOB_SPEC = {
@@ -26,7 +26,7 @@ GLOB_SPEC = {
 class ActionModule(BoxCall):
     """Hashes where the files are."""
 
-    WORKS = (FAR_END,)
+    WORKS = (OF_RUN, OF_FOLDER)
 
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path"},
@@ -47,5 +47,5 @@ class ActionModule(BoxCall):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer = self.call_on_box(FAR_END, params, task_vars)
+        answer = self.call_on_box(OF_RUN if params["tenant_root"] else OF_FOLDER, params, task_vars)
         return fields(answer, str(task_vars.get("inventory_hostname", "")), NEEDED, MAYBE)

@@ -15,7 +15,7 @@ import stat
 from typing import Any, Iterator, Mapping
 
 from . import seal_reading
-from .box import fence, index, manifest, process, records, run_record, survey
+from .box import fence, index, process, records, run_manifest, run_record, survey
 from .box.layout import Layout
 from .box.refusal import Refused
 from .failures import TenantFailure
@@ -133,7 +133,7 @@ def _seal_copy(layout: Layout) -> None:
         raise _damaged("; ".join(found.problems))
     runs = []
     for run_id in index.run_ids(known):
-        built = manifest.of_run(layout, found, run_id)
+        built = run_manifest.of_run(layout, found, run_id)
         records.write_record(layout.run_manifest(run_id), "manifest", built)
         line = {key: built[key] for key in ("run_id", "spec_sha256", "state")}
         runs.append(dict(line, manifest_digest=built["digest"]))

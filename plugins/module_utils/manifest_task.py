@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What the module ``manifest`` does: build the manifest of what is to come home, keep it, compare it."""
+"""What the module ``manifest`` does with what it built: keep it, compare it, and say what keeps it from being built."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import contextlib
 import os
 from typing import Any, Iterator
 
-from . import provenance
-from .box import held_files, left_behind, manifest, records, refusal
-from .box.layout import Layout
+from .box import manifest, records, refusal
 from .box.names import UnsafeName
 from .difference import DifferenceTracker
 from .failures import TenantFailure
@@ -19,16 +17,9 @@ _SAFE = "nothing was deleted and nothing was started"
 _KINDS = {refusal.USAGE: "config", refusal.SEALED: "gate_refused", refusal.HELD: "lease_held"}
 
 
-def take(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """The module's result. :raises TenantFailure: kind ``evidence_missing`` or ``config``."""
-    with speaking():
-        result: dict[str, Any] = {"manifest": _build(params, check)}
-        built = result["manifest"]
-        if params["tenant_root"]:
-            layout = Layout(params["tenant_root"])
-            result["root"] = held_files.root_of(layout, params["run_id"], params["snapshot"] and not check)
-            result["not_pulled"] = left_behind.listing(layout, params["run_id"], built)
-            result["provenance"] = provenance.told_by_box(layout, params["run_id"], params["versions"])
+def kept_and_compared(params: dict[str, Any], built: dict[str, Any], check: bool) -> dict[str, Any]:
+    """``manifest``, ``comparison`` where one was asked for, ``changed`` and ``diff``. :raises TenantFailure: config."""
+    result: dict[str, Any] = {"manifest": built}
     if params["compare"] is not None:
         result["comparison"] = manifest.compare(_usable(params["compare"]), built["files"])
     return dict(result, **_keep(params["dest"], built, check))
@@ -45,15 +36,6 @@ def speaking() -> Iterator[None]:
     except (records.RecordError, UnsafeName, OSError, KeyError) as error:
         fix = "look at the file on the box; a damaged record needs a person"
         raise TenantFailure("evidence_missing", str(error), safe=_SAFE, fix=fix) from error
-
-
-def _build(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    if params["tenant_root"]:
-        return manifest.current(Layout(params["tenant_root"]), params["run_id"], params["snapshot"], keep=not check)
-    identity = {"project": params["project"], "box": "", "generation": params["generation"], "provider_id": ""}
-    files = manifest.of_folder(params["path"], params["globs"])
-    built: dict[str, Any] = manifest.build(identity, params["run_id"] or "", "", files, snapshot=params["snapshot"])
-    return built
 
 
 def _usable(known: dict[str, Any]) -> dict[str, Any]:

@@ -50,25 +50,24 @@ def hash_stable(path: str, moved: Callable[[], object] | None = None) -> tuple[i
         if not stat.S_ISREG(before.st_mode):
             raise UnsafeName(f"{path} is not a plain file")
         size, sha256 = hash_open(descriptor, before.st_size, moved)
-        after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if _signature(before) != _signature(after) or size != after.st_size or not _still_named(path, after):
+    if size != before.st_size or not _is_still(path, before):
         raise FileChanged(f"{path} changed while it was read")
     return size, sha256
 
 
-def _signature(found: os.stat_result) -> tuple[int, int]:
-    return (found.st_size, found.st_mtime_ns)
-
-
-def _still_named(path: str, opened: os.stat_result) -> bool:
-    """Whether ``path`` still names the file that was opened."""
+def _is_still(path: str, opened: os.stat_result) -> bool:
+    """Whether ``path`` still names the file that was opened, and nobody has written to that since."""
     try:
         now = os.lstat(path)
     except OSError:
         return False
-    return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
+    return _identity(now) == _identity(opened)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -211,7 +211,7 @@ def _supply(layout: Layout, options: argparse.Namespace, program: list[str]) -> 
 
 
 def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dict[str, Any]:
-    from . import control, manifest, seal, supervision
+    from . import control, run_manifest, seal, supervision
 
     caller = control.Caller(tuple(program), options.epoch, options.check)
     if options.verb == "register":
@@ -239,7 +239,7 @@ def _act(layout: Layout, options: argparse.Namespace, program: list[str]) -> dic
         given = {"deadline_s": options.deadline_s, "tolerance": options.tolerance}
         limits = {name: value for name, value in given.items() if value is not None}
         return drill.drill(layout, caller, drill.Options(options.run, options.cell, again=options.again, **limits))
-    return manifest.current(layout, options.run, options.snapshot, keep=not options.check)
+    return run_manifest.current(layout, options.run, options.snapshot, keep=not options.check)
 
 
 def version(program: list[str], unpacked: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import left_behind
 from .layout import Layout
-from .manifest import sealed_manifest
+from .run_manifest import sealed_manifest
 
 
 def of_run(layout: Layout, run_id: str) -> dict[str, Any]:

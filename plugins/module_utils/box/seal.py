@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import control, desired, fence, index, manifest, process, records, run_record, survey
+from . import control, desired, fence, index, process, records, run_manifest, run_record, survey
 from .control import Caller
 from .layout import Layout
 from .refusal import ARTIFACT_INVALID, LIVE, MISMATCH, USAGE, Refused
@@ -70,7 +70,7 @@ def _write(layout: Layout, found: survey.Survey) -> dict[str, Any]:
     known = found.index or {}
     runs = []
     for run_id in index.run_ids(known):
-        built = manifest.of_run(layout, found, run_id)
+        built = run_manifest.of_run(layout, found, run_id)
         records.write_record(layout.run_manifest(run_id), "manifest", built)
         runs.append(
             {

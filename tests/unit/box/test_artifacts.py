@@ -136,16 +136,14 @@ def test_a_hash_is_of_a_file_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_bytes(b"x" * 100)
     assert artifacts.hash_stable(str(path)) == (100, records.sha256_file(str(path)))
 
-    real = os.fstat
-    looks = iter([False, True])
+    real = os.lstat
 
-    def grows(descriptor: int) -> os.stat_result:
-        if next(looks, False):
-            with open(path, "ab") as stream:
-                stream.write(b"y")
-        return real(descriptor)
+    def grows(name: str) -> os.stat_result:
+        with open(path, "ab") as stream:
+            stream.write(b"y")
+        return real(name)
 
-    monkeypatch.setattr(artifacts.os, "fstat", grows)
+    monkeypatch.setattr(artifacts.os, "lstat", grows)
     with pytest.raises(artifacts.FileChanged):
         artifacts.hash_stable(str(path))
 
@@ -247,11 +245,11 @@ def test_links_under_a_wide_glob_are_left_out_and_told(output: Path) -> None:
 def test_only_the_folders_that_globs_begin_with_are_walked(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (output / "samples").mkdir()
     walked = []
-    real = os.walk
-    monkeypatch.setattr(artifacts.os, "walk", lambda folder: walked.append(folder) or real(folder))
+    real = os.scandir
+    monkeypatch.setattr(artifacts.os, "scandir", lambda folder: walked.append(Path(folder)) or real(folder))
     lines, _skipped = artifacts.collect(str(output), [CHECKPOINTS, {**CHECKPOINTS, "glob": "checkpoints/**"}])
     assert len(lines) == 2
-    assert walked == [str(output / "checkpoints")]
+    assert walked == [output / "checkpoints"]
 
 
 def test_a_folder_on_the_way_must_not_be_a_link(output: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import held_task
-from ansible_collections.tenant.gpu.plugins.module_utils.box import held_files, manifest, survey
+from ansible_collections.tenant.gpu.plugins.module_utils.box import held_files, run_manifest, survey
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import LIVE, Refused
 
@@ -101,21 +101,21 @@ def test_a_snapshot_is_begun_anew_when_the_trainer_was_faster(
             write(layout, path)
         return {"files": lines(path)}
 
-    monkeypatch.setattr(manifest, "of_run", of_run)
-    monkeypatch.setattr(manifest.index, "read", lambda _layout: {})
+    monkeypatch.setattr(run_manifest, "of_run", of_run)
+    monkeypatch.setattr(run_manifest.index, "read", lambda _layout: {})
     monkeypatch.setattr(survey, "survey", lambda _layout: None)
-    found = manifest.current(layout, RUN, snapshot=True)
+    found = run_manifest.current(layout, RUN, snapshot=True)
     assert found["files"] == lines(looks[-1])
     assert len(looks) == removed + 1
     assert (Path(held_files.root_of(layout, RUN, snapshot=True)) / looks[-1]).exists()
 
 
 def test_a_trainer_that_is_always_faster_is_told(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "of_run", lambda *_unused, **_how: {"files": lines(LISTED)})
-    monkeypatch.setattr(manifest.index, "read", lambda _layout: {})
+    monkeypatch.setattr(run_manifest, "of_run", lambda *_unused, **_how: {"files": lines(LISTED)})
+    monkeypatch.setattr(run_manifest.index, "read", lambda _layout: {})
     monkeypatch.setattr(survey, "survey", lambda _layout: None)
     with pytest.raises(Refused) as refused:
-        manifest.current(layout, RUN, snapshot=True)
+        run_manifest.current(layout, RUN, snapshot=True)
     assert refused.value.code == LIVE
     assert refused.value.fix
 

@@ -17,10 +17,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils import harvest_policy_t
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     control,
     left_behind,
-    manifest,
     policy,
     promise,
     records,
+    run_manifest,
     seal,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
@@ -67,10 +67,10 @@ class Box:
             path.write_bytes(data)
 
     def line(self, inner: str, role: str) -> dict[str, Any]:
-        return manifest._line(self.paths, inner, role, "none")
+        return run_manifest._line(self.paths, inner, role, "none")
 
     def manifest(self) -> dict[str, Any]:
-        return manifest.current(self.layout, "r")
+        return run_manifest.current(self.layout, "r")
 
     def left(self, **options: Any) -> dict[str, Any]:
         return left_behind.listing(self.layout, "r", self.manifest(), **options)

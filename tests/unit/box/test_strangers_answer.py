@@ -43,6 +43,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "box_files": {"files": [], "folders": [], "folder_mode": "0700", "send": "differing"},
     "held_files": {"run_id": "digits", "tenant_root": "/d"},
+    "manifest": {"tenant_root": "/d"},
 }
 # These judge what they are answered, and tell what they made of it.
 JUDGES = {"checked_sync", "box_probe"}

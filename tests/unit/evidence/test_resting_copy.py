@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import copied_records, resting_copy
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, manifest, records, seal
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records, run_manifest, seal
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.evidence import Evidence, ProviderView, ReceiptEvidence
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -39,7 +39,7 @@ class Copy:
         paths = self.original.attempt("r", "c1", 1)
         Path(paths.output).mkdir(parents=True)
         Path(paths.output, "model.bin").write_bytes(b"weights" * 100)
-        line = manifest._line(paths, "out/model.bin", "checkpoint", "none")
+        line = run_manifest._line(paths, "out/model.bin", "checkpoint", "none")
         known = control.run_record.read_run(self.original, "r")
         keys = attempt.work(known, known["cells"][0], 1)
         records.write_record(paths.done, "done", dict(keys, artifacts=[line], skipped=[]))
@@ -71,7 +71,7 @@ def test_a_box_that_was_never_sealed_is_sealed_in_its_copy(copy: Copy) -> None:
     answer = copy.examine()
     (run,) = answer["seal"]["runs"]
     assert (run["run_id"], run["state"]) == ("r", "done")
-    assert run["manifest_digest"] == manifest.current(Layout(str(copy.root)), "r")["digest"]
+    assert run["manifest_digest"] == run_manifest.current(Layout(str(copy.root)), "r")["digest"]
     assert answer["seal"]["made_of"] == copied_records.MADE_OF_COPY
     assert (answer["live_cells"], answer["problems"], answer["unlisted_runs"]) == ([], [], [])
     assert not os.path.exists(copy.original.seal), "the box itself made no promise"

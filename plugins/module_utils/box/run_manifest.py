@@ -1,0 +1,212 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""The manifest of a run: what of its cells comes home, read again. Built on the box that has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from . import artifacts, attempt, checkpoint_manifest, held_files, index, policy, records, run_record, survey
+from .layout import AttemptPaths, Layout
+from .manifest import build
+from .names import UnsafeName, check_relative_path
+from .refusal import ARTIFACT_INVALID, LIVE, USAGE, Refused
+from .spread import FILE_COST, spread
+
+# How often a snapshot is begun anew because a file of it was removed meanwhile.
+_SNAPSHOTS = 5
+
+
+def of_run(
+    layout: Layout, found: survey.Survey, run_id: str, snapshot: bool = False, keep: bool = True
+) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Final: every done cell in full, and of other cells the newest sound checkpoint with metrics and log.
+    Snapshot: the same while cells live, with a frozen copy of the metrics and without logs.
+    What people chose to leave on the box is in neither.
+
+    :param keep: False leaves no frozen metrics on the disk (check mode).
+    :raises Refused: LIVE when a cell lives and no snapshot was asked for; ARTIFACT_INVALID when evidence changed.
+    """
+    if run_id not in found.runs:
+        raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "read the run ids with the verb status")
+    run = found.runs[run_id]
+    live = {cell.cell for cell in found.live(run_id)}
+    if live and not snapshot:
+        raise Refused(
+            LIVE, f"run {run_id} has live cells: {', '.join(sorted(live))}", "wait, stop it, or take a snapshot"
+        )
+    chosen = policy.read(layout, run_id)
+    files: list[dict[str, Any]] = []
+    for cell in layout.cells_on_disk(run_id):
+        files += _files_of_cell(layout, run, chosen, cell, cell in live, snapshot and keep)
+    more = {"snapshot": snapshot, "state": found.state_of(run_id), "policy": chosen.as_dict()}
+    identity = {key: (found.index or run)[key] for key in run_record.IDENTITY}
+    return dict(build(identity, run_id, run["spec_sha256"], files, **more))
+
+
+def _files_of_cell(
+    layout: Layout, run: dict[str, Any], chosen: policy.Policy, cell: str, live: bool, freeze: bool
+) -> list[dict[str, Any]]:
+    """Files of every work that was ever this cell's: what a changed spec left behind is evidence too."""
+    wanted = next((run_record.config_sha256(run, each) for each in run["cells"] if each["id"] == cell), "")
+    by_work: dict[str, list[AttemptPaths]] = {}
+    for number in layout.attempt_numbers(run["run_id"], cell):
+        paths = layout.attempt(run["run_id"], cell, number)
+        by_work.setdefault(attempt.work_of(paths).get("config_sha256", wanted), []).append(paths)
+    files: list[dict[str, Any]] = []
+    for work, attempts in by_work.items():
+        done = next((paths for paths in attempts if attempt.read(paths.done, "done")), None)
+        lives = live and work == wanted
+        files += _of_done(done, chosen) if done else _of_unfinished(run, attempts, chosen, lives, freeze)
+    return files
+
+
+def _comes_home(chosen: policy.Policy, inner: str, role: str) -> bool:
+    """``inner`` is relative to the attempt; a policy speaks of what lies below its ``out``."""
+    return not chosen.why_left(inner[len("out/") :] if inner.startswith("out/") else inner, role)
+
+
+def _of_done(paths: AttemptPaths, chosen: policy.Policy) -> list[dict[str, Any]]:
+    """What done.json promised, read again, and done.json itself."""
+    promised = [
+        line
+        for line in attempt.read(paths.done, "done")["artifacts"]
+        if _comes_home(chosen, _inner(paths, line), line["role"])
+    ]
+    costs = [line["bytes"] + FILE_COST for line in promised]
+    files = spread(promised, costs, lambda share: [_reread(paths, line) for line in share])
+    return [*files, _line(paths, "done.json", "other", "json")]
+
+
+def _inner(paths: AttemptPaths, line: dict[str, Any]) -> str:
+    return os.path.relpath(check_relative_path(line["path"]), paths.relative)
+
+
+def _reread(paths: AttemptPaths, line: dict[str, Any]) -> dict[str, Any]:
+    found = _line(paths, _inner(paths, line), line["role"], line["loader"])
+    if (found["bytes"], found["sha256"]) != (line["bytes"], line["sha256"]):
+        raise Refused(
+            ARTIFACT_INVALID,
+            f"{line['path']} is not what was verified when the cell finished",
+            "something wrote to a finished attempt: find out what before anything is destroyed",
+        )
+    return found
+
+
+def _of_unfinished(
+    run: dict[str, Any], attempts: list[AttemptPaths], chosen: policy.Policy, live: bool, freeze: bool
+) -> list[dict[str, Any]]:
+    """The newest sound checkpoint of any attempt and the best one that it names; metrics of the last attempt, and its
+    log when nothing writes to it."""
+    files: list[dict[str, Any]] = []
+    newest: tuple[AttemptPaths, dict[str, Any]] | None = None
+    for paths in attempts:
+        found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"], run_record.is_part(run))
+        if found is not None and (newest is None or (found["step"] or 0) >= (newest[1]["step"] or 0)):
+            newest = (paths, found)
+    for paths, found in [newest, *_best_beside(run, attempts, newest)] if newest is not None else []:
+        wanted = [line for line in found["artifacts"] if _comes_home(chosen, line["path"], line["role"])]
+        files += [dict(line, path=f"{paths.relative}/out/{line['path']}") for line in wanted]
+    last = attempts[-1]
+    if live:
+        frozen = freeze_metrics(last, freeze) if "metrics" in chosen.roles else None
+        return files + ([frozen] if frozen else [])
+    for name, role in (("metrics.jsonl", "metrics"), ("run.log", "log")):
+        if os.path.isfile(os.path.join(last.folder, name)) and _comes_home(chosen, name, role):
+            files.append(_line(last, name, role, "none"))
+    return files
+
+
+def _best_beside(
+    run: dict[str, Any], attempts: list[AttemptPaths], newest: tuple[AttemptPaths, dict[str, Any]]
+) -> list[tuple[AttemptPaths, dict[str, Any]]]:
+    """The best checkpoint so far, if it is another than the newest: people want it, and a new box must keep it."""
+    paths, found = newest
+    step = checkpoint_manifest.best_step(os.path.join(paths.output, found["key"]))
+    if step is None or step == found["step"]:
+        return []
+    where = (run["artifacts"], os.path.dirname(found["key"]), step, run_record.is_part(run))
+    for each in reversed(attempts):
+        best = artifacts.sound_checkpoint_of(each.output, *where)
+        if best is not None:
+            return [(each, best)]
+    return []
+
+
+def freeze_metrics(paths: AttemptPaths, keep: bool) -> dict[str, Any] | None:
+    """A copy of the whole lines so far: the file itself grows while it would be pulled. None without metrics."""
+    try:
+        with open(paths.metrics, "rb") as stream:
+            data = stream.read()
+    except OSError:
+        return None
+    data = data[: data.rfind(b"\n") + 1]
+    if not data:
+        return None
+    if keep:
+        records.write_bytes(paths.frozen_metrics, data)
+    name = f"{paths.relative}/{os.path.relpath(paths.frozen_metrics, paths.folder)}"
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"path": name, "bytes": len(data), "sha256": sha256, "role": "metrics", "loader": "none"}
+
+
+def _line(paths: AttemptPaths, inner: str, role: str, loader: str) -> dict[str, Any]:
+    check_relative_path(inner)
+    try:
+        size, sha256 = artifacts.hash_stable(os.path.join(paths.folder, inner))
+    except FileNotFoundError as error:
+        raise Refused(ARTIFACT_INVALID, f"{paths.relative}/{inner} is gone since it was verified") from error
+    except (artifacts.FileChanged, UnsafeName) as error:
+        raise Refused(ARTIFACT_INVALID, str(error)) from error
+    return {"path": f"{paths.relative}/{inner}", "bytes": size, "sha256": sha256, "role": role, "loader": loader}
+
+
+def sealed_manifest(layout: Layout, run_id: str) -> dict[str, Any] | None:
+    """The manifest that the seal was made for, while every file still has the size it had then. None without one."""
+    seal = records.read_record_or_none(layout.seal, "seal")
+    kept = attempt.read(layout.run_manifest(run_id), "manifest")
+    promised = {run["run_id"]: run["manifest_digest"] for run in (seal or {}).get("runs", [])}
+    if not kept or promised.get(run_id) != kept.get("digest"):
+        return None
+    for line in kept["files"]:
+        path = os.path.join(layout.run_dir(run_id), check_relative_path(line["path"]))
+        if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) != line["bytes"]:
+            return None
+    return kept
+
+
+def current(layout: Layout, run_id: str, snapshot: bool = False, keep: bool = True) -> dict[str, Any]:
+    """The manifest for whoever asks: the sealed one while the seal holds, else one built now.
+
+    The files of a snapshot are held until the next manifest, see ``held_files``.
+
+    :param keep: False writes nothing (check mode).
+    """
+    if not snapshot:
+        if keep:
+            held_files.release(layout, run_id)
+        kept = sealed_manifest(layout, run_id)
+        if kept is not None:
+            return kept
+    if index.read(layout) is None:
+        raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "deploy it first")
+    if not (snapshot and keep):
+        return of_run(layout, survey.survey(layout), run_id, snapshot, keep)
+    return _held(layout, run_id)
+
+
+def _held(layout: Layout, run_id: str) -> dict[str, Any]:
+    """A snapshot whose files are held. The trainer may remove one between the reading and the holding of it."""
+    for _attempt in range(_SNAPSHOTS):
+        found = of_run(layout, survey.survey(layout), run_id, snapshot=True)
+        try:
+            held_files.hold(layout, run_id, found["files"])
+        except held_files.Gone:
+            continue
+        return found
+    fix = "keep more checkpoints, save less often, or pull again; the run goes on untouched"
+    raise Refused(LIVE, f"run {run_id} removes its checkpoints faster than they can be read", fix)
