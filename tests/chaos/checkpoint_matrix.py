@@ -12,7 +12,10 @@ ranks one of them is killed, each in turn, and the rest after it, as torchrun do
 - *lost*: the most steps that had to be done again
 - *interval*: the most that may be: for ours what the cadence says, whose clock counts steps here, so that a save begins
   at every second; for the others, which hold the training while they save, these two steps
+- *more*: kills that lost more than their own interval
 - *diverged*: ended without an error and with other weights
+
+CHECKPOINT_KEEP names a folder for the folders of kills that ended badly.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 HELPER = HERE.parents[1] / "roles" / "deploy" / "files"
 STEPS, EVERY, INTERVAL = 7, 2, 3.0
+HELD, WRITE = 0.01, 0.1
 LIMIT_S = 900
+KEEP = os.environ.get("CHECKPOINT_KEEP", "")
 
 
 def build_killer(folder: Path) -> Path:
@@ -96,15 +101,26 @@ def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool 
 
     objects = {"model": model, "optimizer": optimizer}
     checkpoints = Telling(objects, directory=str(folder), environ={"TENANT_MU_S": "1e12"}, longest_interval_s=INTERVAL)
-    checkpoints.cadence._clock = lambda: float(checkpoints.step)
+    count_steps(checkpoints)
     tell(resumed=checkpoints.load_latest())
-    checkpoints.cadence.begin(save_s=1.0, write_s=0.1)
+    checkpoints.cadence.begin(save_s=1.0, write_s=WRITE)
     while checkpoints.step < STEPS:
         train_step(model, optimizer)
         checkpoints.after_step()
         tell(step=checkpoints.step, interval=checkpoints.cadence.interval_s)
     checkpoints.save(wait=True)
     tell(weights=local_weights(model))
+
+
+def count_steps(checkpoints: Any) -> None:
+    """Let the clock of the cadence count steps, and each save and write take the same small part of one: the seconds of
+    a machine that is busy would otherwise be taken for steps."""
+    cadence = checkpoints.cadence
+    cadence._clock = lambda: float(checkpoints.step)
+    held, waited, written = cadence.held, cadence.waited, cadence.written
+    cadence.held = lambda _seconds: held(HELD)
+    cadence.waited = lambda _seconds: waited(0.0)
+    cadence.written = lambda _seconds: written(WRITE)
 
 
 def wrap(model: Any, sharded: bool) -> Any:
@@ -296,7 +312,7 @@ def matrix(way: str, world: int, stride: int, scratch: Path, offset: int = 0) ->
     points = [
         (rank, event) for rank in range(world) for event in range(offset, told(calm, 1, rank)["events"][0], stride)
     ]
-    verdicts, whys = [], set()
+    verdicts, whys, more = [], set(), []
     for rank, event in points:
         cell = scratch / f"{way}-{world}-{rank}-{event}"
         cell.mkdir()
@@ -305,17 +321,20 @@ def matrix(way: str, world: int, stride: int, scratch: Path, offset: int = 0) ->
         verdict = judge(cell, calm, world, attempt_of(way, cell, 2, world, None))
         verdicts.append(verdict)
         whys.update(verdict["why"])
-        if os.environ.get("CHECKPOINT_KEEP") and (not verdict["resumable"] or verdict["diverged"]):
-            print("kept", cell, verdict, file=sys.stderr)
-        else:
-            shutil.rmtree(cell)
+        lost_more = verdict["lost"] > verdict["interval"]
+        if lost_more:
+            more.append(f"rank {rank} at event {event}: {verdict['lost']} of {verdict['interval']:g}")
+        if KEEP and (not verdict["resumable"] or verdict["diverged"] or lost_more):
+            print("kept", shutil.copytree(cell, Path(KEEP) / cell.name), verdict, file=sys.stderr)
+        shutil.rmtree(cell)
     return {
         "way": f"{way}:{world}",
         "kills": len(verdicts),
         "resumable": sum(verdict["resumable"] for verdict in verdicts),
         "lost": max((verdict["lost"] for verdict in verdicts), default=0),
         "interval": max((verdict["interval"] for verdict in verdicts), default=0),
-        "lost_more": sum(verdict["lost"] > verdict["interval"] for verdict in verdicts),
+        "lost_more": len(more),
+        "more": more[:6],
         "diverged": sum(verdict["diverged"] for verdict in verdicts),
         "whys": sorted(whys)[:6],
     }
