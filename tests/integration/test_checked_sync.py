@@ -8,28 +8,16 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import folder_manifest
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import (
-    carrier,
-    delivery,
-    roster,
-    rsync_carrier,
-    settling,
-    transfer,
-)
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers
+from ansible_collections.tenant.gpu.plugins.module_utils import delivery, roster, settling
+from checked_run import BIG, SYNC, Run
 from loopback_sshd import (
-    ALIAS,
     REPOSITORY,
     LoopbackBox,
     descendants_named,
@@ -41,8 +29,6 @@ from loopback_sshd import (
 )
 
 pytestmark = pytest.mark.integration
-SYNC = "tenant.gpu.checked_sync"
-BIG = 6 * 1024 * 1024
 EXPOSE = "expose TCP port 22 of the pod"
 
 
@@ -56,98 +42,6 @@ def box_with_rsync() -> Iterator[LoopbackBox]:
 def box_without_rsync() -> Iterator[LoopbackBox]:
     with loopback_box(hidden_programs=("rsync",)) as running:
         yield running
-
-
-class Run:
-    """A run's folder on the box, and where its results go here."""
-
-    def __init__(self, box: LoopbackBox, name: str, tmp_path: Path) -> None:
-        self.box = box
-        self.link = box.link()
-        # A hostile box says that it has everything, whatever it has.
-        self.lies = False
-        self.folder = box.home / "runs" / name
-        self.results = tmp_path / "results"
-        self.dest = self.results / "demo" / "r 1" / "box1" / "g1"
-        for path, data in {"c0/a1/out/model.bin": os.urandom(70_000), "c0/a1/done it's.json": b"{}"}.items():
-            self.write(path, data)
-
-    def write(self, path: str, data: bytes) -> None:
-        place = self.folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-
-    def manifest(self, **changes: Any) -> dict[str, Any]:
-        return folder_manifest.of_folder(self.folder, **changes)
-
-    def pull_arguments(self, **changes: Any) -> dict[str, Any]:
-        return {
-            "direction": "pull",
-            "src": str(self.folder),
-            "dest": str(self.dest),
-            "dest_root": str(self.results),
-            "manifest": self.manifest(),
-            "first_wait_s": 0.05,
-            "reserve_bytes": 0,
-            **changes,
-        }
-
-    def pull_by_ansible(self, *flags: str, **changes: Any) -> dict[str, Any]:
-        return self.box.ad_hoc(SYNC, self.pull_arguments(**changes), *flags)
-
-    def pull(self, check_mode: bool = False, **changes: Any) -> dict[str, Any]:
-        """What the action plugin does, less a second of Ansible: ssh, sshd, rsync and files are the real ones."""
-        arguments = self.pull_arguments(**changes)
-        manifest = roster.parse_manifest(arguments["manifest"])
-        return self._carry(True, arguments, manifest.files, check_mode, manifest=manifest)
-
-    def push(self, check_mode: bool = False, **changes: Any) -> dict[str, Any]:
-        dest = str(self.box.home / "code" / self.folder.name)
-        arguments = {"src": str(self.folder), "dest": dest, "dest_root": str(self.box.home), **changes}
-        files = delivery.scan_tree(arguments["src"], ["__pycache__"])
-        return self._carry(False, arguments, files, check_mode)
-
-    def _carry(
-        self, pull: bool, arguments: dict[str, Any], files: Any, check_mode: bool, **more: Any
-    ) -> dict[str, Any]:
-        order = checked_transfer.Order(
-            pull=pull,
-            src=arguments["src"],
-            dest=arguments["dest"],
-            files=files,
-            dest_root=arguments["dest_root"],
-            extra=arguments.get("extra", "quarantine" if pull else "report"),
-            transport=arguments.get("transport", "auto"),
-            reserve_bytes=arguments.get("reserve_bytes", 0),
-            proxy_limit_bytes=arguments.get("proxy_limit_bytes", BIG),
-            deadline_s=120,
-            wishes=transfer.RsyncWishes(60, arguments.get("limit_kib", 0)),
-            patience=carrier.Patience(retries=arguments.get("retries", 5), first_wait_s=0.05),
-            check_mode=check_mode,
-            **more,
-        )
-        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxy", ""))
-        try:
-            return checked_transfer.run(order, far)
-        except TenantFailure as failure:
-            return dict(failure.as_result(), failed=True)
-
-    def _ask(self, check_mode: bool) -> Callable[..., dict[str, Any]]:
-        """The box is this machine, so it can be asked here; arguments and answer go through JSON."""
-
-        def ask(op: str, wanted: Any, **options: Any) -> dict[str, Any]:
-            parameters = {"within": "", "aside": [], **options, "op": op, "files": wanted}
-            try:
-                answer = delivery.answer(json.loads(json.dumps(parameters)), check_mode)
-            except TenantFailure as failure:
-                raise TenantFailure("config", f"the box refused: {failure.what}") from failure
-            found: dict[str, Any] = json.loads(json.dumps(answer))
-            return dict(found, mismatches=[]) if self.lies else found
-
-        return ask
-
-    def at_home(self) -> list[str]:
-        return sorted(str(path.relative_to(self.dest)) for path in self.dest.rglob("*") if not path.is_dir())
 
 
 @pytest.fixture
@@ -305,254 +199,6 @@ def test_law_1_a_file_tampered_on_the_box_never_comes_home(run: Run, transport: 
     assert not (run.dest / "manifest.json").exists()
 
 
-def test_law_1_one_file_that_is_gone_holds_up_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many runs of rsync the files are parted into."""
-    monkeypatch.setattr(rsync_carrier, "_MOST_NAMES", 2)
-    run.write("c0/a1/out/large.bin", os.urandom(BIG))
-    for number in range(5):
-        run.write(f"c0/a1/out/small-{number}", os.urandom(1000))
-    manifest = run.manifest()
-    (run.folder / "c0/a1/out/model.bin").unlink()
-    run.lies = True
-    result = run.pull(manifest=manifest, transport="rsync", retries=1)
-    assert result["failed"]
-    assert [entry["path"] for entry in result["mismatches"]] == ["c0/a1/out/model.bin"]
-    home = {path for path in run.at_home() if not path.startswith(".tenant-")}
-    assert home == {line["path"] for line in manifest["files"]} - {"c0/a1/out/model.bin"}
-
-
-def logins(run: Run) -> int:
-    return (run.box.folder / "sshd.log").read_text().count("Accepted publickey")
-
-
-def many_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A hundred files that five runs of rsync bring, as if they were a lot of bytes."""
-    monkeypatch.setattr(rsync_carrier, "_MOST_NAMES", 20)
-    monkeypatch.setattr(carrier, "BULK_BYTES", 1)
-    for number in range(98):
-        run.write(f"c{number % 9}/small-{number}", os.urandom(1000))
-    return run.pull(transport="rsync", retries=0)
-
-
-def two_folders(run: Run) -> dict[str, Any]:
-    for number in range(80):
-        run.write(f"c{number % 2}/many/small-{number}", os.urandom(1000))
-    return run.manifest()
-
-
-def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each run of rsync from now on asks for folders."""
-    runs: list[bool] = []
-    build = rsync_carrier.rsync_argv
-
-    def noted(*arguments: Any) -> list[str]:
-        runs.append(arguments[-1])
-        return build(*arguments)
-
-    monkeypatch.setattr(rsync_carrier, "rsync_argv", noted)
-    return runs
-
-
-@pytest.mark.parametrize("halves", [1, 2])
-def test_folders_of_many_files_come_by_one_name_each(run: Run, monkeypatch: pytest.MonkeyPatch, halves: int) -> None:
-    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80 if halves == 2 else 81)
-    runs = counted_runs(monkeypatch)
-    manifest = two_folders(run)
-    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert (pulled["verified"], pulled["transferred_files"], runs) == (True, 82, [True] * halves + [False])
-    assert pulled["wire_bytes"] == pulled["transferred_bytes"], "what each of them carried is counted"
-    (run.dest / "c0/many/small-0").unlink()
-    again = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert (again["transferred_files"], runs[halves + 1 :]) == (1, [False]), "only what is missing is asked for"
-
-
-@pytest.mark.parametrize("place", ["c0/many/stranger", "c0/many/below/stranger"])
-@pytest.mark.parametrize("worth_two", [80, 81])
-def test_law_8_what_nobody_promised_stays_on_the_box(
-    run: Run, monkeypatch: pytest.MonkeyPatch, place: str, worth_two: int
-) -> None:
-    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", worth_two)
-    runs = counted_runs(monkeypatch)
-    manifest = two_folders(run)
-    run.write(place, b"not in the manifest")
-    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert pulled["verified"]
-    assert set(run.at_home()) == {line["path"] for line in manifest["files"]} | {"manifest.json"}
-    assert runs[0] is True
-    assert runs[-1] is False
-
-
-@pytest.mark.parametrize("is_slow", [True, False])
-def test_what_the_box_lacks_is_named_although_the_rest_comes_already(
-    run: Run, monkeypatch: pytest.MonkeyPatch, is_slow: bool
-) -> None:
-    """While the rest still comes, or once it is known that this does not."""
-    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
-    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 0.1 if is_slow else 600.0)
-    runs = counted_runs(monkeypatch)
-    manifest = two_folders(run)
-    (run.folder / "c0/many/small-0").unlink()
-    refused = run.pull(manifest=manifest, transport="rsync", limit_kib=1 if is_slow else 0)
-    assert refused["failed"]
-    assert "c0/many/small-0 is missing" in refused["msg"]
-    assert refused["failure"]["safe"] == "Nothing was removed, and what arrived whole is kept"
-    assert runs == [True, True]
-    assert run.dest.exists() is not is_slow
-    assert (run.dest / "c0/many/small-2").exists() is not is_slow
-    assert not (run.dest / "c0/many/small-0").exists()
-    run.write("c0/many/small-0", b"x" * 1000)
-    assert run.pull(transport="rsync")["verified"]
-
-
-def test_a_box_is_asked_before_a_large_file_moves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rsync_carrier, "LARGE", 1)
-    runs = counted_runs(monkeypatch)
-    manifest = run.manifest()
-    (run.folder / "c0/a1/out/model.bin").unlink()
-    refused = run.pull(manifest=manifest, transport="rsync")
-    assert "c0/a1/out/model.bin is missing" in refused["msg"]
-    assert runs == []
-    assert not run.dest.exists()
-
-
-def test_what_comes_sooner_than_an_answer_is_proven_without_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
-    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 600.0)
-    asked: list[str] = []
-    answer = delivery.answer
-
-    def noted(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        asked.append(parameters["op"])
-        return answer(parameters, check_mode)
-
-    monkeypatch.setattr(delivery, "answer", noted)
-    shutil.rmtree(run.folder / "c0")
-    two_folders(run)
-    pulled = run.pull(transport="rsync")
-    assert (pulled["verified"], pulled["attempts"], asked) == (True, 1, [])
-
-
-def test_a_box_that_lost_its_rsync_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rsync_carrier, "_WORTH_TWO", 80)
-    monkeypatch.setattr(rsync_carrier, "_WORTH_ASKING_S", 600.0)
-    monkeypatch.setattr(rsync_carrier, "rsync_argv", lambda *_unused: ["sh", "-c", "exit 127"])
-    monkeypatch.setattr(
-        peer_answers,
-        "offer",
-        lambda *_unused: peer_answers.Offer((), "rsync is not installed (package rsync)", "/usr/bin/python3"),
-    )
-    refused = run.pull(manifest=two_folders(run), transport="rsync", retries=5)
-    assert refused["failure"]["kind"] == "config"
-    assert "on the box rsync is not installed" in refused["msg"]
-
-
-def test_a_link_in_a_folder_of_many_files_is_left_there(run: Run) -> None:
-    manifest = two_folders(run)
-    (run.folder / "c0/many/latest").symlink_to("small-0")
-    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert pulled["verified"]
-    assert not os.path.lexists(run.dest / "c0/many/latest")
-
-
-def test_a_file_of_a_folder_that_changed_is_named(run: Run) -> None:
-    manifest = two_folders(run)
-    run.write("c0/many/small-0", b"x" * 1000)
-    run.lies = True
-    pulled = run.pull(manifest=manifest, transport="rsync", retries=0)
-    assert [entry["path"] for entry in pulled["mismatches"]] == ["c0/many/small-0"]
-    assert "SHA-256" in pulled["mismatches"][0]["what"]
-
-
-def test_many_runs_of_rsync_log_in_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = logins(run)
-    pulled = many_small(run, monkeypatch)
-    assert (pulled["verified"], pulled["attempts"], pulled["transferred_files"]) == (True, 1, 100)
-    assert logins(run) == before + 1
-
-
-def share_no_connection(run: Run, tmp_path: Path) -> None:
-    ssh = tmp_path / "ssh"
-    ssh.write_text('#!/bin/sh\ncase "$*" in *ControlMaster=yes*) exit 255;; esac\nexec ssh "$@"\n')
-    ssh.chmod(0o755)
-    run.link = replace(run.link, ssh=str(ssh))
-
-
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
-def test_the_connection_for_many_small_files_opens_while_the_box_is_asked(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, transport: str, shared: bool
-) -> None:
-    """Where it does not come about, one is opened for the files as for any others."""
-    monkeypatch.setattr(carrier, "BULK_BYTES", 1)
-    monkeypatch.setattr(transfer, "_MANY", 2)
-    if not shared:
-        share_no_connection(run, tmp_path)
-    before = logins(run)
-    answer = delivery.answer
-
-    def answer_late(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        if shared and parameters["op"] == "offer":
-            wait_for(lambda: logins(run) == before + 1, what="a login while the box is asked")
-        return answer(parameters, check_mode)
-
-    monkeypatch.setattr(delivery, "answer", answer_late)
-    pulled = run.pull(transport=transport, retries=0)
-    assert (pulled["verified"], pulled["transport"], logins(run)) == (True, transport, before + 1)
-
-
-def test_where_a_connection_cannot_be_shared_each_run_logs_in(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    share_no_connection(run, tmp_path)
-    before = logins(run)
-    pulled = many_small(run, monkeypatch)
-    assert (pulled["verified"], pulled["attempts"]) == (True, 1)
-    assert logins(run) == before + 5
-
-
-def test_many_small_files_come_by_stream_when_nobody_asks_for_rsync(run: Run) -> None:
-    for number in range(1000):
-        run.write(f"c0/a1/out/many/{number}", b"%d" % number)
-    assert run.pull(check_mode=True)["transport"] == "stream"
-    pulled = run.pull()
-    assert (pulled["transport"], pulled["verified"]) == ("stream", True)
-    again = run.pull(transport="rsync")
-    assert (again["transport"], again["changed"], again["verified"]) == ("none", False, True)
-
-
-def test_law_8_a_hostile_manifest_is_refused_before_the_box_is_asked(run: Run) -> None:
-    manifest = run.manifest()
-    manifest["files"][0]["path"] = "c0/../../../escaped"
-    manifest["digest"] = roster.manifest_digest(manifest)
-    result = run.pull_by_ansible(manifest=manifest)
-    assert result["failed"]
-    assert "path" in result["msg"]
-    assert not run.results.exists()
-
-
-def test_law_8_a_symlink_on_the_box_is_refused_by_name(run: Run) -> None:
-    secret = run.box.folder / "secret"
-    secret.write_bytes(b"the controller's own")
-    (run.folder / "c0/a1/out/link.bin").write_bytes(secret.read_bytes())
-    manifest = run.manifest()
-    (run.folder / "c0/a1/out/link.bin").unlink()
-    (run.folder / "c0/a1/out/link.bin").symlink_to(secret)
-    for transport in ("rsync", "stream"):
-        result = run.pull(manifest=manifest, transport=transport)
-        assert result["failed"]
-        assert "link.bin is a symlink" in result["msg"]
-    assert not run.dest.exists()
-
-
-def test_law_8_a_linked_folder_on_the_box_is_refused(run: Run) -> None:
-    manifest = run.manifest()
-    (run.folder / "c0").rename(run.box.home / f"moved-{run.folder.name}")
-    (run.folder / "c0").symlink_to(run.box.home / f"moved-{run.folder.name}")
-    result = run.pull(manifest=manifest)
-    assert result["failed"]
-    assert "symlink" in result["msg"]
-
-
 def test_a_file_missing_on_the_box_is_named_before_anything_moves(run: Run) -> None:
     manifest = run.manifest()
     (run.folder / "c0/a1/out/model.bin").unlink()
@@ -569,16 +215,6 @@ def test_a_full_destination_is_refused_before_anything_moves(run: Run) -> None:
         assert "are free" in result["msg"]
     assert not run.dest.exists()
     assert "are free" in run.push(reserve_bytes=10**18)["msg"]
-
-
-def test_law_8_a_destination_outside_its_root_is_refused(run: Run, tmp_path: Path) -> None:
-    run.results.mkdir()
-    (run.results / "way-out").symlink_to(tmp_path)
-    for dest in (tmp_path / "elsewhere", run.results / "way-out" / "x", run.results / ".." / "y"):
-        result = run.pull(dest=str(dest))
-        assert result["failed"]
-        assert "not inside" in result["msg"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
 
 
 def test_a_proxied_endpoint_carries_small_files_only(run: Run) -> None:
@@ -604,69 +240,6 @@ def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> No
     assert (moved["changed"], moved["verified"]) == (True, True)
     assert (Path(moved["quarantine"]) / "c0/old.pt").read_text() == "an old checkpoint"
     assert run.pull()["changed"] is False
-
-
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
-@pytest.mark.parametrize("known", ["nothing", "another key"])
-def test_law_8_a_host_key_that_is_not_pinned_stops_the_transfer(run: Run, transport: str, known: str) -> None:
-    """Even where the play's variables switch the check off."""
-    hosts = run.box.folder / f"known_hosts_{known.split()[0]}"
-    hosts.write_text("")
-    if known == "another key":
-        words = Path(f"{run.box.key}.pub").read_text().split()[:2]
-        hosts.write_text(f"{ALIAS} {' '.join(words)}\n")
-    run.link = run.box.link(f"-o StrictHostKeyChecking=no -o UserKnownHostsFile={hosts}")
-    result = run.pull(transport=transport)
-    assert result["failed"]
-    assert result["failure"]["kind"] == "unreachable"
-    assert "host key is not the pinned one" in result["msg"]
-    assert result["attempts"] == 1
-    assert run.at_home() == []
-
-
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
-def test_law_8_a_box_does_not_end_a_transfer_by_what_it_prints(run: Run, transport: str) -> None:
-    """It says and returns what ssh would of a wrong host key, once."""
-    said = run.box.folder / f"said-{transport}"
-    program = run.box.folder / f"forger-{transport}"
-    program.write_text(
-        f'#!/bin/sh\n[ -e {said} ] && exec "$@"\n: > {said}\necho "Host key verification failed." >&2\nexit 255\n'
-    )
-    program.chmod(0o755)
-    run.link = replace(run.box.link(), become=(str(program),))
-    result = run.pull(transport=transport)
-    assert said.exists()
-    assert (result["verified"], result["attempts"]) == (True, 2)
-
-
-@pytest.mark.parametrize("transport", ["rsync", "stream"])
-def test_law_8_a_box_that_lies_about_its_links_sends_none(run: Run, transport: str) -> None:
-    secret = run.box.folder / "secret"
-    secret.write_bytes(b"the controller's own")
-    link = run.folder / "c0/a1/out/link.bin"
-    link.write_bytes(secret.read_bytes())
-    manifest = run.manifest()
-    link.unlink()
-    link.symlink_to(secret)
-    run.lies = True
-    result = run.pull(manifest=manifest, transport=transport)
-    assert result["failed"]
-    assert result["verified"] is False
-    assert [entry["path"] for entry in result["mismatches"]] == ["c0/a1/out/link.bin"]
-    assert not os.path.lexists(run.dest / "c0/a1/out/link.bin")
-    assert not (run.dest / "manifest.json").exists()
-
-
-def test_law_8_a_box_that_sends_more_than_it_was_asked_for_is_cut_off(run: Run) -> None:
-    """The stream's sizes come from the box; what does not fit the manifest is not written."""
-    manifest = run.manifest()
-    run.write("c0/a1/out/model.bin", os.urandom(200_000))
-    run.lies = True
-    result = run.pull(manifest=manifest, transport="stream")
-    assert result["failed"]
-    assert "another size" in result["msg"]
-    assert not (run.dest / "c0/a1/out/model.bin").exists()
-    assert not (run.dest / "manifest.json").exists()
 
 
 def test_law_9_a_tree_is_pushed_by_ansible_check_push_nothing(run: Run) -> None:
@@ -706,27 +279,12 @@ def test_law_9_a_tree_is_pushed_proven_and_pushed_no_more(kind: str, request: py
     assert (Path(moved["quarantine"]) / "stray").read_text() == "x"
 
 
-def test_law_8_a_link_in_a_pushed_tree_is_refused_by_name(run: Run) -> None:
-    (run.folder / "data").symlink_to("/etc")
-    arguments = {"direction": "push", "src": str(run.folder), "dest": str(run.box.home / "code" / "x")}
-    result = run.box.ad_hoc(SYNC, arguments)
-    assert result["failed"]
-    assert "data is a symlink" in result["msg"]
-
-
-def test_law_8_a_push_stays_inside_its_root_on_the_box(run: Run) -> None:
-    result = run.push(dest=str(run.box.folder / "elsewhere"))
-    assert result["failed"]
-    assert "not inside" in result["msg"]
-    assert not (run.box.folder / "elsewhere").exists()
-
-
 def test_law_1_a_file_that_changes_while_it_is_pushed_is_not_called_verified(run: Run) -> None:
     files = delivery.scan_tree(str(run.folder))
     run.write("c0/a1/out/model.bin", os.urandom(70_000))
     dest = run.box.home / "code" / run.folder.name
     arguments = {"src": str(run.folder), "dest": str(dest), "dest_root": ""}
-    result = run._carry(False, arguments, files, check_mode=False)
+    result = run.carry(False, arguments, files, check_mode=False)
     assert result["failed"]
     assert result["verified"] is False
     assert not (dest / "c0/a1/out/model.bin").exists()
