@@ -193,7 +193,10 @@ class SupervisedBox:
     # --- waiting and killing -------------------------------------------------------------------------------------
 
     def await_state(self, state: str, run_id: str = "digits") -> dict[str, Any]:
-        return dict(wait_for(f"{run_id} to be {state}", lambda: self._run_in(state, run_id)))
+        try:
+            return dict(wait_for(f"{run_id} to be {state}", lambda: self._run_in(state, run_id)))
+        except AssertionError as late:
+            raise AssertionError(f"{late}; it is {json.dumps(self.run(run_id))}") from late
 
     def _run_in(self, state: str, run_id: str) -> dict[str, Any] | None:
         found = self.run(run_id)
