@@ -20,7 +20,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     transfer,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer, transfer_order
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer, RefusedOnBox
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
 from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
@@ -84,18 +84,18 @@ class ActionModule(BoxCall):
                 source = self._on_box(params["src"])
                 return object_transfer.through_store(order, source, self._sender(task_vars), self._report())
         order = self._order(params)
-        far = checked_transfer.Far(self.box, self._link(), self._asker(task_vars), proxy)
+        far = transfer_order.Far(self.box, self._link(), self._asker(task_vars), proxy)
         return checked_transfer.run(order, far, self._report())
 
     # --- the order ------------------------------------------------------------------------------------------------
 
-    def _order(self, params: dict[str, Any]) -> checked_transfer.Order:
+    def _order(self, params: dict[str, Any]) -> transfer_order.Order:
         pull = params["direction"] == "pull"
         near = os.path.abspath(os.path.expanduser(params["dest" if pull else "src"]))
         far = params["src" if pull else "dest"]
         self._on_box(far)
         manifest = self._manifest(params["manifest"]) if pull else None
-        return checked_transfer.Order(
+        return transfer_order.Order(
             pull=pull,
             src=far if pull else near,
             dest=near if pull else far,

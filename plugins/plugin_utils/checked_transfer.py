@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ansible_collections.tenant.gpu.plugins.module_utils import (
@@ -34,6 +34,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printa
 from ansible_collections.tenant.gpu.plugins.module_utils.difference import DifferenceTracker
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers, saved_manifest, transfer_verdict
+from ansible_collections.tenant.gpu.plugins.plugin_utils.transfer_order import Far, Order
 
 # What a box is given to settle what arrived, and to say how far it got, when the time for all of it is over.
 LAST_WORD_S = 60.0
@@ -45,44 +46,6 @@ _LOOK_S = 600.0
 _LEAST_S = 1.0
 _Move = Callable[[Sequence[roster.RosterFile]], transfer.Attempt]
 _Read = TypeVar("_Read")
-
-
-@dataclass(frozen=True)
-class Far:
-    """The box: how to reach it, and a way to ask its far end (``delivery.answer``) something.
-
-    ``ask(op, files, within_s, **options)`` has TenantFailure for a box that does not answer in time; ``files`` are as
-    that end takes them. ``proxy`` says what to use in place of the platform's proxy that the link goes
-    through; empty where it goes through none.
-    """
-
-    name: str
-    link: transfer.Link
-    ask: Callable[..., dict[str, Any]]
-    proxy: str = ""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be carried and how; sizes in bytes, times in seconds."""
-
-    pull: bool
-    src: str
-    dest: str
-    files: tuple[roster.RosterFile, ...]
-    manifest: roster.Manifest | None = None
-    dest_root: str = ""
-    extra: str = "report"
-    transport: str = "auto"
-    reserve_bytes: int = 0
-    inode_cap: int = 0
-    proxy_limit_bytes: int = 0
-    deadline_s: int = 3600
-    wishes: transfer.RsyncWishes = field(default_factory=lambda: transfer.RsyncWishes(60))
-    patience: carrier.Patience = field(default_factory=carrier.Patience)
-    check_mode: bool = False
-    # A push whose files are small enough goes with the question what is there.
-    enclose: bool = False
 
 
 def run(order: Order, far: Far, report: progress.Report | None = None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, roster, transfer
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, transfer_order
 from containers.ssh_box import CIPHER, DATA_IN_BOX, SshBox, ssh_box
 from harness import Endless, Row, compare
 
@@ -99,7 +99,7 @@ class Copies:
 
     def verified(self, transport: str, manifest: roster.Manifest | None = None) -> dict[str, Any]:
         manifest = manifest or self.manifest
-        order = checked_transfer.Order(
+        order = transfer_order.Order(
             pull=True,
             src=self.far,
             dest=str(self.dest),
@@ -109,7 +109,7 @@ class Copies:
             patience=carrier.Patience(retries=0, first_wait_s=0.1),
             wishes=transfer.RsyncWishes(60),
         )
-        return checked_transfer.run(order, checked_transfer.Far("box1", self.box.link, self.box.ask))
+        return checked_transfer.run(order, transfer_order.Far("box1", self.box.link, self.box.ask))
 
     def proven(self, transport: str, manifest: roster.Manifest | None = None) -> None:
         result = self.verified(transport, manifest)

@@ -13,7 +13,7 @@ from typing import Any
 import folder_manifest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, transfer_order
 from loopback_sshd import LoopbackBox
 
 SYNC = "tenant.gpu.checked_sync"
@@ -70,7 +70,7 @@ class Run:
         return self.carry(False, arguments, files, check_mode)
 
     def carry(self, pull: bool, arguments: dict[str, Any], files: Any, check_mode: bool, **more: Any) -> dict[str, Any]:
-        order = checked_transfer.Order(
+        order = transfer_order.Order(
             pull=pull,
             src=arguments["src"],
             dest=arguments["dest"],
@@ -86,7 +86,7 @@ class Run:
             check_mode=check_mode,
             **more,
         )
-        far = checked_transfer.Far("box1", self.link, self._ask(check_mode), arguments.get("proxy", ""))
+        far = transfer_order.Far("box1", self.link, self._ask(check_mode), arguments.get("proxy", ""))
         try:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:

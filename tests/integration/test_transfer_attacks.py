@@ -25,7 +25,7 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, roster, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, transfer_order
 from loopback_sshd import LoopbackBox, loopback_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -74,7 +74,7 @@ class Attack:
         parsed = roster.parse_manifest(manifest or self.manifest())
         wishes = transfer.RsyncWishes(more.pop("stall_timeout_s", 120), more.pop("limit_kib", 0))
         patience = carrier.Patience(more.pop("retries", 2), more.pop("resends", 1), 0.05)
-        order = checked_transfer.Order(
+        order = transfer_order.Order(
             pull=True,
             src=str(self.folder),
             dest=str(self.dest),
@@ -89,7 +89,7 @@ class Attack:
             check_mode=check_mode,
             **more,
         )
-        far = checked_transfer.Far("box1", self.box.link(), self._ask)
+        far = transfer_order.Far("box1", self.box.link(), self._ask)
         try:
             return checked_transfer.run(order, far)
         except TenantFailure as failure:
@@ -97,7 +97,7 @@ class Attack:
 
     def push(self, transport: str) -> dict[str, Any]:
         """The run's folder to a folder of its own on the box."""
-        order = checked_transfer.Order(
+        order = transfer_order.Order(
             pull=False,
             src=str(self.folder),
             dest=str(self.dest),
@@ -107,7 +107,7 @@ class Attack:
             wishes=transfer.RsyncWishes(120),
             patience=carrier.Patience(2, 1, 0.05),
         )
-        return checked_transfer.run(order, checked_transfer.Far("box1", self.box.link(), self._ask))
+        return checked_transfer.run(order, transfer_order.Far("box1", self.box.link(), self._ask))
 
     def _ask(self, op: str, wanted: Any, **options: Any) -> dict[str, Any]:
         """The box is this machine, so it can be asked here; arguments and answer go through JSON."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import delivery, enclosed, settling, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers
+from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, peer_answers, transfer_order
 
 NAMES = ("train.py", "nets/resnet.py", "nets/__init__.py")
 
@@ -26,7 +26,7 @@ class Pushed:
             (self.src / name).write_text(f"# {name}\n" * 3)
         self.asked: list[tuple[str, int]] = []
 
-    def order(self, **changes: Any) -> checked_transfer.Order:
+    def order(self, **changes: Any) -> transfer_order.Order:
         given: dict[str, Any] = {
             "pull": False,
             "src": str(self.src),
@@ -35,7 +35,7 @@ class Pushed:
             "enclose": True,
             **changes,
         }
-        return checked_transfer.Order(**given)
+        return transfer_order.Order(**given)
 
     def run(self, **changes: Any) -> dict[str, Any]:
         order = self.order(**changes)
@@ -46,7 +46,7 @@ class Pushed:
             return dict(json.loads(json.dumps(delivery.answer(asked, order.check_mode))))
 
         link = transfer.Link()
-        return checked_transfer.run(order, checked_transfer.Far("box1", link, ask))
+        return checked_transfer.run(order, transfer_order.Far("box1", link, ask))
 
     def there(self) -> dict[str, str]:
         found = (path for path in self.dest.rglob("*") if path.is_file())

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, destination, transfer
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_storing, peer_answers
+from ansible_collections.tenant.gpu.plugins.plugin_utils import (
+    checked_transfer,
+    object_storing,
+    peer_answers,
+    transfer_order,
+)
 
 ODD: list[Any] = [None, 3, True, "text", [], [3], [None], [[]], ["stranger"], {}, [{}], float("inf")]
 ODD += [
@@ -55,7 +60,7 @@ class Box:
         return self.change(answer) if op == self.op else answer
 
     def transfer(self, transport: str = "stream", extra: str = "report", deadline_s: int = 60) -> dict[str, Any]:
-        order = checked_transfer.Order(
+        order = transfer_order.Order(
             pull=self.op == "offer",
             src=str(self.source),
             dest=str(self.dest),
@@ -65,7 +70,7 @@ class Box:
             deadline_s=deadline_s,
             patience=carrier.Patience(0, 0, 0.01),
         )
-        return checked_transfer.run(order, checked_transfer.Far("box1", transfer.Link(), self.ask))
+        return checked_transfer.run(order, transfer_order.Far("box1", transfer.Link(), self.ask))
 
 
 each_key = pytest.mark.parametrize(("op", "key"), [(op, key) for op, keys in KEYS.items() for key in keys])
