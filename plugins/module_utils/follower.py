@@ -18,10 +18,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+from .box.hashing import identity
 from .box.names import UnsafeName
 from .landing import Landing
 from .roster import RosterFile
-from .settling import MISSING, identity, name_of
+from .settling import MISSING, name_of
 
 # From this size on a file is hashed as it grows, and continued where it was cut.
 LARGE = 1024 * 1024

@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass
 from typing import Iterable, Iterator, Sequence
 
+from .box.hashing import Identity, identity
 from .box.names import UnsafeName, inside
 from .failures import TenantFailure
 from .object_client import Readable, version_of
@@ -24,7 +25,7 @@ from .object_requests import BUSY, CHUNK, MISSING, REFUSED, Patience, Request, S
 from .object_store import StoredFile, presigned
 from .progress import Progress
 from .roster import Mismatch
-from .settling import Evidence, Identity, identity
+from .settling import Evidence
 
 SEGMENT_BYTES = 32 * MIB
 # No path of a roster begins so.

@@ -12,9 +12,9 @@ import contextlib
 import os
 import shutil
 import stat
-from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence
 
-from .box.hashing import hash_open
+from .box.hashing import Identity, hash_open, identity
 from .box.names import UnsafeName, inside
 from .box.spread import FILE_COST, spread
 from .roster import INCOMING, RESERVED_PREFIX, Mismatch, RosterFile, not_regular
@@ -31,14 +31,8 @@ EVIDENCE = os.path.join(TEMPORARY, "evidence.json")
 # Follows no link and waits for no writer of a FIFO.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# What a file is as long as nobody writes to it or replaces it: device, inode, bytes, mtime_ns.
-Identity = Tuple[int, int, int, int]
 # SHA-256 of files as they arrived; worth something only while the file still has that identity.
 Evidence = Dict[Identity, str]
-
-
-def identity(facts: os.stat_result) -> Identity:
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 def staging(root: str) -> str:

@@ -4,13 +4,17 @@
 
 And the patience of Ansible's ssh: until a login's banner comes, sshd has started two processes on a machine that may
 have a dozen others to run.
+
+And one sshd for the tests of a file that need a box and no more.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from loopback_sshd import LoopbackBox, loopback_box
 
 LOGIN_WITHIN_S = "120"
 os.environ.setdefault("ANSIBLE_TIMEOUT", LOGIN_WITHIN_S)
@@ -57,6 +61,12 @@ LONGEST_FIRST = (
     "test_harvest_parts",
     "test_harvest_stopped",
 )
+
+
+@pytest.fixture(scope="module")
+def box_with_rsync() -> Iterator[LoopbackBox]:
+    with loopback_box() as running:
+        yield running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

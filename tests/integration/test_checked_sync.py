@@ -33,12 +33,6 @@ EXPOSE = "expose TCP port 22 of the pod"
 
 
 @pytest.fixture(scope="module")
-def box_with_rsync() -> Iterator[LoopbackBox]:
-    with loopback_box() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def box_without_rsync() -> Iterator[LoopbackBox]:
     with loopback_box(hidden_programs=("rsync",)) as running:
         yield running

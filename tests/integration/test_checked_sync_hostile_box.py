@@ -5,22 +5,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import roster
 from checked_run import SYNC, Run
-from loopback_sshd import ALIAS, LoopbackBox, loopback_box
+from loopback_sshd import ALIAS, LoopbackBox
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def box_with_rsync() -> Iterator[LoopbackBox]:
-    with loopback_box() as running:
-        yield running
 
 
 @pytest.fixture

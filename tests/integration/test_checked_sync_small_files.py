@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,9 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, delivery, rsync_carrier, transfer
 from ansible_collections.tenant.gpu.plugins.plugin_utils import peer_answers
 from checked_run import BIG, Run
-from loopback_sshd import LoopbackBox, loopback_box, wait_for
+from loopback_sshd import LoopbackBox, wait_for
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def box_with_rsync() -> Iterator[LoopbackBox]:
-    with loopback_box() as running:
-        yield running
 
 
 @pytest.fixture

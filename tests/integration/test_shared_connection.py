@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import carrier, shared_connection, transfer
-from loopback_sshd import loopback_box
+from loopback_sshd import LoopbackBox
 
 pytestmark = pytest.mark.integration
 
@@ -21,10 +20,9 @@ DEADLINE_S = 600.0
 SILENT_S = 20
 
 
-@pytest.fixture(scope="module")
-def link() -> Iterator[transfer.Link]:
-    with loopback_box() as box:
-        yield box.link()
+@pytest.fixture
+def link(box_with_rsync: LoopbackBox) -> transfer.Link:
+    return box_with_rsync.link()
 
 
 def ride(link: transfer.Link) -> str:

@@ -9,7 +9,7 @@ import stat
 from typing import Any, Callable, Iterator
 
 from . import checkpoint_manifest, globs, sharded
-from .hashing import hash_open
+from .hashing import hash_open, identity
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
 from .step_name import step_in
@@ -63,11 +63,7 @@ def _is_still(path: str, opened: os.stat_result) -> bool:
         now = os.lstat(path)
     except OSError:
         return False
-    return _identity(now) == _identity(opened)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return identity(now) == identity(opened)
 
 
 def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:

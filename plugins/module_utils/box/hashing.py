@@ -1,15 +1,22 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""SHA-256 of an open file, as fast as Python can: thousands of small files as well as one of many gigabytes."""
+"""SHA-256 of an open file, as fast as Python can: thousands of small files as well as one of many gigabytes. And what
+tells that a file is still the one that was hashed."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Callable
+from typing import Callable, Tuple
 
 # What was read is still in the processor's cache when it is hashed.
 _CHUNK = 256 * 1024
+# What a file is as long as nobody writes to it or replaces it: device, inode, bytes, mtime_ns.
+Identity = Tuple[int, int, int, int]
+
+
+def identity(facts: os.stat_result) -> Identity:
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 def hash_open(descriptor: int, size: int, moved: Callable[[], object] | None = None) -> tuple[int, str]:
