@@ -38,7 +38,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 HELPER = HERE.parents[1] / "roles" / "deploy" / "files"
 STEPS, EVERY, INTERVAL = 7, 2, 3.0
-HELD, WRITE = 0.01, 0.1
 LIMIT_S = 900
 KEEP = os.environ.get("CHECKPOINT_KEEP", "")
 
@@ -85,6 +84,7 @@ def weights_of(model: Any) -> str:
 def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool = False) -> None:
     """Ours: one process, or ranks with a replicated or a sharded model."""
     import torch
+    from step_clock import WRITE, count_steps
     from tenant_checkpoint import Checkpointer
 
     model = network()
@@ -110,17 +110,6 @@ def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool 
         tell(step=checkpoints.step, interval=checkpoints.cadence.interval_s)
     checkpoints.save(wait=True)
     tell(weights=local_weights(model))
-
-
-def count_steps(checkpoints: Any) -> None:
-    """Let the clock of the cadence count steps, and each save and write take the same small part of one: the seconds of
-    a machine that is busy would otherwise be taken for steps."""
-    cadence = checkpoints.cadence
-    cadence._clock = lambda: float(checkpoints.step)
-    held, waited, written = cadence.held, cadence.waited, cadence.written
-    cadence.held = lambda _seconds: held(HELD)
-    cadence.waited = lambda _seconds: waited(0.0)
-    cadence.written = lambda _seconds: written(WRITE)
 
 
 def wrap(model: Any, sharded: bool) -> Any:
@@ -349,7 +338,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if "killer.so" not in os.environ.get("LD_PRELOAD", ""):
             killer = build_killer(Path(scratch))
-            path = os.pathsep.join([str(HELPER), os.environ.get("PYTHONPATH", "")])
+            path = os.pathsep.join([str(HELPER), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
             quiet = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
             environ = {**os.environ, **quiet, "LD_PRELOAD": str(killer), "PYTHONPATH": path}
             sys.exit(subprocess.run([sys.executable, __file__, *arguments], env=environ, check=False).returncode)

@@ -18,17 +18,19 @@ RUNS = 120
 @pytest.mark.parametrize("cost", [0.1])
 def test_with_a_guess_three_times_off_it_stays_near_the_best_interval_and_the_static_one_does_not(cost: float) -> None:
     runs = [bench.Run(seed, cost * bench.MU_S) for seed in range(RUNS)]
-    fixed = bench.best_fixed(cost, runs)
+    known = bench.knowing_all(cost, runs)
     for guess in (1 / 3, 3.0):
-        pair = bench.simulate(cost, guess, runs, fixed)
+        pair = bench.simulate(cost, guess, runs, known)
         assert 0.0 <= pair.loss < 0.05
         assert pair.better_than_static_by > 0.0
 
 
 def test_the_search_finds_the_interval_that_theory_gives() -> None:
     runs = [bench.Run(seed, 0.02 * bench.MU_S) for seed in range(40)]
-    _seconds, interval_s = bench.best_fixed(0.02, runs)
-    assert interval_s == pytest.approx(bench.helper.best_interval(bench.MU_S, 0.02 * bench.MU_S), rel=0.4)
+    known = bench.knowing_all(0.02, runs)
+    best_s = bench.helper.best_interval(bench.MU_S, 0.02 * bench.MU_S)
+    assert known.fixed_interval_s == pytest.approx(best_s, rel=0.4)
+    assert known.fixed <= known.told
 
 
 def test_a_run_meets_the_same_losses_whatever_the_interval() -> None:
@@ -47,6 +49,15 @@ def test_no_save_is_made_for_a_rounding_of_the_last_step() -> None:
         assert box.saves == parts
 
 
+def test_the_static_formula_knows_the_cost_from_its_first_save_on_and_never_the_mean() -> None:
+    box = bench.Static(guess_s=7200.0, save_s=100.0, expected_s=25.0)
+    assert box.stretch_s(1e9) == pytest.approx(600.0)
+    box.lost(900.0)
+    assert box.stretch_s(1e9) == pytest.approx(600.0)
+    box.saved(1700.0)
+    assert box.stretch_s(1e9) == pytest.approx(1200.0)
+
+
 class Counting(bench.Fixed):
     saves = 0
 
@@ -56,7 +67,7 @@ class Counting(bench.Fixed):
 
 def test_the_picture_is_small_and_light() -> None:
     pairs = [
-        bench.Pair(cost, guess, 1.1, 1.2, 1.05, 100.0, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES
+        bench.Pair(cost, guess, 1.1, 1.2, 1.05, 1.07, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES
     ]
     text = bench.picture(pairs)
     assert text.startswith("<svg")
