@@ -19,7 +19,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant import recoveries
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 # A run in these states is where the work is, whether or not it needs a push.
 _AT_WORK = ("running", "queued", "verifying", "copying", "preempted", "done")

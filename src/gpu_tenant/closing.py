@@ -13,7 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 from gpu_tenant import decide, parking
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.play_deadlines import allowance_s
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import Progress

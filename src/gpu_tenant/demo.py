@@ -31,9 +31,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations im
 from rich.text import Text
 
 from gpu_tenant import account, approve, exit_codes, go, job
+from gpu_tenant.box_ssh import Endpoint, ssh_command
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, MarketplaceFailed, running_marketplace
-from gpu_tenant.observe import Endpoint, Observation, ssh_command
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import collections_folder
 from gpu_tenant.progress import Progress, console_for
 

@@ -29,7 +29,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.money import UNPAI
 from gpu_tenant import cost, money_ladder, risk, spending, steady_clock, verdicts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView, is_job
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.sight import Sight
 
 # Of a box that is not listed, or of which nobody could ask, it is not known that anything ticks.

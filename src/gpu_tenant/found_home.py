@@ -12,7 +12,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.results_at_home import 
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 
 def find(host: BoxHost, spec: Mapping[str, Any], seen: Observation) -> Found | None:

@@ -36,7 +36,8 @@ from gpu_tenant import (
 from gpu_tenant.approve import Consent, give
 from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress, training_text
 from gpu_tenant.sight import Sight

@@ -15,7 +15,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from gpu_tenant import parking, recovering
 from gpu_tenant.approve import Consent, give, receipts_of
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.progress import Progress
 
 _HOME = "results are home and verified"

@@ -12,7 +12,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import RESTI
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 
 
 def told(boxes: Sequence[BoxHost], observer: Observer, run_id: str) -> list[tuple[str, str]]:

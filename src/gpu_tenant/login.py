@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from gpu_tenant import job
+from gpu_tenant.box_ssh import known_hosts_of, ssh_command
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observer, known_hosts_of, ssh_command
+from gpu_tenant.observe import Observer
 
 # Its connection is the person's own: no socket that outlives it, nothing that waits for a runner.
 _NO_SOCKET = ""

@@ -13,17 +13,10 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
+from gpu_tenant.box_ssh import ANSWER_TIMEOUT_S, Endpoint, known_hosts_of, run_ssh, ssh_command
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import (
-    ANSWER_TIMEOUT_S,
-    Endpoint,
-    Observation,
-    Observer,
-    RunView,
-    known_hosts_of,
-    run_ssh,
-    ssh_command,
-)
+from gpu_tenant.observation import Observation, RunView
+from gpu_tenant.observe import Observer
 from gpu_tenant.question import NO_SUPERVISOR, question
 
 # States of a run in which its trainer writes no more.

@@ -9,22 +9,15 @@ reported as unreachable; nothing here ever says "gone".
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
-import re
-import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
-from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS, check_driver, client_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import RentalAccount
@@ -32,88 +25,24 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, 
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import clock_skew
+from gpu_tenant.box_ssh import (
+    ANSWER_TIMEOUT_S,
+    Endpoint,
+    is_pinned,
+    known_hosts_of,
+    run_ssh,
+    ssh_command,
+    static_endpoint,
+)
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.job_view import JobView, is_job
-from gpu_tenant.one_line import one_line
-from gpu_tenant.question import NO_SUPERVISOR, Asked, status_question
+from gpu_tenant.job_view import is_job
+from gpu_tenant.observation import Observation, with_contact
+from gpu_tenant.question import Asked, status_question
+from gpu_tenant.supervisor_answer import read_answer
 
 API_TIMEOUT_S = 20.0
-CONNECT_TIMEOUT_S = 10
-ANSWER_TIMEOUT_S = 30.0
-# What a shell ends with when the interpreter is not there, or cannot be run.
-_NO_PYTHON = (126, 127)
 _PARALLEL = 16
 _NOT_OPENED = "no connection was opened"
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A run as the supervisor reports it. Numbers are None when the trainer does not write them."""
-
-    state: str
-    step: int | None = None
-    steps: int | None = None
-    loss: float | None = None
-    steps_per_s: float | None = None
-    eta_s: float | None = None
-    attempt: int | None = None
-    resumed_from: int | None = None
-    reason: str = ""
-    # Its class, of a run that failed.
-    failure: str = ""
-    liveness: str = ""
-    # What it waits for where a batch system gives the turns; empty where it does not wait.
-    waits_for: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
-
-    ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
-    What the provider says is no older than ``asked_at``. ``refused`` is why it was not asked at all, where waiting does
-    not mend that: a key that is not taken, a record that cannot be read.
-    """
-
-    box: str
-    at: str
-    provider: str
-    item: Box | None = None
-    superseded: tuple[Box, ...] = ()
-    contact: str = "not_tried"
-    run: RunView | None = None
-    problem: str = ""
-    warnings: tuple[str, ...] = ()
-    zero_gpu: bool = False
-    # Of the box, as its supervisor last measured it: memory, disk, gpu.
-    health: Mapping[str, Any] = field(default_factory=dict)
-    # The batch job that its supervisor is.
-    batch: Mapping[str, Any] = field(default_factory=dict)
-    asked_at: str = ""
-    refused: TenantFailure | None = None
-    # In place of a box, on a platform that has none.
-    job: JobView | None = None
-
-    @property
-    def generation(self) -> int:
-        return self.item.generation if self.item else 0
-
-    @property
-    def run_state(self) -> str:
-        return self.run.state if self.run else ""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where and as whom a box is reached; ``alias`` is the name that its pinned key goes by."""
-
-    host: str
-    port: int
-    user: str
-    alias: str
-
-
 # What one box, its account or its records can do to a look, and what concerns no other box.
 UNREADABLE = (TenantFailure, records.RecordError, UnsafeName, OSError)
 # A client of one of the markets.
@@ -264,13 +193,13 @@ class Observer:
     def _ask(self, host: BoxHost, seen: Observation, endpoint: Endpoint, asked: Asked) -> Observation:
         known_hosts = known_hosts_of(host)
         if not is_pinned(host, endpoint):
-            return _with(seen, "unpinned", problem="its host key is not pinned yet")
+            return with_contact(seen, "unpinned", problem="its host key is not pinned yet")
         command = [*ssh_command(host, endpoint, known_hosts, self._control_dir), status_question(host, asked)]
         try:
             done = run_ssh(command)
         except subprocess.TimeoutExpired:
-            return _with(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
-        return _read_answer(seen, done, asked.run_id)
+            return with_contact(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
+        return read_answer(seen, done, asked.run_id)
 
     def machine(self, name: str) -> Box | None:
         """The machine that is rented as this box, by the provider's word; None when list and item deny it.
@@ -338,193 +267,3 @@ def as_failure(error: Exception, box: str) -> TenantFailure:
         return error
     fix = "mend or move away what is named; the records are in tenant_state_dir"
     return TenantFailure("config", str(error), box=box, safe="nothing was changed", fix=fix)
-
-
-def _with(seen: Observation, contact: str, run: RunView | None = None, problem: str = "") -> Observation:
-    return Observation(seen.box, seen.at, seen.provider, seen.item, seen.superseded, contact, run, problem)
-
-
-def known_hosts_of(host: BoxHost) -> str:
-    return StateStore(host.required("tenant_state_dir")).known_hosts_path(host.name)
-
-
-def is_pinned(host: BoxHost, endpoint: Endpoint) -> bool:
-    """Whether we hold a key to know the box by. A box that a person wrote down is ssh's own affair."""
-    if not host.text("platform_driver"):
-        return True
-    try:
-        lines = Path(known_hosts_of(host)).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(endpoint.alias in line.split(" ", 1)[0].split(",") for line in lines)
-
-
-def _pinned_alias(host: BoxHost, known_hosts: str) -> str:
-    """The name that the newest key of a box is pinned under; its own name while none is."""
-    try:
-        lines = Path(known_hosts).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return host.name
-    names = [name for line in lines for name in line.split(" ", 1)[0].split(",")]
-    generations = [
-        int(name.rpartition(".g")[2]) for name in names if re.fullmatch(rf"{re.escape(host.name)}\.g\d+", name)
-    ]
-    return f"{host.name}.g{max(generations)}" if generations else host.name
-
-
-def run_ssh(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """The end of an ssh command. ``subprocess.TimeoutExpired`` where the box is silent for too long."""
-    try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
-
-
-def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir: str) -> list[str]:
-    """The ssh command line for a box, without the remote command: pinned key, no prompts, bounded, pooled."""
-    address, port, user = check_endpoint(endpoint.host, endpoint.port, endpoint.user)
-    options = {
-        "BatchMode": "yes",
-        "ConnectTimeout": CONNECT_TIMEOUT_S,
-        "ServerAliveInterval": 10,
-        "ServerAliveCountMax": 3,
-        "TCPKeepAlive": "yes",
-        "LogLevel": "ERROR",
-    }
-    if control_dir:
-        socket = hashlib.sha256(f"{user}@{address}:{port}/{endpoint.alias}".encode()).hexdigest()[:16]
-        options |= {"ControlMaster": "auto", "ControlPersist": 60, "ControlPath": f"{control_dir}/o{socket}"}
-    if host.text("platform_driver"):
-        options |= {
-            "HostKeyAlias": endpoint.alias,
-            "UserKnownHostsFile": f'"{known_hosts}"',
-            "GlobalKnownHostsFile": "/dev/null",
-            "StrictHostKeyChecking": "yes",
-        }
-    command = ["ssh", "-C"]
-    for name, value in options.items():
-        command += ["-o", f"{name}={value}"]
-    if not host.text("platform_driver"):
-        # The profile names the box without its generation as long as box_locate has not told of it.
-        plain, pinned = f"HostKeyAlias={host.name}", f"HostKeyAlias={_pinned_alias(host, known_hosts)}"
-        words = shlex.split(host.text("ansible_ssh_common_args"))
-        command += [pinned if word == plain else word for word in words]
-    key = host.text("ansible_ssh_private_key_file")
-    if key:
-        command += ["-i", os.path.expanduser(key), "-o", "IdentitiesOnly=yes"]
-    return [*command, "-p", str(port), "-l", user, "--", address]
-
-
-def static_endpoint(host: BoxHost) -> Endpoint:
-    """The endpoint of a box that a person wrote into the inventory."""
-    user = host.text("ansible_user", host.text("platform_ssh_user", "root"))
-    address = host.text("ansible_host", host.name)
-    return Endpoint(address, int(host.text("ansible_port", "22")), user, address)
-
-
-def _read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run_id: str) -> Observation:
-    error = done.stderr.decode("utf-8", "replace").strip()[-300:]
-    if done.returncode == NO_SUPERVISOR:
-        return _with(seen, "no_supervisor", problem="nothing is deployed on it")
-    if done.returncode == 255:
-        return _with(seen, "unreachable", problem=error or "ssh could not connect")
-    if done.returncode in _NO_PYTHON:
-        return _with(seen, "no_python", problem=error or "its interpreter is not there")
-    try:
-        answer = json.loads(done.stdout)
-    except (ValueError, RecursionError):
-        return _with(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
-    if not isinstance(answer, dict):
-        return _with(seen, "unreachable", problem="its supervisor answered with what is no status")
-    answered = _with(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
-    told = answer.get("health")
-    health = told if isinstance(told, Mapping) else {}
-    answered = replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer))
-    return replace(answered, health=health, batch=batch_job(answer))
-
-
-def _has_lost_its_gpu(answer: Mapping[str, Any]) -> bool:
-    """The box has the driver's tool, the tool works, and it shows no card at all."""
-    health = answer.get("health")
-    found = health.get("gpu") if isinstance(health, Mapping) else None
-    return isinstance(found, Mapping) and found.get("problem") == "" and found.get("cards") == []
-
-
-def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
-    """What the supervisor warns of: the health of the box, and progress that it cannot read."""
-    health = answer.get("health")
-    told = health.get("warnings") if isinstance(health, Mapping) else None
-    found = [one_line(each) for each in told if isinstance(each, str)] if isinstance(told, list) else []
-    run = run_view(answer, run_id)
-    found += _of_batch(answer, run)
-    problem = str(_leading_cell(run.raw.get("cells", [])).get("progress_problem") or "") if run else ""
-    return tuple(found + ([f"progress: {one_line(problem)}"] if problem else []))
-
-
-def _of_batch(answer: Mapping[str, Any], run: RunView | None) -> list[str]:
-    """Of the job of a run at work: that it is suspended, that Slurm does not tell of it, or that nobody works at the
-    share of a task of its array while others go on."""
-    job = batch_job(answer)
-    if not job or run is None or run.state != "running":
-        return []
-    tasks = _rows(job, "tasks")
-    told: list[Mapping[str, Any]] = [job] if not tasks and _is_odd(job) else []
-    told += [one for one in tasks if one.get("meaning") in ("refused", "goes_on") or _is_odd(one)]
-    return [one_line(str(one.get("why") or "")) for one in told]
-
-
-def _is_odd(job: Mapping[str, Any]) -> bool:
-    return job.get("meaning") == "unknown" or job.get("state") in ("SUSPENDED", "STOPPED")
-
-
-def batch_job(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The batch job that the supervisor says it is; empty where it is none."""
-    job = answer.get("batch")
-    return job if isinstance(job, Mapping) else {}
-
-
-def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
-    """The run in a supervisor's status, or None when it does not know the run. ``run_id`` empty takes the first."""
-    told = next((run for run in _rows(answer, "runs") if run_id in ("", run.get("run_id"))), None)
-    if told is None:
-        return None
-    run = {**told, "cells": _rows(told, "cells")}
-    leading = _leading_cell(run["cells"])
-    return RunView(
-        state=str(run.get("state") or ""),
-        step=_whole(leading.get("step")),
-        steps=_whole(leading.get("steps")),
-        loss=records.finite(leading.get("loss")),
-        steps_per_s=records.finite(leading.get("rate")),
-        eta_s=records.finite(leading.get("eta_s")),
-        attempt=_whole(leading.get("attempt")),
-        resumed_from=_whole(leading.get("resumed_from_step")),
-        reason="; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or ""),
-        failure=str(leading.get("failure") or ""),
-        liveness=str(leading.get("liveness") or ""),
-        waits_for=one_line(str(run.get("waits_for") or "")),
-        raw=run,
-    )
-
-
-def _listed(told: Mapping[str, Any], name: str) -> list[Any]:
-    """A list of a stranger's, or nothing where something else stands for it."""
-    value = told.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _rows(told: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    return [row for row in _listed(told, name) if isinstance(row, dict)]
-
-
-def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The cell that is at work, else the last one."""
-    live = [cell for cell in cells if cell.get("state") in ("running", "verifying", "copying")]
-    return (live or list(cells) or [{}])[-1]
-
-
-def _whole(value: Any) -> int | None:
-    number = records.finite(value)
-    return None if number is None else int(number)

@@ -13,7 +13,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome
 
 # What the provision playbook is told.

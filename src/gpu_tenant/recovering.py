@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 
 from gpu_tenant import decide, parking, recoveries, spending
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.sight import Sight
 from gpu_tenant.verdicts import LedgerWord, verdict
 

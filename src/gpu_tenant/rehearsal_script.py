@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from gpu_tenant.marketplace import faults
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 SHIPPED = Path(__file__).parent / "rehearsals"
 CONDITIONS = ("rented", "training", "checkpoint", "pulled", "lost", "step", "looks")

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from gpu_tenant import account, demo, exit_codes, go, job, rehearsal_script
 from gpu_tenant.marketplace.testing import Handle, MarketplaceFailed, running_marketplace
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.progress import Progress, console_for
 from gpu_tenant.rehearsal_script import Script, Step
 from gpu_tenant.workspace import History

@@ -13,7 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.lease import CLOCK_TOLERANCE_S
 
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 PULLED = "pull"
 DEFAULT_RPO_S = 600.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.one_line import one_line
 from gpu_tenant.steady_clock import SteadyClock
 from gpu_tenant.verdicts import BoxWord, ProviderWord, Silence

@@ -14,7 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant import fleet
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.one_line import one_line
 from gpu_tenant.verdicts import FINISHED
 

@@ -20,7 +20,8 @@ from gpu_tenant import exit_codes, fleet, outlet
 from gpu_tenant import status as statuses
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
-from gpu_tenant.observe import Observation, Observer, refuse_blindness
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer, refuse_blindness
 from gpu_tenant.progress import console_for
 from gpu_tenant.status_view import StatusView
 

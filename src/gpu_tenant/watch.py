@@ -39,7 +39,8 @@ from gpu_tenant.acts import Acts
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import UNREADABLE, Observation, Observer, as_failure, refuse_blindness
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import UNREADABLE, Observer, as_failure, refuse_blindness
 from gpu_tenant.playbooks import PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import Risk

@@ -24,7 +24,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 
 from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering, replaced
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import UNREADABLE, Observation, as_failure
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import UNREADABLE, as_failure
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
 from gpu_tenant.verdicts import LOST, UNREACHABLE, LedgerWord, Verdict

@@ -22,10 +22,12 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.desired import Des
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.offers import Constraints
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.rental import Order
 
+from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle
-from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
+from gpu_tenant.observation import Observation, RunView
+from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import BoxFailure, Outcome
 from gpu_tenant.progress import Progress
 from gpu_tenant.question import Asked

@@ -17,7 +17,8 @@ from small_cluster import URL, SmallCluster
 
 from gpu_tenant import cluster_jobs, status, verdicts
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.status_view import line
 
 PROFILE = Path(__file__).parents[3] / "inventories/profiles/group_vars/kubernetes.yml"

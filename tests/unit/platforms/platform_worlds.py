@@ -23,8 +23,10 @@ from small_cloud import SmallCloud
 from small_cluster import URL, SmallCluster
 from vm_market import VmMarket
 
+from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Endpoint, Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.question import Asked
 
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"

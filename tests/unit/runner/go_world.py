@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 
-from gpu_tenant.observe import Observation, RunView
+from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
 from gpu_tenant.workspace import History
 

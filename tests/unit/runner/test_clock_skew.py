@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from gpu_tenant import clock_skew, risk, verdicts
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation, Observer, RunView
+from gpu_tenant.observation import Observation, RunView
+from gpu_tenant.observe import Observer
 from gpu_tenant.sight import Sight
 from gpu_tenant.steady_clock import SteadyClock
 

@@ -12,7 +12,7 @@ import pytest
 
 from gpu_tenant import demo
 from gpu_tenant.demo import APPROVER, Director, Proof, shortcomings
-from gpu_tenant.observe import Observation, RunView
+from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.progress import Progress
 
 PROVEN = Proof(

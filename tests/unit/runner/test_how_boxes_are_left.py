@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from gpu_tenant import left_behind
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView
-from gpu_tenant.observe import Observation, RunView
+from gpu_tenant.observation import Observation, RunView
 
 NAME = "digits-1"
 

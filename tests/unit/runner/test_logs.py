@@ -13,7 +13,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from gpu_tenant import login, logs
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.logs import Piece
-from gpu_tenant.observe import Observation, run_view
+from gpu_tenant.observation import Observation
+from gpu_tenant.supervisor_answer import run_view
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from rich.console import Console
 
-from gpu_tenant import observe, risk, status, status_view
+from gpu_tenant import box_ssh, observe, risk, status, status_view, supervisor_answer
+from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Endpoint, Observation, Observer
+from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 
 ALIAS = "digits-1.g2"
 STATUS = {
@@ -214,19 +216,19 @@ def test_superseded_boxes_are_seen(monkeypatch: pytest.MonkeyPatch, host: BoxHos
 @pytest.mark.parametrize("address", ["-oProxyCommand=touch /tmp/x", "a b", ""])
 def test_a_hostile_address_never_reaches_ssh(host: BoxHost, address: str) -> None:
     with pytest.raises(TenantFailure, match="host"):
-        observe.ssh_command(host, Endpoint(address, 22, "root", ALIAS), "/k", "")
+        box_ssh.ssh_command(host, Endpoint(address, 22, "root", ALIAS), "/k", "")
 
 
 def test_the_pool_is_per_generation(host: BoxHost) -> None:
-    old = observe.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g1"), "/k", "/tmp/gt-x")
-    new = observe.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g2"), "/k", "/tmp/gt-x")
+    old = box_ssh.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g1"), "/k", "/tmp/gt-x")
+    new = box_ssh.ssh_command(host, Endpoint("h", 22, "root", "digits-1.g2"), "/k", "/tmp/gt-x")
     paths = [next(word for word in command if word.startswith("ControlPath=")) for command in (old, new)]
     assert paths[0] != paths[1]
     assert all(len(path) < 80 for path in paths)
 
 
 def test_status_row(host: BoxHost, vast_item: Any) -> None:
-    run = observe.run_view(STATUS, "digits")
+    run = supervisor_answer.run_view(STATUS, "digits")
     row = status.row(host, Observation("digits-1", "t", "running", vast_item, contact="answered", run=run))
     assert row["price_per_hour"] == 0.31
     assert row["clocks"] == ["traffic bills (after 15d)"]

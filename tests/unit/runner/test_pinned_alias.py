@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gpu_tenant.box_ssh import ssh_command, static_endpoint
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import ssh_command, static_endpoint
 
 # As the profile says it where box_locate has not told of the generation.
 PROFILE = (

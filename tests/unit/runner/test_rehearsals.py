@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations im
 
 from gpu_tenant import rehearsal_script, rehearse
 from gpu_tenant.account import Account, BoxStory
-from gpu_tenant.observe import Observation, RunView
+from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.progress import Progress
 from gpu_tenant.rehearsal_script import Script
 from gpu_tenant.workspace import History

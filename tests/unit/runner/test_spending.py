@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from gpu_tenant import recoveries, recovering, spending
 from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, RESTART, Action, Costs, Money, Tried
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 BOX = {"project": "p", "box": "b"}
 

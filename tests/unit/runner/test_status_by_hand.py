@@ -15,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant import fleet, status
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
 DAY = 86400

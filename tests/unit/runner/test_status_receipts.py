@@ -13,7 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant import status, status_view
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
-from gpu_tenant import fleet, observe, verdicts
+from gpu_tenant import fleet, supervisor_answer, verdicts
 from gpu_tenant.decide import GIVE_UP, HARVEST_FAILED, RESTART, WAIT, Situation, Tried, decide
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.sight import Sight
 
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
@@ -28,7 +28,7 @@ def answer(run_state: str, waits_for: str = "", blocked_by: tuple[str, ...] = ()
     run = {"run_id": "r", "state": run_state, "cells": [cell], "waits_for": waits_for, "blocked_by": list(blocked_by)}
     said = {"runs": [run], "batch": {"job": "12", "why": "Slurm job 12", **job}}
     done = subprocess.CompletedProcess([], 0, json.dumps(said).encode(), b"")
-    return observe._read_answer(Observation("b1", records.utc_now(), "running"), done, "r")
+    return supervisor_answer.read_answer(Observation("b1", records.utc_now(), "running"), done, "r")
 
 
 def after(seen: Observation, seconds: float) -> verdicts.Verdict:
@@ -100,5 +100,5 @@ def test_the_time_limit_is_counted_down_without_an_alarm(tmp_path: Path) -> None
 @pytest.mark.parametrize("batch", [None, [], "x", {"job": {"a": 1}, "left_s": "soon", "why": None, "meaning": []}])
 def test_a_hostile_box_breaks_no_look(batch: Any) -> None:
     done = subprocess.CompletedProcess([], 0, json.dumps({"runs": [{"run_id": "r"}], "batch": batch}).encode(), b"")
-    seen = observe._read_answer(Observation("b1", records.utc_now(), "running"), done, "r")
+    seen = supervisor_answer.read_answer(Observation("b1", records.utc_now(), "running"), done, "r")
     assert seen.contact == "answered"

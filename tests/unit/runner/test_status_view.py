@@ -21,10 +21,22 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxI
 from click.testing import CliRunner
 from rich.console import Console
 
-from gpu_tenant import fleet, hosts, interrupts, job, observe, outlet, status, status_command, status_looks, status_view
+from gpu_tenant import (
+    fleet,
+    hosts,
+    interrupts,
+    job,
+    observe,
+    outlet,
+    status,
+    status_command,
+    status_looks,
+    status_view,
+    supervisor_answer,
+)
 from gpu_tenant.cli import cli
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 
 PLATFORM_CLOCKS = [
     {"after": "0s", "effect": "the disk bills", "starts_at": "stopped"},
@@ -66,7 +78,7 @@ def rented(store: StateStore, hours_ago: float, *verbs: str) -> fleet.Known:
 
 
 def training(item: Box) -> Observation:
-    view = observe.run_view({"runs": [RUN]}, "")
+    view = supervisor_answer.run_view({"runs": [RUN]}, "")
     return Observation("digits-1", records.utc_now(), "running", item, contact="answered", run=view, health=HEALTH)
 
 
@@ -119,7 +131,8 @@ def test_a_run_at_work_that_nears_its_budget_says_so(host: BoxHost, store: State
     row = status.row(host, training(vast_item), known)
     assert row["budget"].startswith("run mnist has spent $4.10 of its budget of $5.00: ")
     assert "run mnist has spent $4.10 of its budget of $5.00" in " ".join(drawn([row], 110).split())
-    done = replace(training(vast_item), run=observe.run_view({"runs": [{**RUN, "state": "done", "cells": []}]}, ""))
+    told = {"runs": [{**RUN, "state": "done", "cells": []}]}
+    done = replace(training(vast_item), run=supervisor_answer.run_view(told, ""))
     finished = status.row(host, done, known)
     assert (finished["verdict"], finished["budget"]) == ("finished", None)
 

@@ -18,7 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations im
 
 from gpu_tenant import decide
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.observe import Observation
+from gpu_tenant.observation import Observation
 from gpu_tenant.watched import Watched
 
 

@@ -17,9 +17,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import watch
+from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.interrupts import Interrupts
-from gpu_tenant.observe import Endpoint, Observation, Observer, RunView
+from gpu_tenant.observation import Observation, RunView
+from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import BoxFailure, Outcome
 from gpu_tenant.progress import Progress
 from gpu_tenant.workspace import Workspace
