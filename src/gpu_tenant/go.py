@@ -40,6 +40,7 @@ from gpu_tenant.observation import Observation
 from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress, training_text
+from gpu_tenant.pulls import Pulls
 from gpu_tenant.sight import Sight
 from gpu_tenant.workspace import History
 
@@ -47,11 +48,8 @@ from gpu_tenant.workspace import History
 PASSING = ("no_offer", "provider", "unreachable", "probe_refused", "lease_held")
 NEXT_CANDIDATE = ("no_offer", "probe_refused")
 MAX_FAILURES = 8
-# A pull that takes long is repeated no sooner than after this many times its own duration.
-PULL_SHARE = 3.0
 RETRY_FIRST_S = 5.0
 RETRY_MOST_S = 120.0
-# No step of the run itself takes longer than this.
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,9 @@ class _Memory:
     """What this process saw; losing it costs a second look and nothing else."""
 
     sight: Sight
-    began_at: float
+    pulls: Pulls
     failures: int = 0
     last_failure: TenantFailure | None = None
-    pulled_at: float | None = None
-    pull_ended_at: float = float("-inf")
-    pull_took_s: float = 0.0
     salvaged: bool = False
     resume_pending: bool = False
 
@@ -157,7 +152,7 @@ class Go:
             )
 
     def _fresh_memory(self) -> _Memory:
-        return _Memory(Sight(self._clock), self._clock())
+        return _Memory(Sight(self._clock), Pulls(self._options.pull_every_s, self._clock))
 
     def home(self) -> Mapping[str, Any] | None:
         """The complete receipt of this very spec, or None."""
@@ -230,7 +225,7 @@ class Go:
             now,
             spare=len(self._boxes) > 1,
             salvaged=self._memory.salvaged,
-            pull_due=self._pull_is_due(),
+            pull_due=self._memory.pulls.is_due,
             settle_due=self._replaced.is_due(seen, self.store, self.project),
         )
 
@@ -283,32 +278,18 @@ class Go:
             "loss": run.loss,
             "steps_per_s": run.steps_per_s,
             "eta_s": run.eta_s,
-            "at_risk_s": self._at_risk_s() if run.step is not None else None,
+            "at_risk_s": self._memory.pulls.at_risk_s if run.step is not None else None,
             "price_per_hour": seen.item.dph_total if seen.item else None,
         }
         known = {name: value for name, value in known.items() if value is not None}
         self._progress.emit("training", training_text(known) or "training begins", seen.box, **known)
 
-    def _at_risk_s(self) -> float:
-        """Seconds of training that would be lost if box and disk vanished now."""
-        since = self._memory.pulled_at if self._memory.pulled_at is not None else self._memory.began_at
-        return self._clock() - since
-
-    def _pull_is_due(self) -> bool:
-        """Bring the newest checkpoints home now and then, but never so often that pulling is most of the work."""
-        every = max(self._options.pull_every_s, PULL_SHARE * self._memory.pull_took_s)
-        rested = self._clock() - self._memory.pull_ended_at >= every
-        return self._options.pull_every_s > 0 and rested and self._at_risk_s() >= every
-
     def _pull(self, seen: Observation) -> None:
-        began = self._clock()
-        outcome = self._play("harvest", {"harvest_snapshot": True})
-        self._memory.pull_ended_at = self._clock()
-        self._memory.pull_took_s = self._clock() - began
+        with self._memory.pulls.pulling() as succeeded:
+            outcome = self._play("harvest", {"harvest_snapshot": True})
         self._memory.salvaged = True
         if outcome.ok:
-            # What was saved after the pull began did not come along.
-            self._memory.pulled_at = began
+            succeeded()
             step = seen.run.step if seen.run else None
             self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
             return
@@ -340,7 +321,7 @@ class Go:
             memory = self._memory
             memory.sight.note_brought_up()
             memory.salvaged = False
-            memory.pulled_at, memory.began_at = None, self._clock()
+            memory.pulls.training_begins()
             self._give_standing_approval()
 
     def _next_candidate(self, why: str, left: str) -> None:

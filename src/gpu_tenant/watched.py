@@ -26,13 +26,12 @@ from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, park
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.observe import UNREADABLE, as_failure
+from gpu_tenant.pulls import PULL_SHARE
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
 from gpu_tenant.verdicts import LOST, UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
-# A pull that takes long is repeated no sooner than after this many times its own duration.
-PULL_SHARE = 3.0
 # A replaced box that the gate keeps is tried again no sooner than this.
 SETTLE_AGAIN_S = 3600.0
 
