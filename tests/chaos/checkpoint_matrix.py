@@ -77,10 +77,6 @@ def train_step(model: Any, optimizer: Any) -> None:
     optimizer.step()
 
 
-def weights_of(model: Any) -> str:
-    return json.dumps([parameter.detach().flatten().tolist() for parameter in model.parameters()])
-
-
 def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool = False) -> None:
     """Ours: one process, or ranks with a replicated or a sharded model."""
     import torch
@@ -99,17 +95,62 @@ def checkpointer(folder: Path, tell: Told, rank: int, world: int, sharded: bool 
             tell(saved=self.step)
             return path
 
-    objects = {"model": model, "optimizer": optimizer}
-    checkpoints = Telling(objects, directory=str(folder), environ={"TENANT_MU_S": "1e12"}, longest_interval_s=INTERVAL)
+    average, count = Average(model), Count()
+    checkpoints = Telling(
+        {"model": model, "optimizer": optimizer, "average": average, "count": count},
+        directory=str(folder),
+        environ={"TENANT_MU_S": "1e12"},
+        longest_interval_s=INTERVAL,
+        per_rank=["average"] if world > 1 else [],
+    )
     count_steps(checkpoints)
     tell(resumed=checkpoints.load_latest())
     checkpoints.cadence.begin(save_s=1.0, write_s=WRITE)
     while checkpoints.step < STEPS:
         train_step(model, optimizer)
+        average.follow()
+        count.of_steps += 1
         checkpoints.after_step()
         tell(step=checkpoints.step, interval=checkpoints.cadence.interval_s)
     checkpoints.save(wait=True)
-    tell(weights=local_weights(model))
+    tell(weights=local_weights(model) + json.dumps([average.of_weights.tolist(), count.of_steps.item()]))
+
+
+class Average:
+    """Of a rank's own weights over the steps, in place: a state that neither torch nor the model knows of."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.of_weights = self._weights().zero_()
+
+    def _weights(self) -> Any:
+        import torch
+
+        return torch.cat([piece.flatten() for piece in local_parts(self._model)])
+
+    def follow(self) -> None:
+        self.of_weights.lerp_(self._weights(), 0.5)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.of_weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.of_weights.copy_(state["weights"])
+
+
+class Count:
+    """Of the steps, in place; the same on every rank."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.of_steps = torch.zeros((), dtype=torch.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.of_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.of_steps.copy_(state["steps"])
 
 
 def wrap(model: Any, sharded: bool) -> Any:
@@ -124,8 +165,11 @@ def wrap(model: Any, sharded: bool) -> Any:
 
 
 def local_weights(model: Any) -> str:
-    parts = [getattr(parameter.detach(), "_local_tensor", parameter.detach()) for parameter in model.parameters()]
-    return json.dumps([part.flatten().tolist() for part in parts])
+    return json.dumps([part.flatten().tolist() for part in local_parts(model)])
+
+
+def local_parts(model: Any) -> list[Any]:
+    return [getattr(parameter.detach(), "_local_tensor", parameter.detach()) for parameter in model.parameters()]
 
 
 def plain_torch_save(folder: Path, tell: Told, rank: int, world: int) -> None:

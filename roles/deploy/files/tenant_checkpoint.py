@@ -39,6 +39,7 @@ import logging
 import math
 import mmap
 import os
+import pickle
 import random
 import re
 import shutil
@@ -74,6 +75,8 @@ _SENT_AT_ONCE = 32 << 20
 _PIECE = 1 << 20
 _MOVED_AT_ONCE, _WORTH_THREADS, _MOST_MOVERS = 16 << 20, 32 << 20, 8
 _MEMORY_FULL = ("allocate memory", "not enough memory", "out of memory")
+# Of a vector in a metrics line: that is for people and curves, not for weights.
+_MOST_VALUES = 64
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _log = logging.getLogger("tenant_checkpoint")
 
@@ -84,6 +87,10 @@ class CheckpointError(Exception):
 
 class CheckpointDamaged(CheckpointError):
     """The file is not a whole checkpoint: cut short, changed, or not one of ours."""
+
+
+class CheckpointUnloadable(CheckpointError):
+    """Every byte is as it was saved, but this torch does not load it safely. Another one may."""
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -309,6 +316,7 @@ def read_checkpoint(path: str, mmap: bool = False) -> dict[str, Any]:
 
     :param mmap: leave the tensors in the file, for a look at a checkpoint that memory may not hold twice.
     :raises CheckpointDamaged: it is not a whole checkpoint.
+    :raises CheckpointUnloadable: it is whole, but not what this torch loads safely.
     :raises OSError: it cannot be read now, which says nothing about its worth.
     """
     archive_manifest(path)
@@ -324,11 +332,13 @@ def _load_tensors(path: str, mmap: bool = False) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, MemoryError):
         raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointUnloadable(f"{path}: torch cannot load it safely ({_what_is_unsafe(error)})") from error
     except Exception as error:
         # All bytes are right by now. Too little memory must not condemn a good checkpoint.
         if any(words in str(error) for words in _MEMORY_FULL):
             raise CheckpointError(f"{path} is whole, but does not fit into memory: {_first_line(error)}") from error
-        raise CheckpointDamaged(f"{path}: torch cannot load it safely ({_first_line(error)})") from error
+        raise CheckpointDamaged(f"{path}: torch cannot load it ({_first_line(error)})") from error
     if not isinstance(state, dict):
         raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file")
     return state
@@ -337,6 +347,12 @@ def _load_tensors(path: str, mmap: bool = False) -> dict[str, Any]:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def _what_is_unsafe(error: BaseException) -> str:
+    """What torch refuses to build; its advice before that would have people load it unsafely."""
+    found = re.search(r"(?i)\bunsupported [^\n]{1,200}", str(error))
+    return found.group().strip() if found else _first_line(error)
 
 
 # ---------------------------------------------------------------------------------------------- newest valid
@@ -382,7 +398,7 @@ def find_newest(
                 raise CheckpointDamaged(f"{path}: its name says another step than its content, {state['step']!r}")
         except CheckpointDamaged as error:
             skipped.append(Skipped(path, str(error), _quarantine(path), True))
-        except OSError as error:
+        except (OSError, CheckpointUnloadable) as error:
             skipped.append(Skipped(path, f"{path}: cannot be read now ({error})", False, False))
         else:
             return Found(path, state, tuple(skipped))
@@ -1217,6 +1233,8 @@ class Attempts:
         self._cadence = cadence
         self._before_s = 0.0
         self._noted_s: float | None = None
+        self.ends_whole = False
+        """Nothing is lost when this attempt ends: it was asked to stop, and what it saves now is all there is."""
         self._start_the_clock()
 
     def _start_the_clock(self) -> None:
@@ -1229,7 +1247,7 @@ class Attempts:
         return time.monotonic() - self._began_s
 
     def begin(self, folders: Iterable[str], kept: Mapping[str, Any] | None) -> None:
-        """Start an attempt: if there was one before, it has been lost.
+        """Start an attempt: if there was one before, it has been lost, unless it ended whole.
 
         :param kept: what the checkpoint says, for attempts whose folders are not here.
         """
@@ -1239,7 +1257,8 @@ class Attempts:
                 known.append(self._checked(kept))
         last = max(known, key=lambda entry: entry["exposed_s"], default=None)
         losses = self._cadence.losses
-        losses.seen = last["seen"] + 1 if last else 0
+        losses.seen = last["seen"] + (0 if last["ended_whole"] else 1) if last else 0
+        self.ends_whole = False
         losses.exposed_s = self._before_s = last["exposed_s"] if last else 0.0
         self._start_the_clock()
         self._cadence.begin(last["save_s"] if last else None, last["write_s"] if last else 0.0)
@@ -1265,6 +1284,7 @@ class Attempts:
             "exposed_s": float(entry["exposed_s"]),
             "save_s": None if save_s is None else float(save_s),
             "write_s": float(entry["write_s"]),
+            "ended_whole": entry.get("ended_whole") is True,
         }
         if not all(0 <= number < 1e15 for number in found.values() if number is not None):
             raise ValueError(f"{found} holds a number that cannot be true")
@@ -1285,12 +1305,13 @@ class Attempts:
     def as_state(self) -> dict[str, Any]:
         """For the checkpoint. Half an interval more: about as long will this attempt have gone on when it is lost."""
         cadence = self._cadence
-        exposed_s = cadence.losses.exposed_s + cadence.interval_s / 2
+        exposed_s = cadence.losses.exposed_s + (0.0 if self.ends_whole else cadence.interval_s / 2)
         return {
             "seen": cadence.losses.seen,
             "exposed_s": exposed_s,
             "save_s": cadence.save_s,
             "write_s": cadence.write_s,
+            "ended_whole": self.ends_whole,
         }
 
     def note_cost(self) -> None:
@@ -1310,6 +1331,7 @@ class Attempts:
             "started_at": self._started,
             "save_s": cadence.save_s,
             "write_s": cadence.write_s,
+            "ended_whole": self.ends_whole,
         }
         try:
             write_json(self._path, entry)
@@ -1335,7 +1357,7 @@ class Metrics:
         try:
             if self._descriptor is None:
                 self._descriptor = self._open()
-            os.write(self._descriptor, (json.dumps(_finite(line)) + "\n").encode("utf-8"))
+            os.write(self._descriptor, (json.dumps(_finite(line), allow_nan=False) + "\n").encode("utf-8"))
         except OSError as error:
             _log.warning("cannot write metrics to %s (%s); training goes on without them", self.path, error)
             self.path = ""
@@ -1349,12 +1371,32 @@ class Metrics:
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: such a value becomes null and its name is listed under ``non_finite``."""
-    whole = {key: value.item() if isinstance(value, torch.Tensor) else _plain(value) for key, value in line.items()}
-    bad = sorted(key for key, value in whole.items() if isinstance(value, float) and not math.isfinite(value))
+    """What JSON can hold of a line. It has no NaN: such a value becomes null and its name is listed under
+    ``non_finite``."""
+    whole = {key: _as_json(value) for key, value in line.items()}
+    bad = sorted(key for key, value in whole.items() if not _is_finite(value))
     if bad:
         whole.update(dict.fromkeys(bad), non_finite=bad)
     return whole
+
+
+def _as_json(value: Any) -> Any:
+    """Numbers, text, lists and dicts of ``value``; of what is large, or something else, a word about what it is."""
+    size = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", 1)
+    if type(value).__module__ in ("torch", "numpy") and hasattr(value, "tolist"):
+        value = value.item() if size == 1 else value.tolist() if size <= _MOST_VALUES else f"{size} values"
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(each) for each in value]
+    plain = _plain(value)
+    return plain if type(plain) in (bool, int, float, str, type(None)) else str(plain)[:200]
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:
@@ -1448,6 +1490,20 @@ def _is_sharded(thing: Any) -> bool:
     )
 
 
+def _holds(value: Any, *kinds: str) -> bool:
+    """Whether a tensor of one of these classes is somewhere in a state."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return any(_holds(each, *kinds) for each in (value.values() if isinstance(value, Mapping) else value))
+    return type(value).__name__ in kinds
+
+
+def _refuse_pieces(states: Mapping[str, Any]) -> None:
+    """Of what rank 0 saves for all: its own pieces of a tensor are not those of the others."""
+    names = sorted(name for name, state in states.items() if _holds(state, "DTensor", "ShardedTensor"))
+    if names:
+        raise ValueError(f"{names} hold a rank's own pieces of sharded tensors: name them in per_rank")
+
+
 class Shards:
     """The modules and their optimizers whose state lies in pieces on all ranks, by way of
     ``torch.distributed.checkpoint``: it writes the pieces, and puts them together for another number of ranks."""
@@ -1484,10 +1540,24 @@ class Shards:
 
     def save(self, folder: str) -> Callable[[], object]:
         """Copy every piece to host memory; returns what waits until the pieces are in ``folder``. All ranks."""
+        state, group = self._state(), self._ranks.behind
+        if _holds(state, "ShardedTensor"):
+            # torch cannot copy these behind. FSDP makes DTensors, which it can, if it is given a device_mesh.
+            self._speaking(lambda: self._dcp.save(state, checkpoint_id=folder, process_group=group))
+            return lambda: None
         options = {"async_stager": self._own_stager()} if self._own_stager() is not None else {}
-        answer = self._dcp.async_save(self._state(), checkpoint_id=folder, process_group=self._ranks.behind, **options)
-        done: Callable[[], object] = getattr(answer, "upload_completion", answer).result
-        return done
+        answer = self._speaking(
+            lambda: self._dcp.async_save(state, checkpoint_id=folder, process_group=group, **options)
+        )
+        return functools.partial(self._speaking, getattr(answer, "upload_completion", answer).result)
+
+    def _speaking(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns. What torch raises is no Exception, and its first line says whose it is, not what."""
+        try:
+            return work()
+        except self._dcp.CheckpointException as error:
+            said = "; ".join(f"rank {rank}: {_first_line(wrapped[0])}" for rank, wrapped in error.failures.items())
+            raise CheckpointError(said) from error
 
     def _own_stager(self) -> Any:
         """Keeps its space for the next save, where this torch has such a thing."""
@@ -1674,28 +1744,37 @@ class Checkpointer:
         return all(stamp is not None and stamp == stamps[holder] for stamp in stamps)
 
     def _find_sharded(self, folders: list[str]) -> Found:
-        """All ranks look at the same candidates, each at its share of the files: none is loaded to be judged."""
+        """All ranks look at the same candidates, each at its share of the files: no piece is loaded to be judged."""
         skipped: list[Skipped] = []
         for path, step in self._ranks.first_does(lambda: _candidates(folders, _FOLDER, skipped)):
-            problem = next(filter(None, self._ranks.gather(self._share_problem(path, step))), None)
+            state, own = self._examined(path, step)
+            problem = next(filter(None, self._ranks.gather(own)), None)
             if problem is None:
-                common = _load_tensors(os.path.join(path, "common.pt"))
-                return Found(path, common, tuple(skipped))
-            reason, damaged = problem
-            moved = damaged and self._ranks.first_does(functools.partial(_quarantine, path))
-            skipped.append(Skipped(path, reason, moved, damaged))
+                return Found(path, state, tuple(skipped))
+            reason, kind = problem
+            if kind == "too large":
+                raise CheckpointError(reason)
+            moved = kind == "damaged" and self._ranks.first_does(functools.partial(_quarantine, path))
+            skipped.append(Skipped(path, reason, moved, kind == "damaged"))
         return Found("", None, tuple(self._ranks.from_first(skipped)))
 
-    def _share_problem(self, path: str, step: int) -> tuple[str, bool] | None:
+    def _examined(self, path: str, step: int) -> tuple[Any, tuple[str, str] | None]:
+        """What is not in pieces, this rank's own of it as ``rank``; or why that is not to be had, and what that is."""
+        rank = self._ranks.rank
         try:
-            manifest = folder_manifest(path, self._ranks.rank, self._ranks.world)
+            manifest = folder_manifest(path, rank, self._ranks.world)
             if manifest.get("step") != step:
                 raise CheckpointDamaged(f"{path}: its name says another step than its manifest")
+            state = _load_tensors(os.path.join(path, "common.pt"))
+            if state.get("world") == self._ranks.world:
+                state["rank"] = _load_tensors(os.path.join(path, f"rank-{rank}.pt"))
         except CheckpointDamaged as error:
-            return str(error), True
-        except OSError as error:
-            return f"{path}: cannot be read now by rank {self._ranks.rank} ({error})", False
-        return None
+            return None, (str(error), "damaged")
+        except (OSError, CheckpointUnloadable) as error:
+            return None, (f"{path}: cannot be read now by rank {rank} ({error})", "unreadable")
+        except CheckpointError as error:
+            return None, (str(error), "too large")
+        return state, None
 
     def _other_kind(self, found: Found, folders: list[str]) -> CheckpointError | None:
         """Checkpoints of the other layout must not make it start at 0."""
@@ -1776,14 +1855,14 @@ class Checkpointer:
                 )
             _seed_all(f"{state['step']}/{rank}/{self._ranks.world}")
             return
-        own = _load_tensors(os.path.join(path, f"rank-{rank}.pt")) if self._shards else state["ranks"][rank]
+        own = state["rank"] if self._shards else state["ranks"][rank]
         for name in sorted(self._per_rank):
             self._objects[name].load_state_dict(own["objects"][name])
         restore_random_state(own["rng"])
 
     def _check_fits(self, state: dict[str, Any], path: str) -> None:
         keys = set(state["config"]) | set(self.config)
-        changed = sorted(key for key in keys if state["config"].get(key) != self.config.get(key))
+        changed = sorted(key for key in keys if not _is_same(state["config"].get(key), self.config.get(key)))
         if changed:
             pairs = ", ".join(f"{key} was {state['config'].get(key)!r}, is {self.config.get(key)!r}" for key in changed)
             raise CheckpointError(f"{path} is of another run: {pairs}. It is as it was. Give this run its own folder")
@@ -1875,13 +1954,18 @@ class Checkpointer:
 
     def _flush(self) -> None:
         """SIGTERM: save what there is if the grace allows it, else let the save under way come to its end."""
+        attempts, is_free = self._pace.attempts, self._behind.wait(self._pace.grace_left_s)
         needed = (self.cadence.save_s or 0.0) + self.cadence.write_s
-        if self._ranks.from_first(needed <= self._pace.grace_left_s):
+        attempts.ends_whole = self._ranks.from_first(is_free and needed <= self._pace.grace_left_s)
+        if attempts.ends_whole:
             self.save()
-        else:
+        elif is_free:
             _log.warning("a save takes %.1f s, %.1f s of grace are left: not begun", needed, self._pace.grace_left_s)
-        if not self._behind.wait(max(0.0, self._pace.grace_left_s)):
-            _log.warning("the save of step %d is not done within the grace; safe is %s", self.step, self._safe_path)
+        if not self._behind.wait(self._pace.grace_left_s):
+            attempts.ends_whole = False
+            _log.warning("the save under way is not done within the grace; safe is %s", self._safe_path)
+        if attempts.ends_whole and self._ranks.rank == 0:
+            attempts.note()
         self._stopped = True
 
     # ------------------------------------------------------------------ saving
@@ -1927,30 +2011,37 @@ class Checkpointer:
         best = self.best["step"] if self.best is not None else None
         step = self.step
         about = {"step": step, "epoch": self.epoch, "world": self._ranks.world, "best": best}
-        write = self._stage_sharded(path, about) if self._shards is not None else self._stage_whole(path, about)
+        with self._failing(path):
+            write = self._stage_sharded(path, about) if self._shards is not None else self._stage_whole(path, about)
 
         def work() -> None:
             begun = time.monotonic()
-            try:
+            with self._failing(path):
                 write()
                 self._safe_path = path
                 if self._ranks.rank == 0:
                     self._after_write(path, step, best)
-            except (OSError, RuntimeError, MemoryError, CheckpointError) as error:
-                self._saved_step = -1
-                self._metrics.write({"checkpoint_failed": _first_line(error), "safe": self._safe_path})
-                raise CheckpointError(self._save_failure(path, error)) from error
             self._written = (step, time.monotonic() - begun)
 
         return work
+
+    @contextlib.contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """Lets a save that fails say so, and the step count as not saved."""
+        try:
+            yield
+        except (OSError, RuntimeError, MemoryError, CheckpointError) as error:
+            self._saved_step = -1
+            self._metrics.write({"checkpoint_failed": _first_line(error), "safe": self._safe_path})
+            raise CheckpointError(self._save_failure(path, error)) from error
 
     def _stage_whole(self, path: str, about: Mapping[str, Any]) -> Callable[[], object]:
         ranks = self._ranks.gather(_storable(self._rank_state()))
         if self._ranks.rank != 0:
             return lambda: None
         state = self._taken(dict(self._common_state(), ranks=ranks))
-        # The first save of a new run is read back: a state that cannot be loaded must show now, not after a loss.
-        check = None if self._checked or self.resumed_from is not None else _check_loads
+        # A state that cannot be loaded must show now, not after a loss. The first time the bytes are read back too.
+        check = _loads if self._checked or self.resumed_from is not None else _check_loads
         self._checked = True
 
         def fill(stream: Any) -> None:
@@ -1968,25 +2059,32 @@ class Checkpointer:
         rank, shards = self._ranks.rank, self._shards
         temporary = os.path.join(self.directory, f".{os.path.basename(path)}.tmp")
         self._ranks.first_does(lambda: _make_afresh(temporary))
-        files = {f"rank-{rank}.pt": self._taken(self._rank_state())}
+        contents, common = {f"rank-{rank}.pt": self._rank_state()}, self._common_state()
+        _refuse_pieces(common["objects"])
         if rank == 0:
-            files["common.pt"] = self._taken(self._common_state())
+            contents["common.pt"] = common
+        files = self._taken(contents)
         pieces_written = shards.save(temporary)
 
         def write_own() -> list[dict[str, Any]]:
             pieces_written()
+            self._copy.ready()
             for name, state in files.items():
-                write_torch(os.path.join(temporary, name), state)
+                own = os.path.join(temporary, name)
+                _write(own, functools.partial(torch.save, state), _loads)
             return _entries(temporary, [*shards.files_of(temporary, rank), *files])
 
         def write() -> None:
-            entries, problem = [], ""
+            entries: list[dict[str, Any]] = []
+            problem: CheckpointError | None = None
             try:
                 entries = write_own()
+            except CheckpointError as error:
+                problem = error
             except Exception as error:
-                problem = f"rank {rank}: {_first_line(error)}"
+                problem = CheckpointError(f"rank {rank}: {_first_line(error)}")
             answers = self._ranks.gather((entries, problem), behind=True)
-            problems = [said for _entries_of, said in answers if said]
+            problems = [said for _entries_of, said in answers if said is not None]
             # Every rank has said that its files are on the disk: only now the manifest, then the name.
             if rank == 0 and not problems:
                 try:
@@ -1994,15 +2092,18 @@ class Checkpointer:
                     os.replace(temporary, path)
                     _sync_folder(self.directory)
                 except OSError as error:
-                    problems = [f"rank 0: {_first_line(error)}"]
+                    problems = [CheckpointError(f"rank 0: {_first_line(error)}")]
             problems = self._ranks.gather(problems, behind=True)[0]
             if problems:
-                raise CheckpointError("; ".join(problems))
+                if rank == 0:
+                    with contextlib.suppress(OSError):
+                        _remove(temporary)  # the room is for the next save
+                raise type(problems[0])("; ".join(dict.fromkeys(map(str, problems))))
 
         return write
 
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
-        if not self._asynchronous or self._shards is not None:
+        if not self._asynchronous:
             return dict(_storable(state))
         try:
             return dict(self._copy.take(state))
@@ -2016,7 +2117,7 @@ class Checkpointer:
     def _save_failure(self, path: str, error: BaseException) -> str:
         safe = f"{self._safe_path} is safe" if self._safe_path else "no checkpoint of this run exists yet"
         fix = "Make room there, or make the folder writable, and run the same command again"
-        if isinstance(error, CheckpointDamaged):
+        if isinstance(error, CheckpointUnloadable):
             fix = "Let every state_dict hold tensors, numbers, text, lists and dicts only"
         return f"cannot save {path}: {_first_line(error)}. {safe}. {fix}"
 
@@ -2083,8 +2184,18 @@ def _bytes_of(thing: Any) -> int:
     return sum(map(_bytes_of, thing)) if isinstance(thing, (list, tuple)) else 0
 
 
+def _loads(path: str) -> None:
+    """Let what was written be built again, its tensors left in the file: that costs no reading of them."""
+    _load_tensors(path, mmap=True)
+
+
 def _check_loads(path: str) -> None:
     read_checkpoint(path, mmap=True)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether a configured value is what it was; NaN is what it was."""
+    return bool(one == other) or (one != one and other != other)
 
 
 def _seed_all(text: str) -> None:

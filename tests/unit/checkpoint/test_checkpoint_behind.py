@@ -88,6 +88,41 @@ def test_what_is_saved_is_the_state_at_the_call_however_the_training_goes_on(tmp
     assert weight_in(path) == [1.0, 1.0, 1.0]
 
 
+class Average:
+    """A state that torch knows nothing of, changed in place as the training goes on."""
+
+    def __init__(self, value: float) -> None:
+        self.tensor = torch.full((1000,), value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.tensor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tensor.copy_(state["average"])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_what_is_changed_in_place_behind_a_save_is_saved_as_it_was(tmp_path: Path, disk: Disk, sharded: bool) -> None:
+    def averages(value: float) -> tuple[Checkpointer, Average, Average]:
+        of_all, of_rank = Average(value), Average(value)
+        objects = {"model": model_of(value), "of_all": of_all, "of_rank": of_rank}
+        options: dict[str, Any] = {"sharded": sharded, "per_rank": ["of_rank"], "environ": {}}
+        return Checkpointer(objects, directory=str(tmp_path), **options), of_all, of_rank
+
+    checkpoints, of_all, of_rank = averages(1.0)
+    checkpoints.step = 4
+    checkpoints.save()
+    assert disk.reached.wait(WAIT_S)
+    of_all.tensor.fill_(2.0)
+    of_rank.tensor.fill_(2.0)
+    disk.go.set()
+    checkpoints.wait()
+    resumed, of_all, of_rank = averages(0.0)
+    assert resumed.load_latest() == 4
+    assert of_all.tensor.unique().tolist() == [1.0]
+    assert of_rank.tensor.unique().tolist() == [1.0]
+
+
 def test_a_second_save_waits_and_never_overlaps(tmp_path: Path, disk: Disk) -> None:
     checkpoints = saver(tmp_path, model_of(1.0))
     checkpoints.save()
@@ -267,6 +302,25 @@ def test_sigterm_waits_for_the_save_that_it_begins(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-0000000001.pt", "step-0000000002.pt"]
 
 
+def test_an_attempt_that_was_stopped_and_saved_all_in_time_is_no_loss(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        checkpoints = saver(tmp_path, model_of(1.0))
+        checkpoints.load_latest()
+        assert checkpoints.cadence.losses.seen == 0
+        checkpoints.after_step()
+        os.kill(os.getpid(), signal.SIGTERM)
+        checkpoints.after_step()
+        assert checkpoints.should_stop
+        assert checkpoints.step == 2 * number
+    (tmp_path / "attempts.json").unlink()
+    checkpoints = saver(tmp_path, model_of(1.0))
+    checkpoints.load_latest()
+    assert checkpoints.cadence.losses.seen == 0, "the checkpoint says it too, on a box that has nothing else"
+    checkpoints.after_step()
+    saver(tmp_path, model_of(1.0)).load_latest()
+    assert json.loads((tmp_path / "attempts.json").read_text())["seen"] == 1, "this one just vanished"
+
+
 def test_with_too_little_grace_no_save_is_begun_and_the_one_under_way_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -281,6 +335,22 @@ def test_with_too_little_grace_no_save_is_begun_and_the_one_under_way_ends(
     assert "a save takes 25.0 s" in caplog.text
 
 
+def test_a_save_under_way_at_sigterm_is_waited_for_as_long_as_the_grace_and_no_longer(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = saver(tmp_path, model_of(1.0), environ={"TENANT_GRACE_S": "0.3"})
+    checkpoints.save()
+    assert disk.reached.wait(WAIT_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    checkpoints.after_step()
+    assert checkpoints.should_stop
+    assert "not done within the grace" in caplog.text
+    assert names(tmp_path) == []
+    disk.go.set()
+    checkpoints.wait()
+    assert names(tmp_path) == ["step-0000000000.pt"]
+
+
 def test_a_write_that_outlasts_the_grace_leaves_the_save_before_it(
     tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -293,6 +363,7 @@ def test_a_write_that_outlasts_the_grace_leaves_the_save_before_it(
     checkpoints.after_step()
     assert checkpoints.should_stop
     assert "not done within the grace" in caplog.text
+    assert not checkpoints._pace.attempts.ends_whole
     assert find_newest([str(tmp_path)]).path == safe
     disk.go.set()
     checkpoints.wait()

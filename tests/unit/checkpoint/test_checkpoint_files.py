@@ -146,8 +146,23 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
             seal_archive(stream, {"step": 1})
     found = find_newest([str(tmp_path)])
     assert found.state is None
-    assert found.skipped[0].quarantined
+    assert found.skipped[0].quarantined is (how == "pickle")
     assert not (tmp_path / "executed").exists()
+
+
+def test_whole_ones_that_this_torch_does_not_load_are_left_and_nothing_is_begun_anew(tmp_path: Path) -> None:
+    """Another version of torch may load them: they are no waste, and step 0 would throw their work away."""
+    path = tmp_path / checkpoint_name(3)
+    with path.open("w+b") as stream:
+        torch.save({"step": 3, "evil": Evil()}, stream)
+        seal_archive(stream, {"step": 3})
+    checkpoints = Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ={})
+    with pytest.raises(CheckpointError, match=r"cannot be read now.*unsupported.*mkdir.*Nothing was changed"):
+        checkpoints.load_latest()
+    assert path.exists()
+    save_at(tmp_path, 2)
+    assert checkpoints.load_latest() == 2
+    assert path.exists()
 
 
 @pytest.mark.parametrize(

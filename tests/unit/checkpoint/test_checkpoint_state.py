@@ -129,6 +129,23 @@ def test_a_state_that_could_not_be_loaded_is_refused_at_the_first_save(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_state_that_could_no_longer_be_loaded_is_refused_and_the_save_before_it_stays(
+    tmp_path: Path, sharded: bool
+) -> None:
+    box = Box(a=1)
+    saver = checkpoints(tmp_path, box, sharded=sharded)
+    saver.step = 1
+    safe = saver.save(wait=True)
+    for saver.step in (2, 3, 4):
+        box.state = {"a": numpy.zeros(2)}
+        with pytest.raises(CheckpointError, match=r"torch cannot load it safely.*numpy.*is safe.*Let every state_dict"):
+            saver.save(wait=True)
+    assert [path.name for path in tmp_path.glob("step-*")] == [Path(safe).name]
+    resumed = checkpoints(tmp_path, Box(), sharded=sharded)
+    assert resumed.load_latest() == 1
+
+
 def test_what_has_no_state_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"'model' \(int\) has no state_dict"):
         Checkpointer({"model": 3}, environ={})
@@ -285,6 +302,13 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path: Pat
     assert path.read_bytes() == before
 
 
+def test_a_configured_value_that_is_no_number_is_the_same_value_at_the_resume(tmp_path: Path) -> None:
+    checkpoints(tmp_path, config={"clip": float("nan")}).save(wait=True)
+    checkpoints(tmp_path, config={"clip": float("nan")}).load_latest()
+    with pytest.raises(CheckpointError, match="clip was nan, is 1"):
+        checkpoints(tmp_path, config={"clip": 1}).load_latest()
+
+
 def test_a_checkpoint_of_other_objects_is_refused(tmp_path: Path) -> None:
     checkpoints(tmp_path).save(wait=True)
     with pytest.raises(CheckpointError, match=r"holds \['box'\], this script has \['model'\]"):
@@ -338,6 +362,31 @@ def test_a_loss_that_is_no_number_is_still_json(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     Metrics(str(metrics)).write({"step": 1, "loss": float("nan"), "grad": float("inf")})
     assert json.loads(metrics.read_text()) == {"step": 1, "loss": None, "grad": None, "non_finite": ["grad", "loss"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (torch.ones(1, 1), 1.0),
+        (torch.tensor([0.5, 0.25]), [0.5, 0.25]),
+        (numpy.arange(3), [0, 1, 2]),
+        (numpy.zeros(1000), "1000 values"),
+        ({"a": [1, numpy.float32(0.5)]}, {"a": [1, 0.5]}),
+        ({1, 2}, "{1, 2}"),
+        (Path("/x"), "/x"),
+    ],
+)
+def test_whatever_is_given_for_a_metrics_line_the_training_goes_on(tmp_path: Path, given: Any, written: Any) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    checkpoints(tmp_path, metrics=str(metrics)).after_step(loss=given, extra=given)
+    line = json.loads(metrics.read_text())
+    assert (line["loss"], line["extra"]) == (written, written)
+
+
+def test_a_list_with_what_is_no_number_is_still_json(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    Metrics(str(metrics)).write({"step": 1, "norms": [1.0, float("nan")]})
+    assert json.loads(metrics.read_text()) == {"step": 1, "norms": None, "non_finite": ["norms"]}
 
 
 def test_a_line_half_written_by_a_killed_process_spoils_only_itself(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Sharded checkpoints that cannot be written, or not be loaded: what is said, what stays, where it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tenant_checkpoint import Checkpointer, CheckpointError, seal_folder
+
+MIB = 1 << 20
+
+
+def checkpoints(folder: Path, **options: Any) -> Checkpointer:
+    """Of a model of 2 MiB, in pieces."""
+    model = torch.nn.Linear(512, 1024, bias=False)
+    options.setdefault("environ", {})
+    return Checkpointer({"model": model}, directory=str(folder), sharded=True, **options)
+
+
+def saved(folder: Path, *steps: int) -> list[Path]:
+    saver = checkpoints(folder, keep_last=1000)
+    paths = []
+    for saver.step in steps:
+        paths.append(Path(saver.save(wait=True)))
+    return paths
+
+
+def names(folder: Path) -> list[str]:
+    """All but what counts the attempts."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "attempts.json")
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """A disk on which whatever writes more than ``size`` into a file fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_takes_no_pieces_costs_that_save_only(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    saver = checkpoints(tmp_path / "c", metrics=str(metrics))
+    saver.step = 1
+    saver.save(wait=True)
+    saver.step = 2
+    for _try in range(2):
+        with (
+            no_file_larger_than(MIB),
+            pytest.raises(CheckpointError, match=r"cannot save .*2\.dcp: rank 0: .*1\.dcp is safe\. Make room"),
+        ):
+            saver.save(wait=True)
+        assert names(tmp_path / "c") == ["step-0000000001.dcp"], "what was half written takes room"
+    assert Path(saver.save(wait=True)).is_dir()
+    told = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [line["safe"] for line in told if "checkpoint_failed" in line] == [
+        str(tmp_path / "c/step-0000000001.dcp")
+    ] * 2
+    assert checkpoints(tmp_path / "c").load_latest() == 2
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_a_failed_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = saved(tmp_path, 1)
+    saver = checkpoints(tmp_path)
+    saver.load_latest()
+    saver.step = 2
+    made = os.mkdir
+
+    def refuse(path: str, *arguments: Any) -> None:
+        if path.endswith(".dcp.tmp"):
+            raise OSError(28, "No space left on device", path)
+        made(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(CheckpointError, match=rf"cannot save .*No space left.*{first} is safe.*Make room"):
+        saver.save()
+    monkeypatch.undo()
+    assert Path(saver.save(wait=True)).is_dir()
+
+
+class Kept:
+    def __init__(self, **state: Any) -> None:
+        self._state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+
+class DTensor:
+    """By its name: a real one needs several ranks."""
+
+
+def test_pieces_outside_of_models_and_optimizers_must_be_named_as_a_ranks_own(tmp_path: Path) -> None:
+    """Rank 0 would save its own for all of them."""
+    objects = {"model": torch.nn.Linear(1, 1), "average": Kept(shadow=[{"of": DTensor()}])}
+    saver = Checkpointer(objects, directory=str(tmp_path), sharded=True, environ={})
+    with pytest.raises(ValueError, match=r"\['average'\] hold a rank's own pieces.*name them in per_rank"):
+        saver.save()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("name", ["common.pt", "rank-0.pt"])
+def test_one_that_this_torch_does_not_load_is_left_and_the_one_before_it_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _older, newest = saved(tmp_path / "c", 1, 2)
+    torch.save({"schema": 1, "world": 1, "evil": Evil()}, newest / name)
+    (newest / "manifest.json").unlink()
+    seal_folder(str(newest), {"step": 2, "world": 1})
+    resumed = checkpoints(tmp_path / "c")
+    assert resumed.load_latest() == 1
+    assert newest.is_dir()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_with_none_that_this_torch_loads_it_refuses_to_start_at_0(tmp_path: Path) -> None:
+    (only,) = saved(tmp_path, 3)
+    torch.save({"evil": Evil()}, only / "common.pt")
+    (only / "manifest.json").unlink()
+    seal_folder(str(only), {"step": 3, "world": 1})
+    with pytest.raises(CheckpointError, match=r"cannot be read now by rank 0.*unsupported.*Nothing was changed"):
+        checkpoints(tmp_path).load_latest()
+    assert only.is_dir()
