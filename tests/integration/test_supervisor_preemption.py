@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, preemption, records, supervise
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, last_save, preemption, records
 from metadata_server import Metadata, azure_event, metadata_service
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
@@ -174,7 +174,20 @@ def test_a_trainer_has_what_is_left_of_the_notice_and_no_more(box: SupervisedBox
     box.await_trainer()
     service.aws_action = {"action": "terminate", "time": in_future(6)}
     box.await_state("preempted")
-    assert 0 <= records.read_record(box.paths().stop, "stop")["grace_s"] <= 6 - supervise.NOTICE_MARGIN_S
+    assert 0 <= records.read_record(box.paths().stop, "stop")["grace_s"] <= 6 - last_save.MARGIN_S
+    ended = attempt.read(box.paths().exit, "exit")
+    assert (ended["stop_asked"], ended["child"]) == (True, -signal.SIGKILL)
+
+
+def test_a_platform_that_says_sigterm_leaves_a_trainer_what_it_leaves(box: SupervisedBox) -> None:
+    """A pod of RunPod has five seconds: what lasts longer would be ended by the platform, without an exit record."""
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate), "--on-term", "ignore"]
+    box.register(command=command, grace_s=60, preemption={"grace_s": 5})
+    box.verb("start")
+    trainer = box.await_trainer()
+    assert b"TENANT_GRACE_S=3" in Path(f"/proc/{trainer.pid}/environ").read_bytes().split(b"\0")
+    assert box.verb("leave")["cells"] == ["digits/c1"]
+    assert records.read_record(box.paths().stop, "stop")["grace_s"] == 3
     ended = attempt.read(box.paths().exit, "exit")
     assert (ended["stop_asked"], ended["child"]) == (True, -signal.SIGKILL)
 

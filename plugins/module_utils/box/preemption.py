@@ -261,6 +261,11 @@ class Watcher:
             return None
         return records.parse_utc(notice.at).timestamp() - self._service.now()
 
+    def granted_s(self) -> float:
+        """Seconds that are left of what the provider grants after a notice without a time."""
+        due = self._due
+        return GRACE_S[self.source] if due is None else due[1] - self._clock()
+
     def ends(self) -> bool:
         """Whether the machine is going to end, as far as the source has said and as long as that can be true."""
         notice = self.notice
