@@ -17,7 +17,7 @@ from typing import Any
 
 from .box import records
 from .box.disk_use import Files, Use, counted_files, measured_use
-from .box.mounts import is_local, is_shared, mount_of, mounts, nearest
+from .box.mounts import is_local, is_shared, mount_of, mounts, why_not_durable
 
 # Lies at the root of a shared disk and names it: two boxes that read one name have one disk.
 MARK = ".gpu-tenant-disk.json"
@@ -56,12 +56,9 @@ def _told(use: Use | Files) -> dict[str, Any]:
 
 
 def _mount_problem(path: str, data_dir: str, shared: bool) -> str:
-    if not os.path.isdir(path):
-        return f"{path} is not there"
-    device = os.stat(path).st_dev
-    for other in ("/", data_dir):
-        if other.startswith("/") and os.stat(nearest(other)).st_dev == device:
-            return f"{path} is no mount of its own: it lies on the same disk as {other}"
+    why = why_not_durable(path, data_dir)
+    if why:
+        return why
     point, kind = mount_of(os.path.realpath(path))
     if shared and is_local(kind):
         return f"{path} lies on {point}, a disk of this machine ({kind}), and not on one that other boxes see"

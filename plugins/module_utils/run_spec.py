@@ -298,8 +298,9 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
 
     :param endpoint: the fact ``box_endpoint``.
     :param box: ``name``, ``tenant_root``, ``python``, ``env``, ``python_path``, ``env_file``, ``durable``,
-        ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor), ``gpu``
-        ``{required, count}`` (what the supervisor looks at before each cell).
+        ``spot_signal`` (of the profile; a metadata service there is watched by the supervisor), ``spot_grace_s`` (what
+        the platform leaves after that signal, None where that is not known), ``gpu`` ``{required, count}`` (what the
+        supervisor looks at before each cell).
     """
     root = str(box["tenant_root"]).rstrip("/")
     code = f"{root}/code/{spec['code_sha256']}"
@@ -331,12 +332,17 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "progress": spec["progress"],
         "retries": spec["retries"],
         "durable": box.get("durable") or {"kind": "none", "path": ""},
-        "preemption": {"source": box["spot_signal"] if box.get("spot_signal") in SOURCES else ""},
+        "preemption": _preemption(str(box.get("spot_signal") or ""), box.get("spot_grace_s")),
         "gpu": box.get("gpu") or {"required": False, "count": 1},
         "grace_s": spec["grace_s"],
         "stall_s": spec["stall_s"],
         "limits": spec["resources"].get("limits") or {},
     }
+
+
+def _preemption(signal: str, grace_s: float | None) -> dict[str, Any]:
+    """A platform that takes a machine without a word leaves no grace that could be shared out."""
+    return {"source": signal if signal in SOURCES else "", "grace_s": grace_s if signal else None}
 
 
 def _read_yaml(path: str) -> Lines:

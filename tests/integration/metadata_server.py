@@ -27,6 +27,8 @@ class Metadata:
     aws_tokens_refused: int = 0
     gcp_preempted: bool = False
     gcp_maintenance: str = "NONE"
+    # Of what only advises, where it is broken.
+    advice_status: int = 0
     azure_name: str = "box-1"
     azure_events: list[dict[str, Any]] = field(default_factory=list)
     down: bool = False
@@ -82,6 +84,8 @@ def handler_for(state: Metadata) -> type[BaseHTTPRequestHandler]:
                 state.aws_tokens_refused = max(0, state.aws_tokens_refused - 1)
                 self.answer(401)
                 return
+            if self.is_advice_broken(path):
+                return
             documents = {
                 "/latest/meta-data/spot/instance-action": state.aws_action,
                 "/latest/meta-data/events/recommendations/rebalance": state.aws_rebalance,
@@ -89,9 +93,17 @@ def handler_for(state: Metadata) -> type[BaseHTTPRequestHandler]:
             found = documents.get(path)
             self.answer(200, json.dumps(found)) if found is not None else self.answer(404)
 
+        def is_advice_broken(self, path: str) -> bool:
+            if state.advice_status and path.endswith(("/rebalance", "/maintenance-event")):
+                self.answer(state.advice_status)
+                return True
+            return False
+
         def gcp(self, path: str, query: dict[str, list[str]]) -> None:
             if self.headers.get("Metadata-Flavor") != "Google":
                 self.answer(403)
+                return
+            if self.is_advice_broken(path):
                 return
             if path.endswith("/maintenance-event"):
                 self.answer(200, state.gcp_maintenance, ETag="m1")

@@ -687,6 +687,22 @@ def test_a_folder_is_no_mount(box: SupervisedBox) -> None:
     assert list(not_mounted.iterdir()) == []
 
 
+def test_law_1_a_folder_on_the_disk_of_the_system_is_no_mount_for_a_box_with_a_data_disk(
+    other_disk: Path, tmp_path: Path
+) -> None:
+    """Two disks, and neither is a durable one: what was copied there would be called synced and die with the box."""
+    not_mounted = tmp_path / "durable"
+    not_mounted.mkdir()
+    if os.stat(not_mounted).st_dev != os.stat("/").st_dev:
+        pytest.skip("NOT RUN: the folder of the tests is not on the disk of the system")
+    with supervised_box(other_disk) as box:
+        box.register(durable={"kind": "mount", "path": str(not_mounted)})
+        code, answer = box.ask("start")
+        assert (code, attempts(box)) == (13, [])
+        assert "nothing is mounted" in answer["error"]
+        assert list(not_mounted.iterdir()) == []
+
+
 # --- stop, hold, seal, fence --------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, preemption, records, supervise
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, last_save, preemption, records
 from metadata_server import Metadata, azure_event, metadata_service
 from supervised_box import SupervisedBox, python38, supervised_box, wait_for
 
@@ -26,7 +26,7 @@ def service() -> Iterator[Metadata]:
         yield state
 
 
-def first_look(source: str, service: Metadata) -> preemption.Notice | None:
+def first_look(source: str, service: Metadata) -> preemption.Notice | preemption.Unavailable | None:
     return next(preemption.SOURCES[source](preemption.MetadataService(service.url)))
 
 
@@ -47,7 +47,7 @@ def test_aws_tells_of_an_interruption_with_its_time(service: Metadata) -> None:
 def test_aws_recommends_long_before(service: Metadata) -> None:
     service.aws_rebalance = {"noticeTime": "2026-11-21T08:00:00Z"}
     found = first_look("aws_imds", service)
-    assert found is not None
+    assert isinstance(found, preemption.Notice)
     assert (found.kind, found.event) == ("advice", "rebalance recommendation")
 
 
@@ -55,6 +55,41 @@ def test_aws_asks_for_a_new_token_when_the_old_one_is_refused(service: Metadata)
     service.aws_tokens_refused = 1
     assert first_look("aws_imds", service) is None
     assert [line for line in service.asked if line.startswith("PUT")] == ["PUT /latest/api/token"] * 2
+
+
+def test_law_6_aws_that_refuses_each_fresh_token_is_asked_for_no_more_than_one_a_look(service: Metadata) -> None:
+    service.aws_tokens_refused = 1000
+    with pytest.raises(preemption.Unavailable, match="instance-action with status 401"):
+        first_look("aws_imds", service)
+    assert [line.split()[0] for line in service.asked] == ["PUT", "GET"] * 2
+
+
+def test_a_token_that_runs_out_while_it_is_watched_is_renewed(service: Metadata) -> None:
+    looks = preemption.aws_imds(preemption.MetadataService(service.url))
+    for _look in range(3):
+        service.aws_tokens_refused = 1
+        assert next(looks) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("aws_imds", "/latest/meta-data/events/recommendations/rebalance"),
+        ("gcp_metadata", "/computeMetadata/v1/instance/maintenance-event"),
+    ],
+)
+def test_an_advice_that_cannot_be_had_is_told_and_the_end_is_looked_for_as_ever(
+    source: str, told: str, service: Metadata
+) -> None:
+    service.advice_status = 500
+    watcher = preemption.Watcher(source, service.url, poll_s=0.01)
+    watcher.start()
+    wait_for("the problem", lambda: watcher.problem)
+    assert watcher.problem == f"the metadata service answers {told} with status 500"
+    assert watcher.notice is None
+    preempt(source, service)
+    wait_for("the notice", watcher.ends)
+    watcher.stop()
 
 
 def test_gcp_is_awaited_and_answers_at_once(service: Metadata) -> None:
@@ -68,7 +103,7 @@ def test_gcp_is_awaited_and_answers_at_once(service: Metadata) -> None:
 def test_gcp_maintenance_that_ends_the_machine_is_advice(service: Metadata) -> None:
     service.gcp_maintenance = "TERMINATE_ON_HOST_MAINTENANCE"
     found = first_look("gcp_metadata", service)
-    assert found is not None
+    assert isinstance(found, preemption.Notice)
     assert found.kind == "advice"
 
 
@@ -77,7 +112,7 @@ def test_azure_counts_only_events_of_this_machine(service: Metadata) -> None:
     assert first_look("azure_scheduled_events", service) is None
     service.azure_events += [azure_event("Freeze", "box-1"), azure_event("Preempt", "neighbour", "box-1", in_s=30)]
     found = first_look("azure_scheduled_events", service)
-    assert found is not None
+    assert isinstance(found, preemption.Notice)
     assert (found.kind, found.event) == ("stop", "Preempt")
     assert 0 < records.parse_utc(found.at).timestamp() - time.time() <= 31
 
@@ -174,7 +209,20 @@ def test_a_trainer_has_what_is_left_of_the_notice_and_no_more(box: SupervisedBox
     box.await_trainer()
     service.aws_action = {"action": "terminate", "time": in_future(6)}
     box.await_state("preempted")
-    assert 0 <= records.read_record(box.paths().stop, "stop")["grace_s"] <= 6 - supervise.NOTICE_MARGIN_S
+    assert 0 <= records.read_record(box.paths().stop, "stop")["grace_s"] <= 6 - last_save.MARGIN_S
+    ended = attempt.read(box.paths().exit, "exit")
+    assert (ended["stop_asked"], ended["child"]) == (True, -signal.SIGKILL)
+
+
+def test_a_platform_that_says_sigterm_leaves_a_trainer_what_it_leaves(box: SupervisedBox) -> None:
+    """A pod of RunPod has five seconds: what lasts longer would be ended by the platform, without an exit record."""
+    command = ["python", "train.py", "--steps", "4", "--hold-at", "2", "--gate", str(box.gate), "--on-term", "ignore"]
+    box.register(command=command, grace_s=60, preemption={"grace_s": 5})
+    box.verb("start")
+    trainer = box.await_trainer()
+    assert b"TENANT_GRACE_S=3" in Path(f"/proc/{trainer.pid}/environ").read_bytes().split(b"\0")
+    assert box.verb("leave")["cells"] == ["digits/c1"]
+    assert records.read_record(box.paths().stop, "stop")["grace_s"] == 3
     ended = attempt.read(box.paths().exit, "exit")
     assert (ended["stop_asked"], ended["child"]) == (True, -signal.SIGKILL)
 

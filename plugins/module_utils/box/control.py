@@ -26,6 +26,7 @@ from . import (
     index,
     inputs,
     judge,
+    last_save,
     launch,
     locks,
     process,
@@ -446,7 +447,7 @@ def leave(layout: Layout) -> dict[str, Any]:
     told = process.send(identity, signal.SIGTERM)
     found = survey.survey(layout)
     live = found.live()
-    grace_s = max([found.runs[cell.run_id]["grace_s"] for cell in live], default=0.0)
+    grace_s = max([last_save.told_s(found.runs[cell.run_id]) for cell in live], default=0.0)
     until = time.monotonic() + grace_s + stopping.SETTLE_S
     while told and process.observe(identity) == process.ALIVE and time.monotonic() < until:
         time.sleep(LEAVE_LOOK_S)

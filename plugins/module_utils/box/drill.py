@@ -384,6 +384,6 @@ def drill_record(run: dict[str, Any], cell: dict[str, Any], code: str) -> dict[s
         "env": environment,
         "cells": [{**cell, "args": [moved(word) for word in cell["args"]]}],
         "durable": {"kind": "none", "path": ""},
-        "preemption": {"source": "", "url": ""},
+        "preemption": {**run["preemption"], "source": "", "url": ""},
         "retries": {**run["retries"], "max": 0},
     }

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import disk_hogs, disk_use, mount_answer
+from . import disk_hogs, disk_use, mount_answer, mounts
 from .errand import Errand
 from .refusal import Refused
 
@@ -98,13 +98,10 @@ def durable_problem(durable: dict[str, Any], root: str) -> str:
 
 
 def _mount_problem(path: str, root: str) -> str:
-    if not os.path.isdir(path):
-        return f"the durable mount {path} is not there"
-    if os.stat(path).st_dev == os.stat(root).st_dev:
-        return f"{path} lies on the same disk as {root}: nothing is mounted there"
-    if not os.access(path, os.W_OK | os.X_OK):
-        return f"the durable mount {path} cannot be written"
-    return ""
+    why = mounts.why_not_durable(path, root)
+    if why or os.access(path, os.W_OK | os.X_OK):
+        return why
+    return f"the durable mount {path} cannot be written"
 
 
 def refusals(root: str, run: dict[str, Any]) -> list[str]:

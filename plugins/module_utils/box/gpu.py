@@ -12,14 +12,20 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
-from typing import Any, Collection
+from typing import Any, Collection, NamedTuple
 
 from .bounded import run_bounded, search_path
 
 TIMEOUT_S = 20.0
+NOT_ASKED = "the GPUs cannot be asked for faults"
 NOT_INSTALLED = "nvidia-smi is not installed"
-# How the words begin when it was asked and nothing came back.
-_NO_ANSWER = "nvidia-smi: "
+# nvidia-smi's exit codes for what this card or driver does not know or tell: a bad field, an operation that the card
+# lacks, no permission, a function that the library lacks.
+_NOT_KNOWN = frozenset([2, 3, 4, 13])
+# What it writes in place of any value of a card that does not work. [N/A] and the like say nothing.
+_GONE = frozenset(["[GPU is lost]", "[GPU requires reset]"])
+# The same of what every card knows; of less common values it says so on cards that work.
+_UNREADABLE = _GONE | {"[Unknown Error]"}
 # A driver's own context and a display take some hundred MiB; a forgotten trainer takes gigabytes.
 FOREIGN_MIB = 1024
 # NVIDIA, "Xid Errors": double-bit ECC, page retirement failed, NVLink, fallen off the bus, contained and uncontained
@@ -41,7 +47,7 @@ _XID = re.compile(r"^\[\s*(?P<at>[0-9]+\.[0-9]+)\].*NVRM: Xid \((?P<card>[^)]*)\
 
 @dataclass(frozen=True)
 class Gpu:
-    """Memory in MiB, None where the driver does not say."""
+    """Memory in MiB, None where the driver does not say. ``broken``: what it says instead of a card that works."""
 
     index: int
     uuid: str
@@ -49,6 +55,7 @@ class Gpu:
     memory_mib: int | None
     used_mib: int | None
     driver: str = ""
+    broken: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,23 @@ class Reading:
     gpus: tuple[Gpu, ...] = ()
     problem: str = ""
     silent: bool = False
+
+
+class Unanswered(Exception):
+    """A driver that was asked and gave no answer, or failed; the text says how. ``silent``: as of a reading."""
+
+    def __init__(self, problem: str, silent: bool) -> None:
+        super().__init__(problem)
+        self.silent = silent
+
+
+class _Answer(NamedTuple):
+    """``problem``: why there are no rows; ``failed``: whether that is more than fields that are not known."""
+
+    rows: list[list[str]]
+    problem: str = ""
+    silent: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,14 +121,21 @@ class Xid:
 
 
 def read(timeout_s: float = TIMEOUT_S) -> Reading:
-    rows, problem = _query(_CORE, timeout_s)
-    if problem:
-        return Reading(problem=problem, silent=problem.startswith(_NO_ANSWER))
+    answer = _query(_CORE, timeout_s)
+    if answer.problem:
+        return Reading(problem=answer.problem, silent=answer.silent)
     try:
-        gpus = tuple(Gpu(int(row[0]), row[1], row[2], _whole(row[3]), _whole(row[4]), row[5]) for row in rows)
+        return Reading(tuple(_gpu(row) for row in answer.rows))
     except ValueError:
-        return Reading(problem=f"nvidia-smi gave an answer that is none: {rows[0][0][:80]!r}")
-    return Reading(gpus)
+        return Reading(problem=f"nvidia-smi gave an answer that is none: {answer.rows[0][0][:80]!r}")
+
+
+def _gpu(row: list[str]) -> Gpu:
+    return Gpu(int(row[0]), row[1], row[2], _whole(row[3]), _whole(row[4]), row[5], _first(row, _UNREADABLE))
+
+
+def _first(row: list[str], of: Collection[str]) -> str:
+    return next((value for value in row if value in of), "")
 
 
 def tool() -> str | None:
@@ -112,21 +143,21 @@ def tool() -> str | None:
     return shutil.which("nvidia-smi", path=search_path())
 
 
-def _query(fields: tuple[str, ...], timeout_s: float, what: str = "gpu") -> tuple[list[list[str]], str]:
+def _query(fields: tuple[str, ...], timeout_s: float, what: str = "gpu") -> _Answer:
     program = tool()
     if program is None:
-        return [], NOT_INSTALLED
+        return _Answer([], NOT_INSTALLED, failed=True)
     outcome = run_bounded([program, f"--query-{what}={','.join(fields)}", "--format=csv,noheader,nounits"], timeout_s)
     if outcome.why:
-        return [], f"{_NO_ANSWER}{outcome.why}"
+        return _Answer([], f"nvidia-smi: {outcome.why}", silent=True, failed=True)
     if outcome.rc != 0:
         first = next((line.strip() for line in outcome.out.splitlines() if line.strip()), "")
-        return [], f"nvidia-smi failed with {outcome.rc}: {first[:200]}"
+        return _Answer([], f"nvidia-smi failed with {outcome.rc}: {first[:200]}", failed=outcome.rc not in _NOT_KNOWN)
     lines = [line for line in outcome.out.splitlines() if line.strip() and line.strip() != "No devices were found"]
     rows = [[value.strip() for value in line.split(",")] for line in lines]
     if any(len(row) != len(fields) for row in rows):
-        return [], f"nvidia-smi gave an answer that is none: {lines[0][:80]!r}"
-    return rows, ""
+        return _Answer([], f"nvidia-smi gave an answer that is none: {lines[0][:80]!r}")
+    return _Answer(rows)
 
 
 def _whole(text: str) -> int | None:
@@ -148,7 +179,13 @@ def refusals(wanted: dict[str, Any], reading: Reading, cards: Collection[str] | 
     found = []
     if len(reading.gpus) < count:
         found.append(f"the run needs {count} GPUs, nvidia-smi reports {len(reading.gpus)}")
-    return found + foreign_memory(reading, cards)
+    return found + broken(reading, cards) + foreign_memory(reading, cards)
+
+
+def broken(reading: Reading, cards: Collection[str] | None = None) -> list[str]:
+    """Cards that are listed and do not work."""
+    used = [gpu for gpu in reading.gpus if gpu.broken and (cards is None or gpu.uuid in cards)]
+    return [_does_not_work(f"GPU {gpu.index} ({gpu.name})", gpu.broken) for gpu in used]
 
 
 def foreign_memory(reading: Reading, cards: Collection[str] | None = None) -> list[str]:
@@ -164,21 +201,42 @@ def faults(timeout_s: float = TIMEOUT_S, only: Collection[int] | None = None) ->
     """What the driver itself calls broken. Fields that a card or driver does not know say nothing.
 
     :param only: indexes of the cards that are asked about; None: all.
+    :raises Unanswered: nothing broken was found, and not everything could be asked.
     """
-    found = []
-    for index, row in enumerate(_query(_ECC, timeout_s)[0]):
-        if (only is None or index in only) and row[0].isdigit() and int(row[0]) > 0:
-            found.append(f"GPU {index} has {row[0]} uncorrectable memory errors since its driver was loaded")
-    for index, row in enumerate(_query(_ROWS, timeout_s)[0]):
-        if (only is None or index in only) and row[1].lower() in ("yes", "1"):
-            found.append(f"GPU {index} could not replace a broken row of its memory")
+    found: list[str] = []
+    unanswered: _Answer | None = None
+    for fields, fault in ((_ECC, _ecc_fault), (_ROWS, _row_fault)):
+        answer = _query(fields, timeout_s)
+        asked = [(index, row) for index, row in enumerate(answer.rows) if only is None or index in only]
+        found += [words for words in (fault(index, row) for index, row in asked) if words and words not in found]
+        unanswered = unanswered or (answer if answer.failed else None)
+        if answer.silent:
+            break  # One that hangs is not asked twice.
+    if unanswered and not found:
+        raise Unanswered(unanswered.problem, unanswered.silent)
     return found
+
+
+def _ecc_fault(index: int, row: list[str]) -> str:
+    if row[0].isdigit() and int(row[0]) > 0:
+        return f"GPU {index} has {row[0]} uncorrectable memory errors since its driver was loaded"
+    return _does_not_work(f"GPU {index}", _first(row, _GONE))
+
+
+def _row_fault(index: int, row: list[str]) -> str:
+    if row[1].lower() in ("yes", "1"):
+        return f"GPU {index} could not replace a broken row of its memory"
+    return _does_not_work(f"GPU {index}", _first(row, _GONE))
+
+
+def _does_not_work(card: str, answer: str) -> str:
+    return f"{card} does not work: the driver answers {answer!r}" if answer else ""
 
 
 def waiting_for_reset(timeout_s: float = TIMEOUT_S) -> list[str]:
     """Cards that will replace a row of their memory at the next reset. NVIDIA, "GPU Memory Error Management": with this
     flag set, running and new work is not affected. So it is a word and no refusal."""
-    rows = _query(_ROWS, timeout_s)[0]
+    rows = _query(_ROWS, timeout_s).rows
     waiting = [index for index, row in enumerate(rows) if row[0].lower() in ("yes", "1")]
     return [f"GPU {index} replaces a row of its memory at its next reset; it works meanwhile" for index in waiting]
 
@@ -186,11 +244,11 @@ def waiting_for_reset(timeout_s: float = TIMEOUT_S) -> list[str]:
 def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
     """Cards that slow down now, and for what. Only meaningful under load: an idle card's low clocks are no fault."""
     for reasons in _REASONS:
-        rows, problem = _query(tuple(f"{reasons}.{each}" for each in _SLOWDOWNS), timeout_s)
-        if not problem:
+        answer = _query(tuple(f"{reasons}.{each}" for each in _SLOWDOWNS), timeout_s)
+        if not answer.problem:
             return [
                 f"GPU {index} slows down for {why}"
-                for index, row in enumerate(rows)
+                for index, row in enumerate(answer.rows)
                 for why in dict.fromkeys(why for why, answer in zip(_SLOWED_BY, row) if answer == "Active")
             ]
     return []
@@ -198,18 +256,17 @@ def throttling(timeout_s: float = TIMEOUT_S) -> list[str]:
 
 def load(timeout_s: float = TIMEOUT_S) -> list[Load]:
     """How hard each card works now; empty where the driver does not say. Utilisation alone may mean nothing."""
-    rows, _problem = _query(_LOAD, timeout_s)
-    return [Load(index, *map(_whole, row)) for index, row in enumerate(rows)]
+    return [Load(index, *map(_whole, row)) for index, row in enumerate(_query(_LOAD, timeout_s).rows)]
 
 
 def utilisation(timeout_s: float = TIMEOUT_S) -> dict[str, int | None]:
     """Per cent of the last second in which each card, by its UUID, was at work; empty where the driver does not say."""
-    return {row[0]: _whole(row[1]) for row in _query(("uuid", "utilization.gpu"), timeout_s)[0]}
+    return {row[0]: _whole(row[1]) for row in _query(("uuid", "utilization.gpu"), timeout_s).rows}
 
 
 def compute_memory(timeout_s: float = TIMEOUT_S) -> dict[int, int]:
     """MiB of GPU memory by process id, as the driver counts processes: in a container these may be the host's ids."""
-    rows, _problem = _query(("pid", "used_memory"), timeout_s, "compute-apps")
+    rows = _query(("pid", "used_memory"), timeout_s, "compute-apps").rows
     found: dict[int, int] = {}
     for pid, used in ((_whole(row[0]), _whole(row[1])) for row in rows):
         if pid is not None and used is not None:

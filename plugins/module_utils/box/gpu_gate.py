@@ -42,6 +42,9 @@ def look(run: dict[str, Any]) -> Found:
     if reading.problem:
         unfit = tuple(gpu.refusals(run["gpu"], reading))
         return Found(unfit=unfit, silent=reading.silent, lasts=reading.problem == gpu.NOT_INSTALLED)
+    misnamed = tuple(gpu_locks.misnamed(run, reading))
+    if misnamed:
+        return Found(unfit=misnamed)
     cards = tuple(gpu_locks.cards(run, reading))
     taken = tuple(gpu_locks.held(cards))
     if taken:
@@ -51,7 +54,10 @@ def look(run: dict[str, Any]) -> Found:
     if unfit:
         return Found(cards, unfit=unfit)
     own = [card.index for card in reading.gpus if card.uuid in cards]
-    return Found(cards, unfit=tuple(gpu.faults(only=own)), lasts=True)
+    try:
+        return Found(cards, unfit=tuple(gpu.faults(only=own)), lasts=True)
+    except gpu.Unanswered as error:
+        return Found(cards, unfit=(f"{gpu.NOT_ASKED}: {error}",), silent=error.silent)
 
 
 def unfit(run: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ these locks for as long as it lives.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ from .refusal import HELD, SYSTEM, Refused
 FOLDER = "/tmp/gpu-tenant-gpus"  # noqa: S108  # one place that every user of a machine may write
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _PAUSE_S = 0.05
+_NAME = "name others in the run's env, or leave it out"
 
 
 def cards(run: dict[str, Any], reading: gpu.Reading) -> list[str]:
@@ -31,16 +33,43 @@ def cards(run: dict[str, Any], reading: gpu.Reading) -> list[str]:
     """
     if not run["gpu"]["required"]:
         return []
-    by_index = {str(card.index): card.uuid for card in reading.gpus}
-    visible = run["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    visible = _visible(run)
     if visible is None:
-        return sorted(by_index.values())
-    found = []
-    for word in [word.strip() for word in str(visible).split(",") if word.strip()]:
-        # CUDA takes the beginning of a UUID for the whole.
-        whole = [uuid for uuid in by_index.values() if uuid.startswith(word)]
-        found.append(by_index.get(word) or (whole[0] if len(whole) == 1 else word))
-    return sorted(set(found))
+        return sorted(card.uuid for card in reading.gpus)
+    return sorted({_card(word, reading) or word for word in _words(visible)})
+
+
+def misnamed(run: dict[str, Any], reading: gpu.Reading) -> list[str]:
+    """Why the cards that the run names are not those that it needs: CUDA would train on fewer, or on none, unasked."""
+    visible = _visible(run)
+    if visible is None or not run["gpu"]["required"]:
+        return []
+    named, needed = f"CUDA_VISIBLE_DEVICES is {visible!r}", int(run["gpu"].get("count") or 1)
+    # nvidia-smi lists the cards, not their parts.
+    absent = [word for word in _words(visible) if not word.startswith("MIG-") and not _card(word, reading)]
+    if absent:
+        return [
+            f"{named}: of the {len(reading.gpus)} GPUs that nvidia-smi reports none is {', '.join(absent)}; {_NAME}"
+        ]
+    shown = len(cards(run, reading))
+    return [f"{named}: it shows {shown} GPUs, the run needs {needed}; {_NAME}"] if shown < needed else []
+
+
+def _visible(run: dict[str, Any]) -> str | None:
+    visible = run["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return None if visible is None else str(visible)
+
+
+def _words(visible: str) -> list[str]:
+    """The cards that are named; CUDA takes ``-1`` for the end of the list."""
+    words = [word.strip() for word in visible.split(",") if word.strip()]
+    return list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+
+
+def _card(word: str, reading: gpu.Reading) -> str:
+    """The UUID of the card that an index or the beginning of a UUID means; empty where it is none, or not just one."""
+    whole = [card.uuid for card in reading.gpus if word == str(card.index) or card.uuid.startswith(word)]
+    return whole[0] if len(whole) == 1 else ""
 
 
 def held(names: Sequence[str], folder: str = FOLDER) -> list[str]:

@@ -72,11 +72,18 @@ def look(attempt_folder: str, began_s: float | None) -> dict[str, Any]:
         found,
         throttling=heat,
         load=None if not attempt_folder else [asdict(each) for each in gpu.load()],
-        faults=gpu.faults(),
+        faults=_faults(reading),
         waiting_for_reset=gpu.waiting_for_reset(),
         xids=None if xids is None else [{"card": xid.card, "code": xid.code} for xid in xids],
         holders=told,
     )
+
+
+def _faults(reading: gpu.Reading) -> list[str]:
+    try:
+        return gpu.broken(reading) + gpu.faults()
+    except gpu.Unanswered as error:
+        return [*gpu.broken(reading), f"{gpu.NOT_ASKED}: {error}"]
 
 
 def nothing(problem: str) -> dict[str, Any]:

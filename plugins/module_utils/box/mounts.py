@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Which file system a path lies on, by the kernel's own table."""
+"""Which file system a path lies on, by the kernel's own table, and whether a durable place is one of its own."""
 
 from __future__ import annotations
 
@@ -67,3 +67,20 @@ def is_local(kind: str) -> bool:
 def is_shared(kind: str) -> bool:
     """Whether a file system of this type is seen by other machines."""
     return kind in _SHARED or (kind.startswith("fuse") and kind not in _LOCAL_FUSE)
+
+
+def why_not_durable(path: str, data: str) -> str:
+    """Why what lies at ``path`` outlives nothing; empty when a disk of its own is mounted there, at it or above it.
+
+    A folder on which nobody has mounted anything lies on the disk of the data or on that of the system, and these need
+    not be one: a data disk may be there while the network disk is not.
+
+    :param data: the folder of what is to outlive the box.
+    """
+    if not os.path.isdir(path):
+        return f"the durable mount {path} is not there"
+    device = os.stat(path).st_dev
+    for other in (data, "/"):
+        if os.path.isabs(other) and os.stat(nearest(other)).st_dev == device:
+            return f"{path} is no mount of its own: it lies on the same disk as {other}, nothing is mounted there"
+    return ""

@@ -57,8 +57,11 @@ class Notice:
 
 @dataclass(frozen=True)
 class Answer:
+    """``path``: that of the question, without its query."""
+
     status: int
     body: str
+    path: str
     etag: str = ""
 
 
@@ -103,37 +106,47 @@ class MetadataService:
             response = connection.getresponse()
             self._note_date(response.getheader("Date"))
             text = response.read(_LARGEST_ANSWER).decode("utf-8", "replace")
-            return Answer(response.status, text, response.getheader("ETag") or "")
+            return Answer(response.status, text, path.partition("?")[0], response.getheader("ETag") or "")
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self._host}:{self._port}{path} does not answer ({error})") from error
         finally:
             connection.close()
 
 
-# Each source is an endless series of looks: a notice, or None when there is none.
-Look = Iterator["Notice | None"]
+# Each source is an endless series of looks: a notice, None when there is none, or why the advice alone cannot be had.
+# That one is no reason to back off: an end is looked for as often as ever.
+Look = Iterator["Notice | Unavailable | None"]
 
 
 def aws_imds(service: MetadataService) -> Look:
-    token = ""
+    token = _aws_token(service)
     while True:
-        if not token:
-            token = _aws_token(service)
-        action = service.ask("GET", "/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
+        action = _aws_ask(service, token, "spot/instance-action")
         if action.status == 401:
-            token = ""
-            continue
+            # It has run out. One fresh token for each look: a service that refuses that one too is given time.
+            token = _aws_token(service)
+            action = _aws_ask(service, token, "spot/instance-action")
         if action.status == 200:
             told = _mapping(action.body)
             yield Notice(STOP, f"spot {told.get('action', 'interruption')}", _utc(told.get("time")))
             continue
         _expect(action, 404)
-        path = "/latest/meta-data/events/recommendations/rebalance"
-        advice = service.ask("GET", path, {"X-aws-ec2-metadata-token": token})
+        yield _aws_advice(service, token)
+
+
+def _aws_advice(service: MetadataService, token: str) -> Notice | Unavailable | None:
+    try:
+        advice = _aws_ask(service, token, "events/recommendations/rebalance")
         if advice.status == 200:
-            yield Notice(ADVICE, "rebalance recommendation", _utc(_mapping(advice.body).get("noticeTime")))
-            continue
-        yield None
+            return Notice(ADVICE, "rebalance recommendation", _utc(_mapping(advice.body).get("noticeTime")))
+        _expect(advice, 404)
+    except Unavailable as problem:
+        return problem
+    return None
+
+
+def _aws_ask(service: MetadataService, token: str, what: str) -> Answer:
+    return service.ask("GET", f"/latest/meta-data/{what}", {"X-aws-ec2-metadata-token": token})
 
 
 def _aws_token(service: MetadataService) -> str:
@@ -155,8 +168,17 @@ def gcp_metadata(service: MetadataService) -> Look:
         if answer.body.strip() == "TRUE":
             yield Notice(STOP, "preempted")
             continue
-        maintenance = service.ask("GET", f"{root}/maintenance-event", headers).body.strip()
-        yield Notice(ADVICE, maintenance) if maintenance.startswith("TERMINATE") else None
+        yield _gcp_advice(service, f"{root}/maintenance-event", headers)
+
+
+def _gcp_advice(service: MetadataService, path: str, headers: dict[str, str]) -> Notice | Unavailable | None:
+    try:
+        advice = service.ask("GET", path, headers)
+        _expect(advice, 200)
+    except Unavailable as problem:
+        return problem
+    maintenance = advice.body.strip()
+    return Notice(ADVICE, maintenance) if maintenance.startswith("TERMINATE") else None
 
 
 def azure_scheduled_events(service: MetadataService) -> Look:
@@ -203,7 +225,7 @@ def _not_before(event: dict[str, Any]) -> str:
 
 def _expect(answer: Answer, status: int) -> None:
     if answer.status != status:
-        raise Unavailable(f"the metadata service answers with status {answer.status}")
+        raise Unavailable(f"the metadata service answers {answer.path} with status {answer.status}")
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -261,6 +283,11 @@ class Watcher:
             return None
         return records.parse_utc(notice.at).timestamp() - self._service.now()
 
+    def granted_s(self) -> float:
+        """Seconds that are left of what the provider grants after a notice without a time."""
+        due = self._due
+        return GRACE_S[self.source] if due is None else due[1] - self._clock()
+
     def ends(self) -> bool:
         """Whether the machine is going to end, as far as the source has said and as long as that can be true."""
         notice = self.notice
@@ -310,11 +337,11 @@ class Watcher:
         while not self._stopped.is_set():
             asked = time.monotonic()
             try:
-                for notice in SOURCES[self.source](self._service):
+                for told in SOURCES[self.source](self._service):
                     # A source that cannot be asked any more keeps its last word: machines end without taking it back.
                     # One that lives on all the same goes on working after a while (see :meth:`overdue`).
-                    self._heed(notice)
-                    self.problem, back_off = "", self._poll_s
+                    self._heed(None if isinstance(told, Unavailable) else told)
+                    self.problem, back_off = str(told) if isinstance(told, Unavailable) else "", self._poll_s
                     # A look that the service held back until something changed needs no pause after it.
                     if self._stopped.wait(max(0.0, self._poll_s - (time.monotonic() - asked))):
                         return

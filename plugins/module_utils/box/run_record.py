@@ -124,10 +124,11 @@ def _gpu(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preemption(value: dict[str, Any]) -> dict[str, Any]:
-    source, url = value.get("source") or "", value.get("url") or ""
+    source, url, grace_s = value.get("source") or "", value.get("url") or "", value.get("grace_s")
     _demand(source in ("", *SOURCES), "preemption", f"of a source among {', '.join(SOURCES)}, or none")
     _demand(not url or str(url).startswith("http://"), "preemption", "with an http url, or none")
-    return {"source": source, "url": url}
+    _demand(grace_s is None or is_seconds(grace_s), "preemption", "with grace_s as a number of seconds, or none")
+    return {"source": source, "url": url, "grace_s": grace_s}
 
 
 def _progress(value: object) -> dict[str, Any]:

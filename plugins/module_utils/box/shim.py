@@ -28,6 +28,7 @@ from . import (
     gpu_locks,
     inputs,
     judge,
+    last_save,
     launch,
     locks,
     process,
@@ -84,7 +85,7 @@ def tenant_variables(
         "TENANT_RESUME_DIRS": os.pathsep.join(resume_dirs),
         "TENANT_METRICS": paths.metrics,
         **({"TENANT_INPUTS_DIR": inputs_dir} if inputs_dir else {}),
-        "TENANT_GRACE_S": f"{run['grace_s']:g}",
+        "TENANT_GRACE_S": f"{last_save.told_s(run):g}",
         **({"TENANT_MU_S": str(mu_s)} if mu_s not in ("", None) else {}),
     }
 
@@ -284,8 +285,8 @@ class Shim:
     def _ask_to_stop(self) -> None:
         """SIGTERM to the trainer's group; SIGKILL to everything once the grace is over."""
         order = attempt.read(self.paths.stop, "stop")
-        grace = order.get("grace_s", self.run["grace_s"])
-        until = time.monotonic() + (float(grace) if isinstance(grace, (int, float)) else self.run["grace_s"])
+        grace, told = order.get("grace_s"), last_save.told_s(self.run)
+        until = time.monotonic() + (float(grace) if isinstance(grace, (int, float)) else told)
         self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
         self._stop_asked = True
         self._stop_why = str(order.get("why") or "a signal to the shim")

@@ -28,6 +28,7 @@ from . import (
     heartbeat,
     inputs,
     judge,
+    last_save,
     locks,
     preemption,
     process,
@@ -51,8 +52,6 @@ HEARTBEAT_S = 30.0
 SHIM_READY_WITHIN_S = 60.0
 LOG_CAP = 4 * 1024 * 1024
 SELF_PREEMPTIONS = 3
-# What a trainer must leave of a notice, in seconds, for the exit record and the end of the machine itself.
-NOTICE_MARGIN_S = 2.0
 _WITHHELD = judge.Step("withheld")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 
@@ -349,7 +348,7 @@ class Supervisor:
         self._say("asked to stop")
         found = survey.survey(self.layout)
         live = found.live()
-        grace = max([found.runs[cell.run_id]["grace_s"] for cell in live], default=0.0)
+        grace = max([last_save.told_s(found.runs[cell.run_id]) for cell in live], default=0.0)
         stopping.stop_all([survey.paths_of(self.layout, cell) for cell in live], grace, "the supervisor was stopped")
         self._leave("asked to stop", 0)
         self._queue_again()
@@ -392,11 +391,12 @@ class Supervisor:
 
     def _stop_for(self, ending: preemption.Watcher, step: judge.Step, paths: AttemptPaths) -> None:
         """SIGTERM for a last save, within the shorter of the run's grace and the time that is left."""
-        grace, left, notice = run_record.read_run(self.layout, step.run_id)["grace_s"], ending.left_s(), ending.notice
+        run, left, notice = run_record.read_run(self.layout, step.run_id), ending.left_s(), ending.notice
         if notice is None:
             return  # taken back at this very instant
-        if left is not None:
-            grace = max(0.0, min(grace, left - NOTICE_MARGIN_S))
+        # A notice that names no time leaves what the platform is known to grant.
+        lefts = (run["preemption"]["grace_s"], ending.granted_s()) if left is None else (left,)
+        grace = last_save.within_s(run, *lefts)
         why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)

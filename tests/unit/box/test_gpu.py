@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import gpu, gpu_gate, gpu_locks
+from ansible_collections.tenant.gpu.plugins.module_utils.box import bounded, gpu, gpu_gate, gpu_locks, gpu_report
 
 KERNEL_LOG = """\
 [    5.100000] NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.86
@@ -142,6 +142,108 @@ def test_cards_that_a_run_does_not_use_say_nothing_about_it(smi: Path, monkeypat
     assert len(gpu_gate.unfit(run)) == 2
     monkeypatch.setattr(gpu_locks, "held", list)
     assert gpu_gate.unfit(run) == ["another run on this machine uses GPU GPU-1"]
+
+
+@pytest.mark.parametrize("answer", ["[GPU is lost]", "[Unknown Error]", "[GPU requires reset]"])
+@pytest.mark.parametrize("field", ["24564", "512"])
+def test_law_1_a_card_whose_memory_cannot_be_read_is_not_fit(smi: Path, answer: str, field: str) -> None:
+    card = ONE_CARD.replace(field, answer)
+    install(smi, f'case "$1" in *ecc*|*remapped*) exit 2 ;; *) {card} ;; esac')
+    said = f"GPU 0 (NVIDIA GeForce RTX 4090) does not work: the driver answers '{answer}'"
+    assert gpu_gate.unfit({"gpu": {"required": True, "count": 1}, "env": {}}) == [said]
+    whole = ONE_CARD.replace("0, GPU-1", "1, GPU-2")
+    install(smi, f'case "$1" in *ecc*|*remapped*) exit 2 ;; *) {card}; {whole} ;; esac')
+    run = {"gpu": {"required": True, "count": 1}, "env": {"CUDA_VISIBLE_DEVICES": "1"}}
+    assert gpu_gate.unfit(run) == [], "a card that the run does not use"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "said"),
+    [
+        ("ecc", "echo '[GPU is lost]'", "GPU 0 does not work: the driver answers '[GPU is lost]'"),
+        ("remapped", "echo '[GPU requires reset], [GPU requires reset]'", "GPU 0 does not work: the driver answers "),
+        (
+            "ecc",
+            "echo 'GPU is lost'; exit 15",
+            "the GPUs cannot be asked for faults: nvidia-smi failed with 15: GPU is",
+        ),
+        ("remapped", "exit 255", "the GPUs cannot be asked for faults: nvidia-smi failed with 255: "),
+    ],
+)
+def test_law_1_a_card_that_fails_when_it_is_asked_for_faults_is_not_called_whole(
+    smi: Path, asked: str, answer: str, said: str
+) -> None:
+    install(smi, f'case "$1" in *{asked}*) {answer} ;; *ecc*|*remapped*) exit 2 ;; *) {ONE_CARD} ;; esac')
+    (found,) = gpu_gate.unfit({"gpu": {"required": True, "count": 1}, "env": {}})
+    assert found.startswith(said)
+    assert gpu_report.look("", None)["faults"] == [found]
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 13])
+def test_faults_that_a_card_or_driver_does_not_know_are_none(smi: Path, code: int) -> None:
+    install(smi, f'case "$1" in *ecc*|*remapped*) exit {code} ;; *) {ONE_CARD} ;; esac')
+    assert gpu_gate.unfit({"gpu": {"required": True, "count": 1}, "env": {}}) == []
+
+
+def test_law_6_a_driver_that_hangs_when_it_is_asked_for_faults_is_asked_once(
+    smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def hangs(argv: list[str], _timeout_s: float) -> bounded.Outcome:
+        asked.append(argv)
+        return bounded.Outcome(None, "", "no answer within 20 s")
+
+    install(smi, ONE_CARD)
+    monkeypatch.setattr(gpu, "run_bounded", hangs)
+    with pytest.raises(gpu.Unanswered, match="nvidia-smi: no answer within 20 s") as unanswered:
+        gpu.faults()
+    assert (unanswered.value.silent, len(asked)) == (True, 1)
+
+
+def test_a_fault_that_was_found_counts_though_the_rest_was_not_told(smi: Path) -> None:
+    install(smi, 'case "$1" in *ecc*) echo 3 ;; *) exit 255 ;; esac')
+    assert gpu.faults() == ["GPU 0 has 3 uncorrectable memory errors since its driver was loaded"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "why"),
+    [
+        ("7", 1, "of the 2 GPUs that nvidia-smi reports none is 7"),
+        ("0,7", 1, "of the 2 GPUs that nvidia-smi reports none is 7"),
+        ("GPU-9", 1, "of the 2 GPUs that nvidia-smi reports none is GPU-9"),
+        ("GPU-", 1, "of the 2 GPUs that nvidia-smi reports none is GPU-"),
+        ("NoDevFiles", 1, "of the 2 GPUs that nvidia-smi reports none is NoDevFiles"),
+        ("-1", 1, "it shows 0 GPUs, the run needs 1"),
+        ("", 1, "it shows 0 GPUs, the run needs 1"),
+        ("0", 2, "it shows 1 GPUs, the run needs 2"),
+        ("0,-1,1", 2, "it shows 1 GPUs, the run needs 2"),
+        ("1,GPU-2", 2, "it shows 1 GPUs, the run needs 2"),
+        ("MIG-a", 2, "it shows 1 GPUs, the run needs 2"),
+        ("0", 1, ""),
+        ("1,0", 2, ""),
+        ("0,1", 1, ""),
+        ("0,-1", 1, ""),
+        ("GPU-2", 1, ""),
+        ("GPU-1, GPU-2", 2, ""),
+        ("MIG-a", 1, ""),
+        ("MIG-GPU-1/1/0", 1, ""),
+        (None, 2, ""),
+    ],
+)
+@pytest.mark.parametrize("inherited", [True, False])
+def test_law_1_the_cards_that_a_run_names_are_there_and_as_many_as_it_needs(
+    smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int, why: str, inherited: bool
+) -> None:
+    two = f"{ONE_CARD}; {ONE_CARD.replace('0, GPU-1', '1, GPU-2')}"
+    install(smi, f'case "$1" in *ecc*|*remapped*) exit 2 ;; *) {two} ;; esac')
+    monkeypatch.setattr(gpu_locks, "held", lambda _names: [])
+    named = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    for name, value in named.items() if inherited else ():
+        monkeypatch.setenv(name, value)
+    run = {"gpu": {"required": True, "count": count}, "env": {} if inherited else named}
+    said = f"CUDA_VISIBLE_DEVICES is {visible!r}: {why}; name others in the run's env, or leave it out"
+    assert gpu_gate.unfit(run) == ([said] if why else [])
 
 
 def test_throttling_is_found_under_the_old_names_too(smi: Path) -> None:

@@ -30,16 +30,22 @@ class Asker:
         self.gate = gpu_gate.Gate(lambda: self.now)
         self.reading, self.taken, self.readings = ONE_CARD, list[str](), 0
         self.faults = list[str]()
+        self.unanswered: gpu.Unanswered | None = None
         self._answers = threading.Event()
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(gpu, "read", self._read)
-        monkeypatch.setattr(gpu, "faults", lambda **_only: self.faults)
+        monkeypatch.setattr(gpu, "faults", self._faults)
         monkeypatch.setattr(gpu_locks, "held", lambda _names: list(self.taken))
 
     def _read(self) -> gpu.Reading:
         self.readings += 1
         assert self._answers.wait(PATIENCE_S)
         return self.reading
+
+    def _faults(self, **_only: object) -> list[str]:
+        if self.unanswered:
+            raise self.unanswered
+        return self.faults
 
     def ask(self) -> list[str] | None:
         return self.gate.ask(STEP, RUN)
@@ -95,6 +101,20 @@ def test_a_driver_that_was_slow_once_ends_no_queue_and_one_that_hangs_is_asked_t
     asker.later(gpu_gate.LOOK_S)
     assert asker.look() == ["the run needs a GPU: nvidia-smi: no answer within 20 s"]
     assert asker.readings == 4
+
+
+def test_a_driver_that_hangs_when_it_is_asked_for_faults_is_asked_twice_and_starts_no_cell(asker: Asker) -> None:
+    asker.unanswered = gpu.Unanswered("nvidia-smi: no answer within 20 s", silent=True)
+    assert asker.look() is None
+    told = "the GPUs cannot be asked for faults: nvidia-smi: no answer within 20 s"
+    assert asker.gate.waits_for == told
+    asker.later(gpu_gate.LOOK_S)
+    assert asker.look() == [told]
+    asker.unanswered = gpu.Unanswered("nvidia-smi failed with 255: ", silent=False)
+    assert asker.look() is None
+    asker.unanswered = None
+    asker.later(gpu_gate.LOOK_S)
+    assert asker.look() == [], "it was a moment's failure"
 
 
 def test_memory_that_the_driver_gives_back_late_is_waited_for(asker: Asker) -> None:

@@ -195,6 +195,10 @@ def test_law_6_cells_are_withheld_no_longer_and_the_supervisor_says_why_once(
     assert told["overdue"] is True
 
 
+def run_of(grace_s: float, platform_s: float | None = None) -> dict[str, Any]:
+    return {"grace_s": grace_s, "preemption": {"grace_s": platform_s}}
+
+
 @pytest.mark.parametrize(
     ("wanted_s", "left_s", "given_s"), [(60.0, 10.0, 8.0), (5.0, 10.0, 5.0), (60.0, 1.0, 0.0), (60.0, -90.0, 0.0)]
 )
@@ -204,7 +208,7 @@ def test_a_last_save_ends_before_the_machine_does(
     """The shorter of the run's grace and what is left of the notice, less what the exit record needs."""
     asked: list[tuple[float, str]] = []
     monkeypatch.setattr(supervise.stopping, "ask", lambda _paths, grace_s, why: asked.append((grace_s, why)))
-    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: {"grace_s": wanted_s})
+    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: run_of(wanted_s))
     supervisor = supervise.Supervisor(Layout(str(tmp_path)), ["supervisor.pyz"])
     watcher, step = watcher_at(clock), judge.Step(judge.WATCH, "digits", "c1", 1)
     ends_at = records.parse_utc("2026-11-21T08:20:00Z").timestamp()
@@ -215,17 +219,39 @@ def test_a_last_save_ends_before_the_machine_does(
     assert asked == [(given_s, f"this machine ends: spot terminate at {at}")]
 
 
-def test_a_notice_without_a_time_leaves_the_grace_of_the_run(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("source", "wanted_s", "platform_s", "late_s", "given_s"),
+    [
+        ("gcp_metadata", 25.0, 30.0, 0.0, 25.0),
+        ("gcp_metadata", 300.0, 30.0, 0.0, 28.0),
+        ("gcp_metadata", 300.0, None, 0.0, 28.0),
+        ("gcp_metadata", 300.0, 30.0, 4.0, 24.0),
+        ("gcp_metadata", 300.0, 30.0, 40.0, 0.0),
+        ("aws_imds", 300.0, None, 0.0, 118.0),
+        # Up to 15 minutes before a reboot, and 30 s before an eviction: the profile says which one counts.
+        ("azure_scheduled_events", 3600.0, 30.0, 0.0, 28.0),
+        ("azure_scheduled_events", 25.0, None, 0.0, 25.0),
+    ],
+)
+def test_a_notice_without_a_time_leaves_no_more_than_the_platform_grants(
+    clock: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    wanted_s: float,
+    platform_s: float | None,
+    late_s: float,
+    given_s: float,
 ) -> None:
     asked: list[float] = []
     monkeypatch.setattr(supervise.stopping, "ask", lambda _paths, grace_s, _why: asked.append(grace_s))
-    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: {"grace_s": 25.0})
+    monkeypatch.setattr(supervise.run_record, "read_run", lambda _layout, _run_id: run_of(wanted_s, platform_s))
     supervisor = supervise.Supervisor(Layout(str(tmp_path)), ["supervisor.pyz"])
-    watcher = watcher_at(clock)
+    watcher = watcher_at(clock, source)
     paths, step = supervisor.layout.attempt("digits", "c1", 1), judge.Step(judge.WATCH, "digits", "c1", 1)
     watcher._heed(NO_TIME)
+    clock.now += late_s
     supervisor._stop_for(watcher, step, paths)
     watcher._heed(None)
     supervisor._stop_for(watcher, step, paths)
-    assert asked == [25.0], "one that was taken back at that very instant asks for nothing"
+    assert asked == [given_s], "one that was taken back at that very instant asks for nothing"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, con
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import DISK, Refused
 
+ASKED = gates.durable_problem
 ABSENT = "the durable mount /mnt/team is not there"
 CALLER = control.Caller(("/bin/true",))
 RUN: dict[str, Any] = {
@@ -26,7 +28,7 @@ RUN: dict[str, Any] = {
 class Boot:
     """A box that has just started. Its mount comes ``after_s`` on a clock that only waiting moves."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any] = RUN) -> None:
         self.layout = Layout(str(folder / "root"))
         self.now, self.after_s, self.started = 500.0, 0.0, 0
         monkeypatch.setattr(control.time, "monotonic", lambda: self.now)
@@ -34,7 +36,7 @@ class Boot:
         monkeypatch.setattr(gates, "durable_problem", self.problem)
         monkeypatch.setattr(gates, "_durable_shortages", lambda _durable, _limits: [])
         monkeypatch.setattr(detach, "start_daemon", self.start)
-        control.register(self.layout, CALLER, RUN)
+        control.register(self.layout, CALLER, run)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -62,6 +64,31 @@ def test_a_mount_that_is_there_is_not_waited_for(boot: Boot) -> None:
 
 def test_a_mount_that_comes_late_is_waited_for(boot: Boot) -> None:
     boot.after_s = 31.0
+    answer = boot.resume()
+    assert (answer["changed"], answer["waited_for_mount_s"], boot.started) == (True, 32.0, 1)
+
+
+def disks(root: str, place: str, mounted: Callable[[], bool]) -> Callable[..., os.stat_result]:
+    """``os.stat`` of a box whose data lie on a disk of their own; ``place`` on the system's until it is mounted."""
+    real = os.stat
+
+    def stat(path: Any, **words: Any) -> os.stat_result:
+        found, name = real(path, **words), os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
+        device = {"/": 1, root: 2, place: 3 if mounted() else 1}.get(str(name), found.st_dev)
+        return os.stat_result((*found[:2], device, *found[3:]))
+
+    return stat
+
+
+def test_an_empty_folder_on_the_disk_of_the_system_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box of two disks: what lies on the other one than the data is not mounted for that."""
+    place = tmp_path / "netdisk"
+    place.mkdir()
+    boot = Boot(tmp_path, monkeypatch, dict(RUN, durable={"kind": "mount", "path": str(place)}))
+    monkeypatch.setattr(gates, "durable_problem", ASKED)
+    monkeypatch.setattr(os, "stat", disks(boot.layout.root, str(place), lambda: boot.now >= 531.0))
     answer = boot.resume()
     assert (answer["changed"], answer["waited_for_mount_s"], boot.started) == (True, 32.0, 1)
 

@@ -74,6 +74,8 @@ def test_a_small_record_gets_every_default() -> None:
         ("limits", {"min_free_bytes": -5}),
         ("grace_s", "soon"),
         ("grace_s", -1),
+        ("preemption", {"grace_s": -1}),
+        ("preemption", {"grace_s": "soon"}),
     ],
 )
 def test_a_wrong_value_is_named(key: str, value: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import durable_probe, probe_report, shared_disks
-from ansible_collections.tenant.gpu.plugins.module_utils.box import disk_use
+from ansible_collections.tenant.gpu.plugins.module_utils.box import disk_use, gates
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 SECOND_DISK = pytest.mark.skipif(
@@ -29,6 +29,18 @@ def test_a_durable_folder_on_the_same_disk_is_not_real(tmp_path: Path) -> None:
     assert "no mount of its own" in found["why"]
     assert durable_probe.check_durable("mount", str(tmp_path / "none"), "/", True)["why"].endswith("is not there")
     assert durable_probe.check_durable("pull", "", "/", True)["real"] is None
+
+
+@SECOND_DISK
+def test_a_folder_on_the_disk_of_the_system_is_refused_alike_by_probe_and_gate(tmp_path: Path) -> None:
+    """AutoDL without a netdisk: /root/autodl-tmp is a data disk, /root/autodl-fs an empty folder of the system's."""
+    netdisk = str(tmp_path)
+    assert os.stat(netdisk).st_dev == os.stat("/").st_dev
+    probed = durable_probe.check_durable("mount", netdisk, "/dev/shm", True)
+    refused = gates.durable_problem({"kind": "mount", "path": netdisk}, "/dev/shm")
+    assert probed["real"] is False
+    assert probed["why"] == refused
+    assert refused == f"{netdisk} is no mount of its own: it lies on the same disk as /, nothing is mounted there"
 
 
 @SECOND_DISK
