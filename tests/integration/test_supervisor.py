@@ -607,6 +607,34 @@ def test_a_trainer_that_fills_the_disk_is_recorded_and_continued(small_disk: Sup
     assert [cell["attempt"] for cell in run["cells"]] == [2, 1]
 
 
+def test_the_end_is_recorded_where_no_temporary_file_can_be_made(small_disk: SupervisedBox) -> None:
+    """A box whose only disk the trainer has filled: the kernel's log is asked, and there is nothing to write on."""
+    tools = small_disk.folder / "tools"
+    tools.mkdir()
+    (tools / "dmesg").write_text("#!/bin/sh\necho '[ 1.0] nothing of interest'\n")
+    (tools / "dmesg").chmod(0o755)
+    filler = small_disk.workdir / "fill.py"
+    filler.write_text(
+        "import os, sys\n"
+        "with open(os.path.join(os.environ['TENANT_OUTPUT_DIR'], 'all'), 'ab', buffering=0) as stream:\n"
+        "    while True: stream.write(b'x' * 4096)\n"
+    )
+    limits = {"min_free_bytes": 2**20, "min_free_inodes": 0}
+    small_disk.register(command=["python", "fill.py"], artifacts=[], limits=limits)
+    # Of this one's view only: the data disk is another mount, and stays as it is.
+    read_only = f'mount -o remount,ro,bind / && export PATH="{tools}:$PATH" && exec "$@"'
+    start = ["unshare", "--mount", "/bin/sh", "-c", read_only, "sh", *small_disk.argv("start")]
+    done = subprocess.run(start, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"NOT RUN: no mount namespace of its own: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for("the record of its end", lambda: os.path.exists(small_disk.paths().exit))
+    ended = attempt.read(small_disk.paths().exit, "exit")
+    assert (ended["wrapper"], ended["child"], ended["cause"]) == (13, 1, "exit"), small_disk.log()
+    assert ended["failure"]["class"] == "disk_full"
+    small_disk.await_no_daemon()
+
+
 @pytest.mark.parametrize("verb", ["stop", "seal"])
 @pytest.mark.parametrize("what", ["bytes", "inodes"])
 def test_law_6_a_trainer_that_keeps_the_disk_full_can_be_stopped(

@@ -13,6 +13,18 @@ from .layout import Layout
 
 # Bytes of a log in one answer.
 MOST = 256 * 1024
+# Bytes of its end that tell why a trainer ended.
+END = 64 * 1024
+
+
+def end(path: str) -> str:
+    """The end of a log; a log that cannot be read says nothing."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - END))
+            return stream.read(END).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def tail(layout: Layout, run_id: str, cell: str, lines: int) -> dict[str, Any]:
