@@ -35,11 +35,12 @@ def signs_of_life(paths: AttemptPaths) -> list[float]:
 
 
 class Watch:
-    """Follows one attempt. Silence is measured on the monotonic clock: a clock that is set stalls nobody."""
+    """Follows one attempt. A clock that is set stalls nobody: silence is measured on the monotonic clock, and a time that
+    went back is a sign of life too."""
 
     def __init__(self, paths: AttemptPaths, run: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._paths, self._run, self._clock = paths, run, clock
-        self._newest: object = None
+        self._seen: list[float] = []
         self._life_at = self._look_at = clock()
         self._idle: tuple[float, float] | None = None
         self._errand: Errand[bool] | None = None
@@ -50,9 +51,9 @@ class Watch:
         if not stall_s or now < self._look_at:
             return ""
         self._look_at = now + min(LOOK_S, stall_s / 4)
-        newest = max(signs_of_life(self._paths), default=None)
-        if newest != self._newest:
-            self._newest, self._life_at = newest, now
+        seen = signs_of_life(self._paths)
+        if seen != self._seen:
+            self._seen, self._life_at = seen, now
         if now - self._life_at <= stall_s or not self._is_idle(now, min(IDLE_S, stall_s)):
             return ""
         return f"it stalls: for {now - self._life_at:.0f} s it has written nothing, and it does not compute"

@@ -69,6 +69,18 @@ def test_one_that_computes_in_silence_or_writes_at_rest_is_left_alone(trainer: T
     assert trainer.goes_on(STALL_S + 600.0) != ""
 
 
+def test_one_that_writes_is_left_alone_when_the_clock_is_set_back(trainer: Trainer) -> None:
+    Path(trainer.paths.claim).touch()
+    eight_hours = 8 * 3600
+    os.utime(trainer.paths.claim, (eight_hours, eight_hours))
+    trainer.written = eight_hours
+    assert trainer.goes_on(600.0, writes=True) == ""
+    # The claim is written once: what is written from now on is older than it for hours.
+    trainer.written = 0
+    assert trainer.goes_on(5 * STALL_S, writes=True) == ""
+    assert trainer.goes_on(STALL_S + 600.0) != ""
+
+
 def test_one_whose_gpu_works_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(tmp_path, monkeypatch, needs_gpu=True)
     trainer.gpus_work = True
