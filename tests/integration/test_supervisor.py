@@ -467,6 +467,49 @@ def test_a_code_error_is_not_retried_by_itself(box: SupervisedBox) -> None:
     box.await_state("failed")
 
 
+# Writes more than a log may hold, and ends with its last words in it: as it was cut under it, or before anybody could.
+LOUD = """\
+import os, sys, time
+log = os.path.join(os.path.dirname(os.environ["TENANT_OUTPUT_DIR"]), "run.log")
+words = "Traceback (most recent call last):\\n  File \\"train.py\\"\\ntorch.OutOfMemoryError: CUDA out of memory.\\n"
+def write(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+for number in range(65):
+    write(("x" * 1023 + "\\n") * 1024)
+if sys.argv[1] != "as it ends":
+    write(words if sys.argv[1] == "before it is rotated" else "")
+    until = time.monotonic() + 300
+    while os.path.getsize(log) > 2**20 and time.monotonic() < until:
+        time.sleep(0.05)
+if sys.argv[1] != "before it is rotated":
+    write(words)
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("when", ["as it ends", "before it is rotated", "after it is rotated"])
+def test_the_last_words_of_a_loud_trainer_are_read_and_come_home(box: SupervisedBox, when: str) -> None:
+    (box.workdir / "loud.py").write_text(LOUD)
+    box.register(command=["python", "loud.py", when], artifacts=[])
+    box.verb("start")
+    box.await_state("failed")
+    box.await_no_daemon()
+    log = Path(box.paths().log)
+    if when != "as it ends":
+        # The shim itself has rotated the log of a trainer that lived.
+        assert log.stat().st_size <= 2**20
+        assert Path(f"{log}.1").stat().st_size > 2**26
+    assert attempt.read(box.paths().exit, "exit")["failure"]["class"] == "gpu_memory"
+    told = box.verb("log", "--run", "digits", "--cell", "c1", "--tail", "3")["lines"]
+    assert told[-1] == "torch.OutOfMemoryError: CUDA out of memory."
+    assert len(told) == 3
+    home = {line["path"]: line for line in box.verb("manifest", "--run", "digits")["files"]}
+    there = {f"c1/a1/{path.name}" for path in (log, Path(f"{log}.1")) if path.exists()}
+    assert there <= set(home)
+    assert {home[path]["role"] for path in there} == {"log"}
+
+
 def test_a_failed_cell_does_not_keep_the_others_from_running(box: SupervisedBox) -> None:
     box.register(cells=[{"id": "c1", "args": ["--exit-code", "3"]}, {"id": "c2"}])
     box.verb("start")

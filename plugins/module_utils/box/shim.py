@@ -89,13 +89,13 @@ def tenant_variables(
 
 
 def rotate(path: str, cap: int = LOG_CAP) -> bool:
-    """Move a log that outgrew ``cap`` bytes to ``<path>.1``. The writer appends to the same file, so it is emptied
-    in place; what is written in that instant may be lost."""
+    """Move a log that outgrew ``cap`` bytes to ``<path>.1``, at most twice as much of it. The writer appends to the
+    same file, so it is emptied in place; what is written in that instant may be lost."""
     try:
         if os.path.getsize(path) <= cap:
             return False
         try:
-            shutil.copyfile(path, f"{path}.1")
+            _copy_end(path, 2 * cap)
         except OSError as error:
             if not reserve.is_full(error):
                 raise
@@ -106,13 +106,19 @@ def rotate(path: str, cap: int = LOG_CAP) -> bool:
     return True
 
 
+def _copy_end(path: str, most: int) -> None:
+    with open(path, "rb") as log, open(run_log.earlier(path), "wb") as kept:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - most))
+        shutil.copyfileobj(log, kept, 1024 * 1024)
+
+
 def _cut(path: str) -> bool:
     """Rotate on a full disk: of the old log only the end is kept. A part of a copy, made anew at each tick, would take
     the space that a save needs."""
-    end = run_log.end(path).encode("utf-8")
-    os.unlink(f"{path}.1")
+    end = run_log.end_of_file(path, run_log.END)
+    os.unlink(run_log.earlier(path))
     os.truncate(path, 0)
-    with contextlib.suppress(OSError), open(f"{path}.1", "wb") as stream:
+    with contextlib.suppress(OSError), open(run_log.earlier(path), "wb") as stream:
         stream.write(end)
     return True
 
@@ -264,20 +270,20 @@ class Shim:
 
     def _watch(self) -> int:
         beat = time.monotonic()
-        while True:
-            if self._trainer_ended():
-                return self._end()
+        while not self._trainer_ended():
+            # Not of one that has ended: nothing would follow its last words.
+            rotate(self.paths.log)
             received = signal.sigtimedwait(_SIGNALS, TICK_S)
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 self._ask_to_stop()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill_everything()
-            rotate(self.paths.log)
             if time.monotonic() - beat >= HEARTBEAT_S:
                 beat = time.monotonic()
                 # A full disk must not end the watch over a trainer that may still free it.
                 with contextlib.suppress(OSError):
                     attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now())
+        return self._end()
 
     def _ask_to_stop(self) -> None:
         """SIGTERM to the trainer's group; SIGKILL to everything once the grace is over."""

@@ -35,7 +35,7 @@ def signs_of_life(paths: AttemptPaths) -> list[float]:
 
 
 class Watch:
-    """Follows one attempt. A clock that is set stalls nobody: silence is measured on the monotonic clock, and a time that
+    """Follows one attempt. A clock that is set stalls nobody: silence is measured on the monotonic one, and a time that
     went back is a sign of life too."""
 
     def __init__(self, paths: AttemptPaths, run: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
