@@ -662,8 +662,7 @@ def test_the_end_is_recorded_where_no_temporary_file_can_be_made(small_disk: Sup
         "with open(os.path.join(os.environ['TENANT_OUTPUT_DIR'], 'all'), 'ab', buffering=0) as stream:\n"
         "    while True: stream.write(b'x' * 4096)\n"
     )
-    limits = {"min_free_bytes": 2**20, "min_free_inodes": 0}
-    small_disk.register(command=["python", "fill.py"], artifacts=[], limits=limits)
+    small_disk.register(command=["python", "fill.py"], artifacts=[])
     # Of this one's view only: the data disk is another mount, and stays as it is.
     read_only = f'mount -o remount,ro,bind / && export PATH="{tools}:$PATH" && exec "$@"'
     start = ["unshare", "--mount", "/bin/sh", "-c", read_only, "sh", *small_disk.argv("start")]

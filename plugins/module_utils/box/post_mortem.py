@@ -7,10 +7,13 @@ Whoever cannot be asked says nothing: why a trainer ended must never keep the re
 
 from __future__ import annotations
 
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
 from . import cgroup, diary, failure_class, gates, gpu, reserve, run_log
 from .layout import AttemptPaths
+
+# The trainer is at work meanwhile, and nobody watches it.
+PLACES_WITHIN_S = 5.0
 
 T = TypeVar("T")
 
@@ -25,15 +28,26 @@ class PostMortem:
         self._paths, self._root, self._limits = paths, root, limits
         self._since_uptime_s = gpu.uptime_s()
         self._oom_before = cgroup.oom_kills()
+        self._cards: Sequence[str] = ()
+        self._places: dict[str, str] = {}
+
+    def tell_cards_apart(self, cards: Sequence[str]) -> None:
+        """Where the cards of the run sit, asked while they are whole: nothing is told of one that is lost. Only where
+        the driver's log can be read, which names them so."""
+        if cards and _asked("the driver", gpu.xids, None) is not None:
+            self._cards = cards
+            self._places = _asked("the driver", lambda: gpu.bus_ids(PLACES_WITHIN_S), {})
 
     def evidence(self, child: int, together: bool) -> failure_class.Evidence:
         """What is known of an end with exit code ``child``. ``together``: other boxes train with this one."""
-        shortages: tuple[str, ...] = _asked("the disk", self._shortages, ())
+        nothing: tuple[tuple[str, ...], bool] = (), False
+        shortages, full = _asked("the disk", self._shortages, nothing)
         # Looked at first, as what was kept back would seem to be room. It is what the records to come need.
         reserve.free(self._paths.reserve)
         return failure_class.Evidence(
             child,
             shortages=shortages,
+            full=full,
             oom_kills=_asked("the kernel", self._oom_kills, None),
             xids=_asked("the driver", self._xids, ()),
             log_tail=run_log.end(self._paths.log),
@@ -41,8 +55,12 @@ class PostMortem:
             together=together,
         )
 
-    def _shortages(self) -> tuple[str, ...]:
-        return tuple(gates.shortages(gates.disk_of(self._root), self._limits))
+    def _shortages(self) -> tuple[tuple[str, ...], bool]:
+        """What the disk lacks of what the run asks for, and whether there is next to nothing left of it."""
+        disk = gates.disk_of(self._root)
+        if gates.has_room_to_tell(disk):
+            return tuple(gates.shortages(disk, self._limits)), False
+        return tuple(gates.shortages(disk, self._limits)) or (gates.in_words(disk),), True
 
     def _oom_kills(self) -> int | None:
         """Processes that the kernel killed for memory since the trainer started."""
@@ -50,12 +68,13 @@ class PostMortem:
         return None if now is None or self._oom_before is None else now - self._oom_before
 
     def _xids(self) -> tuple[int, ...]:
-        return tuple(xid.code for xid in gpu.xids(self._since_uptime_s) or ())
+        found = gpu.xids(self._since_uptime_s) or []
+        return tuple(xid.code for xid in gpu.of_cards(found, self._cards, self._places))
 
 
 def _asked(whom: str, ask: Callable[[], T], nothing: T) -> T:
     try:
         return ask()
     except Exception as error:
-        diary.say("shim", f"{whom} cannot be asked why the trainer ended: {error!r}")
+        diary.say("shim", f"{whom} cannot be asked about the trainer: {error!r}")
         return nothing

@@ -174,6 +174,7 @@ class Shim:
             ready()
             return code
         ready()
+        self._post_mortem.tell_cards_apart(self._cards)
         return self._watch()
 
     # --- start ------------------------------------------------------------------------------------------------
@@ -354,7 +355,8 @@ class Shim:
         if failure.name == failure_class.STALLED:
             return failure.evidence
         how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
-        return how if failure.name in (failure_class.KILLED, failure_class.CODE) else f"{how}: {failure.evidence}"
+        is_said = failure.name == failure_class.CODE or (failure.name == failure_class.KILLED and child < 0)
+        return how if is_said else f"{how}: {failure.evidence}"
 
     def _record_exit(
         self, wrapper: int, child: int | None, why: str, failure: failure_class.Failure | None = None

@@ -14,6 +14,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Attem
 from ansible_collections.tenant.gpu.plugins.module_utils.box.post_mortem import PostMortem
 
 
+def install(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> AttemptPaths:
     found = Layout(str(tmp_path)).attempt("digits", "c1", 1)
@@ -42,7 +47,46 @@ def test_whoever_cannot_be_asked_says_nothing(
     assert "KeyError" in found.log_tail
     said = capfd.readouterr().err
     for whom in ("the disk", "the kernel", "the driver"):
-        assert f"{whom} cannot be asked why the trainer ended: FileNotFoundError" in said
+        assert f"{whom} cannot be asked about the trainer: FileNotFoundError" in said
+
+
+PLACES = """case "$1" in
+  *uuid,pci.bus_id*) echo "GPU-1, 00000000:3B:00.0"; echo "GPU-2, 00000000:AF:00.0";;
+esac"""
+
+
+@pytest.mark.parametrize(("cards", "name"), [(["GPU-1"], "code"), (["GPU-2"], "gpu_fault"), ([], "gpu_fault")])
+def test_only_the_runs_own_cards_are_held_against_it(
+    paths: AttemptPaths, monkeypatch: pytest.MonkeyPatch, cards: list[str], name: str
+) -> None:
+    tools = Path(paths.folder, "tools")
+    tools.mkdir()
+    install(tools / "nvidia-smi", PLACES)
+    install(tools / "dmesg", ":")
+    monkeypatch.setattr(gpu, "search_path", lambda: f"{tools}:{os.defpath}")
+    post_mortem = PostMortem(paths, paths.folder, {"min_free_bytes": 0, "min_free_inodes": 0})
+    post_mortem.tell_cards_apart(cards)
+    # The card falls off the bus, and nvidia-smi does not know it any more.
+    install(tools / "nvidia-smi", "echo 'Unable to determine the device handle'; exit 15")
+    install(tools / "dmesg", f"echo '[{gpu.uptime_s():.6f}] NVRM: Xid (PCI:0000:af:00): 79, pid=7, GPU is lost'")
+    found = failure_class.classify(post_mortem.evidence(1, together=False))
+    assert found is not None
+    assert found.name == name
+
+
+def test_an_error_on_a_disk_with_less_than_the_run_asks_for_is_an_error(
+    paths: AttemptPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(free_bytes: int, free_inodes: int) -> str:
+        monkeypatch.setattr(gates, "disk_of", lambda _path: gates.Disk(free_bytes, free_inodes))
+        monkeypatch.setattr(gpu, "xids", lambda *_words: None)
+        found = failure_class.classify(asked(paths, min_free_bytes=10 << 30, min_free_inodes=0))
+        assert found is not None
+        return f"{found.name}: {found.evidence}"
+
+    assert on(9 << 30, 5000) == "code: it left with exit code 1"
+    assert on(0, 5000) == f"disk_full: 0 bytes are free, the run asks for {10 << 30}"
+    assert on(20 << 30, 0) == f"disk_full: {20 << 30} bytes and 0 inodes are free"
 
 
 def test_the_reserve_is_given_back_after_the_disk_was_looked_at_and_before_anybody_else(
