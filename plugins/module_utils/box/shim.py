@@ -34,6 +34,7 @@ from . import (
     reserve,
     run_log,
     run_record,
+    stall,
     tracker_environment,
 )
 from .layout import AttemptPaths, Layout
@@ -142,6 +143,7 @@ class Shim:
         self._pid = 0
         self._started = time.monotonic()
         self._layout = layout
+        self._life = stall.Life(self.paths)
         self._post_mortem = post_mortem.PostMortem(self.paths, layout.root, self.run["limits"])
         self._cards = cards
         self._gpus: list[int] = []
@@ -281,10 +283,14 @@ class Shim:
                 self._kill_everything()
             if time.monotonic() - beat >= HEARTBEAT_S:
                 beat = time.monotonic()
-                # A full disk must not end the watch over a trainer that may still free it.
-                with contextlib.suppress(OSError):
-                    attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now())
+                self._beat()
         return self._end()
+
+    def _beat(self) -> None:
+        self._life.look()
+        # A full disk must not end the watch over a trainer that may still free it.
+        with contextlib.suppress(OSError):
+            attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now(), life=self._life.as_dict())
 
     def _ask_to_stop(self) -> None:
         """SIGTERM to the trainer's group; SIGKILL to everything once the grace is over."""
