@@ -467,6 +467,49 @@ def test_a_code_error_is_not_retried_by_itself(box: SupervisedBox) -> None:
     box.await_state("failed")
 
 
+# Writes more than a log may hold, and ends with its last words in it: as it was cut under it, or before anybody could.
+LOUD = """\
+import os, sys, time
+log = os.path.join(os.path.dirname(os.environ["TENANT_OUTPUT_DIR"]), "run.log")
+words = "Traceback (most recent call last):\\n  File \\"train.py\\"\\ntorch.OutOfMemoryError: CUDA out of memory.\\n"
+def write(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+for number in range(65):
+    write(("x" * 1023 + "\\n") * 1024)
+if sys.argv[1] != "as it ends":
+    write(words if sys.argv[1] == "before it is rotated" else "")
+    until = time.monotonic() + 300
+    while os.path.getsize(log) > 2**20 and time.monotonic() < until:
+        time.sleep(0.05)
+if sys.argv[1] != "before it is rotated":
+    write(words)
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("when", ["as it ends", "before it is rotated", "after it is rotated"])
+def test_the_last_words_of_a_loud_trainer_are_read_and_come_home(box: SupervisedBox, when: str) -> None:
+    (box.workdir / "loud.py").write_text(LOUD)
+    box.register(command=["python", "loud.py", when], artifacts=[])
+    box.verb("start")
+    box.await_state("failed")
+    box.await_no_daemon()
+    log = Path(box.paths().log)
+    if when != "as it ends":
+        # The shim itself has rotated the log of a trainer that lived.
+        assert log.stat().st_size <= 2**20
+        assert Path(f"{log}.1").stat().st_size > 2**26
+    assert attempt.read(box.paths().exit, "exit")["failure"]["class"] == "gpu_memory"
+    told = box.verb("log", "--run", "digits", "--cell", "c1", "--tail", "3")["lines"]
+    assert told[-1] == "torch.OutOfMemoryError: CUDA out of memory."
+    assert len(told) == 3
+    home = {line["path"]: line for line in box.verb("manifest", "--run", "digits")["files"]}
+    there = {f"c1/a1/{path.name}" for path in (log, Path(f"{log}.1")) if path.exists()}
+    assert there <= set(home)
+    assert {home[path]["role"] for path in there} == {"log"}
+
+
 def test_a_failed_cell_does_not_keep_the_others_from_running(box: SupervisedBox) -> None:
     box.register(cells=[{"id": "c1", "args": ["--exit-code", "3"]}, {"id": "c2"}])
     box.verb("start")
@@ -605,6 +648,33 @@ def test_a_trainer_that_fills_the_disk_is_recorded_and_continued(small_disk: Sup
     small_disk.verb("start")
     run = small_disk.await_state("done")
     assert [cell["attempt"] for cell in run["cells"]] == [2, 1]
+
+
+def test_the_end_is_recorded_where_no_temporary_file_can_be_made(small_disk: SupervisedBox) -> None:
+    """A box whose only disk the trainer has filled: the kernel's log is asked, and there is nothing to write on."""
+    tools = small_disk.folder / "tools"
+    tools.mkdir()
+    (tools / "dmesg").write_text("#!/bin/sh\necho '[ 1.0] nothing of interest'\n")
+    (tools / "dmesg").chmod(0o755)
+    filler = small_disk.workdir / "fill.py"
+    filler.write_text(
+        "import os, sys\n"
+        "with open(os.path.join(os.environ['TENANT_OUTPUT_DIR'], 'all'), 'ab', buffering=0) as stream:\n"
+        "    while True: stream.write(b'x' * 4096)\n"
+    )
+    small_disk.register(command=["python", "fill.py"], artifacts=[])
+    # Of this one's view only: the data disk is another mount, and stays as it is.
+    read_only = f'mount -o remount,ro,bind / && export PATH="{tools}:$PATH" && exec "$@"'
+    start = ["unshare", "--mount", "/bin/sh", "-c", read_only, "sh", *small_disk.argv("start")]
+    done = subprocess.run(start, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"NOT RUN: no mount namespace of its own: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for("the record of its end", lambda: os.path.exists(small_disk.paths().exit))
+    ended = attempt.read(small_disk.paths().exit, "exit")
+    assert (ended["wrapper"], ended["child"], ended["cause"]) == (13, 1, "exit"), small_disk.log()
+    assert ended["failure"]["class"] == "disk_full"
+    small_disk.await_no_daemon()
 
 
 @pytest.mark.parametrize("verb", ["stop", "seal"])

@@ -9,12 +9,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, process, run_record, shim
 from supervised_box import PATIENCE_S, SupervisedBox, python38, supervised_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -231,6 +232,20 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told(small_memory: Path, b
 
 
 # --- stalls -------------------------------------------------------------------------------------------------------
+
+
+def test_a_shim_tells_when_it_saw_life_and_status_believes_it_over_a_clock_that_was_set(box: SupervisedBox) -> None:
+    box.register(stall_s=1800)
+    run = run_record.read_run(box.layout, "digits")
+    paths = attempt.claim(box.layout, run, run["cells"][0], 1)
+    watch = shim.Shim(box.layout, "digits", "c1", 1, ())
+    attempt.write_status(paths, watch.keys, process=process.myself().as_dict())
+    # As the clock sees them after it was set forward by a day.
+    for path in (paths.claim, paths.checkpoints):
+        os.utime(path, (time.time() - 86400,) * 2)
+    assert (box.cell()["liveness"], box.cell()["idle_s"] > 86000) == ("stalled", True)
+    watch._beat()
+    assert (box.cell()["liveness"], box.cell()["idle_s"] < 1800) == ("alive", True)
 
 
 @pytest.mark.parametrize("leaves_with", [0, 30, None])

@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
-import tempfile
-from typing import IO, NamedTuple
+import time
+from typing import IO, Any, NamedTuple
 
 _EXTRA_PATH = "/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_OUTPUT = 256 * 1024
 _KILL_WAIT_S = 2.0
+# Between two looks whether a child has ended whose pipes somebody else holds open.
+_LOOK_S = 0.05
+_CHUNK = 64 * 1024
+# What a user may make a pipe hold, as most systems are set.
+_PIPE_HOLDS = 1024 * 1024
 # What not even SIGKILL ended, by its program: the next one would hang beside it.
 _LEFT_BEHIND: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -46,54 +52,113 @@ def run_bounded(argv: list[str], timeout_s: float, environment: dict[str, str] |
 
     :param environment: instead of this process's own.
 
-    Output goes to a file: a grandchild that holds a pipe open would outlive the limit. A process that even SIGKILL
-    does not end is left behind, and while it hangs the same program is not started again.
+    No disk is needed: what fills one is among the things that are asked about. A grandchild that holds the output open
+    is not waited for. A process that even SIGKILL does not end is left behind, and while it hangs the same program is
+    not started again.
     """
-    with tempfile.TemporaryFile() as output:
-        rc, why = _run(argv, timeout_s, environment, output, subprocess.STDOUT)
-        return Outcome(rc, _text(output), why)
+    rc, why, kept = _run(argv, timeout_s, environment, subprocess.STDOUT)
+    return Outcome(rc, _text(kept[0]), why)
 
 
 def run_apart(argv: list[str], timeout_s: float) -> Apart:
     """Like :func:`run_bounded`, for output that is written back: every byte of it, and nothing else."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        rc, why = _run(argv, timeout_s, None, output, errors)
-        output.seek(0)
-        found = output.read(_MAX_OUTPUT + 1)
-        return Apart(rc, found[:_MAX_OUTPUT], _text(errors), len(found) > _MAX_OUTPUT, why)
+    rc, why, (found, errors) = _run(argv, timeout_s, None, subprocess.PIPE)
+    return Apart(rc, found[:_MAX_OUTPUT], _text(errors), len(found) > _MAX_OUTPUT, why)
 
 
 def _run(
-    argv: list[str], timeout_s: float, environment: dict[str, str] | None, output: IO[bytes], errors: IO[bytes] | int
-) -> tuple[int | None, str]:
-    """The exit code, None when it did not start or did not end, and why."""
+    argv: list[str], timeout_s: float, environment: dict[str, str] | None, errors: int
+) -> tuple[int | None, str, list[bytes]]:
+    """The exit code, None when it did not start or did not end; why; and what it wrote on each of its streams."""
+    nothing = [b""] * (2 if errors == subprocess.PIPE else 1)
     stuck = _LEFT_BEHIND.get(argv[0])
     if stuck is not None and stuck.poll() is None:
-        return None, f"an earlier one still hangs in the kernel (pid {stuck.pid})"
+        return None, f"an earlier one still hangs in the kernel (pid {stuck.pid})", nothing
     _LEFT_BEHIND.pop(argv[0], None)
     try:
         # run_command waits for ever for a process that the kernel does not let die.
         child = subprocess.Popen(  # pylint: disable=ansible-bad-function
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.PIPE,
             stderr=errors,
+            bufsize=0,
             cwd="/",
             env=environment or dict(os.environ, PATH=search_path(), LC_ALL="C"),
             start_new_session=True,
         )
     except OSError as error:
-        return None, f"{argv[0]} does not start: {error.strerror}"
-    try:
-        return child.wait(timeout=timeout_s), ""
-    except subprocess.TimeoutExpired:
-        _kill(child, argv[0])
-        return None, f"no answer within {timeout_s:g} s"
+        return None, f"{argv[0]} does not start: {error.strerror}", nothing
+    with _Output([pipe for pipe in (child.stdout, child.stderr) if pipe is not None]) as output:
+        until = time.monotonic() + timeout_s
+        output.follow(child, until)
+        try:
+            return child.wait(timeout=max(0.0, until - time.monotonic())), "", output.kept()
+        except subprocess.TimeoutExpired:
+            _kill(child, argv[0])
+            output.drain()
+            return None, f"no answer within {timeout_s:g} s", output.kept()
 
 
-def _text(output: IO[bytes]) -> str:
-    output.seek(0)
-    return output.read(_MAX_OUTPUT).decode("utf-8", "replace")
+class _Output:
+    """What a child writes on its pipes. More than is kept is read and dropped, so that it never waits for us."""
+
+    def __init__(self, pipes: list[IO[bytes]]) -> None:
+        self._kept = {pipe: bytearray() for pipe in pipes}
+        self._open = selectors.DefaultSelector()
+        for pipe in pipes:
+            os.set_blocking(pipe.fileno(), False)
+            self._open.register(pipe, selectors.EVENT_READ)
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._open.close()
+        for pipe in self._kept:
+            pipe.close()
+
+    def kept(self) -> list[bytes]:
+        """Of each pipe at most one byte more than :data:`_MAX_OUTPUT`."""
+        return [bytes(kept) for kept in self._kept.values()]
+
+    def follow(self, child: subprocess.Popen[bytes], until: float) -> None:
+        """Read until nobody can write any more, the child has ended, or the time is over."""
+        while self._open.get_map() and time.monotonic() < until:
+            ended = child.poll() is not None
+            left_s = 0.0 if ended else min(_LOOK_S, max(0.0, until - time.monotonic()))
+            for key, _events in self._open.select(left_s):
+                self._read(key.fileobj)
+            if ended:
+                # Whoever holds the pipe still is a grandchild.
+                self.drain()
+                return
+
+    def drain(self) -> None:
+        """Read what lies in the pipes now, and no more than a pipe can hold."""
+        for key in list(self._open.get_map().values()):
+            most = _PIPE_HOLDS
+            while most > 0:
+                got = self._read(key.fileobj)
+                if not got:
+                    break
+                most -= got
+
+    def _read(self, pipe: Any) -> int:
+        """How many bytes there were; none at its end, or when nothing lies in it."""
+        try:
+            data = os.read(pipe.fileno(), _CHUNK)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self._open.unregister(pipe)
+        kept = self._kept[pipe]
+        kept += data[: _MAX_OUTPUT + 1 - len(kept)]
+        return len(data)
+
+
+def _text(kept: bytes) -> str:
+    return kept[:_MAX_OUTPUT].decode("utf-8", "replace")
 
 
 def _kill(child: subprocess.Popen[bytes], program: str) -> None:

@@ -19,6 +19,7 @@ from . import (
     pruning,
     records,
     reserve,
+    run_log,
     run_record,
 )
 from .layout import AttemptPaths, Layout
@@ -93,9 +94,10 @@ def _demand_completeness(paths: AttemptPaths) -> None:
 
 
 def _records_of(paths: AttemptPaths) -> list[dict[str, Any]]:
-    """Metrics and log of an ended attempt: they die with the box, so they are artifacts."""
+    """Metrics and log of an ended attempt: they die with the box, so they are artifacts. So is what the log held before
+    it was rotated: the last words may be in it."""
     found = []
-    for path, role in ((paths.metrics, "metrics"), (paths.log, "log")):
+    for path, role in ((paths.metrics, "metrics"), (paths.log, "log"), (run_log.earlier(paths.log), "log")):
         if os.path.isfile(path) and not os.path.islink(path):
             size, sha256 = artifacts.hash_stable(path)
             name = f"{paths.relative}/{os.path.basename(path)}"

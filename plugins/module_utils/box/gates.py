@@ -46,6 +46,11 @@ def has_room_to_tell(disk: Disk) -> bool:
     return disk.free_bytes >= TELL_FREE_BYTES and (disk.free_inodes is None or disk.free_inodes >= TELL_FREE_INODES)
 
 
+def in_words(disk: Disk) -> str:
+    inodes = "" if disk.free_inodes is None else f" and {disk.free_inodes} inodes"
+    return f"{disk.free_bytes} bytes{inodes} are free"
+
+
 def shortages(disk: Disk, limits: dict[str, Any]) -> list[str]:
     """Why a cell must not start on this disk; empty when it may. Limits absent from the run take the defaults."""
     return list(_short(disk, limits).values())

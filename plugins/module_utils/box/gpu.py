@@ -33,6 +33,7 @@ FOREIGN_MIB = 1024
 # or page will be replaced.)
 FATAL_XIDS = frozenset([48, 64, 74, 79, 94, 95, 119])
 _CORE = ("index", "uuid", "name", "memory.total", "memory.used", "driver_version")
+_PLACE = ("uuid", "pci.bus_id")
 # Cards and drivers that do not know a field refuse the whole query, so these are asked apart.
 _ECC = ("ecc.errors.uncorrected.volatile.total",)
 _ROWS = ("remapped_rows.pending", "remapped_rows.failure")
@@ -43,6 +44,7 @@ _SLOWED_BY = ("heat", "heat", "its power supply, which asks for it")
 _REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
 _LOAD = ("utilization.gpu", "utilization.memory", "clocks.sm", "clocks.max.sm", "power.draw", "power.limit")
 _XID = re.compile(r"^\[\s*(?P<at>[0-9]+\.[0-9]+)\].*NVRM: Xid \((?P<card>[^)]*)\): (?P<code>[0-9]+)", re.MULTILINE)
+_BUS_ID = re.compile(r"([0-9a-fA-F]+):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})")
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,26 @@ def xids(since_s: float = 0.0, timeout_s: float = 5.0) -> list[Xid] | None:
         return None
     outcome = run_bounded([program], timeout_s)
     return parse_xids(outcome.out, since_s) if outcome.rc == 0 else None
+
+
+def bus_ids(timeout_s: float = TIMEOUT_S) -> dict[str, str]:
+    """Where each card sits, by its UUID; empty where the driver does not say."""
+    return {row[0]: row[1] for row in _query(_PLACE, timeout_s)[0]}
+
+
+def of_cards(found: Collection[Xid], cards: Collection[str], places: dict[str, str]) -> list[Xid]:
+    """Those of ``found`` that are about these cards. All, where the place of one of them is not known.
+
+    :param cards: UUIDs. :param places: as :func:`bus_ids` tells them.
+    """
+    own = {_slot(places.get(card, "")) for card in cards}
+    return [xid for xid in found if not own or None in own or _slot(xid.card) in own | {None}]
+
+
+def _slot(bus_id: str) -> tuple[int, ...] | None:
+    """Domain, bus and device: nvidia-smi and the driver write them in digits of other lengths and cases."""
+    match = _BUS_ID.search(bus_id)
+    return tuple(int(part, 16) for part in match.groups()) if match else None
 
 
 def uptime_s() -> float:

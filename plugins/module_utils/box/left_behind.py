@@ -23,7 +23,7 @@ _RECORDS = re.compile(
     r"(claim|status|exit|stop|progress|done|pruned)\.json|shim\.lock|reserve-[0-9]+|snapshot/metrics\.jsonl"
     r"|out/checkpoints/attempts\.json"
 )
-_ROLES = {"metrics.jsonl": "metrics", "run.log": "log"}
+_ROLES = {"metrics.jsonl": "metrics", "run.log": "log", "run.log.1": "log"}
 
 
 def listing(layout: Layout, run_id: str, manifest: dict[str, Any], most: int = MOST_LISTED) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _of_unfinished(
     if live:
         frozen = freeze_metrics(last, freeze) if "metrics" in chosen.roles else None
         return files + ([frozen] if frozen else [])
-    for name, role in (("metrics.jsonl", "metrics"), ("run.log", "log")):
+    for name, role in (("metrics.jsonl", "metrics"), ("run.log", "log"), ("run.log.1", "log")):
         if os.path.isfile(os.path.join(last.folder, name)) and _comes_home(chosen, name, role):
             files.append(_line(last, name, role, "none"))
     return files

@@ -23,18 +23,19 @@ from . import (
     diary,
     durable_checkpoints,
     failure_class,
-    gates,
-    gpu,
     gpu_locks,
     inputs,
     judge,
     last_save,
     launch,
     locks,
+    post_mortem,
     process,
     records,
     reserve,
+    run_log,
     run_record,
+    stall,
     tracker_environment,
 )
 from .layout import AttemptPaths, Layout
@@ -47,7 +48,6 @@ LEFTOVER_GRACE_S = 5.0
 # The supervisor found them free a moment ago; only another root may have been faster.
 GPUS_WITHIN_S = 3.0
 EXIT_WRITE_LIMIT_S = 120.0
-LOG_TAIL = 64 * 1024
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -91,13 +91,13 @@ def tenant_variables(
 
 
 def rotate(path: str, cap: int = LOG_CAP) -> bool:
-    """Move a log that outgrew ``cap`` bytes to ``<path>.1``. The writer appends to the same file, so it is emptied
-    in place; what is written in that instant may be lost."""
+    """Move a log that outgrew ``cap`` bytes to ``<path>.1``, at most twice as much of it. The writer appends to the
+    same file, so it is emptied in place; what is written in that instant may be lost."""
     try:
         if os.path.getsize(path) <= cap:
             return False
         try:
-            shutil.copyfile(path, f"{path}.1")
+            _copy_end(path, 2 * cap)
         except OSError as error:
             if not reserve.is_full(error):
                 raise
@@ -108,13 +108,19 @@ def rotate(path: str, cap: int = LOG_CAP) -> bool:
     return True
 
 
+def _copy_end(path: str, most: int) -> None:
+    with open(path, "rb") as log, open(run_log.earlier(path), "wb") as kept:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - most))
+        shutil.copyfileobj(log, kept, 1024 * 1024)
+
+
 def _cut(path: str) -> bool:
     """Rotate on a full disk: of the old log only the end is kept. A part of a copy, made anew at each tick, would take
     the space that a save needs."""
-    end = _tail(path).encode("utf-8")
-    os.unlink(f"{path}.1")
+    end = run_log.end_of_file(path, run_log.END)
+    os.unlink(run_log.earlier(path))
     os.truncate(path, 0)
-    with contextlib.suppress(OSError), open(f"{path}.1", "wb") as stream:
+    with contextlib.suppress(OSError), open(run_log.earlier(path), "wb") as stream:
         stream.write(end)
     return True
 
@@ -137,9 +143,9 @@ class Shim:
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
-        self._started_uptime_s = gpu.uptime_s()
-        self._root, self._layout = layout.root, layout
-        self._oom_before = cgroup.oom_kills()
+        self._layout = layout
+        self._life = stall.Life(self.paths)
+        self._post_mortem = post_mortem.PostMortem(self.paths, layout.root, self.run["limits"])
         self._cards = cards
         self._gpus: list[int] = []
 
@@ -171,6 +177,7 @@ class Shim:
             ready()
             return code
         ready()
+        self._post_mortem.tell_cards_apart(self._cards)
         return self._watch()
 
     # --- start ------------------------------------------------------------------------------------------------
@@ -267,20 +274,24 @@ class Shim:
 
     def _watch(self) -> int:
         beat = time.monotonic()
-        while True:
-            if self._trainer_ended():
-                return self._end()
+        while not self._trainer_ended():
+            # Not of one that has ended: nothing would follow its last words.
+            rotate(self.paths.log)
             received = signal.sigtimedwait(_SIGNALS, TICK_S)
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 self._ask_to_stop()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill_everything()
-            rotate(self.paths.log)
             if time.monotonic() - beat >= HEARTBEAT_S:
                 beat = time.monotonic()
-                # A full disk must not end the watch over a trainer that may still free it.
-                with contextlib.suppress(OSError):
-                    attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now())
+                self._beat()
+        return self._end()
+
+    def _beat(self) -> None:
+        self._life.look()
+        # A full disk must not end the watch over a trainer that may still free it.
+        with contextlib.suppress(OSError):
+            attempt.write_status(self.paths, self.keys, heartbeat_at=records.utc_now(), life=self._life.as_dict())
 
     def _ask_to_stop(self) -> None:
         """SIGTERM to the trainer's group; SIGKILL to everything once the grace is over."""
@@ -330,22 +341,11 @@ class Shim:
             # Nobody asked for its end, so it counts against it, whatever it answered to the signal.
             self._stop_asked = False
             return failure_class.Failure(failure_class.STALLED, self._stop_why)
-        return None if self._stop_asked or child == PREEMPTED else failure_class.classify(self._evidence(child))
-
-    def _evidence(self, child: int) -> failure_class.Evidence:
-        """What the kernel, the disk and the trainer's own words say of its end."""
-        if child == 0:
-            return failure_class.Evidence(0)
-        return failure_class.Evidence(
-            child,
-            shortages=tuple(gates.shortages(gates.disk_of(self._root), self.run["limits"])),
-            oom_kills=self._oom_kills(),
-            xids=tuple(xid.code for xid in gpu.xids(self._started_uptime_s) or ()),
-            log_tail=_tail(self.paths.log),
-            fatal_xids=gpu.FATAL_XIDS,
-            # Nodes of one job end together, with the words of all of them in one log: no box is waited for.
-            together=run_record.is_part(self.run) and bool(self.run["nodes"]),
-        )
+        if self._stop_asked or child in (0, PREEMPTED):
+            return None
+        # Nodes of one job end together, with the words of all of them in one log: no box is waited for.
+        together = run_record.is_part(self.run) and bool(self.run["nodes"])
+        return failure_class.classify(self._post_mortem.evidence(child, together))
 
     def _end_leftovers(self, grace_s: float) -> None:
         """Workers and loggers that outlived the trainer get ``grace_s`` to leave, then SIGKILL."""
@@ -362,12 +362,8 @@ class Shim:
         if failure.name == failure_class.STALLED:
             return failure.evidence
         how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
-        return how if failure.name in (failure_class.KILLED, failure_class.CODE) else f"{how}: {failure.evidence}"
-
-    def _oom_kills(self) -> int | None:
-        """Processes that the kernel killed for memory since the trainer started."""
-        now = cgroup.oom_kills()
-        return None if now is None or self._oom_before is None else now - self._oom_before
+        is_said = failure.name == failure_class.CODE or (failure.name == failure_class.KILLED and child < 0)
+        return how if is_said else f"{how}: {failure.evidence}"
 
     def _record_exit(
         self, wrapper: int, child: int | None, why: str, failure: failure_class.Failure | None = None
@@ -407,16 +403,6 @@ def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | 
     if child > 0 and failure is not None and failure.name == failure_class.DISK_FULL:
         return DISK
     return 0 if child == 0 else TRAINER_FAILED
-
-
-def _tail(path: str) -> str:
-    """The end of a log; a log that cannot be read says nothing."""
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - LOG_TAIL))
-            return stream.read(LOG_TAIL).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _collect_orphans() -> None:

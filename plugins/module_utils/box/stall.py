@@ -19,6 +19,8 @@ from .layout import AttemptPaths
 
 # Between two looks, and the time over which processes must be idle; less where the run is less patient.
 LOOK_S = 30.0
+# What a shim records of life is that late at most: it looks, and writes, every 30 s.
+LATE_S = 60.0
 IDLE_S = 120.0
 # Of one processor, and of a card in per cent: less is waiting.
 BUSY_CPU = 0.05
@@ -34,13 +36,47 @@ def signs_of_life(paths: AttemptPaths) -> list[float]:
     return times
 
 
+class Life:
+    """When the signs of life of an attempt last changed, by the monotonic clock: also a time that went back is one."""
+
+    def __init__(self, paths: AttemptPaths, clock: Callable[[], float] = time.monotonic) -> None:
+        self._paths, self._clock = paths, clock
+        self._seen: list[float] = []
+        self.at = clock()
+
+    def look(self) -> None:
+        seen = signs_of_life(self._paths)
+        if seen != self._seen:
+            self._seen, self.at = seen, self._clock()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"at_s": round(self.at, 3), "boot": process.current_boot().as_dict()}
+
+
+def idle_s(paths: AttemptPaths, told: object) -> float | None:
+    """Seconds since log, metrics or checkpoints last changed; None before there is any.
+
+    :param told: :class:`Life` as its shim has recorded it. It is late by up to two beats, so only a clock that was set
+        forward since makes the files older than that.
+    """
+    times = signs_of_life(paths)
+    if not times:
+        return None
+    idle = max(0.0, time.time() - max(times))
+    life = told if isinstance(told, dict) else {}
+    if isinstance(life.get("at_s"), (int, float)) and life.get("boot") == process.current_boot().as_dict():
+        watched = time.monotonic() - life["at_s"]
+        idle = watched if watched + LATE_S < idle else idle
+    return round(idle, 1)
+
+
 class Watch:
-    """Follows one attempt. Silence is measured on the monotonic clock: a clock that is set stalls nobody."""
+    """Follows one attempt. A clock that is set stalls nobody."""
 
     def __init__(self, paths: AttemptPaths, run: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._paths, self._run, self._clock = paths, run, clock
-        self._newest: object = None
-        self._life_at = self._look_at = clock()
+        self._life = Life(paths, clock)
+        self._look_at = clock()
         self._idle: tuple[float, float] | None = None
         self._errand: Errand[bool] | None = None
 
@@ -50,12 +86,10 @@ class Watch:
         if not stall_s or now < self._look_at:
             return ""
         self._look_at = now + min(LOOK_S, stall_s / 4)
-        newest = max(signs_of_life(self._paths), default=None)
-        if newest != self._newest:
-            self._newest, self._life_at = newest, now
-        if now - self._life_at <= stall_s or not self._is_idle(now, min(IDLE_S, stall_s)):
+        self._life.look()
+        if now - self._life.at <= stall_s or not self._is_idle(now, min(IDLE_S, stall_s)):
             return ""
-        return f"it stalls: for {now - self._life_at:.0f} s it has written nothing, and it does not compute"
+        return f"it stalls: for {now - self._life.at:.0f} s it has written nothing, and it does not compute"
 
     def _is_idle(self, now: float, within_s: float) -> bool:
         used = cpu_s(attempt.members(self._paths))

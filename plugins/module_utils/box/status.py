@@ -178,7 +178,7 @@ def _attempt(
     record = attempt.read(paths.status, "status")
     running_s = _running_s(record) if facts.alive else None
     checkpoint = _last_checkpoint(paths, run)
-    idle_s = _idle_s(paths)
+    idle_s = stall.idle_s(paths, record.get("life"))
     # The done record is written first: the status follows a moment later.
     done = attempt.read(paths.done, "done") if facts.done else {}
     exit_shown = _exit_of_done(done) if facts.done else record.get("exit") or _exit_of(facts)
@@ -234,12 +234,6 @@ def _last_checkpoint(paths: AttemptPaths, run: dict[str, Any]) -> dict[str, Any]
         "bytes": sum(entry["bytes"] for entry in newest["files"]),
         "age_s": round(max(0.0, time.time() - newest["mtime"]), 1),
     }
-
-
-def _idle_s(paths: AttemptPaths) -> float | None:
-    """Seconds since log, metrics or checkpoints last changed; None before there is any."""
-    times = stall.signs_of_life(paths)
-    return round(max(0.0, time.time() - max(times)), 1) if times else None
 
 
 def _running_s(record: dict[str, Any]) -> float | None:

@@ -278,6 +278,13 @@ def test_a_log_is_capped_without_losing_its_writer(tmp_path: Path) -> None:
     assert (tmp_path / "run.log.1").read_bytes() == b"a" * 100 + b"b"
 
 
+def test_of_a_log_that_grew_faster_than_it_was_looked_at_the_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+    path.write_bytes(b"a" * 1000 + b"b" * 200)
+    assert shim.rotate(str(path), cap=100)
+    assert (tmp_path / "run.log.1").read_bytes() == b"b" * 200
+
+
 def test_a_log_on_a_full_disk_gives_space_back_and_takes_none(tmp_path: Path) -> None:
     if (
         os.geteuid() != 0
@@ -290,7 +297,7 @@ def test_a_log_on_a_full_disk_gives_space_back_and_takes_none(tmp_path: Path) ->
         path = tmp_path / "run.log"
         with open(path, "ab", buffering=0) as writer:
             writer.write(b"x" * 700_000 + b"the last words\n")
-            assert shim.rotate(str(path), cap=100)
+            assert shim.rotate(str(path), cap=600_000)
             assert gates.disk_of(str(tmp_path)).free_bytes >= 900_000
             assert (tmp_path / "run.log.1").read_bytes().endswith(b"x" * 1000 + b"the last words\n")
             writer.write(b"after")
@@ -302,10 +309,10 @@ def test_a_log_on_a_full_disk_gives_space_back_and_takes_none(tmp_path: Path) ->
 def test_a_log_that_cannot_be_copied_for_another_reason_is_left_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_paths: str) -> None:
+    def refuse(*_words: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(shutil, "copyfile", refuse)
+    monkeypatch.setattr(shutil, "copyfileobj", refuse)
     path = tmp_path / "run.log"
     path.write_bytes(b"a" * 200)
     assert not shim.rotate(str(path), cap=100)

@@ -113,6 +113,114 @@ def test_a_connection_that_broke_counts_when_it_ended_the_trainer(log_tail: str,
     assert found.name == name
 
 
+CUDA_MEMORY = """\
+Traceback (most recent call last):
+  File "train.py", line 4, in step
+    loss = model(batch)
+torch.AcceleratorError: CUDA error: out of memory
+CUDA kernel errors might be asynchronously reported at some other API call
+"""
+WORKER_KILLED = "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. "
+BUS_ERROR = (
+    "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers "
+    "are out of shared memory. Please try to raise your shared memory limit."
+)
+NO_SPACE = "OSError: [Errno 28] No space left on device"
+DIRECT_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+QUOTES = """\
+Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+    warn("CUDA out of memory", "No space left on device", config["lr"])
+KeyError: 'lr'
+"""
+LOW = ("40 bytes are free, the run asks for 50",)
+
+
+def ranked(rank: int, text: str) -> str:
+    return "".join(f"[rank{rank}]: {line}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        # The card's memory, in the words of the driver's own error.
+        (Evidence(1, log_tail=CUDA_MEMORY), "gpu_memory"),
+        (Evidence(1, log_tail="RuntimeError: CUDA error: out of memory"), "gpu_memory"),
+        (Evidence(1, log_tail="RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "gpu_memory"),
+        # A shell says 128 and the signal.
+        (Evidence(137, log_tail="bash: line 1: 12 Killed python train.py"), "killed"),
+        (Evidence(137), "killed"),
+        (Evidence(137, oom_kills=1), "host_memory"),
+        (Evidence(139, log_tail="Segmentation fault (core dumped)"), "killed"),
+        (Evidence(138), "code"),
+        # Less space than the run asks for explains no error of another name; a full disk does, and so does silence.
+        (Evidence(1, shortages=LOW, log_tail=KEY_ERROR), "code"),
+        (Evidence(1, shortages=LOW, full=True, log_tail=KEY_ERROR), "disk_full"),
+        (Evidence(1, shortages=LOW, log_tail="step 1\nstep 2\n"), "disk_full"),
+        (Evidence(1, shortages=LOW, log_tail=KEY_ERROR[: KEY_ERROR.index("KeyError")]), "disk_full"),
+        (
+            Evidence(1, shortages=LOW, log_tail=KEY_ERROR + NO_SPACE.join(KEY_ERROR.split("KeyError: 'lr'"))),
+            "disk_full",
+        ),
+        (Evidence(-9, shortages=LOW, full=True), "killed"),
+        # What was survived.
+        (Evidence(1, log_tail="CUDA out of memory, trying batch 8\n" + KEY_ERROR), "code"),
+        (Evidence(1, log_tail=CUDA_MEMORY + "trying batch 8\n" + KEY_ERROR), "code"),
+        (Evidence(1, log_tail="No space left on device, skipped\n" + KEY_ERROR), "code"),
+        (Evidence(1, log_tail="CUDA error: uncorrectable ECC error, on the other card\n" + KEY_ERROR), "code"),
+        (Evidence(1, log_tail=QUOTES), "code"),
+        # What it came of.
+        (Evidence(1, log_tail=CUDA_MEMORY + DIRECT_CAUSE + KEY_ERROR), "gpu_memory"),
+        (Evidence(1, log_tail=ranked(1, CUDA_MEMORY) + ranked(0, KEY_ERROR) + TORCHRUN), "gpu_memory"),
+        (Evidence(1, log_tail=ranked(1, CUDA_MEMORY) + BROKE + TORCHRUN), "gpu_memory"),
+        (Evidence(1, log_tail=ranked(1, CUDA_MEMORY) + ranked(1, KEY_ERROR) + TORCHRUN), "code"),
+        # A process that the kernel killed, and what that explains.
+        (Evidence(1, oom_kills=1, log_tail=KEY_ERROR), "code"),
+        (Evidence(1, oom_kills=1, log_tail=WORKER_KILLED + "\nthe workers begin anew\n" + KEY_ERROR), "code"),
+        (Evidence(1, oom_kills=1, log_tail=WORKER_KILLED), "host_memory"),
+        (Evidence(1, oom_kills=1, log_tail="DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "host_memory"),
+        (Evidence(1, oom_kills=1, log_tail="Traceback (most recent call last):\nEOFError\n"), "host_memory"),
+        (Evidence(1, log_tail=WORKER_KILLED), "killed"),
+        (Evidence(1, log_tail=WORKER_KILLED.replace("Killed", "Segmentation fault")), "code"),
+        (Evidence(1, log_tail="ProcessExitedException: process 0 terminated with signal SIGKILL"), "killed"),
+        # Host memory in words.
+        (Evidence(1, log_tail=BUS_ERROR), "host_memory"),
+        (Evidence(1, log_tail="Traceback (most recent call last):\nMemoryError\n"), "host_memory"),
+        (Evidence(1, log_tail="numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB"), "host_memory"),
+        (Evidence(1, log_tail="RuntimeError: DefaultCPUAllocator: can't allocate memory: you"), "host_memory"),
+        (Evidence(1, log_tail="OSError: [Errno 12] Cannot allocate memory"), "host_memory"),
+        (Evidence(1, log_tail="RuntimeError: file </torch_9_1>: No space left on device"), "host_memory"),
+        # A network that was away.
+        (Evidence(1, log_tail="httpx.ConnectError: [Errno -3] Temporary failure"), "transient"),
+        (Evidence(1, log_tail="httpx.ConnectError: All connection attempts failed"), "transient"),
+        (Evidence(1, log_tail="TimeoutError: [Errno 110] Connection timed out"), "transient"),
+        (Evidence(1, log_tail="TimeoutError: the evaluation took too long"), "code"),
+        (Evidence(1, log_tail="wandb.sdk.lib.mailbox.MailboxError: transport failed"), "transient"),
+        (Evidence(1, log_tail="wandb.sdk.mailbox.MailboxClosedError: closed"), "transient"),
+        (Evidence(1, log_tail="wandb.errors.UsageError: api_key not configured"), "code"),
+    ],
+)
+def test_the_class_is_that_of_the_error_that_ended_it(seen: Evidence, name: str) -> None:
+    found = classify(seen)
+    assert found is not None
+    assert (found.name, found.again) == (name, name in AGAIN), found.evidence
+
+
+def test_a_neighbours_broken_card_is_none_of_this_run() -> None:
+    log = "[ 5.0] NVRM: Xid (PCI:0000:af:00): 79, pid=7\n[ 6.0] NVRM: Xid (PCI:0000:3b:00): 13, pid=8\n"
+    found = gpu.parse_xids(log)
+    places = {"GPU-1": "00000000:3B:00.0", "GPU-2": "00000000:AF:00.0"}
+
+    def codes(cards: list[str], known: dict[str, str]) -> tuple[int, ...]:
+        return tuple(xid.code for xid in gpu.of_cards(found, cards, known))
+
+    assert codes(["GPU-1"], places) == (13,)
+    assert codes(["GPU-2"], places) == (79,)
+    assert codes(["GPU-1", "GPU-2"], places) == (79, 13)
+    # Where one of its cards is not known, or none, a broken card may be its own.
+    assert codes(["GPU-1"], {}) == codes(["GPU-1", "1"], places) == codes([], places) == (79, 13)
+
+
 def test_an_end_without_failure_has_no_class() -> None:
     assert classify(Evidence(0, oom_kills=3, log_tail="ConnectionResetError: retried")) is None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import run_log
+from ansible_collections.tenant.gpu.plugins.module_utils.box import finish, run_log
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +64,40 @@ def test_a_rotated_log_is_read_from_its_beginning(layout: Layout) -> None:
     log_of(layout, 1).write_text("new\n")
     found = run_log.after(layout, RUN, CELL, 1, 1000)
     assert (found["text"], found["offset"]) == ("new\n", 4)
+
+
+def test_the_tail_of_a_log_that_was_just_rotated_goes_on_into_what_it_held_before(layout: Layout) -> None:
+    path = log_of(layout, 1)
+    Path(run_log.earlier(str(path))).write_text("one\ntwo\nthr")
+    path.write_text("ee\n")
+    found = run_log.tail(layout, RUN, CELL, 2)
+    assert (found["lines"], found["offset"]) == (["two", "three"], 3)
+    assert run_log.tail(layout, RUN, CELL, 1)["lines"] == ["three"]
+    assert run_log.end(str(path)) == "one\ntwo\nthree\n"
+    path.write_text("")
+    assert run_log.tail(layout, RUN, CELL, 1)["lines"] == ["thr"]
+    assert run_log.after(layout, RUN, CELL, 1, 0)["text"] == ""
+
+
+def test_a_rotation_takes_nothing_from_who_follows(layout: Layout) -> None:
+    path = log_of(layout, 1)
+    path.write_text("one\n")
+    place = run_log.tail(layout, RUN, CELL, 5)["offset"]
+    Path(run_log.earlier(str(path))).write_text("one\ntwo\n")
+    path.write_text("3\n")
+    found = run_log.after(layout, RUN, CELL, 1, place)
+    assert (found["text"], found["offset"]) == ("two\n", 8)
+    found = run_log.after(layout, RUN, CELL, 1, found["offset"])
+    assert (found["text"], found["offset"]) == ("3\n", 2)
+
+
+def test_what_a_log_held_before_is_part_of_what_a_finished_attempt_promises(layout: Layout) -> None:
+    path = log_of(layout, 1)
+    path.write_text("three\n")
+    assert [each["path"] for each in finish._records_of(layout.attempt(RUN, CELL, 1))] == ["c0/a1/run.log"]
+    Path(run_log.earlier(str(path))).write_text("one\ntwo\n")
+    found = finish._records_of(layout.attempt(RUN, CELL, 1))
+    assert [(each["path"], each["role"]) for each in found] == [("c0/a1/run.log", "log"), ("c0/a1/run.log.1", "log")]
 
 
 def test_one_answer_is_bounded(layout: Layout) -> None:

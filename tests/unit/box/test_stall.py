@@ -69,6 +69,42 @@ def test_one_that_computes_in_silence_or_writes_at_rest_is_left_alone(trainer: T
     assert trainer.goes_on(STALL_S + 600.0) != ""
 
 
+def test_one_that_writes_is_left_alone_when_the_clock_is_set_back(trainer: Trainer) -> None:
+    Path(trainer.paths.claim).touch()
+    eight_hours = 8 * 3600
+    os.utime(trainer.paths.claim, (eight_hours, eight_hours))
+    trainer.written = eight_hours
+    assert trainer.goes_on(600.0, writes=True) == ""
+    # The claim is written once: what is written from now on is older than it for hours.
+    trainer.written = 0
+    assert trainer.goes_on(5 * STALL_S, writes=True) == ""
+    assert trainer.goes_on(STALL_S + 600.0) != ""
+
+
+def test_the_word_stalled_does_not_follow_a_clock_that_is_set_forward(trainer: Trainer) -> None:
+    def word(told: object) -> str:
+        idle_s = stall.idle_s(trainer.paths, told)
+        return judge.liveness_word(True, False, True, "", idle_s, STALL_S)
+
+    life = stall.Life(trainer.paths)
+    life.look()
+    # Files of hours ago for the clock, which its shim has seen change a moment ago.
+    assert word(None) == "stalled"
+    assert word(life.as_dict()) == "alive"
+    # Of another life of the box, or by another machine's clock, it says nothing.
+    assert word({**life.as_dict(), "boot": {}}) == "stalled"
+    long_ago = {**life.as_dict(), "at_s": life.at - 2 * STALL_S}
+    assert word(long_ago) == "stalled"
+
+
+def test_what_was_written_since_the_shim_looked_counts(trainer: Trainer) -> None:
+    life = stall.Life(trainer.paths)
+    os.utime(trainer.paths.log)
+    idle_s = stall.idle_s(trainer.paths, {**life.as_dict(), "at_s": life.at - 2 * STALL_S})
+    assert idle_s is not None
+    assert idle_s < STALL_S
+
+
 def test_one_whose_gpu_works_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(tmp_path, monkeypatch, needs_gpu=True)
     trainer.gpus_work = True
