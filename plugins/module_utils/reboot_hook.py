@@ -108,7 +108,8 @@ def command(words: list[str]) -> Apart:
 
 
 def unit_text(program: str, root: bool) -> str:
-    """The unit. What it starts outlives it: ending it must leave the supervisor and its trainers alone."""
+    """The unit. What it starts outlives it: ending it must leave the supervisor and its trainers alone, and a trainer's
+    process that the kernel kills for memory must not end it."""
     word = program.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f"""\
 [Unit]
@@ -120,6 +121,7 @@ After=network-online.target
 Type=oneshot
 RemainAfterExit=yes
 KillMode=process
+OOMPolicy=continue
 ExecStart="{word}"
 
 [Install]

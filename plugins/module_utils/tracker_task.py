@@ -24,11 +24,12 @@ def act(params: Mapping[str, Any], run_command: Any, python: str, check: bool) -
     client = SupervisorClient(run_command, program_argv(python, program, params["tenant_root"]))
     if ready:
         return _ready(client, {"run": params["run"], "logdir": params["logdir"]}, check)
-    keys = ("run_id", "timeout_s", "env", "proxy_hook")
+    keys = ("run_id", "timeout_s", "env", "proxy_hook", "logdir")
     answer = client.call(
         "recover-tracker", "--order-file", "-", check=check, stdin=json.dumps({key: params[key] for key in keys})
     )
-    return {"changed": answer["changed"], "runs": answer["runs"]}
+    # A supervisor of an earlier deploy says nothing of the panel.
+    return {"changed": answer["changed"], "runs": answer["runs"], "panel": answer.get("panel")}
 
 
 def _ready(client: SupervisorClient, order: Mapping[str, Any], check: bool) -> dict[str, Any]:

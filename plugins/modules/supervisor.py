@@ -77,6 +77,8 @@ options:
       - V(onstart) is V(setsid) on a platform whose start script calls C(bin/resume-all).
       - V(none) starts nothing, for platforms whose own job runs C(bin/resume-all).
       - V(systemd) is refused for users whose processes end with the last login; C(loginctl enable-linger) changes that.
+      - V(setsid), V(onstart) and V(tmux) are refused in a login that logind ends with all that it left behind
+        (C(KillUserProcesses=yes)).
       - V(sbatch) makes the supervisor a Slurm job. One that waits for its turn is C(pending), which is no failure, and
         a second start submits no second one. It is queued again when Slurm ends it with work left.
     type: str

@@ -15,7 +15,7 @@ description:
     API is returned.
   - After the end, runs that wandb kept on the box only are sent to its server with C(wandb sync), one folder at a time
     and each within its time. Copies are sent, so that no result changes. A run counts as sent only when wandb has
-    marked it.
+    marked it. TensorBoard has nothing to recover; its panel is asked once more, as only now our run can be listed.
 options:
   tenant_root:
     description: The supervisor's folder on the box, usually C({{ platform_data_dir }}/gpu-tenant).
@@ -83,8 +83,9 @@ package:
 panel:
   description:
     - What a TensorBoard on the box says, C(url), C(logdir), C(shown) (whether it shows this run's folder), C(runs)
-      (those of ours that it lists) and C(why). Null for other trackers.
-  returned: with O(state=ready)
+      (those of ours that it lists), C(why), and C(told), which is all of it in one sentence. Null for other trackers,
+      and with O(state=recovered) where O(logdir) is empty.
+  returned: success
   type: dict
 runs:
   description:

@@ -48,12 +48,12 @@ def test_a_rank_killed_in_mid_save_costs_no_more_than_an_interval(ways: list[str
         assert line["lost_more"] == 0, line
 
 
-def torchrun(processes: int, out: Path) -> str:
+def torchrun(processes: int, out: Path, *words: str) -> str:
     """The example as a user runs it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environ = {**os.environ, "PYTHONPATH": str(HELPER), "PYTHONDONTWRITEBYTECODE": "1", "TENANT_MU_S": "2"}
     done = subprocess.run(
-        [*command, "train_torchrun.py", "--epochs", "1", "--sharded", "--out", str(out)],
+        [*command, "train_torchrun.py", "--epochs", "1", "--out", str(out), *words],
         cwd=EXAMPLE,
         env=environ,
         capture_output=True,
@@ -65,13 +65,25 @@ def torchrun(processes: int, out: Path) -> str:
     return done.stdout
 
 
-def test_saved_by_four_ranks_and_resumed_by_two(tmp_path: Path) -> None:
-    assert "accuracy" in torchrun(4, tmp_path)
-    newest = max((tmp_path / "checkpoints").glob("step-*.dcp"))
-    assert {f"rank-{rank}.pt" for rank in range(4)} <= {path.name for path in newest.iterdir()}
-    (newest / "__3_0.distcp").write_bytes(b"torn")  # by the fourth rank: the one before it is taken
-    assert "with 2 processes" in torchrun(2, tmp_path)
+# Sharded, each rank writes a part of its own, and only that of the fourth is torn. Replicated, rank 0 writes one file.
+@pytest.mark.parametrize(
+    ("words", "saved", "torn", "parts"),
+    [
+        pytest.param(
+            ["--sharded"], "step-*.dcp", "__3_0.distcp", {f"rank-{rank}.pt" for rank in range(4)}, id="sharded"
+        ),
+        pytest.param([], "step-*.pt", "", set(), id="replicated"),
+    ],
+)
+def test_saved_by_four_ranks_and_resumed_by_two(
+    tmp_path: Path, words: list[str], saved: str, torn: str, parts: set[str]
+) -> None:
+    assert "accuracy" in torchrun(4, tmp_path, *words)
+    newest = max((tmp_path / "checkpoints").glob(saved))
+    assert parts <= {path.name for path in newest.rglob("*")}
+    (newest / torn).write_bytes(b"torn")  # the one before it is taken
+    assert "with 2 processes" in torchrun(2, tmp_path, *words)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["world"], metrics["step"]) == (2, 22)
     assert 0 < metrics["resumed_from"] < 22
-    assert (tmp_path / "checkpoints" / "quarantine" / newest.name).is_dir()
+    assert (tmp_path / "checkpoints" / "quarantine" / newest.name).exists()

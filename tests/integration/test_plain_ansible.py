@@ -77,6 +77,22 @@ SPEC = {
 }
 
 
+HEAVY_BYTES = 50 * 10**9
+
+
+def heavy_spec(server: InputServer) -> dict[str, Any]:
+    """A run whose input is too large for any disk here: only its size is ever asked."""
+    url = server.put("/large.bin", b"", statuses=[(200, {"Content-Length": str(HEAVY_BYTES)})])
+    large = {"uri": url, "sha256": "a" * 64, "dest": "data/large.bin"}
+    return {**SPEC, "id": "heavy", "secrets": [], "inputs": [large], "resources": {"disk_gb": 100}}
+
+
+def of_box(done: subprocess.CompletedProcess[str], box: str) -> str:
+    """What the play's tasks said of this box, each up to what they said of the next."""
+    said = re.split(r"^(?=(?:ok|changed|skipping|fatal): \[)", done.stdout, flags=re.MULTILINE)
+    return "".join(each for each in said if re.match(rf"\w+: \[{box}[ \]]", each))
+
+
 class Team(TeamFolder):
     def __init__(self, folder: Path, market: Handle, server: InputServer) -> None:
         self.server = server
@@ -100,6 +116,12 @@ class Team(TeamFolder):
         """The runner, as somebody at a terminal would start it."""
         argv = [sys.executable, "-m", "gpu_tenant", *words]
         return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+
+    def offers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.market.request("POST", "/api/v0/bundles/", {"rentable": {"eq": True}})[
+            "offers"
+        ]
+        return found
 
     def instances(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.market.state()["instances"]
@@ -141,8 +163,19 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 
 def test_check_from_zero_boxes_shows_the_money_and_rents_nothing(team: Team) -> None:
-    done = team.play("site", "--check", "--diff")
-    assert done.returncode == 0, done.stdout[-3000:]
+    with input_server() as large:
+        team.write("job/heavy.yml", yaml.safe_dump(heavy_spec(large)))
+        heavy = {"heavy": {"tenant_run": "{{ inventory_dir }}/job/heavy.yml"}}
+        team.write("planned.yml", yaml.safe_dump({"vast": {"hosts": heavy}}))
+        done = team.play("site", "--check", "--diff", "-i", str(team.folder / "planned.yml"))
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert [method for method, _path, _headers in large.requests] == ["HEAD"]
+    # By what the very offer takes for a GB, which the market says.
+    assert f"data/large.bin: {HEAVY_BYTES} bytes" in done.stdout
+    ((bills, per_gb),) = re.findall(r"\$([0-9.]+) at \$([0-9.]+) per GB", of_box(done, "heavy"))
+    assert float(per_gb) in {offer["inet_down_cost"] for offer in team.offers()}
+    assert bills == f"{float(per_gb) * HEAVY_BYTES / 1e9:.4f}"
+    assert float(bills) > 0
     for word in ("price_per_hour", "price_cap", "clocks", "offer"):
         assert word in done.stdout
     assert "the box would download 1 input: 0.000 GB" in done.stdout

@@ -99,6 +99,11 @@ class SystemdBox(SupervisedBox):
     def argv(self, *words: str) -> list[str]:
         return [*self.enter(), *super().argv(*words)]
 
+    def in_a_session(self, *words: str) -> str:
+        """What the program says in a login of the user's, which is over when it has answered."""
+        command = ["env", f"XDG_RUNTIME_DIR=/run/user/{UID}", *super().argv(*words)]
+        return self.inside("su", "--login", self.user, "--command", shlex.join(command))
+
     def run(self, run_id: str = "digits") -> dict[str, Any]:
         return dict({run["run_id"]: run for run in self.verb("status")["runs"]}[run_id])
 
@@ -147,6 +152,8 @@ def test_a_unit_runs_the_supervisor_and_a_start_of_the_machine_goes_on(box: Syst
     box.verb("start", "--detach", "systemd")
     box.await_trainer()
     (supervising,) = box.supervising()
+    # A worker of the trainer that the kernel kills for memory must not cost the unit.
+    assert box.scoped("show", "--property=OOMPolicy", "--value", supervising) == "continue\n"
     # The end of the unit is that of the supervisor only: the next one takes the trainer over.
     box.scoped("kill", "--kill-whom=main", "--signal=KILL", supervising)
     wait_for("the unit to have ended", lambda: box.scoped("is-active", supervising) != "active\n")
@@ -169,3 +176,21 @@ def test_a_unit_runs_the_supervisor_and_a_start_of_the_machine_goes_on(box: Syst
     assert (box.scoped("is-active", unit), box.supervising()) == ("active\n", [])
     assert box.hook("absent")["changed"]
     assert box.scoped("is-enabled", unit) != "enabled\n"
+
+
+@pytest.mark.parametrize("box", [USER], indirect=True)
+def test_where_a_logout_kills_what_a_login_left_only_a_unit_is_started(box: SystemdBox) -> None:
+    """The user lingers, and yet what setsid starts in a session would end with it: logind kills the session's scope."""
+    box.inside("sh", "-c", "echo KillUserProcesses=yes >>/etc/systemd/logind.conf && systemctl restart systemd-logind")
+    box.register_held()
+    told = json.loads(box.in_a_session("start", "--detach", "setsid"))
+    assert (told["exit"], told["kind"]) == (19, "system"), told
+    assert "kills what a login of tenant leaves behind" in told["error"]
+    assert not box.verb("status")["daemon"]["alive"]
+    # What it names as the way out is one: the session is over, and the supervisor lives.
+    assert json.loads(box.in_a_session("start", "--detach", "systemd"))["changed"]
+    box.await_trainer()
+    sessions = ("loginctl", "show-user", "--property=NCurrentSessions", "--value")
+    wait_for("logind to have ended the session", lambda: box.inside(*sessions) == "0\n")
+    assert box.verb("status")["daemon"]["alive"]
+    assert (box.cell()["attempt"], box.cell()["liveness"]) == (1, "alive")

@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,44 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import process, tracker
+from ansible_collections.tenant.gpu.plugins.module_utils.box import tracker
 from ports import free_port
 from supervised_box import SupervisedBox, supervised_box, wait_for
 from tenant_plays import CORES, ROOT, Plays
+from tracker_programs import KEY, LOG_TO_TENSORBOARD, LOG_TO_WANDB, python_with, tensorboard
 from wandb_server import WandbServer, wandb_server
 
 pytestmark = pytest.mark.integration
-KEY = "0123456789012345678901234567890123456789"
-LOG_TO_WANDB = """\
-import sys, wandb
-run = wandb.init(id=sys.argv[1], settings=wandb.Settings(x_disable_stats=True))
-for step in range(3):
-    run.log({"loss": 1.0 / (step + 1)})
-run.finish()
-"""
-LOG_TO_TENSORBOARD = """\
-import os, time
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
-writer = EventFileWriter(os.environ["TENANT_TENSORBOARD_DIR"])
-summary = Summary(value=[Summary.Value(tag="loss", simple_value=0.5)])
-writer.add_event(Event(wall_time=time.time(), step=1, summary=summary))
-writer.close()
-"""
-
-
-def python_with(*packages: str) -> str:
-    """An interpreter that has the trackers. Absent: an error in CI, NOT RUN elsewhere."""
-    if all(importlib.util.find_spec(package) for package in packages):
-        return sys.executable
-    named = os.environ.get("TENANT_TEST_TRACKERS_PYTHON", "")
-    if named:
-        return named
-    reason = f"NOT RUN: no {' and '.join(packages)}; name an interpreter in TENANT_TEST_TRACKERS_PYTHON"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture
@@ -137,20 +104,6 @@ def test_a_run_that_does_not_go_through_keeps_nobody_else_waiting(server: WandbS
         server.over.set()
         later = ask(box, "recover-tracker", order)
         assert (later["changed"], states(later)) == (True, ["synced", "synced"])
-
-
-@contextlib.contextmanager
-def tensorboard(python: str, logdir: Path, port: int) -> Iterator[None]:
-    command = [python, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port), "--reload_interval", "1"]
-    panel = subprocess.Popen(
-        [*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    identity = process.identify(panel.pid)
-    try:
-        yield
-    finally:
-        process.send_group(identity, 15)
-        panel.wait(timeout=600)
 
 
 def test_the_real_tensorboard_shows_the_run_through_the_link(tmp_path: Path) -> None:

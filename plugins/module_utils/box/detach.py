@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import time
 from typing import Callable, Sequence
 
-from . import batch
+from . import batch, logout
 from .refusal import DEADLINE, SYSTEM, USAGE, Refused
 from .tool import run_tool
 
@@ -18,6 +19,8 @@ METHODS = ("setsid", "onstart", "tmux", "systemd", "sbatch", "none")
 READY_WITHIN_S = 30.0
 RUNNING, PENDING, ABSENT = "running", "pending", "absent"
 _MISSING = "choose another way to detach, for instance setsid"
+_VERSION = re.compile(r"systemd (\d+)")
+_KNOWS_OOM_POLICY = 243
 
 
 def command(
@@ -75,15 +78,15 @@ def start_daemon(
 
     :raises Refused: SYSTEM when the tool is missing or the start failed, DEADLINE when it is not ready in time.
     """
+    logout.refuse_what_ends(method)
     if method in ("setsid", "onstart"):
-        _start_by_fork(argv, log)
+        start_by_fork(argv, log)
         return RUNNING
-    if method == "systemd" and os.geteuid() != 0:
-        refuse_without_linger(os.geteuid())
     if method == "sbatch":
         batch.submit(root, batch.command(argv, unit_name(root), log, options, grace_s))
     else:
-        words = command(method, argv, root, os.geteuid() == 0, options, _variables())
+        given = [*_oom_policy(), *options] if method == "systemd" else options
+        words = command(method, argv, root, os.geteuid() == 0, given, _variables())
         run_tool(words, "start the supervisor", _MISSING)
     until = time.monotonic() + READY_WITHIN_S
     while not is_ready():
@@ -95,25 +98,14 @@ def start_daemon(
     return RUNNING
 
 
-def refuse_without_linger(uid: int) -> None:
-    """Refused(SYSTEM) when the user's systemd ends with the login: it takes every unit with it, this one too.
-
-    Where it cannot be asked, nothing is known, and the start shows what it can.
-    """
-    words = ["loginctl", "show-user", str(uid), "--property=Linger", "--value"]
-    try:
-        answer = run_tool(words, "say whether your processes outlive the login").strip()
-    except Refused:
-        return
-    if answer == "no":
-        raise Refused(
-            SYSTEM,
-            f"systemd-run --user would end the supervisor with the last login of uid {uid}: lingering is off",
-            "run 'loginctl enable-linger' on the box once, or detach by setsid or tmux",
-        )
+def _oom_policy() -> list[str]:
+    """Words for systemd-run. By itself it stops a unit of which the kernel has killed one process for memory: a data
+    loader's worker would cost the supervisor, and with it the cell. systemd before 243 does not, nor knows the word."""
+    told = _VERSION.match(run_tool(["systemd-run", "--version"], "say its version", _MISSING))
+    return ["-p", "OOMPolicy=continue"] if told and int(told[1]) >= _KNOWS_OOM_POLICY else []
 
 
-def _start_by_fork(argv: list[str], log: str) -> None:
+def start_by_fork(argv: list[str], log: str) -> None:
     """Fork twice, own session, stdio on /dev/null and the log; wait for the byte that says that the lock is held."""
     ready_read, ready_write = os.pipe()
     child = os.fork()

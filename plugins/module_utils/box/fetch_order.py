@@ -101,9 +101,12 @@ def _state(running: bool, unproven: list[str], known: dict[str, Any]) -> str:
 
 
 def start(layout: Layout, set_digest: str, program: tuple[str, ...]) -> None:
-    """Start the fetcher so that it outlives this login. :raises Refused: it did not start."""
+    """Start the fetcher apart from this login. :raises Refused: it did not start.
+
+    Where the logout ends it all the same, the play that waits for it is not over: the next deploy goes on with it.
+    """
     argv = [*program, "--root", layout.root, "fetcher", "--set", set_digest]
-    detach.start_daemon(argv, layout.root, layout.log, "setsid", lambda: is_running(layout, set_digest))
+    detach.start_by_fork(argv, layout.log)
 
 
 def resume(layout: Layout, runs: list[dict[str, Any]], program: tuple[str, ...]) -> list[str]:

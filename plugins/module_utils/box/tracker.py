@@ -98,9 +98,10 @@ def _linked(
 
 
 def look_at_panel(logdir: str, name: str, ports: tuple[int, ...] = PANEL_PORTS) -> dict[str, Any]:
-    """What a TensorBoard of this box says by its own API: ``{url, logdir, shown, runs, why}``.
+    """What a TensorBoard of this box says by its own API: ``{url, logdir, shown, runs, why, told}``.
 
-    ``shown``: it reads the folder that the run is linked into; ``runs``: those of ours that it lists already.
+    ``shown``: it reads the folder that the run is linked into; ``runs``: those of ours that it lists already; ``told``:
+    all of it in one sentence.
     """
     for url in [f"http://127.0.0.1:{port}" for port in ports]:
         try:
@@ -115,8 +116,16 @@ def look_at_panel(logdir: str, name: str, ports: tuple[int, ...] = PANEL_PORTS) 
         why = (
             "" if shown else f"the TensorBoard at {url} shows {place}, and the run is linked into {logdir or 'nothing'}"
         )
-        return {"url": url, "logdir": place, "shown": shown, "runs": runs, "why": why}
-    return {"url": "", "logdir": "", "shown": False, "runs": [], "why": "no TensorBoard answers on this box"}
+        told = why or _how_shown(url, runs)
+        return {"url": url, "logdir": place, "shown": shown, "runs": runs, "why": why, "told": told}
+    why = "no TensorBoard answers on this box"
+    return {"url": "", "logdir": "", "shown": False, "runs": [], "why": why, "told": why}
+
+
+def _how_shown(url: str, runs: list[str]) -> str:
+    if not runs:
+        return f"the TensorBoard at {url} shows the folder of this run, and lists nothing of it yet"
+    return f"the TensorBoard at {url} lists {', '.join(sorted(runs))}"
 
 
 def _api(url: str) -> Any:

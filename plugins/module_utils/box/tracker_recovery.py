@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Runs that wandb kept on this disk only are sent to its server, one by one, each within its time.
+"""After the end of a run: what wandb kept on this disk only is sent to its server, one by one, each within its time.
 
 What is sent is a copy: the files of an attempt may be results that were promised already, and wandb writes beside them.
 A run counts as recovered only when wandb itself has marked it as synced.
@@ -14,20 +14,21 @@ import os
 import shutil
 from typing import Any
 
-from . import attempt, calling, gates, records, run_record, tracker_environment
+from . import attempt, calling, gates, records, run_record, tracker, tracker_environment
 from .bounded import run_bounded
 from .layout import Layout
 from .refusal import USAGE, Refused
-from .tracker_names import WANDB
+from .tracker_names import TENSORBOARD, WANDB
 
 SYNCED, FAILED, LATE, UNSENT = "synced", "failed", "timeout", "unsent"
 _SHOWN = 300
 
 
 def recover(layout: Layout, value: object, check: bool = False) -> dict[str, Any]:
-    """``{runs: [{path, state, why}], changed}`` of an order ``{run_id, timeout_s, env, proxy_hook}``.
+    """``{runs: [{path, state, why}], panel, changed}`` of an order ``{run_id, timeout_s, env, proxy_hook, logdir}``.
 
-    A run that was sent before is not sent again; attempts that live are left alone.
+    A run that was sent before is not sent again; attempts that live are left alone. The panel, which shows ``logdir``,
+    has nothing to recover, and is asked what it lists now that there are events.
     """
     order = value if isinstance(value, dict) else {}
     timeout_s = order.get("timeout_s", 300.0)
@@ -35,7 +36,7 @@ def recover(layout: Layout, value: object, check: bool = False) -> dict[str, Any
         raise Refused(USAGE, "timeout_s must be a number of seconds")
     run = run_record.read_run(layout, str(order.get("run_id")))
     if run["tracker"]["name"] != WANDB:
-        return {"changed": False, "runs": []}
+        return {"changed": False, "runs": [], "panel": _panel(run, str(order.get("logdir") or ""))}
     found = {os.path.relpath(path, layout.root): path for path in _unsent(layout, run)}
     known = {name: told for name, told in _known(layout, run).items() if name in found}
     wanted = [name for name in found if known.get(name, {}).get("state") != SYNCED]
@@ -51,7 +52,14 @@ def recover(layout: Layout, value: object, check: bool = False) -> dict[str, Any
             known[name] = _send(layout, run, found[name], float(timeout_s))
             records.write_record(_record(layout, run), "tracker-recovery", {"runs": known})
     sent = [name for name in wanted if known[name]["state"] in (SYNCED, UNSENT)]
-    return {"changed": bool(sent), "runs": [dict(told, path=name) for name, told in sorted(known.items())]}
+    told_of = [dict(told, path=name) for name, told in sorted(known.items())]
+    return {"changed": bool(sent), "runs": told_of, "panel": None}
+
+
+def _panel(run: dict[str, Any], logdir: str) -> dict[str, Any] | None:
+    if run["tracker"]["name"] != TENSORBOARD or not logdir:
+        return None
+    return tracker.look_at_panel(logdir, tracker.link_name(run))
 
 
 def _record(layout: Layout, run: dict[str, Any]) -> str:

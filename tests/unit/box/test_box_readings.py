@@ -207,38 +207,6 @@ def test_detached_commands() -> None:
         detach.command("nohup", argv, "/data", is_root=True)
 
 
-def tools(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Programs that are the only ones on PATH."""
-    for name, text in scripts.items():
-        tool = folder / name.replace("_", "-")
-        tool.write_text(f"#!/bin/sh\n{text}\n")
-        tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-def test_a_user_whose_processes_end_with_the_login_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools(tmp_path, monkeypatch, loginctl='echo "$*" >&2; echo no', systemd_run="echo started >started; exit 0")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused, match="lingering is off") as refused:
-        detach.start_daemon(["s.pyz"], "/data", "/data/log", "systemd", lambda: True)
-    assert refused.value.code == 19
-    assert "loginctl enable-linger" in refused.value.fix
-    assert not (tmp_path / "started").exists(), "nothing was started"
-    # Root's units are those of the machine.
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert detach.start_daemon(["s.pyz"], "/data", "/data/log", "systemd", lambda: True) == detach.RUNNING
-
-
-@pytest.mark.parametrize("answer", ["echo yes", "echo", "echo 'not logged in' >&2; exit 1", None])
-def test_one_that_lingers_and_one_that_cannot_be_asked_are_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None
-) -> None:
-    tools(tmp_path, monkeypatch, systemd_run="exit 0", **({"loginctl": answer} if answer else {}))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert detach.start_daemon(["s.pyz"], "/data", "/data/log", "systemd", lambda: True) == detach.RUNNING
-
-
 def test_login_noise_does_not_reach_the_trainer() -> None:
     run: dict[str, Any] = {"env": {"A": "run", "OMP_NUM_THREADS": "7"}, "python": "/opt/env/bin/python"}
     inherited = {"SSH_AUTH_SOCK": "/x", "TMUX": "1", "TENANT_STAMP": "gt1", "HOME": "/root", "PATH": "/bin"}

@@ -5,18 +5,22 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     attempt,
     gates,
     judge,
     preemption,
     records,
+    run_record,
     supervise,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
@@ -81,6 +85,36 @@ def test_an_answer_that_nobody_foresaw_is_told_and_the_next_one_is_read(
 def test_resources_that_are_no_list_name_no_machine(resources: object) -> None:
     document = {"Events": [{"EventType": "Preempt", "Resources": resources}]}
     assert preemption.azure_notice(document, "vm-1") is None
+
+
+# --- who is watched for ---------------------------------------------------------------------------------------------
+
+PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
+# Elsewhere nobody announces an end where the box could read it: vast pauses the loser of an auction without a word.
+WATCHED = {"aws_spot": "aws_imds", "azure_spot": "azure_scheduled_events", "gcp_spot": "gcp_metadata"}
+
+
+@pytest.mark.parametrize("platform", sorted(path.stem for path in PROFILES.glob("*.yml")))
+def test_only_the_platforms_that_announce_an_end_are_watched(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the profile to the thread: what deploy hands on of it, and what the supervisor starts for it."""
+    started: list[str] = []
+    monkeypatch.setattr(preemption.Watcher, "start", lambda self: started.append(self.source))
+    profile = yaml.safe_load((PROFILES / f"{platform}.yml").read_text())
+    (tmp_path / "train.py").write_text("")
+    job = {"id": "digits", "command": ["python", "train.py"], "artifacts": [{"glob": "model.pt"}]}
+    (tmp_path / "run.yml").write_text(yaml.safe_dump(job))
+    box = {
+        "name": "b1",
+        "tenant_root": "/data",
+        "python": sys.executable,
+        "spot_signal": profile["platform_spot"]["signal"],
+    }
+    spec, endpoint = run_spec.load_run_spec(str(tmp_path / "run.yml")), {"generation": 1, "provider_id": "7"}
+    run = run_record.check_run(run_spec.run_record(spec, endpoint, "vision", box))
+    supervise.Supervisor(Layout(str(tmp_path / "root")), ["supervisor.pyz"])._watch_for_preemption({"digits": run})
+    assert started == ([WATCHED[platform]] if platform in WATCHED else [])
 
 
 # --- a machine that outlives its announced end --------------------------------------------------------------------

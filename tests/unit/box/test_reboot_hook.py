@@ -74,6 +74,7 @@ def test_what_the_unit_started_outlives_it() -> None:
     """The supervisor and its trainers are children of a unit that ends at once."""
     text = reboot_hook.unit_text("/data/gpu-tenant/bin/resume-all", True)
     assert "KillMode=process" in text
+    assert "OOMPolicy=continue" in text, "by itself systemd stops a unit of which the kernel killed one process"
     assert "RemainAfterExit=yes" in text
 
 
