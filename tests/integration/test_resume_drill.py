@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 HELPER = ROOT / "roles" / "deploy" / "files"
 TRAINER = Path(__file__).with_name("drilled_trainer.py")
+CALLBACKS = Path(__file__).with_name("callback_trainer.py")
 # Three interpreters start in it before the first step, on a machine that may have more to do.
 SOON_S = 24
 
@@ -145,6 +146,16 @@ def test_the_example_passes(box: SupervisedBox) -> None:
     assert (verdict["reason"], verdict["deterministic"], verdict["mid_epoch"]) == ("passed", True, True), verdict
     assert verdict["compared"] >= 3
     assert sorted(path.name for path in box.workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("package", ["transformers", "lightning"])
+def test_a_run_of_somebody_elses_loop_passes(box: SupervisedBox, package: str) -> None:
+    """All that such a script says of its progress comes from the callback."""
+    shutil.copy(CALLBACKS, box.workdir / "train.py")
+    register(box, package)
+    verdict = drill(box)["drill"]
+    assert (verdict["reason"], verdict["deterministic"], verdict["mid_epoch"]) == ("passed", True, True), verdict
+    assert verdict["compared"] >= 3
 
 
 def test_a_box_at_work_is_not_drilled(box: SupervisedBox) -> None:
