@@ -2239,6 +2239,17 @@ class _Callback:
         except Exception as error:
             self._lines.end(error)
 
+    def _place_of_best(self, name: str) -> str:
+        """Where the best of earlier attempts lies; empty if that is nowhere any more."""
+        assert self._pace is not None
+        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
+        if places:
+            return str(places[0])
+        _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
+        with self._telling() as lines:
+            lines.write({"best_lost": {"step": step_of(name, self.pattern)}})
+        return ""
+
     def _after_step(self) -> bool:
         """True if the loop shall save now."""
         assert self._pace is not None
@@ -2287,14 +2298,10 @@ class _TrainerHooks(_Callback):
         """The state names the best by the path that it had in its own attempt, on its own box."""
         if not state.best_model_checkpoint:
             return
-        name = os.path.basename(state.best_model_checkpoint)
-        assert self._pace is not None
-        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
-        if places:
-            state.best_model_checkpoint = places[0]
-        else:
-            _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
-            state.best_model_checkpoint = state.best_metric = None
+        place = self._place_of_best(os.path.basename(state.best_model_checkpoint))
+        state.best_model_checkpoint = place or None
+        if not place:
+            state.best_metric = None
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         if self._output_dir is not None:
@@ -2361,9 +2368,21 @@ _LOGGED_LOSS = ("loss", "train_loss", "train/loss")
 class _LightningHooks(_Callback):
     pattern = _OF_LIGHTNING
 
-    def __init__(self, directory: str | None = None, batches: ShuffledBatches | None = None, **options: Any):
+    def __init__(
+        self,
+        directory: str | None = None,
+        batches: ShuffledBatches | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+        **options: Any,
+    ):
         super().__init__(directory, **options)
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode is 'min' or 'max', not {mode!r}")
         self._batches = batches
+        self._monitor, self._mode = monitor, mode
+        self.best: dict[str, Any] | None = None
+        self._missed = False
         self._rng: Any = None
         self._step = -1
         self._steps: int | None = None
@@ -2374,6 +2393,8 @@ class _LightningHooks(_Callback):
         with self._telling() as lines:
             lines.begin(self._found, self._step)
             self._steps = _steps_of_lightning(trainer)
+        if self.best is not None and not self._place_of_best(_lightning_name(self.best["step"])):
+            self.best = None
         if self._rng is not None:
             restore_random_state(self._rng)
 
@@ -2406,25 +2427,68 @@ class _LightningHooks(_Callback):
             return {"loss": float(loss)}
         return {}
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """The model as it is now has been measured: if it is the best so far, it is saved and stays."""
+        # A sanity check before the first step, and trainer.validate() at any time, are no part of the training.
+        if self._monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        assert self._pace is not None
+        # The ranks save together, so one word counts, even of a metric that is not the same on all of them.
+        metric = self._pace.ranks.from_first(self._measured(trainer))
+        if metric is None or not self._is_better(metric):
+            return
+        self._step = trainer.global_step
+        self.best = {"monitor": self._monitor, "mode": self._mode, "step": self._step, "metric": metric}
+        self._asked_at = time.monotonic()
+        self._save(trainer)
+
+    def _measured(self, trainer: Any) -> float | None:
+        metric = trainer.callback_metrics.get(self._monitor)
+        if metric is None:
+            if not self._missed:
+                logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+                _log.warning("no validation logs %s, so no best is kept; logged: %s", self._monitor, logged)
+            self._missed = True
+            return None
+        return float(metric) if math.isfinite(metric) else None
+
+    def _is_better(self, metric: float) -> bool:
+        sign = 1.0 if self._mode == "max" else -1.0
+        return self.best is None or sign * metric > sign * self.best["metric"]
+
     def _save(self, trainer: Any) -> None:
         assert self._pace is not None
-        path = os.path.join(self.directory, f"step-{self._step:010d}.ckpt")
+        path = os.path.join(self.directory, _lightning_name(self._step))
         temporary = os.path.join(self.directory, f".{os.path.basename(path)}.tmp")
         self._pace.ranks.first_does(lambda: _make_afresh(temporary))
         self._pace.ranks.first_does(lambda: _remove(temporary))
         trainer.save_checkpoint(temporary)
-        about = {"step": self._step, "trained_s": self._lines.trained_s}
-        self._pace.ranks.first_does(lambda: _take_over(temporary, path, about))
-        self._saved(path, self._step)
+        best = self.best["step"] if self.best is not None else None
+        about = {"step": self._step, "best": best, "trained_s": self._lines.trained_s}
+
+        def seal() -> None:
+            _take_over(temporary, path, about)
+            if best is not None:
+                _take_in(_lightning_name(best), self.directory, self._folders)
+
+        self._pace.ranks.first_does(seal)
+        self._saved(path, self._step, best)
 
     def state_dict(self) -> dict[str, Any]:
         position = self._batches.state_dict() if self._batches is not None else None
-        return {"rng": random_state(), "batches": position}
+        return {"rng": random_state(), "batches": position, "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._rng = state["rng"]
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])
+        best = state.get("best")
+        if best is not None and (best["monitor"], best["mode"]) == (self._monitor, self._mode):
+            self.best = dict(best)
+
+
+def _lightning_name(step: int) -> str:
+    return f"step-{step:010d}.ckpt"
 
 
 def _steps_of_lightning(trainer: Any) -> int | None:
@@ -2457,13 +2521,15 @@ def lightning_callback(directory: str | None = None, **options: Any) -> Any:
     The Trainer writes its own full state; this says when, at Young and Daly's interval and at SIGTERM, and makes the
     file whole: synced, with a manifest, under its name only then. Random numbers go in too::
 
-        callback = lightning_callback("checkpoints", batches=batches)
+        callback = lightning_callback("checkpoints", batches=batches, monitor="val_loss", mode="min")
         trainer = Trainer(..., callbacks=[callback], enable_checkpointing=False)
         trainer.fit(model, loader, ckpt_path=callback.load_latest())
 
     :param directory: where to save; where ``TENANT_CHECKPOINT_DIR`` is set, the checkpoints go there instead.
     :param options: ``batches``, the loader's ``batch_sampler`` if that is :class:`ShuffledBatches`: its position is
-        saved; ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
+        saved; ``monitor``, what a validation logs, and ``mode`` (``min`` or ``max``), which end of it is better: the
+        best is saved too and stays beside the newest, as with Lightning's ModelCheckpoint; ``keep_last``,
+        ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """
     for package in ("lightning.pytorch", "pytorch_lightning"):
         with contextlib.suppress(ImportError):
