@@ -15,6 +15,10 @@ from .supervisor_client import SupervisorClient, find_program, program_argv
 
 VERB = "resume-drill"
 _SHOWN_LOG = 5
+# Verdicts on what could be seen, and not on what the run did.
+_NOTHING_SEEN = ("no_losses", "no_metrics")
+_SAVE = "make the script save into TENANT_CHECKPOINT_DIR and go on from there"
+_TELL = "have each step and its loss told, in TENANT_METRICS or where `progress` of the run spec says they can be read"
 
 
 def drill_here(
@@ -69,14 +73,15 @@ def failure_of(identity: BoxIdentity, run_id: str, verdict: Mapping[str, Any]) -
     """Why the training must not begin; None after a drill that passed."""
     if verdict.get("passed") is True:
         return None
+    unseen = verdict.get("reason") in _NOTHING_SEEN
+    claim = f"nothing shows that run {run_id} survives" if unseen else f"run {run_id} does not survive"
     lines = [str(line) for line in verdict.get("log_tail") or []][-_SHOWN_LOG:]
     said = f" (the trainer's last lines: {' | '.join(lines)})" if lines else ""
     return TenantFailure(
         "training_failed",
-        f"run {run_id} does not survive a kill: {verdict.get('why')}{said}",
+        f"{claim} a kill: {verdict.get('why')}{said}",
         box=identity.box,
         safe="the run itself was not started, and what the drill left is in "
         f"{verdict.get('kept') or 'its folder on the box'}",
-        fix="make the script save into TENANT_CHECKPOINT_DIR and go on from there (docs/checkpoints.md), deploy again, "
-        "and repeat the drill",
+        fix=f"{_TELL if unseen else _SAVE} (docs/checkpoints.md), deploy again, and repeat the drill",
     )

@@ -102,8 +102,12 @@ drill:
     killed_at_step:
       description: The last step that the first try noted.
       type: int
+    steps_from:
+      description:
+        - Where the steps were read, C(metrics), C(tensorboard) or C(regex). Null when nothing was killed.
+      type: str
     mid_epoch:
-      description: Whether the kill was in mid-epoch, null when the metrics do not say.
+      description: Whether the kill was in mid-epoch, null when the steps do not say.
       type: bool
     resumed_at_step:
       description: The first step of the second try.

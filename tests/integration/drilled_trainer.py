@@ -13,6 +13,7 @@ import os
 import pickle
 import sys
 import zipfile
+from collections.abc import Callable
 
 STEPS_PER_EPOCH = 50
 
@@ -40,18 +41,40 @@ def note(**line: object) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
+def teller(how: str) -> Callable[[int, float], None]:
+    """Tells step and loss in the way of a trainer that does not know of TENANT_METRICS."""
+    if how == "events":
+        from tensorboard.summary import Writer
+
+        writer = Writer(os.path.join(os.environ["TENANT_OUTPUT_DIR"], "tb"))
+
+        def tell(step: int, loss: float) -> None:
+            writer.add_scalar("train/loss", loss, step)
+            writer.flush()
+
+        return tell
+    if how == "log":
+        return lambda step, loss: print(f"step {step} loss={loss}", flush=True)
+    if how == "steps":
+        return lambda step, _loss: print(f"step {step}", flush=True)
+    return lambda step, loss: note(step=step, epoch=step // STEPS_PER_EPOCH, loss=loss)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--broken", default="", choices=["", "zero", "weights", "skips", "unsaved", "crash", "silent"])
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--save-every", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0, help="0: without end")
+    parser.add_argument("--tell", default="metrics", choices=["metrics", "events", "log", "steps"])
     options = parser.parse_args()
+    tell = teller(options.tell)
     state = {"step": 0, "weight": 40.0}
     found = {} if options.broken == "zero" else load_newest()
     if found:
         state.update(found)
-        note(resumed_from=state["step"], deterministic=options.deterministic)
+        if options.tell == "metrics":
+            note(resumed_from=state["step"], deterministic=options.deterministic)
         if options.broken == "crash":
             raise KeyError("optimizer")
         if options.broken == "weights":
@@ -64,7 +87,7 @@ def main() -> int:
         state["weight"] -= 0.02 * state["weight"]
         step = int(state["step"])
         if options.broken != "silent":
-            note(step=step, epoch=step // STEPS_PER_EPOCH, loss=state["weight"] ** 2)
+            tell(step, state["weight"] ** 2)
         if step % options.save_every == 0 and options.broken != "unsaved":
             save(f"{os.environ['TENANT_CHECKPOINT_DIR']}/step-{step:010d}.pt", state)
     with open(f"{os.environ['TENANT_OUTPUT_DIR']}/model.json", "w", encoding="utf-8") as stream:

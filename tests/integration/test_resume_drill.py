@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 HELPER = ROOT / "roles" / "deploy" / "files"
 TRAINER = Path(__file__).with_name("drilled_trainer.py")
+CALLBACKS = Path(__file__).with_name("callback_trainer.py")
 # Three interpreters start in it before the first step, on a machine that may have more to do.
 SOON_S = 24
 
@@ -112,6 +113,7 @@ def test_one_that_does_not_save_in_time_is_caught_by_the_deadline(box: Supervise
     register(box, "--broken", "silent", spec_sha256="c" * 64)
     verdict = drill(box, deadline_s=SOON_S)["drill"]
     assert (verdict["reason"], "nothing shows the steps" in verdict["why"]) == ("no_metrics", True)
+    assert "no step is in the metrics" in verdict["why"]
 
 
 def test_one_that_saves_at_every_step_is_judged_too(box: SupervisedBox) -> None:
@@ -145,6 +147,40 @@ def test_the_example_passes(box: SupervisedBox) -> None:
     assert (verdict["reason"], verdict["deterministic"], verdict["mid_epoch"]) == ("passed", True, True), verdict
     assert verdict["compared"] >= 3
     assert sorted(path.name for path in box.workdir.rglob("*")) == before
+
+
+REGEX = {"source": "regex", "pattern": r"step (?P<step>\d+)(?: loss=(?P<loss>\S+))?"}
+EVENTS = {"source": "tensorboard", "logdir": "tb"}
+
+
+@pytest.mark.parametrize(
+    ("tell", "broken", "progress", "reason"),
+    [
+        ("events", "", EVENTS, "passed"),
+        ("log", "", REGEX, "passed"),
+        ("log", "weights", REGEX, "loss_differs"),
+        ("steps", "", REGEX, "no_losses"),
+    ],
+)
+def test_a_run_that_writes_no_metrics_is_drilled_by_its_source_of_progress(
+    box: SupervisedBox, tell: str, broken: str, progress: dict[str, Any], reason: str
+) -> None:
+    register(box, "--tell", tell, "--broken", broken, progress=progress)
+    verdict = drill(box)["drill"]
+    assert (verdict["reason"], verdict["steps_from"]) == (reason, progress["source"]), verdict
+    assert verdict["resumed_at_step"] == verdict["saved_step"] + 1
+    assert (verdict["compared"] >= 1) == (tell != "steps")
+    assert ("only steps were compared" in verdict["why"]) == (tell == "steps")
+
+
+@pytest.mark.parametrize("package", ["transformers", "lightning"])
+def test_a_run_of_somebody_elses_loop_passes(box: SupervisedBox, package: str) -> None:
+    """All that such a script says of its progress comes from the callback."""
+    shutil.copy(CALLBACKS, box.workdir / "train.py")
+    register(box, package)
+    verdict = drill(box)["drill"]
+    assert (verdict["reason"], verdict["deterministic"], verdict["mid_epoch"]) == ("passed", True, True), verdict
+    assert verdict["compared"] >= 3
 
 
 def test_a_box_at_work_is_not_drilled(box: SupervisedBox) -> None:

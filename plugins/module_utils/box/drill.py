@@ -22,6 +22,7 @@ from . import (
     attempt,
     control,
     desired,
+    drill_steps,
     drill_verdict,
     gates,
     judge,
@@ -33,7 +34,7 @@ from . import (
 )
 from .layout import AttemptPaths, Layout
 from .names import check_name
-from .progress import parse_lines
+from .progress_source import METRICS, REGEX, TENSORBOARD
 from .refusal import DISK, LIVE, USAGE, Refused
 
 DEFAULT_DEADLINE_S = 900.0
@@ -45,6 +46,7 @@ _POLL_S = 0.1
 _START_AGAIN_S = 2.0
 _SETTLE_S = 30.0
 _LOG_LINES = 20
+_WHERE = {METRICS: "the metrics", TENSORBOARD: "the event files", REGEX: "the log"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class _Drill:
         # The lease of the real root says nothing about this one.
         self._caller = control.Caller(caller.program)
         self._until = time.monotonic() + options.deadline_s
-        self._facts: dict[str, Any] = {"checkpoint": None, "saved_step": None, "killed_at_step": None}
+        self._facts: dict[str, Any] = dict.fromkeys(("checkpoint", "saved_step", "killed_at_step", "steps_from"))
+        self._tries: dict[int, drill_steps.Steps] = {}
         self._drilled = drill_record(run, cell, os.path.join(self._folder, "code"))
 
     def run(self) -> dict[str, Any]:
@@ -176,7 +179,7 @@ class _Drill:
     # --- the first try ----------------------------------------------------------------------------------------
 
     def _train_and_kill(self, paths: AttemptPaths) -> list[dict[str, Any]]:
-        """The metrics at the moment of the kill, in mid-epoch, with losses after the newest whole checkpoint."""
+        """The lines at the moment of the kill, in mid-epoch, with losses after the newest whole checkpoint."""
         ready_at: float | None = None
         for lines in self._watched(paths):
             if not self._has_checkpoint(paths) or not drill_verdict.steps_of(lines):
@@ -184,7 +187,7 @@ class _Drill:
             ready_at = time.monotonic() if ready_at is None else ready_at
             # Stopped, so that what is judged is what the kill leaves.
             process.kill_all(attempt.members(paths), signal.SIGSTOP)
-            lines = _metrics(paths)
+            lines = self._steps(paths).lines()
             if not self._worth_a_kill(paths, lines, time.monotonic() - ready_at):
                 process.kill_all(attempt.members(paths), signal.SIGCONT)
                 continue
@@ -215,13 +218,18 @@ class _Drill:
             checkpoint=newest["key"],
             saved_step=newest["step"],
             killed_at_step=steps[-1][0] if steps else None,
+            steps_from=self._steps(paths).source,
             mid_epoch=_in_mid_epoch(lines),
         )
 
     def _overdue(self, paths: AttemptPaths) -> _Failed:
-        steps = drill_verdict.steps_of(_metrics(paths))
+        read = self._steps(paths)
+        steps = drill_verdict.steps_of(read.lines())
         within = f"within {self._options.deadline_s:g} s"
-        made = f"{len(steps)} steps are in the metrics, the last is {steps[-1][0]}" if steps else "no step was noted"
+        made = f"no step is in {' or '.join(_WHERE[each] for each in read.places)}"
+        if steps:
+            made = f"{len(steps)} steps are in {_WHERE[read.source]}, the last is {steps[-1][0]}"
+        made += f" ({read.problem})" if read.problem else ""
         if self._has_checkpoint(paths):
             return _Failed("no_metrics", f"a checkpoint was saved, but nothing shows the steps {within}: {made}")
         return _Failed("no_checkpoint", f"no whole checkpoint was saved {within}; {made}")
@@ -229,7 +237,7 @@ class _Drill:
     # --- the second -------------------------------------------------------------------------------------------
 
     def _relaunch(self, paths: AttemptPaths, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The metrics of the same command started again, up to where the first try was killed."""
+        """The lines of the same command started again, up to where the first try was killed."""
         steps = drill_verdict.steps_of(before)
         saved = self._facts["saved_step"]
         later = [step for step, _loss in steps if saved is not None and step > saved]
@@ -240,22 +248,22 @@ class _Drill:
                 return lines  # from the start again: more of it proves no more
             if made and (made[-1][0] >= reach if reach is not None else len(made) >= _OVERLAP):
                 return lines
-        made = drill_verdict.steps_of(_metrics(paths))
-        if made:
-            return _metrics(paths)  # slow, but what it made can be judged
+        lines = self._steps(paths).lines()
+        if drill_verdict.steps_of(lines):
+            return lines  # slow, but what it made can be judged
         raise _Failed("no_progress", f"the relaunched command made no step within {self._options.deadline_s:g} s")
 
     # --- both -------------------------------------------------------------------------------------------------
 
     def _watched(self, paths: AttemptPaths) -> Iterator[list[dict[str, Any]]]:
-        """The metrics of the attempt, again and again until the deadline. An attempt that ends is the end of it."""
+        """The lines of the attempt, again and again until the deadline. An attempt that ends is the end of it."""
         start_at, why = 0.0, ""
-        follower = _Follower(paths.metrics)
+        steps = self._steps(paths)
         while time.monotonic() < self._until:
             ended = attempt.exit_facts(attempt.read(paths.exit, "exit"))
-            lines = follower.lines()
+            lines = steps.lines()
             if ended is not None and not attempt.is_alive(paths):
-                lines = follower.lines()
+                lines = steps.lines()
                 if paths.number > 1 and drill_verdict.steps_of(lines) and ended.child == 0:
                     yield lines
                     return
@@ -269,6 +277,12 @@ class _Drill:
         if not os.path.exists(paths.claim):
             told = why or survey.read_daemon(self._box).get("why") or "nobody knows why"
             raise _Failed("not_started", f"the command could not be started: {told}")
+
+    def _steps(self, paths: AttemptPaths) -> drill_steps.Steps:
+        if paths.number not in self._tries:
+            earlier = self._tries.get(paths.number - 1)
+            self._tries[paths.number] = drill_steps.Steps(paths, self._run["progress"], earlier)
+        return self._tries[paths.number]
 
     def _start(self) -> str:
         try:
@@ -327,32 +341,8 @@ class _Drill:
             shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
 
-class _Follower:
-    """The whole lines of a growing metrics file, each read once."""
-
-    def __init__(self, path: str) -> None:
-        self._path, self._position, self._rest = path, 0, b""
-        self._lines: list[dict[str, Any]] = []
-
-    def lines(self) -> list[dict[str, Any]]:
-        try:
-            with open(self._path, "rb") as stream:
-                stream.seek(self._position)
-                data = stream.read()
-        except OSError:
-            return self._lines
-        self._position += len(data)
-        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
-        self._lines += parse_lines(whole) if newline else []
-        return self._lines
-
-
-def _metrics(paths: AttemptPaths) -> list[dict[str, Any]]:
-    return _Follower(paths.metrics).lines()
-
-
 def _in_mid_epoch(lines: list[dict[str, Any]]) -> bool | None:
-    """Whether the last step was not an epoch's first or last; None when the metrics do not say."""
+    """Whether the last step was not an epoch's first or last; None when the lines do not say."""
     epochs = [line.get("epoch") for line in lines if "step" in line][-2:]
     if len(epochs) < 2 or None in epochs:
         return None

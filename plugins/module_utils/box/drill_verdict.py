@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What a resume drill proves: from the metrics before and after the kill, whether the run goes on where it was saved.
 
-Pure: lines in, verdict out. A line counts when it has a ``step``; losses are compared at steps that both tries made.
+Pure: lines in, verdict out. A line counts when it has a ``step``; losses are compared at steps that both tries made and
+told a loss of. A line without ``loss`` says nothing about it; one that is null or not finite is a loss that is wrong.
 """
 
 from __future__ import annotations
@@ -68,31 +69,33 @@ def judge(
     if not redone:
         return Verdict("no_progress", "the relaunched command made no step")
     first = redone[0][0]
-    saved = _resumed_from(after) if saved_step is None else saved_step
+    saved = _saved_before(first, made, after) if saved_step is None else saved_step
     if saved is None or first <= saved:
         where = "its first checkpoint" if saved is None else f"step {saved}, which was saved whole"
         why = f"the relaunched command began with step {first}; it did not go on from {where}"
         return Verdict("started_again", why, first)
     expected = _next_step(made, saved)
     if first > expected:
-        why = f"saved was step {saved}, the next to come was {expected}, and it went on with {first}"
+        why = f"saved was step {saved}, the next to come was {expected} at the latest, and it went on with {first}"
         return Verdict("steps_skipped", why, first)
     exact = says_deterministic(before) or says_deterministic(after)
-    return _compare(made, redone, saved, 0.0 if exact else tolerance, exact)
+    told = [(line["step"], _loss(line)) for line in after if _is_step(line.get("step")) and "loss" in line]
+    return _compare(made, told, first, saved, 0.0 if exact else tolerance, exact)
 
 
 def _compare(
     made: list[tuple[int, float | None]],
-    redone: list[tuple[int, float | None]],
+    told: list[tuple[int, float | None]],
+    first: int,
     saved: int,
     tolerance: float,
     exact: bool,
 ) -> Verdict:
     """Whether the losses join."""
-    known, first = dict(made), redone[0][0]
-    both = [(step, known[step], loss) for step, loss in redone if step in known and known[step] is not None]
+    known = dict(made)
+    both = [(step, known[step], loss) for step, loss in told if step in known and known[step] is not None]
     if not both:
-        return _compare_neighbours(made, redone, tolerance)
+        return _compare_neighbours(made, told, first, saved, tolerance)
     worst = max(_difference(one, other) for _step, one, other in both)
     facts = (first, len(both), None if math.isinf(worst) else worst, tolerance, exact, tuple(both[:_SHOWN]))
     if worst > tolerance:
@@ -104,30 +107,43 @@ def _compare(
 
 
 def _compare_neighbours(
-    made: list[tuple[int, float | None]], redone: list[tuple[int, float | None]], tolerance: float
+    made: list[tuple[int, float | None]],
+    told: list[tuple[int, float | None]],
+    first: int,
+    saved: int,
+    tolerance: float,
 ) -> Verdict:
-    """No step was made twice (saved at the very step of the kill): the next loss must lie among the last ones."""
+    """No loss was told twice (saved at the very step of the kill): the next one must lie among the last ones."""
     last = [loss for _step, loss in made if loss is not None][-_NEIGHBOURS:]
-    step, loss = redone[0]
-    if not last:
-        return Verdict("no_losses", "the metrics carry no losses, so nothing shows that the weights came back", step)
+    if not last or not told:
+        why = f"its steps join: it went on from step {saved} with {first}. But no losses are told "
+        why += f"{'after' if last else 'before'} the kill, so only steps were compared, and nothing shows that the "
+        return Verdict("no_losses", f"{why}weights came back", first)
+    step, loss = told[0]
     slack = max(last) - min(last) + tolerance * max(abs(each) for each in last)
     pairs = ((step, last[-1], loss),)
     if loss is None or not min(last) - slack <= loss <= max(last) + slack:
         why = f"the last loss before the kill was {last[-1]}, the next one, at step {step}, {loss}"
-        return Verdict("loss_differs", why, step, 0, None, tolerance, False, pairs)
+        return Verdict("loss_differs", why, first, 0, None, tolerance, False, pairs)
     why = f"it went on at step {step} with a loss among the last ones; no step was made twice, so none is compared"
-    return Verdict("passed", why, step, 0, None, tolerance, False, pairs)
+    return Verdict("passed", why, first, 0, None, tolerance, False, pairs)
 
 
 def _next_step(made: list[tuple[int, float | None]], saved: int) -> int:
-    """The step that comes first after the saved one in these metrics, which need not have every step."""
+    """The latest step that may come first after the saved one in these lines, which need not have every step, nor have
+    them evenly: a progress bar shows a step whenever some time has passed."""
     steps = [step for step, _loss_of in made]
-    later = [step for step in steps if step > saved]
-    if later:
-        return later[0]
     gaps = [two - one for one, two in zip(steps, steps[1:]) if two > one]
-    return saved + max(gaps, default=1)
+    later = [step for step in steps if step > saved]
+    return max([saved + max(gaps, default=1), *later[:1]])
+
+
+def _saved_before(first: int, made: list[tuple[int, float | None]], after: list[dict[str, Any]]) -> int | None:
+    """Where the name of the checkpoint does not say it: what the trainer says, else the step that comes before
+    ``first``, if that is not where the first try began too."""
+    said = _resumed_from(after)
+    earlier = [step for step, _loss_of in made if step < first]
+    return said if said is not None or not earlier else max(earlier)
 
 
 def _resumed_from(lines: list[dict[str, Any]]) -> int | None:

@@ -43,9 +43,12 @@ class Found(NamedTuple):
 
 
 class Look(NamedTuple):
+    """``found`` has the last value of each group, ``lines`` what each line that matched had, in their order."""
+
     found: Found
     offset: int
     problem: str = ""
+    lines: tuple[Found, ...] = ()
 
 
 def compiled(pattern: object) -> re.Pattern[str]:
@@ -83,13 +86,17 @@ def look(path: str, offset: int, pattern: re.Pattern[str], whole: bool = False) 
         data, begin = _after_first_end(data, begin)
     lines, used = _lines(data, whole)
     found, problem = Found(), ""
+    matched: list[Found] = []
     try:
         with limited(MATCHING_S):
             for line in lines:
-                found = _merged(found, pattern.search(line))
+                match = pattern.search(line)
+                if match is not None:
+                    found = _merged(found, match)
+                    matched.append(_merged(Found(), match))
     except TooSlow:
         problem = f"the pattern needs more than {MATCHING_S:g} s for these lines; what it did not reach was passed over"
-    return Look(found, begin + used, problem)
+    return Look(found, begin + used, problem, tuple(matched))
 
 
 def _after_first_end(data: bytes, begin: int) -> tuple[bytes, int]:
@@ -127,9 +134,7 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def _merged(known: Found, match: re.Match[str] | None) -> Found:
-    if match is None:
-        return known
+def _merged(known: Found, match: re.Match[str]) -> Found:
     texts = match.groupdict()
     fresh: dict[str, Any] = {
         "step": _whole(texts.get("step")),

@@ -99,16 +99,19 @@ def _check_tensorboard(whole: dict[str, Any]) -> None:
 
 
 class Source:
-    """Base of the three. ``reached`` and ``problem`` are what the last look left."""
+    """Base of the three. ``reached`` and ``problem`` are what the last look left; ``told`` has every step that was new
+    to it, in their order, for who wants more than the last. The metrics file has a reader of its own for that."""
 
     def __init__(self, wanted: dict[str, Any], kept: dict[str, Any], clock: Callable[[], float]) -> None:
         self._clock = clock
         self.reached = Reached(**{key: kept.get(key) for key in ("step", "steps", "epoch", "loss")})
         self.problem = ""
+        self.told: list[Reached] = []
         self._total: int | None = wanted["total_steps"]
 
     def look(self, last: bool = False) -> None:
         """Read what is new. ``last``: the trainer has ended, so an unfinished line is one too."""
+        self.told = []
         try:
             self._look(last)
         except OSError as error:
@@ -203,9 +206,16 @@ class EventFiles(Source):
             self.reached = replace(self.reached, step=of_loss[-1].step, loss=loss)
         elif scalars and not self._tag:
             self.reached = replace(self.reached, step=max(scalar.step for scalar in scalars))
-        epochs = [scalar.value for scalar in scalars if scalar.tag.lower() in ("epoch", "train/epoch")]
-        if epochs and math.isfinite(epochs[-1]):
-            self.reached = replace(self.reached, epoch=epochs[-1])
+        of_epoch = [scalar for scalar in scalars if scalar.tag.lower() in ("epoch", "train/epoch")]
+        if of_epoch and math.isfinite(of_epoch[-1].value):
+            self.reached = replace(self.reached, epoch=of_epoch[-1].value)
+        self._tell(of_loss if self._tag else scalars, {scalar.step: scalar.value for scalar in of_epoch})
+
+    def _tell(self, scalars: list[tfevents.Scalar], epochs: dict[int, float]) -> None:
+        """Without a tag of the loss only the steps of all scalars are known."""
+        for scalar in scalars:
+            loss = scalar.value if self._tag else None
+            self.told.append(Reached(step=scalar.step, epoch=epochs.get(scalar.step), loss=loss))
 
     def kept(self) -> dict[str, Any]:
         return {"offsets": self._offsets, "tag": self._tag}
@@ -271,9 +281,18 @@ class LogLines(Source):
         if seen.problem:
             self._not_before = self._clock() + self._rest_s
             self._rest_s = min(2 * self._rest_s, MOST_REST_S)
+        self._tell(seen.lines)
         found = seen.found
         fresh: dict[str, Any] = {"step": found.step, "steps": found.total, "epoch": found.epoch, "loss": found.loss}
         self.reached = replace(self.reached, **{key: value for key, value in fresh.items() if value is not None})
+
+    def _tell(self, lines: tuple[log_pattern.Found, ...]) -> None:
+        """A line without a step says more of the one before it."""
+        step = self.reached.step
+        for found in lines:
+            step = step if found.step is None else found.step
+            if step is not None:
+                self.told.append(Reached(step, found.total, found.epoch, found.loss))
 
     def kept(self) -> dict[str, Any]:
         return {"offset": self._offset}

@@ -1873,13 +1873,9 @@ class Checkpointer:
             )
 
     def _report_resume(self, found: Found) -> None:
-        if found.state is None and not found.skipped:
-            return
-        line: dict[str, Any] = {"resumed_from": self.step, "path": found.path}
-        line["deterministic"] = torch.are_deterministic_algorithms_enabled()
-        if found.skipped:
-            line["skipped"] = [dict(item._asdict()) for item in found.skipped]
-        self._metrics.write(line)
+        line = _resume_line(self.step, found)
+        if line is not None:
+            self._metrics.write(line)
 
     # ------------------------------------------------------------------ training
 
@@ -2219,7 +2215,75 @@ def _stateful(objects: Mapping[str, Any], batches: ShuffledBatches | None) -> di
     return whole
 
 
+def _resume_line(step: int, found: Found) -> dict[str, Any] | None:
+    """The metrics line of a start that found something; None for a new run."""
+    if found.state is None and not found.skipped:
+        return None
+    line: dict[str, Any] = {"resumed_from": step, "path": found.path}
+    line["deterministic"] = torch.are_deterministic_algorithms_enabled()
+    if found.skipped:
+        line["skipped"] = [dict(item._asdict()) for item in found.skipped]
+    return line
+
+
 # ---------------------------------------------------------------------------------------------- other people's loops
+
+
+class _LoopMetrics:
+    """The metrics lines of a loop that is not ours, as :class:`Checkpointer` writes its own."""
+
+    def __init__(self, path: str = ""):
+        self._metrics = Metrics(path)
+        self._held: dict[str, Any] = {}
+        self._numbers: dict[str, Any] = {}
+        self.durable_step: int | None = None
+        self._before_s, self._started = 0.0, time.monotonic()
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds spent on the work so far, over all attempts; work that was lost is not counted."""
+        return self._before_s + time.monotonic() - self._started
+
+    def begin(self, found: Found, step: int) -> None:
+        """:param step: where the loop itself begins: a script may have loaded another checkpoint than ``found``."""
+        if found.state is None or found.state["step"] != step:
+            found = found._replace(path="", state={} if step else None)
+        self._before_s = float((found.state or {}).get("trained_s", 0.0))
+        line = _resume_line(step, found)
+        if line is not None:
+            self.write(line)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        self._metrics.write(line)
+
+    def step_done(self, step: int, steps: int | None, epoch: int, hold: bool = False, **values: Any) -> None:
+        """:param hold: the loop will tell the loss of this step in a moment, by :meth:`add_loss`."""
+        self.flush()
+        line = {"step": step, "steps": steps, "epoch": epoch, **values, "trained_s": round(self.trained_s, 3)}
+        if self._numbers:
+            line["checkpoint"], self._numbers = self._numbers, {}
+        self._held = line
+        if not hold:
+            self.flush()
+
+    def add_loss(self, step: int, loss: float) -> None:
+        """The loss that the loop tells at ``step``; in a line of its own where that of the step has been written."""
+        self._held = {**(self._held or {"step": step}), "loss": loss}
+        self.flush()
+
+    def saved(self, path: str, cadence: Cadence) -> None:
+        """The next line tells what saving costs, and what is safe."""
+        self._numbers = dict(cadence.numbers(), path=path, durable_step=self.durable_step)
+
+    def flush(self) -> None:
+        line, self._held = self._held, {}
+        if line:
+            self.write(line)
+
+    def end(self, error: Exception) -> None:
+        if self._metrics.path:
+            _log.warning("cannot write metrics (%s); training goes on without them", _first_line(error))
+        self._metrics, self._held = Metrics(""), {}
 
 
 class _Callback:
@@ -2247,6 +2311,10 @@ class _Callback:
         self._keep_last, self._longest_s = keep_last, longest_interval_s
         self._pace: Pace | None = None
         self._asked_at = 0.0
+        self._found = Found("", None, ())
+        self._lines = _LoopMetrics()
+        # A drill compares the losses of each step; else they are told when the loop itself looks at them.
+        self._drilled = self._environ.get("TENANT_DRILL") == "1"
         self.should_stop = False
 
     @property
@@ -2265,11 +2333,33 @@ class _Callback:
         if failure is not None:
             raise failure
         _remove_leftovers(self.directory)
+        self._found = found
         return found.path or None
 
     def _begin(self) -> None:
         self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
         self._pace.begin(self._folders)
+        self._lines = _LoopMetrics(self._environ.get("TENANT_METRICS", "") if self._pace.ranks.rank == 0 else "")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[_LoopMetrics]:
+        """The metrics lines. Another package says what stands in them, and may say it otherwise one day: what goes
+        wrong in it ends the lines and not the training."""
+        try:
+            yield self._lines
+        except Exception as error:
+            self._lines.end(error)
+
+    def _place_of_best(self, name: str) -> str:
+        """Where the best of earlier attempts lies; empty if that is nowhere any more."""
+        assert self._pace is not None
+        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
+        if places:
+            return str(places[0])
+        _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
+        with self._telling() as lines:
+            lines.write({"best_lost": {"step": step_of(name, self.pattern)}})
+        return ""
 
     def _after_step(self) -> bool:
         """True if the loop shall save now."""
@@ -2284,11 +2374,21 @@ class _Callback:
         if is_first:
             _prune(self.directory, self.pattern, self._keep_last, step, best)
             if self.durable_dir:
-                _keep_durably(path, self.durable_dir, self.pattern, self._keep_last, best)
+                error = _keep_durably(path, self.durable_dir, self.pattern, self._keep_last, best)
+                self._tell_copied(step, error)
         self._pace.cadence.held(time.monotonic() - self._asked_at)
         self._pace.cadence.written(0.0)
         if is_first:
             self._pace.attempts.note_cost()
+        with self._telling() as lines:
+            lines.saved(path, self._pace.cadence)
+
+    def _tell_copied(self, step: int, error: OSError | None) -> None:
+        with self._telling() as lines:
+            if error is None:
+                lines.durable_step = step
+            else:
+                lines.write({"durable_copy_failed": str(error), "durable_step": lines.durable_step})
 
 
 class _TrainerHooks(_Callback):
@@ -2301,28 +2401,38 @@ class _TrainerHooks(_Callback):
         # It saves below output_dir; what the script itself writes there afterwards stays where the script has it.
         self._output_dir, args.output_dir = args.output_dir, self.directory
         self._begin()
+        with self._telling() as lines:
+            lines.begin(self._found, state.global_step)
         self._find_best(state)
 
     def _find_best(self, state: Any) -> None:
         """The state names the best by the path that it had in its own attempt, on its own box."""
         if not state.best_model_checkpoint:
             return
-        name = os.path.basename(state.best_model_checkpoint)
-        assert self._pace is not None
-        places = self._pace.ranks.first_does(lambda: _places(name, self._folders))
-        if places:
-            state.best_model_checkpoint = places[0]
-        else:
-            _log.warning("%s, the best so far, is nowhere any more: the next measured one is", name)
-            state.best_model_checkpoint = state.best_metric = None
+        place = self._place_of_best(os.path.basename(state.best_model_checkpoint))
+        state.best_model_checkpoint = place or None
+        if not place:
+            state.best_metric = None
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         if self._output_dir is not None:
             args.output_dir, self._output_dir = self._output_dir, None
+        with self._telling() as lines:
+            lines.flush()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         control.should_save = self._after_step() or control.should_save
         control.should_training_stop = self.should_stop or control.should_training_stop
+        with self._telling() as lines:
+            # The loss that it logs is the mean since it last did: of one step only where it logs each.
+            control.should_log = self._drilled or control.should_log
+            steps = state.max_steps if state.max_steps > 0 else None
+            lines.step_done(state.global_step, steps, int(state.epoch), hold=control.should_log)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_others: Any) -> None:
+        with self._telling() as lines:
+            if logs and "loss" in logs:
+                lines.add_loss(state.global_step, float(logs["loss"]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         assert self._pace is not None
@@ -2332,7 +2442,7 @@ class _TrainerHooks(_Callback):
         best = step_of(name, _OF_TRAINER)
 
         def seal() -> str:
-            seal_folder(path, {"step": state.global_step, "best": best})
+            seal_folder(path, {"step": state.global_step, "best": best, "trained_s": self._lines.trained_s})
             return _take_in(name, self.directory, self._folders) if best is not None else ""
 
         # The ranks need not agree on the best where they do not share a disk: rank 0's word counts.
@@ -2363,18 +2473,39 @@ def trainer_callback(directory: str | None = None, **options: Any) -> Any:
     return type("TenantTrainerCallback", (_TrainerHooks, TrainerCallback), {})(directory, **options)
 
 
+_LOGGED_LOSS = ("loss", "train_loss", "train/loss")
+
+
 class _LightningHooks(_Callback):
     pattern = _OF_LIGHTNING
 
-    def __init__(self, directory: str | None = None, batches: ShuffledBatches | None = None, **options: Any):
+    def __init__(
+        self,
+        directory: str | None = None,
+        batches: ShuffledBatches | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+        **options: Any,
+    ):
         super().__init__(directory, **options)
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode is 'min' or 'max', not {mode!r}")
         self._batches = batches
+        self._monitor, self._mode = monitor, mode
+        self.best: dict[str, Any] | None = None
+        self._missed = False
         self._rng: Any = None
         self._step = -1
+        self._steps: int | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._begin()
         self._step = trainer.global_step
+        with self._telling() as lines:
+            lines.begin(self._found, self._step)
+            self._steps = _steps_of_lightning(trainer)
+        if self.best is not None and not self._place_of_best(_lightning_name(self.best["step"])):
+            self.best = None
         if self._rng is not None:
             restore_random_state(self._rng)
 
@@ -2384,28 +2515,101 @@ class _LightningHooks(_Callback):
         if trainer.global_step == self._step:
             return  # gradients are being accumulated
         self._step = trainer.global_step
-        if self._after_step():
+        save = self._after_step()
+        with self._telling() as lines:
+            epoch = int(trainer.current_epoch) + bool(trainer.is_last_batch)
+            lines.step_done(self._step, self._steps, epoch, **self._loss(trainer, outputs))
+        if save:
             self._save(trainer)
         trainer.should_stop = self.should_stop or trainer.should_stop
 
+    def _loss(self, trainer: Any, outputs: Any) -> dict[str, float]:
+        """The loss of this step. Looking at one on a device makes the loop wait for it: that is done as often as
+        Lightning itself does it, and at each step of a drill."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        waits = not isinstance(loss, float) and not (isinstance(loss, torch.Tensor) and loss.device.type == "cpu")
+        if waits and not self._drilled and self._step % max(1, trainer.log_every_n_steps):
+            return {}
+        if loss is None:
+            # Where the module steps its optimizers itself, only what it logs says how it does.
+            logged = trainer.callback_metrics
+            loss = next((logged[name] for name in _LOGGED_LOSS if name in logged), None)
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            return {"loss": float(loss)}
+        return {}
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """The model as it is now has been measured: if it is the best so far, it is saved and stays."""
+        # A sanity check before the first step, and trainer.validate() at any time, are no part of the training.
+        if self._monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        assert self._pace is not None
+        # The ranks save together, so one word counts, even of a metric that is not the same on all of them.
+        metric = self._pace.ranks.from_first(self._measured(trainer))
+        if metric is None or not self._is_better(metric):
+            return
+        self._step = trainer.global_step
+        self.best = {"monitor": self._monitor, "mode": self._mode, "step": self._step, "metric": metric}
+        self._asked_at = time.monotonic()
+        self._save(trainer)
+
+    def _measured(self, trainer: Any) -> float | None:
+        metric = trainer.callback_metrics.get(self._monitor)
+        if metric is None:
+            if not self._missed:
+                logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+                _log.warning("no validation logs %s, so no best is kept; logged: %s", self._monitor, logged)
+            self._missed = True
+            return None
+        return float(metric) if math.isfinite(metric) else None
+
+    def _is_better(self, metric: float) -> bool:
+        sign = 1.0 if self._mode == "max" else -1.0
+        return self.best is None or sign * metric > sign * self.best["metric"]
+
     def _save(self, trainer: Any) -> None:
         assert self._pace is not None
-        path = os.path.join(self.directory, f"step-{self._step:010d}.ckpt")
+        path = os.path.join(self.directory, _lightning_name(self._step))
         temporary = os.path.join(self.directory, f".{os.path.basename(path)}.tmp")
         self._pace.ranks.first_does(lambda: _make_afresh(temporary))
         self._pace.ranks.first_does(lambda: _remove(temporary))
         trainer.save_checkpoint(temporary)
-        self._pace.ranks.first_does(lambda: _take_over(temporary, path, {"step": self._step}))
-        self._saved(path, self._step)
+        best = self.best["step"] if self.best is not None else None
+        about = {"step": self._step, "best": best, "trained_s": self._lines.trained_s}
+
+        def seal() -> None:
+            _take_over(temporary, path, about)
+            if best is not None:
+                _take_in(_lightning_name(best), self.directory, self._folders)
+
+        self._pace.ranks.first_does(seal)
+        self._saved(path, self._step, best)
 
     def state_dict(self) -> dict[str, Any]:
         position = self._batches.state_dict() if self._batches is not None else None
-        return {"rng": random_state(), "batches": position}
+        return {"rng": random_state(), "batches": position, "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._rng = state["rng"]
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])
+        best = state.get("best")
+        if best is not None and (best["monitor"], best["mode"]) == (self._monitor, self._mode):
+            self.best = dict(best)
+
+
+def _lightning_name(step: int) -> str:
+    return f"step-{step:010d}.ckpt"
+
+
+def _steps_of_lightning(trainer: Any) -> int | None:
+    """The steps of the whole training; None where Lightning cannot say, or has no end."""
+    try:
+        steps = trainer.estimated_stepping_batches
+    except Exception:
+        # It refuses to say so where the accumulation changes from epoch to epoch.
+        steps = trainer.max_steps
+    return int(steps) if 0 < steps < math.inf else None
 
 
 def _take_over(temporary: str, path: str, about: Mapping[str, Any]) -> None:
@@ -2428,13 +2632,15 @@ def lightning_callback(directory: str | None = None, **options: Any) -> Any:
     The Trainer writes its own full state; this says when, at Young and Daly's interval and at SIGTERM, and makes the
     file whole: synced, with a manifest, under its name only then. Random numbers go in too::
 
-        callback = lightning_callback("checkpoints", batches=batches)
+        callback = lightning_callback("checkpoints", batches=batches, monitor="val_loss", mode="min")
         trainer = Trainer(..., callbacks=[callback], enable_checkpointing=False)
         trainer.fit(model, loader, ckpt_path=callback.load_latest())
 
     :param directory: where to save; where ``TENANT_CHECKPOINT_DIR`` is set, the checkpoints go there instead.
     :param options: ``batches``, the loader's ``batch_sampler`` if that is :class:`ShuffledBatches`: its position is
-        saved; ``keep_last``, ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
+        saved; ``monitor``, what a validation logs, and ``mode`` (``min`` or ``max``), which end of it is better: the
+        best is saved too and stays beside the newest, as with Lightning's ModelCheckpoint; ``keep_last``,
+        ``longest_interval_s``, ``environ`` as for :class:`Checkpointer`.
     """
     for package in ("lightning.pytorch", "pytorch_lightning"):
         with contextlib.suppress(ImportError):

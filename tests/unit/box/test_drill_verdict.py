@@ -19,6 +19,14 @@ def lines(first: int, last: int, every: int = 1, shift: float = 0.0, resumed: in
     return found + [{"step": step, "loss": 10.0 / step + shift} for step in range(first, last + 1, every)]
 
 
+def bar(*steps: int) -> Lines:
+    return [{"step": step, "loss": 10.0 / step} for step in steps]
+
+
+def silent(found: Lines) -> Lines:
+    return [{"step": line["step"]} for line in found]
+
+
 def deterministic(found: Lines) -> Lines:
     return [{"resumed_from": 5, "deterministic": True}, *found]
 
@@ -42,6 +50,15 @@ CASES = {
     "every tenth, one left out": (lines(10, 80, every=10), lines(70, 90, every=10), 55, "steps_skipped", 0),
     "the name has no step": (BEFORE, lines(6, 12, resumed=5), None, "passed", 7),
     "the name has no step, from zero": (BEFORE, lines(1, 12), None, "started_again", 0),
+    "neither name nor trainer says the step": (BEFORE, lines(6, 12), None, "passed", 7),
+    "neither says the step, and one is left out": (BEFORE, lines(14, 15), None, "steps_skipped", 0),
+    "neither says the step, other weights": (BEFORE, lines(6, 12, shift=3.0), None, "loss_differs", 7),
+    "a bar that shows a step now and then": (bar(1, 9, 17, 25, 31), bar(28, 31, 36), 20, "passed", 1),
+    "a bar, far ahead": (bar(1, 9, 17, 25, 31), bar(29, 36), 20, "steps_skipped", 0),
+    "a loss now and then": (BEFORE, [{"step": 6}, *lines(7, 9), {"step": 10}], 5, "passed", 3),
+    "steps alone": (silent(BEFORE), silent(lines(6, 12)), 5, "no_losses", 0),
+    "steps alone after the kill": (BEFORE, silent(lines(6, 12)), 5, "no_losses", 0),
+    "steps alone, from zero": (silent(BEFORE), silent(lines(1, 12)), 5, "started_again", 0),
     "saved at the very kill": (BEFORE, lines(13, 15), 12, "passed", 0),
     "saved at the very kill, other weights": (BEFORE, lines(13, 15, shift=50.0), 12, "loss_differs", 0),
     "saved at the very kill, no losses": ([{"step": 12}], [{"step": 13}], 12, "no_losses", 0),
@@ -56,6 +73,13 @@ def test_the_table(name: str) -> None:
     assert (verdict.reason, verdict.compared) == (reason, compared), verdict
     assert verdict.passed == (reason == "passed")
     assert verdict.why
+
+
+def test_without_losses_it_says_what_was_compared() -> None:
+    verdict = judge(silent(BEFORE), silent(lines(6, 12)), 5)
+    assert "went on from step 5 with 6" in verdict.why
+    assert "only steps were compared" in verdict.why
+    assert verdict.resumed_at_step == 6
 
 
 def test_the_record_shows_the_losses_and_the_worst_of_them() -> None:

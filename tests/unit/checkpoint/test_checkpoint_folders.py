@@ -267,6 +267,10 @@ class FakeLightning:
 
     def __init__(self, sharded: bool) -> None:
         self.global_step, self.should_stop, self.sharded = 0, False, sharded
+        self.current_epoch, self.is_last_batch = 0, False
+        self.max_steps, self.estimated_stepping_batches, self.log_every_n_steps = -1, 12, 50
+        self.callback_metrics: dict[str, Any] = {}
+        self.sanity_checking, self.state = False, SimpleNamespace(fn="fit")
 
     def save_checkpoint(self, filepath: str, weights_only: bool | None = None, storage_options: Any = None) -> None:
         if not self.sharded:
