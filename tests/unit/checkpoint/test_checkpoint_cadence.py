@@ -247,8 +247,8 @@ def test_more_losses_shorten_the_interval_and_time_without_them_and_a_dearer_sav
     assert interval_s(seen + 1, exposed * guess_s, save_s) <= now_s * slack
     assert interval_s(seen, exposed * guess_s * more, save_s) >= now_s / slack
     assert interval_s(seen, exposed * guess_s, save_s * more) >= now_s / slack
-    # Once losses are seen a longer guess need not make it longer: the belief that boxes are lost more often than guessed
-    # is then the likelier one.
+    # Once losses are seen a longer guess need not make it longer: that boxes are lost more often than guessed is then
+    # the likelier belief.
     assert interval_s(0, 0.0, save_s, guess_s * more) >= interval_s(0, 0.0, save_s) / slack
 
 
