@@ -82,6 +82,7 @@ def cell_jobs(
         "checkpoint": spec["checkpoint"],
         "tracker": spec["tracker"],
         "grace_s": spec["grace_s"] if grace_s is None else grace_s,
+        "preemption": {"grace_s": None},
     }
     return [_cell_job(spec, run, cell, base, inputs if spec["inputs"] else "", python_path) for cell in spec["cells"]]
 
