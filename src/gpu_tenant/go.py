@@ -411,15 +411,26 @@ class Go:
         outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
         told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
         receipt = told[-1] if told else None
-        if isinstance(receipt, Mapping) and receipt.get("run_state") == "done" and receipt.get("complete") is False:
+        if not isinstance(receipt, Mapping):
+            return
+        if receipt.get("run_state") == "done" and receipt.get("complete") is False:
             lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["nobody knows why"]))
-            raise TenantFailure(
-                "evidence_missing",
+            raise self._not_home(
                 f"run {self.run_id} is done and was harvested, but its receipt is not complete: {lacks}",
-                box=self.box.name,
-                safe="the box and all that came home are kept",
-                fix="mend what is named (for instance harvest_level), then run the same command again",
+                "mend what is named (for instance harvest_level), then run the same command again",
             )
+        wanted, found = str(self._spec["spec_sha256"]), str(receipt.get("spec_sha256"))
+        if receipt.get("complete") is True and found != wanted:
+            # The box is sealed under that spec: started again it would train nothing, and bill.
+            raise self._not_home(
+                f"what came home of run {self.run_id} is of the spec {found[:12]}, not of {wanted[:12]} as asked for",
+                "to train the new spec on this box run the playbook train with -e deploy_unseal=true; "
+                "else give the run another id, or the run spec as it was",
+            )
+
+    def _not_home(self, what: str, fix: str) -> TenantFailure:
+        safe = "the box and all that came home are kept"
+        return TenantFailure("evidence_missing", what, box=self.box.name, safe=safe, fix=fix)
 
     def _play(
         self, playbook: str, extra_vars: Mapping[str, Any], allowance_s: float | None = None, box: str = ""

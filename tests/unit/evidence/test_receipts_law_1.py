@@ -66,6 +66,18 @@ def test_law_1_a_disk_that_does_not_keep_the_bytes_gets_no_receipt(
     assert not os.path.exists(receipt_path(world))
 
 
+def test_law_1_the_same_files_under_another_spec_get_a_receipt_of_that_spec(world: World) -> None:
+    manifest, newer = world.bring_home("r1"), "6" * 64
+    receipts.establish(world.store, world.claim(manifest))
+    again = roster.parse_manifest(dict(manifest.record, spec_sha256=newer))
+    assert again.digest == manifest.digest
+    outcome = receipts.establish(world.store, world.claim(again))
+    assert (outcome.changed, outcome.receipt["spec_sha256"]) == (True, newer)
+    assert (outcome.diff["before"]["spec_sha256"], outcome.diff["after"]["spec_sha256"]) == ("5" * 64, newer)
+    assert world.store.finished_receipt("demo", "r1", newer) == outcome.receipt
+    assert not receipts.establish(world.store, world.claim(again)).changed
+
+
 def test_what_stayed_on_the_box_is_in_the_receipt(world: World) -> None:
     left = {"files": 9, "bytes": 900, "listed": [{"path": "c0/a1/out/cache", "bytes": 800, "why": "nobody named it"}]}
     claim = world.claim(world.bring_home("r1"), not_pulled=left)

@@ -246,6 +246,20 @@ def test_a_receipt_that_never_becomes_complete_ends_the_loop(
     assert world.names == ["harvest"]
 
 
+def test_a_complete_receipt_of_another_spec_ends_the_loop(
+    world: World, drive: Callable[..., go.GoResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = {"run_state": "done", "complete": True, "spec_sha256": "ef" * 32}
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.results = [TaskResult("b1", "harvest", "Load", "tenant.gpu.receipt", "ok", {"receipt": receipt})]
+    monkeypatch.setattr(world, "_harvest", lambda name, extra: world.provider.update({name: "stopped"}))
+    with pytest.raises(TenantFailure, match=r"of the spec efefefefefef, not of abababababab") as caught:
+        drive()
+    assert (caught.value.kind, caught.value.box) == ("evidence_missing", "b1")
+    assert "deploy_unseal" in caught.value.fix
+    assert world.names == ["harvest"], "a box that is sealed under another spec is not started again"
+
+
 def test_a_run_over_several_boxes_is_left_to_the_playbooks(world: World, drive: Callable[..., go.GoResult]) -> None:
     with pytest.raises(TenantFailure, match="several boxes at once") as caught:
         drive(("b1", "b2"), spec={**SPEC, "parts": ["b1", "b2"]})
