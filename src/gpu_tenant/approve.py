@@ -189,18 +189,19 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
     identity = identity_of(store, host.required("tenant_project"), host.name, request.generation)
     platform_verbs = host.variables.get("platform_verbs")
     verb, ttl_s = verb_of(request.verb, platform_verbs, host.name), seconds(request.expires)
-    loss, left = None, []
+    loss, left, shown = None, [], None
     if request.loss:
         keeps = verbs_of(platform_verbs).get(verb, [])
         loss = loss_of(store, identity, verb, keeps, provider_view(host, identity))
         agree_to_loss(identity, verb, loss, request.loss_id, ask)
     elif not request.standing:
-        left = left_on_box(receipts_of(store, identity))
+        shown = receipts_of(store, identity)
+        left = left_on_box(shown)
         agree_to_leave(identity, verb, left, ask)
     awx = asked_in_awx(request, host.name)
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
-    return consent_to(store, identity, verb, consent), left
+    return consent_to(store, identity, verb, consent, shown), left
 
 
 def asked_in_awx(request: Request, box: str) -> Approved | None:
@@ -297,13 +298,23 @@ def seconds(text: str) -> int:
     return int(match.group(1)) * _SECONDS[match.group(2)]
 
 
-def consent_to(store: StateStore, identity: BoxIdentity, verb: str, consent: Consent) -> dict[str, Any]:
+def consent_to(
+    store: StateStore,
+    identity: BoxIdentity,
+    verb: str,
+    consent: Consent,
+    shown: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Give an approval as a person asks for it on the command line.
 
-    :raises TenantFailure: kind ``evidence_missing`` when there is nothing at home yet that it could bind to.
+    :param shown: the receipts that the person was shown; None to take those that are there now.
+    :raises TenantFailure: kind ``evidence_missing`` when there is nothing at home yet that it could bind to; ``config``
+        when the receipts are not those that were shown any more.
     """
     bound = consent.standing or consent.loss is not None
-    found = {} if bound else receipts_of(store, identity)
+    now = {} if bound else receipts_of(store, identity)
+    found = now if shown is None or bound else shown
+    _refuse_changed(identity, found, now)
     if not (found or bound):
         raise TenantFailure(
             "evidence_missing",
@@ -313,6 +324,21 @@ def consent_to(store: StateStore, identity: BoxIdentity, verb: str, consent: Con
             fix="harvest first; or consent beforehand with --standing; or see what would be lost with --loss",
         )
     return give(store, identity, verb, consent, found)
+
+
+def _refuse_changed(
+    identity: BoxIdentity, shown: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """A harvest may end while somebody reads the question, and the answer is to what stood there."""
+    said = ("manifest_digest", "spec_sha256", "not_pulled", "not_pulled_totals")
+    changed = [
+        run_id
+        for run_id in sorted({*shown, *now})
+        if [shown.get(run_id, {}).get(name) for name in said] != [now.get(run_id, {}).get(name) for name in said]
+    ]
+    if changed:
+        what = f"the receipt of {', '.join(changed)} changed after it was shown, so the answer was to something else"
+        raise _config(identity, what, "repeat the command, and read what stays on the box now")
 
 
 def describe(approval: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -223,6 +223,35 @@ def test_what_was_not_pulled_is_shown_before_the_consent(
     words = ["approve", "teardown", "digits-1", "--approver", "Ada", "--reason", "it is home", "--json"]
     done = command_line.invoke(cli, words)
     assert (done.exit_code, json.loads(done.stdout)["not_pulled"]) == (0, sentences), done.output
+
+
+def test_law_2_a_receipt_that_changes_while_the_question_stands_is_not_consented_to(
+    store: StateStore, identity: BoxIdentity
+) -> None:
+    def receipt(digest: str, name: str) -> None:
+        left = [{"path": name, "bytes": 9, "why": "harvest_roles leaves it on the box"}]
+        write_receipt(
+            store, identity, manifest_digest=digest, not_pulled=left, not_pulled_totals={"files": 1, "bytes": 9}
+        )
+
+    def harvested_meanwhile(digest: str) -> Callable[[str], str]:
+        def ask(question: str) -> str:
+            assert "run.log" in question
+            receipt(digest, "every-checkpoint.pt")
+            return "digits-1"
+
+        return ask
+
+    box = hosts.BoxHost("digits-1", {"tenant_state_dir": store.root, "tenant_project": "demo"})
+    request = approve.Request("destroy", "Ada", "it is home")
+    for digest in ("cd" * 32, DIGEST):
+        receipt(DIGEST, "run.log")
+        with pytest.raises(TenantFailure, match="receipt of digits changed after it was shown") as caught:
+            approve.answer(box, request, harvested_meanwhile(digest))
+        assert (caught.value.box, store.approvals()) == ("digits-1", [])
+    receipt(DIGEST, "run.log")
+    given, _left = approve.answer(box, request, lambda question: "digits-1")
+    assert given["binds"] == {"kind": "digest", "digests": {"digits": DIGEST}}
 
 
 # --- AWX ---
