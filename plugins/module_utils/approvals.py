@@ -29,12 +29,15 @@ from .state_store import BoxIdentity, StateStore
 
 KINDS = ("digest", "complete_receipt", "loss")
 DEFAULT_TTL_S = 24 * 3600
+# Who consented a season ago does not know what is on the box now.
+MOST_TTL_S = 90 * 24 * 3600
 # Verbs that name one machine and end it: sending one twice does what sending it once does.
 # A moment that RunPod is told when it rents a generation is told to that generation, of which there is one create.
 REPEATABLE_VERBS = ("destroy", "terminate", "release", "delete", "terminate-after")
 # No profile names a verb that nobody could consent to.
 VERB = r"[^\W_][\w .-]{0,62}"
 _VERB = re.compile(VERB + r"\Z")
+LIFETIME_FIX = f"give it a lifetime above 0 s and of at most {MOST_TTL_S // 86400} days, such as 1h or 2d"
 _GIVEN = "approval"
 _CLAIMED = "approval-claimed"
 _USED = "approval-used"
@@ -125,8 +128,16 @@ def _check_consent(
         raise _refused(identity, "an approval needs an approver", "say who consents")
     if not reason.strip():
         raise _refused(identity, "an approval needs a reason", "say why, in a sentence")
-    if ttl_s <= 0:
-        raise _refused(identity, f"an approval cannot live {ttl_s} s", "give it a lifetime above 0 s")
+    problem = lifetime_problem(ttl_s)
+    if problem:
+        raise _refused(identity, problem, LIFETIME_FIX)
+
+
+def lifetime_problem(ttl_s: int) -> str:
+    """Why an approval cannot live so long; empty when it can."""
+    if 0 < ttl_s <= MOST_TTL_S:
+        return ""
+    return f"an approval cannot live {ttl_s} s; it can live {MOST_TTL_S // 86400} days ({MOST_TTL_S} s) at most"
 
 
 def check_verb(verb: object) -> str:

@@ -188,7 +188,7 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
     store = StateStore(host.required("tenant_state_dir"))
     identity = identity_of(store, host.required("tenant_project"), host.name, request.generation)
     platform_verbs = host.variables.get("platform_verbs")
-    verb, ttl_s = verb_of(request.verb, platform_verbs, host.name), seconds(request.expires)
+    verb, ttl_s = verb_of(request.verb, platform_verbs, host.name), lifetime(request.expires, host.name)
     loss, left, shown = None, [], None
     if request.loss:
         keeps = verbs_of(platform_verbs).get(verb, [])
@@ -296,6 +296,18 @@ def seconds(text: str) -> int:
     if match is None:
         raise TenantFailure("config", f"{text!r} is not a lifetime", fix="write for instance 15m, 1h or 2d")
     return int(match.group(1)) * _SECONDS[match.group(2)]
+
+
+def lifetime(text: str, box: str) -> int:
+    """How long an approval shall hold, in seconds, refused before anybody is asked anything.
+
+    :raises TenantFailure: kind ``config`` for more than an approval may live.
+    """
+    ttl_s = seconds(text)
+    problem = approvals.lifetime_problem(ttl_s)
+    if problem:
+        raise TenantFailure("config", problem, box=box, safe="no approval was written", fix=approvals.LIFETIME_FIX)
+    return ttl_s
 
 
 def consent_to(

@@ -18,7 +18,7 @@ from gpu_tenant.cli_options import inventory_options, json_option
 @click.argument("box", shell_complete=completion.boxes)
 @click.option("--approver", default="", help="Who consents.")
 @click.option("--reason", required=True, help="Why, in a sentence.")
-@click.option("--expires", default="1h", show_default=True, help="15m, 1h, 2d.")
+@click.option("--expires", default="1h", show_default=True, help="15m, 1h, 2d; 90d at most.")
 @click.option("--standing", is_flag=True, help="For results that are not home yet: fires on complete receipts only.")
 @click.option("--loss", is_flag=True, help="Break glass: shows what would be lost, and asks.")
 @click.option("--loss-id", default="", help="The loss that was shown, where nobody can be asked.")

@@ -33,9 +33,9 @@ def answer(host: BoxHost, request: approve.Request, after: str, ask: Callable[[s
         raise _refused(host, f"an answer in AWX does not say that it is consent to {VERB}", "give it here, by name")
     store = StateStore(host.required("tenant_state_dir"))
     identity = next_identity(store, host.required("tenant_project"), host.name, host.text("tenant_results_dir"))
-    loss = loss_of(approve.seconds(after))
+    loss, ttl_s = loss_of(approve.seconds(after)), approve.lifetime(request.expires, host.name)
     approve.agree_to_loss(identity, VERB, loss, request.loss_id, ask)
-    consent = approve.Consent(request.approver, request.reason, approve.seconds(request.expires), False, loss)
+    consent = approve.Consent(request.approver, request.reason, ttl_s, False, loss)
     return approve.consent_to(store, identity, VERB, consent)
 
 

@@ -38,9 +38,9 @@ def answer(host: BoxHost, name: str, request: approve.Request, ask: Callable[[st
     store = StateStore(host.required("tenant_state_dir"))
     project = host.required("tenant_project")
     identity = approve.identity_of(store, project, record_name(name), request.generation)
-    loss = losses.of(evidence_of(store, identity))
+    loss, ttl_s = losses.of(evidence_of(store, identity)), approve.lifetime(request.expires, name)
     approve.agree_to_loss(identity, DELETE, loss, request.loss_id, ask)
     awx = Controller.of_environment().approved(request.awx_node, name) if request.awx_node else None
     approver = awx.approver if awx else request.approver
-    consent = approve.Consent(approver, request.reason, approve.seconds(request.expires), False, loss, awx)
+    consent = approve.Consent(approver, request.reason, ttl_s, False, loss, awx)
     return approve.consent_to(store, identity, DELETE, consent)

@@ -490,5 +490,6 @@ class Go:
         identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
         if not approvals.find(self.store, identity, "destroy"):
             reason = self._options.reason or f"standing approval for run {self.run_id}"
-            consent = Consent(self._options.approver, reason, ttl_s=int(self._left_s()) + 86400, standing=True)
+            ttl_s = min(int(self._left_s()) + 86400, approvals.MOST_TTL_S)
+            consent = Consent(self._options.approver, reason, ttl_s, standing=True)
             give(self.store, identity, "destroy", consent, {})

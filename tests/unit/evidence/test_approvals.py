@@ -46,6 +46,8 @@ def test_an_approval_is_written_and_its_hash_journalled(world: World) -> None:
         ({"approver": " "}, "approver"),
         ({"reason": ""}, "reason"),
         ({"ttl_s": 0}, "0 s"),
+        ({"ttl_s": approvals.MOST_TTL_S + 1}, "90 days"),
+        ({"ttl_s": 9999999 * 86400}, "90 days"),
         ({"verb": "../destroy"}, "verb"),
         ({"identity": BoxIdentity("demo", "box1", 0, "4711")}, "generation"),
         ({"identity": BoxIdentity("demo", "box1", 1, "")}, "provider id"),

@@ -188,6 +188,7 @@ class Consents:
         {"approver": " "},
         {"reason": " "},
         {"ttl_s": 0},
+        {"ttl_s": approvals.MOST_TTL_S + 1},
         {"verb": "../destroy"},
         {"verb": 7},
         {"identity": BoxIdentity("demo", "../b", 1, "1")},
@@ -224,7 +225,8 @@ class Consents:
         """Ten that are refused, five that are given; verbs that crash or arrive, each tried twice."""
         found: list[Any] = [self._try(lambda: self._spend(world, "ap-absent", False))]
         found += [self._try(lambda tried=tried: world.approve(**tried)) for tried in self.TRIED]
-        given = [world.approve(verb=verb, ttl_s=10**9) for verb in ("destroy", "recycle", "destroy", "recycle")]
+        verbs = ("destroy", "recycle", "destroy", "recycle")
+        given = [world.approve(verb=verb, ttl_s=approvals.MOST_TTL_S) for verb in verbs]
         Path(world.store.approval_path("ap-damaged")).write_text("{")
         for odd in ({"approval_id": ["x"]}, {"approval_id": given[0], "kind": "effect"}, {"approval_id": None}):
             for kind in ("approval", "approval-used"):

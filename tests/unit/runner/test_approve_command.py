@@ -93,6 +93,14 @@ def test_lifetimes_that_are_none(text: str) -> None:
         approve.seconds(text)
 
 
+def test_a_lifetime_has_an_end_that_is_said_before_anybody_is_asked() -> None:
+    assert approve.lifetime("90d", "digits-1") == approvals.MOST_TTL_S
+    for text in ("91d", "9999999d"):
+        with pytest.raises(TenantFailure, match="90 days") as caught:
+            approve.lifetime(text, "digits-1")
+        assert (caught.value.kind, caught.value.box) == ("config", "digits-1")
+
+
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, store: StateStore) -> CliRunner:
     keeps = {"transport": "none", "stops_compute": True, "stops_storage": True, "reversible": False}
@@ -126,6 +134,7 @@ def test_command_line(command_line: CliRunner, store: StateStore, identity: BoxI
         (["--approver", "Ada", "--awx-approval", "6", "--reason", "r"], 2),
         (["--approver", " ", "--reason", "r", "--standing"], 10),
         (["--approver", "Ada", "--reason", "r", "--standing", "--expires", "soon"], 10),
+        (["--approver", "Ada", "--reason", "r", "--standing", "--expires", "9999999d"], 10),
         (["--approver", "Ada", "--reason", "r", "--generation", "1", "--standing"], 10),
         (["--approver", "Ada", "--reason", "r"], 21),
     ],
