@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .actions import Account
 
 MOST_OFFERS = 3
+# In place of the id of a user that a row does not tell plainly; no instance has it.
+_UNREADABLE = "0"
 
 
 # --- what there is -------------------------------------------------------------------------------------------------
@@ -48,7 +50,7 @@ class Volume:
 
     @property
     def users(self) -> tuple[str, ...]:
-        return self.instances
+        return tuple("whose number cannot be read" if one == _UNREADABLE else one for one in self.instances)
 
     @property
     def identity(self) -> BoxIdentity:
@@ -75,17 +77,6 @@ class Volume:
         }
 
 
-def volume_left(row: Mapping[str, Any]) -> Leftover:
-    """A volume of the account as something that bills beside boxes, whoever made it."""
-    volume, reference = to_volume(row), f"V.{row['id']}"
-    if volume is None:
-        label, status = (str(row.get(key) or "") for key in ("label", "status"))
-        return Leftover("volume", reference, label, status, volume_rate(row).certain)
-    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
-    name, project = str(volume.stamp), volume.stamp.project
-    return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
-
-
 def to_volume(row: Mapping[str, Any]) -> Volume | None:
     """The volume in a row, None when it is not ours."""
     stamp = parse_stamp(row.get("label")) or parse_stamp(row.get("name"))
@@ -104,10 +95,11 @@ def to_volume(row: Mapping[str, Any]) -> Volume | None:
 
 
 def _instance_ids(users: object) -> list[str]:
-    """Ids of the instances in a row, which come as numbers or as objects. What cannot be read still is a user."""
-    listed = users if isinstance(users, list) else []
+    """Ids of the instances in a row, which come as numbers or as objects. What cannot be read still is a user, and a
+    row that does not list its users may have some: a volume is deleted only when the market says that it has none."""
+    listed = users if isinstance(users, list) else [_UNREADABLE]
     found = [one.get("id") if isinstance(one, Mapping) else one for one in listed]
-    return [str(one) if re.match(r"[0-9]{1,18}\Z", str(one)) else "0" for one in found]
+    return [str(one) if re.match(r"[0-9]{1,18}\Z", str(one)) else _UNREADABLE for one in found]
 
 
 def volumes_left(account: Account) -> list[Leftover]:
@@ -120,7 +112,7 @@ def _left(row: Mapping[str, Any]) -> Leftover:
     if volume is None:
         label, status = (str(row.get(key) or "") for key in ("label", "status"))
         return Leftover("volume", reference, label, status, volume_rate(row).certain)
-    used = f"used by {', '.join(volume.instances)}" if volume.instances else "no box uses it, and it bills"
+    used = f"used by {', '.join(volume.users)}" if volume.users else "no box uses it, and it bills"
     name, project = str(volume.stamp), volume.stamp.project
     return Leftover("volume", reference, name, volume.status, volume.price_per_hour, "", project, used)
 

@@ -207,12 +207,20 @@ def test_no_record_of_our_own_makes_it_look_unused(world: World) -> None:
     assert record["deploy_started_at"], "nobody knows whether it was used, so it counts as used"
 
 
-@pytest.mark.parametrize("users", [[4711], [{"id": 4711}], ["what is this"]])
+@pytest.mark.parametrize("users", [[4711], [{"id": 4711}], ["what is this"], None, {"4711": {}}, "4711"])
 def test_a_volume_in_use_is_not_deleted(world: World, users: list[Any]) -> None:
     world.do()
     world.approve()
     world.volumes[0]["instances"] = users
     assert "is used by instance" in world.refused(state="absent").what
+    assert len(world.volumes) == 1
+
+
+def test_a_volume_whose_users_are_not_told_may_be_in_use(world: World) -> None:
+    world.do()
+    world.approve()
+    del world.volumes[0]["instances"]
+    assert "number cannot be read" in world.refused(state="absent").what
     assert len(world.volumes) == 1
 
 
