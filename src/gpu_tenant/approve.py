@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind,
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
-from gpu_tenant.awx import Approved, Controller
+from gpu_tenant.awx import Approved, Controller, Question
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observe import Observer
 
@@ -148,20 +148,33 @@ def verbs_of(platform_verbs: object) -> dict[str, list[str]]:
 
 def verb_of(word: str, platform_verbs: object, box: str) -> str:
     """The platform's own verb that a person means. TenantFailure that lists the verbs for anything else."""
-    known = verbs_of(platform_verbs)
-    if word in known:
-        return word
-    full_stop = platform_verbs.get("full_stop") if isinstance(platform_verbs, Mapping) else None
-    last = [str(one.get("verb")) for one in full_stop] if isinstance(full_stop, list) else []
-    if word in (*ALIASES, *ALIASES.values()) and len(last) <= 1:
-        return last[0] if last else ALIASES.get(word, word)
+    found = _meant(word, platform_verbs)
+    if found:
+        return found
     raise TenantFailure(
         "config",
         f"{word!r} is no verb of the platform of {box}",
         box=box,
         safe="no approval was written",
-        fix=f"name one of: {', '.join(sorted(known)) or ALIASES['teardown']}",
+        fix=f"name one of: {', '.join(sorted(verbs_of(platform_verbs))) or ALIASES['teardown']}",
     )
+
+
+def aliases_of(verb: str, platform_verbs: object) -> list[str]:
+    """What people call a platform's own verb, beside its name."""
+    words = (*ALIASES, *ALIASES.values())
+    return [word for word in words if word != verb and _meant(word, platform_verbs) == verb]
+
+
+def _meant(word: str, platform_verbs: object) -> str:
+    """The platform's verb that a word means; empty when it means none, or more than one."""
+    if word in verbs_of(platform_verbs):
+        return word
+    full_stop = platform_verbs.get("full_stop") if isinstance(platform_verbs, Mapping) else None
+    last = [str(one.get("verb")) for one in full_stop] if isinstance(full_stop, list) else []
+    if word in (*ALIASES, *ALIASES.values()) and len(last) <= 1:
+        return last[0] if last else ALIASES.get(word, word)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -198,17 +211,19 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
         shown = receipts_of(store, identity)
         left = left_on_box(shown)
         agree_to_leave(identity, verb, left, ask)
-    awx = asked_in_awx(request, host.name)
+    verbs = [verb, *aliases_of(verb, platform_verbs)]
+    awx = asked_in_awx(request, Question(host.name, verbs, loss_id(loss) if loss else ""))
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
     return consent_to(store, identity, verb, consent, shown), left
 
 
-def asked_in_awx(request: Request, box: str) -> Approved | None:
+def asked_in_awx(request: Request, question: Question) -> Approved | None:
+    """The answer that AWX was given to just this question; None where AWX is not asked."""
     if not (request.awx_node or request.awx_workflow):
         return None
     controller = Controller.of_environment()
-    return controller.approved(request.awx_node or controller.answered_in(request.awx_workflow), box)
+    return controller.approved(request.awx_node or controller.answered_in(request.awx_workflow), question)
 
 
 def provider_view(host: BoxHost, identity: BoxIdentity) -> gate.ProviderView:

@@ -29,7 +29,7 @@ def answer(host: BoxHost, request: approve.Request, after: str, ask: Callable[[s
         how = f"gpu-tenant approve {VERB} {host.name} --after 2d --approver YOU --reason WHY"
         raise _refused(host, f"{VERB} is consent to a loss after so many seconds, and to nothing else", how)
     if request.awx_node or request.awx_workflow:
-        # A node of a workflow names its box, not what is consented to: an answer to another question would do.
+        # An answer is held against the generation that is rented when it is given, and this one is not rented yet.
         raise _refused(host, f"an answer in AWX does not say that it is consent to {VERB}", "give it here, by name")
     store = StateStore(host.required("tenant_state_dir"))
     identity = next_identity(store, host.required("tenant_project"), host.name, host.text("tenant_results_dir"))

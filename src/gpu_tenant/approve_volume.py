@@ -18,7 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.volume_gate import DELE
 from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 
 from gpu_tenant import approve
-from gpu_tenant.awx import Controller
+from gpu_tenant.awx import Question
 from gpu_tenant.hosts import BoxHost
 
 
@@ -40,7 +40,7 @@ def answer(host: BoxHost, name: str, request: approve.Request, ask: Callable[[st
     identity = approve.identity_of(store, project, record_name(name), request.generation)
     loss, ttl_s = losses.of(evidence_of(store, identity)), approve.lifetime(request.expires, name)
     approve.agree_to_loss(identity, DELETE, loss, request.loss_id, ask)
-    awx = Controller.of_environment().approved(request.awx_node, name) if request.awx_node else None
+    awx = approve.asked_in_awx(request, Question(name, [DELETE], approve.loss_id(loss)))
     approver = awx.approver if awx else request.approver
     consent = approve.Consent(approver, request.reason, ttl_s, False, loss, awx)
     return approve.consent_to(store, identity, DELETE, consent)

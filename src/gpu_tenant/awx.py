@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: MIT
 """Consent given in AWX: a workflow approval node, read from the API and never from a variable of the job.
 
-The node of a workflow that was launched for one box (its ``limit``) is consent for that box; the approver is whom AWX
-names. A node counts once.
+The node of a workflow that was launched for one box (its ``limit``) is consent for that box, and to the verb that its
+name or description asks for: ``approve teardown``, and ``loss 0123456789ab`` where it is consent to a loss. AWX shows
+both to whoever answers, and keeps them with the answer. The approver is whom AWX names. A node counts once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,20 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 
 TIMEOUT_S = 30.0
 _MOST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a node must have asked: one of ``verbs``, which are names of one verb, for ``box``; ``loss_id`` if any."""
+
+    box: str
+    verbs: Sequence[str]
+    loss_id: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """How a node may put it, the first as it would be written today."""
+        return [f"approve {verb}" for verb in self.verbs]
 
 
 @dataclass(frozen=True)
@@ -47,11 +63,13 @@ class Controller:
             raise _refused("AWX cannot be asked", "set CONTROLLER_HOST to its URL and CONTROLLER_OAUTH_TOKEN", "config")
         return cls(url, token)
 
-    def approved(self, node_id: int, box: str) -> Approved:
-        """The approved node ``node_id`` of a workflow that was launched for ``box``.
+    def approved(self, node_id: int, question: Question) -> Approved:
+        """The approved node ``node_id``, of a workflow that was launched for the box of the question, which it asked.
 
-        :raises TenantFailure: kind ``gate_refused`` when it is pending, denied, timed out, or for another box.
+        :raises TenantFailure: kind ``gate_refused`` when it is pending, denied, timed out, for another box, or asked
+            something else.
         """
+        box = question.box
         path = f"/api/v2/workflow_approvals/{node_id}/"
         node = self._get(path)
         if node.get("status") != "successful" or node.get("timed_out"):
@@ -64,6 +82,7 @@ class Controller:
         if limit != box:
             what = f"workflow approval {node_id} is of a workflow limited to {limit!r}, not to {box}"
             raise _refused(what, f"launch the workflow with limit {box}")
+        _refuse_other_question(node, node_id, question)
         return Approved(str(person["username"]), str(node.get("created") or ""), self._url + path)
 
     def answered_in(self, workflow_id: int) -> int:
@@ -103,6 +122,24 @@ class Controller:
         if not isinstance(found, dict):
             raise _refused(f"AWX gave no usable answer for {path}", "check CONTROLLER_HOST", "config")
         return found
+
+
+def _refuse_other_question(node: Mapping[str, Any], node_id: int, question: Question) -> None:
+    """An answer is to what was asked: "ready to harvest?" consents to no teardown, and to no loss."""
+    asked = "\n".join(str(node.get(part) or "") for part in ("name", "description"))
+    named = f"workflow approval {node_id} ({str(node.get('name') or '')!r})"
+    if not any(_says(asked, words) for words in question.words):
+        what = f"{named} does not ask for {question.verbs[0]} of {question.box}"
+        fix = f"write {question.words[0]!r} into the name or the description of the approval node, and ask again"
+        raise _refused(what, fix)
+    if question.loss_id and not _says(asked, f"loss {question.loss_id}"):
+        what = f"{named} does not name the loss that {question.verbs[0]} of {question.box} would be now"
+        fix = f"write 'loss {question.loss_id}' into the node's description and ask again, or consent with --approver"
+        raise _refused(what, fix)
+
+
+def _says(text: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?![\w.-]*\w)", text, re.IGNORECASE) is not None
 
 
 def _refused(what: str, fix: str, kind: str = "gate_refused") -> TenantFailure:

@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.volume_stamp import record_name
 from click.testing import CliRunner
 
 from gpu_tenant import approve, hosts
@@ -283,6 +284,8 @@ class FakeAwx(http.server.BaseHTTPRequestHandler):
 
 def node(**changes: Any) -> dict[str, Any]:
     return {
+        "name": "gpu-tenant: approve teardown of this box?",
+        "description": "",
         "status": "successful",
         "timed_out": False,
         "created": records.utc_now()[:-1] + ".123456Z",
@@ -403,6 +406,60 @@ def test_a_workflow_for_another_box_is_no_consent(
     awx["/api/v2/workflow_approvals/6/"] = node()
     awx["/api/v2/workflow_jobs/5/"] = {"limit": "digits-2"}
     assert (by_awx(command_line).exit_code, store.approvals()) == (22, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"name": "approve Teardown?"}, 0),
+        ({"name": "end it?", "description": "This is to approve 释放."}, 0),
+        ({"name": "ready to harvest before the teardown?"}, 22),
+        ({"name": "approve teardown-later"}, 22),
+        ({"name": "approve 关机"}, 22),
+        ({"name": "disapprove teardown"}, 22),
+        ({"name": None}, 22),
+    ],
+)
+def test_law_2_an_answer_in_awx_is_to_the_verb_that_was_asked_for(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any], asked: dict[str, Any], code: int
+) -> None:
+    awx["/api/v2/workflow_approvals/6/"] = node(**asked)
+    done = by_awx(command_line)
+    assert (done.exit_code, len(store.approvals())) == (code, 0 if code else 1), done.output
+    assert code == 0 or "into the name or the description of the approval node" in done.output
+
+
+def test_law_2_an_answer_in_awx_is_to_no_loss_that_it_does_not_name(
+    command_line: CliRunner, store: StateStore, identity: BoxIdentity, awx: dict[str, Any]
+) -> None:
+    last_contact.note(store, identity, {"digits": {"c0": last_contact.Reached(40)}})
+    lost = shown_id(break_glass(command_line).output)
+    words = ["approve", "teardown", "digits-1", "--awx-approval", "6", "--reason", "r", "--loss", "--loss-id", lost]
+    for description in ("", "approve teardown, loss 0123456789ab"):
+        awx["/api/v2/workflow_approvals/6/"] = node(description=description)
+        refused = command_line.invoke(cli, words)
+        assert (refused.exit_code, store.approvals()) == (22, [])
+        assert f"loss {lost}" in refused.output
+    awx["/api/v2/workflow_approvals/6/"] = node(description=f"loss {lost}: everything up to step 40")
+    given = command_line.invoke(cli, [*words, "--json"])
+    assert given.exit_code == 0, given.output
+    assert json.loads(given.stdout)["approver"] == "grace"
+
+
+@pytest.mark.parametrize("which", [("--awx-workflow", "5"), ("--awx-approval", "6")])
+def test_the_end_of_a_volume_is_approved_in_awx_too(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any], which: tuple[str, str]
+) -> None:
+    store.update_box("demo", record_name("data-1"), 1, provider_id="V.7", destroyed_at=None)
+    words = ["approve", "delete", "data-1", "--volume", "--reason", "it is copied", *which]
+    lost = shown_id(command_line.invoke(cli, words).output)
+    awx[NODES], awx["/api/v2/workflow_jobs/5/"] = in_workflow(HARVEST, ASKED), {"limit": "data-1"}
+    awx["/api/v2/workflow_approvals/6/"] = node(name="approve delete of the volume?")
+    assert command_line.invoke(cli, [*words, "--loss-id", lost]).exit_code == 22
+    awx["/api/v2/workflow_approvals/6/"] = node(name=f"approve delete of the volume, loss {lost}?")
+    given = command_line.invoke(cli, [*words, "--loss-id", lost, "--json"])
+    assert given.exit_code == 0, given.output
+    assert (json.loads(given.stdout)["approver"], json.loads(given.stdout)["provider_id"]) == ("grace", "V.7")
 
 
 def test_without_an_awx_to_ask_nothing_is_given(

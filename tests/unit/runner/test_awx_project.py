@@ -50,6 +50,19 @@ def test_nothing_reaches_teardown_but_through_the_approval_and_the_consent() -> 
     assert kinds["ask"] == "workflow_approval"
 
 
+def test_the_question_names_the_verb_that_the_job_after_it_consents_to() -> None:
+    [play], [consent] = read("templates.yml"), read("project/consent.yml")
+    [task] = consent["tasks"]
+    verb = task["ansible.builtin.command"]["argv"][2]
+    [name] = [
+        node["unified_job_template"]["name"]
+        for each in play["tasks"]
+        for node in each.get("awx.awx.workflow_job_template", {}).get("workflow_nodes", [])
+        if node["identifier"] == "ask"
+    ]
+    assert f"approve {verb} " in name
+
+
 def test_the_consent_is_read_from_awx_and_names_nobody_itself() -> None:
     [play] = read("project/consent.yml")
     [task] = play["tasks"]
