@@ -32,6 +32,8 @@ class ActionModule(BoxCall):
         "tenant_root": {"type": "path"},
         "run_id": {"type": "str"},
         "snapshot": {"type": "bool", "default": False},
+        "roles": {"type": "list", "elements": "str", "default": []},
+        "exclude": {"type": "list", "elements": "str", "default": []},
         "versions": {"type": "bool", "default": True},
         "path": {"type": "path"},
         "globs": {"type": "list", "elements": "dict", "options": GLOB_SPEC},

@@ -28,6 +28,18 @@ options:
       - A snapshot never leads to a complete receipt.
     type: bool
     default: false
+  roles:
+    description:
+      - With O(snapshot), roles of artifacts that this snapshot lists. The choice in force stays as it is.
+      - An empty list is the choice in force, see M(tenant.gpu.harvest_policy).
+    type: list
+    elements: str
+    default: []
+  exclude:
+    description: With O(snapshot), globs of files that it leaves out, as M(tenant.gpu.harvest_policy) takes them.
+    type: list
+    elements: str
+    default: []
   versions:
     description:
       - With O(tenant_root), whether the Python that trains is started to ask it for its version and that of torch.

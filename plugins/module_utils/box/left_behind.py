@@ -30,7 +30,9 @@ def listing(layout: Layout, run_id: str, manifest: dict[str, Any], most: int = M
     """``{files, bytes, listed: [{path, bytes, why}], summary}``: totals over everything, the ``most`` largest named."""
     promised = {line["path"] for line in manifest["files"]}
     attempts = {tuple(path.split("/")[:2]) for path in promised}
-    judge = _Judge(layout, run_id, attempts)
+    made_under = manifest.get("policy")
+    chosen = policy.of_record(made_under) if made_under else policy.read(layout, run_id)
+    judge = _Judge(layout, run_id, attempts, chosen)
     found: list[dict[str, Any]] = []
     for path, info in artifacts.files_below(layout.run_dir(run_id)):
         why = "" if path in promised else judge.why(path, info.st_mode)
@@ -52,11 +54,13 @@ def summary(count: int, total: int, largest: list[dict[str, Any]]) -> str:
 
 
 class _Judge:
-    """:param attempts: (cell, aN) of every attempt that the manifest takes files from."""
+    """:param attempts: (cell, aN) of every attempt that the manifest takes files from.
+    :param chosen: the policy that the manifest was made under.
+    """
 
-    def __init__(self, layout: Layout, run_id: str, attempts: set[tuple[str, ...]]) -> None:
+    def __init__(self, layout: Layout, run_id: str, attempts: set[tuple[str, ...]], chosen: policy.Policy) -> None:
         self._layout, self._run_id, self._attempts = layout, run_id, attempts
-        self._policy = policy.read(layout, run_id)
+        self._policy = chosen
         try:
             self._declared = run_record.read_run(layout, run_id)["artifacts"]
         except records.RecordError:

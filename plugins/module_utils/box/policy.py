@@ -57,4 +57,9 @@ def path(layout: Layout, run_id: str) -> str:
 def read(layout: Layout, run_id: str) -> Policy:
     """The policy in force; everything when none was chosen. A damaged one raises: guessing could lose files."""
     record = records.read_record_or_none(path(layout, run_id), "harvest-policy")
-    return Policy() if record is None else of(list(record.get("roles") or []), list(record.get("exclude") or []))
+    return Policy() if record is None else of_record(record)
+
+
+def of_record(record: dict[str, Any]) -> Policy:
+    """The policy that a record of it, or of what was made under it, carries."""
+    return of(list(record.get("roles") or []), list(record.get("exclude") or []))

@@ -20,7 +20,12 @@ _SNAPSHOTS = 5
 
 
 def of_run(
-    layout: Layout, found: survey.Survey, run_id: str, snapshot: bool = False, keep: bool = True
+    layout: Layout,
+    found: survey.Survey,
+    run_id: str,
+    snapshot: bool = False,
+    keep: bool = True,
+    chosen: policy.Policy | None = None,
 ) -> dict[str, Any]:
     """The manifest of a run.
 
@@ -29,6 +34,7 @@ def of_run(
     What people chose to leave on the box is in neither.
 
     :param keep: False leaves no frozen metrics on the disk (check mode).
+    :param chosen: what comes home, for this manifest alone; None for the policy in force.
     :raises Refused: LIVE when a cell lives and no snapshot was asked for; ARTIFACT_INVALID when evidence changed.
     """
     if run_id not in found.runs:
@@ -39,7 +45,7 @@ def of_run(
         raise Refused(
             LIVE, f"run {run_id} has live cells: {', '.join(sorted(live))}", "wait, stop it, or take a snapshot"
         )
-    chosen = policy.read(layout, run_id)
+    chosen = policy.read(layout, run_id) if chosen is None else chosen
     files: list[dict[str, Any]] = []
     for cell in layout.cells_on_disk(run_id):
         files += _files_of_cell(layout, run, chosen, cell, cell in live, snapshot and keep)
@@ -179,12 +185,15 @@ def sealed_manifest(layout: Layout, run_id: str) -> dict[str, Any] | None:
     return kept
 
 
-def current(layout: Layout, run_id: str, snapshot: bool = False, keep: bool = True) -> dict[str, Any]:
+def current(
+    layout: Layout, run_id: str, snapshot: bool = False, keep: bool = True, chosen: policy.Policy | None = None
+) -> dict[str, Any]:
     """The manifest for whoever asks: the sealed one while the seal holds, else one built now.
 
     The files of a snapshot are held until the next manifest, see ``held_files``.
 
     :param keep: False writes nothing (check mode).
+    :param chosen: what comes home of a snapshot; None for the policy in force, under which the seal is made.
     """
     if not snapshot:
         if keep:
@@ -195,14 +204,14 @@ def current(layout: Layout, run_id: str, snapshot: bool = False, keep: bool = Tr
     if index.read(layout) is None:
         raise Refused(USAGE, f"run {run_id!r} is not registered on this box", "deploy it first")
     if not (snapshot and keep):
-        return of_run(layout, survey.survey(layout), run_id, snapshot, keep)
-    return _held(layout, run_id)
+        return of_run(layout, survey.survey(layout), run_id, snapshot, keep, chosen)
+    return _held(layout, run_id, chosen)
 
 
-def _held(layout: Layout, run_id: str) -> dict[str, Any]:
+def _held(layout: Layout, run_id: str, chosen: policy.Policy | None) -> dict[str, Any]:
     """A snapshot whose files are held. The trainer may remove one between the reading and the holding of it."""
     for _attempt in range(_SNAPSHOTS):
-        found = of_run(layout, survey.survey(layout), run_id, snapshot=True)
+        found = of_run(layout, survey.survey(layout), run_id, snapshot=True, chosen=chosen)
         try:
             held_files.hold(layout, run_id, found["files"])
         except held_files.Gone:

@@ -93,8 +93,8 @@ def test_a_snapshot_is_begun_anew_when_the_trainer_was_faster(
     """Each look lists the newest checkpoint; the first ones are gone before they can be held."""
     looks: list[str] = []
 
-    def of_run(layout: Layout, _found: Any, _run_id: str, snapshot: bool) -> dict[str, Any]:
-        assert snapshot
+    def of_run(layout: Layout, _found: Any, _run_id: str, snapshot: bool, chosen: Any) -> dict[str, Any]:
+        assert (snapshot, chosen) == (True, None)
         path = f"c1/a1/out/checkpoints/step-{len(looks)}.pt"
         looks.append(path)
         if len(looks) > removed:

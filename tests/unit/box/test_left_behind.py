@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import harvest_policy_task
+from ansible_collections.tenant.gpu.plugins.module_utils import harvest_policy_task, run_manifest_task
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     control,
     left_behind,
@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 CALLER = control.Caller(())
 ARTIFACTS = [
@@ -208,6 +209,31 @@ def test_a_damaged_choice_is_never_guessed_and_can_be_made_anew(box: Box) -> Non
         box.manifest()
     assert box.choose(["checkpoint"])["changed"]
     assert home(box) == {"done.json", *[f"out/{name}" for name in OUTPUT]}
+
+
+def snapshot(box: Box, **options: Any) -> dict[str, Any]:
+    asked = {"tenant_root": box.layout.root, "run_id": "r", "snapshot": True, "roles": [], "exclude": []}
+    return run_manifest_task.take({**asked, "versions": False, "compare": None, "dest": None, **options}, check=True)
+
+
+def test_law_1_a_snapshot_of_the_metrics_does_not_narrow_what_comes_home_in_the_end(box: Box) -> None:
+    taken = snapshot(box, roles=["metrics"], exclude=["best.json"])
+    named = {line["path"].split("/", 2)[2] for line in taken["manifest"]["files"]}
+    assert named == {"done.json", "metrics.jsonl"}
+    assert taken["manifest"]["policy"] == {"roles": ["metrics"], "exclude": ["best.json"]}
+    why = {each["path"].split("/", 2)[2]: each["why"] for each in taken["not_pulled"]["listed"]}
+    assert why["out/model.bin"] == "harvest_roles leaves checkpoint files on the box"
+    assert home(box) == EVERYTHING
+    box.choose(["checkpoint"])
+    assert {line["role"] for line in snapshot(box)["manifest"]["files"]} == {"checkpoint", "other"}, "in force"
+
+
+def test_a_choice_for_the_end_is_made_before_the_seal_and_not_by_a_manifest(box: Box) -> None:
+    with pytest.raises(TenantFailure, match="not chosen by its manifest") as caught:
+        snapshot(box, snapshot=False, roles=["metrics"])
+    assert (caught.value.kind, "harvest_policy" in caught.value.fix) == ("config", True)
+    with pytest.raises(TenantFailure, match="unknown roles"):
+        snapshot(box, roles=["weights"])
 
 
 def test_check_mode_chooses_nothing(box: Box) -> None:

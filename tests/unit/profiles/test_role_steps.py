@@ -84,6 +84,27 @@ def test_the_file_that_is_included(role: str, known: dict[str, Any], step: str) 
     assert (ROLES / role / "tasks" / f"{step}.yml").is_file()
 
 
+@pytest.mark.parametrize(
+    ("known", "settles", "of_snapshot"),
+    [
+        ({"harvest_roles": ["metrics"]}, True, "OMIT"),
+        ({"harvest_exclude": ["cache/**"]}, True, "OMIT"),
+        ({}, False, "OMIT"),
+        ({"harvest_roles": ["metrics"], "harvest_snapshot": True}, False, ["metrics"]),
+        ({"harvest_exclude": ["cache/**"], "harvest_snapshot": True}, False, []),
+    ],
+)
+def test_only_a_harvest_settles_what_comes_home_and_a_snapshot_chooses_for_itself(
+    known: dict[str, Any], settles: bool, of_snapshot: Any
+) -> None:
+    tasks = DataLoader().load_from_file(str(ROLES / "harvest/tasks/files.yml"), trusted_as_template=True)
+    engine = Templar(loader=DataLoader(), variables={**facts(**known), "omit": "OMIT"})
+    (choice,) = [task for task in tasks if "tenant.gpu.harvest_policy" in task]
+    assert all(engine.evaluate_conditional(each) for each in choice["when"]) is settles
+    (taken,) = [task["tenant.gpu.manifest"] for task in tasks if "tenant.gpu.manifest" in task]
+    assert engine.template(taken["roles"]) == of_snapshot
+
+
 def test_a_deploy_alone_asks_first_which_sources_the_box_uses() -> None:
     known = facts()
     del known["ansible_facts"]["box_mirrors"]
