@@ -18,7 +18,9 @@ from .box.artifacts import FileChanged, hash_stable
 from .box.layout import AttemptPaths, Layout
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.refusal import Refused
+from .box.step_name import without_numbers
 from .journal import Journal
+from .last_contact import Reached
 from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
@@ -30,7 +32,7 @@ _MOST_PROBLEMS = 20
 def read_box(tenant_root: str) -> dict[str, Any]:
     """On the box: ``{seal, index, live_cells, unlisted_runs, checkpoints, durable, boot_id, problems}``.
 
-    A damaged record is a problem, not None. ``checkpoints`` is ``{run: {cell: {step, done}}}``.
+    A damaged record is a problem, not None. ``checkpoints`` is as ``last_contact`` has it.
     """
     layout, problems = Layout(tenant_root), []
     found: dict[str, Any] = {"seal": None, "index": None}
@@ -111,16 +113,15 @@ def _is_name(text: str) -> bool:
 
 
 def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By cell: the highest step that a checkpoint's name says, and whether the cell is done. No file is opened."""
-    reached: dict[str, dict[str, Any]] = {}
+    """By cell: what the names of its checkpoints say, and whether the cell is done. No file is opened."""
+    reached: dict[str, Reached] = {}
     for cell, paths in _attempts(layout, run["run_id"]):
         units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
-        # A checkpoint whose name says no step counts as step 0: it is something that can be lost.
-        steps = [unit["step"] or 0 for unit in units]
-        known = reached.setdefault(cell, {"step": None, "done": False})
-        known["step"] = max([*steps, *([] if known["step"] is None else [known["step"]])], default=None)
-        known["done"] = known["done"] or os.path.lexists(paths.done)
-    return reached
+        steps = [unit["step"] for unit in units if unit["step"] is not None]
+        unnamed = tuple(sorted({without_numbers(unit["key"]) for unit in units if unit["step"] is None}))
+        here = Reached(max(steps, default=None), os.path.lexists(paths.done), unnamed)
+        reached[cell] = reached.get(cell, Reached()).furthest(here)
+    return {cell: each.as_dict() for cell, each in reached.items()}
 
 
 def _durable_devices(runs: Mapping[str, Mapping[str, Any]]) -> list[int]:

@@ -12,7 +12,7 @@ from . import checkpoint_manifest, globs, sharded
 from .hashing import hash_open, identity
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
-from .step_name import step_in
+from .step_name import step_in, unit_of
 from .structure import SHARDED_LOADERS, check_structure
 
 # What tenant_checkpoint and its callbacks for other loops write; it counts whether or not the run spec names it. The
@@ -199,7 +199,7 @@ def _sharded_folder(entry: dict[str, Any]) -> str:
     """The folder that a file of a sharded format belongs to; empty for a file that stands alone."""
     if entry["loader"] not in SHARDED_LOADERS:
         return ""
-    unit = _unit_of(entry["path"])
+    unit = unit_of(entry["path"])
     return (os.path.dirname(unit) or ".") if unit == entry["path"] else unit
 
 
@@ -243,22 +243,13 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
     }
     units: dict[str, dict[str, Any]] = {}
     for entry in found:
-        if entry.get("sealed") and _unit_of(entry["path"]) not in sealed:
+        if entry.get("sealed") and unit_of(entry["path"]) not in sealed:
             continue
-        key = _unit_of(entry["path"])
+        key = unit_of(entry["path"])
         unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
         unit["files"].append(entry)
         unit["mtime"] = max(unit["mtime"], entry["mtime"])
     return sorted(units.values(), key=lambda unit: (unit["step"] is not None, unit["step"] or 0, unit["mtime"]))[::-1]
-
-
-def _unit_of(path: str) -> str:
-    """The leading part of ``path`` up to the first component that names a step; the whole path if none does."""
-    parts = path.split("/")
-    for index, part in enumerate(parts):
-        if step_in(part) is not None:
-            return "/".join(parts[: index + 1])
-    return path
 
 
 def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]], share: bool = False) -> dict[str, Any] | None:
