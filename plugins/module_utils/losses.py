@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
 from . import copies, last_contact, roster, standstill
-from .box import records
+from .box import records, sharded
 from .box.step_name import step_in, unit_of, without_numbers
+from .box.structure import SHARDED_LOADERS
 from .evidence import Evidence, ReceiptEvidence, runs_of
 from .last_contact import Reached
 from .rented_box import WORKING
@@ -215,12 +216,17 @@ def _reached(checks: Iterable[Mapping[str, Any]]) -> dict[str, Reached]:
         parts = str(check.get("path")).split("/")
         if len(parts) == 3 and parts[2] == "done.json":
             reached = Reached(done=True)
-        elif len(parts) > 3 and parts[2] == "out" and check.get("loader") in _WEIGHTS:
+        elif len(parts) > 3 and parts[2] == "out" and _is_checkpoint(parts[-1], check.get("loader")):
             reached = _named("/".join(parts[3:]))
         else:
             continue
         found[parts[0]] = found.get(parts[0], Reached()).furthest(reached)
     return found
+
+
+def _is_checkpoint(name: str, loader: object) -> bool:
+    """Whether the check of this file proves a checkpoint: of a folder only the one that speaks for all of it."""
+    return loader in _WEIGHTS and (loader not in SHARDED_LOADERS or sharded.is_head(name, str(loader)))
 
 
 def _named(name: str) -> Reached:

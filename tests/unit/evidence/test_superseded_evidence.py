@@ -21,7 +21,9 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records, run_manifest, run_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import status as box_status
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from evidence_world import entry
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -151,3 +153,56 @@ def test_law_2_a_status_tells_of_a_checkpoint_whose_name_says_no_step(tmp_path: 
     last_contact.note(old.store, IDENTITY, told)
     Path(old.out, "checkpoints", "last.pt").unlink()
     assert "checkpoints/last.pt (the name says no step" in old.lost()
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def test_law_2_a_folder_without_weights_stands_for_no_checkpoint(tmp_path: Path) -> None:
+    """The Trainer had just begun checkpoint-600: what comes home is 500, and the box stays for what 600 became."""
+    old = Old(tmp_path, "checkpoints/checkpoint-*/**", "hf")
+    old.save_folder("checkpoints/checkpoint-500", 500)
+    old.save_folder("checkpoints/checkpoint-600", 600, whole=False)
+    receipt = old.bring_home()
+    assert {Path(check["path"]).parent.name for check in receipt["checks"]} == {"checkpoint-500"}
+    assert "r/c: steps 500 to 600" in old.lost()
+
+
+def test_law_2_a_folder_with_its_weights_at_home_lets_the_box_go(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/checkpoint-*/**", "hf")
+    old.save_folder("checkpoints/checkpoint-500", 500)
+    old.bring_home()
+    assert old.lost() == ""
+    old.save_folder("checkpoints/checkpoint-600", 600)
+    assert "r/c: steps 500 to 600" in old.lost()
+
+
+def test_law_1_a_folder_without_weights_gets_no_receipt(tmp_path: Path) -> None:
+    """As a supervisor of before told it: its roster names the folder whose weights were not written yet."""
+    old = Old(tmp_path, "checkpoints/checkpoint-*/**", "hf")
+    old.save_folder("checkpoints/checkpoint-600", 600, whole=False)
+    path = old.out / "checkpoints" / "checkpoint-600" / "config.json"
+    line = {**entry("c/a1/out/checkpoints/checkpoint-600/config.json", path.read_bytes(), "hf", "checkpoint")}
+    with pytest.raises(TenantFailure, match="it has no weights"):
+        old.bring_home([line])
+
+
+@pytest.mark.parametrize("name", ["config.json", "optimizer.pt", "model-00001-of-00002.safetensors", "__0_0.distcp"])
+def test_law_2_no_single_file_of_a_folder_stands_for_it(name: str) -> None:
+    path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
+    for loader in ("hf", "dcp"):
+        assert losses._reached([{"path": path, "loader": loader, "ok": True, "step": 600}]) == {}
+
+
+@pytest.mark.parametrize(
+    ("loader", "name"),
+    [
+        ("hf", "model.safetensors"),
+        ("hf", "model.safetensors.index.json"),
+        ("hf", "adapter_model.bin"),
+        ("dcp", ".metadata"),
+    ],
+)
+def test_law_2_the_head_of_a_folder_stands_for_it(loader: str, name: str) -> None:
+    path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
+    assert losses._reached([{"path": path, "loader": loader, "ok": True}]) == {"c": last_contact.Reached(600)}
