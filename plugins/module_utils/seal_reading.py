@@ -25,7 +25,6 @@ from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
 _ANSWERS = ("seal", "index", "live_cells", "unlisted_runs", "checkpoints", "durable", "boot_id", "problems")
-_MOST_NAMES = 1000
 _MOST_PROBLEMS = 20
 
 
@@ -34,7 +33,7 @@ def read_box(tenant_root: str) -> dict[str, Any]:
 
     A damaged record is a problem, not None. ``checkpoints`` is as ``last_contact`` has it.
     """
-    layout, problems = Layout(tenant_root), []
+    layout, problems = Layout(tenant_root), _unlistable(tenant_root)
     found: dict[str, Any] = {"seal": None, "index": None}
     for name, read in (("seal", _read_seal), ("index", index.read)):
         try:
@@ -60,10 +59,25 @@ def _read_seal(layout: Layout) -> dict[str, Any] | None:
 
 
 def _folders(path: str) -> list[str]:
+    """All of them: what is not looked at would seem not to be there. One that cannot be listed is told by itself."""
     try:
-        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))[:_MOST_NAMES]
+        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
     except OSError:
         return []
+
+
+def _unlistable(tenant_root: str) -> list[str]:
+    """The folders of the runs that cannot be listed, so that nobody knows what is in them."""
+    found: list[str] = []
+
+    def tell(error: OSError) -> None:
+        # A trainer prunes while we look, and a box without runs has no folder of them.
+        if not isinstance(error, FileNotFoundError):
+            found.append(f"{error.filename} cannot be listed: {error.strerror or error}")
+
+    for _parent in os.walk(Layout(tenant_root).path("runs"), onerror=tell):
+        pass
+    return found[:_MOST_PROBLEMS]
 
 
 def _run_records(layout: Layout, run_ids: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:

@@ -237,7 +237,6 @@ class SealedBox:
         with mock.patch.object(attempt, "is_alive", self._is_alive):
             layouts = (self.layout, self.retouched, self.empty, self.damaged, self.odd)
             found = [self._read(layout) for layout in layouts]
-            found.append(self._cut_short("_MOST_NAMES", 2))
             found.append(self._cut_short("_MOST_PROBLEMS", 2))
         yield from found
         yield from self._kept()

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,46 @@ def test_law_2_no_single_file_of_a_folder_stands_for_it(name: str) -> None:
 def test_law_2_the_head_of_a_folder_stands_for_it(loader: str, name: str) -> None:
     path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
     assert losses._reached([{"path": path, "loader": loader, "ok": True}]) == {"c": last_contact.Reached(600)}
+
+
+# --- everything is looked at --------------------------------------------------------------------------------------
+
+
+def test_law_2_no_cell_and_no_run_is_left_out_of_a_look_however_many_there_are(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/step-*.pt", "torch")
+    names = [f"c{number:04d}" for number in range(1003)]
+    for name in names:
+        place = Path(old.layout.attempt("r", name, 1).checkpoints)
+        place.mkdir(parents=True)
+        (place / "step-0000000007.pt").write_bytes(b"x")
+        Path(old.layout.run_dir(f"stray-{name}")).mkdir()
+    found = seal_reading.read_box(old.layout.root)
+    assert set(names) <= set(found["checkpoints"]["r"])
+    assert found["unlisted_runs"] == [f"stray-{name}" for name in names]
+    assert found["problems"] == []
+
+
+def test_law_2_a_folder_that_cannot_be_listed_keeps_the_gate_shut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Old(tmp_path, "checkpoints/step-*.pt", "torch")
+    old.save("checkpoints/step-5.pt", step=5)
+    old.bring_home()
+    assert old.lost() == ""
+    real, dead = os.scandir, str(old.out / "checkpoints")
+
+    def scandir(path: str) -> Any:
+        if path == dead:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert f"{dead} cannot be listed: Input/output error" in old.lost()
+
+
+def test_law_2_a_file_in_place_of_the_runs_is_told(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    assert seal_reading.read_box(layout.root)["problems"] == [], "nothing was deployed"
+    Path(layout.path("runs")).write_text("")
+    (problem,) = seal_reading.read_box(layout.root)["problems"]
+    assert problem == f"{layout.path('runs')} cannot be listed: Not a directory"
