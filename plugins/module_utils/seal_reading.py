@@ -73,7 +73,7 @@ def _unlistable(tenant_root: str) -> list[str]:
     def tell(error: OSError) -> None:
         # A trainer prunes while we look, and a box without runs has no folder of them.
         if not isinstance(error, FileNotFoundError):
-            found.append(f"{error.filename} cannot be listed: {error.strerror or error}")
+            found.append(f"{error.filename} cannot be listed: {error.strerror}")
 
     for _parent in os.walk(Layout(tenant_root).path("runs"), onerror=tell):
         pass

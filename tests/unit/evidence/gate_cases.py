@@ -301,6 +301,8 @@ RECEIPT_FLAWS: dict[str, dict[str, Any]] = {
     "step zero": {"checks": [dict(_WEIGHTS, path="c0/a1/out/step-000009.pt", step=0)]},
     "epochs by name": {"checks": [dict(_WEIGHTS, path="c0/a1/out/ckpt-3.pt", step=5000)]},
     "no name, a step inside": {"checks": [dict(_WEIGHTS, path="c0/a1/out/last.pt", step=5000)]},
+    "a part of a folder": {"checks": [dict(_WEIGHTS, path="c0/a1/out/checkpoint-9/config.json", loader="hf", step=9)]},
+    "a folder by its head": {"checks": [dict(_WEIGHTS, path="c0/a1/out/checkpoint-9/model.safetensors", loader="hf")]},
     "no name, no step": {"checks": [dict(_WEIGHTS, path="c0/a1/out/last.pt", step=None)]},
     "reasons unread": {"incomplete_because": 7},
     "incomplete": {"complete": False, "incomplete_because": ["the run is failed, not done"]},
@@ -329,6 +331,8 @@ STEPS_OF_RECEIPT = {
     "no steps": NOTHING,
     "step zero": Reached(9),
     "epochs by name": Reached(3),
+    "a part of a folder": NOTHING,
+    "a folder by its head": Reached(9),
     "no name, a step inside": UNNAMED,
     "no name, no step": UNNAMED,
 }

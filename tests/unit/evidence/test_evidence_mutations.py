@@ -143,6 +143,7 @@ class SealedBox:
         os.makedirs(self.damaged.root)
         for path in (self.damaged.seal, self.damaged.index):
             Path(path).write_text("{")
+        Path(self.damaged.path("runs")).write_text("")
         self.odd = Layout(str(folder / "odd"))
         os.makedirs(self.odd.root)
         records.write_record(self.odd.seal, "seal", {"runs": "none"})
