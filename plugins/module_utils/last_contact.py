@@ -33,13 +33,18 @@ class Reached:
     unnamed: tuple[str, ...] = ()
 
     def at_least(self, other: Reached) -> bool:
-        """Whether surely nothing of ``other`` is beyond this. A checkpoint whose name says no step may always be."""
-        return not other.unnamed and self.includes(other)
+        """Whether surely nothing of ``other`` is beyond this.
+
+        A checkpoint whose name says no step may always be, until its cell is finished on both sides: it is its result.
+        """
+        return (not other.unnamed or (self.done and other.done)) and self._is_as_far(other)
 
     def includes(self, other: Reached) -> bool:
         """Whether all that ``other`` names is named here too."""
-        named = (self.done or not other.done) and _number(self.step) >= _number(other.step)
-        return named and set(other.unnamed) <= set(self.unnamed)
+        return set(other.unnamed) <= set(self.unnamed) and self._is_as_far(other)
+
+    def _is_as_far(self, other: Reached) -> bool:
+        return (self.done or not other.done) and _number(self.step) >= _number(other.step)
 
     def furthest(self, other: Reached) -> Reached:
         steps = [step for step in (self.step, other.step) if step is not None]

@@ -624,8 +624,9 @@ def _best_copy(case: Case, run: Run) -> Reached:
 def _is_ahead(known: Reached, copy: Reached) -> bool:
     """Whether something is known of the box that the copy does not have."""
     newer = known.step is not None and (copy.step is None or copy.step < known.step)
-    # A checkpoint whose name says no step is as far as any.
-    return newer or (known.done and not copy.done) or bool(known.unnamed)
+    # A checkpoint whose name says no step is as far as any, unless nothing is beyond it: the cell is finished.
+    unnamed = bool(known.unnamed) and not (known.done and copy.done)
+    return newer or (known.done and not copy.done) or unnamed
 
 
 def _is_more(known: Reached, named: Reached) -> bool:
@@ -724,6 +725,14 @@ BASES: dict[str, Case] = {
         runs=(_SNAPSHOT,),
         approvals=(),
         live=("r1/c0/a1",),
+    ),
+    "superseded, finished": Case(
+        provider="stopped",
+        seal="none",
+        newer="admitted",
+        parked="soon after",
+        runs=(replace(_SNAPSHOT, seen=replace(FINISHED, unnamed=("model.pt",)), home=FINISHED),),
+        approvals=(),
     ),
     "superseded, in two copies": Case(
         provider="stopped",

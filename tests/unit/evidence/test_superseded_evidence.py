@@ -119,6 +119,15 @@ def test_law_2_a_checkpoint_without_any_step_may_be_further_than_its_copy(tmp_pa
     assert "checkpoints/model_v*.pt (the name says no step" in old.lost()
 
 
+def test_law_2_a_finished_cell_has_no_further_checkpoint_whatever_its_name() -> None:
+    last = ("model.pt",)
+    finished, on_its_way = last_contact.Reached(4, True, last), last_contact.Reached(4, False, last)
+    assert last_contact.Reached(4, True).at_least(finished)
+    assert not last_contact.Reached(4).at_least(finished)
+    assert not last_contact.Reached(3, True).at_least(finished)
+    assert not last_contact.Reached(4, True, last).at_least(on_its_way)
+
+
 def test_law_2_an_epoch_in_a_name_is_not_a_step_in_a_file(tmp_path: Path) -> None:
     old = Old(tmp_path, "checkpoints/ckpt-*.pt", "torch")
     old.save("checkpoints/ckpt-5.pt", step=5000)
