@@ -2,44 +2,70 @@
 # SPDX-License-Identifier: MIT
 """How far the runs of a box were last known to be: what would be missed if the box never came back.
 
-``{run: {cell: {step, done}}}``. Every look at a box adds to it and none takes away, so that a box that is lost after a
-look is lost with its progress known.
+``{run: {cell: {step, done, unnamed}}}``, ``unnamed`` only where there are such checkpoints. Every look at a box adds to
+it and none takes away, so that a box that is lost after a look is lost with its progress known.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
 from .box import records
-from .box.names import UnsafeName, check_name
+from .box.names import UnsafeName, check_name, check_relative_path
+from .box.step_name import without_numbers
 from .state_store import BoxIdentity, StateStore
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Reached:
-    """``step`` is the newest checkpoint's, None without any; ``done`` is a finished cell."""
+    """``step`` is the highest that the name of a checkpoint says, None without any; ``done`` is a finished cell.
+
+    ``unnamed`` are checkpoints whose names say no step, their numbers as ``*``: how far those got nobody can say.
+    Steps inside files are not told here: a box is asked for names only, and an epoch in a name is no step in a file.
+    """
 
     step: int | None = None
     done: bool = False
+    unnamed: tuple[str, ...] = ()
 
     def at_least(self, other: Reached) -> bool:
-        """Whether nothing of ``other`` is beyond this."""
+        """Whether surely nothing of ``other`` is beyond this.
+
+        A checkpoint whose name says no step may always be, until its cell is finished on both sides: it is its result.
+        """
+        return (not other.unnamed or (self.done and other.done)) and self._is_as_far(other)
+
+    def includes(self, other: Reached) -> bool:
+        """Whether all that ``other`` names is named here too."""
+        return set(other.unnamed) <= set(self.unnamed) and self._is_as_far(other)
+
+    def _is_as_far(self, other: Reached) -> bool:
         return (self.done or not other.done) and _number(self.step) >= _number(other.step)
 
     def furthest(self, other: Reached) -> Reached:
         steps = [step for step in (self.step, other.step) if step is not None]
-        return Reached(max(steps, default=None), self.done or other.done)
+        unnamed = tuple(sorted({*self.unnamed, *other.unnamed}))
+        return Reached(max(steps, default=None), self.done or other.done, unnamed)
+
+    def unnamed_words(self) -> str:
+        """The checkpoints of which nobody can say how far they got; empty without any."""
+        if not self.unnamed:
+            return ""
+        more = f" and {len(self.unnamed) - _SHOWN} more" if len(self.unnamed) > _SHOWN else ""
+        return f"{', '.join(self.unnamed[:_SHOWN])}{more} (the name says no step, so nobody can say how far it got)"
 
     def __str__(self) -> str:
-        if self.done:
-            return "finished"
-        return "no checkpoint" if self.step is None else f"step {self.step}"
+        step = "" if self.step is None else f"step {self.step}"
+        told = [word for word in ("finished" if self.done else step, self.unnamed_words()) if word]
+        return " and ".join(told) or "no checkpoint"
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        unnamed = {"unnamed": list(self.unnamed)} if self.unnamed else {}
+        return {"step": self.step, "done": self.done, **unnamed}
 
 
 Progress = Mapping[str, Mapping[str, Reached]]
@@ -65,10 +91,10 @@ def parse(runs: object) -> dict[str, dict[str, Reached]] | None:
 
 
 def _parse_cell(value: Mapping[str, Any]) -> Reached:
-    step, done = value.get("step"), value.get("done")
-    if not isinstance(done, bool) or not (step is None or records.is_count(step)):
+    step, done, unnamed = value.get("step"), value.get("done"), value.get("unnamed", [])
+    if not isinstance(done, bool) or not (step is None or records.is_count(step)) or not isinstance(unnamed, list):
         raise ValueError(f"{value!r} is not what a cell reached")
-    return Reached(step, done)
+    return Reached(step, done, tuple(sorted({check_relative_path(name) for name in unnamed})))
 
 
 def merged(one: Progress, other: Progress) -> dict[str, dict[str, Reached]]:
@@ -92,12 +118,17 @@ def of_status(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Reached]
 
 def _cells_of(run: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     return {
-        cell.get("cell"): {
-            "step": (cell.get("last_checkpoint") or {}).get("step"),
-            "done": cell.get("state") == "done",
-        }
+        cell.get("cell"): {**_of_checkpoint(cell.get("last_checkpoint") or {}), "done": cell.get("state") == "done"}
         for cell in run.get("cells") or []
     }
+
+
+def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
+    step, path = newest.get("step"), newest.get("path")
+    if step is not None or path is None:
+        return {"step": step}
+    # The path is that in the run's folder: <cell>/a<n>/out/<name>.
+    return {"step": None, "unnamed": [without_numbers(str(path).partition("/out/")[2])]}
 
 
 def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:

@@ -17,7 +17,6 @@ from .load_formats import step_of_trainer
 from .load_torch import FIX, STEP_KEYS, is_finite, load, named_tensors, names_a_resume, whole_number
 
 _STEP_IN_FOLDER = re.compile(r"(?:step|checkpoint|ckpt|iter)[-_=]?(\d+)\Z", re.IGNORECASE)
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 # A Hugging Face trainer pickles its own settings: they need code, and nobody needs them to have the weights.
 SETTINGS = "training_args.bin"
 _MAX_OBJECT = 1024 * 1024 * 1024
@@ -60,7 +59,7 @@ def group(entries: Sequence[Entry]) -> list[Folder]:
     folders = []
     for (loader, _folder), files in by_folder.items():
         heads = [name for name in sorted(files) if sharded.index_loader(name) == loader]
-        heads = heads or [name for name in _WEIGHTS if name in files and loader == "hf"][:1]
+        heads = heads or [name for name in sharded.WHOLE_WEIGHTS if name in files and loader == "hf"][:1]
         folders += [Folder(files[name], loader, files) for name in heads]
     return folders
 
@@ -81,6 +80,9 @@ def incomplete(folders: Sequence[Folder], entries: Sequence[Entry]) -> dict[int,
         problem = sharded.numbered_gaps(files)
         if problem and not any(sharded.index_loader(name) for name in files):
             found[files[sorted(files)[0]]] = problem
+    for weightless in sharded.without_weights((entry.path, entry.loader) for entry in entries):
+        lacking = [number for number, entry in enumerate(entries) if entry.path.startswith(f"{weightless}/")]
+        found.update(dict.fromkeys(lacking, sharded.NO_WEIGHTS))
     covered = {number for folder in folders for number in folder.shards}
     indexed = [folder for folder in folders if folder.index and folder.loader == "dcp"]
     for folder in indexed:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
 from . import copies, last_contact, roster, standstill
-from .box import records
-from .box.step_name import step_in
+from .box import records, sharded
+from .box.step_name import step_in, unit_of, without_numbers
+from .box.structure import SHARDED_LOADERS
 from .evidence import Evidence, ReceiptEvidence, runs_of
 from .last_contact import Reached
 from .rented_box import WORKING
@@ -66,13 +67,8 @@ class Loss:
 
     def _cell_words(self, cell: str) -> str:
         known, home = self.known[cell], self.of_cell(cell)
-        if known.done and not home.reached.done:
-            lost = "its finished results"
-        elif home.reached.step is None:
-            lost = f"everything up to step {known.step}"
-        else:
-            lost = f"steps {home.reached.step} to {known.step}"
-        return f"{cell}: {lost}; last durable copy: {home}"
+        lost = [what for what in (_named_loss(known, home.reached), known.unnamed_words()) if what]
+        return f"{cell}: {' and '.join(lost)}; last durable copy: {home}"
 
     def as_binds(self) -> dict[str, Any]:
         """What an approval of this loss carries."""
@@ -81,6 +77,15 @@ class Loss:
             for cell in self.cells
         }
         return {"kind": "loss", "loss": "; ".join(self.words()), "cells": cells, "unknown": list(self.unknown)}
+
+
+def _named_loss(known: Reached, home: Reached) -> str:
+    """What the names of the checkpoints and the done record tell of a loss; empty when nothing of it is beyond home."""
+    if known.done and not home.done:
+        return "its finished results"
+    if home.furthest(known).step == home.step:
+        return ""
+    return f"everything up to step {known.step}" if home.step is None else f"steps {home.step} to {known.step}"
 
 
 def of(evidence: Evidence) -> Loss:
@@ -196,9 +201,9 @@ def _add_cells(found: dict[str, HomeCopy], record: Mapping[str, Any], uri: str) 
     for cell, reached in _reached(record["checks"]).items():
         copy = HomeCopy(reached, uri, source, str(record.get("verified_at")))
         known = found.get(cell)
-        if known is None or (not known.reached.at_least(reached) and reached.at_least(known.reached)):
+        if known is None or (not known.reached.includes(reached) and reached.includes(known.reached)):
             found[cell] = copy
-        elif not known.reached.at_least(reached):
+        elif not known.reached.includes(reached):
             # One has the later step, the other the finished cell: together they hold both.
             both, uris = known.reached.furthest(reached), f"{known.uri} and {copy.uri}"
             found[cell] = HomeCopy(both, uris, f"{known.source} and {source}", copy.verified_at)
@@ -211,18 +216,24 @@ def _reached(checks: Iterable[Mapping[str, Any]]) -> dict[str, Reached]:
         parts = str(check.get("path")).split("/")
         if len(parts) == 3 and parts[2] == "done.json":
             reached = Reached(done=True)
-        elif len(parts) > 3 and parts[2] == "out" and check.get("loader") in _WEIGHTS:
-            reached = Reached(_step_of(check, "/".join(parts[3:])))
+        elif len(parts) > 3 and parts[2] == "out" and _is_checkpoint(parts[-1], check.get("loader")):
+            reached = _named("/".join(parts[3:]))
         else:
             continue
         found[parts[0]] = found.get(parts[0], Reached()).furthest(reached)
     return found
 
 
-def _step_of(check: Mapping[str, Any], name: str) -> int:
-    """The step that the file itself holds; else the one in its name; 0 for a checkpoint that says none."""
-    step = check.get("step")
-    return step if records.is_count(step) else step_in(name) or 0
+def _is_checkpoint(name: str, loader: object) -> bool:
+    """Whether the check of this file proves a checkpoint: of a folder only the one that speaks for all of it."""
+    return loader in _WEIGHTS and (loader not in SHARDED_LOADERS or sharded.is_head(name, str(loader)))
+
+
+def _named(name: str) -> Reached:
+    """By its name alone, as the box tells it of its own: the step inside may count something else."""
+    unit = unit_of(name)
+    step = step_in(unit)
+    return Reached(unnamed=(without_numbers(unit),)) if step is None else Reached(step)
 
 
 # --- has it grown -------------------------------------------------------------------------------------------------
@@ -242,8 +253,14 @@ def _cell_growth(agreed: object, loss: Loss, cell: str) -> str:
     pair = last_contact.parse({"r": agreed}) if isinstance(agreed, Mapping) else None
     if pair is None or set(pair["r"]) != {"known", "home"}:
         return "its loss was not named"
-    if not pair["r"]["known"].at_least(loss.known[cell]):
-        return f"it got further since, to step {loss.known[cell].step}"
-    if not loss.of_cell(cell).reached.at_least(pair["r"]["home"]):
+    if not pair["r"]["known"].includes(loss.known[cell]):
+        return _further(pair["r"]["known"], loss.known[cell])
+    if not loss.of_cell(cell).reached.includes(pair["r"]["home"]):
         return "its best copy is not what it was"
     return ""
+
+
+def _further(agreed: Reached, known: Reached) -> str:
+    if agreed.furthest(known).step != agreed.step:
+        return f"it got further since, to step {known.step}"
+    return f"it got further since: {known}"

@@ -202,9 +202,10 @@ def _sound(whole: list[_Piece]) -> bool:
         names = [piece.inner for piece in whole]
         of_trainer = first.name.startswith(_OF_TRAINER)
         indexed = of_trainer or any(sharded.index_loader(name) == "dcp" for name in names)
-        if not indexed or sharded.folder_problem(folder, names):
-            return False
         loader = "hf" if of_trainer else "dcp"
+        weightless = sharded.without_weights((piece.name, loader) for piece in whole)
+        if not indexed or weightless or sharded.folder_problem(folder, names):
+            return False
         return not any(check_structure(os.path.join(folder, name), loader) for name in names)
 
 

@@ -18,21 +18,22 @@ from .box.artifacts import FileChanged, hash_stable
 from .box.layout import AttemptPaths, Layout
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.refusal import Refused
+from .box.step_name import without_numbers
 from .journal import Journal
+from .last_contact import Reached
 from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
 _ANSWERS = ("seal", "index", "live_cells", "unlisted_runs", "checkpoints", "durable", "boot_id", "problems")
-_MOST_NAMES = 1000
 _MOST_PROBLEMS = 20
 
 
 def read_box(tenant_root: str) -> dict[str, Any]:
     """On the box: ``{seal, index, live_cells, unlisted_runs, checkpoints, durable, boot_id, problems}``.
 
-    A damaged record is a problem, not None. ``checkpoints`` is ``{run: {cell: {step, done}}}``.
+    A damaged record is a problem, not None. ``checkpoints`` is as ``last_contact`` has it.
     """
-    layout, problems = Layout(tenant_root), []
+    layout, problems = Layout(tenant_root), _unlistable(tenant_root)
     found: dict[str, Any] = {"seal": None, "index": None}
     for name, read in (("seal", _read_seal), ("index", index.read)):
         try:
@@ -58,10 +59,25 @@ def _read_seal(layout: Layout) -> dict[str, Any] | None:
 
 
 def _folders(path: str) -> list[str]:
+    """All of them: what is not looked at would seem not to be there. One that cannot be listed is told by itself."""
     try:
-        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))[:_MOST_NAMES]
+        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
     except OSError:
         return []
+
+
+def _unlistable(tenant_root: str) -> list[str]:
+    """The folders of the runs that cannot be listed, so that nobody knows what is in them."""
+    found: list[str] = []
+
+    def tell(error: OSError) -> None:
+        # A trainer prunes while we look, and a box without runs has no folder of them.
+        if not isinstance(error, FileNotFoundError):
+            found.append(f"{error.filename} cannot be listed: {error.strerror}")
+
+    for _parent in os.walk(Layout(tenant_root).path("runs"), onerror=tell):
+        pass
+    return found[:_MOST_PROBLEMS]
 
 
 def _run_records(layout: Layout, run_ids: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -111,16 +127,15 @@ def _is_name(text: str) -> bool:
 
 
 def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By cell: the highest step that a checkpoint's name says, and whether the cell is done. No file is opened."""
-    reached: dict[str, dict[str, Any]] = {}
+    """By cell: what the names of its checkpoints say, and whether the cell is done. No file is opened."""
+    reached: dict[str, Reached] = {}
     for cell, paths in _attempts(layout, run["run_id"]):
         units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
-        # A checkpoint whose name says no step counts as step 0: it is something that can be lost.
-        steps = [unit["step"] or 0 for unit in units]
-        known = reached.setdefault(cell, {"step": None, "done": False})
-        known["step"] = max([*steps, *([] if known["step"] is None else [known["step"]])], default=None)
-        known["done"] = known["done"] or os.path.lexists(paths.done)
-    return reached
+        steps = [unit["step"] for unit in units if unit["step"] is not None]
+        unnamed = tuple(sorted({without_numbers(unit["key"]) for unit in units if unit["step"] is None}))
+        here = Reached(max(steps, default=None), os.path.lexists(paths.done), unnamed)
+        reached[cell] = reached.get(cell, Reached()).furthest(here)
+    return {cell: each.as_dict() for cell, each in reached.items()}
 
 
 def _durable_devices(runs: Mapping[str, Mapping[str, Any]]) -> list[int]:

@@ -12,11 +12,12 @@ from . import checkpoint_manifest, globs, sharded
 from .hashing import hash_open, identity
 from .names import UnsafeName, check_relative_path, is_temporary
 from .refusal import ARTIFACT_INVALID, ARTIFACT_MISSING, Refused
-from .step_name import step_in
+from .step_name import step_in, unit_of
 from .structure import SHARDED_LOADERS, check_structure
 
 # What tenant_checkpoint and its callbacks for other loops write; it counts whether or not the run spec names it. The
 # folder of a Trainer has its last name from the beginning: only the manifest in it (``sealed``) says that it is whole.
+# A run spec that names such folders vouches for them, but not once our callback seals the ones beside them.
 _USUAL_CHECKPOINTS: list[dict[str, Any]] = [
     {"glob": "checkpoints/step-*.pt", "role": "checkpoint", "loader": "torch"},
     {"glob": "checkpoints/step-*.dcp/**", "role": "checkpoint", "loader": "dcp"},
@@ -24,6 +25,9 @@ _USUAL_CHECKPOINTS: list[dict[str, Any]] = [
     {"glob": "checkpoints/step-*.ckpt/**", "role": "checkpoint", "loader": "dcp"},
     {"glob": "checkpoints/checkpoint-*/**", "role": "checkpoint", "loader": "hf", "sealed": True},
 ]
+
+
+_SEALED_NAMES = [globs.regex(entry["glob"]) for entry in _USUAL_CHECKPOINTS if entry.get("sealed")]
 
 
 class FileChanged(Exception):
@@ -186,11 +190,14 @@ def _sharded_problems(folder: str, examined: list[tuple[str, dict[str, Any]]], s
         unit = _sharded_folder(line)
         if unit:
             members.setdefault(unit, []).append((os.path.relpath(line["path"], unit), problem))
+    empty = [] if share else sharded.without_weights((line["path"], line["loader"]) for _problem, line in examined)
     problems = {}
     for unit, files in members.items():
         damaged = next((f"{name}: {problem}" for name, problem in files if problem), "")
         if not damaged and not share:
             damaged = sharded.folder_problem(os.path.join(folder, unit), [name for name, _problem in files])
+        if not damaged and any(f"{weightless}/".startswith(f"{unit}/") for weightless in empty):
+            damaged = sharded.NO_WEIGHTS
         problems[unit] = damaged
     return problems
 
@@ -199,7 +206,7 @@ def _sharded_folder(entry: dict[str, Any]) -> str:
     """The folder that a file of a sharded format belongs to; empty for a file that stands alone."""
     if entry["loader"] not in SHARDED_LOADERS:
         return ""
-    unit = _unit_of(entry["path"])
+    unit = unit_of(entry["path"])
     return (os.path.dirname(unit) or ".") if unit == entry["path"] else unit
 
 
@@ -243,22 +250,24 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
     }
     units: dict[str, dict[str, Any]] = {}
     for entry in found:
-        if entry.get("sealed") and _unit_of(entry["path"]) not in sealed:
+        if _asks_for_seal(entry, sealed) and unit_of(entry["path"]) not in sealed:
             continue
-        key = _unit_of(entry["path"])
+        key = unit_of(entry["path"])
         unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
         unit["files"].append(entry)
         unit["mtime"] = max(unit["mtime"], entry["mtime"])
     return sorted(units.values(), key=lambda unit: (unit["step"] is not None, unit["step"] or 0, unit["mtime"]))[::-1]
 
 
-def _unit_of(path: str) -> str:
-    """The leading part of ``path`` up to the first component that names a step; the whole path if none does."""
-    parts = path.split("/")
-    for index, part in enumerate(parts):
-        if step_in(part) is not None:
-            return "/".join(parts[: index + 1])
-    return path
+def _asks_for_seal(entry: dict[str, Any], sealed: set[str]) -> bool:
+    """Whether the folder of this file counts only with the manifest in it."""
+    if entry.get("sealed") or entry["loader"] not in SHARDED_LOADERS or not _is_of_trainer(entry["path"]):
+        return bool(entry.get("sealed"))
+    return any(_is_of_trainer(f"{folder}/{checkpoint_manifest.NAME}") for folder in sealed)
+
+
+def _is_of_trainer(path: str) -> bool:
+    return any(pattern.match(path) for pattern in _SEALED_NAMES)
 
 
 def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]], share: bool = False) -> dict[str, Any] | None:

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import functools
 import os
+import posixpath
 import re
 from typing import Any, Iterable, NamedTuple
 
 from . import dcp, inert_pickle, structure
 from .names import UnsafeName, check_relative_path
+from .step_name import step_in
 from .zip_archive import Damaged, Window
 
 _OF_MANY = re.compile(r"(?P<stem>.*)-(?P<number>\d+)-of-(?P<total>\d+)(?P<ending>\.[A-Za-z]+)\Z")
 _INDEX_ENDINGS = (".safetensors.index.json", ".bin.index.json")
 _SHOWN = 5
+# Where one file holds all weights of a folder of Hugging Face, it speaks for the folder as an index does.
+WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
+# What is not surely something else may be weights: models of other libraries lie in such folders too.
+_TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_NO_WEIGHTS = re.compile(r"(?:training_args|optimizer|scheduler|scaler|rng_state|random_states)|.*optim_states")
 
 
 class Index(NamedTuple):
@@ -130,6 +137,35 @@ def numbered_gaps(names: Iterable[str]) -> str:
             files = [f"{stem}-{number:0{len(total)}d}-of-{total}{ending}" for number in lacking]
             return f"it is incomplete: {_named(files)} of {int(total)} files missing"
     return ""
+
+
+# --- a folder of Hugging Face without weights ---------------------------------------------------------------------
+
+NO_WEIGHTS = "it is incomplete: it has no weights, which a trainer writes into a folder that has its last name already"
+
+
+def is_head(path: str, loader: str) -> bool:
+    """Whether the check of this file speaks for the whole of its folder."""
+    return index_loader(path) == loader or (loader == "hf" and os.path.basename(path) in WHOLE_WEIGHTS)
+
+
+def without_weights(files: Iterable[tuple[str, str]]) -> list[str]:
+    """Of these files, each with its loader, the folders of Hugging Face that name a step and hold no weights.
+
+    One below another is part of that: other savers put their parts into folders of their own there.
+    """
+    there = list(files)
+    folders = {posixpath.dirname(path) for path, loader in there if loader == "hf"}
+    named = sorted(folder for folder in folders if step_in(posixpath.basename(folder)) is not None)
+    outer = [folder for folder in named if not any(folder.startswith(f"{other}/") for other in named)]
+    return [folder for folder in outer if not any(_is_weights_in(folder, path) for path, _loader in there)]
+
+
+def _is_weights_in(folder: str, path: str) -> bool:
+    """Whether the file lies below the folder and holds weights, or says where they are."""
+    name = posixpath.basename(path)
+    holds = name.endswith(_TENSORS) and _NO_WEIGHTS.match(name) is None
+    return path.startswith(f"{folder}/") and (holds or bool(index_loader(name)))
 
 
 # --- a folder, all at once ------------------------------------------------------------------------------------

@@ -7,9 +7,24 @@ from __future__ import annotations
 import re
 
 _STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
 
 
 def step_in(path: str) -> int | None:
     """The last number behind such a word, None when there is none."""
     found = _STEP.findall(path)
     return int(found[-1]) if found else None
+
+
+def unit_of(path: str) -> str:
+    """The leading part of ``path`` up to the first component that names a step; the whole path if none does."""
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if step_in(part) is not None:
+            return "/".join(parts[: index + 1])
+    return path
+
+
+def without_numbers(path: str) -> str:
+    """One name for all files that differ in their numbers only."""
+    return _NUMBER.sub("*", path)

@@ -388,12 +388,57 @@ def test_what_the_callbacks_write_counts_and_a_folder_of_the_trainer_only_with_i
     for step in (500, 1000):
         folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        (folder / "optimizer.pt").write_bytes(torch_zip(step))
+        (folder / "pytorch_model.bin").write_bytes(torch_zip(step))
     (tmp_path / "checkpoints" / "checkpoint-500" / "manifest.json").write_text("{}")
     found = artifacts.newest_sound_checkpoint(str(tmp_path), [])
     assert found is not None
     assert (found["step"], len(found["artifacts"])) == (500, 2)
     (tmp_path / "checkpoints" / "step-0000000700.ckpt").write_bytes(torch_zip(700))
     assert [unit["step"] for unit in artifacts.checkpoint_units(str(tmp_path), [])] == [700, 500]
-    declared = [{"glob": "checkpoints/checkpoint-*/optimizer.pt", "role": "checkpoint", "loader": "torch"}]
+    declared = [{"glob": "checkpoints/checkpoint-*/pytorch_model.bin", "role": "checkpoint", "loader": "torch"}]
     assert artifacts.checkpoint_units(str(tmp_path), declared)[0]["step"] == 1000, "the run spec vouches for it"
+
+
+@pytest.mark.parametrize("glob", ["checkpoints/checkpoint-*/**", "hf/checkpoint-*/**", "**/checkpoint-*/*"])
+def test_a_folder_without_weights_is_no_checkpoint_although_the_run_spec_names_it(tmp_path: Path, glob: str) -> None:
+    declared = [{"glob": glob, "role": "checkpoint", "loader": "hf"}]
+    place = tmp_path / ("hf" if glob.startswith("hf") else "checkpoints")
+    for step in (500, 600):
+        (place / f"checkpoint-{step}").mkdir(parents=True)
+        (place / f"checkpoint-{step}" / "config.json").write_text("{}")
+        (place / f"checkpoint-{step}" / "optimizer.pt").write_bytes(torch_zip(step))
+        (place / f"checkpoint-{step}" / "training_args.bin").write_bytes(torch_zip(step))
+    (place / "checkpoint-500" / "model.safetensors").write_bytes(safetensors())
+    found = artifacts.newest_sound_checkpoint(str(tmp_path), declared)
+    assert found is not None
+    assert found["step"] == 500
+    lines, skipped = artifacts.collect(str(tmp_path), declared)
+    assert {os.path.basename(os.path.dirname(line["path"])) for line in lines} == {"checkpoint-500"}
+    assert all("it has no weights" in line["why"] for line in skipped)
+    assert len(skipped) == 3
+    assert artifacts.newest_sound_checkpoint(str(tmp_path), declared, share=True)["step"] == 600, "another box's part"
+
+
+@pytest.mark.parametrize("weights", ["global_step600/mp_rank_00_model_states.pt", "model.pt", "pytorch_model.bin"])
+def test_weights_of_another_saver_below_a_trainers_folder_are_weights(tmp_path: Path, weights: str) -> None:
+    declared = [{"glob": "checkpoints/checkpoint-*/**", "role": "checkpoint", "loader": "hf"}]
+    path = tmp_path / "checkpoints" / "checkpoint-600" / weights
+    path.parent.mkdir(parents=True)
+    (tmp_path / "checkpoints" / "checkpoint-600" / "config.json").write_text("{}")
+    (path.parent / "zero_pp_rank_0_optim_states.pt").write_bytes(torch_zip(1))
+    assert artifacts.newest_sound_checkpoint(str(tmp_path), declared) is None
+    path.write_bytes(torch_zip(1))
+    found = artifacts.newest_sound_checkpoint(str(tmp_path), declared)
+    assert found is not None
+    assert len(found["artifacts"]) == 3
+
+
+def test_a_declared_folder_asks_for_its_seal_once_the_callback_seals_the_ones_beside_it(tmp_path: Path) -> None:
+    declared = [{"glob": "checkpoints/checkpoint-*/**", "role": "checkpoint", "loader": "hf"}]
+    for step in (500, 600):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(safetensors())
+    assert [unit["step"] for unit in artifacts.checkpoint_units(str(tmp_path), declared)] == [600, 500]
+    (tmp_path / "checkpoints" / "checkpoint-500" / "manifest.json").write_text("{}")
+    assert [unit["step"] for unit in artifacts.checkpoint_units(str(tmp_path), declared)] == [500]

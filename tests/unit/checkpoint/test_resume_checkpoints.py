@@ -181,6 +181,7 @@ def trainer_folder(folder: Path, step: int) -> dict[str, bytes]:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     torch.save({"state": torch.ones(3)}, path / "optimizer.pt")
+    torch.save({"w": torch.ones(3)}, path / "pytorch_model.bin")
     (path / "trainer_state.json").write_text("{}")
     tenant_checkpoint.seal_folder(str(path), {"step": step})
     return {file.name: file.read_bytes() for file in path.iterdir()}
@@ -196,6 +197,16 @@ def test_what_the_trainer_of_transformers_has_saved_is_carried_whole_or_not_at_a
     assert found["shares"][0]["paths"] == sorted(f"checkpoint-500/{name}" for name in old)
     home.bring("b2", {f"{place}1000/{name}": data for name, data in new.items()})
     assert home.found()[0]["name"] == "checkpoint-1000"
+
+
+def test_a_folder_of_the_trainer_without_weights_is_not_carried(home: Home) -> None:
+    folder = home.scratch / "checkpoint-1000"
+    folder.mkdir(parents=True)
+    torch.save({"state": torch.ones(3)}, folder / "optimizer.pt")
+    tenant_checkpoint.seal_folder(str(folder), {"step": 1000})
+    place = "c1/a2/out/checkpoints/checkpoint-1000"
+    home.bring("b1", {f"{place}/{each.name}": each.read_bytes() for each in folder.iterdir()})
+    assert home.found() == []
 
 
 def test_the_file_of_lightning_is_carried(home: Home, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ OTHER = "f" * 64
 SPEC = "5" * 64
 KERNEL, READER = "boot-of-the-box", "boot-of-another"
 NOTHING, FINISHED = Reached(), Reached(9, True)
+UNNAMED = Reached(unnamed=("last.pt",))
 REACHED = (NOTHING, Reached(3), Reached(3, True), Reached(9), FINISHED)
 REST = ("stopped", "outbid", "exited")
 RUNS = ("running", "loading", "scheduling")
@@ -257,7 +258,11 @@ def _record(run: Run, reached: Reached, kinds: tuple[str, ...]) -> dict[str, Any
         {"path": "notes", "ok": True, "loader": "torch", "step": 80},
     ]
     if reached.step is not None:
-        checks.append({"path": "c0/a1/out/step-1.pt", "ok": True, "loader": "torch", "step": reached.step})
+        # By its name: the step inside may count something else, and is told by nobody on the box.
+        path = f"c0/a1/out/step-{reached.step:06d}.pt"
+        checks.append({"path": path, "ok": True, "loader": "torch", "step": 10 * reached.step})
+    if reached.unnamed:
+        checks.append({"path": "c0/a1/out/last.pt", "ok": True, "loader": "torch", "step": 100})
     if reached.done:
         checks.append({"path": "c0/a1/done.json", "ok": True, "loader": "json", "step": None})
     digest = DIGESTS[run.run_id]
@@ -294,6 +299,11 @@ RECEIPT_FLAWS: dict[str, dict[str, Any]] = {
     "steps by name": {"checks": [dict(_WEIGHTS, path="c0/a1/out/step-000009.pt", step=None)]},
     "no steps": {"checks": [dict(_WEIGHTS, step=None)]},
     "step zero": {"checks": [dict(_WEIGHTS, path="c0/a1/out/step-000009.pt", step=0)]},
+    "epochs by name": {"checks": [dict(_WEIGHTS, path="c0/a1/out/ckpt-3.pt", step=5000)]},
+    "no name, a step inside": {"checks": [dict(_WEIGHTS, path="c0/a1/out/last.pt", step=5000)]},
+    "a part of a folder": {"checks": [dict(_WEIGHTS, path="c0/a1/out/checkpoint-9/config.json", loader="hf", step=9)]},
+    "a folder by its head": {"checks": [dict(_WEIGHTS, path="c0/a1/out/checkpoint-9/model.safetensors", loader="hf")]},
+    "no name, no step": {"checks": [dict(_WEIGHTS, path="c0/a1/out/last.pt", step=None)]},
     "reasons unread": {"incomplete_because": 7},
     "incomplete": {"complete": False, "incomplete_because": ["the run is failed, not done"]},
     "said to be complete": {"complete": 1},
@@ -315,11 +325,16 @@ RECEIPT_FLAWS: dict[str, dict[str, Any]] = {
 
 # What the checks of a receipt say, where they do not say what the run's ``home`` says.
 STEPS_OF_RECEIPT = {
-    "steps of another kind": Reached(0),
-    "steps below zero": Reached(0),
+    "steps of another kind": NOTHING,
+    "steps below zero": NOTHING,
     "steps by name": Reached(9),
-    "no steps": Reached(0),
-    "step zero": Reached(0),
+    "no steps": NOTHING,
+    "step zero": Reached(9),
+    "epochs by name": Reached(3),
+    "a part of a folder": NOTHING,
+    "a folder by its head": Reached(9),
+    "no name, a step inside": UNNAMED,
+    "no name, no step": UNNAMED,
 }
 SOUND_RECEIPTS = ("ok", "part", *STEPS_OF_RECEIPT)
 
@@ -578,7 +593,8 @@ def _known(run: Run, case: Case) -> Reached | None:
     if not known:
         return None
     steps = [reached.step for reached in known if reached.step is not None]
-    return Reached(max(steps, default=None), any(reached.done for reached in known))
+    unnamed = tuple(sorted({name for reached in known for name in reached.unnamed}))
+    return Reached(max(steps, default=None), any(reached.done for reached in known), unnamed)
 
 
 def _best_copy(case: Case, run: Run) -> Reached:
@@ -601,13 +617,21 @@ def _best_copy(case: Case, run: Run) -> Reached:
     ):
         found.append(run.elsewhere)
     steps = [reached.step for reached in found if reached.step is not None]
-    return Reached(max(steps, default=None), any(reached.done for reached in found))
+    unnamed = tuple(sorted({name for reached in found for name in reached.unnamed}))
+    return Reached(max(steps, default=None), any(reached.done for reached in found), unnamed)
 
 
 def _is_ahead(known: Reached, copy: Reached) -> bool:
     """Whether something is known of the box that the copy does not have."""
     newer = known.step is not None and (copy.step is None or copy.step < known.step)
-    return newer or (known.done and not copy.done)
+    # A checkpoint whose name says no step is as far as any, unless nothing is beyond it: the cell is finished.
+    unnamed = bool(known.unnamed) and not (known.done and copy.done)
+    return newer or (known.done and not copy.done) or unnamed
+
+
+def _is_more(known: Reached, named: Reached) -> bool:
+    """Whether something is known that was not named: what was named is so although nobody knows how far it got."""
+    return _is_ahead(replace(known, unnamed=()), named) or not set(known.unnamed) <= set(named.unnamed)
 
 
 def _has_unknown(case: Case) -> bool:
@@ -646,7 +670,7 @@ def _covers(case: Case, given: Approval) -> bool:
         known, copy = _known(run, case), _best_copy(case, run)
         if known is None or not _is_ahead(known, copy):
             continue
-        if given.names != "all" or _is_ahead(known, given.agreed) or _is_ahead(given.agreed_home, copy):
+        if given.names != "all" or _is_more(known, given.agreed) or _is_more(given.agreed_home, copy):
             return False
     return True
 
@@ -702,6 +726,14 @@ BASES: dict[str, Case] = {
         approvals=(),
         live=("r1/c0/a1",),
     ),
+    "superseded, finished": Case(
+        provider="stopped",
+        seal="none",
+        newer="admitted",
+        parked="soon after",
+        runs=(replace(_SNAPSHOT, seen=replace(FINISHED, unnamed=("model.pt",)), home=FINISHED),),
+        approvals=(),
+    ),
     "superseded, in two copies": Case(
         provider="stopped",
         seal="none",
@@ -710,17 +742,39 @@ BASES: dict[str, Case] = {
         runs=(replace(_SNAPSHOT, seen=Reached(9, True), home=Reached(9), elsewhere=Reached(3, True)),),
         approvals=(),
     ),
+    "loss, nobody knows how far": Case(
+        runs=(replace(_LOST, seen=UNNAMED),), seal="none", approvals=(replace(_LOSS, agreed=UNNAMED),)
+    ),
     "nobody": Case(approvals=()),
     "nobody, offline": Case(provider="offline", runs=(replace(_SNAPSHOT, seen=FINISHED),), approvals=()),
     "two approvals": Case(approvals=(Approval("loss"), Approval("standing"))),
     "stop": Case(verb="recycle", keeps=("fs",), tiers=("disk", "fs")),
 }
+
+
+def _superseded(**run: Any) -> Case:
+    return Case(
+        provider="stopped",
+        seal="none",
+        newer="admitted",
+        parked="soon after",
+        runs=(replace(_SNAPSHOT, **run),),
+        approvals=(),
+    )
+
+
+# No way through: only the box has its newest checkpoint, and the copy's step or the lack of one must not hide it.
+SHUT: dict[str, Case] = {
+    "its checkpoint overwritten": _superseded(seen=UNNAMED, receipt="no name, a step inside"),
+    "no step anywhere": _superseded(seen=UNNAMED, receipt="no name, no step"),
+    "at a later epoch": _superseded(seen=Reached(9), receipt="epochs by name"),
+}
 RUN_CHANGES: dict[str, list[Any]] = {
     "indexed": [False],
     "spec": [""],
     "sealed": ["absent", "no digest", "ok"],
-    "seen": [None, *REACHED, Reached(12)],
-    "contact": [*REACHED, Reached(12)],
+    "seen": [None, *REACHED, Reached(12), UNNAMED],
+    "contact": [*REACHED, Reached(12), UNNAMED, replace(FINISHED, unnamed=("last.pt",))],
     "receipt": ["ok", "not asked", "none", "damaged", "withdrawn", "failed check", *RECEIPT_FLAWS],
     "copies": [
         (), ("file",), ("file", "s3"), ("broken",), ("file", "broken"), ("file", "other"), ("other",), ("unread",),
@@ -728,15 +782,15 @@ RUN_CHANGES: dict[str, list[Any]] = {
         ("mount, odd",), ("mount, number",), ("mount, blank",), ("file", "mount"),
         ("file", "mount, own"),
     ],
-    "home": [*REACHED, Reached(8)],
+    "home": [*REACHED, Reached(8), UNNAMED],
     "elsewhere": [None, *REACHED],
     "elsewhere_flaw": list(ELSEWHERE),
 }  # fmt: skip
 APPROVAL_CHANGES: dict[str, list[Any]] = {
     "kind": ["digest", "other digest", "standing", "loss"],
     "flaw": [*APPROVAL_FLAWS, *LOADED_FLAWS],
-    "agreed": [*REACHED, Reached(8)],
-    "agreed_home": list(REACHED),
+    "agreed": [*REACHED, Reached(8), replace(FINISHED, unnamed=("last.pt",))],
+    "agreed_home": [*REACHED, UNNAMED],
     "names": ["none", "half"],
     "unknown_too": [False],
 }
@@ -793,8 +847,8 @@ def changes_of(case: Case) -> list[Case]:
 
 
 def table() -> list[Case]:
-    """Every base, and every base with one value changed."""
-    found: dict[Case, None] = {}
+    """Every base, and every base with one value changed; and what stays shut."""
+    found: dict[Case, None] = dict.fromkeys(SHUT.values())
     for base in BASES.values():
         found.update(dict.fromkeys([base, *changes_of(base)]))
     return list(found)

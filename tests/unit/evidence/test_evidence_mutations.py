@@ -143,6 +143,7 @@ class SealedBox:
         os.makedirs(self.damaged.root)
         for path in (self.damaged.seal, self.damaged.index):
             Path(path).write_text("{")
+        Path(self.damaged.path("runs")).write_text("")
         self.odd = Layout(str(folder / "odd"))
         os.makedirs(self.odd.root)
         records.write_record(self.odd.seal, "seal", {"runs": "none"})
@@ -237,7 +238,6 @@ class SealedBox:
         with mock.patch.object(attempt, "is_alive", self._is_alive):
             layouts = (self.layout, self.retouched, self.empty, self.damaged, self.odd)
             found = [self._read(layout) for layout in layouts]
-            found.append(self._cut_short("_MOST_NAMES", 2))
             found.append(self._cut_short("_MOST_PROBLEMS", 2))
         yield from found
         yield from self._kept()

@@ -11,7 +11,7 @@ from typing import Any
 import gate_cases
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import gate
-from gate_cases import APPROVAL_CHANGES, BASES, CHANGES, RUN_CHANGES, Approval, Case, build, judge, table
+from gate_cases import APPROVAL_CHANGES, BASES, CHANGES, RUN_CHANGES, SHUT, Approval, Case, build, judge, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +27,12 @@ def test_law_2_the_ways_through_the_gate(name: str) -> None:
     """Each base is a way through; what follows takes it apart."""
     assert decided(BASES[name])[0]
     assert judge(BASES[name])[0]
+
+
+@pytest.mark.parametrize("name", sorted(SHUT))
+def test_law_2_a_newest_checkpoint_that_only_a_superseded_box_has_keeps_it(name: str) -> None:
+    assert not judge(SHUT[name])[0]
+    assert not decided(SHUT[name])[0]
 
 
 def test_law_2_every_single_change_is_judged_as_the_law_says() -> None:

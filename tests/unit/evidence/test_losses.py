@@ -243,6 +243,16 @@ def test_law_2_a_consent_is_for_one_generation(world: World) -> None:
     assert not world.decide(identity=dataclasses.replace(world.identity, provider_id="1")).allowed
 
 
+def test_law_2_a_consent_covers_a_checkpoint_whose_name_says_no_step_and_no_further_one(world: World) -> None:
+    index = world.promise("index", [{"run_id": "r1", "spec_sha256": "5" * 64, "cells": ["c0"]}])
+    unnamed = {"step": None, "done": False, "unnamed": ["last.pt"]}
+    world.save_reading(seal=None, index=index, checkpoints={"r1": {"c0": unnamed}})
+    world.approve_loss()
+    assert world.decide().rule == gate.RULE_LOSS
+    last_contact.note(world.store, world.identity, {"r1": {"c0": Reached(None, False, ("best.pt",))}})
+    assert "it got further since: best.pt, last.pt (the name says no step" in " ".join(world.decide().missing)
+
+
 # --- what was last known ---
 
 
@@ -269,6 +279,7 @@ def test_a_damaged_contact_record_is_ignorance(world: World) -> None:
 @pytest.mark.parametrize(
     "runs",
     [None, [], {"../x": {}}, {"r": []}, {"r": {"c": 1}}, {"r": {"c": {"step": -1, "done": False}}}, {"r": {"c": {}}}]
+    + [{"r": {"c": {"step": None, "done": False, "unnamed": names}}} for names in ("a", [1], ["../a"], [""], {"a": 1})]
     + [{"r": {"c": {"step": True, "done": False}}}, {"r": {"c": {"step": 1.5, "done": False}}}],
 )
 def test_what_a_box_says_of_its_progress_is_read_whole_or_not_at_all(runs: Any) -> None:
