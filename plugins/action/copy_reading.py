@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
 class ActionModule(ControllerAction):
@@ -30,13 +31,12 @@ class ActionModule(ControllerAction):
         manifest = self._manifest(params)
         # Before the question: what is read cannot be older than this.
         read_at = records.utc_now()
-        answer = self._execute_module(
-            module_name="tenant.gpu.copy_info",
-            module_args={"root": params["root"], "files": [file.as_dict() for file in manifest.files]},
-            task_vars=task_vars,
+        asked = {"root": params["root"], "files": [file.as_dict() for file in manifest.files]}
+        answer = believed(
+            self._execute_module(module_name="tenant.gpu.copy_info", module_args=asked, task_vars=task_vars)
         )
         if answer.get("failed") or answer.get("unreachable"):
-            return dict(answer)
+            return answer
         reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)
         whole = not reading["problems"]
         if not self.check_mode:

@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, fields, form_is_checked
 
 MODULE = "tenant.gpu.resting_copy"
 
@@ -53,20 +54,33 @@ class ActionModule(ControllerAction):
         missing = self._not_home()
         if missing:
             return {"changed": False, "not_home": missing, "files": 0, "bytes": 0, "listed": []}
-        fields = dict(self._identity.as_dict(), path=self._params["tenant_root"])
         if self.check_mode:
-            return self._deleted(self._ask())
-        with Journal(self._store).effect("discard-copy", **fields) as effect:
+            answer = self._ask()
+            return answer if answer.get("failed") else self._shown(self._told(answer))
+        about = dict(self._identity.as_dict(), path=self._params["tenant_root"])
+        with Journal(self._store).effect("discard-copy", **about) as effect:
             answer = self._ask()
             if answer.get("failed"):
-                raise TenantFailure("evidence_missing", str(answer.get("msg", "no reason given")), box=fields["box"])
-            effect.details.update({name: answer[name] for name in ("files", "bytes", "listed")})
-        return self._deleted(answer)
+                raise TenantFailure("evidence_missing", str(answer.get("msg", "no reason given")), box=about["box"])
+            told = self._told(answer)
+            effect.details.update({name: told[name] for name in ("files", "bytes", "listed")})
+        return self._shown(told)
+
+    def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """What was deleted, in the words of the box that has the copy."""
+        told = fields(answer, self._helper(), {"changed": bool, "files": int, "bytes": int, "listed": list})
+        with form_is_checked(self._helper()):
+            listed = [fields(line, self._helper(), {"path": str, "bytes": int}) for line in told["listed"]]
+        return {**told, "listed": listed}
 
     @staticmethod
-    def _deleted(answer: dict[str, Any]) -> dict[str, Any]:
-        lines = [f"{line['path']} ({line['bytes']} bytes)\n" for line in answer.get("listed", [])]
-        return {**answer, "not_home": [], "diff": {"before": "".join(lines), "after": ""}}
+    def _shown(told: dict[str, Any]) -> dict[str, Any]:
+        lines = [f"{line['path']} ({line['bytes']} bytes)\n" for line in told["listed"]]
+        return {**told, "not_home": [], "diff": {"before": "".join(lines), "after": ""}}
+
+    def _helper(self) -> str:
+        """The box that answers: the one that the task was delegated to."""
+        return str(self._task.delegate_to or self._identity.box)
 
     def _not_home(self) -> list[str]:
         """What the records say that are re-read now, whatever the play believes."""
@@ -81,4 +95,4 @@ class ActionModule(ControllerAction):
         return resting_copy.runs_not_home(gate.gather(store, identity, "discard-copy", [], view, reading=reading))
 
     def _ask(self) -> dict[str, Any]:
-        return dict(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))
+        return believed(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))

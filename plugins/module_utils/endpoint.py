@@ -20,6 +20,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
+# A host, an address or a name in known_hosts: nothing that ssh or a shell would read as more than one word.
+_WORD = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,254}\Z")
 
 
 def check_endpoint(host: Any, port: Any, user: Any) -> Endpoint:
@@ -35,6 +37,11 @@ def check_endpoint(host: Any, port: Any, user: Any) -> Endpoint:
     if not isinstance(user, str) or not _USER.match(user):
         raise _refusal("user", user)
     return host, int(port), user
+
+
+def is_ssh_word(value: Any) -> bool:
+    """Whether ssh can take ``value`` for nothing but a host or a name of its key: no option, no template of ssh's."""
+    return isinstance(value, str) and bool(_WORD.match(value))
 
 
 def _is_host(host: Any) -> bool:

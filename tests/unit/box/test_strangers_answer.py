@@ -88,6 +88,56 @@ def test_a_field_of_another_form_is_a_failure_that_names_the_box(
         assert (caught.value.kind, caught.value.box) == ("unreachable", "box1")
 
 
+@pytest.mark.parametrize("state", ["read", "absent"])
+@pytest.mark.parametrize("failed", [True, False], ids=["failed", "done"])
+@pytest.mark.parametrize("check_mode", [True, False], ids=["check", "real"])
+def test_a_copy_of_a_box_at_rest_tells_no_facts(
+    state: str, failed: bool, check_mode: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task is delegated to the box that has the copy, and its facts would be those of the box at rest."""
+    made = action("resting_copy")
+    made._task.check_mode = check_mode
+    told = {"changed": True, "files": 1, "bytes": 2, "listed": [{"path": "a", "bytes": 2}], "failed": failed, **FORGED}
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: dict(told))
+    monkeypatch.setattr(made, "_not_home", list)
+    monkeypatch.setattr("ansible_collections.tenant.gpu.plugins.module_utils.resting_copy.read_record", forged_record)
+    identity = {"project": "p", "box": "b1", "generation": 1, "provider_id": "7", "state_dir": str(tmp_path)}
+    try:
+        result = made.act({**identity, "tenant_root": "/copy", "state": state}, {})
+    except TenantFailure:
+        return
+    assert not result.keys() & strangers_answer.ACTED_ON
+
+
+def forged_record(*_args: Any) -> dict[str, Any]:
+    return {"asked_at": "2026-01-01T00:00:00Z"}
+
+
+def test_a_deleted_copy_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = action("resting_copy")
+    told = {"changed": True, "files": 1, "bytes": 2, "listed": [{"path": "a", "bytes": 2, "x": 1}], "other": 1}
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: {**told, **FORGED})
+    monkeypatch.setattr(made, "_not_home", list)
+    identity = {"project": "p", "box": "b1", "generation": 1, "provider_id": "7", "state_dir": str(tmp_path)}
+    params = {**identity, "tenant_root": "/copy", "state": "absent"}
+    result = made.act(params, {})
+    assert result.keys() == {"changed", "files", "bytes", "listed", "not_home", "diff"}
+    assert result["listed"] == [{"path": "a", "bytes": 2}]
+    told["listed"] = ["a"]
+    with pytest.raises(OddAnswer):
+        made.act(params, {})
+
+
+def test_a_reader_that_fails_tells_no_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = action("copy_reading")
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: {"failed": True, "msg": "no", **FORGED})
+    monkeypatch.setattr(made, "_manifest", lambda _params: SimpleNamespace(files=[]))
+    identity = {"project": "p", "box": "b1", "generation": 1, "provider_id": "7", "state_dir": str(tmp_path)}
+    result = made.act({**identity, "uri": "", "root": "/x", "manifest": "m"}, {})
+    assert (result["failed"], result["msg"]) == (True, "no")
+    assert not result.keys() & strangers_answer.ACTED_ON
+
+
 @pytest.mark.parametrize("name", names("BoxModule"))
 def test_a_module_on_the_box_tells_no_facts_but_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"changed": True, "seen": 1, **FORGED}
@@ -106,24 +156,9 @@ def test_whatever_runs_on_a_box_by_ansible_s_own_way_is_cut_to_what_is_believed(
         # Their answers are read field by field, or come from this machine.
         if "_execute_module(" in text and path.stem not in (
             "aws_spot_instance",
-            "copy_reading",
-            "resting_copy",
             "teardown_gate",
         ):
             assert re.search(r"believed\(\s*self\._execute_module", text), path.stem
-
-
-def test_no_role_runs_a_stock_module_on_a_rented_box() -> None:
-    """Those return whatever the box makes of them; some do nothing there at all. What ends a box comes last, and a
-    proof of several machines is waited for in no other way."""
-    here = re.compile(r"ansible\.builtin\.(assert|debug|fail|include_\w+|import_\w+|meta|set_fact|pause):")
-    last = ("box/tasks/stop_by_hand.yml", "teardown/tasks/slurm.yml", "train/tasks/launch.yml")
-    for path in sorted((ROOT / "roles").glob("*/tasks/**/*.yml")):
-        if str(path).endswith(last):
-            continue
-        for task in re.split(r"(?m)^(?=\s*- name:)", path.read_text()):
-            if re.search(r"(?m)^\s+ansible\.builtin\.\w+:", task) and not here.search(task):
-                assert "delegate_to: localhost" in task, f"{path}: {task}"
 
 
 def test_only_named_fields_of_the_right_type() -> None:

@@ -1,0 +1,19 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action.async_status import ActionModule as AsyncStatus
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
+
+
+class ActionModule(AsyncStatus):
+    """Looks for what a detached proof answered, and believes no fact of it: the file lies on the box."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        return believed(super().run(tmp, task_vars))
