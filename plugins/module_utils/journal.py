@@ -69,7 +69,8 @@ class Journal:
             take(stream.fileno(), Lock(self._path, "the journal", _unharmed(kind, verb), LOCKED_WITHIN_S))
             if is_newer(_last_line(stream)):
                 raise self.newer(_unharmed(kind, verb))
-            stream.write(_separator(stream) + json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+            text = json.dumps(line, sort_keys=True, ensure_ascii=False)
+            stream.write(_separator(stream) + records.json_bytes(text) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         return line
@@ -122,10 +123,10 @@ class Journal:
 
 
 def read_line(raw: bytes) -> dict[str, Any] | None:
-    """One line of a journal; None for one that a crash tore."""
+    """One line of a journal; None for one that a crash tore, or that nobody can read."""
     try:
         line = json.loads(raw.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
 

@@ -3,13 +3,16 @@
 """How far the runs of a box were last known to be: what would be missed if the box never came back.
 
 ``{run: {cell: {step, done, unnamed}}}``, ``unnamed`` only where there are such checkpoints. Every look at a box adds to
-it and none takes away, so that a box that is lost after a look is lost with its progress known.
+it and none takes away, so that a box that is lost after a look is lost with its progress known. The names are the box's
+own words, so there is an end to them: what we know of the box from elsewhere is always noted, of other runs, cells and
+names only so many.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping
 
 from .box import records
@@ -18,6 +21,11 @@ from .box.step_name import without_numbers
 from .state_store import BoxIdentity, StateStore
 
 _SHOWN = 3
+# Runs that no record of ours names, and cells of one run. A sweep of ten thousand cells is spread over many runs.
+MOST_STRANGE_RUNS = 256
+MOST_CELLS = 10_000
+# Different names of checkpoints in one cell, with their numbers as ``*``.
+MOST_UNNAMED = 100
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,47 @@ def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": None, "unnamed": [without_numbers(str(path).partition("/out/")[2])]}
 
 
+def _bounded(before: Progress, after: Progress, store: StateStore, identity: BoxIdentity) -> Progress:
+    """``after`` without the runs and cells that a box names beyond what it can have; what was noted stays."""
+    if len(after) > max(MOST_STRANGE_RUNS, len(before)):
+        ours = _runs_on_record(store, identity)
+        strange = [run_id for run_id in [*before, *(after.keys() - before.keys())] if run_id not in ours]
+        left_out = set(strange[MOST_STRANGE_RUNS:]) - before.keys()
+        after = {run_id: cells for run_id, cells in after.items() if run_id not in left_out}
+    return {run_id: _bounded_cells(before.get(run_id, {}), cells) for run_id, cells in after.items()}
+
+
+def _bounded_cells(before: Mapping[str, Reached], after: Mapping[str, Reached]) -> Mapping[str, Reached]:
+    new = [cell for cell in after if cell not in before]
+    left_out = set(new[max(0, MOST_CELLS - len(before)) :]) if len(after) > MOST_CELLS else set()
+    return {
+        cell: _bounded_names(before.get(cell, Reached()), reached)
+        for cell, reached in after.items()
+        if cell not in left_out
+    }
+
+
+def _bounded_names(before: Reached, after: Reached) -> Reached:
+    """Where there are very many already, one name more says nothing more: nobody can say how far any of them got."""
+    if len(after.unnamed) <= MOST_UNNAMED:
+        return after
+    new = [name for name in after.unnamed if name not in before.unnamed]
+    left_out = set(new[max(0, MOST_UNNAMED - len(before.unnamed)) :])
+    return replace(after, unnamed=tuple(name for name in after.unnamed if name not in left_out))
+
+
+def _runs_on_record(store: StateStore, identity: BoxIdentity) -> set[str]:
+    """The runs that our journal and receipts know of the box; read only where a box names very many."""
+    # Ansible compiles a collection's files anew in each process: an inventory reads this file and needs no journal.
+    from .journal import Journal
+
+    place = (identity.project, identity.box)
+    lines = Journal(store).lines()
+    told = {str(line.get("run_id")) for line in lines if (line.get("project"), line.get("box")) == place}
+    paths = store.receipts_of_box(*place, identity.generation)
+    return told | {os.path.basename(os.path.dirname(path)) for path in paths}
+
+
 def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
     """Add to what is known of a box. A damaged record is replaced: then only this look is known."""
     path = store.contact_path(identity.project, identity.box, identity.generation)
@@ -140,7 +189,7 @@ def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
         known = {}
     same = known.get("provider_id") == identity.provider_id
     before = (parse(known.get("runs")) or {}) if same else {}
-    after = merged(before, progress)
+    after = _bounded(before, merged(before, progress), store, identity)
     if same and after == before:
         return
     runs = {run_id: {cell: reached.as_dict() for cell, reached in cells.items()} for run_id, cells in after.items()}

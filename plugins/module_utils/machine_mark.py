@@ -136,7 +136,7 @@ def _instance(said: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, s
 def _mark_in(text: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.get("schema") != records.schema(SCHEMA):
         return None

@@ -124,7 +124,7 @@ def marked(output: str, mark: str) -> dict[str, Any] | None:
         if line.startswith(mark):
             try:
                 value = json.loads(line[len(mark) :])
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
             return value if isinstance(value, dict) else None
     return None

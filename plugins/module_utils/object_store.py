@@ -74,7 +74,7 @@ def read_manifest(client: Readable, version_id: str = "") -> tuple[Manifest, str
     except NoObject:
         pinned = f" in version {version_id}" if version_id else ""
         raise BadManifest(f"there is no {where}{pinned}") from None
-    except (records.RecordError, RecursionError) as error:
+    except records.RecordError as error:
         raise BadManifest(str(error)) from error
 
 
@@ -108,7 +108,7 @@ def read_objects(client: Client, version_id: str = "") -> ObjectsRecord:
         record = records.parse_record(data, "objects", where)
         entries = {entry.path: entry for entry in map(_stored_file, record["files"])}
         return ObjectsRecord(str(record["manifest_digest"]), entries, hashlib.sha256(data).hexdigest(), version)
-    except (records.RecordError, RecursionError, KeyError, TypeError, ValueError) as error:
+    except (records.RecordError, KeyError, TypeError, ValueError) as error:
         raise BadManifest(f"{where} is damaged ({type(error).__name__})") from error
 
 
@@ -146,7 +146,7 @@ def as_copy(client: Client, record: ObjectsRecord, manifest_version: str, how: s
 
 
 def _text(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
+    return records.json_bytes(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False)) + b"\n"
 
 
 # --- checking objects ---------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def read_torch(python: str, timeout_s: float) -> dict[str, Any]:
         return dict(nothing, error=outcome.why, took_s=took)
     for line in reversed(outcome.out.splitlines()):
         if line.startswith(_MARK):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
                 report = json.loads(line[len(_MARK) :])
                 return dict(nothing, **report, took_s=took)
     return dict(nothing, error=f"it ended with {outcome.rc}: {last_line(outcome.out)}", took_s=took)

@@ -99,7 +99,7 @@ class Reply:
             if self.text.strip() or not self.EMPTY_IS_AN_ANSWER:
                 self.json = json.loads(self.text)
             self.is_json = True
-        except ValueError:
+        except (ValueError, RecursionError):
             self.is_json = False
 
     @property
@@ -278,7 +278,7 @@ class RestClient(Generic[Answer]):
 
     def redact(self, text: str) -> str:
         """Text fit for an error or a log: no key, no control characters, at most 300 characters."""
-        clean = re.sub(r"[\x00-\x1f\x7f]+", " ", text.replace(self._key, "***")).strip()
+        clean = _shown(text.replace(self._key, "***"))
         return clean if len(clean) <= 300 else clean[:297] + "..."
 
     def back_off(self, first_s: float = 0.5, most_s: float = 10.0) -> Iterator[float]:
@@ -398,6 +398,11 @@ class RestClient(Generic[Answer]):
             safe="nothing was asked",
             fix=f"name a file that holds the key and nothing else in {place}, or set {self.KEY_VARIABLE}",
         )
+
+
+def _shown(text: str) -> str:
+    """``text`` as one line that steers no terminal and can be encoded: what cannot be shown is a blank."""
+    return re.sub(r" +", " ", "".join(sign if sign.isprintable() else " " for sign in text)).strip()
 
 
 def is_id(value: Any) -> bool:

@@ -17,7 +17,7 @@ from .box import run_record as run_record_on_box
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.preemption import SOURCES
 from .failures import TenantFailure
-from .yaml_lines import Lines
+from .yaml_lines import Lines, text_of
 
 ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
@@ -350,8 +350,7 @@ def _read_yaml(path: str) -> Lines:
     import yaml
 
     try:
-        with open(path, encoding="utf-8") as stream:
-            text = stream.read()
+        text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise TenantFailure(
             "config",

@@ -145,7 +145,7 @@ class Sender:
             record = records.parse_record(data, "uploads", object_store.UPLOADS_NAME)
             entries = [entry for entry in record["files"] if entry["part_bytes"] >= object_parts.MIB]
             return {str(entry["upload_id"]): entry for entry in entries if {"sha256", "bytes", "path"} <= set(entry)}
-        except (NoObject, records.RecordError, RecursionError, KeyError, TypeError):
+        except (NoObject, records.RecordError, KeyError, TypeError):
             # Without a record nothing is known to be ours, so nothing is resumed and nothing aborted.
             return {}
 

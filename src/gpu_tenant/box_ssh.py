@@ -7,12 +7,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import selectors
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import size
 from ansible_collections.tenant.gpu.plugins.module_utils.endpoint import check_endpoint
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -21,6 +24,11 @@ from gpu_tenant.hosts import BoxHost
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30.0
+# A status of a thousand cells is well below one of them. It counts what ssh has inflated.
+MOST_ANSWER_BYTES = 8 * 1024 * 1024
+_MOST_ERROR_BYTES = 64 * 1024
+_CHUNK = 64 * 1024
+_SILENT = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,53 @@ def _pinned_alias(host: BoxHost, known_hosts: str) -> str:
     return f"{host.name}.g{max(generations)}" if generations else host.name
 
 
-def run_ssh(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """The end of an ssh command. ``subprocess.TimeoutExpired`` where the box is silent for too long."""
+class NoAnswer(Exception):
+    """A box did not answer, or what it sent is no answer; the text says which."""
+
+
+def run_ssh(command: Sequence[str], most_bytes: int = MOST_ANSWER_BYTES) -> subprocess.CompletedProcess[bytes]:
+    """The end of an ssh command, with no more of what it writes than ``most_bytes``.
+
+    :raises NoAnswer: the box is silent for too long, or writes more than that; ssh is killed then.
+    """
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
-        )
+        # Not subprocess.run: a box that writes without end would fill this machine's memory until the time is over.
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except FileNotFoundError as error:
         raise TenantFailure("config", "ssh is not installed here", fix="install the OpenSSH client") from error
+    until = time.monotonic() + ANSWER_TIMEOUT_S
+    with child:
+        try:
+            out, errors = _read(child, most_bytes, until)
+            code = child.wait(timeout=max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise NoAnswer(_SILENT) from error
+        except BaseException:
+            child.kill()
+            raise
+    return subprocess.CompletedProcess(command, code, out, errors)
+
+
+def _read(child: subprocess.Popen[bytes], most_bytes: int, until: float) -> tuple[bytes, bytes]:
+    """All that a child writes to standard output, and the end of what it says on standard error."""
+    out, errors = bytearray(), bytearray()
+    with selectors.DefaultSelector() as pipes:
+        for pipe, kept in ((child.stdout, out), (child.stderr, errors)):
+            pipes.register(pipe, selectors.EVENT_READ, kept)  # type: ignore[arg-type]
+        while pipes.get_map():
+            ready = pipes.select(until - time.monotonic())
+            if not ready or time.monotonic() > until:
+                raise NoAnswer(_SILENT)
+            for key, _events in ready:
+                data = os.read(key.fd, _CHUNK)
+                key.data.extend(data)
+                if not data:
+                    pipes.unregister(key.fileobj)
+            if len(out) > most_bytes:
+                raise NoAnswer(f"its answer is longer than {size(most_bytes)}, which no supervisor's is")
+            del errors[:-_MOST_ERROR_BYTES]
+    return bytes(out), bytes(errors)
 
 
 def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir: str) -> list[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ import click
 
 from gpu_tenant import completion
 
+# Below this a loop no longer rests. How often a provider may be asked is the business of its client, for all loops.
+LEAST_POLL_S = 0.05
 JSON_KEY = "gpu_tenant.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,6 +26,18 @@ def _remember_json(ctx: click.Context, parameter: click.Parameter, value: bool) 
 json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_remember_json, help="Answer in JSON, one object per line."
 )
+
+
+class Seconds(click.FloatRange):
+    """A time that can be waited for: ``nan`` and ``inf`` are numbers to Python, and neither ever comes."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return number
 
 
 inventory_option = click.option(

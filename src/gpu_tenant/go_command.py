@@ -12,7 +12,7 @@ import click
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import account, completion, exit_codes, go, job
-from gpu_tenant.cli_options import box_options
+from gpu_tenant.cli_options import LEAST_POLL_S, Seconds, box_options
 from gpu_tenant.progress import console_for
 
 
@@ -22,8 +22,20 @@ from gpu_tenant.progress import console_for
 @click.option("--approver", default="", help="Who consents to destroying the box once the results are home.")
 @click.option("--standing-approval", is_flag=True, help="Write that consent down now, before the run.")
 @click.option("--reason", default="", help="Why, for the approval.")
-@click.option("--pull-every-s", default=600.0, show_default=True, help="Bring checkpoints home this often; 0: never.")
-@click.option("--poll-s", default=2.0, show_default=True, help="Shortest time between two looks.")
+@click.option(
+    "--pull-every-s",
+    default=600.0,
+    show_default=True,
+    type=Seconds(min=0),
+    help="Bring checkpoints home this often; 0: never.",
+)
+@click.option(
+    "--poll-s",
+    default=2.0,
+    show_default=True,
+    type=Seconds(min=LEAST_POLL_S),
+    help="Shortest time between two looks.",
+)
 @click.option("--drill", is_flag=True, help="Before training, prove on the box that the run goes on after a kill.")
 @click.pass_context
 def go_command(

@@ -5,23 +5,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName, check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
-from gpu_tenant.box_ssh import ANSWER_TIMEOUT_S, Endpoint, known_hosts_of, run_ssh, ssh_command
+from gpu_tenant.box_ssh import Endpoint, NoAnswer, known_hosts_of, run_ssh, ssh_command
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.observe import Observer
+from gpu_tenant.one_line import one_line
 from gpu_tenant.question import NO_SUPERVISOR, question
+from gpu_tenant.strangers_values import TOO_MANY
 
 # States of a run in which its trainer writes no more.
 ENDED = ("done", "failed")
+# A supervisor tells at most 256 KiB of a log at a time; as JSON a byte of it is six at most, and each line some more.
+MOST_PIECE_BYTES = 4 * 1024 * 1024
 _FIX = "look at it with: gpu-tenant status"
+_NO_LOG = "what its supervisor answered is no log"
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class CellLog:
 
     def _piece(self, answer: Mapping[str, Any], text: str) -> Piece:
         numbers = [answer.get(name) for name in ("attempt", "offset")]
-        if not all(isinstance(number, int) and 0 <= number < 2**53 for number in numbers):
+        if not all(records.is_count(number) and number < TOO_MANY for number in numbers):
             raise self._failure("unreachable", "its supervisor's answer makes no sense", _FIX)
         return Piece(self._cell, int(answer["attempt"]), int(answer["offset"]), text)
 
@@ -71,21 +76,22 @@ class CellLog:
         self._endpoint = None
         argv = ssh_command(self._host, endpoint, known_hosts_of(self._host), self._control_dir)
         try:
-            done = run_ssh([*argv, question(self._host, verb)])
-        except subprocess.TimeoutExpired as error:
-            what = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
-            raise self._failure("unreachable", what, "try again; a running training is not touched by this") from error
+            done = run_ssh([*argv, question(self._host, verb)], MOST_PIECE_BYTES)
+        except NoAnswer as error:
+            fix = "try again; a running training is not touched by this"
+            raise self._failure("unreachable", str(error), fix) from error
         if done.returncode == NO_SUPERVISOR:
             raise self._failure("config", "nothing is deployed on it", f"gpu-tenant deploy -l {self._host.name}")
         try:
             answer = json.loads(done.stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict) or done.returncode != 0:
-            said = str((answer or {}).get("error") or done.stderr.decode("utf-8", "replace").strip()[-300:])
-            raise self._failure("unreachable", f"its log cannot be read: {plain(said)}", _FIX)
+        told = answer if isinstance(answer, dict) else {}
+        if not told or done.returncode != 0:
+            said = str(told.get("error") or done.stderr.decode("utf-8", "replace").strip()[-300:])
+            raise self._failure("unreachable", f"its log cannot be read: {one_line(said) or _NO_LOG}", _FIX)
         self._endpoint = endpoint
-        return answer
+        return told
 
     def _failure(self, kind: str, what: str, fix: str) -> TenantFailure:
         return TenantFailure(kind, what, box=self._host.name, safe="nothing was changed", fix=fix)

@@ -9,7 +9,6 @@ reported as unreachable; nothing here ever says "gone".
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 
 from gpu_tenant import clock_skew
 from gpu_tenant.box_ssh import (
-    ANSWER_TIMEOUT_S,
     Endpoint,
+    NoAnswer,
     is_pinned,
     known_hosts_of,
     run_ssh,
@@ -197,8 +196,8 @@ class Observer:
         command = [*ssh_command(host, endpoint, known_hosts, self._control_dir), status_question(host, asked)]
         try:
             done = run_ssh(command)
-        except subprocess.TimeoutExpired:
-            return with_contact(seen, "unreachable", problem=f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
+        except NoAnswer as error:
+            return with_contact(seen, "unreachable", problem=str(error))
         return read_answer(seen, done, asked.run_id)
 
     def machine(self, name: str) -> Box | None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +44,13 @@ def rpo_s(host: BoxHost) -> float:
     :raises TenantFailure: kind ``config``, for what is no number.
     """
     told = host.text("tenant_rpo_s", str(DEFAULT_RPO_S))
-    try:
-        return float(told)
-    except ValueError:
-        fix = "write a number of seconds, or 0 for never"
-        raise TenantFailure("config", f"tenant_rpo_s is {told!r}", host.name, "nothing was pulled", fix) from None
+    with contextlib.suppress(ValueError):
+        number = float(told)
+        # No comparison with nan ever holds: a watch would go by it and never pull.
+        if 0 <= number < math.inf:
+            return number
+    fix = "write a number of seconds, or 0 for never"
+    raise TenantFailure("config", f"tenant_rpo_s is {told!r}", host.name, "nothing was pulled", fix)
 
 
 def shown_rpo_s(host: BoxHost) -> float | None:

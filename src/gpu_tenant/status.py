@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -19,21 +20,47 @@ from gpu_tenant.one_line import one_line
 from gpu_tenant.verdicts import FINISHED
 
 
+def row_of_many(
+    host: BoxHost, seen: Observation, ledger: fleet.Known, sight: object = None, provider_now: float | None = None
+) -> dict[str, Any]:
+    """The row of one box among others, which no box ends: what goes wrong with its row is told in it.
+
+    First what the box said is left out of it, then what our own records say.
+    """
+    try:
+        return row(host, seen, ledger, sight, provider_now)
+    except Exception as error:  # whatever it is, the others are shown
+        bare = _without_its_answer(seen, error)
+    try:
+        return row(host, bare, ledger, None, provider_now)
+    except Exception as error:
+        return row(host, _without_its_answer(bare, error), provider_now=provider_now, known=())
+
+
+def _without_its_answer(seen: Observation, error: Exception) -> Observation:
+    problem = one_line(f"its status cannot be told whole ({type(error).__name__}: {error}); report it")
+    bare = Observation(seen.box, seen.at, seen.provider, seen.item, seen.superseded, problem=problem, job=seen.job)
+    # Like an answer that makes no sense.
+    return bare if seen.contact == "not_tried" else replace(bare, contact="unreachable")
+
+
 def row(
     host: BoxHost,
     seen: Observation,
     ledger: fleet.Known | None = None,
     sight: object = None,
     provider_now: float | None = None,
+    known: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """One box as plain values; None means unknown.
 
     :param ledger: what the records know; empty where only the look counts.
     :param sight: what a watch last counted of the box.
+    :param known: its receipts; they are read where none are given.
     """
     run, item = seen.run, seen.item
     ledger = ledger or fleet.Known()
-    known = receipts(host, seen)
+    known = receipts(host, seen) if known is None else known
     verdict = fleet.verdict(host, seen, ledger, known, sight)
     risk = fleet.at_risk(host, seen, ledger)
     ticking = fleet.ticking(host, seen, ledger, provider_now)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from gpu_tenant import hosts
-from gpu_tenant.cli_options import box_options
+from gpu_tenant.cli_options import Seconds, box_options
 
 # One answer of the provider for all boxes costs a request; more often than this it would refuse some.
 LEAST_EVERY_S = 2.0
@@ -30,7 +30,7 @@ LEAST_EVERY_S = 2.0
     "every_s",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(min=LEAST_EVERY_S),
+    type=Seconds(min=LEAST_EVERY_S),
     help="Seconds between two looks of --live.",
 )
 @click.pass_context

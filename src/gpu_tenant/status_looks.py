@@ -67,7 +67,9 @@ class Looks:
         clocks = [client.provider_now() for client, _rows in self.observer.listings]
         now = next((moment for moment in clocks if moment is not None), None)
         rows = [
-            statuses.row(host, told[host.name], known[host.required("tenant_state_dir")], sights.get(host.name), now)
+            statuses.row_of_many(
+                host, told[host.name], known[host.required("tenant_state_dir")], sights.get(host.name), now
+            )
             for host in self.boxes
         ]
         refused = [one.refused for one in told.values() if one.refused is not None]

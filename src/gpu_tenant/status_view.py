@@ -7,7 +7,7 @@ Alarms are told by a word and not by colour alone; colour goes where ``NO_COLOR`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration, size
@@ -41,21 +41,15 @@ class StatusView:
 
 def line(values: Mapping[str, Any]) -> dict[str, str]:
     """A row as the cells of a table."""
-    generation = f" g{values['generation']}" if values["generation"] else ""
-    instance = f"{values['provider_id']}{generation}" if values["provider_id"] else ""
-    return {
-        "box": values["box"],
-        "verdict": values["verdict"],
-        "instance": f"{values['provider']} {instance}".strip(),
-        "progress": training_text({**values, "at_risk_s": None}),
-        "GPU": gpu_text(values["gpu"]),
-        "disk free": disk_text(values),
-        "$/hour": "" if values["price_per_hour"] is None else f"{values['price_per_hour']:.4f}",
-        "spent $": "unknown" if values["spent_usd"] is None else f"{values['spent_usd']:.2f}",
-        "at risk": risk_text(values),
-        "next clock": clock_text(next(iter(values["countdowns"]), None)),
-        "watch out": "; ".join(notes(values)),
-    }
+    return {name: _cell(tell, values) for name, tell in _COLUMNS.items()}
+
+
+def _cell(tell: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]) -> str:
+    """What stands in a cell. One that cannot be told says so, and everything else is shown."""
+    try:
+        return tell(values)
+    except Exception as error:  # whatever it is, no other cell and no other box ends with it
+        return f"cannot be shown ({type(error).__name__}), see --json"
 
 
 def notes(values: Mapping[str, Any]) -> list[str]:
@@ -108,6 +102,35 @@ def clock_text(clock: Mapping[str, Any] | None) -> str:
     if clock["left_s"] is None:
         return f"{clock['text']}: nobody says when"
     return f"{ALARM + ' ' if clock['alarm'] else ''}{clock['left']}: {clock['effect']}"
+
+
+def _instance_text(values: Mapping[str, Any]) -> str:
+    generation = f" g{values['generation']}" if values["generation"] else ""
+    instance = f"{values['provider_id']}{generation}" if values["provider_id"] else ""
+    return f"{values['provider']} {instance}".strip()
+
+
+def _price_text(values: Mapping[str, Any]) -> str:
+    return "" if values["price_per_hour"] is None else f"{values['price_per_hour']:.4f}"
+
+
+def _spent_text(values: Mapping[str, Any]) -> str:
+    return "unknown" if values["spent_usd"] is None else f"{values['spent_usd']:.2f}"
+
+
+_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "box": lambda values: str(values["box"]),
+    "verdict": lambda values: str(values["verdict"]),
+    "instance": _instance_text,
+    "progress": lambda values: training_text({**values, "at_risk_s": None}),
+    "GPU": lambda values: gpu_text(values["gpu"]),
+    "disk free": disk_text,
+    "$/hour": _price_text,
+    "spent $": _spent_text,
+    "at risk": risk_text,
+    "next clock": lambda values: clock_text(next(iter(values["countdowns"]), None)),
+    "watch out": lambda values: "; ".join(notes(values)),
+}
 
 
 def account_text(account: Mapping[str, Any]) -> str:

@@ -1,6 +1,9 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""What a supervisor answered, read as a stranger's words: the state of a run, and what it warns of."""
+"""What a supervisor answered, read as a stranger's words: the state of a run, and what it warns of.
+
+They are cleaned here, where they come in: whoever shows, sums up or writes down what was seen need not think of it.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from gpu_tenant.observation import Observation, RunView, with_contact
 from gpu_tenant.one_line import one_line
 from gpu_tenant.question import NO_SUPERVISOR
+from gpu_tenant.strangers_values import plain_values, seconds, whole
 
 # What a shell ends with when the interpreter is not there, or cannot be run.
 _NO_PYTHON = (126, 127)
 
 
 def read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run_id: str) -> Observation:
-    error = done.stderr.decode("utf-8", "replace").strip()[-300:]
+    error = one_line(done.stderr.decode("utf-8", "replace").strip()[-300:])
     if done.returncode == NO_SUPERVISOR:
         return with_contact(seen, "no_supervisor", problem="nothing is deployed on it")
     if done.returncode == 255:
@@ -29,12 +33,14 @@ def read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run
     if done.returncode in _NO_PYTHON:
         return with_contact(seen, "no_python", problem=error or "its interpreter is not there")
     try:
-        answer = json.loads(done.stdout)
+        answer = plain_values(json.loads(done.stdout))
     except (ValueError, RecursionError):
         return with_contact(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
     if not isinstance(answer, dict):
         return with_contact(seen, "unreachable", problem="its supervisor answered with what is no status")
-    answered = with_contact(seen, "answered", run_view(answer, run_id), problem=str(answer.get("error") or ""))
+    answered = with_contact(
+        seen, "answered", run_view(answer, run_id), problem=one_line(str(answer.get("error") or ""))
+    )
     told = answer.get("health")
     health = told if isinstance(told, Mapping) else {}
     answered = replace(answered, warnings=warnings(answer, run_id), zero_gpu=_has_lost_its_gpu(answer))
@@ -89,17 +95,17 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
     run = {**told, "cells": _rows(told, "cells")}
     leading = _leading_cell(run["cells"])
     return RunView(
-        state=str(run.get("state") or ""),
-        step=_whole(leading.get("step")),
-        steps=_whole(leading.get("steps")),
+        state=one_line(str(run.get("state") or "")),
+        step=whole(leading.get("step")),
+        steps=whole(leading.get("steps")),
         loss=records.finite(leading.get("loss")),
         steps_per_s=records.finite(leading.get("rate")),
-        eta_s=records.finite(leading.get("eta_s")),
-        attempt=_whole(leading.get("attempt")),
-        resumed_from=_whole(leading.get("resumed_from_step")),
-        reason="; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or ""),
-        failure=str(leading.get("failure") or ""),
-        liveness=str(leading.get("liveness") or ""),
+        eta_s=seconds(leading.get("eta_s")),
+        attempt=whole(leading.get("attempt")),
+        resumed_from=whole(leading.get("resumed_from_step")),
+        reason=one_line("; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or "")),
+        failure=one_line(str(leading.get("failure") or "")),
+        liveness=one_line(str(leading.get("liveness") or "")),
         waits_for=one_line(str(run.get("waits_for") or "")),
         raw=run,
     )
@@ -119,8 +125,3 @@ def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The cell that is at work, else the last one."""
     live = [cell for cell in cells if cell.get("state") in ("running", "verifying", "copying")]
     return (live or list(cells) or [{}])[-1]
-
-
-def _whole(value: Any) -> int | None:
-    number = records.finite(value)
-    return None if number is None else int(number)

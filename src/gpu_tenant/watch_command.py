@@ -9,16 +9,25 @@ from typing import Any
 import click
 
 from gpu_tenant import job, steady_clock, watch
-from gpu_tenant.cli_options import box_options, run_option
+from gpu_tenant.cli_options import LEAST_POLL_S, Seconds, box_options, run_option
 
 
 @click.command(name="watch")
 @box_options
 @run_option
 @click.option("--once", is_flag=True, help="One round and its acts, then an exit code: for cron and AWX.")
-@click.option("--poll-s", default=watch.DEFAULT_POLL_S, show_default=True, help="Seconds between two rounds.")
 @click.option(
-    "--rpo-s", default=None, type=float, help="Most work at risk, in seconds [default: tenant_rpo_s, else 600]."
+    "--poll-s",
+    default=watch.DEFAULT_POLL_S,
+    show_default=True,
+    type=Seconds(min=LEAST_POLL_S),
+    help="Seconds between two rounds.",
+)
+@click.option(
+    "--rpo-s",
+    default=None,
+    type=Seconds(min=0),
+    help="Most work at risk, in seconds; 0: never pull [default: tenant_rpo_s, else 600].",
 )
 @click.option("--webhook", default="", help="Alerts are posted here, one JSON object each.")
 @click.option("--metrics-file", default="", help="A textfile for Prometheus' node_exporter, replaced every round.")

@@ -37,9 +37,17 @@ def schema(name: str) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string for one value: sorted keys, no blanks, UTF-8. NaN and infinity are refused."""
+    """One byte string for one value: sorted keys, no blanks, as :func:`json_bytes`. NaN and infinity are refused."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
+    return json_bytes(text)
+
+
+def json_bytes(text: str) -> bytes:
+    """JSON as UTF-8. Half a surrogate pair, which strangers send, has no bytes in it: it stays the escape that it was.
+
+    So what went wrong with a stranger's word can be written down, and reads back as the word.
+    """
+    return text.encode("utf-8", "backslashreplace")
 
 
 def digest(value: Any) -> str:
@@ -122,7 +130,7 @@ def write_record(path: str, name: str, record: dict[str, Any], mode: int = 0o600
 def record_bytes(name: str, record: dict[str, Any]) -> bytes:
     """What :func:`write_record` writes: the same record always gives the same bytes."""
     whole = dict(record, schema=schema(name))
-    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
+    return json_bytes(json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False)) + b"\n"
 
 
 def read_record(path: str, name: str) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def parse_record(data: bytes, name: str, where: str) -> dict[str, Any]:
     """The record in ``data``; ``where`` names its source in errors."""
     try:
         record = json.loads(data.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"the {name} record {where} is half-written or not JSON ({error})") from error
     if not isinstance(record, dict) or record.get("schema") != schema(name):
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__

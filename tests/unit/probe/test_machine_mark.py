@@ -196,6 +196,12 @@ def test_a_name_that_is_none_of_the_platforms_is_no_witness(tmp_path: Path, host
     assert looked(tmp_path, f"'{host}'").instance == {}
 
 
+def test_a_mark_too_deep_to_be_read_is_damage_and_not_absence() -> None:
+    told = f"n0nce begin\nn0nce there\nn0nce mark {'[' * 200_000}\nn0nce end\n"
+    seen = machine_mark.parse(told, "n0nce", WANTED)
+    assert (seen.mark, seen.is_damaged) == (None, True)
+
+
 def test_an_answer_without_its_end_is_none() -> None:
     with pytest.raises(machine_mark.NoAnswer):
         machine_mark.parse("n0nce begin\nn0nce hostname autodl-container-x\n", "n0nce", WANTED)

@@ -99,6 +99,10 @@ def test_torch_is_asked_in_the_training_python(tmp_path: Path) -> None:
     assert probe_gather.read_torch(str(lying), 20)["version"] == "9.9"
     silent = program(tmp_path, "silent", "#!/bin/sh\necho Segmentation fault; exit 139\n")
     assert probe_gather.read_torch(str(silent), 20)["error"] == "it ended with 139: Segmentation fault"
+    for number, report in enumerate(("[1]", '"x"', "[" * 200_000, '{"took_s": 1}', "{")):
+        (tmp_path / "report").write_text(f"tenant-torch-report:{report}\n")
+        odd = program(tmp_path, f"odd{number}", f"#!/bin/sh\ncat {tmp_path}/report; exit 3\n")
+        assert "it ended with 3" in probe_gather.read_torch(str(odd), 20)["error"]
     slow = program(tmp_path, "slow", "#!/bin/sh\nsleep 600\n")
     assert probe_gather.read_torch(str(slow), 0.5)["error"] == "no answer within 0.5 s"
     assert probe_gather.read_torch("", 1)["error"] == "no training Python is named"

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
 from gpu_tenant import login, logs
+from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
-from gpu_tenant.logs import Piece
+from gpu_tenant.logs import CellLog, Piece
 from gpu_tenant.observation import Observation
+from gpu_tenant.observe import Observer
 from gpu_tenant.supervisor_answer import run_view
 
 
@@ -107,3 +110,42 @@ def test_a_group_is_no_box() -> None:
         login.one_box(boxes, "vast")
     assert "box-1, box-2" in refused.value.what
     assert login.one_box(boxes[:1], "box-1").name == "box-1"
+
+
+class Door:
+    """Stands for the observer: where the box is."""
+
+    def endpoint(self, name: str) -> Endpoint:
+        return Endpoint("127.0.0.1", 22, "root", name)
+
+
+def answered_with(monkeypatch: pytest.MonkeyPatch, out: bytes, code: int = 0, error: bytes = b"") -> CellLog:
+    monkeypatch.setattr(logs, "run_ssh", lambda argv, most: subprocess.CompletedProcess(argv, code, out, error))
+    host = BoxHost(
+        "box-1", {"tenant_state_dir": "/nowhere", "platform_data_dir": "/data", "platform_python": "python3"}
+    )
+    return CellLog(cast(Observer, Door()), host, "", "digits", "a")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(
+    "out", [b"[1]", b'"x"', b"3", b"null", b"{}", b"no JSON", b"[" * 200_000, b'{"attempt": true, "offset": 1}']
+)
+def test_an_answer_that_is_no_log_is_a_failure_with_words(
+    monkeypatch: pytest.MonkeyPatch, out: bytes, code: int
+) -> None:
+    with pytest.raises(TenantFailure) as failed:
+        answered_with(monkeypatch, out, code).tail(3)
+    assert (failed.value.kind, failed.value.box) == ("unreachable", "box-1")
+
+
+def test_why_a_log_cannot_be_read_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for out, error in ((b'{"error": "no \\u001b[2J\\ud800 cell"}', b""), (b"", b"no \x1b[2J\n\xc2\x9bcell")):
+        with pytest.raises(TenantFailure) as failed:
+            answered_with(monkeypatch, out, 1, error).tail(3)
+        assert str(failed.value).isprintable()
+
+
+def test_what_a_supervisor_tells_of_a_log_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = answered_with(monkeypatch, b'{"attempt": 2, "offset": 9, "lines": ["a", "b"]}').tail(2)
+    assert piece == Piece("a", 2, 9, "a\nb\n")

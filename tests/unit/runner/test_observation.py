@@ -85,7 +85,7 @@ class Box:
         self.asked.append(command)
         code, out, error = self.answer
         if code < 0:
-            raise subprocess.TimeoutExpired(command, 1)
+            raise box_ssh.NoAnswer("no answer within 30 s")
         return subprocess.CompletedProcess(command, code, out, error)
 
 
@@ -93,7 +93,7 @@ def look(monkeypatch: pytest.MonkeyPatch, host: BoxHost, rows: Any, box: Box | N
     observer = Observer([host], "/tmp/gt-test")
     provider = Provider(rows)
     monkeypatch.setattr(observer, "client", lambda name: provider)
-    monkeypatch.setattr(observe.subprocess, "run", box or Box(255))
+    monkeypatch.setattr(observe, "run_ssh", box or Box(255))
     return observer.observe("digits")["digits-1"]
 
 
@@ -118,7 +118,7 @@ def test_only_who_shows_takes_what_a_supervisor_keeps_ready(
     box = Box(out=json.dumps(STATUS).encode())
     observer = Observer([host], "")
     monkeypatch.setattr(observer, "client", lambda name: Provider([vast_row]))
-    monkeypatch.setattr(observe.subprocess, "run", box)
+    monkeypatch.setattr(observe, "run_ssh", box)
     for ready in (False, True):
         assert observer.observe(ready=ready)["digits-1"].run_state == "running"
     assert observer.observe("digits", ready=True)["digits-1"].run_state == "running"

@@ -192,3 +192,27 @@ def test_one_round_of_a_watch_that_was_told_to_stop_is_not_told_as_done(
     done = command_line.invoke(cli, ["watch", "-l", "b1", "--once", "--json"])
     assert done.exit_code == 30, done.output
     assert "nobody recovers it now" in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*command, option, value]
+        for command, options in (
+            (["watch", "-l", "all", "--once"], ("--poll-s", "--rpo-s")),
+            (["go", "run.yml", "-l", "all"], ("--poll-s", "--pull-every-s")),
+            (["status", "-l", "all"], ("--every",)),
+        )
+        for option in options
+        for value in ("nan", "inf", "-1", *(["0"] if option in ("--poll-s", "--every") else []))
+    ],
+    ids=" ".join,
+)
+def test_a_wait_that_never_comes_or_never_rests_is_bad_usage(command_line: CliRunner, words: list[str]) -> None:
+    done = command_line.invoke(cli, words)
+    assert (done.exit_code, words[-2] in done.output) == (exit_codes.USAGE, True), done.output
+
+
+def test_what_is_no_run_spec_at_all_is_a_failure_with_words(command_line: CliRunner) -> None:
+    done = command_line.invoke(cli, ["go", "/dev/zero", "-l", "b1"])
+    assert (done.exit_code, "no regular file" in done.output) == (10, True), done.output

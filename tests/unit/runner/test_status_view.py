@@ -110,6 +110,8 @@ def test_a_box_at_work_tells_what_it_does_costs_and_risks(host: BoxHost, store: 
         ({"tenant_rpo_s": "1800"}, 1800.0, "(RPO 30 min)"),
         ({"tenant_rpo_s": "0"}, None, ""),
         ({"tenant_rpo_s": "soon"}, None, ""),
+        ({"tenant_rpo_s": "nan"}, None, ""),
+        ({"tenant_rpo_s": "inf"}, None, ""),
         ({"platform_durable_kind": "mount"}, None, ""),
     ],
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -126,6 +127,58 @@ def test_bad_specs_name_file_line_and_fix(write, text: str, says: str) -> None:
 def test_a_missing_file_is_one_clear_error(tmp_path) -> None:
     with pytest.raises(TenantFailure, match="cannot read the run spec"):
         load_run_spec(str(tmp_path / "none.yml"))
+
+
+def bomb(last: str = "[*l7, *l7]") -> str:
+    """Each level holds the one before nine times."""
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 8)]
+    return "\n".join([*lines, f"last: {last}", ""])
+
+
+MERGES = "l0: &l0 {x: 1}\n" + "".join(f"l{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 9)}]}}\n" for n in range(1, 8))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(),
+        bomb("{a: 1}"),
+        MERGES,
+        "id: &me [*me]\n",
+        "id: &me {again: *me}\n",
+        f"id: &long {'x' * 100_000}\nenv: [{', '.join(['*long'] * 1000)}]\n",
+    ],
+)
+def test_aliases_that_unfold_without_end_are_refused(write, text: str) -> None:
+    with pytest.raises(TenantFailure, match="its aliases repeat more than") as caught:
+        load_run_spec(write(text))
+    assert caught.value.kind == "config"
+
+
+def test_an_alias_is_as_good_as_what_it_stands_for(write) -> None:
+    text = GOOD.replace("args: [--seed, 0]", "args: &args [--x, '1']").replace("args: [--seed, 1]", "args: *args")
+    assert [cell["args"] for cell in load_run_spec(write(text))["cells"]] == [["--x", "1"]] * 2
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_run_spec_is_a_file(path: str) -> None:
+    with pytest.raises(TenantFailure, match=f"cannot read the run spec {path}: .*no regular file") as caught:
+        load_run_spec(path)
+    assert (caught.value.kind, caught.value.safe) == ("config", "nothing was rented")
+
+
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "run.yml")
+    with pytest.raises(TenantFailure, match="no regular file"):
+        load_run_spec(str(tmp_path / "run.yml"))
+
+
+def test_a_file_that_is_far_too_long_is_no_run_spec(tmp_path) -> None:
+    with open(tmp_path / "run.yml", "wb") as stream:
+        stream.truncate(1 << 24)
+    with pytest.raises(TenantFailure, match="longer than 4 MiB"):
+        load_run_spec(str(tmp_path / "run.yml"))
 
 
 def test_a_symlink_in_the_code_is_refused(write, tmp_path) -> None:

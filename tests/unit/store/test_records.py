@@ -55,8 +55,26 @@ def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch) -> None:
     assert os.listdir(tmp_path) == ["r.json"]
 
 
+def test_half_a_surrogate_pair_is_written_and_reads_back_and_has_a_digest(tmp_path) -> None:
+    path, word = str(tmp_path / "r.json"), "x \ud800 \\ud800 训练"
+    records.write_record(path, "receipt", {"said": word, word: 1})
+    read = records.read_record(path, "receipt")
+    assert (read["said"], read[word]) == (word, 1)
+    assert records.record_bytes("receipt", read) == (tmp_path / "r.json").read_bytes()
+    assert records.digest(read) == records.digest({"said": word, word: 1, "schema": records.schema("receipt")})
+    assert json.loads(records.canonical_json(word)) == word
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b'{"schema": "gpu-tenant/receipt/v1", ', b"[]", b"\xff\xfe", b'{"schema": "gpu-tenant/receipt/v2"}']
+    "data",
+    [
+        b"[" * 200_000,
+        b"",
+        b'{"schema": "gpu-tenant/receipt/v1", ',
+        b"[]",
+        b"\xff\xfe",
+        b'{"schema": "gpu-tenant/receipt/v2"}',
+    ],
 )
 def test_untrustworthy_records_are_refused_by_name(tmp_path, data: bytes) -> None:
     path = tmp_path / "r.json"

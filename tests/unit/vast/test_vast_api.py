@@ -218,6 +218,7 @@ def test_a_create_is_sent_once_whatever_happens(market: WireMarket, silence: Exc
         (504, b"", {}),
         (200, b"", {}),
         (200, b'{"success": tr', {}),
+        (200, b"[" * 200_000, {}),
         (200, {"success": True}, {}),
         (200, {"success": True, "new_contract": None}, {}),
         (200, {"success": True, "new_contract": True}, {}),
@@ -306,6 +307,15 @@ def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
     with pytest.raises(TenantFailure) as caught:
         VastClient(key, "http://127.0.0.1:1")
     assert not key.strip() or key not in str(caught.value)
+
+
+def test_what_an_api_says_steers_no_terminal_and_can_be_written_down(market: WireMarket) -> None:
+    told = {"success": False, "error": "invalid_args", "msg": "no\n such \x9b31m\u202eoffer \ud800 训练"}
+    market.fault("PUT", "asks", times=1, answer=(400, told, {}))
+    with pytest.raises(VastError) as caught:
+        market.client().create_instance(1, {})
+    assert str(caught.value).isprintable()
+    assert "no such 31m offer 训练" in str(caught.value)
 
 
 def test_the_key_is_in_no_error_and_no_repr(market: WireMarket) -> None:
