@@ -214,7 +214,8 @@ class Go:
 
     def _situation(self, seen: Observation, home: bool) -> decide.Situation:
         sight = self._memory.sight
-        ledger = verdicts.LedgerWord(home=home, rented=sight.brought_up)
+        rented = recovering.was_rented(self.store, self.project, self.box.name, sight)
+        ledger = verdicts.LedgerWord(home=home, rented=rented)
         case = recovering.Case(self.box, self._spec, sight, seen, ledger)
         journal = Journal(self.store)
         lines = journal.lines()
