@@ -48,11 +48,11 @@ def note_there(store: StateStore, box: Box, observed_at: str) -> None:
     _note(store, identity, destroyed_at=None, lost=None)
 
 
-def is_lost(store: StateStore, project: str, name: str) -> bool:
-    """Whether the newest machine of a box is gone although nobody asked for its end."""
+def lost_box(store: StateStore, project: str, name: str) -> dict[str, Any]:
+    """The record of the newest machine of a box, where it is gone although nobody asked for its end; else empty."""
     generation = store.last_generation(project, name)
     record = (store.read_box(project, name, generation) if generation else None) or {}
-    return bool(record.get("lost"))
+    return record if record.get("lost") else {}
 
 
 def give_up(store: StateStore, project: str, name: str) -> None:

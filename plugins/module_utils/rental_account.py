@@ -220,8 +220,10 @@ class RentalAccount(Generic[AnyBox]):
         return found
 
     def _check_known_ids(self, project: str, name: str) -> None:
-        """A list that lacks a box which its own item still shows is partial, however well formed."""
-        for record in self._own_records(project, name):
+        """A list that lacks a box which its own item still shows is partial, however well formed. One that counts as
+        lost is asked for too: whoever denied it may have been wrong."""
+        lost = gone_record.lost_box(self.store, project, name)
+        for record in self._of_this_market([*self.open_records(project, name), *([lost] if lost else [])]):
             row = self.client.get_instance(str(record["provider_id"]))
             stamp = self.to_box(row).stamp if row is not None else None
             if stamp is not None and str(stamp) == record.get("stamp"):
@@ -236,16 +238,15 @@ class RentalAccount(Generic[AnyBox]):
     def _note_lost(self, project: str, name: str, found: Found[AnyBox]) -> None:
         # By the stamp: on some markets a machine has another id once it runs.
         listed = [str(box.stamp) for box in found.all]
-        for record in self._own_records(project, name):
+        for record in self._of_this_market(self.open_records(project, name)):
             provider_id = str(record["provider_id"])
             if record.get("stamp") not in listed and self.item(provider_id) is None:
                 identity = BoxIdentity(project, name, int(record["generation"]), provider_id)
                 gone_record.note_gone(self.store, identity, is_lost=True)
 
-    def _own_records(self, project: str, name: str) -> list[dict[str, Any]]:
+    def _of_this_market(self, known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of what was rented on another market this provider says nothing, however surely it denies the id."""
-        open_records = self.open_records(project, name)
-        return [record for record in open_records if record.get("platform") in (None, "", self.PLATFORM)]
+        return [record for record in known if record.get("platform") in (None, "", self.PLATFORM)]
 
     def open_records(self, project: str, name: str) -> list[dict[str, Any]]:
         """The store's records of boxes that were rented and, as far as it knows, still exist."""

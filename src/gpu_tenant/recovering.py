@@ -71,7 +71,7 @@ def _replaceable(case: Case) -> bool:
 def was_rented(store: StateStore, project: str, box: str, sight: Sight) -> bool:
     """Whether a machine of this name was rented and nobody gave it back: one that is lost since is one too, however
     often its recovery was begun and cut off."""
-    return sight.brought_up or bool(store.rented_box(project, box)) or gone_record.is_lost(store, project, box)
+    return sight.brought_up or bool(store.rented_box(project, box)) or bool(gone_record.lost_box(store, project, box))
 
 
 def identity_of(project: str, seen: Observation) -> BoxIdentity:

@@ -94,7 +94,7 @@ def test_deleted_in_the_console_then_absent(world: Rented) -> None:
     assert ends(world) == {provider_id: accrual.ENDED}
     assert seen_gone(world) == [provider_id]
     assert record(world)["destroyed_at"]
-    assert not gone_record.is_lost(world.store, "digits", world.name), "nobody wants it back"
+    assert not gone_record.lost_box(world.store, "digits", world.name), "nobody wants it back"
 
 
 def test_deleted_in_the_console_then_present(world: Rented) -> None:
@@ -151,12 +151,26 @@ def test_one_that_was_denied_and_is_there_all_the_same_costs_on(world: Rented, m
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T00:00:00Z")
     recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
     assert ends(world) == {provider_id: accrual.ENDED}
-    assert gone_record.is_lost(world.store, "digits", world.name)
+    assert gone_record.lost_box(world.store, "digits", world.name)
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T01:00:00Z")
     world.bring("started")
     assert ends(world) == {provider_id: accrual.RUNNING}
     assert record(world)["destroyed_at"] is None
-    assert not gone_record.is_lost(world.store, "digits", world.name)
+    assert not gone_record.lost_box(world.store, "digits", world.name)
+
+
+def test_one_that_was_denied_is_asked_for_before_another_is_rented(
+    world: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 4: its record is closed, and a list that lacks it may be partial all the same."""
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
+    (seen,) = world.observer().observe().values()
+    assert seen.provider != "absent"
+    monkeypatch.setattr(type(world.client()), "list_instances", lambda self: [])
+    (seen,) = world.observer().observe().values()
+    assert seen.provider != "absent"
+    with pytest.raises(TenantFailure, match="which the provider still has"):
+        world.bring("started")
 
 
 def test_a_market_on_which_a_box_is_gone_frees_the_budget_of_the_next(tmp_path: Path) -> None:
