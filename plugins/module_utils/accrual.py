@@ -14,10 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping, Sequence
 
 from .box import records
-from .rental_account import ACCEPT_PRICE_RISE, PRICED
 
 RUNNING, STOPPED, ENDED = "running", "stopped", "ended"
-# Nobody destroyed it, and its provider said twice that it has it no more.
+# What a new box costs, where its market tells it only once the box runs.
+PRICED = "priced"
+# What it costs from then on, because its host asked for more and was answered.
+ACCEPT_PRICE_RISE = "accept_price_rise"
+# Its provider said twice that it has it no more, and no destroy of ours was answered.
 SEEN_GONE = "seen-gone"
 _LEADS_TO = {
     **dict.fromkeys(("rent", "start", "seen-started", PRICED), RUNNING),

@@ -26,7 +26,7 @@ LOOK_UP_WAIT_S = 180.0
 # What a record of an earlier try of the generation may still say.
 _UNKNOWN = (
     "machine_id", "price_per_hour", "created_at", "admitted_at", "admission", "rejected", "deploy_started_at",
-    "destroyed_at", "prepaying", "prepaid_at",
+    "destroyed_at", "lost", "prepaying", "prepaid_at",
     "tenant_roots",
 )  # fmt: skip
 

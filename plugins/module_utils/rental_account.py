@@ -16,7 +16,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Sequence
 
-from . import approvals, file_locks, gate, generations, leases, power_record
+from . import approvals, file_locks, gate, generations, gone_record, leases, power_record
+from .accrual import PRICED
 from .box import records
 from .failures import TenantFailure
 from .ghosts import real_boxes
@@ -31,12 +32,8 @@ DESTROY = "destroy"
 STOP = "stop"
 REBOOT = "reboot"
 RECYCLE = "recycle"
-# What a new box costs, where its market tells it only once the box runs.
-PRICED = "priced"
 # Of a line that begins the account of a machine: its provider showed it, and the store did not know it.
 FOUND = "found"
-# What it costs from then on, because its host asked for more and was answered.
-ACCEPT_PRICE_RISE = "accept_price_rise"
 VERBS = (DESTROY, STOP, REBOOT, RECYCLE)
 LOCK_WAIT_S = 600.0
 GONE_WAIT_S = 120.0
@@ -184,12 +181,15 @@ class RentalAccount(Generic[AnyBox]):
         return max(found.last_generation, *known)
 
     def locate_surely(self, project: str, name: str) -> Found[AnyBox]:
-        """Like :meth:`locate`, but "there is none" is said only after a second list and every known id agree."""
+        """Like :meth:`locate`, but "there is none" is said only after a second list and every known id agree. Older
+        machines of the name that neither lists nor their own items know are gone from then on."""
         found = self.locate(project, name)
         if found.current is None:
             found = self.locate(project, name)
         if found.current is None:
             self._check_known_ids(project, name)
+        if not self.read_only:
+            self._note_lost(project, name, found)
         return found
 
     def item(self, provider_id: str) -> dict[str, Any] | None:
@@ -220,8 +220,10 @@ class RentalAccount(Generic[AnyBox]):
         return found
 
     def _check_known_ids(self, project: str, name: str) -> None:
-        """A list that lacks a box which its own item still shows is partial, however well formed."""
-        for record in self.open_records(project, name):
+        """A list that lacks a box which its own item still shows is partial, however well formed. One that counts as
+        lost is asked for too: whoever denied it may have been wrong."""
+        lost = gone_record.lost_box(self.store, project, name)
+        for record in self._of_this_market([*self.open_records(project, name), *([lost] if lost else [])]):
             row = self.client.get_instance(str(record["provider_id"]))
             stamp = self.to_box(row).stamp if row is not None else None
             if stamp is not None and str(stamp) == record.get("stamp"):
@@ -232,6 +234,19 @@ class RentalAccount(Generic[AnyBox]):
                     safe="nothing was rented or destroyed",
                     fix="run again in a minute",
                 )
+
+    def _note_lost(self, project: str, name: str, found: Found[AnyBox]) -> None:
+        # By the stamp: on some markets a machine has another id once it runs.
+        listed = [str(box.stamp) for box in found.all]
+        for record in self._of_this_market(self.open_records(project, name)):
+            provider_id = str(record["provider_id"])
+            if record.get("stamp") not in listed and self.item(provider_id) is None:
+                identity = BoxIdentity(project, name, int(record["generation"]), provider_id)
+                gone_record.note_gone(self.store, identity, is_lost=True)
+
+    def _of_this_market(self, known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of what was rented on another market this provider says nothing, however surely it denies the id."""
+        return [record for record in known if record.get("platform") in (None, "", self.PLATFORM)]
 
     def open_records(self, project: str, name: str) -> list[dict[str, Any]]:
         """The store's records of boxes that were rented and, as far as it knows, still exist."""
@@ -357,17 +372,9 @@ class RentalAccount(Generic[AnyBox]):
         return passed
 
     def await_gone(self, box: AnyBox, wait_s: float) -> None:
-        """Wait until the provider says twice that the box is gone, and close its record."""
+        """Wait until the provider says twice that the box is gone, and say so."""
         wait_for_gone(self.client, box, lambda: self.client.get_instance(box.provider_id) is None, self.stuck, wait_s)
         self._note_gone(box)
-
-    def forget_gone(self, project: str, name: str) -> list[str]:
-        """Close the records of boxes that the provider no longer has; their ids. Call after :meth:`locate_surely`."""
-        closed = []
-        for record in self.open_records(project, name):
-            self.store.update_box(project, name, record["generation"], destroyed_at=records.utc_now())
-            closed.append(str(record["provider_id"]))
-        return closed
 
     def _recheck(self, judged: AnyBox, since: float | None) -> AnyBox | None:
         """The item once more, just before the verb: what the gate judged must still be so, and have run since then."""
@@ -406,14 +413,11 @@ class RentalAccount(Generic[AnyBox]):
 
     def _note_seen(self, box: AnyBox, asked_at: str) -> None:
         if box.stamp is not None and not self.read_only:
+            gone_record.note_there(self.store, box, asked_at)
             power_record.note_seen(self.store, identity_of(box), box.state, box.intended, asked_at)
 
     def _note_gone(self, box: AnyBox) -> None:
-        """Close the box record, if it is of this very machine: a duplicate of a generation has none of its own."""
-        identity = identity_of(box)
-        if power_record.read(self.store, identity) is not None:
-            place = (identity.project, identity.box, identity.generation)
-            self.store.update_box(*place, destroyed_at=records.utc_now())
+        gone_record.note_gone(self.store, identity_of(box))
 
     @contextlib.contextmanager
     def effect(self, verb: str, box: AnyBox, **fields: Any) -> Iterator[Any]:

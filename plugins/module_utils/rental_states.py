@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Generic, Iterable, Mapping, Protocol, Sequence, TypeVar
 
+from . import gone_record
 from .difference import DifferenceTracker
 from .dollar_budgets import Budgets, note_served
 from .failures import TenantFailure
@@ -178,7 +179,7 @@ def absent(make: Make[AnyResult], account: RentalAccount[Any], desire: Desire, c
     boxes = chosen(found, desire, found.all)
     result = make(before=found.current, found=found, after=found.current)
     if not found.all and not check_mode:
-        account.forget_gone(order.project, order.name)
+        gone_record.give_up(account.store, order.project, order.name)
     # A single box is judged by its own destroy; the evidence may be many gigabytes to hash.
     judged = [box for box in boxes if not box.is_leaving] if check_mode or len(boxes) > 1 else []
     passes = [account.pass_gate(box, DESTROY) for box in judged]

@@ -37,7 +37,10 @@ EVALUATE_TIMEOUT_S = 600.0
 
 @dataclass
 class BoxStory:
-    """One rented machine: why it was chosen, what became of it, what it cost. Money is None while unknown."""
+    """One rented machine: why it was chosen, what became of it, what it cost. Money is None while unknown.
+
+    :param gone_at: of one that nobody destroyed, when its provider had it no more.
+    """
 
     box: str
     generation: int
@@ -48,6 +51,7 @@ class BoxStory:
     refusals: list[str] = field(default_factory=list)
     created_at: str | None = None
     destroyed_at: str | None = None
+    gone_at: str | None = None
     destroyed_by: str = ""
     rule: str = ""
     billed: dict[str, float] | None = None
@@ -150,7 +154,8 @@ def _story(
         why=chosen.get(str(record.get("machine_id")), ""),
         refusals=[str(refusal) for refusal in refusals],
         created_at=record.get("created_at"),
-        destroyed_at=record.get("destroyed_at"),
+        destroyed_at=None if record.get("lost") else record.get("destroyed_at"),
+        gone_at=record.get("destroyed_at") if record.get("lost") else None,
     )
     for effect in effects:
         if effect.get("verb") == "destroy" and str(effect.get("provider_id")) == story.provider_id:
@@ -360,6 +365,8 @@ def fate(story: BoxStory) -> str:
     if story.refusals:
         end = f"; destroyed at {story.destroyed_at} before anything was deployed" if story.destroyed_at else ""
         return f"refused by the probe: {'; '.join(story.refusals)}{end}"
+    if story.gone_at:
+        return f"gone since {story.gone_at}: its provider has it no more, and nobody here destroyed it"
     if not story.destroyed_at:
         return "still there, and its disk bills until it is destroyed"
     consent = f", approved by {story.destroyed_by}" if story.destroyed_by else ""

@@ -296,9 +296,10 @@ def identity_of(store: StateStore, project: str, box: str, generation: int = 0) 
             fix="see what is rented with gpu-tenant status",
         )
     if record.get("destroyed_at"):
+        how = "is gone since" if record.get("lost") else "was destroyed at"
         raise TenantFailure(
             "config",
-            f"{box} g{number} was destroyed at {record['destroyed_at']}: there is nothing to approve",
+            f"{box} g{number} {how} {record['destroyed_at']}: there is nothing to approve",
             safe="no approval was written",
             fix="see what is rented with gpu-tenant status",
         )

@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -100,10 +101,10 @@ def in_order(
 
 
 def _is_on_record(box: BoxHost) -> bool:
-    """Whether we rented it and do not know that it is gone: the provider may deny it by mistake, so it is not passed
-    over. A record that cannot be read is one."""
+    """Whether we rented it and nobody gave it back: the provider may deny it by mistake, and one that is lost is being
+    recovered, so it is not passed over. A record that cannot be read is one."""
     try:
-        store = StateStore(box.required("tenant_state_dir"))
-        return bool(store.rented_box(box.required("tenant_project"), box.name))
+        place = StateStore(box.required("tenant_state_dir")), box.required("tenant_project"), box.name
+        return bool(StateStore.rented_box(*place) or gone_record.lost_box(*place))
     except records.RecordError:
         return True

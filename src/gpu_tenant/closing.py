@@ -55,6 +55,14 @@ class Closing:
             "and run the same command again: it continues",
         )
 
+    def given_up(self, failure: TenantFailure, seen: Observation) -> NoReturn:
+        """Nobody looks after the box from here on, so one that computes is stopped."""
+        if not parking.computes(seen.item):
+            raise failure
+        pulled = self._pulled() if seen.contact == "answered" else ""
+        safe = "; ".join(part for part in (failure.safe, pulled, self._parked()) if part)
+        raise TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix) from failure
+
     def run_failed(self, seen: Observation, project: str) -> NoReturn:
         """Bring home what there is, park the box, and say so."""
         state = seen.run_state

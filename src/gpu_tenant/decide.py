@@ -163,6 +163,7 @@ class Situation:
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
     :param settle_due: the deadline of a box that this one replaced has passed.
+    :param computes: its provider shows a machine that nobody told to stop.
     :param bills_on: it is rented, and nothing but its end stops its meter: its platform has no state of rest.
     """
 
@@ -183,6 +184,7 @@ class Situation:
     salvaged: bool = False
     pull_due: bool = False
     settle_due: bool = False
+    computes: bool = False
     bills_on: bool = False
 
 
@@ -212,23 +214,36 @@ def decide(now: Situation) -> Action:
         return Action(FINISH, f"its results are home and verified{_still(now)}")
     if now.failed_home:
         return Action(GIVE_UP, f"the run failed, and what it left is home{_still(now)}", failure="training_failed")
-    if name in (verdicts.UNREACHABLE, verdicts.SUPERSEDED):
+    if name == verdicts.SUPERSEDED:
         return Action(WAIT, why)
     if name == verdicts.FINISHED:
         return Action(HARVEST, why)
     if name == verdicts.FAILED:
         return Action(HARVEST_FAILED, why)
-    if name in (verdicts.RUNNING, verdicts.ALERT) or (name == verdicts.STALLED and not now.verdict.needs_push):
-        return _at_work(now)
-    return _wanted(now)
+    at_work = name in (verdicts.RUNNING, verdicts.ALERT) or (name == verdicts.STALLED and not now.verdict.needs_push)
+    if now.money.is_spent and (at_work or now.computes):
+        return _overspent(now)
+    if name == verdicts.UNREACHABLE:
+        return Action(WAIT, why)
+    return _at_work(now) if at_work else _wanted(now)
+
+
+def _overspent(now: Situation) -> Action:
+    """Whatever is the matter with a machine that computes: it is paid for, and nobody consented to more. Silence of the
+    box is no reason to let it bill, for its provider answers, and a stop keeps its disk."""
+    if not now.bills_on:
+        return Action(PARK, f"{now.money.spent_one} is spent", failure="budget")
+    if now.pull_due or _holds_what_was_not_salvaged(now):
+        return Action(PULL, f"{now.money.spent_one} is spent{_still(now)}; what it holds comes home")
+    return Action(BILLS_ON, f"{now.money.spent_one} is spent{_still(now)}", failure="budget")
 
 
 def _at_work(now: Situation) -> Action:
-    if now.money.is_spent and not now.bills_on:
-        return Action(PARK, f"{now.money.spent_one} is spent", failure="budget")
-    if now.money.is_spent and not now.pull_due:
-        return Action(BILLS_ON, f"{now.money.spent_one} is spent{_still(now)}", failure="budget")
     return Action(PULL, "its newest checkpoints are due at home") if now.pull_due else Action(WAIT, now.verdict.why)
+
+
+def _holds_what_was_not_salvaged(now: Situation) -> bool:
+    return now.verdict.name == verdicts.ZERO_GPU and not now.salvaged
 
 
 def _wanted(now: Situation) -> Action:
@@ -258,7 +273,7 @@ def pushed(now: Situation) -> Action:
 
 
 def _recovered(now: Situation) -> Action:
-    if now.verdict.name == verdicts.ZERO_GPU and not now.salvaged:
+    if _holds_what_was_not_salvaged(now):
         return Action(PULL, f"{now.verdict.why}; what it holds comes home before another box takes over")
     could_help = [rung for rung in _LADDERS[now.verdict.name] if _is_open(rung, now)]
     for rung in could_help:

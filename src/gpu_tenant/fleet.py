@@ -180,7 +180,7 @@ def verdict(
     :param sight: what a watch last counted of it.
     """
     record = known.records.get(host.name) or {}
-    rented = bool(record.get("provider_id")) and not record.get("destroyed_at")
+    rented = bool(record.get("provider_id")) and (bool(record.get("lost")) or not record.get("destroyed_at"))
     eyes = Sight(steady_clock.of_process(), brought_up=rented and bool(record.get("deploy_started_at")))
     if isinstance(sight, Mapping):
         eyes.remember(sight)

@@ -214,7 +214,8 @@ class Go:
 
     def _situation(self, seen: Observation, home: bool) -> decide.Situation:
         sight = self._memory.sight
-        ledger = verdicts.LedgerWord(home=home, rented=sight.brought_up)
+        rented = recovering.was_rented(self.store, self.project, self.box.name, sight)
+        ledger = verdicts.LedgerWord(home=home, rented=rented)
         case = recovering.Case(self.box, self._spec, sight, seen, ledger)
         journal = Journal(self.store)
         lines = journal.lines()
@@ -248,7 +249,7 @@ class Go:
             decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
             decide.PARK: lambda: self._closing.over_budget(action),
             decide.BILLS_ON: lambda: self._closing.over_budget(action),
-            decide.GIVE_UP: lambda: self._give_up(action),
+            decide.GIVE_UP: lambda: self._give_up(action, seen),
         }
         acts[action.kind]()
 
@@ -365,17 +366,16 @@ class Go:
         self._note_interruption(action, seen)
         self._next_candidate(action.why, left)
 
-    def _give_up(self, action: decide.Action) -> None:
+    def _give_up(self, action: decide.Action, seen: Observation) -> None:
         """Nothing that is left to try would help, or nobody may pay for it."""
-        if self._memory.last_failure is not None:
-            raise self._memory.last_failure
-        raise TenantFailure(
+        failure = self._memory.last_failure or TenantFailure(
             action.failure,
             f"run {self.run_id} cannot go on by itself: {action.why}",
             box=self.box.name,
             safe="nothing was destroyed, and its newest checkpoints at home are kept",
             fix="raise the price cap or the budget, or name a further candidate, then run the same command again",
         )
+        self._closing.given_up(failure, seen)
 
     def _drill_variables(self) -> dict[str, Any]:
         """A run that trained on some box already has shown there what a drill would show."""

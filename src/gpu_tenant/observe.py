@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -181,7 +182,9 @@ class Observer:
     def _unlisted(self, host: BoxHost) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
         store = StateStore(host.required("tenant_state_dir"))
-        record = store.rented_box(host.required("tenant_project"), host.name)
+        project = host.required("tenant_project")
+        # One that was denied is asked for again: whoever denied it may have been wrong.
+        record = store.rented_box(project, host.name) or gone_record.lost_box(store, project, host.name)
         if not record:
             return None
         account = self.account(host.name)

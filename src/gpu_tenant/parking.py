@@ -27,6 +27,12 @@ def can_rest(host: BoxHost) -> bool:
     return not host.text("platform_driver") or not isinstance(verbs, Mapping) or bool(verbs.get("park"))
 
 
+def computes(item: Box | None) -> bool:
+    """Whether its provider shows a machine that nobody told to stop: at work, on its way there, or, outbid or on a host
+    without power, back there one day without our doing."""
+    return item is not None and not item.is_leaving and item.state != "stopped" and item.intended != "stopped"
+
+
 def ends_by(host: BoxHost) -> str:
     """How the meter of a box that cannot rest is stopped, in words."""
     return f"gpu-tenant approve destroy {host.name}, then gpu-tenant teardown -l {host.name}"

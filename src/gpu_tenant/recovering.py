@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import accrual
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
@@ -56,6 +56,7 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         raise_fits=spending.raise_fits(case.host, case.seen.item),
         replaceable=_replaceable(case),
         bound=bool(case.host.variables.get("provision_volumes")),
+        computes=parking.computes(case.seen.item),
         bills_on=case.seen.item is not None and not parking.can_rest(case.host),
     )
 
@@ -67,6 +68,12 @@ def _replaceable(case: Case) -> bool:
     return driver == "vast" or (bool(driver) and case.seen.item is None)
 
 
+def was_rented(store: StateStore, project: str, box: str, sight: Sight) -> bool:
+    """Whether a machine of this name was rented and nobody gave it back: one that is lost since is one too, however
+    often its recovery was begun and cut off."""
+    return sight.brought_up or bool(store.rented_box(project, box)) or bool(gone_record.lost_box(store, project, box))
+
+
 def identity_of(project: str, seen: Observation) -> BoxIdentity:
     """The machine that was seen; generation 0 and no id where there is none."""
     return BoxIdentity(project, seen.box, seen.generation, seen.item.provider_id if seen.item else "")
@@ -74,19 +81,18 @@ def identity_of(project: str, seen: Observation) -> BoxIdentity:
 
 def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
     """Note in the journal that the box is brought up now, and why; and of one that is gone, that it bills no more."""
-    journal = Journal(store)
     if seen.provider == "absent" and action.kind in decide.RUNGS:
-        _note_gone(journal, store, project, seen.box)
+        _note_gone(store, project, seen.box)
     machine_id = seen.item.machine_id if seen.item else None
-    recoveries.begin(journal, identity_of(project, seen), action, run_id, seen.provider, machine_id)
+    recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
 
 
-def _note_gone(journal: Journal, store: StateStore, project: str, box: str) -> None:
+def _note_gone(store: StateStore, project: str, box: str) -> None:
     """The machine of the newest record, which is the one that list and item denied."""
     record = store.rented_box(project, box)
     if record:
         identity = BoxIdentity(project, box, int(record["generation"]), str(record["provider_id"]))
-        journal.append("effect", accrual.SEEN_GONE, **identity.as_dict())
+        gone_record.note_gone(store, identity, is_lost=True)
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:

@@ -370,7 +370,8 @@ class Watch:
             self._forget(name)
             return
         self._kinds[name] = _KINDS.get(reason) or action.failure or self._kinds.get(name) or "no_offer"
-        self._alerts.raise_for(name, reason, f"{why}; nothing was destroyed", verdict=verdict.name, run=one.run_id)
+        left = "nothing was destroyed" + _computes_on(one, action)
+        self._alerts.raise_for(name, reason, f"{why}; {left}", verdict=verdict.name, run=one.run_id)
 
     def _tell_budget(self, one: Watched, action: decide.Action) -> None:
         """That the run came onto another rung of its budget: once. An alert that nobody got is raised again."""
@@ -437,6 +438,15 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             return known if isinstance(known, dict) else {}
         return {}
+
+
+def _computes_on(one: Watched, action: decide.Action) -> str:
+    """Of a box that was given up: that it bills, and how it is stopped. People may be at work on it to see what is the
+    matter, so it is theirs to stop until its budget is spent."""
+    if action.kind != decide.GIVE_UP or one.situation is None or not one.situation.computes or one.situation.bills_on:
+        return ""
+    name = one.box.name
+    return f", and it bills until it is stopped (gpu-tenant provision -l {name} -e tenant_state=parked)"
 
 
 def _overdue_text(box: str, overdue: Sequence[Box]) -> str:

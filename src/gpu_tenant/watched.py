@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact, power_record
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record, last_contact, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -151,6 +151,7 @@ class Watched:
         if seen.item is None:
             return
         identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
+        gone_record.note_there(self.store, seen.item, seen.asked_at)
         power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
         if seen.run is not None:
             last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
@@ -201,7 +202,8 @@ class Watched:
         assert self.seen is not None
         complete = [one for one in receipts if one.get("complete") is True]
         home = bool(complete)
-        ledger = LedgerWord(home=home, rented=bool(self._record()) or self.sight.brought_up)
+        rented = recovering.was_rented(self.store, self.project, self.box.name, self.sight)
+        ledger = LedgerWord(home=home, rented=rented)
         case = recovering.Case(self.box, self.spec, self.sight, self.seen, ledger)
         journal = Journal(self.store)
         # Read once for a look: it grows with every act on every box.

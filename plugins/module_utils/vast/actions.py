@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Mapping
 
 from .. import power_record
+from ..accrual import ACCEPT_PRICE_RISE
 from ..failures import TenantFailure
 from ..leftovers import Leftover
-from ..rental_account import ACCEPT_PRICE_RISE, DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
+from ..rental_account import DESTROY, REBOOT, RECYCLE, STOP, Passed, RentalAccount, identity_of
 from ..rented_box import Box, started_epoch
 from . import payment_record
 from .api import VastClient

@@ -64,6 +64,7 @@ class Box:
     :param rests: its platform has a stop that keeps the disk, and lets a second machine be rented beside it.
     :param bound: it has a volume, and can be rented on one machine only.
     :param bid_is_told: whether the provider says what a winning bid is.
+    :param spends: steps for which it computed on a budget that is spent, and somebody could have stopped it.
     :param at_risk: steps of training that are nowhere but on its disk.
     :param overdue: steps since a pull, or the end of a harvest that was cut off, has been due and could be done.
     """
@@ -79,6 +80,7 @@ class Box:
     bid_is_told: bool = True
     at_risk: int = 0
     overdue: int = 0
+    spends: int = 0
     # our records
     rented: bool = False
     tried: dict[str, int] = field(default_factory=dict)
@@ -242,6 +244,7 @@ class Fleet:
             salvaged=box.salvaged,
             pull_due=word.run_state == "running" and box.at_risk >= RPO_STEPS,
             settle_due=any(not old.settled for old in box.olds),
+            computes=is_seen and box.state != "stopped",
             bills_on=is_seen and not box.rests,
         )
 
@@ -392,6 +395,7 @@ class Fleet:
 
     def _pass_time(self) -> None:
         reachable = self.reachable
+        is_shown = self.provider_up and self.network_up and not self.denied
         self.now += 1
         self.denied_looks, self.denied_alone = max(self.denied_looks - 1, 0), 0
         if sum(one.works for one in self.boxes) > 1:
@@ -399,6 +403,7 @@ class Fleet:
         for box in self.boxes:
             self._bill(box)
             self._check_dues(box, reachable)
+            self._check_spent(box, is_shown and box is self.box, reachable)
 
     def _bill(self, box: Box) -> None:
         if box.state != "running":
@@ -406,6 +411,14 @@ class Fleet:
         self.ledger.spent += PRICE_OF_A_STEP
         if box.rung:
             box.costs[box.rung] = box.costs.get(box.rung, 0.0) + PRICE_OF_A_STEP
+
+    def _check_spent(self, box: Box, is_shown: bool, reachable: bool) -> None:
+        """What is done, or failed, comes home first; what cannot rest, and what failed before, is people's to end."""
+        is_ending = self.ledger.home or box.failed_home or (reachable and box.run in ("done", "failed"))
+        is_wrong = box.rests and box.state == "running" and self._money().is_spent and not is_ending
+        box.spends = box.spends + is_shown if is_wrong else 0
+        if box.spends > OVERDUE_STEPS:
+            raise Breach("the budget is spent, and a box computes on")
 
     def _check_dues(self, box: Box, reachable: bool) -> None:
         for old in box.olds:

@@ -214,6 +214,13 @@ def test_an_unknown_bill_is_unknown_and_not_zero(home: Home, rows: Any) -> None:
     assert "billed: unknown" in text_of(drawn)
 
 
+def test_a_box_that_its_provider_ended_was_not_destroyed(tmp_path: Path) -> None:
+    record = {"generation": 1, "provider_id": "7", "destroyed_at": "2026-11-21T00:00:00Z", "lost": True}
+    story = account._story(StateStore(str(tmp_path)), "b1", record, {}, [])
+    assert story.destroyed_at is None
+    assert account.fate(story).startswith("gone since 2026-11-21T00:00:00Z: its provider has it no more")
+
+
 def test_metrics_with_torn_and_foreign_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('[1]\n{"resumed_from": 3}\n{"step": 4}\n{"step": 5, "loss"')

@@ -26,6 +26,12 @@ STARTED = Tried(restart=2)
 ONCE = Tried(1, 1, 0, 1, 0)
 VOLUME = {"bound": True, "replaceable": True}
 ALL_TRIED = Tried(9, 9, 9, 9, 9)
+# Of a machine that its provider shows at work, or that comes back there by itself.
+COMPUTING = (
+    verdicts.RUNNING, verdicts.ALERT, verdicts.STALLED, verdicts.STARTING, verdicts.BARE, verdicts.NO_PYTHON,
+    verdicts.ZERO_GPU, verdicts.LOADING_STUCK, verdicts.SCHEDULING_STUCK, verdicts.EXITED, verdicts.OUTBID,
+    verdicts.HOST_OFFLINE, verdicts.UNREACHABLE,
+)  # fmt: skip
 
 
 def dear(**costs: float | None) -> Money:
@@ -108,6 +114,23 @@ TABLE = [
     ("no room to rent", of(verdicts.GONE, money=FULL, replaceable=True), decide.GIVE_UP),
     ("no room, a start in place", of(verdicts.STOPPED, money=FULL), decide.RESTART),
     ("spent, and stopped", of(verdicts.STOPPED, money=SPENT), decide.GIVE_UP),
+    ("spent, and not rented", of(verdicts.NOT_RENTED, money=SPENT), decide.GIVE_UP),
+    ("spent, and gone", of(verdicts.GONE, money=SPENT), decide.GIVE_UP),
+    ("spent, and the provider is silent", of(verdicts.UNREACHABLE, money=SPENT), decide.WAIT),
+    *((f"spent, and {name}", of(name, money=SPENT, computes=True), decide.PARK) for name in COMPUTING),
+    *((f"spent, {name}, all tried", of(name, money=SPENT, computes=True, tried=ALL_TRIED), decide.PARK)
+      for name in COMPUTING),
+    *((f"spent, {name}, in an outage", of(name, money=SPENT, computes=True, outage="all silent"), decide.PARK)
+      for name in COMPUTING),
+    *((f"spent, {name}, nothing stops it", of(name, money=SPENT, computes=True, bills_on=True, salvaged=True),
+       decide.BILLS_ON) for name in COMPUTING),
+    ("spent, needs a push", of(verdicts.STALLED, money=SPENT, computes=True, needs_push=True), decide.PARK),
+    ("spent, its GPU is gone, nothing stops it", of(verdicts.ZERO_GPU, money=SPENT, computes=True, bills_on=True),
+     decide.PULL),
+    ("failed over its budget", of(verdicts.FAILED, money=SPENT, computes=True), decide.HARVEST_FAILED),
+    ("replaced over its budget", of(verdicts.SUPERSEDED, money=SPENT, computes=True), decide.WAIT),
+    ("all tried, and it computes", of(verdicts.ZERO_GPU, computes=True, salvaged=True, tried=ALL_TRIED),
+     decide.GIVE_UP),
     # what a rung may cost
     ("starts cost little", of(verdicts.STOPPED, tried=ONCE, money=dear(restart=0.24)), decide.RESTART),
     ("starts cost their share", of(verdicts.STOPPED, tried=ONCE, money=dear(restart=0.25), replaceable=True),
@@ -203,6 +226,7 @@ situations = st.builds(
     salvaged=st.booleans(),
     pull_due=st.booleans(),
     settle_due=st.booleans(),
+    computes=st.booleans(),
     bills_on=st.booleans(),
 )
 

@@ -5,8 +5,8 @@
 No reachable state rents beyond a budget, destroys, tries a rung without end or beyond its share of the money, bids
 above the cap, runs a finished run again or brings a failed one up whose remains are home, rents beside a box that
 trains, gives up while another candidate is left, parks or leaves behind what cannot rest, lets a box compute whose
-results are home or work be at risk, or leaves a replaced box past its deadline. And each law has a broken decision that
-is caught.
+results are home or whose budget is spent, lets work be at risk, or leaves a replaced box past its deadline. And each
+law has a broken decision that is caught.
 """
 
 from __future__ import annotations
@@ -163,6 +163,10 @@ def _every_box_has_a_volume(now: Situation) -> Action:
     return decide.decide(replace(now, bound=True))
 
 
+def _only_what_trains_is_stopped_when_all_is_spent(now: Situation) -> Action:
+    return decide.decide(replace(now, computes=False))
+
+
 def _no_project(now: Situation) -> Action:
     return decide.decide(replace(now, money=replace(now.money, project=UNLIMITED)))
 
@@ -223,6 +227,7 @@ BROKEN = {
     "volumes are left behind": lambda: Fleet(decision=_volumes_are_forgotten),
     "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),
     "no budget of the project": lambda: Fleet(decision=_no_project),
+    "a sick box computes on what is spent": lambda: Fleet(decision=_only_what_trains_is_stopped_when_all_is_spent),
     "what cannot rest is parked": lambda: Fleet(decision=_every_box_can_rest),
     "what cannot rest is left behind": lambda: Fleet(decision=_whoever_is_left_may_bill_on),
     "hands over to nobody": lambda: Fleet(decision=_there_is_always_another_candidate),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -66,8 +67,11 @@ def test_the_candidate_that_the_run_is_on_goes_before_one_that_is_rented_and_res
     assert world.names == ["harvest"]
 
 
-def test_a_candidate_that_is_on_record_is_not_passed_over(world: World, drive: Callable[..., go.GoResult]) -> None:
-    world.store.update_box("demo", "b2", 1, provider_id="42")
+@pytest.mark.parametrize("state", [{}, {"destroyed_at": "2026-11-21T00:00:00Z", "lost": True}], ids=["open", "lost"])
+def test_a_candidate_that_is_on_record_is_not_passed_over(
+    world: World, drive: Callable[..., go.GoResult], state: dict[str, Any]
+) -> None:
+    world.store.update_box("demo", "b2", 1, provider_id="42", **state)
     drive(("b1", "b2"))
     assert world.played[0][:2] == ("train", "b2")
 

@@ -14,9 +14,10 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from go_world import DIGEST, SPEC, Said, World
 
-from gpu_tenant import go, hosts, play_deadlines
+from gpu_tenant import decide, go, hosts, play_deadlines, recoveries
 from gpu_tenant.playbooks import BoxFailure
 
 ROLES = Path(__file__).parents[3] / "roles"
@@ -146,6 +147,43 @@ def test_a_run_over_its_budget_is_parked_and_kept(world: World, drive: Callable[
     assert caught.value.exit_code == 23
     assert world.names == ["harvest", "provision"]
     assert world.provider["b1"] == "stopped"
+
+
+def test_a_box_that_is_not_at_work_is_parked_as_well_once_all_is_spent(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    _costs(world, hours=5)
+    world.reachable = False
+    with pytest.raises(TenantFailure, match="budget is spent") as caught:
+        drive(spec={**SPEC, "budget": {"usd": 1.0}})
+    assert (caught.value.exit_code, world.names, world.provider["b1"]) == (23, ["harvest", "provision"], "stopped")
+
+
+def _needs_another_start(world: World) -> None:
+    """As often as it may be tried, it was."""
+    world.provider["b1"], world.run_state["b1"] = "running", "preempted"
+    for _try in range(decide.Limits().restart):
+        again = decide.Action(decide.RESTART, "it needs a start")
+        recoveries.begin(Journal(world.store), world.identity("b1"), again, "digits", "running", None)
+
+
+def test_a_box_that_computes_is_parked_as_it_is_given_up(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """Nobody looks after it from here on."""
+    _needs_another_start(world)
+    with pytest.raises(TenantFailure, match="2 starts did not help") as caught:
+        drive()
+    assert (world.names, world.provider["b1"]) == (["harvest", "provision"], "stopped")
+    assert "its newest checkpoints were pulled; the box is parked: its disk is kept and bills" in caught.value.safe
+
+
+def test_one_that_cannot_rest_is_told_to_bill_on_as_it_is_given_up(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    _needs_another_start(world)
+    world.variables = {"platform_driver": "lambda", "platform_verbs": {"park": []}}
+    with pytest.raises(TenantFailure, match="2 starts did not help") as caught:
+        drive()
+    assert "the box bills on, for nothing but its end stops it: gpu-tenant approve destroy b1" in caught.value.safe
 
 
 def test_a_run_whose_project_has_spent_its_budget_is_parked_and_kept(

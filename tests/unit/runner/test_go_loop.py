@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from go_world import ROW, SPEC, Said, World, story
 
-from gpu_tenant import decide, go, recoveries
+from gpu_tenant import decide, go, recoveries, recovering
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import BoxFailure, TaskResult
 
 
@@ -75,6 +77,31 @@ def test_a_box_that_is_gone_is_replaced_only_after_two_readings(
     assert world.names == ["train", "train", "harvest"]
     assert "absent" in readings[-20:]
     assert readings.count("absent") >= 3  # one before the first start, two before the replacement
+
+
+def test_a_box_on_record_that_a_fresh_go_does_not_find_is_gone_after_two_readings(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    world.store.update_box("demo", "b1", 1, provider_id="42", deploy_started_at="2026-11-21T00:00:00Z")
+    looks: list[int] = []
+    world.on_look = lambda name: looks.append(len(world.played))
+    drive()
+    assert looks.count(0) >= 2
+    journal = Journal(world.store).lines()
+    assert [line["rung"] for line in journal if line["verb"] == recoveries.RECOVER] == [decide.NEXT_OFFER]
+    assert [line["provider_id"] for line in journal if line["verb"] == accrual.SEEN_GONE] == ["42"]
+    assert (world.store.read_box("demo", "b1", 1) or {})["destroyed_at"]
+
+
+def test_a_recovery_that_was_cut_off_goes_on_where_it_was(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """Its record is closed as the first rung begins, and yet it is no box that was never rented."""
+    world.store.update_box("demo", "b1", 1, provider_id="42")
+    gone = Observation("b1", "now", "absent")
+    for _try in range(decide.Limits().next_offer):
+        recovering.begin(decide.Action(decide.NEXT_OFFER, "it is gone"), gone, world.store, "demo", "digits")
+    with pytest.raises(TenantFailure, match="every way to recover it was tried"):
+        drive()
+    assert world.played == []
 
 
 def test_a_drill_comes_before_the_training_and_not_after_an_interruption(

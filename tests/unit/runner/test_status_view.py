@@ -203,6 +203,15 @@ def test_what_a_watch_counted_makes_a_verdict_that_one_look_cannot(host: BoxHost
     assert status.row(host, seen, sight={"words": "nonsense"})["verdict"] == "starting"
 
 
+def test_a_box_that_is_lost_is_not_one_that_was_never_rented(host: BoxHost) -> None:
+    closed = {"provider_id": "7", "destroyed_at": "2026-11-21T00:00:00Z"}
+    seen, twice = Observation("digits-1", records.utc_now(), "absent"), {"words": ["absent", "", ""], "absences": 2}
+    twice |= {"provider_since": 0.0, "box_since": 0.0}
+    for lost, word in ((None, "not-rented"), (True, "gone")):
+        known = fleet.Known(records={host.name: {**closed, "lost": lost}})
+        assert status.row(host, seen, known, sight=twice)["verdict"] == word
+
+
 def test_results_at_home_are_the_verdict_unless_the_box_works_on(
     host: BoxHost, store: StateStore, vast_item: Box
 ) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from watch_scene import Account, Scene
+
+from gpu_tenant import decide, recoveries
 
 SPENT_H = 8
 
@@ -65,6 +68,37 @@ def test_all_of_the_project_is_pulled_and_parked_once_its_money_is_gone(scene: S
     assert states == {"b1": "exited", "b2": "exited"}
     scene.rounds(scene.begin(), 3)
     assert len(scene.played) == 4, "what is parked stays parked"
+
+
+@pytest.mark.parametrize("scene", [8.0], indirect=True)
+@pytest.mark.parametrize("sick", ["bare", "preempted", "silent", "outbid", "exited", "loading"])
+def test_a_box_that_is_not_at_work_is_parked_as_well_once_the_money_is_gone(scene: Scene, sick: str) -> None:
+    """What it bills does not hang on whether it does anything."""
+    scene.boxes.runs["b1"] = {"bare": "", "preempted": "preempted"}.get(sick, "running")
+    scene.boxes.deaf |= {"b1"} if sick == "silent" else set()
+    if sick == "outbid":
+        scene.set_state("b1", actual_status="exited", cur_state="stopped")
+    elif sick in ("exited", "loading"):
+        scene.set_state("b1", actual_status=sick)
+    scene.rounds(scene.begin(), 3)
+    assert scene.played.count(("provision", "b1")) == 1
+    row = scene.accounts["b1"].rows["b1"]
+    assert (row["actual_status"], row["intended_status"]) == ("exited", "stopped")
+
+
+@pytest.mark.parametrize("scene", [50.0], indirect=True)
+def test_people_hear_that_a_box_that_was_given_up_bills_on(scene: Scene) -> None:
+    """It is theirs to stop: somebody may be at work on it to see what is the matter."""
+    scene.boxes.runs["b1"] = ""
+    record = scene.store.rented_box("demo", "b1")
+    for _try in range(decide.Limits().restart):
+        identity = BoxIdentity("demo", "b1", record["generation"], record["provider_id"])
+        again = decide.Action(decide.RESTART, "it needs a start")
+        recoveries.begin(Journal(scene.store), identity, again, "run-b1", "running", None)
+    row = scene.rounds(scene.begin(), 2)["b1"]
+    assert (row["action"], scene.played) == (decide.GIVE_UP, [])
+    (alert,) = [text for _kind, box, text in scene.said.texts if box == "b1" and "starts did not help; nothing" in text]
+    assert "it bills until it is stopped (gpu-tenant provision -l b1 -e tenant_state=parked)" in alert
 
 
 @pytest.mark.parametrize("scene", [8.4], indirect=True)

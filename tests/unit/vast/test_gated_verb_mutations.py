@@ -267,6 +267,13 @@ def _seen_at_work(folder: Path) -> list[Any]:
     return found
 
 
+def _denied_for_a_while(folder: Path) -> list[Any]:
+    bench = Bench(folder)
+    bench.note(destroyed_at=bench.ago(60), lost=True)
+    bench.account()._note_seen(bench.box, records.utc_now())
+    return [bench.end()]
+
+
 def _strangers(folder: Path) -> list[Any]:
     bench = Bench(folder)
     stranger = to_box(bench.market.add("mine"))
@@ -336,6 +343,7 @@ BOXES: dict[str, Callable[[Path], list[Any]]] = {
     "a delete that fails": _delete_that_fails,
     "stops": _stops,
     "seen at work": _seen_at_work,
+    "denied for a while": _denied_for_a_while,
     "strangers": _strangers,
 }
 OF_BOXES = {
