@@ -61,6 +61,7 @@ _FILTERS = frozenset(
         "sort",
         "split",
         "string",
+        "tenant.gpu.ssh_word",
         "ternary",
         "title",
         "trim",
