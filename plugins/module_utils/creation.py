@@ -16,8 +16,8 @@ from .failures import TenantFailure
 from .rental_account import RentalAccount
 from .rental_waiters import DeadlinePassed, wait_until
 from .rented_box import AnyBox
-from .rest_client import RestError
-from .stamp import ENVIRONMENT_NAME, Stamp
+from .rest_client import AmbiguousAnswer, RestError
+from .stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 
 # A create whose answer was lost counts as not done when complete lists lack its stamp, the last of them this long
 # after the request ended.
@@ -27,7 +27,7 @@ LOOK_UP_WAIT_S = 180.0
 _UNKNOWN = (
     "machine_id", "price_per_hour", "created_at", "admitted_at", "admission", "rejected", "deploy_started_at",
     "destroyed_at", "lost", "prepaying", "prepaid_at",
-    "tenant_roots",
+    "tenant_roots", "settled_at",
 )  # fmt: skip
 
 
@@ -43,7 +43,11 @@ class Creation(Generic[AnyBox]):
     def intend(self, **known: Any) -> None:
         """The record of the generation, before it can exist: a create whose answer is lost is known by it."""
         ours = {"provider_id": "", "platform": self._account.PLATFORM, "stamp": str(self.stamp)}
-        self.note(**{**dict.fromkeys(_UNKNOWN), **ours, **known})
+        self.note(**{**dict.fromkeys(_UNKNOWN), **ours, **known, "sent_at": records.utc_now()})
+
+    def note_sending(self) -> None:
+        """The create is about to be sent later than it was meant to be: until then it may not surface."""
+        self.note(sent_at=records.utc_now())
 
     def note(self, **changes: Any) -> None:
         self._store.update_box(self.stamp.project, self.stamp.box, self.stamp.generation, **changes)
@@ -60,18 +64,32 @@ class Creation(Generic[AnyBox]):
 
     def look_up(self, lost: RestError) -> str:
         """The id of the box with this stamp; empty once lists lack it for as long as it takes to be certain."""
+        box = self._looked_up(lost, SETTLE_S)
+        return box.provider_id if box is not None else ""
+
+    def settled(self, settle_s: float) -> AnyBox | None:
+        """The box of a create whose process did not live to hear the answer, in its record; None where lists lack its
+        stamp for ``settle_s`` from now on."""
+        killed = AmbiguousAnswer("the process that sent it ended before its answer came", 0, "unanswered")
+        box = self._looked_up(killed, settle_s)
+        if box is not None:
+            self._account.remember(box)
+        return box
+
+    def _looked_up(self, lost: RestError, settle_s: float) -> AnyBox | None:
+        """What has the stamp; None, which the record then says, once it is certain that nothing has."""
         client, ended, readings = self._client, self._client.clock(), [0]
 
-        def certain() -> str | None:
-            ids = [box.provider_id for box in map(self._account.to_box, client.list_instances()) if self._is_it(box)]
-            if ids:
-                return min(ids, key=lambda one: (len(one), one))
+        def certain() -> tuple[AnyBox | None] | None:
+            there = [box for box in map(self._account.to_box, client.list_instances()) if self._is_it(box)]
+            if there:
+                return (min(there, key=lambda box: (len(box.provider_id), box.provider_id)),)
             readings[0] += 1
-            return "" if readings[0] >= 2 and client.clock() - ended >= SETTLE_S else None
+            return (None,) if readings[0] >= 2 and client.clock() - ended >= settle_s else None
 
         try:
-            waits = client.back_off(0.5, 5.0)
-            return wait_until(certain, ended + LOOK_UP_WAIT_S, waits, client.clock, client.sleep)
+            deadline, waits = ended + max(LOOK_UP_WAIT_S, 2 * settle_s), client.back_off(0.5, 5.0)
+            found = wait_until(certain, deadline, waits, client.clock, client.sleep)[0]
         except (RestError, DeadlinePassed) as error:
             raise TenantFailure(
                 "provider",
@@ -80,6 +98,9 @@ class Creation(Generic[AnyBox]):
                 safe="nothing more was rented; the box may exist, and is found by its stamp",
                 fix="run again: it looks for the stamp before it rents",
             ) from None
+        if found is None:
+            self.note(settled_at=records.utc_now())
+        return found
 
     def confirmed(self, provider_id: str) -> AnyBox:
         """The new box as the provider shows it, in its record before the lock is let go."""
@@ -102,6 +123,36 @@ class Creation(Generic[AnyBox]):
 
     def _is_it(self, box: AnyBox) -> bool:
         return box.stamp == self.stamp
+
+
+def settled_intent(account: RentalAccount[AnyBox], project: str, name: str) -> AnyBox | None:
+    """The box of a create that a process sent which was killed before it knew the answer; None where there is none.
+
+    For whoever is about to send another, holds the account's lock, and was told by lists and known ids that there is no
+    box of the name: a request may arrive long after its sender is gone.
+    """
+    record = _newest_record(account, project, name)
+    stamp = parse_stamp(record.get("stamp"))
+    if stamp is None or record.get("provider_id") or record.get("settled_at"):
+        return None
+    left_s = _unsettled_s(record.get("sent_at"), account.client.timeout_s + SETTLE_S)
+    return Creation(account, stamp).settled(left_s) if left_s > 0 else None
+
+
+def _newest_record(account: RentalAccount[AnyBox], project: str, name: str) -> Mapping[str, Any]:
+    generation = account.store.last_generation(project, name)
+    return (account.store.read_box(project, name, generation) if generation else None) or {}
+
+
+def _unsettled_s(sent_at: Any, settle_s: float) -> float:
+    """Seconds for which a create sent then may still surface. A moment that nobody knows, or that is yet to come
+    because the clock was set back, leaves all of them: neither none, nor more."""
+    try:
+        sent = records.parse_utc(str(sent_at))
+    except ValueError:
+        return settle_s
+    ago = (records.parse_utc(records.utc_now()) - sent).total_seconds()
+    return settle_s - ago if ago >= 0 else settle_s
 
 
 def check_order(name: str, problem: str) -> None:

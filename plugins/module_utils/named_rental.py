@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Generic, Protocol
 
 from . import budget
-from .creation import Creation
+from .creation import Creation, settled_intent
 from .dollar_budgets import Budgets, refuse_overspent
 from .failures import TenantFailure
 from .rental_account import Found, RentalAccount
@@ -114,9 +114,11 @@ class NamedRental(Generic[AnyBox]):
         """Alone on the account while it lasts, so that no two processes send a create for one name."""
         account, order = self._account, self._order
         with account.lock():
-            found = account.locate(order.project, order.name)
-            if found.current is not None:
-                return found.current, False  # another process rented it while we waited for the lock
+            found = account.locate_surely(order.project, order.name)
+            # Another process rented it while we waited for the lock, or did not live to hear that it had.
+            there = found.current or settled_intent(account, order.project, order.name)
+            if there is not None:
+                return there, False
             stamp = self.stamp_of(1 + account.last_generation(found, order.project, order.name))
             self._refuse_over_budget()
             account.check_lease(order.project, order.name)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Generic, Iterator, Mapping, Sequence
+from typing import Any, Callable, ClassVar, Collection, Generic, Iterator, Mapping, Sequence
 
 from . import approvals, file_locks, gate, generations, gone_record, leases, power_record
 from .accrual import PRICED
@@ -55,6 +55,10 @@ class Found(Generic[AnyBox]):
     @property
     def all(self) -> list[AnyBox]:
         return ([self.current] if self.current else []) + list(self.superseded)
+
+    def is_none_but(self, passed_over: Collection[str]) -> bool:
+        """Whether no box counts, those with these ids left out."""
+        return self.current is None or self.current.provider_id in passed_over
 
     @property
     def last_generation(self) -> int:
@@ -180,14 +184,17 @@ class RentalAccount(Generic[AnyBox]):
         known = (self.store.last_generation(project, name), generations.at_home(self.results_dir, project, name))
         return max(found.last_generation, *known)
 
-    def locate_surely(self, project: str, name: str) -> Found[AnyBox]:
+    def locate_surely(self, project: str, name: str, passed_over: Collection[str] = ()) -> Found[AnyBox]:
         """Like :meth:`locate`, but "there is none" is said only after a second list and every known id agree. Older
-        machines of the name that neither lists nor their own items know are gone from then on."""
+        machines of the name that neither lists nor their own items know are gone from then on.
+
+        :param passed_over: ids of boxes that count as none: they were given back, or are to be replaced.
+        """
         found = self.locate(project, name)
-        if found.current is None:
+        if found.is_none_but(passed_over):
             found = self.locate(project, name)
-        if found.current is None:
-            self._check_known_ids(project, name)
+        if found.is_none_but(passed_over):
+            self._check_known_ids(project, name, {*passed_over, *(box.provider_id for box in found.all)})
         if not self.read_only:
             self._note_lost(project, name, found)
         return found
@@ -219,11 +226,13 @@ class RentalAccount(Generic[AnyBox]):
             )
         return found
 
-    def _check_known_ids(self, project: str, name: str) -> None:
+    def _check_known_ids(self, project: str, name: str, accounted_for: Collection[str]) -> None:
         """A list that lacks a box which its own item still shows is partial, however well formed. One that counts as
         lost is asked for too: whoever denied it may have been wrong."""
         lost = gone_record.lost_box(self.store, project, name)
         for record in self._of_this_market([*self.open_records(project, name), *([lost] if lost else [])]):
+            if str(record["provider_id"]) in accounted_for:
+                continue
             row = self.client.get_instance(str(record["provider_id"]))
             stamp = self.to_box(row).stamp if row is not None else None
             if stamp is not None and str(stamp) == record.get("stamp"):

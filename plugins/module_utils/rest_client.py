@@ -47,6 +47,8 @@ IDEMPOTENT = "idempotent"
 ONCE = "once"
 
 RETRY_STATUSES = (429, 500, 502, 503, 504)
+# Somebody on the way waited no longer, for the request or for its answer: it may have had its effect.
+GAVE_UP_STATUSES = (408, 499)
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -140,8 +142,12 @@ class Reply:
 
     @property
     def is_certain_refusal(self) -> bool:
-        """The API itself said no before it did anything: its own JSON below 500, or the rate limiter's text."""
-        return self.status == 429 or (400 <= self.status < 500 and self.is_json)
+        """The API itself said no before it did anything: its own JSON below 500, or the rate limiter's text. An answer
+        without a body may be anybody's on the way, and one that gave up waiting does not say what was done."""
+        if self.status == 429:
+            return True
+        said_no = 400 <= self.status < 500 and self.status not in GAVE_UP_STATUSES
+        return said_no and isinstance(self.json, (dict, list))
 
     @property
     def is_worth_repeating(self) -> bool:
@@ -199,11 +205,12 @@ class RestClient(Generic[Answer]):
     def error_of(self, method: str, path: str, repeat: str, reply: Answer) -> RestError:
         """The error that an answer is. Overridden by a provider with refusals of its own, which calls this last."""
         said = self.redact(reply.message) or "no reason given"
-        if reply.is_auth_error:
-            return self.refused_key(reply, said)
         what = f"{method} {path} failed with {reply.status}: {said}"
+        # Before the key: that it was refused is as little certain from a stranger on the way as anything else.
         if repeat == ONCE and not reply.is_certain_refusal:
             return self.AMBIGUOUS(what, reply.status, reply.code or "unanswered")
+        if reply.is_auth_error:
+            return self.refused_key(reply, said)
         if reply.status < 300 and not reply.is_json:
             return self.malformed(f"{method} {path} was answered with text that is not JSON: {said}")
         code = reply.code or ("rate_limited" if reply.status == 429 else "")

@@ -36,7 +36,7 @@ def test_a_killed_runner_leaves_no_orphan_rents_nothing_twice_and_loses_nothing(
 
 def test_a_client_that_rents_without_a_look_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Account, "locate", lambda self, project, name: Found(None))
-    monkeypatch.setattr(Account, "_check_known_ids", lambda self, project, name: None)
+    monkeypatch.setattr(Account, "_check_known_ids", lambda *_about: None)
     with lifecycle.markets(tmp_path, 1) as markets:
         (verdict,) = lifecycle.killed_at_each(tmp_path, markets, [lifecycle.Instant("deploy", 1)])
     assert verdict.was_killed

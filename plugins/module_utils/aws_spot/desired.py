@@ -63,12 +63,7 @@ def _present(account: SpotAccount, desire: Desire, check_mode: bool) -> Result:
     result = Result(before=box, found=found, after=box)
     if check_mode:
         return result
-    rental = SpotRental(account, desire.order)
-    if box.is_waiting:
-        result.after = rental.resumed(box)
-        return result
-    account.ensure_tagged(box)
-    result.after = rental.running(box, is_new=False)
+    result.after = SpotRental(account, desire.order).running(box, is_new=False)
     return result
 
 

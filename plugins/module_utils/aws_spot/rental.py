@@ -117,6 +117,7 @@ class SpotRental(NamedRental[SpotBox]):
         """The instance that came of it. RestError ``no_capacity`` where no type was to be had; none is left asked."""
         said = []
         for kind in self.order.instance_types:
+            Creation(self.account, stamp).note_sending()
             try:
                 return self.settled(self._request(stamp, kind))
             except AmbiguousAnswer:
@@ -203,6 +204,16 @@ class SpotRental(NamedRental[SpotBox]):
         return self.running(box, is_new=True)
 
     # -- what came of it -----------------------------------------------------------------------------------------
+
+    def running(self, box: SpotBox, is_new: bool) -> SpotBox:
+        """As the base class. One that another process asked for is as far as that came: a request that may yet be
+        filled, or an instance without its tags."""
+        if is_new:
+            return super().running(box, is_new)
+        if box.is_waiting:
+            return self.resumed(box)
+        self.account.ensure_tagged(box)
+        return super().running(box, is_new)
 
     def checked(self, box: SpotBox) -> SpotBox:
         if box.lifecycle != "spot":

@@ -67,7 +67,7 @@ class LambdaClient(RestClient[LambdaReply]):
     REPLY = LambdaReply
 
     def error_of(self, method: str, path: str, repeat: str, reply: LambdaReply) -> RestError:
-        if reply.status == 403 and reply.is_json:
+        if reply.status == 403 and reply.fields:
             said = self.redact(reply.message) or "no reason given"
             fix = "see to the account in the provider's console: its address, its payment, its verification"
             what = f"the API refused the account ({said})"

@@ -16,7 +16,17 @@ import urllib.request
 from typing import Any, Callable, Iterator, TypeVar
 
 from ..failures import TenantFailure
-from ..rest_client import IDEMPOTENT, ONCE, SAFE, AmbiguousAnswer, Reply, RestClient, RestError, is_private
+from ..rest_client import (
+    GAVE_UP_STATUSES,
+    IDEMPOTENT,
+    ONCE,
+    SAFE,
+    AmbiguousAnswer,
+    Reply,
+    RestClient,
+    RestError,
+    is_private,
+)
 
 Result = TypeVar("Result")
 
@@ -113,6 +123,8 @@ class VastReply(Reply):
         """The API itself said no before it rented: its own JSON below 500, or the rate limiter's text."""
         if self.status == 429:
             return True
+        if self.status in GAVE_UP_STATUSES:
+            return False
         said_no = bool(self.code) or self.fields.get("success") is False
         return self.status < 500 and bool(self.fields) and said_no
 

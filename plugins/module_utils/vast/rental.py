@@ -13,7 +13,7 @@ from typing import Any, Mapping, Sequence
 
 from .. import budget
 from ..box import records
-from ..creation import Creation, carried_problem
+from ..creation import Creation, carried_problem, settled_intent
 from ..dollar_budgets import NO_BUDGETS, Budgets, refuse_overspent
 from ..failures import TenantFailure
 from ..rented_box import Box, exceeds
@@ -206,9 +206,13 @@ class Renter:
         """
         project, name = self._order.project, self._order.name
         with self._account.lock():
-            found = self._account.locate(project, name)
-            if found.current is not None and not self._is_passed_over(found.current):
-                return found.current, False  # another process rented it while we waited for the lock
+            found = self._account.locate_surely(project, name, self._passed_over)
+            there = found.current
+            if found.is_none_but(self._passed_over):
+                there = settled_intent(self._account, project, name)
+            # Another process rented it while we waited for the lock, or did not live to hear that it had.
+            if there is not None:
+                return there, False
             if not self._has_room(offer, price):
                 return None, True
             refuse_overspent_by(self._account, self._order)
@@ -282,8 +286,10 @@ class Renter:
         project, name = self._order.project, self._order.name
         try:
             self._account.check_lease(project, name)
-            box = self._account.locate(project, name).current
-            if box is None or self._is_passed_over(box):
+            found = self._account.locate_surely(project, name, self._passed_over)
+            box = found.current
+            if box is None or found.is_none_but(self._passed_over):
+                creation.note_sending()
                 return ""
             if box.stamp == creation.stamp:
                 return box.provider_id
@@ -355,10 +361,10 @@ class Renter:
             }
         )
 
-    def _is_passed_over(self, box: Box) -> bool:
-        """Whether this box is no reason not to rent: it was given back, or is the one that is replaced."""
-        given_back = [rejected["provider_id"] for rejected in self._outcome.rejected]
-        return box.provider_id in (self._order.replaces, *given_back)
+    @property
+    def _passed_over(self) -> tuple[str, ...]:
+        """Ids of boxes that are no reason not to rent: those given back, and the one that is replaced."""
+        return (self._order.replaces, *(rejected["provider_id"] for rejected in self._outcome.rejected))
 
     # -- records -------------------------------------------------------------------------------------------------
 

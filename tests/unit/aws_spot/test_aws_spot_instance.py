@@ -120,6 +120,36 @@ def test_a_request_that_is_open_still_is_waited_for_and_no_other_is_sent(cloud: 
     assert record["provider_id"] == told["instance"]["provider_id"], "the instance, and not the request"
 
 
+@pytest.mark.parametrize("filled", ["now", "as it is cancelled"])
+def test_a_request_that_arrives_after_its_sender_was_killed_is_the_only_one(cloud: SmallCloud, filled: str) -> None:
+    run, wait, late = cloud.run_module, cloud.sleep, []
+
+    def die(name: str, arguments: Any) -> Any:
+        if not name.endswith("ec2_spot_instance"):
+            return run(name, arguments)
+        cloud.run_module = run  # type: ignore[method-assign]
+        late.append((name, arguments))
+        raise Killed
+
+    def arrive(seconds: float) -> None:
+        wait(seconds)
+        while late:
+            run(*late.pop())
+
+    cloud.run_module = die  # type: ignore[method-assign, assignment]
+    with pytest.raises(Killed):
+        cloud.bring("started")
+    cloud.filled[BIG] = filled
+    # Two lists before the lock and two under it find nothing; then it arrives.
+    cloud.sleep = arrive  # type: ignore[method-assign]
+    told = cloud.bring("started")
+    assert (len(cloud.requests), cloud.living()) == (1, [told["instance"]["provider_id"]])
+    assert cloud.store.read_box("digits", "box-a", 1)["provider_id"] == told["instance"]["provider_id"]  # type: ignore[index]
+    assert {"Key": "gpu-tenant-stamp", "Value": told["stamp"]} in cloud.instances[told["instance"]["provider_id"]][
+        "Tags"
+    ]
+
+
 def test_absent_takes_an_open_request_back(cloud: SmallCloud) -> None:
     killed_while_it_waits(cloud)
     assert cloud.bring("absent")["changed"] is True

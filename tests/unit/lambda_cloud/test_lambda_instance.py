@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import urllib.error
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import k
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from faulty_market import URL
 from vm_market import BODY, ORDER, REGION, TYPE, VmMarket
-from wire_market import KEY
+from wire_market import KEY, Answer
 
 from gpu_tenant.marketplace.lambda_cloud.routes import BASE
 from gpu_tenant.marketplace.lambda_cloud.terms import INSTANCE, id_of, number_of
@@ -273,6 +274,23 @@ def test_a_launch_whose_answer_is_lost_is_found_by_its_stamp(market: VmMarket, f
     assert len(market.vms()) == 1
     assert market.launches() == 1
     assert made["instance"]["state"] == "running"
+
+
+@pytest.mark.parametrize("status", [403, 404, 408, 409, 499])
+def test_an_empty_refusal_of_a_launch_that_took_effect_is_looked_into(market: VmMarket, status: int) -> None:
+    opened = market.open
+
+    def swapped(request: Any, timeout: float) -> Any:
+        answer = opened(request, timeout)
+        if not request.full_url.endswith("/instance-operations/launch"):
+            return answer
+        empty = Answer(status, b"", {})
+        raise urllib.error.HTTPError(request.full_url, status, "refused", empty.headers, empty)
+
+    market.open = swapped  # type: ignore[method-assign]
+    made = market.bring("started")
+    assert (len(market.vms()), market.launches()) == (1, 1)
+    assert market.store.read_box("digits", "box-a", 1)["provider_id"] == made["instance"]["provider_id"]
 
 
 @pytest.mark.parametrize("fault", [{"kind": "lost_request"}, {"kind": "server_error", "status": 500}])

@@ -245,8 +245,8 @@ def test_an_uncertain_create_ends_the_call(world: World) -> None:
     world.market.offer(1)
     world.market.offer(2)
     world.market.fault("PUT", "asks", raises=lambda: TimeoutError("t"), effect_first=True)
-    # Two lists before it (nothing there, twice), one under the lock; then the API is down.
-    world.market.fault("GET", "v1/instances", skip=3, times=10_000, answer=(503, b"down", {}))
+    # Two lists before it (nothing there, twice), two under the lock; then the API is down.
+    world.market.fault("GET", "v1/instances", skip=4, times=10_000, answer=(503, b"down", {}))
     with pytest.raises(TenantFailure) as caught:
         world.converge("present", [1, 2])
     assert "may exist" in caught.value.safe

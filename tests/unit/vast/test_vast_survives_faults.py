@@ -63,8 +63,8 @@ def test_a_create_whose_answer_is_lost_is_found_by_its_stamp(market: FaultyMarke
 @pytest.mark.parametrize("kind", ["partial_list", "empty_list", "malformed_list"])
 def test_a_lost_create_is_looked_up_through_a_bad_list(market: FaultyMarket, kind: str) -> None:
     market.inject("lost_answer", "create")
-    # Two lists before the create and one under its lock are good; then the look-up begins.
-    market.inject(kind, "list", after=3, times=2)
+    # Two lists before the create and two under its lock are good; then the look-up begins.
+    market.inject(kind, "list", after=4, times=2)
     made = market.converge("present")
     assert struck(market) == [1, 2]
     assert market.count("PUT", "asks") == 1
