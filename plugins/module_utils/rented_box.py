@@ -171,13 +171,24 @@ def box_facts(box: Box, provider_now: float | None = None) -> dict[str, Any]:
     }
 
 
+# 1 January 3000.
+_LAST_EPOCH = 32503680000
+
+
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
     return records.finite(value)
 
 
-def utc_of(epoch: float | None) -> str | None:
+def epoch(value: Any) -> float | None:
+    """Epoch seconds of the provider; None for no number, or one that no clock shows."""
+    found = number(value)
+    return found if found is not None and 0 < found < _LAST_EPOCH else None
+
+
+def utc_of(told: float | None) -> str | None:
     """Epoch seconds of the provider as UTC text; None for no time, or one that cannot be."""
-    if epoch is None or not 0 < epoch < 32503680000:
+    moment = epoch(told)
+    if moment is None:
         return None
-    return records.utc_text(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc))
+    return records.utc_text(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))

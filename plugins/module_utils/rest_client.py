@@ -41,6 +41,7 @@ from typing import Any, Callable, ClassVar, Collection, Generic, Iterator, Mappi
 from .failures import TenantFailure
 from .pace import Pace, SharedPace, default_path
 from .rental_key import api_key_of
+from .rented_box import epoch
 
 SAFE = "safe"
 IDEMPOTENT = "idempotent"
@@ -283,6 +284,16 @@ class RestClient(Generic[Answer]):
         told, at = self._provider_clock
         return told + (self.clock() - at)
 
+    def note_date(self, date: str) -> None:
+        """Set the provider's clock by a ``Date`` header; one that is no date of a clock's tells nothing."""
+        try:
+            parsed = email.utils.parsedate_tz(date)
+            told = None if parsed is None else epoch(float(email.utils.mktime_tz(parsed)))
+        except (ValueError, OverflowError, TypeError, IndexError):
+            return
+        if told is not None:
+            self._provider_clock = (told, self.clock())
+
     def redact(self, text: str) -> str:
         """Text fit for an error or a log: no key, no control characters, at most 300 characters."""
         clean = _shown(text.replace(self._key, "***"))
@@ -371,9 +382,7 @@ class RestClient(Generic[Answer]):
         length = answer.headers.get("Content-Length")
         if len(body) > _MAX_ANSWER_BYTES or (length and length.isdigit() and len(body) < int(length)):
             raise _Unanswered("the answer was cut short")
-        date = email.utils.parsedate_tz(answer.headers.get("Date") or "")
-        if date is not None:
-            self._provider_clock = (float(email.utils.mktime_tz(date)), self.clock())
+        self.note_date(answer.headers.get("Date") or "")
         return self.REPLY(status, answer.headers, body)
 
     def _no_answer(self, method: str, path: str, repeat: str, error: Exception) -> RestError:

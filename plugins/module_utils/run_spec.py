@@ -360,6 +360,14 @@ def _read_yaml(path: str) -> Lines:
         ) from error
     try:
         return Lines(text)
+    except (ValueError, RecursionError) as error:
+        # Of a date that no calendar has, of a number without digits, of nesting without end: the parser's own.
+        raise TenantFailure(
+            "config",
+            f"run spec {os.path.abspath(path)}: {str(error) or 'it cannot be read'}",
+            safe="nothing was rented",
+            fix="correct the value, or put it into quotes where it is text, and run the same command again",
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1

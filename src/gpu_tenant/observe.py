@@ -37,6 +37,7 @@ from gpu_tenant.box_ssh import (
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import is_job
 from gpu_tenant.observation import Observation, with_contact
+from gpu_tenant.one_line import one_line
 from gpu_tenant.question import Asked, status_question
 from gpu_tenant.supervisor_answer import read_answer
 
@@ -264,8 +265,12 @@ def _list(account: RentalAccount[Any]) -> list[Box] | TenantFailure:
 
 
 def as_failure(error: Exception, box: str) -> TenantFailure:
-    """One of :data:`UNREADABLE` as a failure that speaks."""
+    """One of :data:`UNREADABLE`, or an error that nobody expected, as a failure that speaks."""
     if isinstance(error, TenantFailure):
         return error
+    if not isinstance(error, UNREADABLE):
+        what = f"something went wrong that nobody expected ({type(error).__name__}: {one_line(str(error))})"
+        fix = "see what is special about this box, its spec and its records, and report these words to the developers"
+        return TenantFailure("config", what, box=box, safe="nothing was destroyed", fix=fix)
     fix = "mend or move away what is named; the records are in tenant_state_dir"
     return TenantFailure("config", str(error), box=box, safe="nothing was changed", fix=fix)

@@ -271,14 +271,15 @@ class Watch:
     # --- acting ---------------------------------------------------------------------------------------------------
 
     def _act(self, due: Sequence[Watched], perform: Callable[[], None]) -> None:
-        """One act on the boxes that share it, in a thread of its own. An expected failure is told, and tried later."""
+        """One act on the boxes that share it, in a thread of its own. A failure is told, and tried later: whatever it
+        is, the others go on."""
         try:
             with contextlib.ExitStack() as held:
                 for one in due:
                     one.refresh()
                     held.enter_context(self._hold(one.box))
                 perform()
-        except UNREADABLE as error:
+        except Exception as error:
             for one in due:
                 self._put_off(one, as_failure(error, one.box.name))
             return

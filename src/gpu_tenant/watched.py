@@ -171,7 +171,7 @@ class Watched:
         this one, and people are told."""
         try:
             self.action = self._judged(outage)
-        except UNREADABLE as error:
+        except Exception as error:
             return self._blind(as_failure(error, self.box.name))
         trouble = self._undecided or self._trouble
         if trouble is not None and not (self.situation and self.situation.home):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import email.utils
 import hashlib
 import re
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
@@ -271,9 +270,7 @@ class Ec2Client(RestClient[Reply]):
         return [row for page in pages for row in page[field]]
 
     def _answer(self, answer: dict[str, Any]) -> dict[str, Any]:
-        date = email.utils.parsedate_tz(answer["ResponseMetadata"]["HTTPHeaders"].get("date") or "")
-        if date is not None:
-            self._provider_clock = (float(email.utils.mktime_tz(date)), self.clock())
+        self.note_date(answer["ResponseMetadata"]["HTTPHeaders"].get("date") or "")
         return answer
 
     def _instances(self, **about: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Iterable
 
 from ..endpoint import check_endpoint
 from ..failures import TenantFailure
-from ..rented_box import FAILED_TO_START, HOURS_PER_MONTH, Box, box_facts, number, utc_of
+from ..rented_box import FAILED_TO_START, HOURS_PER_MONTH, Box, box_facts, epoch, number, utc_of
 from ..stamp import ENVIRONMENT_NAME, Stamp, parse_stamp
 from .ports import mapped_ports
 
@@ -46,13 +46,13 @@ def to_box(row: dict[str, Any]) -> Box:
         dph_total=number(row.get("dph_total")),
         min_bid=number(row.get("min_bid")),
         is_bid=row.get("is_bid") is True,
-        start_date=number(row.get("start_date")),
+        start_date=epoch(row.get("start_date")),
         status_msg=_text(row.get("status_msg")),
         bid=_bid_of(row),
         storage_per_hour=storage_per_hour(row, number(row.get("disk_space"))),
         disk_gb=number(row.get("disk_space")),
         uptime_s=_seconds(row.get("uptime_mins")),
-        end_date=number(row.get("end_date")),
+        end_date=epoch(row.get("end_date")),
         actual=_text(row.get("actual_status")),
         is_leaving=_text(row.get("cur_state")) == "unloaded",
         endpoint_problem=problem,

@@ -22,6 +22,7 @@ from gpu_tenant import decide, exit_codes, recoveries, watch
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.playbooks import BoxFailure
+from gpu_tenant.watched import Watched
 
 # --- the next candidate ---------------------------------------------------------------------------------------------
 
@@ -297,6 +298,42 @@ def test_a_record_of_one_box_that_cannot_be_read_ends_nobodys_watch(make: Callab
     assert [rows[name]["verdict"] for name in ("b1", "b2")] == ["running", "unreachable"]
     assert sum(box == "b2" and kind == "warning" for kind, box, _text in scene.said.texts) == 1, scene.said.texts
     assert scene.played == [], "nothing is done with a box whose records cannot be read"
+
+
+def test_an_error_that_nobody_expected_at_one_box_ends_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    judged = Watched._judged
+
+    def judge(one: Watched, outage: str) -> Any:
+        if one.box.name == "b2":
+            raise KeyError("a field\x1b[2J that is not there")
+        return judged(one, outage)
+
+    monkeypatch.setattr(Watched, "_judged", judge)
+    watching = scene.begin()
+    rows = scene.rounds(watching, 2)
+    assert rows["b1"]["verdict"] == "running"
+    told = [text for kind, box, text in scene.said.texts if (kind, box) == ("warning", "b2")]
+    assert len(told) == 1, scene.said.texts
+    assert "nobody expected (KeyError" in told[0]
+    assert "\x1b" not in told[0]
+
+
+@pytest.mark.parametrize("typo", ["note: 2026-13-45", "note: 0x_", "note: " + "[" * 5000])
+def test_a_typo_in_one_spec_ends_nobodys_watch(make: Callable[..., Scene], typo: str) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    watching = scene.begin()
+    one = next(one for one in watching._watched if one.box.name == "b2")
+    path = Path(one.spec_path)
+    path.write_text(path.read_text() + typo + "\n")
+    rows = scene.rounds(watching, 2)
+    assert rows["b1"]["verdict"] == "running"
+    assert any("run spec" in text for kind, box, text in scene.said.texts if box == "b2"), scene.said.texts
 
 
 # --- time and money -------------------------------------------------------------------------------------------------

@@ -156,6 +156,13 @@ def test_aliases_that_unfold_without_end_are_refused(write, text: str) -> None:
     assert caught.value.kind == "config"
 
 
+@pytest.mark.parametrize("value", ["2026-13-45", "2026-02-30", "0x_", "[" * 5000])
+def test_what_the_parser_itself_breaks_at_is_refused_in_words(write, value: str) -> None:
+    with pytest.raises(TenantFailure, match=r"run spec \S+: .*quotes") as caught:
+        load_run_spec(write(f"{GOOD}\nnote: {value}\n"))
+    assert caught.value.kind == "config"
+
+
 def test_an_alias_is_as_good_as_what_it_stands_for(write) -> None:
     text = GOOD.replace("args: [--seed, 0]", "args: &args [--x, '1']").replace("args: [--seed, 1]", "args: *args")
     assert [cell["args"] for cell in load_run_spec(write(text))["cells"]] == [["--x", "1"]] * 2

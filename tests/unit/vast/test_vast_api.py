@@ -296,6 +296,20 @@ def test_time_is_the_providers(market: WireMarket) -> None:
     assert client.provider_now() == pytest.approx(now + 500)
 
 
+@pytest.mark.parametrize(
+    "date",
+    ["Mon, 01 Jan 99999 00:00:00 GMT", "Fri, 01 Jan 3456 00:00:00 GMT", "soon", "", "\x00"],
+)
+def test_a_date_that_no_clock_shows_tells_nothing_of_the_providers_time(market: WireMarket, date: str) -> None:
+    client = market.client()
+    client.note_date(date)
+    assert client.provider_now() is None
+    client.list_instances()
+    known = client.provider_now()
+    client.note_date(date)
+    assert client.provider_now() == known
+
+
 @pytest.mark.parametrize("url", ["http://console.vast.ai", "ftp://x", "console.vast.ai", "http://8.8.8.8", "https://"])
 def test_the_key_is_not_sent_in_clear(url: str) -> None:
     with pytest.raises(TenantFailure, match="api_url"):

@@ -81,6 +81,12 @@ def test_no_row_breaks_the_listing(changes: dict[str, Any]) -> None:
         assert check_endpoint(box.host, box.port, box.user) == (box.host, box.port, box.user)
 
 
+@pytest.mark.parametrize("moment", [-1e308, 1e308, 0, -5, "now", float("nan"), True])
+def test_a_moment_that_no_clock_shows_is_not_known(moment: Any) -> None:
+    box = to_box({"id": 1, "start_date": moment, "end_date": moment})
+    assert (box.start_date, box.end_date) == (None, None)
+
+
 def test_a_direct_port_wins_over_the_proxy() -> None:
     box = to_box(row())
     assert (box.host, box.port, box.user, box.proxy) == ("127.0.0.1", 20000, "root", False)
