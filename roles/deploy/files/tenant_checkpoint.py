@@ -2191,7 +2191,7 @@ def _check_loads(path: str) -> None:
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether a configured value is what it was; NaN is what it was."""
-    return bool(one == other) or (one != one and other != other)
+    return bool(one == other) or all(isinstance(each, float) and math.isnan(each) for each in (one, other))
 
 
 def _seed_all(text: str) -> None:

@@ -19,7 +19,7 @@ def lines(first: int, last: int, every: int = 1, shift: float = 0.0, resumed: in
     return found + [{"step": step, "loss": 10.0 / step + shift} for step in range(first, last + 1, every)]
 
 
-def bar(*steps: int) -> Lines:
+def progress_bar(*steps: int) -> Lines:
     return [{"step": step, "loss": 10.0 / step} for step in steps]
 
 
@@ -53,8 +53,8 @@ CASES = {
     "neither name nor trainer says the step": (BEFORE, lines(6, 12), None, "passed", 7),
     "neither says the step, and one is left out": (BEFORE, lines(14, 15), None, "steps_skipped", 0),
     "neither says the step, other weights": (BEFORE, lines(6, 12, shift=3.0), None, "loss_differs", 7),
-    "a bar that shows a step now and then": (bar(1, 9, 17, 25, 31), bar(28, 31, 36), 20, "passed", 1),
-    "a bar, far ahead": (bar(1, 9, 17, 25, 31), bar(29, 36), 20, "steps_skipped", 0),
+    "a bar that shows a step now and then": (progress_bar(1, 9, 17, 25, 31), progress_bar(28, 31, 36), 20, "passed", 1),
+    "a bar, far ahead": (progress_bar(1, 9, 17, 25, 31), progress_bar(29, 36), 20, "steps_skipped", 0),
     "a loss now and then": (BEFORE, [{"step": 6}, *lines(7, 9), {"step": 10}], 5, "passed", 3),
     "steps alone": (silent(BEFORE), silent(lines(6, 12)), 5, "no_losses", 0),
     "steps alone after the kill": (BEFORE, silent(lines(6, 12)), 5, "no_losses", 0),

@@ -28,7 +28,7 @@ RUN: dict[str, Any] = {
 class Boot:
     """A box that has just started. Its mount comes ``after_s`` on a clock that only waiting moves."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any] = RUN) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any] | None = None) -> None:
         self.layout = Layout(str(folder / "root"))
         self.now, self.after_s, self.started = 500.0, 0.0, 0
         monkeypatch.setattr(control.time, "monotonic", lambda: self.now)
@@ -36,7 +36,7 @@ class Boot:
         monkeypatch.setattr(gates, "durable_problem", self.problem)
         monkeypatch.setattr(gates, "_durable_shortages", lambda _durable, _limits: [])
         monkeypatch.setattr(detach, "start_daemon", self.start)
-        control.register(self.layout, CALLER, run)
+        control.register(self.layout, CALLER, run or RUN)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
