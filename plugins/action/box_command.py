@@ -13,8 +13,9 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
 
 _LONGEST = 4000
 _NO_SUCH_PROGRAM = 127
-# It answers before the program can end the connection.
-_DETACH = 'command -v "$1" >/dev/null || exit 127; nohup "$@" </dev/null >/dev/null 2>&1 &'
+# It answers before the program can end the connection. Where the connection has a terminal, its end hangs up on what
+# has just been begun; by nohup, that would come too late to be held off now and then.
+_DETACH = 'command -v "$1" >/dev/null || exit 127; trap "" HUP; "$@" </dev/null >/dev/null 2>&1 &'
 
 
 class ActionModule(ControllerAction):
@@ -34,10 +35,16 @@ class ActionModule(ControllerAction):
         if self.check_mode:
             return {"changed": True, "skipped": True, "msg": f"{shlex.join(argv)} would be run"}
         words = ["/bin/sh", "-c", _DETACH, "sh", *argv] if params["detach"] else argv
-        status, stdout, stderr = self.run_on_box(words, "")
+        status, stdout, stderr = self._run(words)
         if status not in params["expected"]:
             raise self._ended_with(status, argv, _last_line(stderr) or _last_line(stdout))
         return {"changed": True, "rc": status, "stdout": stdout[:_LONGEST]}
+
+    def _run(self, words: list[str]) -> tuple[int, str, str]:
+        """In the environment that the play gives to what runs on the box."""
+        command = " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part)
+        done = self._low_level_execute_command(command, in_data=b"", executable="/bin/sh")
+        return done["rc"], done["stdout"], done["stderr"]
 
     def _ended_with(self, status: int, argv: list[str], said: str) -> TenantFailure:
         if status == _NO_SUCH_PROGRAM:
