@@ -23,7 +23,7 @@ ROLES = ("checkpoint", "metrics", "log", "other")
 LOADERS = ("torch", "safetensors", "npz", "json", "dcp", "hf", "none")
 # How a run is looked at, what it may cost and where it is tried is no part of what it is: a budget that is raised goes
 # on with the run, and makes no other one.
-_NOT_HASHED = ("progress", "stall_s", "budget", "candidates", "deadline_s")
+_NOT_HASHED = ("progress", "stall_s", "cell_timeout_s", "on_fail", "budget", "candidates", "deadline_s")
 # What a shell reads whatever its first line says, and how much of a script is looked at.
 _SHELL_SCRIPTS = (".sh", ".bash")
 _SCRIPT_BYTES = 1024 * 1024
@@ -57,6 +57,8 @@ _FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
     "deadline_s": ((int, float), 86400),
     "grace_s": ((int, float), 30),
     "stall_s": ((int, float), run_record_on_box.DEFAULT_STALL_S),
+    "cell_timeout_s": ((int, float), 0),
+    "on_fail": ((str,), run_record_on_box.CONTINUE),
 }
 
 
@@ -336,6 +338,8 @@ def run_record(spec: dict[str, Any], endpoint: dict[str, Any], project: str, box
         "gpu": box.get("gpu") or {"required": False, "count": 1},
         "grace_s": spec["grace_s"],
         "stall_s": spec["stall_s"],
+        "cell_timeout_s": spec["cell_timeout_s"],
+        "on_fail": spec["on_fail"],
         "limits": spec["resources"].get("limits") or {},
     }
 

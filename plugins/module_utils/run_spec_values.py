@@ -23,6 +23,7 @@ def problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _keys(spec)
     yield from _counts(spec)
     yield from _amounts(spec)
+    yield from _on_fail(spec["on_fail"])
     yield from _shares(spec["budget"])
     yield from _candidates(spec["candidates"])
     yield from _environment(spec["env"])
@@ -46,7 +47,7 @@ def _counts(spec: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
     days = run_record_on_box.MOST_SECONDS / 86400
-    for name in ("deadline_s", "grace_s", "stall_s"):
+    for name in ("deadline_s", "grace_s", "stall_s", "cell_timeout_s"):
         value = spec[name]
         if not run_record_on_box.is_seconds(value) or (value == 0 and name == "deadline_s"):
             least = "above 0" if name == "deadline_s" else "from 0"
@@ -57,6 +58,11 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
         is_none = where == ("budget", "usd") and held.get("usd") is None
         if where[1] in held and not _is_amount(held[where[1]]) and not is_none:
             yield where, f"{'.'.join(where)} is {held[where[1]]!r}: a plain number of {what} above 0 is wanted"
+
+
+def _on_fail(word: str) -> Iterator[Problem]:
+    if word not in run_record_on_box.ON_FAIL:
+        yield ("on_fail",), f"'on_fail' is {word!r}: one of {', '.join(run_record_on_box.ON_FAIL)} is wanted"
 
 
 def _shares(budget: Mapping[str, Any]) -> Iterator[Problem]:

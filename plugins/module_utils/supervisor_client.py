@@ -162,7 +162,7 @@ def _shows_life(cell: dict[str, Any]) -> bool:
 
 
 def _why(run: dict[str, Any]) -> str:
-    told = list(run.get("blocked_by") or [])
+    told = [*(run.get("blocked_by") or []), *filter(None, [run.get("halted")])]
     told += [f"cell {cell['cell']}: {cell['why']}" for cell in run["cells"] if cell.get("why")]
     return "; ".join(told) or "no reason was recorded"
 

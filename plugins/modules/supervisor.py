@@ -186,6 +186,7 @@ supervisor:
           V(failed), V(preempted) or V(blocked)) and its cells.
         - A run of several boxes that may not start before M(tenant.gpu.node_group) has judged all of them has
           C(awaits_launch).
+        - One that begins no cell any more as one has failed (C(on_fail=stop) of its spec) says so with C(halted).
         - Each cell has C(attempt), C(state), C(liveness) (V(alive), V(stalled), V(finished), V(dead), V(rebooted) of
           the machine, V(restarted) of its container, or V(none)), C(step), C(steps), C(epoch), C(loss), C(rate) (steps
           per second), C(eta_s), C(progress_source), C(progress_problem), C(resumed_from_step), C(last_checkpoint),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +61,7 @@ def warnings(answer: Mapping[str, Any], run_id: str) -> tuple[str, ...]:
     found = [one_line(each) for each in told if isinstance(each, str)] if isinstance(told, list) else []
     run = run_view(answer, run_id)
     found += _of_batch(answer, run)
-    problem = str(_leading_cell(run.raw.get("cells", [])).get("progress_problem") or "") if run else ""
+    problem = str(_leading_cell(run.raw).get("progress_problem") or "") if run else ""
     return tuple(found + ([f"progress: {one_line(problem)}"] if problem else []))
 
 
@@ -93,7 +93,8 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
     if told is None:
         return None
     run = {**told, "cells": _rows(told, "cells")}
-    leading = _leading_cell(run["cells"])
+    leading = _leading_cell(run)
+    why = _listed(run, "blocked_by") or [run.get("halted"), leading.get("why")]
     return RunView(
         state=one_line(str(run.get("state") or "")),
         step=whole(leading.get("step")),
@@ -103,7 +104,7 @@ def run_view(answer: Mapping[str, Any], run_id: str) -> RunView | None:
         eta_s=seconds(leading.get("eta_s")),
         attempt=whole(leading.get("attempt")),
         resumed_from=whole(leading.get("resumed_from_step")),
-        reason=one_line("; ".join(map(str, _listed(run, "blocked_by"))) or str(leading.get("why") or "")),
+        reason=one_line("; ".join(str(each) for each in why if each)),
         failure=one_line(str(leading.get("failure") or "")),
         liveness=one_line(str(leading.get("liveness") or "")),
         waits_for=one_line(str(run.get("waits_for") or "")),
@@ -121,7 +122,9 @@ def _rows(told: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [row for row in _listed(told, name) if isinstance(row, dict)]
 
 
-def _leading_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The cell that is at work, else the last one."""
+def _leading_cell(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The cell that is at work; else, of a run that failed, the last one that did; else the last one."""
+    cells: list[Mapping[str, Any]] = run["cells"]
     live = [cell for cell in cells if cell.get("state") in ("running", "verifying", "copying")]
-    return (live or list(cells) or [{}])[-1]
+    failed = [cell for cell in cells if run.get("state") == cell.get("state") == "failed"]
+    return (live or failed or cells or [{}])[-1]

@@ -33,6 +33,29 @@ def test_a_queue_with_a_failed_cell_has_failed_and_says_which(box: SupervisedBox
     assert "digits: QUEUE_FAILED 1 of 2 done, 1 failed, 0 waiting; failed: c2" in box.log()
 
 
+def test_a_run_that_asks_to_stop_begins_no_cell_after_one_that_failed(box: SupervisedBox) -> None:
+    cells = [{"id": name, "args": [], "seed": 0} for name in ("c1", "c2", "c3")]
+    code = "import os, sys; sys.exit(3 if os.environ['TENANT_CELL'] == 'c2' and not os.path.exists(sys.argv[1]) else 0)"
+    command = ["python", "-c", code, str(box.gate) + ".mended"]
+    box.register(command=command, cells=cells, artifacts=[], on_fail="stop")
+    box.verb("start")
+    run = box.await_state("failed")
+    box.await_no_daemon()
+    assert [cell["state"] for cell in run["cells"]] == ["done", "failed", "queued"]
+    run = box.run()
+    assert run["queue"] == {"end": "QUEUE_ABORTED", "done": ["c1"], "failed": ["c2"], "waiting": ["c3"]}
+    assert "on_fail" in run["halted"]
+    assert "waiting: c3; a cell failed, and digits asks with on_fail" in box.log()
+    # Neither a plain start nor a boot takes it for done with.
+    assert box.verb("start")["changed"] is False
+    assert box.verb("resume-all")["changed"] is False
+    Path(str(box.gate) + ".mended").touch()
+    box.verb("start", "--retry-failed")
+    run = box.await_state("done")
+    assert (run["queue"]["end"], run["halted"]) == ("QUEUE_OK", "")
+    assert run["cells"][2]["attempt"] == 1
+
+
 def test_a_queue_that_was_stopped_is_aborted_and_goes_on_later(box: SupervisedBox) -> None:
     box.register_held(cells=[{"id": name, "args": [], "seed": 1} for name in ("c1", "c2")])
     box.verb("start")

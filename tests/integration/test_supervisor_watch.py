@@ -264,3 +264,18 @@ def test_law_6_a_trainer_that_stalls_is_ended_tried_once_more_and_then_failed(
         assert (ended["wrapper"], ended["stop_asked"], ended["failure"]["class"]) == (40, False, "stalled")
     box.await_no_daemon()
     assert box.run()["queue"]["end"] == "QUEUE_FAILED"
+
+
+@pytest.mark.parametrize("leaves_with", [0, 30, None])
+def test_law_6_a_trainer_that_is_busy_for_too_long_is_ended_and_has_failed(
+    box: SupervisedBox, leaves_with: int | None
+) -> None:
+    answer = "signal.SIG_IGN" if leaves_with is None else f"lambda *_: sys.exit({leaves_with})"
+    code = f"import signal, sys; signal.signal(signal.SIGTERM, {answer})\nwhile True: print('busy', flush=True)"
+    box.register(command=["python", "-c", code], artifacts=[], cell_timeout_s=1, grace_s=1)
+    box.verb("start")
+    cell = box.await_state("failed")["cells"][0]
+    assert (cell["attempt"], cell["failure"]) == (1, "timed_out")
+    assert "cell_timeout_s is 1" in cell["why"]
+    ended = attempt.read(box.paths(1).exit, "exit")
+    assert (ended["wrapper"], ended["stop_asked"], ended["failure"]["again"]) == (40, False, False)

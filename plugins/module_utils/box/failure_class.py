@@ -22,14 +22,16 @@ GPU_FAULT = "gpu_fault"
 TRANSIENT = "transient"
 KILLED = "killed"
 CODE = "code"
-# Ended by the supervisor: alive, and neither wrote nor computed.
+# Ended by the supervisor: alive, and neither wrote nor computed; or at work for longer than the run allows.
 STALLED = "stalled"
+TIMED_OUT = "timed_out"
+BY_SUPERVISOR = (STALLED, TIMED_OUT)
 # Of a run over several boxes: another box went away, or did not come. No failure of this one, so gone on with like
 # after a reboot, within limits that :mod:`judge` knows.
 PEER_LOST = "peer_lost"
 PEERS_ABSENT = "peers_absent"
 OF_PEERS = (PEER_LOST, PEERS_ABSENT)
-CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, STALLED, CODE, *OF_PEERS)
+CLASSES = (DISK_FULL, HOST_MEMORY, GPU_MEMORY, GPU_FAULT, TRANSIENT, KILLED, STALLED, TIMED_OUT, CODE, *OF_PEERS)
 # Chance made these, so chance may unmake them. The others need another disk, another box or another program.
 AGAIN = (TRANSIENT, KILLED, STALLED)
 ADVICE = {
@@ -46,6 +48,7 @@ ADVICE = {
     TRANSIENT: "tried again",
     KILLED: "tried again",
     STALLED: "tried again; if it stalls there too, look at its mounts and its data loaders, or raise stall_s",
+    TIMED_OUT: "raise cell_timeout_s, or make the cell shorter, then start again: it resumes",
     PEER_LOST: "another box of the run went away; this one waits for it and goes on with it",
     PEERS_ABSENT: "the other boxes did not come: look at them, then train on all of them again",
     CODE: "mend the program or its configuration, then deploy and start again",

@@ -121,14 +121,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Orders:
-    """What people asked of the box. ``stopped`` names runs that stay stopped until a start or a reboot."""
+    """What people asked of the box. ``stopped`` names runs that stay stopped until a start or a reboot.
+
+    ``halted``: runs that begin no cell any more, as one of theirs failed and they asked for that (``on_fail: stop``).
+    """
 
     desired: str = "run"
     sealed: bool = False
     stopped: frozenset[str] = field(default_factory=frozenset)
+    halted: frozenset[str] = field(default_factory=frozenset)
 
     def may_run(self, run_id: str) -> bool:
-        return self.desired == "run" and not self.sealed and run_id not in self.stopped
+        return self.desired == "run" and not self.sealed and run_id not in self.stopped | self.halted
 
 
 def judge_cell(cell: CellFacts) -> Verdict:
@@ -158,7 +162,7 @@ def _judge_ended(cell: CellFacts, last: AttemptFacts) -> Verdict:
         return _judge_artifacts(cell, last, last.wrapper)
     if last.phase == PREEMPTED_STATE:
         return again
-    if last.exit.failure == failure_class.STALLED:
+    if last.exit.failure in failure_class.BY_SUPERVISOR:
         # Whatever it answered when it was ended: half of a run may look whole.
         return _judge_failure(cell, last, last.exit)
     if last.exit.child == 0:
@@ -257,9 +261,17 @@ def next_step(cells: list[CellFacts], orders: Orders) -> Step:
     return Step(NOTHING)
 
 
-def run_state(states: list[str]) -> str:
-    """State of a run from the states of its cells. Failed only when no cell can go on by itself."""
-    for state in (RUNNING, VERIFYING, COPYING, BLOCKED, PREEMPTED_STATE):
+def run_state(states: list[str], halted: bool = False) -> str:
+    """State of a run from the states of its cells. Failed only when no cell can go on by itself.
+
+    :param halted: as in :class:`Orders`: what waits does not go on.
+    """
+    for state in (RUNNING, VERIFYING, COPYING):
+        if state in states:
+            return state
+    if halted:
+        return FAILED
+    for state in (BLOCKED, PREEMPTED_STATE):
         if state in states:
             return state
     if states and all(state == DONE for state in states):

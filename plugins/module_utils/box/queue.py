@@ -17,7 +17,8 @@ class Queue:
     """``end`` is empty while the queue may go on by itself. ``done``, ``failed`` and ``waiting`` name every cell once.
 
     QUEUE_OK: every cell is done. QUEUE_FAILED: the others failed, and no cell waits. QUEUE_ABORTED: cells wait, and
-    nobody works on them (a stop, a hold, a gate).
+    nobody works on them (a stop, a hold, a gate, a failed cell where
+    the run asks to stop then).
     """
 
     end: str
@@ -37,15 +38,15 @@ class Queue:
         return f"{self.end} {counted}{failed}{waiting}"
 
 
-def of(verdicts: Mapping[str, judge.Verdict], supervised: bool) -> Queue:
+def of(verdicts: Mapping[str, judge.Verdict], supervised: bool, halted: bool = False) -> Queue:
     """:param verdicts: of every cell of the run's roster, in its order.
 
-    :param supervised: whether a supervisor lives, which may go on with what waits.
+    :param supervised: whether a supervisor lives, which may go on with what waits. :param halted: it will not.
     """
     done = tuple(cell for cell, verdict in verdicts.items() if verdict.state == judge.DONE)
     failed = tuple(cell for cell, verdict in verdicts.items() if verdict.state == judge.FAILED)
     waiting = tuple(cell for cell in verdicts if cell not in (*done, *failed))
     lives = any(verdict.next == judge.WATCH for verdict in verdicts.values())
     if waiting:
-        return Queue("" if supervised or lives else ABORTED, done, failed, waiting)
+        return Queue("" if (supervised and not halted) or lives else ABORTED, done, failed, waiting)
     return Queue(FAILED if failed else OK, done, failed, waiting)

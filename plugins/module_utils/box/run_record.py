@@ -24,6 +24,9 @@ DURABLE_KINDS = ("mount", "object", "pull", "none")
 DEFAULT_GRACE_S = 30.0
 DEFAULT_RETRIES, MOST_RETRIES = 1, 100
 DEFAULT_STALL_S = 1800.0
+# Whether the cells after one that failed are begun.
+CONTINUE, STOP = "continue", "stop"
+ON_FAIL = (CONTINUE, STOP)
 MOST_SECONDS = 86400.0 * 30
 _RESERVED_CELLS = ("manifest.json", "run.json", "launch.json", "secrets.env", "requirements.txt")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -70,6 +73,9 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     run["progress"] = _progress(run.get("progress") or {})
     run["grace_s"] = _seconds("grace_s", run.get("grace_s", DEFAULT_GRACE_S))
     run["stall_s"] = _seconds("stall_s", run.get("stall_s", DEFAULT_STALL_S))
+    run["cell_timeout_s"] = _seconds("cell_timeout_s", run.get("cell_timeout_s", 0))
+    run["on_fail"] = run.get("on_fail", CONTINUE)
+    _demand(run["on_fail"] in ON_FAIL, "on_fail", f"one of {', '.join(ON_FAIL)}")
     return run
 
 

@@ -139,7 +139,7 @@ class Shim:
         self.resume_dirs = attempt.resume_dirs(layout, self.run, cell_id, number)
         self._stop_asked = False
         self._stop_why = ""
-        self._stalls = False
+        self._ended_for = ""
         self._kill_at: float | None = None
         self._pid = 0
         self._started = time.monotonic()
@@ -301,7 +301,8 @@ class Shim:
         self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
         self._stop_asked = True
         self._stop_why = str(order.get("why") or "a signal to the shim")
-        self._stalls = order.get("failure") == failure_class.STALLED
+        failure = str(order.get("failure") or "")
+        self._ended_for = failure if failure in failure_class.BY_SUPERVISOR else ""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGTERM)
 
@@ -337,10 +338,10 @@ class Shim:
         return wrapper
 
     def _failure(self, child: int) -> failure_class.Failure | None:
-        if self._stalls:
+        if self._ended_for:
             # Nobody asked for its end, so it counts against it, whatever it answered to the signal.
             self._stop_asked = False
-            return failure_class.Failure(failure_class.STALLED, self._stop_why)
+            return failure_class.Failure(self._ended_for, self._stop_why)
         if self._stop_asked or child in (0, PREEMPTED):
             return None
         # Nodes of one job end together, with the words of all of them in one log: no box is waited for.
@@ -359,7 +360,7 @@ class Shim:
             return f"stopped on request: {self._stop_why}" if self._stop_asked else "the trainer says it was preempted"
         if failure is None:
             return ""
-        if failure.name == failure_class.STALLED:
+        if failure.name in failure_class.BY_SUPERVISOR:
             return failure.evidence
         how = f"killed by signal {-child}" if child < 0 else f"the trainer left with exit code {child}"
         is_said = failure.name == failure_class.CODE or (failure.name == failure_class.KILLED and child < 0)
@@ -396,7 +397,7 @@ def _restore_signals() -> None:
 
 def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | None = None) -> int:
     """The exit code of the attempt, from the trainer's (negative: signal), and what caused it."""
-    if failure is not None and failure.name == failure_class.STALLED:
+    if failure is not None and failure.name in failure_class.BY_SUPERVISOR:
         return TRAINER_FAILED
     if stop_asked or child == PREEMPTED:
         return PREEMPTED

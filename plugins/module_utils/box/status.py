@@ -100,8 +100,9 @@ def _run(
 ) -> dict[str, Any]:
     run, supervised = found.runs[run_id], bool(daemon["alive"])
     cells = [_cell(layout, run, cell) for cell in found.cells if cell.run_id == run_id]
-    ended = queue.of(found.verdicts(run_id), supervised)
-    state = judge.run_state([cell["state"] for cell in cells])
+    halted = found.halt_of(run_id)
+    ended = queue.of(found.verdicts(run_id), supervised, bool(halted))
+    state = judge.run_state([cell["state"] for cell in cells], bool(halted))
     blocked_by: list[str] = []
     fetch = fetch_order.status(layout, run["inputs"]) if run["inputs"] else None
     code = DISK
@@ -129,6 +130,7 @@ def _run(
         "inputs": fetch,
         "waits_for": _waits_for(job, daemon) if job and waits else "",
         "stopped": run_id in found.orders.stopped,
+        "halted": halted,
         "awaits_launch": bool(run["nodes"]) and run_id not in found.launches,
         "cells": cells,
     }

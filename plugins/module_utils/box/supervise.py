@@ -41,6 +41,7 @@ from . import (
     stall,
     stopping,
     survey,
+    time_limit,
 )
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
@@ -81,7 +82,7 @@ class Supervisor:
         self._complaint = ""
         self._overdue = ""
         self._gpu_gate = gpu_gate.Gate()
-        self._stall: stall.Watch | None = None
+        self._hopeless: dict[str, stall.Watch | time_limit.Watch] = {}
         self._teller = ready_answer.Teller(layout, program[-1])
         self._share: tuple[tuple[int, int], frozenset[tuple[str, str]]] | None = None
 
@@ -198,7 +199,9 @@ class Supervisor:
         with contextlib.suppress(records.RecordError):
             found = survey.survey(self.layout)
             for run_id in found.runs:
-                self._say(f"{run_id}: {queue.of(found.verdicts(run_id), supervised=False).words()}")
+                halted = found.halt_of(run_id)
+                words = queue.of(found.verdicts(run_id), supervised=False).words()
+                self._say(f"{run_id}: {words}{halted and f'; {halted}'}")
 
     @contextlib.contextmanager
     def _box_lock(self) -> Iterator[None]:
@@ -271,7 +274,7 @@ class Supervisor:
         if key not in self._watched:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
-        told, self._stall = False, None
+        told, self._hopeless = False, {}
         trainer = attempt.trainer_of(paths)
         began_s = process.start_s(trainer) if trainer is not None else None
         self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
@@ -283,7 +286,7 @@ class Supervisor:
             if ending is not None and not told:
                 told = True
                 self._stop_for(ending, step, paths)
-            told = told or self._end_if_superseded(step, paths) or self._end_if_stalled(step, paths)
+            told = told or self._end_if_superseded(step, paths) or self._end_if_hopeless(step, paths, began_s)
         self._teller.end()
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
@@ -401,22 +404,25 @@ class Supervisor:
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)
 
-    def _end_if_stalled(self, step: judge.Step, paths: AttemptPaths) -> bool:
-        """SIGTERM to a trainer that stalls, then SIGKILL: the meter runs."""
-        why = ""
+    def _end_if_hopeless(self, step: judge.Step, paths: AttemptPaths, began_s: float | None) -> bool:
+        """SIGTERM to a trainer that stalls or works for too long, then SIGKILL: the meter runs."""
+        told = {}
+
+        def read() -> dict[str, Any]:
+            return run_record.read_run(self.layout, step.run_id)
 
         def look() -> None:
-            nonlocal why
-            if self._stall is None:
-                self._stall = stall.Watch(paths, run_record.read_run(self.layout, step.run_id))
-            why = self._stall.look()
+            if not self._hopeless:
+                watches = {failure_class.STALLED: stall.Watch(paths, read())}
+                self._hopeless = {**watches, failure_class.TIMED_OUT: time_limit.Watch(began_s, read)}
+            told.update({failure: watch.look() for failure, watch in self._hopeless.items()})
 
         self._observe(look)
-        if why:
-            self._say(f"{step.run_id}/{paths.relative}: {why}; it is ended")
-            grace = run_record.read_run(self.layout, step.run_id)["grace_s"]
-            stopping.ask(paths, grace, why, failure_class.STALLED)
-        return bool(why)
+        failure = next((failure for failure, why in told.items() if why), "")
+        if failure:
+            self._say(f"{step.run_id}/{paths.relative}: {told[failure]}; it is ended")
+            stopping.ask(paths, read()["grace_s"], told[failure], failure)
+        return bool(failure)
 
     def _end_if_superseded(self, step: judge.Step, paths: AttemptPaths) -> bool:
         """SIGTERM to a trainer whose cell a later turn of the array has taken: this task came back too late."""

@@ -30,7 +30,12 @@ class Survey:
         return {cell.cell: judge.judge_cell(cell) for cell in self.cells if cell.run_id == run_id}
 
     def state_of(self, run_id: str) -> str:
-        return judge.run_state([verdict.state for verdict in self.verdicts(run_id).values()])
+        states = [verdict.state for verdict in self.verdicts(run_id).values()]
+        return judge.run_state(states, run_id in self.orders.halted)
+
+    def halt_of(self, run_id: str) -> str:
+        """Why a run begins no cell any more though some wait; empty while it may."""
+        return f"a cell failed, and {run_id} asks with on_fail to stop then" if run_id in self.orders.halted else ""
 
     def finished_twice(self, run_id: str) -> list[str]:
         """Why the results of a run must not be counted yet: cells that two tasks of a job array have finished."""
@@ -73,6 +78,7 @@ def survey(
         for run_id, run in runs.items()
         for cell in run["cells"]
     ]
+    halted = frozenset(cell.run_id for cell in cells if _halts(runs[cell.run_id], cell))
     if layout.share:
         # A task of an array sees its own share, and so works at nothing else.
         mine = array.owned(layout)
@@ -82,9 +88,13 @@ def survey(
     orders = desired.orders(layout, wanted)
     # What several boxes do together waits for the word that all of them may start.
     waiting = frozenset(run_id for run_id, one in found.items() if one is None)
-    orders = judge.Orders(orders.desired, orders.sealed, orders.stopped | waiting)
+    orders = judge.Orders(orders.desired, orders.sealed, orders.stopped | waiting, halted)
     known_launches = {run_id: one for run_id, one in found.items() if one is not None}
     return Survey(known, runs, tuple(cells), wanted, orders, tuple(problems), known_launches)
+
+
+def _halts(run: dict[str, Any], cell: judge.CellFacts) -> bool:
+    return run["on_fail"] == run_record.STOP and judge.judge_cell(cell).state == judge.FAILED
 
 
 def paths_of(layout: Layout, cell: judge.CellFacts) -> AttemptPaths:

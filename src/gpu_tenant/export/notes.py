@@ -40,6 +40,10 @@ def notes(spec: Mapping[str, Any], where: str, resources: Collection[str], done:
         found.append(f"resources {_shown(left)}: the target is not told, and no box is probed for it")
     if spec["stall_s"]:
         found.append(f"stall_s {_shown(spec['stall_s'])}: nobody ends a trainer that hangs before the deadline does")
+    if spec["cell_timeout_s"]:
+        found.append(f"cell_timeout_s {_shown(spec['cell_timeout_s'])}: only the deadline of the whole run ends a cell")
+    if spec["on_fail"] == "stop" and len(spec["cells"]) > 1:
+        found.append("on_fail stop: the target begins the other cells all the same")
     if spec["checkpoint"].get("prune", "none") != "none":
         found.append("checkpoint.prune: nothing is removed but what the trainer itself removes")
     if spec["tracker"]["name"] != "none":

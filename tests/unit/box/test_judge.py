@@ -176,6 +176,26 @@ def test_a_run_is_as_its_cells_are(states: list[str], state: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("states", "state"),
+    [
+        (["failed", "queued"], "failed"),
+        (["failed", "blocked", "preempted"], "failed"),
+        # What works ends its cell, and what ended is judged.
+        (["failed", "running", "queued"], "running"),
+        (["failed", "verifying"], "verifying"),
+    ],
+)
+def test_a_run_that_halts_has_failed_once_nothing_works(states: list[str], state: str) -> None:
+    assert run_state(states, halted=True) == state
+
+
+def test_a_run_that_halts_begins_nothing_and_another_one_goes_on() -> None:
+    other = CellFacts("other", "a")
+    orders = Orders(halted=frozenset({"r"}))
+    assert next_step([named("a", ended(1, ERROR)), named("b"), other], orders) == Step("run", "other", "a", 1)
+
+
+@pytest.mark.parametrize(
     ("alive", "done", "begun", "earlier_life", "idle_s", "word"),
     [
         (True, False, True, "", 5.0, "alive"),

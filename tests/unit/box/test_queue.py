@@ -39,6 +39,20 @@ def test_how_a_queue_ends(states: list[str], supervised: bool, end: str) -> None
     assert queue.of(verdicts(*states), supervised).end == end
 
 
+@pytest.mark.parametrize(
+    ("states", "end"),
+    [
+        (["failed", "queued"], queue.ABORTED),
+        (["failed", "preempted"], queue.ABORTED),
+        # Another task of the array ends its own.
+        (["failed", "running", "queued"], ""),
+        (["done", "failed"], queue.FAILED),
+    ],
+)
+def test_a_supervisor_that_lives_does_not_go_on_with_a_run_that_halts(states: list[str], end: str) -> None:
+    assert queue.of(verdicts(*states), True, halted=True).end == end
+
+
 @given(st.lists(st.sampled_from(judge.STATES), min_size=1, max_size=8), st.booleans())
 def test_law_1_every_cell_of_the_roster_is_counted_once(states: list[str], supervised: bool) -> None:
     known = verdicts(*states)

@@ -99,6 +99,7 @@ def test_each_key_that_a_target_does_not_honour_is_named(one_cell: dict[str, Any
         "progress": {"source": "regex"},
         "resources": {**one_cell["resources"], "min_gpu_ram_gb": 20, "anything": 1},
         "stall_s": 60,
+        "cell_timeout_s": 3600,
         "checkpoint": {"prune": "spare"},
         "tracker": {"name": "tensorboard", "mode": "online", "project": "", "entity": ""},
         "requirements": "requirements.txt",

@@ -148,6 +148,19 @@ def test_contact(
     assert (seen.provider, seen.contact, seen.run) == ("running", contact, None)
 
 
+@pytest.mark.parametrize("last", ["queued", "done"])
+def test_a_run_that_failed_is_told_by_the_cell_that_did(last: str) -> None:
+    cells = [
+        {"cell": "a", "state": "failed", "failure": "host_memory", "why": "killed by signal 9", "attempt": 2},
+        {"cell": "b", "state": last, "attempt": 0, "why": ""},
+    ]
+    run = {"run_id": "digits", "state": "failed", "cells": cells, "halted": "it asks to stop then"}
+    seen = supervisor_answer.run_view({"runs": [run]}, "digits")
+    assert seen is not None
+    assert (seen.failure, seen.attempt) == ("host_memory", 2)
+    assert seen.reason == "it asks to stop then; killed by signal 9"
+
+
 @pytest.mark.parametrize(
     "odd",
     [

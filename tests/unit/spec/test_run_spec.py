@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.box.run_record import cell_of, check_run, config_sha256
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec, resolve_argv, run_record
@@ -367,10 +368,33 @@ def test_a_value_that_can_be_used_is_kept(write, line: str) -> None:
     load_run_spec(write(GOOD + line + "\n"))
 
 
+@pytest.mark.parametrize("key", ["stall_s", "cell_timeout_s"])
 @pytest.mark.parametrize("value", ["-1", "2592001", ".nan", ".inf", "true", "soon"])
-def test_a_patience_that_is_no_time_is_refused_with_its_line(write, value: str) -> None:
-    with pytest.raises(TenantFailure, match=r"line 8: 'stall_s' must be"):
-        load_run_spec(write(GOOD + f"stall_s: {value}\n"))
+def test_a_patience_that_is_no_time_is_refused_with_its_line(write, key: str, value: str) -> None:
+    with pytest.raises(TenantFailure, match=rf"line 8: '{key}' must be"):
+        load_run_spec(write(GOOD + f"{key}: {value}\n"))
+
+
+def test_what_becomes_of_a_cell_and_of_those_after_it_reaches_the_box_and_is_no_part_of_the_hash(write) -> None:
+    plain = GOOD + "code: {exclude: [run.yml]}\n"
+    strict = load_run_spec(write(plain + "cell_timeout_s: 3600\non_fail: stop\n"))
+    assert strict["spec_sha256"] == load_run_spec(write(plain))["spec_sha256"]
+    box = {"name": "b1", "tenant_root": "/data/gpu-tenant", "python": "/usr/bin/python3"}
+    record = run_record(strict, {"generation": 1, "provider_id": "7"}, "demo", box)
+    found = check_run(record)
+    assert (found["cell_timeout_s"], found["on_fail"]) == (3600.0, "stop")
+    for key in ("cell_timeout_s", "on_fail"):
+        del record[key]
+    found = check_run(record)
+    assert (found["cell_timeout_s"], found["on_fail"]) == (0.0, "continue")
+    with pytest.raises(Refused, match="on_fail"):
+        check_run({**record, "on_fail": "ignore"})
+
+
+@pytest.mark.parametrize("value", ["ignore", "true", "[stop]", "''"])
+def test_a_word_for_failures_that_nobody_knows_is_refused_with_its_line(write, value: str) -> None:
+    with pytest.raises(TenantFailure, match=r"line 8: 'on_fail' (is|must be)"):
+        load_run_spec(write(GOOD + f"on_fail: {value}\n"))
 
 
 def test_what_is_pruned_is_chosen_by_a_known_word(write) -> None:

@@ -1,0 +1,69 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How long an attempt may work: by the clock since boot, by the run record as it is now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import time_limit
+
+BEGAN_S = 5000.0
+
+
+class Working:
+    """An attempt that began at :data:`BEGAN_S`, looked at after each second."""
+
+    def __init__(self, limit_s: float, began_s: float | None = BEGAN_S) -> None:
+        self.record: dict[str, Any] = {"cell_timeout_s": limit_s}
+        self.now, self.reads = BEGAN_S, 0
+        self.watch = time_limit.Watch(began_s, self._read, lambda: self.now)
+
+    def _read(self) -> dict[str, Any]:
+        self.reads += 1
+        return self.record
+
+    def works(self, seconds: int) -> str:
+        for _second in range(seconds):
+            self.now += 1
+            why = self.watch.look()
+            if why:
+                return why
+        return ""
+
+
+@pytest.mark.parametrize("limit_s", [1, 7, 29, 31, 45, 3600])
+def test_it_is_over_when_the_limit_is_and_not_before(limit_s: int) -> None:
+    cell = Working(limit_s)
+    assert cell.works(limit_s - 1) == ""
+    assert f"cell_timeout_s is {limit_s}" in cell.works(1)
+
+
+def test_no_limit_ends_nobody() -> None:
+    assert Working(0).works(100_000) == ""
+
+
+def test_whose_start_nobody_knows_is_not_ended() -> None:
+    assert Working(1, began_s=None).works(1000) == ""
+
+
+def test_a_limit_that_is_raised_meanwhile_is_heard_in_time() -> None:
+    cell = Working(100)
+    assert cell.works(99) == ""
+    cell.record["cell_timeout_s"] = 200
+    assert cell.works(100) == ""
+    assert "has worked for 200 s" in cell.works(1)
+
+
+def test_a_limit_that_is_set_meanwhile_is_heard_within_a_look() -> None:
+    cell = Working(0)
+    assert cell.works(500) == ""
+    cell.record["cell_timeout_s"] = 60
+    assert cell.works(int(time_limit.LOOK_S))
+
+
+def test_the_record_is_not_read_at_every_tick() -> None:
+    cell = Working(3600)
+    cell.works(600)
+    assert cell.reads <= 600 / time_limit.LOOK_S + 1
