@@ -47,16 +47,18 @@ class Apart(NamedTuple):
     why: str
 
 
-def run_bounded(argv: list[str], timeout_s: float, environment: dict[str, str] | None = None) -> Outcome:
+def run_bounded(
+    argv: list[str], timeout_s: float, environment: dict[str, str] | None = None, newest: bool = False
+) -> Outcome:
     """Run a command with stdin closed; it is killed with all its children when the time is over.
 
-    :param environment: instead of this process's own.
+    :param environment: instead of this process's own. :param newest: of too much output the end is kept, not the start.
 
     No disk is needed: what fills one is among the things that are asked about. A grandchild that holds the output open
     is not waited for. A process that even SIGKILL does not end is left behind, and while it hangs the same program is
     not started again.
     """
-    rc, why, kept = _run(argv, timeout_s, environment, subprocess.STDOUT)
+    rc, why, kept = _run(argv, timeout_s, environment, subprocess.STDOUT, newest)
     return Outcome(rc, _text(kept[0]), why)
 
 
@@ -67,7 +69,7 @@ def run_apart(argv: list[str], timeout_s: float) -> Apart:
 
 
 def _run(
-    argv: list[str], timeout_s: float, environment: dict[str, str] | None, errors: int
+    argv: list[str], timeout_s: float, environment: dict[str, str] | None, errors: int, newest: bool = False
 ) -> tuple[int | None, str, list[bytes]]:
     """The exit code, None when it did not start or did not end; why; and what it wrote on each of its streams."""
     nothing = [b""] * (2 if errors == subprocess.PIPE else 1)
@@ -89,7 +91,7 @@ def _run(
         )
     except OSError as error:
         return None, f"{argv[0]} does not start: {error.strerror}", nothing
-    with _Output([pipe for pipe in (child.stdout, child.stderr) if pipe is not None]) as output:
+    with _Output([pipe for pipe in (child.stdout, child.stderr) if pipe is not None], newest) as output:
         until = time.monotonic() + timeout_s
         output.follow(child, until)
         try:
@@ -103,7 +105,8 @@ def _run(
 class _Output:
     """What a child writes on its pipes. More than is kept is read and dropped, so that it never waits for us."""
 
-    def __init__(self, pipes: list[IO[bytes]]) -> None:
+    def __init__(self, pipes: list[IO[bytes]], newest: bool) -> None:
+        self._newest = newest
         self._kept = {pipe: bytearray() for pipe in pipes}
         self._open = selectors.DefaultSelector()
         for pipe in pipes:
@@ -153,7 +156,11 @@ class _Output:
         if not data:
             self._open.unregister(pipe)
         kept = self._kept[pipe]
-        kept += data[: _MAX_OUTPUT + 1 - len(kept)]
+        if self._newest:
+            kept += data
+            del kept[:-_MAX_OUTPUT]
+        else:
+            kept += data[: _MAX_OUTPUT + 1 - len(kept)]
         return len(data)
 
 

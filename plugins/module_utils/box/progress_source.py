@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from . import log_pattern, progress, records, tfevents
+from . import log_pattern, progress, records, run_log, tfevents
 from .layout import AttemptPaths
 from .names import UnsafeName, check_relative_path
 
@@ -273,10 +273,21 @@ class LogLines(Source):
     def _look(self, last: bool) -> None:
         if self._clock() < self._not_before:
             return
-        try:
-            seen = log_pattern.look(self._path, self._offset, self._pattern, whole=last)
-        except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError):
+            self._finish_rotated()
+            self._take(log_pattern.look(self._path, self._offset, self._pattern, whole=last))
+
+    def _finish_rotated(self) -> None:
+        """What the log held before it was rotated is read to its end first, as far as it was kept."""
+        if os.path.getsize(self._path) >= self._offset:
             return
+        with contextlib.suppress(OSError):
+            before = run_log.earlier(self._path)
+            if os.path.getsize(before) >= self._offset:
+                self._take(log_pattern.look(before, self._offset, self._pattern, whole=True))
+        self._offset = 0
+
+    def _take(self, seen: log_pattern.Look) -> None:
         self._offset, self.problem = seen.offset, seen.problem
         if seen.problem:
             self._not_before = self._clock() + self._rest_s

@@ -33,6 +33,11 @@ def test_one_that_writes_more_than_is_kept_ends_all_the_same() -> None:
     assert (found.rc, found.out, found.why) == (7, "x" * 256 * 1024, "")
 
 
+def test_of_too_much_output_its_end_is_kept_where_that_is_asked_for() -> None:
+    found = run_bounded(["/bin/sh", "-c", "yes old | head -c 1000000; echo new"], PATIENCE_S, newest=True)
+    assert (found.rc, len(found.out), found.out[-8:]) == (0, 256 * 1024, "old\nnew\n")
+
+
 def test_one_that_closes_its_output_is_waited_for() -> None:
     assert run_bounded(["/bin/sh", "-c", "exec >&- 2>&-; sleep 0.2; exit 5"], PATIENCE_S).rc == 5
 

@@ -286,6 +286,12 @@ def test_a_kernel_log_that_is_not_for_us_says_nothing(smi: Path) -> None:
     assert [xid.code for xid in gpu.xids(60.0) or []] == [79, 13]
 
 
+def test_a_fault_at_the_end_of_a_long_kernel_log_is_seen(smi: Path) -> None:
+    noise = "[   10.000000] a line that a busy host writes again and again, hundreds of thousands of times"
+    install(smi.with_name("dmesg"), f"yes '{noise}' | head -n 20000; cat <<'EOF'\n{KERNEL_LOG}EOF")
+    assert [xid.code for xid in gpu.xids(60.0) or []] == [79, 13]
+
+
 def test_load_is_clock_power_and_memory_too(smi: Path) -> None:
     two = "100, 2, 2520, 3105, 95.61, 450.00\\n7, 0, 210, 3105, [N/A], 450.00\\n"
     install(smi, f'case "$1" in *power.draw*) printf "{two}" ;; esac')

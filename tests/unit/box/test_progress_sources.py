@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import heartbeat, process, progress_source, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    heartbeat,
+    process,
+    progress_source,
+    records,
+    run_log,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress_source import BadProgress, check
 from test_run_records import RUN
@@ -174,6 +180,24 @@ def test_a_pattern_is_followed_to_the_last_unfinished_line(attempt: Attempt) -> 
     assert attempt.told()["step"] == 5
     heart.beat(last=True)
     assert attempt.told()["step"] == 6
+
+
+@pytest.mark.parametrize(("kept", "lines"), [(1.0, "step 6\nstep 7\n"), (0.5, "")])
+def test_what_a_log_held_when_it_was_rotated_is_read_as_far_as_it_was_kept(
+    attempt: Attempt, kept: float, lines: str
+) -> None:
+    paths = attempt.wants(source="regex", pattern=STEP)
+    source = progress_source.open_source(paths, check({"source": "regex", "pattern": STEP}), {})
+    append(paths.log, b"step 4\nstep 5\n")
+    source.look()
+    append(paths.log, b"step 6\nstep 7\n")
+    whole = Path(paths.log).read_bytes()
+    # On a full disk only the end of it is kept.
+    Path(run_log.earlier(paths.log)).write_bytes(whole[: int(len(whole) * kept) - 1] if kept < 1 else whole)
+    Path(paths.log).write_bytes(b"step 8\n")
+    source.look()
+    assert [each.step for each in source.told] == [int(line.split()[1]) for line in lines.splitlines()] + [8]
+    assert source.kept() == {"offset": 7}
 
 
 def test_a_slow_pattern_rests_and_says_so(attempt: Attempt) -> None:
