@@ -279,3 +279,37 @@ def test_law_6_a_trainer_that_is_busy_for_too_long_is_ended_and_has_failed(
     assert "cell_timeout_s is 1" in cell["why"]
     ended = attempt.read(box.paths(1).exit, "exit")
     assert (ended["wrapper"], ended["stop_asked"], ended["failure"]["again"]) == (40, False, False)
+
+
+# --- signals to everybody -----------------------------------------------------------------------------------------
+
+TOLD_WITH_ITS_TRAINER = """
+import os, signal, sys
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, post_mortem, run_record, shim
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+
+layout = Layout(sys.argv[1])
+run = run_record.read_run(layout, "digits")
+paths = attempt.claim(layout, run, run["cells"][0], 1)
+
+def while_the_driver_is_asked(self, cards):
+    trainer = attempt.trainer_of(paths)
+    os.kill(trainer.pid, signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.waitid(os.P_PID, trainer.pid, os.WEXITED | os.WNOWAIT)
+
+post_mortem.PostMortem.tell_cards_apart = while_the_driver_is_asked
+sys.exit(shim.Shim(layout, "digits", "c1", 1, ()).main(lambda: None))
+"""
+
+
+def test_a_stop_that_ends_the_trainer_before_its_shim_is_heard_is_no_failure(box: SupervisedBox) -> None:
+    """A box that goes down tells all of its processes at once."""
+    box.register(command=["sleep", "1000000"], artifacts=[])
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    told = [sys.executable, "-c", TOLD_WITH_ITS_TRAINER, box.layout.root]
+    done = subprocess.run(told, env=environment, timeout=PATIENCE_S, check=False, capture_output=True, text=True)
+    assert done.returncode == 30, done.stderr
+    ended = attempt.read(box.paths(1).exit, "exit")
+    assert (ended["child"], ended["stop_asked"], ended["failure"]) == (-15, True, None)
+    assert box.cell()["state"] == "preempted"

@@ -200,6 +200,22 @@ def test_the_module_checks_links_once_and_says_what_is_missing(box: SupervisedBo
     assert (nothing["changed"], nothing["runs"]) == (False, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "variable"),
+    [
+        ("wandb", "offline", "WANDB_DIR"),
+        ("trackio", "online", "TRACKIO_DIR"),
+        ("tensorboard", "online", "TENANT_TENSORBOARD_DIR"),
+    ],
+)
+def test_the_folder_of_a_tracker_is_there_before_its_trainer(
+    box: SupervisedBox, name: str, mode: str, variable: str
+) -> None:
+    """wandb before 0.19.10 takes the system's temporary folder instead of one that is missing: nobody looks there."""
+    code = f"import os, sys; sys.exit(not os.access(os.environ['{variable}'], os.W_OK))"
+    run_to_the_end(box, code, ["a"], tracker={"name": name, "mode": mode})
+
+
 def test_no_tracker_is_told_to_the_trainer_and_its_own_wish_wins(box: SupervisedBox) -> None:
     code = "import os; open('mode.txt', 'a').write(os.environ.get('WANDB_MODE', '') + ' ')"
     run_to_the_end(box, code, ["c1"])

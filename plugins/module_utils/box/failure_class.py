@@ -48,7 +48,7 @@ ADVICE = {
     TRANSIENT: "tried again",
     KILLED: "tried again",
     STALLED: "tried again; if it stalls there too, look at its mounts and its data loaders, or raise stall_s",
-    TIMED_OUT: "raise cell_timeout_s, or make the cell shorter, then start again: it resumes",
+    TIMED_OUT: "raise cell_timeout_s, or make the cell shorter, then start with train_retry_failed: it resumes",
     PEER_LOST: "another box of the run went away; this one waits for it and goes on with it",
     PEERS_ABSENT: "the other boxes did not come: look at them, then train on all of them again",
     CODE: "mend the program or its configuration, then deploy and start again",
@@ -61,12 +61,14 @@ _DISK_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|basic_ios::clear: iostream error|unexpected pos \d+ vs \d+"
 )
 _GPU_MEMORY_WORDS = re.compile(
-    _EXCEPTION + r"OutOfMemoryError\b|(?:CUDA|HIP)(?: error:)? out of memory|CU[A-Z]+_STATUS_ALLOC_FAILED"
+    _EXCEPTION
+    + r"(?<!ray\.exceptions\.)OutOfMemoryError\b|(?:CUDA|HIP)(?: error:)? out of memory|CU[A-Z]+_STATUS_ALLOC_FAILED"
     r"|[Cc]uda failure (?:2 )?'out of memory'",
     re.MULTILINE,
 )
 _HOST_MEMORY_WORDS = re.compile(
-    _EXCEPTION + r"(?:_Array|Arrow)?MemoryError\b|Cannot allocate memory|std::bad_alloc"
+    _EXCEPTION
+    + r"(?:(?:_Array|Arrow)?MemoryError|(?<=ray\.exceptions\.)OutOfMemoryError)\b|Cannot allocate memory|std::bad_alloc"
     r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory|workers are out of shared memory",
     re.MULTILINE,
 )
@@ -79,7 +81,7 @@ _GPU_FAULT_WORDS = re.compile(
 _TRANSIENT_WORDS = re.compile(
     _EXCEPTION
     + r"(?:CommError|Mailbox\w*Error|DistNetworkError|DistStoreError|Connection(?:Reset|Refused|Aborted)Error"
-    r"|ConnectionError|ConnectError|ReadError|RemoteProtocolError|ClientConnectorError|ServerDisconnectedError"
+    r"|ConnectionError|ConnectError|(?<!tarfile\.)ReadError|RemoteProtocolError|ClientConnectorError|ServerDisconnectedError"
     r"|MaxRetryError|NewConnectionError|ReadTimeout|ConnectTimeout|RemoteDisconnected|IncompleteRead)\b"
     r"|^\S*(?:TimeoutError|OSError): \[Errno (?:101|110|113)\]"
     r"|Temporary failure in name resolution|HTTP Error 50[234]|50[234] Server Error"
@@ -89,12 +91,15 @@ _TRANSIENT_WORDS = re.compile(
 # A shell, a data loader and torch say so of what they started.
 _KILLED_WORDS = re.compile(
     r"DataLoader worker \(pid.*\) is killed(?! by signal: (?!Killed))|terminated with signal SIGKILL"
-    r"|^Killed$|: line \d+: +\d+ Killed\b",
+    r"|^Killed$|: line \d+: +\d+ Killed\b"
+    # subprocess (of accelerate), joblib, deepspeed, and what multiprocessing words.
+    r"|died with <Signals\.SIGKILL|SIGKILL\(-9\)|(?:return code =|exitcode) -9\b",
     re.MULTILINE,
 )
 # What those say who worked with a process that is gone.
 _LOST_PROCESS_WORDS = re.compile(
     r"DataLoader worker \(pid.*\) exited unexpectedly|BrokenProcessPool|process pool was terminated abruptly"
+    r"|subprocesses has abruptly died|TerminatedWorkerError"
     r"|" + _EXCEPTION + r"(?:EOFError|BrokenPipeError)\b",
     re.MULTILINE,
 )

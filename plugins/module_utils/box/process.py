@@ -178,6 +178,11 @@ def start_s(identity: Identity) -> float:
     return identity.start / os.sysconf("SC_CLK_TCK")
 
 
+def began_s(identity: Identity | None) -> float | None:
+    """The same where this machine's clock counts it: None of nobody, and of a machine that has a boot of its own."""
+    return None if identity is None or is_elsewhere(identity) else start_s(identity)
+
+
 def age_s(identity: Identity | None) -> float | None:
     """Seconds since a living process began, on a clock that nobody sets; None when it does not live."""
     if identity is None or is_elsewhere(identity) or observe(identity) != ALIVE:

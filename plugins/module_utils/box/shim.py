@@ -118,7 +118,9 @@ def _cut(path: str) -> bool:
     """Rotate on a full disk: of the old log only the end is kept. A part of a copy, made anew at each tick, would take
     the space that a save needs."""
     end = run_log.end_of_file(path, run_log.END)
-    os.unlink(run_log.earlier(path))
+    # Where no inode is left there is none.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(run_log.earlier(path))
     os.truncate(path, 0)
     with contextlib.suppress(OSError), open(run_log.earlier(path), "wb") as stream:
         stream.write(end)
@@ -198,6 +200,7 @@ class Shim:
         environment.update(of_launch)
         if not os.path.isdir(self.run["workdir"]):
             raise Refused(ENVIRONMENT, f"the working folder {self.run['workdir']} is not there: deploy the run again")
+        tracker_environment.make_folder(self.run, self.paths)
         self._take_gpus()
         self._make_reserve()
         gate_read, gate_write = os.pipe()
@@ -327,6 +330,9 @@ class Shim:
     def _end(self) -> int:
         """The trainer is a zombie still, so its pid and group cannot mean anybody else while leftovers are ended."""
         ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        if signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
+            # Told to all processes of the box at once, so the trainer may end before the shim is at its signal.
+            self._ask_to_stop()
         clean = ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
         self._end_leftovers(LEFTOVER_GRACE_S if clean else 0.0)
         _pid, status = os.waitpid(self._pid, 0)
@@ -401,7 +407,7 @@ def wrapper_exit(child: int, stop_asked: bool, failure: failure_class.Failure | 
         return TRAINER_FAILED
     if stop_asked or child == PREEMPTED:
         return PREEMPTED
-    if child > 0 and failure is not None and failure.name == failure_class.DISK_FULL:
+    if child != 0 and failure is not None and failure.name == failure_class.DISK_FULL:
         return DISK
     return 0 if child == 0 else TRAINER_FAILED
 

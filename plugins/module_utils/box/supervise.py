@@ -275,8 +275,7 @@ class Supervisor:
             self._say(f"{step.run_id}/{paths.relative} is alive: adopted")
             self._watched.add(key)
         told, self._hopeless = False, {}
-        trainer = attempt.trainer_of(paths)
-        began_s = process.start_s(trainer) if trainer is not None else None
+        began_s = process.began_s(attempt.trainer_of(paths))
         self._live = health.Live(f"{step.run_id}/{paths.relative}", paths.folder, began_s)
         while not self._stopping and attempt.is_alive(paths):
             self._pause()
@@ -284,8 +283,7 @@ class Supervisor:
             self._observe(self._teller.tick)
             ending = self._ending()
             if ending is not None and not told:
-                told = True
-                self._stop_for(ending, step, paths)
+                told = self._stop_for(ending, step, paths)
             told = told or self._end_if_superseded(step, paths) or self._end_if_hopeless(step, paths, began_s)
         self._teller.end()
         self._observe(lambda: self._heart(key).beat(last=True))
@@ -392,17 +390,18 @@ class Supervisor:
     def _noticed(self) -> list[dict[str, Any]]:
         return [watcher.as_dict() for watcher in self._watchers.values()]
 
-    def _stop_for(self, ending: preemption.Watcher, step: judge.Step, paths: AttemptPaths) -> None:
-        """SIGTERM for a last save, within the shorter of the run's grace and the time that is left."""
+    def _stop_for(self, ending: preemption.Watcher, step: judge.Step, paths: AttemptPaths) -> bool:
+        """SIGTERM for a last save, within the shorter of the run's grace and the time that is left; whether it was."""
         run, left, notice = run_record.read_run(self.layout, step.run_id), ending.left_s(), ending.notice
         if notice is None:
-            return  # taken back at this very instant
+            return False  # taken back at this very instant
         # A notice that names no time leaves what the platform is known to grant.
         lefts = (run["preemption"]["grace_s"], ending.granted_s()) if left is None else (left,)
         grace = last_save.within_s(run, *lefts)
         why = f"this machine ends: {notice.event}{f' at {notice.at}' if notice.at else ''}"
         self._say(f"{step.run_id}/{paths.relative}: {why}; the trainer has {grace:.0f} s to save")
         stopping.ask(paths, grace, why)
+        return True
 
     def _end_if_hopeless(self, step: judge.Step, paths: AttemptPaths, began_s: float | None) -> bool:
         """SIGTERM to a trainer that stalls or works for too long, then SIGKILL: the meter runs."""

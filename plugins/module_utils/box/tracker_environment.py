@@ -16,6 +16,12 @@ def folder(paths: AttemptPaths) -> str:
     return os.path.join(paths.output, "tracker")
 
 
+def make_folder(run: dict[str, Any], paths: AttemptPaths) -> None:
+    """wandb before 0.19.10 writes into the system's temporary folder, where nobody looks, if this one is missing."""
+    if run["tracker"]["name"] in (WANDB, TENSORBOARD, TRACKIO):
+        os.makedirs(folder(paths), 0o700, exist_ok=True)
+
+
 def variables(run: dict[str, Any], cell: dict[str, Any], paths: AttemptPaths) -> dict[str, str]:
     """What the trainer is told of its tracker. The run's own environment wins over it."""
     wanted = run["tracker"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import json
 import os
@@ -272,6 +273,21 @@ def test_a_log_on_a_full_disk_gives_space_back_and_takes_none(tmp_path: Path) ->
         assert path.read_bytes() == b"after"
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_log_is_cut_where_no_inode_is_left_for_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.open
+
+    def no_new_file(path: Any, mode: str = "r", *words: Any, **more: Any) -> Any:
+        if "w" in mode and not os.path.exists(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, mode, *words, **more)
+
+    path = tmp_path / "run.log"
+    path.write_bytes(b"a" * 200)
+    monkeypatch.setattr(builtins, "open", no_new_file)
+    assert shim.rotate(str(path), cap=100)
+    assert os.path.getsize(path) == 0
 
 
 def test_a_log_that_cannot_be_copied_for_another_reason_is_left_whole(

@@ -11,8 +11,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.failure_class impor
     AGAIN,
     CLASSES,
     Evidence,
+    Failure,
     classify,
 )
+from ansible_collections.tenant.gpu.plugins.module_utils.box.judge import AttemptFacts, ExitFacts, heals_by_itself
+from ansible_collections.tenant.gpu.plugins.module_utils.box.shim import wrapper_exit
 
 XIDS = gpu.FATAL_XIDS
 
@@ -121,6 +124,20 @@ torch.AcceleratorError: CUDA error: out of memory
 CUDA kernel errors might be asynchronously reported at some other API call
 """
 WORKER_KILLED = "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. "
+BY_ACCELERATE = (
+    "Traceback (most recent call last):\n"
+    '  File "/opt/accelerate/commands/launch.py", line 1198, in simple_launcher\n'
+    "subprocess.CalledProcessError: Command '['python', 'train.py']' died with <Signals.SIGKILL: 9>.\n"
+)
+OF_DATASETS = (
+    "Traceback (most recent call last):\n"
+    "RuntimeError: One of the subprocesses has abruptly died during map operation. To debug the error, disable it.\n"
+)
+OF_JOBLIB = (
+    "Traceback (most recent call last):\n"
+    "joblib.externals.loky.process_executor.TerminatedWorkerError: A worker process managed by the executor was "
+    "unexpectedly terminated.\n\nThe exit codes of the workers are {SIGKILL(-9)}\n"
+)
 BUS_ERROR = (
     "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers "
     "are out of shared memory. Please try to raise your shared memory limit."
@@ -183,6 +200,18 @@ def ranked(rank: int, text: str) -> str:
         (Evidence(1, log_tail=WORKER_KILLED), "killed"),
         (Evidence(1, log_tail=WORKER_KILLED.replace("Killed", "Segmentation fault")), "code"),
         (Evidence(1, log_tail="ProcessExitedException: process 0 terminated with signal SIGKILL"), "killed"),
+        # The same as its starter words it.
+        (Evidence(1, oom_kills=1, log_tail=BY_ACCELERATE), "host_memory"),
+        (Evidence(1, log_tail=BY_ACCELERATE), "killed"),
+        (
+            Evidence(1, oom_kills=1, log_tail="[launch.py:325:sigkill_handler] exits with return code = -9"),
+            "host_memory",
+        ),
+        (Evidence(1, oom_kills=1, log_tail=OF_DATASETS), "host_memory"),
+        (Evidence(1, oom_kills=2, log_tail=OF_JOBLIB), "host_memory"),
+        (Evidence(1, oom_kills=1, log_tail="RuntimeError: worker 3 died with exitcode -9"), "host_memory"),
+        (Evidence(1, oom_kills=1, log_tail="RuntimeError: worker 3 died with exitcode -11"), "code"),
+        (Evidence(1, log_tail="ray.exceptions.OutOfMemoryError: Task was killed"), "host_memory"),
         # Host memory in words.
         (Evidence(1, log_tail=BUS_ERROR), "host_memory"),
         (Evidence(1, log_tail="Traceback (most recent call last):\nMemoryError\n"), "host_memory"),
@@ -193,6 +222,8 @@ def ranked(rank: int, text: str) -> str:
         # A network that was away.
         (Evidence(1, log_tail="httpx.ConnectError: [Errno -3] Temporary failure"), "transient"),
         (Evidence(1, log_tail="httpx.ConnectError: All connection attempts failed"), "transient"),
+        (Evidence(1, log_tail="httpx.ReadError: the other end went"), "transient"),
+        (Evidence(1, log_tail="tarfile.ReadError: not a gzip file"), "code"),
         (Evidence(1, log_tail="TimeoutError: [Errno 110] Connection timed out"), "transient"),
         (Evidence(1, log_tail="TimeoutError: the evaluation took too long"), "code"),
         (Evidence(1, log_tail="wandb.sdk.lib.mailbox.MailboxError: transport failed"), "transient"),
@@ -229,6 +260,14 @@ def test_every_class_says_what_to_do() -> None:
     assert set(ADVICE) == set(CLASSES)
     assert set(AGAIN) < set(CLASSES)
     assert "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in ADVICE["gpu_memory"]
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if "start again" in ADVICE[name]])
+@pytest.mark.parametrize("child", [1, -6])
+def test_who_is_told_to_start_again_need_not_name_an_option(name: str, child: int) -> None:
+    wrapper = wrapper_exit(child, False, Failure(name, "as seen"))
+    ended = ExitFacts(wrapper, child, failure=name)
+    assert heals_by_itself(AttemptFacts(1, begun=True, exit=ended)) or "deploy" in ADVICE[name]
 
 
 def test_the_evidence_is_the_last_line_that_says_it() -> None:

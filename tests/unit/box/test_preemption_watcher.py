@@ -285,7 +285,7 @@ def test_a_notice_without_a_time_leaves_no_more_than_the_platform_grants(
     paths, step = supervisor.layout.attempt("digits", "c1", 1), judge.Step(judge.WATCH, "digits", "c1", 1)
     watcher._heed(NO_TIME)
     clock.now += late_s
-    supervisor._stop_for(watcher, step, paths)
+    assert supervisor._stop_for(watcher, step, paths) is True
     watcher._heed(None)
-    supervisor._stop_for(watcher, step, paths)
+    assert supervisor._stop_for(watcher, step, paths) is False, "so the next notice is heeded"
     assert asked == [given_s], "one that was taken back at that very instant asks for nothing"

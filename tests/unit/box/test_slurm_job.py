@@ -321,5 +321,6 @@ def test_an_attempt_elsewhere_ends_before_its_job(box: Layout, tools: Path) -> N
     far = process.Identity("another", 1, 4, 5, "12.0").as_dict()
     records.write_record(paths.status, "status", {"process": far, "shim": far, "state": "running"})
     assert attempt.is_alive(paths)
+    assert process.began_s(attempt.trainer_of(paths)) is None, "its machine counts from another boot"
     attempt.write_exit(paths, {}, wrapper=0, child=0)
     assert not attempt.is_alive(paths)
