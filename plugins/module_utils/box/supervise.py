@@ -19,6 +19,7 @@ from . import (
     array,
     attempt,
     batch,
+    cell_timeout,
     diary,
     failure_class,
     fetch_order,
@@ -41,7 +42,6 @@ from . import (
     stall,
     stopping,
     survey,
-    time_limit,
 )
 from .layout import AttemptPaths, Layout
 from .refusal import DISK, INPUTS, INTERPRETER, PREEMPTED
@@ -82,7 +82,7 @@ class Supervisor:
         self._complaint = ""
         self._overdue = ""
         self._gpu_gate = gpu_gate.Gate()
-        self._hopeless: dict[str, stall.Watch | time_limit.Watch] = {}
+        self._hopeless: dict[str, stall.Watch | cell_timeout.Watch] = {}
         self._teller = ready_answer.Teller(layout, program[-1])
         self._share: tuple[tuple[int, int], frozenset[tuple[str, str]]] | None = None
 
@@ -413,7 +413,7 @@ class Supervisor:
         def look() -> None:
             if not self._hopeless:
                 watches = {failure_class.STALLED: stall.Watch(paths, read())}
-                self._hopeless = {**watches, failure_class.TIMED_OUT: time_limit.Watch(began_s, read)}
+                self._hopeless = {**watches, failure_class.TIMED_OUT: cell_timeout.Watch(began_s, read)}
             told.update({failure: watch.look() for failure, watch in self._hopeless.items()})
 
         self._observe(look)

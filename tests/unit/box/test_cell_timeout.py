@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import time_limit
+from ansible_collections.tenant.gpu.plugins.module_utils.box import cell_timeout
 
 BEGAN_S = 5000.0
 
@@ -18,7 +18,7 @@ class Working:
     def __init__(self, limit_s: float, began_s: float | None = BEGAN_S) -> None:
         self.record: dict[str, Any] = {"cell_timeout_s": limit_s}
         self.now, self.reads = BEGAN_S, 0
-        self.watch = time_limit.Watch(began_s, self._read, lambda: self.now)
+        self.watch = cell_timeout.Watch(began_s, self._read, lambda: self.now)
 
     def _read(self) -> dict[str, Any]:
         self.reads += 1
@@ -60,10 +60,10 @@ def test_a_limit_that_is_set_meanwhile_is_heard_within_a_look() -> None:
     cell = Working(0)
     assert cell.works(500) == ""
     cell.record["cell_timeout_s"] = 60
-    assert cell.works(int(time_limit.LOOK_S))
+    assert cell.works(int(cell_timeout.LOOK_S))
 
 
 def test_the_record_is_not_read_at_every_tick() -> None:
     cell = Working(3600)
     cell.works(600)
-    assert cell.reads <= 600 / time_limit.LOOK_S + 1
+    assert cell.reads <= 600 / cell_timeout.LOOK_S + 1
