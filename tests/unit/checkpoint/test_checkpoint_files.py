@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tenant_checkpoint
 import torch
+from ansible_collections.tenant.gpu.plugins.module_utils.box import half_saved
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tenant_checkpoint import (
@@ -335,3 +336,20 @@ def test_leftovers_of_a_killed_save_are_removed_from_the_own_folder_only(tmp_pat
     Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, environ=environ).load_latest()
     assert sorted(path.name for path in own.iterdir()) == ["attempts.json", "notes.tmp", "step-0000000001.pt"]
     assert (seed / ".step-0000000002.pt.tmp").exists()
+
+
+def test_the_supervisor_removes_every_leftover_that_the_helper_may_leave(tmp_path: Path) -> None:
+    """They are in the folder of a dead attempt, which the helper of the next one never looks into."""
+    names = [
+        *(checkpoint_name(7), checkpoint_name(7, sharded=True), tenant_checkpoint._lightning_name(7)),
+        *("checkpoint-7", tenant_checkpoint.Attempts.NAME),
+    ]
+    leftovers = [f".{name}.tmp" for name in names] + [tenant_checkpoint._BROUGHT]
+    assert half_saved._HALF.pattern == tenant_checkpoint._LEFTOVER.pattern
+    for name in leftovers:
+        assert tenant_checkpoint._LEFTOVER.match(name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / checkpoint_name(3)).write_bytes(b"whole")
+    (tmp_path / "notes.tmp").write_bytes(b"not ours")
+    assert half_saved.remove(str(tmp_path)) == len(leftovers)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.tmp"]
