@@ -1382,8 +1382,11 @@ def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     """Numbers, text, lists and dicts of ``value``; of what is large, or something else, a word about what it is."""
-    size = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", 1)
-    if type(value).__module__ in ("torch", "numpy") and hasattr(value, "tolist"):
+    # By what it is: Parameter, and what other packages derive from Tensor, say another module than torch. The numbers
+    # of a tensor in pieces would have to be asked of all ranks, and this is one of them.
+    is_tensor = isinstance(value, torch.Tensor) and not _holds(value, "DTensor", "ShardedTensor")
+    size = value.numel() if is_tensor else getattr(value, "size", 1)
+    if is_tensor or (type(value).__module__ == "numpy" and hasattr(value, "tolist")):
         value = value.item() if size == 1 else value.tolist() if size <= _MOST_VALUES else f"{size} values"
     if isinstance(value, Mapping):
         return {str(key): _as_json(each) for key, each in value.items()}
