@@ -2445,7 +2445,7 @@ class _Callback:
 
     def _begin(self) -> None:
         self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
-        self._pace.begin(self._folders)
+        self._pace.begin(self._folders, (self._found.state or {}).get("losses"))
         self._lines = _LoopMetrics(self._environ.get("TENANT_METRICS", "") if self._pace.ranks.rank == 0 else "")
 
     @contextlib.contextmanager
@@ -2497,8 +2497,10 @@ class _Callback:
                 self._tell_copied(step, error)
         self._pace.cadence.held(time.monotonic() - self._asked_at)
         self._pace.cadence.written(0.0)
-        if is_first:
-            self._pace.attempts.note_cost()
+        if is_first and attempts.ends_whole:
+            attempts.note()
+        elif is_first:
+            attempts.note_cost()
         with self._telling() as lines:
             lines.saved(path, self._pace.cadence)
 
