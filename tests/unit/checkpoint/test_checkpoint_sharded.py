@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,3 +224,61 @@ def test_what_one_rank_finds_damaged_is_damaged_whatever_the_others_say(
     assert (tmp_path / "quarantine" / newest.name).is_dir()
     assert not [path for path in loaded if newest.name in path]
     assert older.is_dir()
+
+
+class Killed(BaseException):
+    """Nothing that the process would do after this is done."""
+
+
+class Events:
+    """Changes of names in a folder, in this process; from the ``fatal``-th on none of them is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int) -> None:
+        self.seen, self._fatal = 0, fatal
+        for name in ("rename", "replace", "unlink", "mkdir", "rmdir"):
+            monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
+
+    def _counted(self, act: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self.seen += 1
+            if self.seen > self._fatal:
+                raise Killed
+            return act(*arguments, **options)
+
+        return counted
+
+    @property
+    def killed(self) -> bool:
+        return self.seen > self._fatal
+
+
+def test_a_kill_at_any_event_while_one_makes_way_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _older, newest = saved(tmp_path / "calm", 1, 2)
+    torch.save({"schema": 1, "world": 1, "evil": Evil()}, newest / "common.pt")
+    (newest / "manifest.json").unlink()
+    seal_folder(str(newest), {"step": 2, "world": 1})
+    content = (newest / "common.pt").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    steps, killed = set(), True
+    for fatal in range(1000):
+        folder = tmp_path / str(fatal)
+        shutil.copytree(tmp_path / "calm", folder)
+        saver = checkpoints(folder, keep_last=1)
+        assert saver.load_latest() == 1
+        saver.step = 2
+        with monkeypatch.context() as patched:
+            events = Events(patched, fatal)
+            with contextlib.suppress(Killed, CheckpointError):
+                saver.save(wait=True)
+            killed = events.killed
+        kept = [path.read_bytes() for path in folder.glob("**/step-0000000002.dcp/common.pt")]
+        assert content in kept, f"event {fatal}"
+        resumed = checkpoints(folder)
+        steps.add(resumed.load_latest())
+        resumed.step = 3
+        resumed.save(wait=True)
+        assert checkpoints(folder).load_latest() == 3
+        if not killed:
+            break
+    assert not killed
+    assert steps == {1, 2}
