@@ -11,7 +11,7 @@ import re
 import shutil
 
 # As tenant_checkpoint names what is not whole yet: whatever else ends so may be somebody's.
-_HALF = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json)\.tmp\Z")
+_HALF = re.compile(r"\.(step-\d{10}\.(pt|dcp|ckpt)|checkpoint-\d+|attempts\.json|brought)\.tmp\Z")
 
 
 def remove(folder: str) -> int:

@@ -337,8 +337,8 @@ def _load_tensors(path: str, mmap: bool = False) -> dict[str, Any]:
     except Exception as error:
         # All bytes are right by now. Too little memory must not condemn a good checkpoint.
         if any(words in str(error) for words in _MEMORY_FULL):
-            raise CheckpointError(f"{path} is whole, but does not fit into memory: {_first_line(error)}") from error
-        raise CheckpointDamaged(f"{path}: torch cannot load it ({_first_line(error)})") from error
+            raise CheckpointError(f"{path} is whole, but does not fit into memory: {_what_is_unsafe(error)}") from error
+        raise CheckpointDamaged(f"{path}: torch cannot load it ({_what_is_unsafe(error)})") from error
     if not isinstance(state, dict):
         raise CheckpointDamaged(f"{path}: it is not a {SCHEMA} file")
     return state
@@ -350,9 +350,10 @@ def _first_line(error: BaseException) -> str:
 
 
 def _what_is_unsafe(error: BaseException) -> str:
-    """What torch refuses to build; its advice before that would have people load it unsafely."""
-    found = re.search(r"(?i)\bunsupported [^\n]{1,200}", str(error))
-    return found.group().strip() if found else _first_line(error)
+    """What torch refuses to build; its advice around that would have people load it unsafely."""
+    found = re.search(r"(?i)\bunsupported [^\n]{1,200}|(?<=unpickler error: )[^\n]{1,200}", str(error))
+    said = found.group() if found else _first_line(error)
+    return re.split(r"(?i)[.;,]?\s+(?:please use|re-running)\b", said)[0].strip()
 
 
 # ---------------------------------------------------------------------------------------------- newest valid
@@ -423,17 +424,67 @@ def _candidates(folders: Iterable[str], pattern: re.Pattern[str], skipped: list[
 
 def _quarantine(path: str) -> bool:
     """Move ``path`` to ``quarantine/`` beside it; False where the folder cannot be written."""
-    folder, name = os.path.split(path)
-    place = os.path.join(folder, "quarantine")
     try:
-        os.makedirs(place, exist_ok=True)
-        target, number = os.path.join(place, name), 1
-        while os.path.lexists(target):
-            target, number = os.path.join(place, f"{name}.{number}"), number + 1
-        os.rename(path, target)
+        _set_aside(path)
     except OSError:
         return False
     return True
+
+
+def _set_aside(path: str) -> None:
+    """Move ``path`` to ``quarantine/`` beside it, under a name that nothing there has."""
+    folder, name = os.path.split(path)
+    place = os.path.join(folder, "quarantine")
+    os.makedirs(place, exist_ok=True)
+    target, number = os.path.join(place, name), 1
+    while os.path.lexists(target):
+        target, number = os.path.join(place, f"{name}.{number}"), number + 1
+    os.rename(path, target)
+    with contextlib.suppress(OSError):  # it is there, whatever a power cut makes of that
+        _sync_folder(place)
+        _sync_folder(folder)
+
+
+class PassedOver:
+    """What a resume has left in its place, because it cannot be loaded or read *here*: it may be whole.
+
+    With another torch, or once it can be read, it is the newest again. That ends when the training has come as far by
+    itself: before a save of its step or a later one takes its name, or removes what is older, it moves to
+    ``quarantine/``. Not after that save: a process killed in between would know of it no more.
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[str, int] = {}
+
+    def note(self, found: Found, pattern: re.Pattern[str]) -> None:
+        left = {skipped.path: step_of(os.path.basename(skipped.path), pattern) for skipped in _left_in_place(found)}
+        self._steps.update({os.path.abspath(path): step for path, step in left.items() if step is not None})
+
+    def make_way(self, folder: str, step: int) -> None:
+        """:raises OSError: one of them can be neither kept nor left: the save would take its name or remove it."""
+        folder = os.path.abspath(folder)
+        for path in [path for path, of in self._steps.items() if of <= step and os.path.dirname(path) == folder]:
+            _make_way(path)
+            self.forget(path)
+
+    def forget(self, path: str) -> None:
+        """What has the name now is another one."""
+        self._steps.pop(path, None)
+
+
+def _make_way(path: str) -> None:
+    """Keep what has the name that a save is about to take.
+
+    :raises OSError: it cannot be kept.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        _set_aside(path)
+    except OSError as error:
+        said = f"{path} is in the way of what is saved anew, and cannot be moved to quarantine/ ({error.strerror})"
+        raise OSError(error.errno, said) from error
+    _log.warning("moved to quarantine/, because its step or a later one is saved anew: %s", path)
 
 
 def _nothing_readable(found: Found) -> CheckpointError | None:
@@ -447,10 +498,21 @@ def _nothing_readable(found: Found) -> CheckpointError | None:
     )
 
 
+def _left_in_place(found: Found) -> list[Skipped]:
+    return [skipped for skipped in found.skipped if not skipped.quarantined]
+
+
 def _tell_skipped(found: Found) -> None:
     for skipped in found.skipped:
         place = "moved to quarantine/" if skipped.quarantined else "left where it is"
         _log.warning("skipped a checkpoint, %s: %s", place, skipped.reason)
+    maybe_whole = [skipped.path for skipped in _left_in_place(found) if not skipped.damaged]
+    if maybe_whole and found.state is not None:
+        _log.warning(
+            "the steps after %s are trained again, though %s may be whole: stop now and run the same command where it "
+            "can be loaded to go on from there. It stays, in quarantine/ once the training has come as far",
+            *(found.path, ", ".join(maybe_whole)),
+        )
 
 
 def _prune(folder: str, pattern: re.Pattern[str], keep_last: int, upto: int, best: int | None) -> None:
@@ -536,7 +598,9 @@ def _resume_dirs(environ: Mapping[str, str]) -> list[str]:
     return [part for part in environ.get("TENANT_RESUME_DIRS", "").split(os.pathsep) if part]
 
 
-def _keep_durably(path: str, folder: str, pattern: re.Pattern[str], keep_last: int, best: int | None) -> OSError | None:
+def _keep_durably(
+    path: str, folder: str, pattern: re.Pattern[str], keep_last: int, best: int | None, passed_over: PassedOver
+) -> OSError | None:
     """Copy a whole checkpoint to a disk that outlives the box, and prune there; what went wrong, if anything.
 
     A network disk that hiccups must not end the training: the next save tries again.
@@ -544,6 +608,7 @@ def _keep_durably(path: str, folder: str, pattern: re.Pattern[str], keep_last: i
     step = step_of(os.path.basename(path), pattern)
     assert step is not None
     try:
+        passed_over.make_way(folder, step)
         copy_durably(path, os.path.abspath(folder))
         _prune(folder, pattern, keep_last, step, best)
     except OSError as error:
@@ -1382,8 +1447,11 @@ def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     """Numbers, text, lists and dicts of ``value``; of what is large, or something else, a word about what it is."""
-    size = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", 1)
-    if type(value).__module__ in ("torch", "numpy") and hasattr(value, "tolist"):
+    # By what it is: Parameter, and what other packages derive from Tensor, say another module than torch. The numbers
+    # of a tensor in pieces would have to be asked of all ranks, and this is one of them.
+    is_tensor = isinstance(value, torch.Tensor) and not _holds(value, "DTensor", "ShardedTensor")
+    size = value.numel() if is_tensor else getattr(value, "size", 1)
+    if is_tensor or (type(value).__module__ == "numpy" and hasattr(value, "tolist")):
         value = value.item() if size == 1 else value.tolist() if size <= _MOST_VALUES else f"{size} values"
     if isinstance(value, Mapping):
         return {str(key): _as_json(each) for key, each in value.items()}
@@ -1556,7 +1624,7 @@ class Shards:
         try:
             return work()
         except self._dcp.CheckpointException as error:
-            said = "; ".join(f"rank {rank}: {_first_line(wrapped[0])}" for rank, wrapped in error.failures.items())
+            said = "; ".join(f"rank {rank}: {_what_is_unsafe(wrapped[0])}" for rank, wrapped in error.failures.items())
             raise CheckpointError(said) from error
 
     def _own_stager(self) -> Any:
@@ -1569,9 +1637,18 @@ class Shards:
         return self._stager
 
     def load(self, folder: str) -> None:
-        """Give every rank its pieces, however many ranks have written them. All ranks."""
+        """Give every rank its pieces, however many ranks have written them. All ranks.
+
+        :raises CheckpointError: they do not fit these objects, or cannot be read.
+        """
         state = self._state()
-        self._dcp.load(state, checkpoint_id=folder, process_group=self._ranks.now)
+        try:
+            self._speaking(lambda: self._dcp.load(state, checkpoint_id=folder, process_group=self._ranks.now))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder} is whole, but its pieces cannot be loaded into these objects: {error}. It is as it was. "
+                "Build the model and the optimizer as they were when it was saved, or give this run its own folder"
+            ) from error
         for name, module in self._modules.items():
             self._of.set_model_state_dict(module, state[name])
         for name, (optimizer, module) in self._optimizers.items():
@@ -1654,6 +1731,7 @@ class Checkpointer:
         self._safe_path, self._saved_step, self._stopped, self._new_numbers = "", -1, False, False
         self._checked = False
         self._best_elsewhere: int | None = None
+        self._passed_over = PassedOver()
         self._started, self._trained_before_s = time.monotonic(), 0.0
 
     def _find_shards(self, sharded: bool | None) -> Shards | None:
@@ -1730,6 +1808,7 @@ class Checkpointer:
             step = max(step, look(step))
         # A rank that found nothing newer has rank 0's step and no path.
         looks = self._ranks.gather((step, own.path, own.skipped))
+        self._passed_over.note(own, _ARCHIVE)
         holder = max(range(len(looks)), key=lambda rank: (bool(looks[rank][1]), looks[rank][0], -rank))
         path, skipped = looks[holder][1], tuple(itertools.chain.from_iterable(told[2] for told in looks))
         if not path or self._ranks.world == 1:
@@ -1747,34 +1826,52 @@ class Checkpointer:
         """All ranks look at the same candidates, each at its share of the files: no piece is loaded to be judged."""
         skipped: list[Skipped] = []
         for path, step in self._ranks.first_does(lambda: _candidates(folders, _FOLDER, skipped)):
-            state, own = self._examined(path, step)
-            problem = next(filter(None, self._ranks.gather(own)), None)
+            # Every rank has compared its share before any rank loads: what is damaged may fail in any way at all.
+            state, problem = self._agreed(path, functools.partial(self._compare_share, path, step))
             if problem is None:
-                return Found(path, state, tuple(skipped))
+                state, problem = self._agreed(path, functools.partial(self._load_unsharded, path))
+            if problem is None:
+                found = Found(path, state, tuple(skipped))
+                break
             reason, kind = problem
             if kind == "too large":
                 raise CheckpointError(reason)
             moved = kind == "damaged" and self._ranks.first_does(functools.partial(_quarantine, path))
             skipped.append(Skipped(path, reason, moved, kind == "damaged"))
-        return Found("", None, tuple(self._ranks.from_first(skipped)))
+        else:
+            found = Found("", None, tuple(self._ranks.from_first(skipped)))
+        self._passed_over.note(found, _FOLDER)
+        return found
 
-    def _examined(self, path: str, step: int) -> tuple[Any, tuple[str, str] | None]:
-        """What is not in pieces, this rank's own of it as ``rank``; or why that is not to be had, and what that is."""
+    def _agreed(self, path: str, examine: Callable[[], Any]) -> tuple[Any, tuple[str, str] | None]:
+        """What ``examine`` makes of ``path`` here; or why some rank does without, and what that is: the same on all.
+
+        That it is damaged is certain on whichever rank says so; that it cannot be read may be that rank's own trouble.
+        """
         rank = self._ranks.rank
+        value, own = None, None
         try:
-            manifest = folder_manifest(path, rank, self._ranks.world)
-            if manifest.get("step") != step:
-                raise CheckpointDamaged(f"{path}: its name says another step than its manifest")
-            state = _load_tensors(os.path.join(path, "common.pt"))
-            if state.get("world") == self._ranks.world:
-                state["rank"] = _load_tensors(os.path.join(path, f"rank-{rank}.pt"))
+            value = examine()
         except CheckpointDamaged as error:
-            return None, (str(error), "damaged")
+            own = (str(error), "damaged")
         except (OSError, CheckpointUnloadable) as error:
-            return None, (f"{path}: cannot be read now by rank {rank} ({error})", "unreadable")
+            own = (f"{path}: cannot be read now by rank {rank} ({error})", "unreadable")
         except CheckpointError as error:
-            return None, (str(error), "too large")
-        return state, None
+            own = (str(error), "too large")
+        problems = list(filter(None, self._ranks.gather(own)))
+        problems.sort(key=lambda problem: problem[1] != "damaged")
+        return value, problems[0] if problems else None
+
+    def _compare_share(self, path: str, step: int) -> None:
+        if folder_manifest(path, self._ranks.rank, self._ranks.world).get("step") != step:
+            raise CheckpointDamaged(f"{path}: its name says another step than its manifest")
+
+    def _load_unsharded(self, path: str) -> dict[str, Any]:
+        """What is not in pieces, this rank's own of it as ``rank``."""
+        state = _load_tensors(os.path.join(path, "common.pt"))
+        if state.get("world") == self._ranks.world:
+            state["rank"] = _load_tensors(os.path.join(path, f"rank-{self._ranks.rank}.pt"))
+        return state
 
     def _other_kind(self, found: Found, folders: list[str]) -> CheckpointError | None:
         """Checkpoints of the other layout must not make it start at 0."""
@@ -2044,9 +2141,13 @@ class Checkpointer:
             torch.save(state, stream)
             seal_archive(stream, about)
 
+        def check_and_make_way(temporary: str) -> None:
+            check(temporary)
+            self._passed_over.make_way(self.directory, about["step"])
+
         def write() -> None:
             self._copy.ready()
-            _write(path, fill, check)
+            _write(path, fill, check_and_make_way)
 
         return write
 
@@ -2085,6 +2186,9 @@ class Checkpointer:
             if rank == 0 and not problems:
                 try:
                     seal_folder(temporary, about, [entry for entries_of, _said in answers for entry in entries_of])
+                    self._passed_over.make_way(self.directory, about["step"])
+                    # No folder takes the name of another: not that of a save whose last sync failed, either.
+                    _make_way(path)
                     os.replace(temporary, path)
                     _sync_folder(self.directory)
                 except OSError as error:
@@ -2148,7 +2252,7 @@ class Checkpointer:
         _prune(self.directory, pattern, self._keep_last, step, best)
         self._pace.attempts.note_cost()
         if self.durable_dir:
-            error = _keep_durably(path, self.durable_dir, pattern, self._keep_last, best)
+            error = _keep_durably(path, self.durable_dir, pattern, self._keep_last, best, self._passed_over)
             if error is None:
                 self.durable_step = step
             else:
@@ -2157,6 +2261,7 @@ class Checkpointer:
     def _insist_on_durable(self, path: str) -> None:
         if self.durable_dir and self.durable_step != self.step and self._ranks.rank == 0:
             try:
+                self._passed_over.make_way(self.durable_dir, self.step)
                 copy_durably(path, os.path.abspath(self.durable_dir))
             except OSError as error:
                 raise CheckpointError(
@@ -2312,6 +2417,7 @@ class _Callback:
         self._pace: Pace | None = None
         self._asked_at = 0.0
         self._found = Found("", None, ())
+        self._passed_over = PassedOver()
         self._lines = _LoopMetrics()
         # A drill compares the losses of each step; else they are told when the loop itself looks at them.
         self._drilled = self._environ.get("TENANT_DRILL") == "1"
@@ -2334,11 +2440,12 @@ class _Callback:
             raise failure
         _remove_leftovers(self.directory)
         self._found = found
+        self._passed_over.note(found, self.pattern)
         return found.path or None
 
     def _begin(self) -> None:
         self._pace = Pace(Ranks(), self.directory, self._longest_s, self._environ)
-        self._pace.begin(self._folders)
+        self._pace.begin(self._folders, (self._found.state or {}).get("losses"))
         self._lines = _LoopMetrics(self._environ.get("TENANT_METRICS", "") if self._pace.ranks.rank == 0 else "")
 
     @contextlib.contextmanager
@@ -2368,18 +2475,32 @@ class _Callback:
         self._asked_at = time.monotonic()
         return save or self.should_stop
 
+    def _about(self, step: int, best: int | None) -> dict[str, Any]:
+        """What the manifest of a save says. One that follows a stop is all there is: the attempt ends whole."""
+        assert self._pace is not None
+        attempts = self._pace.attempts
+        attempts.ends_whole = self.should_stop
+        return {"step": step, "best": best, "trained_s": self._lines.trained_s, "losses": attempts.as_state()}
+
+    def _make_way(self, step: int) -> None:
+        assert self._pace is not None
+        self._pace.ranks.first_does(lambda: self._passed_over.make_way(self.directory, step))
+
     def _saved(self, path: str, step: int, best: int | None = None) -> None:
         assert self._pace is not None
-        is_first = self._pace.ranks.rank == 0
+        is_first, attempts = self._pace.ranks.rank == 0, self._pace.attempts
         if is_first:
             _prune(self.directory, self.pattern, self._keep_last, step, best)
             if self.durable_dir:
-                error = _keep_durably(path, self.durable_dir, self.pattern, self._keep_last, best)
+                keep_last, passed_over = self._keep_last, self._passed_over
+                error = _keep_durably(path, self.durable_dir, self.pattern, keep_last, best, passed_over)
                 self._tell_copied(step, error)
         self._pace.cadence.held(time.monotonic() - self._asked_at)
         self._pace.cadence.written(0.0)
-        if is_first:
-            self._pace.attempts.note_cost()
+        if is_first and attempts.ends_whole:
+            attempts.note()
+        elif is_first:
+            attempts.note_cost()
         with self._telling() as lines:
             lines.saved(path, self._pace.cadence)
 
@@ -2423,6 +2544,9 @@ class _TrainerHooks(_Callback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
         control.should_save = self._after_step() or control.should_save
         control.should_training_stop = self.should_stop or control.should_training_stop
+        if control.should_save:
+            # The Trainer would write into a folder of that name that is there.
+            self._make_way(state.global_step)
         with self._telling() as lines:
             # The loss that it logs is the mean since it last did: of one step only where it logs each.
             control.should_log = self._drilled or control.should_log
@@ -2442,7 +2566,9 @@ class _TrainerHooks(_Callback):
         best = step_of(name, _OF_TRAINER)
 
         def seal() -> str:
-            seal_folder(path, {"step": state.global_step, "best": best, "trained_s": self._lines.trained_s})
+            seal_folder(path, self._about(state.global_step, best))
+            self._passed_over.forget(path)
+            self._passed_over.make_way(self.directory, state.global_step)
             return _take_in(name, self.directory, self._folders) if best is not None else ""
 
         # The ranks need not agree on the best where they do not share a disk: rank 0's word counts.
@@ -2575,10 +2701,10 @@ class _LightningHooks(_Callback):
         self._pace.ranks.first_does(lambda: _remove(temporary))
         trainer.save_checkpoint(temporary)
         best = self.best["step"] if self.best is not None else None
-        about = {"step": self._step, "best": best, "trained_s": self._lines.trained_s}
 
         def seal() -> None:
-            _take_over(temporary, path, about)
+            self._passed_over.make_way(self.directory, self._step)
+            _take_over(temporary, path, self._about(self._step, best))
             if best is not None:
                 _take_in(_lightning_name(best), self.directory, self._folders)
 

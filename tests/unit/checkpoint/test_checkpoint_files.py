@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tenant_checkpoint
 import torch
+from ansible_collections.tenant.gpu.plugins.module_utils.box import half_saved
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tenant_checkpoint import (
@@ -271,6 +272,73 @@ def test_an_unreadable_one_is_passed_over_but_never_moved(tmp_path: Path, monkey
     assert not found.skipped[0].damaged
 
 
+@pytest.mark.parametrize("steps", [(2,), (3,), (2, 3, 4), (9, 10)])
+@pytest.mark.parametrize("place", ["own", "durable"])
+def test_one_that_may_be_whole_is_neither_overwritten_nor_pruned(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    steps: tuple[int, ...],
+) -> None:
+    """It is left for what can load it until the training has come as far by itself; then it is kept in quarantine/."""
+    newest, beyond = (save_at(tmp_path / place, step) for step in (2, 7))
+    older = save_at(tmp_path / "own", 1)
+    content = newest.read_bytes()
+    unreadable(monkeypatch, newest, beyond)
+    folders = {"directory": str(tmp_path / "own"), "durable_dir": str(tmp_path / "durable")}
+    saver = Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, keep_last=1, environ={}, **folders)
+    assert saver.load_latest() == 1
+    assert f"the steps after {older} are trained again, though {beyond}, {newest} may be whole" in caplog.text
+    assert newest.exists()
+    for saver.step in steps:
+        saver.save(wait=True)
+        assert saver.durable_step == saver.step
+    assert (tmp_path / place / "quarantine" / newest.name).read_bytes() == content
+    assert beyond.exists() == (steps[-1] < 7), "there is a newer one only then"
+    assert (tmp_path / place / "quarantine" / beyond.name).exists() == (steps[-1] > 7)
+    assert "saved anew" in caplog.text
+    monkeypatch.undo()
+    for folder in ("own", "durable"):
+        ours = tmp_path / folder / checkpoint_name(steps[-1])
+        assert read_checkpoint(str(ours))["step"] == steps[-1]
+
+
+def test_one_that_may_be_whole_is_kept_before_a_save_makes_it_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process killed right after the rename knows of it no more, and the next one would prune it."""
+    save_at(tmp_path, 1)
+    newest = save_at(tmp_path, 2)
+    unreadable(monkeypatch, newest)
+    saver = Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, directory=str(tmp_path), environ={})
+    saver.load_latest()
+    saver.step = 3
+    replace, seen = os.replace, []
+
+    def watched(source: str, target: str) -> None:
+        if target.endswith(".pt"):
+            seen.append((tmp_path / "quarantine" / newest.name).exists())
+        replace(source, target)
+
+    monkeypatch.setattr(tenant_checkpoint.os, "replace", watched)
+    saver.save(wait=True)
+    assert seen == [True]
+
+
+def test_torchs_advice_to_load_unsafely_is_never_passed_on(tmp_path: Path) -> None:
+    spoilt, evil = tmp_path / "spoilt.pt", tmp_path / "evil.pt"
+    spoilt.write_bytes(b"\xff" * 2000)
+    torch.save({"class": tmp_path}, evil)
+    for path, says in ((spoilt, "Unsupported operand 255"), (evil, "nsupported")):
+        with pytest.raises(CheckpointError, match=says) as told:
+            tenant_checkpoint._load_tensors(str(path))
+        assert "weights_only" not in str(told.value)
+        assert "safe_globals" not in str(told.value)
+    advice = "Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` will likely succeed"
+    assert tenant_checkpoint._what_is_unsafe(RuntimeError(advice)) == "Weights only load failed"
+
+
 def test_with_nothing_but_unreadable_ones_it_refuses_to_start_at_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,3 +403,20 @@ def test_leftovers_of_a_killed_save_are_removed_from_the_own_folder_only(tmp_pat
     Checkpointer({"model": torch.nn.Linear(1, 1, bias=False)}, environ=environ).load_latest()
     assert sorted(path.name for path in own.iterdir()) == ["attempts.json", "notes.tmp", "step-0000000001.pt"]
     assert (seed / ".step-0000000002.pt.tmp").exists()
+
+
+def test_the_supervisor_removes_every_leftover_that_the_helper_may_leave(tmp_path: Path) -> None:
+    """They are in the folder of a dead attempt, which the helper of the next one never looks into."""
+    names = [
+        *(checkpoint_name(7), checkpoint_name(7, sharded=True), tenant_checkpoint._lightning_name(7)),
+        *("checkpoint-7", tenant_checkpoint.Attempts.NAME),
+    ]
+    leftovers = [f".{name}.tmp" for name in names] + [tenant_checkpoint._BROUGHT]
+    assert half_saved._HALF.pattern == tenant_checkpoint._LEFTOVER.pattern
+    for name in leftovers:
+        assert tenant_checkpoint._LEFTOVER.match(name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / checkpoint_name(3)).write_bytes(b"whole")
+    (tmp_path / "notes.tmp").write_bytes(b"not ours")
+    assert half_saved.remove(str(tmp_path)) == len(leftovers)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.tmp"]

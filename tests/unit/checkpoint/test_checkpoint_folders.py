@@ -245,6 +245,87 @@ def test_the_loss_of_an_attempt_is_counted_by_the_callback_of_the_next(tmp_path:
         assert hooks._pace.cadence.losses.seen == number - 1
 
 
+def trainer_is_stopped(hooks: Any, step: int) -> None:
+    """Two steps of the Trainer, SIGTERM in the second one."""
+    control = SimpleNamespace(should_save=False, should_training_stop=False, should_log=False)
+    state = SimpleNamespace(global_step=step, max_steps=99, epoch=0.5, best_model_checkpoint=None)
+    arguments = SimpleNamespace(save_total_limit=None, output_dir="results")
+    hooks.on_train_begin(arguments, state, control)
+    for state.global_step in (step + 1, step + 2):
+        if state.global_step == step + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        control.should_save = False
+        hooks.on_step_end(arguments, state, control)
+        if control.should_save:
+            trainer_saves(Path(arguments.output_dir), state.global_step, hooks)
+    assert control.should_training_stop
+
+
+def lightning_is_stopped(hooks: Any, step: int) -> None:
+    trainer = FakeLightning(sharded=False)
+    trainer.global_step = step
+    hooks.on_train_start(trainer, None)
+    for trainer.global_step in (step + 1, step + 2):
+        if trainer.global_step == step + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        hooks.on_train_batch_end(trainer, None, None, None, 0)
+    assert trainer.should_stop
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_stopped"), [(_TrainerHooks, trainer_is_stopped), (_LightningHooks, lightning_is_stopped)]
+)
+def test_a_stop_with_all_saved_is_no_loss_for_the_callbacks_either(
+    tmp_path: Path, kind: Any, is_stopped: Callable[[Any, int], None]
+) -> None:
+    box = Box(tmp_path)
+
+    def hooks_of(number: int) -> Any:
+        hooks = kind(environ=box.environ(number), longest_interval_s=1e9)
+        latest = hooks.load_latest()
+        assert (manifest_of(latest)["step"] if latest else 0) == 2 * (number - 1)
+        return hooks
+
+    for number in (1, 2, 3):
+        hooks = hooks_of(number)
+        is_stopped(hooks, 2 * (number - 1))
+        assert hooks._pace.cadence.losses.seen == 0
+    for path in tmp_path.rglob("attempts.json"):
+        path.unlink()
+    hooks = hooks_of(4)
+    hooks._begin()
+    assert hooks._pace.cadence.losses.seen == 0, "the checkpoint says it too, on a box that has nothing else"
+    assert hooks._pace.cadence.losses.exposed_s > 0.0, "and how long there was none"
+    hooks = hooks_of(4)
+    hooks._begin()
+    assert hooks._pace.cadence.losses.seen == 1, "the one before just vanished"
+
+
+@pytest.mark.parametrize("kind", [_TrainerHooks, _LightningHooks])
+def test_what_a_callback_could_not_read_is_kept_when_its_step_is_saved_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    is_stopped = trainer_is_stopped if kind is _TrainerHooks else lightning_is_stopped
+    is_stopped(kind(str(tmp_path), environ={}, longest_interval_s=1e9, keep_last=1), 0)
+    (newest,) = [path for path in tmp_path.iterdir() if kind.pattern.match(path.name)]
+    older = newest.with_name(newest.name.replace("2", "1"))
+    shutil.copytree(newest, older) if newest.is_dir() else shutil.copy(newest, older)
+    left = newest.stat().st_ino
+
+    def bad_disk(path: str) -> dict[str, Any]:
+        if path == str(newest):
+            raise OSError(5, "Input/output error")
+        return {"step": 1}
+
+    monkeypatch.setattr(tenant_checkpoint, "manifest_of", bad_disk)
+    hooks = kind(str(tmp_path), environ={}, longest_interval_s=1e9, keep_last=1)
+    assert hooks.load_latest() == str(older)
+    assert newest.exists()
+    is_stopped(hooks, 1)
+    assert (tmp_path / "quarantine" / newest.name).stat().st_ino == left
+    assert newest.with_name(newest.name.replace("2", "3")).exists()
+
+
 def test_the_trainer_goes_on_from_the_durable_mount_when_the_disk_of_the_box_is_gone(tmp_path: Path) -> None:
     box = Box(tmp_path / "box", tmp_path / "mount")
     trained(_TrainerHooks(environ=box.environ(1), keep_last=2, longest_interval_s=1e9), Path("results"), (5, 10, 15))

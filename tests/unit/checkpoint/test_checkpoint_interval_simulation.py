@@ -65,11 +65,22 @@ class Counting(bench.Fixed):
         self.saves += 1
 
 
+PAIRS = [bench.Pair(cost, guess, 1.1, 1.2, 1.05, 1.07, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES]
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(1.0, True), (0.02, False)])
+def test_the_picture_of_the_docs_is_of_all_runs_or_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, drawn: bool
+) -> None:
+    monkeypatch.setattr(bench, "SHARE_OF_RUNS", share)
+    monkeypatch.setattr(bench, "PICTURE", tmp_path / "picture.svg")
+    monkeypatch.setattr(bench, "simulate_all", lambda: PAIRS)
+    assert bench.rows()
+    assert (tmp_path / "picture.svg").exists() == drawn
+
+
 def test_the_picture_is_small_and_light() -> None:
-    pairs = [
-        bench.Pair(cost, guess, 1.1, 1.2, 1.05, 1.07, 0.1, 0.01) for cost in bench.COSTS for guess in bench.GUESSES
-    ]
-    text = bench.picture(pairs)
+    text = bench.picture(PAIRS)
     assert text.startswith("<svg")
     assert 'fill="white"' in text
     assert len(text) < 8000

@@ -364,11 +364,31 @@ def test_a_loss_that_is_no_number_is_still_json(tmp_path: Path) -> None:
     assert json.loads(metrics.read_text()) == {"step": 1, "loss": None, "grad": None, "non_finite": ["grad", "loss"]}
 
 
+class MetaTensor(torch.Tensor):
+    """As MONAI's: a tensor of another package."""
+
+
+class DTensor(torch.Tensor):
+    """By its name. The numbers of a real one are asked of all ranks, and only one of them writes metrics."""
+
+    def item(self) -> Any:
+        raise AssertionError("the other ranks would have to be asked")
+
+    tolist = item
+
+    def __str__(self) -> str:
+        return "DTensor"
+
+
 @pytest.mark.parametrize(
     ("given", "written"),
     [
         (torch.ones(1, 1), 1.0),
         (torch.tensor([0.5, 0.25]), [0.5, 0.25]),
+        (torch.nn.Parameter(torch.tensor(2.5)), 2.5),
+        (torch.tensor(0.5).as_subclass(MetaTensor), 0.5),
+        (torch.ones(2).as_subclass(MetaTensor), [1.0, 1.0]),
+        (torch.ones(2).as_subclass(DTensor), "DTensor"),
         (numpy.arange(3), [0, 1, 2]),
         (numpy.zeros(1000), "1000 values"),
         ({"a": [1, numpy.float32(0.5)]}, {"a": [1, 0.5]}),
