@@ -43,8 +43,7 @@ class ActionModule(ControllerAction):
     def _run(self, words: list[str]) -> tuple[int, str, str]:
         """In the environment that the play gives to what runs on the box."""
         command = " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part)
-        done = self._low_level_execute_command(command, in_data=b"", executable="/bin/sh")
-        return done["rc"], done["stdout"], done["stderr"]
+        return self.without_terminal(command)
 
     def _ended_with(self, status: int, argv: list[str], said: str) -> TenantFailure:
         if status == _NO_SUCH_PROGRAM:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import run_secrets
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client import parse
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
@@ -72,11 +73,8 @@ class ActionModule(ControllerAction):
         done = self._low_level_execute_command(command, in_data=json.dumps(order).encode(), executable="/bin/sh")
         if done["rc"] == _NO_PROGRAM and self.check_mode:
             return None
-        try:
-            answer = json.loads(done["stdout"])
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
+        answer = parse(done["stdout"])
+        if answer is None:
             answer = {"error": f"the supervisor's verb secrets ended with exit code {done['rc']} and no answer"}
         if "error" in answer:
             raise TenantFailure("config", str(answer["error"]), self._box, safe=_SAFE, fix=str(answer.get("fix", "")))

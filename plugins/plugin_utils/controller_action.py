@@ -61,8 +61,16 @@ class ControllerAction(ActionBase):
 
     def run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
         """A program there, with what it reads; its exit code, stdout and stderr."""
-        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
-        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
+        return self.without_terminal(shlex.join(argv), text.encode())
+
+    def without_terminal(self, command: str, data: bytes = b"") -> tuple[int, str, str]:
+        """A command of the box's shell, with what its program reads; its exit code, stdout and stderr."""
+        if not data:
+            # For Ansible's ssh no data is the wish for a terminal, and on one stderr comes in among the lines of
+            # stdout: a warning of the login's shell would spoil every answer. So the shell is sent a byte that the
+            # program does not see.
+            command, data = f"{command} </dev/null", b"\n"
+        done = self._low_level_execute_command(command, in_data=data, executable="/bin/sh")
         return done["rc"], done["stdout"], done["stderr"]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
