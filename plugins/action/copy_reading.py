@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
@@ -32,9 +33,10 @@ class ActionModule(ControllerAction):
         # Before the question: what is read cannot be older than this.
         read_at = records.utc_now()
         asked = {"root": params["root"], "files": [file.as_dict() for file in manifest.files]}
-        answer = believed(
-            self._execute_module(module_name="tenant.gpu.copy_info", module_args=asked, task_vars=task_vars)
-        )
+        with self.answered_within(WORK_S):
+            answer = believed(
+                self._execute_module(module_name="tenant.gpu.copy_info", module_args=asked, task_vars=task_vars)
+            )
         if answer.get("failed") or answer.get("unreachable"):
             return answer
         reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)

@@ -16,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, fields, form_is_checked
 
 MODULE = "tenant.gpu.resting_copy"
@@ -95,4 +96,5 @@ class ActionModule(ControllerAction):
         return resting_copy.runs_not_home(gate.gather(store, identity, "discard-copy", [], view, reading=reading))
 
     def _ask(self) -> dict[str, Any]:
-        return believed(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))
+        with self.answered_within(WORK_S, self._helper()):
+            return believed(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))

@@ -13,6 +13,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
@@ -32,9 +33,10 @@ class ActionModule(ControllerAction):
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
-        answer = believed(
-            self._execute_module(module_name="tenant.gpu.resume_drill", module_args=given, task_vars=task_vars)
-        )
+        with self.answered_within(params["deadline_s"] + WORK_S):
+            answer = believed(
+                self._execute_module(module_name="tenant.gpu.resume_drill", module_args=given, task_vars=task_vars)
+            )
         verdict = answer.get("drill")
         if answer.get("failed") or answer.get("unreachable") or not isinstance(verdict, dict):
             return answer

@@ -178,7 +178,8 @@ def failed_cell(status: dict[str, Any], run_id: str) -> tuple[str, str] | None:
 
 def parse(text: str) -> dict[str, Any] | None:
     """The object that a verb printed; None where it printed none."""
-    return (answers(text) or [None])[-1]
+    found = answers(text)
+    return found[-1] if found else None
 
 
 def answers(text: str) -> list[dict[str, Any]]:

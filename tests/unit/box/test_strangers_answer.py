@@ -43,7 +43,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "box_files": {"files": [], "folders": [], "folder_mode": "0700", "send": "differing"},
     "held_files": {"run_id": "digits", "tenant_root": "/d"},
-    "manifest": {"tenant_root": "/d"},
+    "manifest": {"tenant_root": "/d", "deadline_s": 60.0},
+    "verify_load": {"deadline_s": 60.0},
 }
 # These judge what they are answered, and tell what they made of it.
 JUDGES = {"checked_sync", "box_probe"}
