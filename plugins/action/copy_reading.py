@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     box_identity_of,
 )
 from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
-from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, fields, form_is_checked
 
 
 class ActionModule(ControllerAction):
@@ -39,7 +39,10 @@ class ActionModule(ControllerAction):
             )
         if answer.get("failed") or answer.get("unreachable"):
             return answer
-        reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)
+        fields(answer, reader.box, {}, {"boot_id": str, "device": int})
+        with form_is_checked(reader.box):
+            reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)
+            records.digest(reading)
         whole = not reading["problems"]
         if not self.check_mode:
             copy_reading.save(StateStore(params["state_dir"]), reading)

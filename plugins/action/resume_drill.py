@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import resume_drill
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import (
     BOX_IDENTITY_SPEC,
@@ -14,7 +15,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     box_identity_of,
 )
 from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
-from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, form_is_checked
 
 
 class ActionModule(ControllerAction):
@@ -41,9 +42,12 @@ class ActionModule(ControllerAction):
         if answer.get("failed") or answer.get("unreachable") or not isinstance(verdict, dict):
             return answer
         identity = box_identity_of(params)
+        with form_is_checked(identity.box):
+            # Before anything of it is kept: all of it must be fit for a record.
+            records.digest(verdict)
+            failure = resume_drill.failure_of(identity, params["run_id"], verdict)
         if not self.check_mode:
             resume_drill.keep(StateStore(params["state_dir"]), identity, params["run_id"], verdict)
-        failure = resume_drill.failure_of(identity, params["run_id"], verdict)
         if failure is not None:
             return dict(answer, **failure.as_result(), failed=True)
         return answer

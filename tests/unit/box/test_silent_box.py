@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The gpu-tenant authors
 # SPDX-License-Identifier: MIT
-"""Law 6 over a connection: a box that lets us in and then says nothing is waited for as long as the question may take."""
+"""Law 6 over a connection: a box that lets us in and stays silent is waited for as long as its question may take."""
 
 from __future__ import annotations
 
