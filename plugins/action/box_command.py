@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, WORK_S
 
 _LONGEST = 4000
 _NO_SUCH_PROGRAM = 127
@@ -35,16 +36,15 @@ class ActionModule(ControllerAction):
         if self.check_mode:
             return {"changed": True, "skipped": True, "msg": f"{shlex.join(argv)} would be run"}
         words = ["/bin/sh", "-c", _DETACH, "sh", *argv] if params["detach"] else argv
-        status, stdout, stderr = self._run(words)
+        status, stdout, stderr = self._run(words, ANSWER_S if params["detach"] else WORK_S)
         if status not in params["expected"]:
             raise self._ended_with(status, argv, _last_line(stderr) or _last_line(stdout))
         return {"changed": True, "rc": status, "stdout": stdout[:_LONGEST]}
 
-    def _run(self, words: list[str]) -> tuple[int, str, str]:
+    def _run(self, words: list[str], within_s: float) -> tuple[int, str, str]:
         """In the environment that the play gives to what runs on the box."""
         command = " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part)
-        done = self._low_level_execute_command(command, in_data=b"", executable="/bin/sh")
-        return done["rc"], done["stdout"], done["stderr"]
+        return self.without_terminal(command, within_s=within_s)
 
     def _ended_with(self, status: int, argv: list[str], said: str) -> TenantFailure:
         if status == _NO_SUCH_PROGRAM:

@@ -14,6 +14,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.plugin_utils import first_key
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 
 
 class ActionModule(ControllerAction):
@@ -44,7 +45,8 @@ class ActionModule(ControllerAction):
     def _refuse_denied(self) -> None:
         """Over the connection that the next tasks use, so that it costs nothing where the key is let in."""
         try:
-            self._low_level_execute_command("true", executable="/bin/sh")
+            with self.answered_within(ANSWER_S, self._box):
+                self._low_level_execute_command("true", executable="/bin/sh")
         except AnsibleConnectionFailure as error:
             said = first_key.said_by(error)
             if first_key.says_denied(said):

@@ -18,6 +18,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.machine_mark import See
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils import first_key
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 
 
 class ActionModule(ControllerAction):
@@ -120,7 +121,8 @@ class ActionModule(ControllerAction):
 
     def _run(self, script: str) -> str:
         try:
-            return str(self._low_level_execute_command(script, executable="/bin/sh").get("stdout", ""))
+            with self.answered_within(ANSWER_S, self._subject.box):
+                return str(self._low_level_execute_command(script, executable="/bin/sh").get("stdout", ""))
         except AnsibleConnectionFailure as error:
             said = first_key.said_by(error)
             self._is_denied = first_key.says_denied(said)

@@ -13,6 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import preflight_script
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 
 FAR_END = "probe_gather.look"
 # Options of the module that come from the profile when the task does not name them.
@@ -107,7 +108,9 @@ class ActionModule(BoxCall):
         """
         nonce = f"tenant-{secrets.token_hex(8)}"
         before = time.time()
-        answer = self._low_level_execute_command(preflight_script.script(nonce, python, floor), executable="/bin/sh")
+        with self.answered_within(ANSWER_S, self._box):
+            script = preflight_script.script(nonce, python, floor)
+            answer = self._low_level_execute_command(script, executable="/bin/sh")
         after = time.time()
         try:
             preflight = preflight_script.parse(answer.get("stdout", ""), nonce)
@@ -136,7 +139,10 @@ class ActionModule(BoxCall):
         places = {name: params[name] or "" for name in FROM_PROFILE}
         durable = {name: params[name] for name in OF_DURABLE}
         limits = {"nvidia": params["nvidia_timeout_s"], "torch": params["torch_timeout_s"] if params["torch"] else 0}
-        return self.call_on_box(FAR_END, {"limits": limits, **durable, **places}, task_vars, python)
+        asked = {"limits": limits, **durable, **places}
+        # It asks several programs of the driver, and several Pythons.
+        within_s = ANSWER_S + 10 * sum(limits.values())
+        return self.call_on_box(FAR_END, asked, task_vars, python, within_s=within_s)
 
     def _verdict(self, params: dict[str, Any], probe: dict[str, Any], refusals: list[str]) -> dict[str, Any]:
         result = {"changed": False, "probe": probe, "admitted": not refusals, "refusals": refusals}

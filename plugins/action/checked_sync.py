@@ -23,7 +23,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, object_transfer, transfer_order
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall, NoAnswer, RefusedOnBox
 from ansible_collections.tenant.gpu.plugins.plugin_utils.play_link import play_link
-from ansible_collections.tenant.gpu.plugins.plugin_utils.time_limit import OutOfTime, time_limit
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import Silent
 
 FAR_END = "delivery.answer"
 # Where the runner says that it reads how far transfers are.
@@ -160,8 +160,8 @@ class ActionModule(BoxCall):
         def ask(order: dict[str, Any]) -> dict[str, Any]:
             within_s = order["deadline_s"] + checked_transfer.LAST_WORD_S
             try:
-                return self._ask_box(UPLOADER, order, task_vars, within_s)
-            except (AnsibleConnectionFailure, OutOfTime) as error:
+                return self.call_on_box(UPLOADER, order, task_vars, within_s=within_s)
+            except (AnsibleConnectionFailure, Silent) as error:
                 raise self._lost() from error
             except NoAnswer as error:
                 if not error.lost:
@@ -253,18 +253,12 @@ class ActionModule(BoxCall):
             raise self._refusal(f"files cannot be carried with become by {become.name}", "Use sudo, or no become")
         return ("sudo", "-n", "-u", become.get_option("become_user") or "root")
 
-    def _ask_box(
-        self, work: str, arguments: dict[str, Any], task_vars: dict[str, Any], within_s: float
-    ) -> dict[str, Any]:
-        """What a function answers on the box; OutOfTime when it does not ``within_s`` seconds."""
-        with time_limit(within_s):
-            return self.call_on_box(work, arguments, task_vars)
-
     def _asker(self, task_vars: dict[str, Any]) -> Any:
         def ask(op: str, files: list[Any], within_s: float, **options: Any) -> dict[str, Any]:
             try:
-                return self._ask_box(FAR_END, {"op": op, "files": files, **options}, task_vars, within_s)
-            except OutOfTime as error:
+                arguments = {"op": op, "files": files, **options}
+                return self.call_on_box(FAR_END, arguments, task_vars, within_s=within_s)
+            except Silent as error:
                 raise TenantFailure(
                     "unreachable",
                     f"the box did not answer within {within_s:.0f} s when it was asked about its files ({op})",

@@ -15,7 +15,8 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
-from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, fields, form_is_checked
 
 
 class ActionModule(ControllerAction):
@@ -32,12 +33,16 @@ class ActionModule(ControllerAction):
         # Before the question: what is read cannot be older than this.
         read_at = records.utc_now()
         asked = {"root": params["root"], "files": [file.as_dict() for file in manifest.files]}
-        answer = believed(
-            self._execute_module(module_name="tenant.gpu.copy_info", module_args=asked, task_vars=task_vars)
-        )
+        with self.answered_within(WORK_S):
+            answer = believed(
+                self._execute_module(module_name="tenant.gpu.copy_info", module_args=asked, task_vars=task_vars)
+            )
         if answer.get("failed") or answer.get("unreachable"):
             return answer
-        reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)
+        fields(answer, reader.box, {}, {"boot_id": str, "device": int})
+        with form_is_checked(reader.box):
+            reading = copy_reading.as_record(params["uri"], manifest, reader, read_at, answer)
+            records.digest(reading)
         whole = not reading["problems"]
         if not self.check_mode:
             copy_reading.save(StateStore(params["state_dir"]), reading)

@@ -11,6 +11,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.tenant.gpu.plugins.module_utils import input_sizes, object_client
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import Silent
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
 FAR_END = "inputs_task.act"
@@ -76,11 +77,15 @@ class ActionModule(BoxCall):
         until = time.monotonic() + deadline_s
         lost, last = 0, answer
         while answer["inputs"]["state"] == "fetching":
-            if time.monotonic() > until:
+            asked_at = time.monotonic()
+            if asked_at > until:
                 raise self._failure("training_failed", f"the inputs did not arrive within {deadline_s:g} s", last)
             try:
                 answer = self._ask(dict(options, state="awaited", wait_s=LOOK_S), task_vars)
                 lost, last = 0, answer
+                self._pause_after(answer, asked_at)
+            except Silent as silence:
+                raise self._failure("unreachable", f"{silence.what} while it fetches", last) from silence
             except AnsibleConnectionFailure as error:
                 lost += 1
                 if lost >= LOST_LOOKS:
@@ -88,6 +93,13 @@ class ActionModule(BoxCall):
                 time.sleep(PAUSE_AFTER_LOST_S)
         with form_is_checked(self._box):
             return dict(answer, changed=True, diff=_diff(answer["inputs"]["set"]))
+
+    @staticmethod
+    def _pause_after(answer: dict[str, Any], asked_at: float) -> None:
+        """A box that does not wait with its answer is not asked the more often for it."""
+        used_s = time.monotonic() - asked_at
+        if answer["inputs"]["state"] == "fetching" and used_s < LOOK_S:
+            time.sleep(LOOK_S - used_s)
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         answer = self.call_on_box(FAR_END, arguments, task_vars)

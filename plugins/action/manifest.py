@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields
 
 OF_RUN, OF_FOLDER = "run_manifest_task.take", "folder_manifest_task.take"
@@ -41,6 +42,7 @@ class ActionModule(BoxCall):
         "generation": {"type": "int", "default": 0},
         "compare": {"type": "dict"},
         "dest": {"type": "path"},
+        "deadline_s": {"type": "float", "default": WORK_S},
     }
     VALIDATION = {
         "required_one_of": [("tenant_root", "path")],
@@ -49,5 +51,6 @@ class ActionModule(BoxCall):
     }
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer = self.call_on_box(OF_RUN if params["tenant_root"] else OF_FOLDER, params, task_vars)
+        work = OF_RUN if params["tenant_root"] else OF_FOLDER
+        answer = self.call_on_box(work, params, task_vars, within_s=params["deadline_s"])
         return fields(answer, str(task_vars.get("inventory_hostname", "")), NEEDED, MAYBE)

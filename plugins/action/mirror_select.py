@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_module import BoxModule
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 
 
 class ActionModule(BoxModule):
     """Runs the module of this name, and believes no fact that it is not there to tell."""
+
+    # As many sources as the inventory names are measured, each for as long as it may take.
+    WITHIN_S = WORK_S
 
     FACTS = ("box_mirrors",)

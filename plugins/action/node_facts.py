@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 _CLOCK = re.compile(r"^tenant-now ([0-9]{9,11})(?:\.([0-9]{1,9}))?", re.MULTILINE)
@@ -28,9 +29,10 @@ class ActionModule(ControllerAction):
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         clock = self._clock()
-        result = believed(
-            self._execute_module(module_name="tenant.gpu.node_facts", module_args=params, task_vars=task_vars)
-        )
+        with self.answered_within(ANSWER_S):
+            result = believed(
+                self._execute_module(module_name="tenant.gpu.node_facts", module_args=params, task_vars=task_vars)
+            )
         if isinstance(result.get("node"), dict):
             result["node"] = {**result["node"], **clock, "address": params["address"]}
         return result
@@ -40,7 +42,8 @@ class ActionModule(ControllerAction):
         best: tuple[float, float] | None = None
         for _turn in range(READINGS):
             before = time.time()
-            answer = self._low_level_execute_command("date '+tenant-now %s.%N'")
+            with self.answered_within(ANSWER_S):
+                answer = self._low_level_execute_command("date '+tenant-now %s.%N'")
             after = time.time()
             found = _CLOCK.search(answer.get("stdout", ""))
             if found is None:

@@ -11,8 +11,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils import node_group, node
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import OddAnswer, fields, form_is_checked
 
 Result = dict[str, Any]
+TEXTS = ("spec_sha256", "state", "code_problem", "environment_problem", "interface", "network_problem", "address")
+NODE = {**dict.fromkeys(TEXTS, str), "live": bool, "refusals": list, "environment": dict}
+CLOCK = {"clock_skew_s": float, "clock_uncertainty_s": float}
+ENVIRONMENT = {**dict.fromkeys(("python", "torch", "cuda", "nccl"), str), "packages": dict}
 
 
 class ActionModule(ControllerAction):
@@ -65,7 +70,7 @@ class ActionModule(ControllerAction):
         return {}
 
     def _compare(self, params: dict[str, Any], spec: Mapping[str, Any]) -> Result:
-        nodes = {box: look["node"] for box, look in self._seen(params, spec).items()}
+        nodes = self._read(spec, self._seen(params, spec), _node)
         addresses = {box: str(nodes[box]["address"]) for box in spec["parts"]}
         self._refuse(spec, _address_problems(spec["parts"], addresses))
         members = node_group.members(spec, addresses, nodes)
@@ -80,9 +85,9 @@ class ActionModule(ControllerAction):
         return {"plan": plan, "launch": launches[self._box], "request": request, "live": nodes[self._box]["live"]}
 
     def _proof(self, params: dict[str, Any], spec: Mapping[str, Any]) -> Result:
-        proofs = {box: seen["proof"] for box, seen in self._seen(params, spec).items()}
+        proofs = self._read(spec, self._seen(params, spec), _proof)
         self._refuse(spec, node_group.proof_problems(spec["parts"], proofs))
-        return {"reduce_ms": {box: proof["reduce_ms"] for box, proof in proofs.items()}}
+        return {"reduce_ms": {box: records.finite(proof.get("reduce_ms")) for box, proof in proofs.items()}}
 
     def _started(self, params: dict[str, Any], spec: Mapping[str, Any]) -> Result:
         self._seen(params, spec)
@@ -97,6 +102,20 @@ class ActionModule(ControllerAction):
         play, active = self._vars["ansible_play_hosts_all"], self._vars["ansible_play_hosts"]
         self._refuse(spec, node_group.missing(spec["parts"], play, active, looks))
         return looks
+
+    def _read(
+        self, spec: Mapping[str, Any], looks: Mapping[str, Any], read: Callable[[str, Mapping[str, Any]], Result]
+    ) -> dict[str, Result]:
+        """What ``read`` finds in each box's result: an odd answer is a problem of the box that gave it."""
+        found, problems = {}, []
+        for box, look in looks.items():
+            try:
+                with form_is_checked(box):
+                    found[box] = read(box, look)
+            except OddAnswer as odd:
+                problems.append(node_group.Problem(box, odd.what, odd.fix, odd.kind))
+        self._refuse(spec, problems)
+        return found
 
     def _refuse(self, spec: Mapping[str, Any], problems: Sequence[node_group.Problem], safe: str = "") -> None:
         if problems:
@@ -114,6 +133,24 @@ class ActionModule(ControllerAction):
         names = ("platform_name", "platform_private_network", "platform_detach")
         values = profile_rules.platform_values(dict(variables))
         return {name: self._templar.template(values[name]) for name in names if name in values}
+
+
+def _node(box: str, look: Mapping[str, Any]) -> Result:
+    """What a box shows of itself, in the form in which it is compared. :raises OddAnswer: it is not in that form."""
+    node = fields(fields(look, box, {"node": dict})["node"], box, NODE, {"launch": dict, **CLOCK})
+    if any(not isinstance(reason, str) for reason in node["refusals"]):
+        raise OddAnswer(box, "refusals are no texts")
+    if node["environment"] or (node["spec_sha256"] and not node["environment_problem"]):
+        node["environment"] = fields(node["environment"], box, ENVIRONMENT)
+    # A digest of all nodes comes to be, and must not fail for what one of them holds.
+    records.digest(node)
+    return {**dict.fromkeys(("launch", *CLOCK)), **node}
+
+
+def _proof(box: str, look: Mapping[str, Any]) -> Result:
+    """What a proof came to. :raises OddAnswer: it is not in the form of one."""
+    proof = fields(look, box, {"proof": dict})["proof"]
+    return fields(proof, box, {"problem": str}, {"waited": bool, "reduce_ms": float})
 
 
 def _address_problems(parts: Sequence[str], addresses: Mapping[str, str]) -> list[node_group.Problem]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action.async_status import ActionModule as AsyncStatus
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, answered_within
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
@@ -16,4 +18,8 @@ class ActionModule(AsyncStatus):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        return believed(super().run(tmp, task_vars))
+        try:
+            with answered_within(self, ANSWER_S, str((task_vars or {}).get("inventory_hostname", ""))):
+                return believed(super().run(tmp, task_vars))
+        except TenantFailure as failure:
+            return dict(failure.as_result(), failed=True)

@@ -18,6 +18,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import Silent
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import BoxClient, NoProgram
 
 display = Display()
@@ -73,5 +74,7 @@ class ActionModule(ControllerAction):
         client = BoxClient(self.run_on_box, self.box_python(task_vars), "", params["tenant_root"])
         try:
             return client.call("promise", "--run", params["run_id"])
+        except Silent:
+            raise
         except (NoProgram, TenantFailure):
             return {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
@@ -27,6 +28,7 @@ class ActionModule(ControllerAction):
             "extra_args": params["pip_args"],
             "break_system_packages": params["break_system_packages"],
         }
-        return believed(
-            self._execute_module(module_name="ansible.builtin.pip", module_args=arguments, task_vars=task_vars)
-        )
+        with self.answered_within(WORK_S):
+            return believed(
+                self._execute_module(module_name="ansible.builtin.pip", module_args=arguments, task_vars=task_vars)
+            )

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import gate, last_contact, resting_copy, seal_reading
+from ansible_collections.tenant.gpu.plugins.module_utils.box.names import check_name
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import read_record_or_none, utc_now
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -16,6 +18,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed, fields, form_is_checked
 
 MODULE = "tenant.gpu.resting_copy"
@@ -39,16 +42,18 @@ class ActionModule(ControllerAction):
         answer = self._ask()
         if answer.get("failed"):
             return answer
-        reading = resting_copy.reading_of(self._identity, record, answer)
+        with form_is_checked(self._helper()):
+            reading = resting_copy.reading_of(self._identity, record, answer)
+            reached = last_contact.parse(reading["checkpoints"]) or {}
+            told = {
+                "runs": _runs(reading["seal"]),
+                "sealed_by": reading["at_rest"]["sealed_by"],
+                **fields(reading, self._helper(), {"problems": list}),
+            }
         if not self.check_mode:
             seal_reading.save(self._store, self._identity, reading)
-            last_contact.note(self._store, self._identity, last_contact.parse(reading["checkpoints"]) or {})
-        return {
-            "changed": False,
-            "runs": reading["seal"].get("runs"),
-            "sealed_by": reading["at_rest"]["sealed_by"],
-            "problems": reading["problems"],
-        }
+            last_contact.note(self._store, self._identity, reached)
+        return {"changed": False, **told}
 
     def _discard(self) -> dict[str, Any]:
         missing = self._not_home()
@@ -92,7 +97,19 @@ class ActionModule(ControllerAction):
         if at_rest.get("dest_path") != self._params["tenant_root"].rstrip("/"):
             return [f"{self._params['tenant_root']} was not read as the copy of {identity.box} g{identity.generation}"]
         view = gate.ProviderView("stopped", None, utc_now())
-        return resting_copy.runs_not_home(gate.gather(store, identity, "discard-copy", [], view, reading=reading))
+        evidence = gate.gather(store, identity, "discard-copy", [], view, reading=reading)
+        with form_is_checked(self._helper()):
+            # An older reading of it may hold what would not be kept now.
+            return resting_copy.runs_not_home(evidence)
 
     def _ask(self) -> dict[str, Any]:
-        return believed(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))
+        with self.answered_within(WORK_S, self._helper()):
+            return believed(self._execute_module(module_name=MODULE, module_args=self._params, task_vars=self._vars))
+
+
+def _runs(seal: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The runs that a seal promises, each with its name. :raises TypeError: for what is none."""
+    runs: list[Mapping[str, Any]] | None = seal.get("runs")
+    for run in runs or []:
+        check_name("run id", run["run_id"])
+    return runs

@@ -10,11 +10,15 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import run_secrets
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client import parse
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
 
 _NO_PROGRAM = 72
 _SAFE = "nothing was started"
+# What a secret's own service is given to say whether it works, and as much again.
+_PROOF_S = 120.0
 
 
 class ActionModule(ControllerAction):
@@ -69,15 +73,13 @@ class ActionModule(ControllerAction):
         words = [params["python"], "-I", params["pyz"], "--root", params["tenant_root"]]
         words += [*(["--check"] if self.check_mode else []), "secrets", "--order-file", "-"]
         command = f"test -f {shlex.quote(params['pyz'])} || exit {_NO_PROGRAM}; exec {shlex.join(words)}"
-        done = self._low_level_execute_command(command, in_data=json.dumps(order).encode(), executable="/bin/sh")
-        if done["rc"] == _NO_PROGRAM and self.check_mode:
+        within_s = ANSWER_S + _PROOF_S * len(params["secrets"])
+        status, stdout, _stderr = self.without_terminal(command, json.dumps(order).encode(), within_s)
+        if status == _NO_PROGRAM and self.check_mode:
             return None
-        try:
-            answer = json.loads(done["stdout"])
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            answer = {"error": f"the supervisor's verb secrets ended with exit code {done['rc']} and no answer"}
+        answer = parse(stdout)
+        if answer is None:
+            answer = {"error": f"the supervisor's verb secrets ended with exit code {status} and no answer"}
         if "error" in answer:
             raise TenantFailure("config", str(answer["error"]), self._box, safe=_SAFE, fix=str(answer.get("fix", "")))
         return answer

@@ -10,10 +10,13 @@ from typing import Any
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, WORK_S, Silent
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import form_is_checked
 from ansible_collections.tenant.gpu.plugins.plugin_utils.supervisor_task import STATES, Task
 
 display = Display()
+# They wait until cells have saved, and the last one for the hashes of all that was made.
+LONG_VERBS = frozenset(("stop", "hold", "seal"))
 
 
 class ActionModule(ControllerAction):
@@ -44,11 +47,18 @@ class ActionModule(ControllerAction):
     VALIDATION = {"required_if": [("state", "registered", ["run"])]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        task = Task(params, self.run_on_box, self.box_python(task_vars))
+        def run(argv: list[str], text: str) -> tuple[int, str, str]:
+            within_s = WORK_S + (params["grace_s"] or 0) if LONG_VERBS.intersection(argv) else ANSWER_S
+            return self.run_on_box(argv, text, within_s)
+
+        task = Task(params, run, self.box_python(task_vars))
         try:
             with form_is_checked(str(task_vars.get("inventory_hostname", ""))):
                 result = task.act(self.check_mode)
                 waiting = waits(result) if params["state"] == "started" else []
+        except Silent:
+            # The log, which would explain, is on the box.
+            raise
         except TenantFailure as failure:
             return dict(task.explain(failure), failed=True)
         for line in waiting:

@@ -22,6 +22,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action impor
     ControllerAction,
     box_identity_of,
 )
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import Silent
 
 PROVIDER_STATES = [
     "absent",
@@ -36,6 +37,8 @@ PROVIDER_STATES = [
 ]
 # In these states there is nobody to ask.
 SILENT_STATES = ("absent", *gate.STOPPED_STATES)
+# Files that are newer than their seal are hashed again for the answer.
+SEAL_S = 3600.0
 
 
 class ActionModule(ControllerAction):
@@ -103,11 +106,14 @@ class ActionModule(ControllerAction):
         # Before the question: what is read cannot be older than this.
         read_at = utc_now()
         try:
-            answer = self._execute_module(
-                module_name="tenant.gpu.seal_info", module_args={"tenant_root": tenant_root}, task_vars=task_vars
-            )
+            with self.answered_within(SEAL_S):
+                answer = self._execute_module(
+                    module_name="tenant.gpu.seal_info", module_args={"tenant_root": tenant_root}, task_vars=task_vars
+                )
         except AnsibleConnectionFailure as error:
             return None, f"the box cannot be reached ({str(error)[:200]}), so the last seal reading is used"
+        except Silent as silence:
+            return None, f"{silence.what}, so the last seal reading is used"
         if answer.get("unreachable") or answer.get("failed"):
             reason = str(answer.get("msg", "no reason given"))[:200]
             return None, f"the box did not answer ({reason}), so the last seal reading is used"

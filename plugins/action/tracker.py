@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_module import BoxModule
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 
 
 class ActionModule(BoxModule):
     """Runs the module of this name, and believes no fact that it is not there to tell."""
+
+    # What a tracker kept on the box may be much, and the line slow.
+    WITHIN_S = WORK_S

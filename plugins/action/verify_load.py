@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.load_checks import EXPECT_SPEC
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import WORK_S
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields
 
 FAR_END = "load_task.verify"
@@ -33,10 +34,11 @@ class ActionModule(BoxCall):
         "level": {"type": "str", "choices": ["structure", "load", "expect"], "default": "load"},
         "expect": {"type": "dict", "default": {}, "options": EXPECT_SPEC},
         "missing_library": {"type": "str", "choices": ["fail", "structure"], "default": "fail"},
+        "deadline_s": {"type": "float", "default": WORK_S},
     }
     VALIDATION = {"mutually_exclusive": [("manifest", "files")]}
 
     def act(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer = self.call_on_box(FAR_END, params, task_vars, site=True)
+        answer = self.call_on_box(FAR_END, params, task_vars, site=True, within_s=params["deadline_s"])
         told = fields(answer, str(task_vars.get("inventory_hostname", "")), {"checks": list, "why_not_loaded": str})
         return {"changed": False, **told}

@@ -11,13 +11,15 @@ from __future__ import annotations
 import itertools
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from .failures import TenantFailure
+from .box.names import printable
+from .failures import EXIT_CODES, TenantFailure
 from .rendezvous import Member
 
 NOTHING, START = "nothing", "start"
 # torch's rendezvous takes a node for dead whose heartbeat is 15 s old by the clock of another node.
 CLOCK_SKEW_S = 5.0
 _SHOWN = 5
+_LONGEST = 1000
 _ENVIRONMENT_FIX = "give the boxes one image and one requirements file, then run the same command on all of them again"
 _NETWORK_FIX = (
     "open every port between the boxes, set train_node_address to an address of the box itself and nodes.interface to "
@@ -118,13 +120,21 @@ def missing(
             fix = "bring the box back, then run the same command on all boxes of the run again"
             found.append(Problem(box, _said(looks[box]), fix, "unreachable"))
         elif looks.get(box, {}).get("failed"):
-            told = looks[box].get("failure") or {}
-            what, fix = str(told.get("what") or _said(looks[box])), str(told.get("fix") or "see its own message above")
-            found.append(Problem(box, what, fix, str(told.get("kind") or "probe_refused")))
+            found.append(_told_by(box, looks[box]))
         elif box not in active or box not in looks:
             fix = "see its own message above, then run the same command on all boxes of the run again"
             found.append(Problem(box, "it failed earlier in this play, or was not reached by it", fix))
     return found
+
+
+def _told_by(box: str, look: Mapping[str, Any]) -> Problem:
+    """Why a task failed on a box, as its result says: the module that wrote that may have run there."""
+    failure = look.get("failure")
+    told = failure if isinstance(failure, dict) else {}
+    what, fix = str(told.get("what") or _said(look)), str(told.get("fix") or "see its own message above")
+    kind = told.get("kind")
+    known = isinstance(kind, str) and kind in EXIT_CODES
+    return Problem(box, printable(what)[:_LONGEST], printable(fix)[:_LONGEST], str(kind) if known else "probe_refused")
 
 
 def _said(look: Mapping[str, Any]) -> str:
@@ -190,13 +200,16 @@ def _half_done(done: Sequence[str], states: Mapping[str, str]) -> Iterator[Probl
 
 
 def _unlike_environments(parts: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """Each box beside the first, whose environment is the measure; the differences by name."""
-    first = parts[0]
+    """Each box beside the first, whose environment is the measure; the differences by name.
+
+    A box that has nothing of the run has no environment either, and was named for that.
+    """
     for box in parts:
         if nodes[box]["environment_problem"]:
             yield Problem(box, nodes[box]["environment_problem"], _ENVIRONMENT_FIX)
             return
-    for box in parts[1:]:
+    first, *others = [box for box in parts if nodes[box]["environment"]] or [""]
+    for box in others:
         mine, its = nodes[box]["environment"], nodes[first]["environment"]
         for name in ("torch", "cuda", "nccl", "python"):
             if mine[name] != its[name]:

@@ -178,8 +178,15 @@ def failed_cell(status: dict[str, Any], run_id: str) -> tuple[str, str] | None:
 
 def parse(text: str) -> dict[str, Any] | None:
     """The object that a verb printed; None where it printed none."""
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return answer if isinstance(answer, dict) else None
+    found = answers(text)
+    return found[-1] if found else None
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    """The objects among the lines of a command, one for each verb; whatever else a login prints is none."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            answer = json.loads(line)
+            found += [answer] if isinstance(answer, dict) else []
+    return found

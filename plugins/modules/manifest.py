@@ -82,6 +82,10 @@ options:
   dest:
     description: Where to write the manifest on the box. Nothing is written there without it.
     type: path
+  deadline_s:
+    description: After this many seconds without an answer the box is unreachable. Every byte is read for it.
+    type: float
+    default: 21600
 extends_documentation_fragment:
   - tenant.gpu.attributes
 attributes:

@@ -58,6 +58,10 @@ options:
     type: str
     choices: [fail, structure]
     default: fail
+  deadline_s:
+    description: After this many seconds without an answer the box is unreachable. The checkpoints are loaded for it.
+    type: float
+    default: 21600
 extends_documentation_fragment:
   - tenant.gpu.attributes
   - tenant.gpu.attributes.info_module

@@ -22,6 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import failures
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import EXIT_CODES, TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 
 _PACKAGE = "ansible_collections.tenant.gpu.plugins.module_utils"
 _MARK = "tenant-gpu-answer:"
@@ -129,6 +130,7 @@ class BoxCall(ControllerAction):
         task_vars: Mapping[str, Any],
         python: str = "",
         site: bool = False,
+        within_s: float = ANSWER_S,
     ) -> dict[str, Any]:
         """What the function answers: a stranger's word, which never becomes a result whole (``strangers_answer``).
 
@@ -136,6 +138,7 @@ class BoxCall(ControllerAction):
         :param python: the interpreter; by default the one that modules would use.
         :param site: whether it needs what is installed for that Python, and its environment variables.
         :raises RefusedOnBox: the failure that the function raised.
+        :raises Silent: it does not answer ``within_s`` seconds.
         :raises NoAnswer: there is no such interpreter, it is too old, or the function ended without an answer.
         """
         box = str(task_vars.get("inventory_hostname", ""))
@@ -147,11 +150,12 @@ class BoxCall(ControllerAction):
         }
         sources = packed(work)
         words = [*shlex.split(python or self.box_python(task_vars)), *([] if site else _ALONE), "-c", _FAR_END]
-        done = self._low_level_execute_command(
-            " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part),
-            in_data=b"%d\n" % len(sources) + sources + json.dumps(order).encode(),
-            executable="/bin/sh",
-        )
+        with self.answered_within(within_s, box):
+            done = self._low_level_execute_command(
+                " ".join(part for part in (self._compute_environment_string(), shlex.join(words)) if part),
+                in_data=b"%d\n" % len(sources) + sources + json.dumps(order).encode(),
+                executable="/bin/sh",
+            )
         answer = _answer(done["stdout"])
         if answer is None:
             said = _last_line(done["stderr"]) or _last_line(done["stdout"]) or "it said nothing"

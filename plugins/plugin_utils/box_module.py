@@ -8,17 +8,25 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, answered_within
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
 class BoxModule(ActionBase):
-    """``FACTS`` names the facts that the module tells."""
+    """``FACTS`` names the facts that the module tells, ``WITHIN_S`` is how many seconds it may take."""
 
     FACTS: ClassVar[tuple[str, ...]] = ()
+    WITHIN_S: ClassVar[float] = ANSWER_S
     _supports_check_mode = True
     _supports_async = True
     _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)
+        box = str((task_vars or {}).get("inventory_hostname", ""))
+        try:
+            with answered_within(self, self.WITHIN_S, box):
+                return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)
+        except TenantFailure as failure:
+            return dict(failure.as_result(), failed=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
@@ -15,6 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.names import Unsafe
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, answered_within
 
 # Each task of each box is a fork of this process, which is as large by now as it gets. A garbage collection in a fork
 # would copy all of it, only to find that nothing is to be had.
@@ -40,6 +42,8 @@ class ControllerAction(ActionBase):
     ARGUMENT_SPEC: ClassVar[dict[str, Any]] = {}
     VALIDATION: ClassVar[dict[str, Any]] = {}
     TRANSFERS_FILES = False
+    # The box that the task is for, as the inventory names it.
+    host = ""
     _supports_check_mode = True
     _supports_diff = True
 
@@ -59,23 +63,42 @@ class ControllerAction(ActionBase):
             named = (variables.get("ansible_facts") or {}).get("discovered_interpreter_python")
         return str(named or "python3")
 
-    def run_on_box(self, argv: list[str], text: str) -> tuple[int, str, str]:
-        """A program there, with what it reads; its exit code, stdout and stderr."""
-        # Data on stdin even where there is none: a program that reads must not wait for a terminal.
-        done = self._low_level_execute_command(shlex.join(argv), in_data=text.encode(), executable="/bin/sh")
+    def answered_within(self, seconds: float, box: str = "") -> AbstractContextManager[None]:
+        """Round a question to the box: after ``seconds`` without an answer it fails as Silent."""
+        return answered_within(self, seconds, box or self.host)
+
+    def run_on_box(self, argv: list[str], text: str, within_s: float = ANSWER_S) -> tuple[int, str, str]:
+        """A program there, with what it reads; its exit code, stdout and stderr.
+
+        :raises Silent: it does not end ``within_s`` seconds.
+        """
+        return self.without_terminal(shlex.join(argv), text.encode(), within_s)
+
+    def without_terminal(self, command: str, data: bytes = b"", within_s: float = ANSWER_S) -> tuple[int, str, str]:
+        """A command of the box's shell, with what its program reads; its exit code, stdout and stderr.
+
+        :raises Silent: it does not end ``within_s`` seconds.
+        """
+        if not data:
+            # For Ansible's ssh no data is the wish for a terminal, and on one stderr comes in among the lines of
+            # stdout: a warning of the login's shell would spoil every answer. So the shell is sent a byte that the
+            # program does not see.
+            command, data = f"{command} </dev/null", b"\n"
+        with self.answered_within(within_s):
+            done = self._low_level_execute_command(command, in_data=data, executable="/bin/sh")
         return done["rc"], done["stdout"], done["stderr"]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
+        self.host = str(variables.get("inventory_hostname", ""))
         params = self.validate_argument_spec(argument_spec=self.ARGUMENT_SPEC, **self.VALIDATION)[1]
         try:
             return self.act(params, variables)
         except TenantFailure as failure:
             return dict(failure.as_result(), failed=True)
         except (RecordError, UnsafeName) as error:
-            box = str(variables.get("inventory_hostname", ""))
             failure = TenantFailure(
-                "config", str(error), box=box, safe="nothing was changed", fix="see the file or name it mentions"
+                "config", str(error), box=self.host, safe="nothing was changed", fix="see the file or name it mentions"
             )
             return dict(failure.as_result(), failed=True)

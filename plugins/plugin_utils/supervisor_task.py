@@ -14,8 +14,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils import batch_options
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.supervisor_client import (
     SupervisorClient,
+    answers,
     failed_cell,
-    parse,
 )
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import form_is_checked
 
@@ -89,9 +89,7 @@ class BoxClient(SupervisorClient):
         :raises TenantFailure: what the supervisor refused.
         """
         code, out, err = self._run_command([*self._start, "look", *self._words(verb, options, check)], stdin)
-        lines = out.splitlines()
-        answer = parse(lines[0]) if lines else None
-        looked = parse(lines[1]) if len(lines) > 1 else None
+        answer, looked = [*answers(out)[-2:], None, None][:2]
         # With a status behind it the verb itself did what was asked, whatever the second program ended with.
         found = self._checked(verb, 0 if looked is not None else code, answer, err)
         return found, looked if looked is not None and "error" not in looked else self.status()

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import resting_copy
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from folder_manifest import of_lines
 from loopback_sshd import ALIAS, REPOSITORY, LoopbackBox, loopback_box, wait_for
 
 pytestmark = pytest.mark.integration
@@ -56,10 +59,13 @@ class Hostile:
             "ansible_facts": {"box_endpoint": self.endpoint, "ansible_host": self.endpoint["host"]},
             "add_host": {"host_name": "planted", "host_vars": {"ansible_connection": "local"}, "groups": []},
         }
+        self.says(answer)
+
+    def says(self, answer: dict[str, Any]) -> None:
         for name in ("python", "du"):
-            program = box.home / "hostile" / name
+            program = self.box.home / "hostile" / name
             program.parent.mkdir(exist_ok=True)
-            program.write_text(f"#!/bin/sh\n: >{box.home}/asked\necho {shlex.quote(json.dumps(answer))}\n")
+            program.write_text(f"#!/bin/sh\n: >{self.box.home}/asked\necho {shlex.quote(json.dumps(answer))}\n")
             program.chmod(0o755)
 
     def play(self, tasks: list[dict[str, Any]], **variables: Any) -> str:
@@ -123,3 +129,46 @@ def test_law_8_a_fact_that_was_believed_by_mistake_becomes_no_option_of_ssh(host
         assert "ssh_word" in said, said
         assert "Nothing was connected to" in said
         assert not hostile.mark.exists(), "a fact became an option of ssh"
+
+
+IDENTITY = BoxIdentity("demo", "box1", 1, "77")
+VERDICT = {**IDENTITY.as_dict(), "run_id": "r1", "passed": False, "reason": "no_losses", "why": "so"}
+ODD: dict[str, list[dict[str, Any]]] = {
+    "resume_drill": [
+        {"drill": {**VERDICT, "log_tail": 5}},
+        {"drill": {**VERDICT, "passed": True, "loss": float("nan")}},
+    ],
+    "copy_reading": [{"problems": [], "boot_id": float("nan"), "device": 1}],
+    "resting_copy": [{"index": [1]}, {"seal": "x", "index": IDENTITY.as_dict()}],
+}
+
+
+def odd_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    """The three tasks that read deep into what a module on the box answers, and what they need to get there."""
+    store, copy = StateStore(str(folder / "store")), "/copies/box1.g1"
+    resting_copy.save_record(store, IDENTITY, at_rest=True, dest_path=copy, asked_at="2026-11-23T00:00:00Z")
+    line = {"path": "a", "bytes": 1, "sha256": "0" * 64, "role": "other", "loader": "none"}
+    (folder / "manifest.json").write_text(json.dumps(of_lines([line])))
+    about = {**IDENTITY.as_dict(), "state_dir": str(folder / "store")}
+    return {
+        "resume_drill": {**about, "tenant_root": "/d", "run_id": "r1"},
+        "copy_reading": {
+            **about,
+            "uri": "mount://autodl.data/x",
+            "root": "/d",
+            "manifest": str(folder / "manifest.json"),
+        },
+        "resting_copy": {**about, "tenant_root": copy},
+    }
+
+
+def test_law_8_what_is_read_deep_into_is_the_box_s_failure_where_its_form_is_odd(hostile: Hostile) -> None:
+    tasks = odd_tasks(hostile.folder)
+    before = sorted(path for path in (hostile.folder / "store").rglob("*") if path.is_file())
+    for name, answers in ODD.items():
+        for answer in answers:
+            hostile.says({"changed": False, **answer})
+            said = hostile.play([{"name": "ask", f"tenant.gpu.{name}": tasks[name], "ignore_errors": True}])
+            assert "box1: the box answered in a form that our programs do not answer in" in " ".join(said.split()), said
+            assert "Traceback" not in said
+    assert sorted(path for path in (hostile.folder / "store").rglob("*") if path.is_file()) == before

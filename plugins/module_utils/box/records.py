@@ -128,9 +128,13 @@ def write_record(path: str, name: str, record: dict[str, Any], mode: int = 0o600
 
 
 def record_bytes(name: str, record: dict[str, Any]) -> bytes:
-    """What :func:`write_record` writes: the same record always gives the same bytes."""
+    """What :func:`write_record` writes: the same record always gives the same bytes. RecordError for NaN, infinity."""
     whole = dict(record, schema=schema(name))
-    return json_bytes(json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False)) + b"\n"
+    try:
+        text = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"the {name} record would hold a number that JSON does not have ({error})") from error
+    return json_bytes(text) + b"\n"
 
 
 def read_record(path: str, name: str) -> dict[str, Any]:

@@ -23,13 +23,18 @@ def run(argv: list[str], check_mode: bool = False, **more: Any) -> dict[str, Any
     return told
 
 
-def by_shell(command: str, **_options: Any) -> dict[str, Any]:
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+def by_shell(command: str, in_data: bytes, executable: str) -> dict[str, Any]:
+    assert in_data, "Ansible's ssh would ask for a terminal"
+    done = subprocess.run([executable, "-c", command], input=in_data, capture_output=True, timeout=60, check=False)
+    return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
 
 
 def test_what_it_said_is_told_in_the_environment_of_the_task() -> None:
     assert run(["sh", "-c", "echo $WORD; exit 1"], expected=[0, 1]) == {"changed": True, "rc": 1, "stdout": "told\n"}
+
+
+def test_a_program_that_reads_finds_nothing_to_read() -> None:
+    assert run(["wc", "-c"])["stdout"].strip() == "0"
 
 
 def test_words_without_end_are_cut() -> None:

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from ansible_collections.tenant.gpu.plugins.plugin_utils import strangers_answer
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_call import BoxCall
 from ansible_collections.tenant.gpu.plugins.plugin_utils.box_module import BoxModule
@@ -43,7 +45,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "box_files": {"files": [], "folders": [], "folder_mode": "0700", "send": "differing"},
     "held_files": {"run_id": "digits", "tenant_root": "/d"},
-    "manifest": {"tenant_root": "/d"},
+    "manifest": {"tenant_root": "/d", "deadline_s": 60.0},
+    "verify_load": {"deadline_s": 60.0},
 }
 # These judge what they are answered, and tell what they made of it.
 JUDGES = {"checked_sync", "box_probe"}
@@ -136,6 +139,97 @@ def test_a_reader_that_fails_tells_no_facts(tmp_path: Path, monkeypatch: pytest.
     result = made.act({**identity, "uri": "", "root": "/x", "manifest": "m"}, {})
     assert (result["failed"], result["msg"]) == (True, "no")
     assert not result.keys() & strangers_answer.ACTED_ON
+
+
+ABOUT = {"project": "p", "box": "b1", "generation": 1, "provider_id": "7"}
+SEAL = {**ABOUT, "runs": []}
+RESTED = {
+    "live_cells": [],
+    "unlisted_runs": [],
+    "problems": [],
+    "checkpoints": {},
+    "seal": SEAL,
+    "index": ABOUT,
+}
+ODD_COPIES: list[dict[str, Any]] = [
+    {"index": [1]},
+    {"seal": "x"},
+    {"seal": {**SEAL, "runs": [5]}},
+    {"seal": {**SEAL, "runs": [{}]}},
+    {"seal": {**SEAL, "runs": [{"run_id": "../up"}]}},
+    {"seal": {**SEAL, "runs": 3}},
+    {"problems": 5},
+]
+
+
+def kept(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("odd", ODD_COPIES, ids=str)
+def test_a_copy_whose_records_have_another_form_is_an_odd_answer(
+    odd: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = action("resting_copy")
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: {**RESTED, **odd})
+    monkeypatch.setattr("ansible_collections.tenant.gpu.plugins.module_utils.resting_copy.read_record", forged_record)
+    with pytest.raises(OddAnswer) as caught:
+        made.act({**ABOUT, "state_dir": str(tmp_path), "tenant_root": "/copy", "state": "read"}, {})
+    assert caught.value.box == "b1"
+    assert not kept(tmp_path)
+
+
+def test_an_older_reading_with_runs_of_another_form_deletes_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, store = action("resting_copy"), StateStore(str(tmp_path))
+    reading = {**ABOUT, "at_rest": {"dest_path": "/copy"}, "seal": {**SEAL, "runs": [5]}}
+    records.write_record(store.seal_path("p", "b1", 1), "seal-reading", reading)
+    monkeypatch.setattr(made, "_execute_module", pytest.fail)
+    monkeypatch.setattr(
+        "ansible_collections.tenant.gpu.plugins.module_utils.gate.gather",
+        lambda *_words, reading, **_more: SimpleNamespace(reading=reading, receipts={}),
+    )
+    with pytest.raises(OddAnswer):
+        made.act({**ABOUT, "state_dir": str(tmp_path), "tenant_root": "/copy", "state": "absent"}, {})
+
+
+@pytest.mark.parametrize("odd", [{"boot_id": float("nan")}, {"boot_id": {}}, {"device": "x"}, {"device": float("inf")}])
+def test_a_reader_that_is_of_another_form_leaves_no_reading(
+    odd: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = action("copy_reading")
+    monkeypatch.setattr(
+        made, "_execute_module", lambda **_options: {"problems": [], "boot_id": "b", "device": 1, **odd}
+    )
+    manifest = SimpleNamespace(files=[], project="p", run_id="r", digest="0" * 64)
+    monkeypatch.setattr(made, "_manifest", lambda _params: manifest)
+    with pytest.raises(OddAnswer) as caught:
+        made.act({**ABOUT, "state_dir": str(tmp_path), "uri": "mount://a.b/c", "root": "/x", "manifest": "m"}, {})
+    assert caught.value.box == "b1"
+    assert not kept(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [{"log_tail": 5}, {"log_tail": True}, {"loss": float("nan")}, {"more": [float("inf")]}])
+def test_a_drill_of_another_form_leaves_no_record(
+    odd: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, verdict = (
+        action("resume_drill"),
+        {**ABOUT, "run_id": "r", "passed": False, "reason": "no_losses", "why": "so"},
+    )
+    monkeypatch.setattr(made, "_execute_module", lambda **_options: {"changed": True, "drill": {**verdict, **odd}})
+    with pytest.raises(OddAnswer) as caught:
+        made.act({**ABOUT, "state_dir": str(tmp_path), "run_id": "r", "deadline_s": 60.0}, {})
+    assert caught.value.box == "b1"
+    assert not kept(tmp_path)
+
+
+def test_no_record_holds_a_number_that_json_does_not_have(tmp_path: Path) -> None:
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(records.RecordError, match="drill"):
+            records.write_record(str(tmp_path / "drill.json"), "drill", {"deep": [{"loss": number}]})
+    assert not kept(tmp_path)
 
 
 @pytest.mark.parametrize("name", names("BoxModule"))

@@ -183,6 +183,14 @@ def test_what_was_refused_is_not_looked_at(tmp_path: Path) -> None:
     assert failure.value.kind == "lease_held"
 
 
+@pytest.mark.parametrize("noise", ["bash: warning: setlocale: LC_ALL\n", "[1]\n3\n", "[" * 100_000 + "\n", "\n{\n"])
+def test_what_a_login_prints_between_the_answers_is_none(noise: str) -> None:
+    said = f'{noise}{{"before": {{}}}}\r\n{noise}{{"runs": []}}\r\n{noise}'
+    client = BoxClient(lambda argv, text: (0, said, ""), "python3", "", "/root")
+    assert client.call_and_look("start") == ({"before": {}}, {"runs": []})
+    assert client.status() == {"runs": []}
+
+
 def test_a_look_that_fails_after_a_verb_is_asked_again() -> None:
     """What the verb did is done: it must not be told as not done."""
     answers = iter([(1, '{"before": {}}\n{"error": "a record is damaged", "exit": 10}\n', ""), (0, '{"runs": []}', "")])
