@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils import run_secrets
+from ansible_collections.tenant.gpu.plugins.module_utils.bounded_json import read_json
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import fields, form_is_checked
@@ -20,6 +21,7 @@ _SAFE = "nothing was started"
 class ActionModule(ControllerAction):
     """Speaks to the supervisor's program over stdin: a module's arguments may pass through a file of the box."""
 
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path", "required": True},
         "pyz": {"type": "path", "required": True},
@@ -73,7 +75,7 @@ class ActionModule(ControllerAction):
         if done["rc"] == _NO_PROGRAM and self.check_mode:
             return None
         try:
-            answer = json.loads(done["stdout"])
+            answer = read_json(done["stdout"])
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):

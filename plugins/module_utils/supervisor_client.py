@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import re
 import time
 from typing import Any, Callable
 
+from .bounded_json import read_json
 from .box import refusal
 from .failures import TenantFailure
 
@@ -179,7 +179,7 @@ def failed_cell(status: dict[str, Any], run_id: str) -> tuple[str, str] | None:
 def parse(text: str) -> dict[str, Any] | None:
     """The object that a verb printed; None where it printed none."""
     try:
-        answer = json.loads(text)
+        answer = read_json(text)
     except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
