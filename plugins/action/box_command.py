@@ -21,6 +21,7 @@ _DETACH = 'command -v "$1" >/dev/null || exit 127; trap "" HUP; "$@" </dev/null 
 class ActionModule(ControllerAction):
     """Runs a program by the shell of the box: nothing that it prints can be a result of Ansible's."""
 
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         "argv": {"type": "list", "elements": "str", "required": True},
         "detach": {"type": "bool", "default": False},

@@ -39,6 +39,7 @@ SILENT_STATES = ("absent", *gate.STOPPED_STATES)
 
 
 class ActionModule(ControllerAction):
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         **BOX_IDENTITY_SPEC,
         "tenant_root": {"type": "str", "required": True},

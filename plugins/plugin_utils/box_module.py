@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.readable_action import ReadableAction, errors_are_readable
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
-class BoxModule(ActionBase):
+class BoxModule(ReadableAction):
     """``FACTS`` names the facts that the module tells."""
 
     FACTS: ClassVar[tuple[str, ...]] = ()
@@ -21,4 +22,8 @@ class BoxModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)
+        try:
+            with errors_are_readable():
+                return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)
+        except TenantFailure as failure:
+            return dict(failure.as_result(), failed=True)

@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, The gpu-tenant authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Ansible itself tells of a box, it tells as it is: a login's banner, what stands around a module's answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.tenant.gpu.plugins.module_utils.readable import readable
+
+
+class ReadableAction(ActionBase):
+    """An action that asks a box by Ansible's own way, and steers nobody's terminal with what it hears."""
+
+    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> dict[str, Any]:
+        # Ansible warns of what is printed beside the answer. In JSON no such character stands as itself.
+        heard = {key: readable(value) if isinstance(value, str) else value for key, value in res.items()}
+        found: dict[str, Any] = super()._parse_returned_data(heard, *more)
+        return found
+
+
+@contextlib.contextmanager
+def errors_are_readable() -> Iterator[None]:
+    """A box that cannot be reached is told by what its sshd, or whoever answers there, has to say."""
+    try:
+        yield
+    except AnsibleError as error:
+        text = readable(str(error))
+        if text == str(error):
+            raise
+        kind = AnsibleConnectionFailure if isinstance(error, AnsibleConnectionFailure) else AnsibleError
+        raise kind(text) from None
