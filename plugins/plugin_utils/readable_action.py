@@ -6,22 +6,34 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.json_utils import _filter_non_json_lines
 from ansible.plugins.action import ActionBase
-from ansible_collections.tenant.gpu.plugins.module_utils.readable import readable
+from ansible_collections.tenant.gpu.plugins.module_utils.readable import readable, readable_parts
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import SHOWN
 
 
 class ReadableAction(ActionBase):
     """An action that asks a box by Ansible's own way, and steers nobody's terminal with what it hears."""
 
-    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> dict[str, Any]:
-        # Ansible warns of what is printed beside the answer. In JSON no such character stands as itself.
+    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> Any:
+        # Before Ansible reads it: some versions show a module's warnings there and then, and all of them what is
+        # printed beside the answer.
         heard = {key: readable(value) if isinstance(value, str) else value for key, value in res.items()}
-        found: dict[str, Any] = super()._parse_returned_data(heard, *more)
-        return found
+        return super()._parse_returned_data({**heard, "stdout": _answer_alone(res.get("stdout", ""))}, *more)
+
+
+def _answer_alone(stdout: str) -> str:
+    """A module's answer, readable and without what Ansible shows by itself; ``stdout`` where there is none."""
+    try:
+        answer = json.loads(_filter_non_json_lines(stdout, objects_only=True)[0])
+        return json.dumps(readable_parts({key: value for key, value in answer.items() if key not in SHOWN}))
+    except (ValueError, RecursionError):
+        return readable(stdout)
 
 
 @contextlib.contextmanager

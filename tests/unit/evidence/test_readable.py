@@ -95,11 +95,18 @@ def test_our_own_words_stay_to_the_letter(speaks: bool) -> None:
     assert made._shown({"failed": True, "log_tail": [ODD]}, "box1")["log_tail"] == [readable(ODD)]
 
 
-def test_what_stands_around_a_modules_answer_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_modules_answer_ansible_reads_what_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     monkeypatch.setattr("ansible.plugins.action.display.warning", heard.append)
     made = ControllerAction.__new__(ControllerAction)
-    answer = json.dumps({"changed": False})
-    made._parse_returned_data({"stdout": f"{answer}\n{ODD}\n", "stderr": ""}, "legacy")
-    assert len(heard) == 1
-    assert not set(heard[0]) & OBEYED
+    answer = json.dumps({"changed": False, "msg": ODD, "warnings": [ODD], "deprecations": [{"msg": ODD}]})
+    found = dict(made._parse_returned_data({"stdout": f"{ODD}\n{answer}\n{ODD}\n", "stderr": ""}, "legacy"))
+    assert (found["changed"], found["msg"], heard) == (False, readable(ODD), [])
+    assert not {"warnings", "deprecations"} & found.keys()
+
+
+def test_what_is_no_answer_is_readable_too() -> None:
+    made = ControllerAction.__new__(ControllerAction)
+    made._used_interpreter = None
+    found = dict(made._parse_returned_data({"stdout": ODD, "stderr": ODD, "rc": 1}, "legacy"))
+    assert (found["module_stdout"], found["module_stderr"]) == (readable(ODD), readable(ODD))
