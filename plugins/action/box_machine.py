@@ -24,6 +24,7 @@ from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S
 class ActionModule(ControllerAction):
     """Looks at a box by plain sh over the connection that the next tasks use; its key is the pinned one then."""
 
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         "project": {"type": "str", "required": True},
         "name": {"type": "str"},

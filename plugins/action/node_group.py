@@ -39,6 +39,7 @@ class ActionModule(ControllerAction):
         spec = params["run_spec"]
         if spec["nodes"] and not spec["parts"]:
             return {"changed": False, **self._job(params, spec)}
+        self._refuse_group(spec)
         if self._box not in spec["parts"]:
             raise _config(
                 self._box,
@@ -52,6 +53,14 @@ class ActionModule(ControllerAction):
             "started": self._started,
         }
         return {"changed": False, **stages[params["stage"]](params, spec)}
+
+    def _refuse_group(self, spec: Mapping[str, Any]) -> None:
+        """A group is not its boxes: with one that joins or leaves it, other parts would make the same run whole."""
+        for part in spec["parts"]:
+            if part in self._vars["groups"] and part not in self._vars["hostvars"]:
+                boxes = ", ".join(self._vars["groups"][part])
+                what = f"run {spec['id']} names {part} among its parts, which is a group of the inventory and no box"
+                raise _config(self._box, what, f"write its boxes into the run spec: parts: [{boxes}]")
 
     def _job(self, params: dict[str, Any], spec: Mapping[str, Any]) -> Result:
         """The nodes of one job: Slurm starts them together or not at all, so there is nothing to compare or prove."""

@@ -24,6 +24,7 @@ _PROOF_S = 120.0
 class ActionModule(ControllerAction):
     """Speaks to the supervisor's program over stdin: a module's arguments may pass through a file of the box."""
 
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path", "required": True},
         "pyz": {"type": "path", "required": True},

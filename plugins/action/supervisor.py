@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.readable import readable
 from ansible_collections.tenant.gpu.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, WORK_S, Silent
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import form_is_checked
@@ -22,6 +23,7 @@ LONG_VERBS = frozenset(("stop", "hold", "seal"))
 class ActionModule(ControllerAction):
     """Speaks to the supervisor's program over the play's connection."""
 
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         "tenant_root": {"type": "path", "required": True},
         "pyz": {"type": "path"},
@@ -69,4 +71,5 @@ class ActionModule(ControllerAction):
 def waits(result: Mapping[str, Any]) -> list[str]:
     """What a run that was started has to wait for, so that nobody takes it for one at work."""
     runs = (result.get("supervisor") or {}).get("runs") or []
-    return [f"Run {run['run_id']} waits: {run['waits_for']}." for run in runs if run.get("waits_for")]
+    told = [f"Run {run['run_id']} waits: {run['waits_for']}." for run in runs if run.get("waits_for")]
+    return [" ".join(readable(line).split()) for line in told]

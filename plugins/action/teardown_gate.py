@@ -42,6 +42,7 @@ SEAL_S = 3600.0
 
 
 class ActionModule(ControllerAction):
+    A_BOX_SPEAKS = True
     ARGUMENT_SPEC = {
         **BOX_IDENTITY_SPEC,
         "tenant_root": {"type": "str", "required": True},

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .readable import readable
+
 EXIT_CODES = {
     "config": 10,
     "no_offer": 11,
@@ -49,12 +51,15 @@ class TenantFailure(Exception):
         return EXIT_CODES[self.kind]
 
     def __str__(self) -> str:
-        subject = f"{self.box}: {self.what}" if self.box else self.what
-        return " ".join(part for part in (_sentence(subject), _sentence(self.safe), _sentence(self.fix)) if part)
+        # Some of it are a box's or a provider's own words.
+        box, what, safe, fix = map(readable, (self.box, self.what, self.safe, self.fix))
+        subject = f"{box}: {what}" if box else what
+        return " ".join(part for part in (_sentence(subject), _sentence(safe), _sentence(fix)) if part)
 
     def as_result(self) -> dict[str, Any]:
         """Keyword arguments for ``fail_json``."""
-        failure = {"kind": self.kind, "what": self.what, "box": self.box, "safe": self.safe, "fix": self.fix}
+        parts = {"what": self.what, "box": self.box, "safe": self.safe, "fix": self.fix}
+        failure = {"kind": self.kind, **{name: readable(text) for name, text in parts.items()}}
         return {"msg": str(self), "failure": failure}
 
 

@@ -135,6 +135,7 @@ def connection_of(row: Row, store: StateStore | None) -> dict[str, Any]:
     """Connection variables of an undeclared box. It is reached only if its host key was pinned before."""
     reachable = bool(row["host"]) and row["state"] in box_endpoint.REACHABLE_STATES
     options = ["StrictHostKeyChecking=yes", f"HostKeyAlias={box_endpoint.alias(row['name'], row['generation'])}"]
+    options += ["ForwardAgent=no", "ForwardX11=no"]
     if store is not None:
         options.append(f'UserKnownHostsFile="{store.known_hosts_path(row["name"])}"')
     return {

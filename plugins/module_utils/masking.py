@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
+from .readable import readable
+
 MASK = "********"
 SHORTEST = 4
 
@@ -26,9 +28,8 @@ _TYPICAL = re.compile(
     r"(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|glpat-[A-Za-z0-9_-]{20,})"
 )
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
-# Escape sequences would let a stranger's log write over the reader's terminal; a carriage return over its line.
+# In a log that is a stranger's alone, escape sequences go with all that is in them.
 _ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b.")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
@@ -44,5 +45,4 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 def printable(text: str) -> str:
     """``text`` with line ends of one kind and nothing that would steer a terminal."""
-    text = _ESCAPES.sub("", text.replace("\r\n", "\n")).replace("\r", "\n")
-    return _CONTROL.sub("", text)
+    return readable(_ESCAPES.sub("", text))

@@ -12,6 +12,7 @@ import re
 import time
 from typing import Any, Callable
 
+from .bounded_json import is_too_much
 from .box import refusal
 from .failures import TenantFailure
 
@@ -184,7 +185,9 @@ def parse(text: str) -> dict[str, Any] | None:
 
 def answers(text: str) -> list[dict[str, Any]]:
     """The objects among the lines of a command, one for each verb; whatever else a login prints is none."""
-    found = []
+    found: list[dict[str, Any]] = []
+    if is_too_much(text):
+        return found
     for line in text.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             answer = json.loads(line)

@@ -13,7 +13,8 @@ description:
   - Runs the short CPU command that a run spec gives as C(smoke), so that a broken training script is found before
     a box is rented.
   - A pass is recorded for the hash of the spec and its code; the same code is not smoke-tested twice.
-  - The provider's key is taken out of the environment of the command.
+  - The keys of all markets and of a Kubernetes cluster, the token and the password of AWX, and the first passwords of
+    boxes are taken out of the environment of the command, unless the run spec sets such a variable itself.
 options:
   run_spec:
     description: The fact C(run_spec), see M(tenant.gpu.run_spec).

@@ -117,6 +117,7 @@ class BoxCall(ControllerAction):
     """
 
     WORKS: ClassVar[tuple[str, ...]] = ()
+    A_BOX_SPEAKS = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

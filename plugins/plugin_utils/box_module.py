@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.plugin_utils.readable_action import ReadableAction, errors_are_readable
 from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, answered_within
 from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import believed
 
 
-class BoxModule(ActionBase):
+class BoxModule(ReadableAction):
     """``FACTS`` names the facts that the module tells, ``WITHIN_S`` is how many seconds it may take."""
 
     FACTS: ClassVar[tuple[str, ...]] = ()
@@ -26,7 +26,7 @@ class BoxModule(ActionBase):
         super().run(tmp, task_vars)
         box = str((task_vars or {}).get("inventory_hostname", ""))
         try:
-            with answered_within(self, self.WITHIN_S, box):
+            with errors_are_readable(), answered_within(self, self.WITHIN_S, box):
                 return believed(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val), self.FACTS)
         except TenantFailure as failure:
             return dict(failure.as_result(), failed=True)

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import UnsafeName
 from ansible_collections.tenant.gpu.plugins.module_utils.box.records import RecordError
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
+from ansible_collections.tenant.gpu.plugins.plugin_utils.readable_action import ReadableAction, errors_are_readable
 from ansible_collections.tenant.gpu.plugins.plugin_utils.silence import ANSWER_S, answered_within
+from ansible_collections.tenant.gpu.plugins.plugin_utils.strangers_answer import told_readably
 
 # Each task of each box is a fork of this process, which is as large by now as it gets. A garbage collection in a fork
 # would copy all of it, only to find that nothing is to be had.
@@ -36,11 +37,15 @@ def box_identity_of(params: dict[str, Any]) -> BoxIdentity:
     return BoxIdentity(params["project"], params["box"], params["generation"], params["provider_id"])
 
 
-class ControllerAction(ActionBase):
-    """Subclasses give ``ARGUMENT_SPEC`` and ``act(params, task_vars) -> result``."""
+class ControllerAction(ReadableAction):
+    """Subclasses give ``ARGUMENT_SPEC`` and ``act(params, task_vars) -> result``.
+
+    ``A_BOX_SPEAKS``: what a box answered is in the result. Else it holds our own words to the letter, such as commands.
+    """
 
     ARGUMENT_SPEC: ClassVar[dict[str, Any]] = {}
     VALIDATION: ClassVar[dict[str, Any]] = {}
+    A_BOX_SPEAKS: ClassVar[bool] = False
     TRANSFERS_FILES = False
     # The box that the task is for, as the inventory names it.
     host = ""
@@ -94,11 +99,18 @@ class ControllerAction(ActionBase):
         self.host = str(variables.get("inventory_hostname", ""))
         params = self.validate_argument_spec(argument_spec=self.ARGUMENT_SPEC, **self.VALIDATION)[1]
         try:
-            return self.act(params, variables)
+            with errors_are_readable():
+                return self._shown(self.act(params, variables), self.host)
         except TenantFailure as failure:
-            return dict(failure.as_result(), failed=True)
+            return dict(told_readably(failure.as_result()), failed=True)
         except (RecordError, UnsafeName) as error:
             failure = TenantFailure(
                 "config", str(error), box=self.host, safe="nothing was changed", fix="see the file or name it mentions"
             )
             return dict(failure.as_result(), failed=True)
+
+    def _shown(self, result: dict[str, Any], box: str) -> dict[str, Any]:
+        """A failure is shown as a whole, and a difference is wherever somebody asks for it."""
+        if self.A_BOX_SPEAKS or result.get("failed"):
+            return told_readably(result, box)
+        return {**result, **told_readably({key: result[key] for key in ("diff",) if key in result}, box)}

@@ -15,9 +15,12 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box.names import printable
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.readable import readable_parts
 
 # Keys of a result that Ansible acts on. It removes others itself from what a module answers.
 ACTED_ON = frozenset(("ansible_facts", "ansible_stats", "add_host", "add_group"))
+# Those that it shows by themselves, beside what the task says; ``msg`` says what went wrong.
+SHOWN = frozenset(("warnings", "deprecations", "exception"))
 _LONGEST = 300
 
 
@@ -56,14 +59,24 @@ def fields(
 
 
 def believed(result: Mapping[str, Any], facts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The result of a module that ran on a box, without what Ansible would act on.
+    """The result of a module that ran on a box, without what Ansible would act on or show, and readable.
 
     :param facts: names of the facts that the module is there to tell.
+    :raises OddAnswer: it is deeper than any of ours.
     """
-    found = {key: value for key, value in result.items() if key not in ACTED_ON}
+    found = {key: value for key, value in result.items() if key not in ACTED_ON | SHOWN}
     told = result.get("ansible_facts")
     kept = {name: told[name] for name in facts if name in told} if isinstance(told, Mapping) else {}
-    return {**found, "ansible_facts": kept} if kept else found
+    return told_readably({**found, "ansible_facts": kept} if kept else found)
+
+
+def told_readably(result: Mapping[str, Any], box: str = "") -> dict[str, Any]:
+    """A result in which a box speaks, for the terminals that it is shown on.
+
+    :raises OddAnswer: it is deeper than any of ours.
+    """
+    with form_is_checked(box):
+        return {str(key): value for key, value in readable_parts(dict(result)).items()}
 
 
 @contextlib.contextmanager

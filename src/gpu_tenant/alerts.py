@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -55,12 +55,13 @@ class Alerts:
     def _post(self, message: dict[str, Any]) -> bool:
         if not self._url:
             return True
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            self._url, json.dumps(message, default=str).encode(), {"Content-Type": "application/json"}, method="POST"
-        )
+        body = json.dumps(message, default=str).encode()
         try:
+            request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+                self._url, body, {"Content-Type": "application/json"}, method="POST"
+            )
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - the scheme was checked
                 return True
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._say(str(message["box"]), f"the webhook did not take an alert: {error}")
             return False

@@ -9,6 +9,7 @@ both to whoever answers, and keeps them with the answer. The approver is whom AW
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import NoRedirect
 
 TIMEOUT_S = 30.0
 _MOST_BYTES = 4 * 1024 * 1024
@@ -54,6 +56,7 @@ class Controller:
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
         self._token = token
+        self._opener = urllib.request.build_opener(NoRedirect)
 
     @classmethod
     def of_environment(cls) -> Controller:
@@ -109,15 +112,21 @@ class Controller:
 
     def _get(self, path: str) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"}
-        request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310 - http(s) only, checked above
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+            request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310 - http(s) only, checked above
+            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 found = json.loads(answer.read(_MOST_BYTES))
         except urllib.error.HTTPError as error:
+            error.close()
             what = f"AWX answered {error.code} for {path}"
-            raise _refused(what, "check the token and the number", "config") from error
-        except (OSError, ValueError) as error:
-            what = f"AWX gave no usable answer for {path}: {error}"
+            fix = "check the token and the number"
+            if 300 <= error.code < 400:
+                fix = "give CONTROLLER_HOST as the address that AWX itself answers at: no token is sent elsewhere"
+            raise _refused(what, fix, "config") from error
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            # Other errors quote what they stumbled over, which may be the token.
+            why = error if isinstance(error, OSError) else type(error).__name__
+            what = f"AWX gave no usable answer for {path}: {why}"
             raise _refused(what, "check CONTROLLER_HOST", "config") from error
         if not isinstance(found, dict):
             raise _refused(f"AWX gave no usable answer for {path}", "check CONTROLLER_HOST", "config")

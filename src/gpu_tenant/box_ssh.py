@@ -28,6 +28,9 @@ ANSWER_TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
 _MOST_ERROR_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
+# The machine is a stranger's: with these its owner could use the team's ssh agent and screen, where ~/.ssh/config hands
+# them to every host.
+_NOTHING_FORWARDED = ("ForwardAgent=no", "ForwardX11=no")
 _SILENT = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
 
 
@@ -147,6 +150,9 @@ def ssh_command(host: BoxHost, endpoint: Endpoint, known_hosts: str, control_dir
         plain, pinned = f"HostKeyAlias={host.name}", f"HostKeyAlias={_pinned_alias(host, known_hosts)}"
         words = shlex.split(host.text("ansible_ssh_common_args"))
         command += [pinned if word == plain else word for word in words]
+    # What stands first wins in ssh: a team may say otherwise in the variables of a box of its own.
+    for option in _NOTHING_FORWARDED:
+        command += ["-o", option]
     key = host.text("ansible_ssh_private_key_file")
     if key:
         command += ["-i", os.path.expanduser(key), "-o", "IdentitiesOnly=yes"]

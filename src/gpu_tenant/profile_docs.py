@@ -51,6 +51,10 @@ whole. An empty value means none.
 The one place that loses is `vars:` of the group `all` written inside an inventory file, because Ansible ranks a
 platform's group above `all` there; write such values into `group_vars/all.yml`.
 
+A box gets neither your ssh agent nor your screen, whatever your `~/.ssh/config` says of every host: a profile's ssh
+arguments end with `ForwardAgent=no` and `ForwardX11=no`. For a machine of your own, `ansible_ssh_args` may say
+otherwise.
+
 A box is in exactly one platform group. A profile of your own goes into a folder that `profiles.yml` names by `path:`.
 
 The facts were checked in the month given. Prices and rules change: where money or data depend on one, look at the

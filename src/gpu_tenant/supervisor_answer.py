@@ -7,12 +7,12 @@ They are cleaned here, where they come in: whoever shows, sums up or writes down
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.tenant.gpu.plugins.module_utils.bounded_json import read_json
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 
 from gpu_tenant.observation import Observation, RunView, with_contact
@@ -33,7 +33,7 @@ def read_answer(seen: Observation, done: subprocess.CompletedProcess[bytes], run
     if done.returncode in _NO_PYTHON:
         return with_contact(seen, "no_python", problem=error or "its interpreter is not there")
     try:
-        answer = plain_values(json.loads(done.stdout))
+        answer = plain_values(read_json(done.stdout))
     except (ValueError, RecursionError):
         return with_contact(seen, "unreachable", problem=f"its supervisor answered with {done.returncode}: {error}")
     if not isinstance(answer, dict):

@@ -31,7 +31,7 @@ VARIABLES = {
     "__train_job": {"ansible_job_id": "1.1"},
     "train_proof_within_s": 1,
     "box_stop_verbs": [{"verb": "stop", "transport": "box", "command": ["du"]}],
-    "teardown_root": "/nowhere",
+    "teardown_root": "/",
     "ansible_ssh_timeout": 5,
 }
 # As a team may have the fact say where to connect, and unchecked: no fact may be there.
