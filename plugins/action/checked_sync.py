@@ -15,6 +15,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     delivery,
     destination,
     roster,
+    snapshots,
     ssh_proxies,
     stores,
     transfer,
@@ -40,6 +41,7 @@ class ActionModule(BoxCall):
         "src": {"type": "str", "required": True},
         "dest": {"type": "str", "required": True},
         "dest_root": {"type": "str", "default": ""},
+        "beside": {"type": "str", "default": ""},
         "manifest": {"type": "dict"},
         "exclude": {"type": "list", "elements": "str", "default": DEFAULT_EXCLUDES},
         "paths": {"type": "list", "elements": "str", "default": []},
@@ -76,6 +78,12 @@ class ActionModule(BoxCall):
         self.box = str(task_vars.get("inventory_hostname", ""))
         if params["direction"] in ("store", "fetch"):
             return self._through_objects(params, task_vars)
+        why = self._why_beside(params)
+        if why:
+            params = {**params, "dest": params["beside"], "extra": "report", "via": ""}
+        return {**self._to_or_from_box(params, task_vars), "beside_because": why}
+
+    def _to_or_from_box(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         proxy = self._proxy(params["endpoint"], task_vars)
         if params["via"] and params["direction"] == "pull" and proxy:
             order = self._object_order(params, params["via"])
@@ -87,11 +95,17 @@ class ActionModule(BoxCall):
         far = transfer_order.Far(self.box, self._link(), self._asker(task_vars), proxy)
         return checked_transfer.run(order, far, self._report())
 
+    def _why_beside(self, params: dict[str, Any]) -> str:
+        """Why a snapshot does not go to its destination but beside it; empty when it does."""
+        if params["direction"] != "pull" or not params["beside"]:
+            return ""
+        return snapshots.why_beside(_here(params["dest"]), self._manifest(params["manifest"]))
+
     # --- the order ------------------------------------------------------------------------------------------------
 
     def _order(self, params: dict[str, Any]) -> transfer_order.Order:
         pull = params["direction"] == "pull"
-        near = os.path.abspath(os.path.expanduser(params["dest" if pull else "src"]))
+        near = _here(params["dest" if pull else "src"])
         far = params["src" if pull else "dest"]
         self._on_box(far)
         manifest = self._manifest(params["manifest"]) if pull else None
@@ -135,7 +149,7 @@ class ActionModule(BoxCall):
         settings = params["object_store"]
         if not 1 <= settings["connections"] <= 256:
             raise self._refusal("object_store.connections is not a number from 1 to 256", "Choose 32, or leave it out")
-        here = "" if store else os.path.abspath(os.path.expanduser(params["dest"]))
+        here = "" if store else _here(params["dest"])
         return object_transfer.Order(
             location=stores.locate(uri, settings),
             folder=self._on_box(params["src"]) if store else here,
@@ -268,3 +282,7 @@ class ActionModule(BoxCall):
                 ) from error
 
         return ask
+
+
+def _here(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))

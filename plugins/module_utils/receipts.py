@@ -91,10 +91,11 @@ def establish(
     """Make the receipt true: keep a valid one, else withdraw it, verify, and write a new one.
 
     :param before_withdrawal: called before the old receipt is put out of force.
-    :raises TenantFailure: ``evidence_missing``, naming the files; the receipt is then withdrawn, not kept.
+    :raises TenantFailure: ``evidence_missing``, naming the files; the receipt is then withdrawn, not kept. ``config``
+        for a snapshot with other files than the finished run, whose receipt stays.
     """
     _check_claim(claim)
-    kept = standing(store, claim)
+    kept = standing(store, claim) or _of_finished(store, claim)
     if kept is not None:
         extra = tuple(roster.extra_files(claim.root, claim.manifest.files))
         return Outcome(False, kept, extra, DifferenceTracker().as_diff())
@@ -276,6 +277,24 @@ def standing(store: StateStore, claim: Claim) -> dict[str, Any] | None:
     # A mount is read by another box at its own time, and the gate asks for a fresh reading of it.
     near = [copy for copy in claim.copies if not copies.tier_of_mount(str(copy.get("uri")))]
     return None if any(copy.problems for copy in _reread_copies(store, replace(claim, copies=near))) else receipt
+
+
+def _of_finished(store: StateStore, claim: Claim) -> dict[str, Any] | None:
+    """The receipt of the finished run, where the claim is of a snapshot of it: that cannot say more, and takes nothing
+    out of force. None where there is no such receipt, or its files are not right any more."""
+    receipt = read(store, claim.identity, claim.run_id) if claim.manifest.snapshot else None
+    same = {**claim.identity.as_dict(), "spec_sha256": claim.manifest.record.get("spec_sha256"), "home": True}
+    if receipt is None or any(receipt.get(name) != value for name, value in same.items()):
+        return None
+    if receipt.get("manifest_digest") == claim.manifest.digest:
+        return None if settling.check_files(claim.root, claim.manifest.files) else receipt
+    raise TenantFailure(
+        "config",
+        f"run {claim.run_id} is finished and home, and this is a snapshot of it with other files",
+        box=claim.identity.box,
+        safe="The receipt of the finished run stays in force",
+        fix="Harvest the run without harvest_snapshot: that compares all of it with what the box holds",
+    )
 
 
 def _says_the_same(receipt: Mapping[str, Any], claim: Claim) -> bool:

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, NamedTuple
 
 from . import roster, settling
 from .box import checkpoint_manifest, sharded
@@ -108,6 +108,27 @@ def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | N
     return None if step is None or step == first.step else _sound_one(pieces, first.cell, step)
 
 
+class Place(NamedTuple):
+    """Which checkpoint a file belongs to; the fields are as :class:`_Piece` has them."""
+
+    cell: str
+    step: int
+    name: str
+    inner: str = ""
+    own_loop: bool = False
+
+
+def place_of(file: roster.RosterFile) -> Place | None:
+    """The checkpoint that a new box could go on from and that ``file`` belongs to; None for any other file."""
+    match = _CHECKPOINT.match(file.path)
+    if match:
+        return Place(match.group("cell"), int(match.group("step")), match.group("name"), match.group("inner") or "")
+    of_own_loop = file.role == "checkpoint" and file.loader in _INERT
+    match = _OF_OWN_LOOP.match(file.path) if of_own_loop else None
+    step = step_in(match.group("name")) if match else None
+    return Place(match.group("cell"), step, match.group("name"), own_loop=True) if match and step is not None else None
+
+
 def _pieces(
     manifests: Iterable[tuple[str, roster.Manifest]], not_from: tuple[str, int], spec_sha256: str
 ) -> Iterator[_Piece]:
@@ -116,20 +137,9 @@ def _pieces(
             continue
         is_here = (manifest.box, manifest.generation) == not_from
         for file in manifest.files:
-            match = _CHECKPOINT.match(file.path)
-            if match:
-                inner = match.group("inner") or ""
-                step = int(match.group("step"))
-                yield _Piece(match.group("cell"), step, match.group("name"), inner, root, file, is_here)
-            elif file.role == "checkpoint" and file.loader in _INERT:
-                yield from _of_own_loop(root, file, is_here)
-
-
-def _of_own_loop(root: str, file: roster.RosterFile, is_here: bool) -> Iterator[_Piece]:
-    match = _OF_OWN_LOOP.match(file.path)
-    step = step_in(match.group("name")) if match else None
-    if match and step is not None:
-        yield _Piece(match.group("cell"), step, match.group("name"), "", root, file, is_here, own_loop=True)
+            place = place_of(file)
+            if place is not None:
+                yield _Piece(place.cell, place.step, place.name, place.inner, root, file, is_here, place.own_loop)
 
 
 # --- what belongs together ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Everything that leaves a box passes through here as text written by a stranger, 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -27,7 +28,9 @@ RESERVED_PREFIX = ".tenant-"
 INCOMING = ".tenant-incoming"
 QUARANTINE = ".tenant-quarantine"
 LOCK = ".tenant-lock"
-RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE, LOCK])
+# Beside a manifest, another one: of checkpoints that it has no successor for.
+KEPT = ".tenant-kept.json"
+RESERVED = frozenset([MANIFEST_NAME, INCOMING, QUARANTINE, LOCK, KEPT])
 # More files than any run has, few enough to be held in memory many times over.
 MAX_FILES = 1_000_000
 # The largest offset that any filesystem takes.
@@ -222,9 +225,9 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def read_manifest(root: str) -> Manifest:
+def read_manifest(root: str, name: str = MANIFEST_NAME) -> Manifest:
     """The manifest saved in ``root``. BadManifest when absent, half-written or changed; the text names the file."""
-    path = os.path.join(root, MANIFEST_NAME)
+    path = os.path.join(root, name)
     try:
         return parse_manifest(records.read_record(path, "manifest"), path)
     except records.RecordError as error:
@@ -232,14 +235,13 @@ def read_manifest(root: str) -> Manifest:
 
 
 def manifests_at_home(results_dir: str, project: str, run_id: str) -> Iterator[tuple[str, Manifest]]:
-    """(folder, manifest) of what came home of every box and generation of a run. What cannot be used is passed over."""
-    pattern = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*", MANIFEST_NAME)
-    for path in sorted(glob.glob(pattern)):
-        root = os.path.dirname(path)
-        try:
-            yield root, read_manifest(root)
-        except BadManifest:
-            continue
+    """(folder, manifest) of what came home of every box and generation of a run, and of what was kept there. What
+    cannot be used is passed over."""
+    folders = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*")
+    for root in sorted(glob.glob(folders)):
+        for name in (MANIFEST_NAME, KEPT):
+            with contextlib.suppress(BadManifest):
+                yield root, read_manifest(root, name)
 
 
 def not_regular(mode: int) -> str:

@@ -61,6 +61,14 @@ options:
     description: Folder that O(dest) must lie in, symlinks followed. Empty confines nothing.
     type: str
     default: ""
+  beside:
+    description:
+      - With O(direction=pull), the folder for a snapshot that must not take the place of what lies in O(dest). It is
+        one that leaves out roles or files which an earlier one of the same run spec brought there, or one of a run that
+        is finished and home there. Nothing in O(dest) changes then, and O(via) is not used.
+      - If not set, every snapshot goes to O(dest).
+    type: str
+    default: ""
   manifest:
     description:
       - The manifest that says what to pull, as P(tenant.gpu.manifest#module) returns it.
@@ -90,6 +98,8 @@ options:
     description:
       - What to do with files at O(dest) that are not in the roster. V(quarantine) moves them into
         C(.tenant-quarantine) there, V(refuse) fails before anything moves, V(report) lists them.
+      - V(quarantine) leaves the checkpoints of a run that goes on where they are, as long as O(manifest) has none of
+        that cell at the same or a later step. C(.tenant-kept.json) names them.
       - If not set, V(quarantine) with O(direction=pull) and O(direction=fetch), V(report) with O(direction=push) and
         O(direction=store). Nothing is moved aside in an object store.
     type: str
@@ -315,6 +325,14 @@ extra:
 quarantine:
   description: Folder that extra files were moved to, empty when none were.
   returned: always
+  type: str
+dest:
+  description: Where the files are now.
+  returned: always
+  type: str
+beside_because:
+  description: Why a snapshot went to O(beside). Empty when it went to O(dest).
+  returned: with O(direction=pull) and O(direction=push)
   type: str
 manifest_digest:
   description: Digest of the manifest, empty with O(direction=push).

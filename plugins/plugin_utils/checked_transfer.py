@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     roster,
     rsync_carrier,
     shared_connection,
+    snapshots,
     stores,
     stream_carrier,
     transfer,
@@ -75,6 +76,8 @@ class _Transfer:
         self.answers = False
         self.opened: shared_connection.SharedConnection | None = None
         self.saved = saved_manifest.SavedManifest(order.dest, order.manifest) if order.manifest is not None else None
+        # Checkpoints at the destination that stay although this manifest does not list them.
+        self.kept: tuple[roster.RosterFile, ...] = ()
 
     @functools.cached_property
     def roster_sha256(self) -> str:
@@ -102,7 +105,8 @@ class _Transfer:
         # Names that the box gave to files of its own.
         shown = [printable(path) for path in extra]
         self._refuse_extra(shown)
-        difference = self._difference(wanted, shown)
+        aside = self._aside(extra)
+        difference = self._difference(wanted, [printable(path) for path in aside])
         result = self._result(wanted, shown, difference)
         if not difference.changed:
             return self._arrived(result, "none")
@@ -116,15 +120,15 @@ class _Transfer:
         if order.check_mode:
             self._preflight(wanted, survey)
             return dict(result, transport=self.transport if wanted else "none", attempts=0, wire_bytes=0)
-        quarantined = extra if order.extra == "quarantine" else []
         with self._held():
             self._open(wanted)
-            delivered, moved_to = self._ask_and_carry(wanted, survey, quarantined)
+            delivered, moved_to = self._ask_and_carry(wanted, survey, aside)
         if delivered.missing:
             verdict = transfer_verdict.failed(delivered, len(order.files), self.far.name, self.far.proxy)
             return dict(result, transport=self.transport, **verdict)
         if self.saved is not None:
-            self.saved.save()
+            with snapshots.naming(order.dest, order.manifest, self.kept):
+                self.saved.save()
         transport = self.transport if wanted else "none"
         result["quarantine"] = moved_to
         return self._arrived(result, transport, delivered.attempts, delivered.wire_bytes)
@@ -190,14 +194,24 @@ class _Transfer:
             return max(min(self.deadline.left_s, _LOOK_S), _LEAST_S)
         return max(self.deadline.left_s, LAST_WORD_S if op == "settle" else _LEAST_S)
 
-    def _difference(self, wanted: Sequence[roster.RosterFile], extra: Sequence[str]) -> DifferenceTracker:
+    def _aside(self, extra: Sequence[str]) -> list[str]:
+        """What moves aside: all that nobody promised, less the checkpoints that nothing takes the place of."""
+        order = self.order
+        if order.extra != "quarantine":
+            return []
+        if order.manifest is not None and extra:
+            self.kept = snapshots.kept(order.dest, order.manifest, frozenset(extra))
+        stay = {file.path for file in self.kept}
+        return [path for path in extra if path not in stay]
+
+    def _difference(self, wanted: Sequence[roster.RosterFile], aside: Sequence[str]) -> DifferenceTracker:
         """What changes at the destination: the one source of ``changed`` and ``diff``."""
         difference, order = DifferenceTracker(), self.order
         for file in wanted[:_DIFFED]:
             difference.compare(file.path, "absent or other bytes", f"sha256:{file.sha256}")
         if len(wanted) > _DIFFED:
             difference.compare("and more", "", f"{len(wanted) - _DIFFED} files")
-        for path in extra if order.extra == "quarantine" else ():
+        for path in aside:
             difference.compare(path, "extra", "moved to quarantine")
         if order.manifest is not None and self.saved is not None:
             difference.compare(roster.MANIFEST_NAME, self.saved.digest_there, order.manifest.digest)

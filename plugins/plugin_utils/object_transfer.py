@@ -21,6 +21,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     progress,
     roster,
     settling,
+    snapshots,
     stores,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -275,11 +276,12 @@ class _Store(StoringRoute):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a fetch is to bring, what it moves aside, and the result so far."""
+    """What a fetch is to bring, what it moves aside and what it keeps there, and the result so far."""
 
     manifest: Manifest
     wanted: Sequence[RosterFile]
     aside: Sequence[str]
+    kept: tuple[RosterFile, ...]
     result: dict[str, Any]
 
 
@@ -304,12 +306,15 @@ class _Fetch(Route):
         wanted = [file for file in manifest.files if file.path not in good]
         extra = list(survey["extra"])
         self._refuse_extra(extra, self.order.folder)
-        aside = extra if self.order.extra == "quarantine" else []
+        moves = self.order.extra == "quarantine"
+        kept = snapshots.kept(self.order.folder, manifest, frozenset(extra)) if moves and extra else ()
+        stay = {file.path for file in kept}
+        aside = [path for path in extra if path not in stay] if moves else []
         difference = self._difference(wanted, aside, (self._saved_manifest(manifest), manifest.digest))
         self._refuse_room(wanted)
         ends = {"src": self.order.location.uri, "dest": self.order.folder, "direction": "fetch"}
         result = {**ends, **self._result(manifest, wanted, extra, difference)}
-        return _Plan(manifest, wanted, aside, result)
+        return _Plan(manifest, wanted, aside, kept, result)
 
     def nothing_to_do(self, plan: _Plan) -> dict[str, Any]:
         return dict(plan.result, verified=True, msg=self._good_word(plan.manifest))
@@ -319,7 +324,7 @@ class _Fetch(Route):
         self.gone = []
         wanted = [file for file in plan.wanted if file.path not in self.arrived]
         with destination.held(self.order.folder):
-            return {**plan.result, **self._bring(plan.manifest, entries, wanted, plan.aside)}
+            return {**plan.result, **self._bring(plan, entries, wanted)}
 
     def what_is_there(self) -> tuple[Manifest, dict[str, StoredFile]]:
         """The manifest to keep, and the object of each of its files."""
@@ -351,10 +356,8 @@ class _Fetch(Route):
         if problem:
             raise self._refusal("config", problem, "Free space there, or choose another destination")
 
-    def _bring(
-        self, manifest: Manifest, entries: Mapping[str, StoredFile], wanted: Sequence[RosterFile], aside: Sequence[str]
-    ) -> dict[str, Any]:
-        root = self.order.folder
+    def _bring(self, plan: _Plan, entries: Mapping[str, StoredFile], wanted: Sequence[RosterFile]) -> dict[str, Any]:
+        root, manifest = self.order.folder, plan.manifest
         self.wanted_bytes = object_parts.total_bytes(wanted)
         self.progress = progress.Progress(self.report, len(wanted), self.wanted_bytes)
         missing, reason = self._deliver(entries, wanted)
@@ -366,9 +369,10 @@ class _Fetch(Route):
                 else "The store no longer has what was brought there: store the run again, then fetch it"
             )
             return self._failed(missing, len(manifest.files), reason, bool(self.arrived), fix)
-        moved_to = delivery.quarantine(root, aside) if aside else ""
+        moved_to = delivery.quarantine(root, plan.aside) if plan.aside else ""
         delivery.close_staging(root)
-        records.write_record(os.path.join(root, roster.MANIFEST_NAME), "manifest", dict(manifest.record))
+        with snapshots.naming(root, manifest, plan.kept):
+            records.write_record(os.path.join(root, roster.MANIFEST_NAME), "manifest", dict(manifest.record))
         return {
             "attempts": self.attempts,
             "wire_bytes": self.wire_bytes,

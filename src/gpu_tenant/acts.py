@@ -18,6 +18,7 @@ from gpu_tenant.node_team import Team
 from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress
+from gpu_tenant.pulls import NOTHING_CAME, receipt_of
 from gpu_tenant.risk import PULLED
 from gpu_tenant.watched import Watched
 from gpu_tenant.workspace import History
@@ -41,7 +42,8 @@ class Acts:
             self._note_brought_up(one)
         elif action.kind in (decide.PULL, decide.SETTLE):
             one.settled_at = one.clock() if action.kind == decide.SETTLE else one.settled_at
-            self._pull(one)
+            if not self._pull(one) and action.kind == decide.PULL:
+                self._progress.emit("warning", f"the pull {NOTHING_CAME}", one.box.name)
         elif action.kind == decide.HARVEST:
             self.harvest([one])
         elif action.kind == decide.HARVEST_FAILED:
@@ -89,19 +91,27 @@ class Acts:
     def harvest(self, due: Sequence[Watched]) -> None:
         self._play(due, "harvest", {}).raise_for_failure()
 
-    def _pull(self, one: Watched) -> None:
+    def _pull(self, one: Watched) -> bool:
+        """Whether anything came home: only then what was at risk on the box is so no longer."""
         assert one.seen is not None
         began, began_at = one.clock(), records.utc_now()
         step = one.seen.run.step if one.seen.run else None
-        self._play([one], "harvest", {"harvest_snapshot": True}).raise_for_failure()
+        outcome = self._play([one], "harvest", {"harvest_snapshot": True})
+        outcome.raise_for_failure()
         one.pull_took_s, one.salvaged = one.clock() - began, True
+        if receipt_of(outcome, one.box.name) is None:
+            one.nothing_came_at = one.clock()
+            return False
         identity = recovering.identity_of(one.project, one.seen).as_dict()
         Journal(one.store).append("effect", PULLED, **identity, run_id=one.run_id, step=step, began_at=began_at)
+        return True
 
     def _salvage(self, one: Watched) -> None:
         """Pull before a stop that keeps the disk: where that fails, what is there stays there, and the meter ends."""
         try:
-            self._pull(one)
+            if not self._pull(one):
+                text = "nothing was pulled before it is stopped: what it holds stays on its disk, which is kept"
+                self._progress.emit("warning", text, one.box.name)
         except TenantFailure as failure:
             if failure.kind == "interrupted":
                 raise

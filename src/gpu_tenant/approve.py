@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import re
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gate, losses
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, file_locks, gate, losses
 from ansible_collections.tenant.gpu.plugins.module_utils.box import left_behind, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
@@ -26,6 +27,8 @@ _LIFETIME = re.compile(r"([1-9][0-9]{0,6})([smhd])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # An answer in AWX is meant for the box as it was when the question was asked; an old one is not.
 AWX_ANSWER_HOLDS_S = 24 * 3600
+AWX_STANDING_MOST_S = 7 * 24 * 3600
+_LOCK_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,27 +57,39 @@ def give(
 
     :param receipts_by_run: receipts whose digests the approval binds to, when it is neither standing nor a loss.
     """
-    source = {"kind": "cli", "ref": f"{getpass.getuser()}@{socket.gethostname()}"}
-    if consent.awx is not None:
-        source = {"kind": "awx", "ref": consent.awx.ref}
-        _refuse_used_answer(store, identity, consent.awx)
-    return approvals.give(
-        store, identity, verb, binds(consent, receipts_by_run), consent.approver, source, consent.reason, consent.ttl_s
+    bound = binds(consent, receipts_by_run)
+    if consent.awx is None:
+        source = {"kind": "cli", "ref": f"{getpass.getuser()}@{socket.gethostname()}"}
+        return approvals.give(store, identity, verb, bound, consent.approver, source, consent.reason, consent.ttl_s)
+    _refuse_long_standing(identity, consent)
+    # Two jobs of one workflow may read the same answer at the same time.
+    lock = file_locks.Lock(
+        store.path("approvals", ".awx.lock"), "the answers of AWX", "no approval was written", _LOCK_WITHIN_S
     )
+    with file_locks.held(lock):
+        _refuse_used_answer(store, identity, consent.awx)
+        source = consent.awx.source
+        return approvals.give(store, identity, verb, bound, consent.approver, source, consent.reason, consent.ttl_s)
+
+
+def _refuse_long_standing(identity: BoxIdentity, consent: Consent) -> None:
+    """How long is chosen by who writes the job, and nobody who answers in AWX is shown it."""
+    if consent.standing and consent.ttl_s > AWX_STANDING_MOST_S:
+        what = f"a standing consent given in AWX cannot live {consent.ttl_s} s, but {AWX_STANDING_MOST_S // 86400} days"
+        raise _config(identity, what, "shorten --expires and ask again later, or consent with --approver")
 
 
 def _refuse_used_answer(store: StateStore, identity: BoxIdentity, awx: Approved) -> None:
     """One answer in AWX is one consent, to the generation that there was when the question was asked."""
     for approval in approvals.load_all(store):
-        source = (approval.record or {}).get("source") or {}
-        if source.get("ref") == awx.ref:
+        source = (approval.record or {}).get("source")
+        if isinstance(source, Mapping) and awx.is_node_of(source):
             raise _config(
                 identity, f"{awx.ref} was taken for approval {approval.approval_id} already", "ask in AWX again"
             )
     record = store.read_box(identity.project, identity.box, identity.generation) or {}
     rented, now = str(record.get("created_at") or ""), records.utc_now()
-    # AWX writes fractions of a second.
-    asked = re.sub(r"\.[0-9]+Z\Z", "Z", awx.asked_at)
+    asked = _whole_seconds(awx.asked_at)
     try:
         age = (records.parse_utc(now) - records.parse_utc(asked)).total_seconds()
     except ValueError:
@@ -82,6 +97,33 @@ def _refuse_used_answer(store: StateStore, identity: BoxIdentity, awx: Approved)
     if age > AWX_ANSWER_HOLDS_S or (rented and asked < rented):
         what = f"{awx.ref} was asked at {asked}, which is too long ago or before g{identity.generation} was rented"
         raise _config(identity, what, "ask in AWX again")
+
+
+def _whole_seconds(moment: str) -> str:
+    """AWX writes fractions of a second."""
+    return re.sub(r"\.[0-9]+Z\Z", "Z", moment)
+
+
+def _refuse_later_evidence(
+    identity: BoxIdentity, receipts_by_run: Mapping[str, Mapping[str, Any]], awx: Approved
+) -> None:
+    """Who answered can have meant only what was at home by then."""
+    try:
+        answered = records.parse_utc(_whole_seconds(awx.answered_at))
+    except ValueError:
+        raise _config(identity, f"AWX does not say when {awx.ref} was answered", "ask in AWX again") from None
+    later = [run_id for run_id, one in sorted(receipts_by_run.items()) if _verified(one, identity) > answered]
+    if later:
+        what = f"the receipt of {', '.join(later)} was made after {awx.ref} was answered at {awx.answered_at}"
+        raise _config(identity, what, "ask in AWX again, now that these results are home")
+
+
+def _verified(receipt: Mapping[str, Any], identity: BoxIdentity) -> datetime.datetime:
+    try:
+        return records.parse_utc(str(receipt.get("verified_at")))
+    except ValueError:
+        what = f"the receipt of {receipt.get('run_id')} does not say when it was made"
+        raise _config(identity, what, "harvest the run again, and ask in AWX again") from None
 
 
 def _config(identity: BoxIdentity, what: str, fix: str) -> TenantFailure:
@@ -212,7 +254,7 @@ def answer(host: BoxHost, request: Request, ask: Callable[[str], str] | None) ->
         left = left_on_box(shown)
         agree_to_leave(identity, verb, left, ask)
     verbs = [verb, *aliases_of(verb, platform_verbs)]
-    awx = asked_in_awx(request, Question(host.name, verbs, loss_id(loss) if loss else ""))
+    awx = asked_in_awx(request, Question(host.name, verbs, loss_id(loss) if loss else "", request.standing))
     approver = awx.approver if awx else request.approver
     consent = Consent(approver, request.reason, ttl_s, request.standing, loss, awx)
     return consent_to(store, identity, verb, consent, shown), left
@@ -351,6 +393,8 @@ def consent_to(
             safe="no approval was written",
             fix="harvest first; or consent beforehand with --standing; or see what would be lost with --loss",
         )
+    if consent.awx is not None and not bound:
+        _refuse_later_evidence(identity, found, consent.awx)
     return give(store, identity, verb, consent, found)
 
 

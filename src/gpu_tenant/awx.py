@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Consent given in AWX: a workflow approval node, read from the API and never from a variable of the job.
 
-The node of a workflow that was launched for one box (its ``limit``) is consent for that box, and to the verb that its
-name or description asks for: ``approve teardown``, and ``loss 0123456789ab`` where it is consent to a loss. AWX shows
+The node of a workflow that was launched for one box (its ``limit``) is consent for that box, and to what its name, or a
+line of its description, begins with: ``approve teardown``; ``approve standing teardown`` where it may be used for
+results that nobody has seen yet; and somewhere in it ``loss 0123456789ab`` where it is consent to a loss. AWX shows
 both to whoever answers, and keeps them with the answer. The approver is whom AWX names. A node counts once.
 """
 
@@ -18,12 +19,14 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import NoRedirect
 
 TIMEOUT_S = 30.0
+_NODE = re.compile(r"/workflow_approvals/([0-9]{1,18})/*\Z")
 _MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -34,20 +37,49 @@ class Question:
     box: str
     verbs: Sequence[str]
     loss_id: str = ""
+    standing: bool = False
 
     @property
     def words(self) -> list[str]:
         """How a node may put it, the first as it would be written today."""
-        return [f"approve {verb}" for verb in self.verbs]
+        return [f"approve {'standing ' if self.standing else ''}{verb}" for verb in self.verbs]
 
 
 @dataclass(frozen=True)
 class Approved:
-    """An approved node: who approved it, when the question was asked, and where it can be looked up."""
+    """An approved node: who approved it, when the question was asked and answered, and where it can be looked up."""
 
     approver: str
     asked_at: str
+    answered_at: str
     ref: str
+
+    @property
+    def source(self) -> dict[str, str]:
+        """What the approval remembers of it."""
+        return {"kind": "awx", "ref": self.ref, "asked_at": self.asked_at}
+
+    def is_node_of(self, source: Mapping[str, Any]) -> bool:
+        """Whether an approval was made of this very node, however its AWX was spelled then."""
+        known, ours = _node_of(str(source.get("ref"))), _node_of(self.ref)
+        if known is None or ours is None or known[1] != ours[1]:
+            return False
+        return known[0] == ours[0] or (bool(self.asked_at) and source.get("asked_at") == self.asked_at)
+
+
+def _node_of(ref: str) -> tuple[str, int] | None:
+    """(AWX, number) of the node that an address names; None for another address."""
+    try:
+        parts = urlsplit(ref)
+        port = parts.port
+    except ValueError:
+        return None
+    found = _NODE.search(parts.path)
+    if found is None or not parts.hostname:
+        return None
+    # By whatever scheme: http leads to https, and two AWX on the usual ports of one host are hardly ever two.
+    where = parts.hostname.rstrip(".") + (f":{port}" if port not in (None, 80, 443) else "")
+    return where, int(found.group(1))
 
 
 class Controller:
@@ -86,7 +118,8 @@ class Controller:
             what = f"workflow approval {node_id} is of a workflow limited to {limit!r}, not to {box}"
             raise _refused(what, f"launch the workflow with limit {box}")
         _refuse_other_question(node, node_id, question)
-        return Approved(str(person["username"]), str(node.get("created") or ""), self._url + path)
+        asked, answered = str(node.get("created") or ""), str(node.get("finished") or "")
+        return Approved(str(person["username"]), asked, answered, self._url + path)
 
     def answered_in(self, workflow_id: int) -> int:
         """The number of the one approval that was given in a workflow.
@@ -137,14 +170,19 @@ def _refuse_other_question(node: Mapping[str, Any], node_id: int, question: Ques
     """An answer is to what was asked: "ready to harvest?" consents to no teardown, and to no loss."""
     asked = "\n".join(str(node.get(part) or "") for part in ("name", "description"))
     named = f"workflow approval {node_id} ({str(node.get('name') or '')!r})"
-    if not any(_says(asked, words) for words in question.words):
-        what = f"{named} does not ask for {question.verbs[0]} of {question.box}"
-        fix = f"write {question.words[0]!r} into the name or the description of the approval node, and ask again"
-        raise _refused(what, fix)
+    if not any(_begins(line, words) for line in asked.splitlines() for words in question.words):
+        what = f"{named} does not ask for {question.words[0][len('approve ') :]} of {question.box}"
+        fix = f"let the name of the approval node, or a line of its description, begin with {question.words[0]!r}"
+        raise _refused(what, f"{fix}, and ask again")
     if question.loss_id and not _says(asked, f"loss {question.loss_id}"):
         what = f"{named} does not name the loss that {question.verbs[0]} of {question.box} would be now"
         fix = f"write 'loss {question.loss_id}' into the node's description and ask again, or consent with --approver"
         raise _refused(what, fix)
+
+
+def _begins(line: str, words: str) -> bool:
+    """Not somewhere in it: "do not approve destroy yet" says the words too."""
+    return re.match(rf"{re.escape(words)}(?![\w.-]*\w)", " ".join(line.split()), re.IGNORECASE) is not None
 
 
 def _says(text: str, words: str) -> bool:

@@ -17,8 +17,10 @@ from gpu_tenant.observation import Observation
 from gpu_tenant.play_deadlines import allowance_s
 from gpu_tenant.playbooks import Outcome
 from gpu_tenant.progress import Progress
+from gpu_tenant.pulls import receipt_of
 
 _SNAPSHOT = {"harvest_snapshot": True}
+_NOTHING = "nothing was pulled now; what was pulled before is at home"
 # A playbook on the box, with extra variables, killed after so many seconds.
 Play = Callable[[str, Mapping[str, Any], float], Outcome]
 
@@ -34,7 +36,7 @@ class Closing:
         if seen.contact == "answered" and seen.run is not None:
             pulled = self._pulled()
         else:
-            pulled = "it did not answer, so nothing was pulled now; what was pulled before is at home"
+            pulled = f"it did not answer, so {_NOTHING}"
         parked = "no box is rented" if seen.provider == "absent" else self._parked()
         raise TenantFailure(
             "budget",
@@ -44,8 +46,10 @@ class Closing:
             fix="raise deadline_s in the run spec and run the same command again: it continues",
         )
 
-    def over_budget(self, action: decide.Action) -> NoReturn:
-        pulled = self._pulled()
+    def over_budget(self, action: decide.Action, seen: Observation) -> NoReturn:
+        # One that runs may answer the playbook although it did not answer the look.
+        runs = seen.provider == "running"
+        pulled = self._pulled() if runs else f"it is {seen.provider}, so {_NOTHING}"
         raise TenantFailure(
             action.failure,
             f"run {self._run_id} is not done and {action.why}",
@@ -70,7 +74,9 @@ class Closing:
         outcome = self._step("harvest", {"harvest_snapshot": state != "failed"})
         where = f"{self._host.text('tenant_results_dir')}/{project}/{self._run_id}/{seen.box}"
         left = (
-            f"what it left is in {where}" if outcome.ok else "nothing on the box was deleted; its logs are still there"
+            f"what it left is in {where}"
+            if receipt_of(outcome, seen.box)
+            else "nothing on the box was deleted; its logs are still there"
         )
         reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
         raise TenantFailure(
@@ -93,7 +99,7 @@ class Closing:
     def _pulled(self) -> str:
         outcome = self._step("harvest", _SNAPSHOT)
         if outcome.ok:
-            return "its newest checkpoints were pulled"
+            return "its newest checkpoints were pulled" if receipt_of(outcome, self._host.name) else _NOTHING
         return f"its newest checkpoints could not be pulled ({_why(outcome)}): they are on the box alone"
 
     def _parked(self) -> str:

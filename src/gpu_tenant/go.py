@@ -40,7 +40,7 @@ from gpu_tenant.observation import Observation
 from gpu_tenant.observe import Observer
 from gpu_tenant.playbooks import Outcome, PlaybookRunner
 from gpu_tenant.progress import Progress, training_text
-from gpu_tenant.pulls import Pulls
+from gpu_tenant.pulls import NOTHING_CAME, Pulls, receipt_of
 from gpu_tenant.sight import Sight
 from gpu_tenant.workspace import History
 
@@ -247,8 +247,8 @@ class Go:
             decide.HARVEST: self._harvest,
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
             decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
-            decide.PARK: lambda: self._closing.over_budget(action),
-            decide.BILLS_ON: lambda: self._closing.over_budget(action),
+            decide.PARK: lambda: self._closing.over_budget(action, seen),
+            decide.BILLS_ON: lambda: self._closing.over_budget(action, seen),
             decide.GIVE_UP: lambda: self._give_up(action, seen),
         }
         acts[action.kind]()
@@ -288,15 +288,17 @@ class Go:
     def _pull(self, seen: Observation) -> None:
         with self._memory.pulls.pulling() as succeeded:
             outcome = self._play("harvest", {"harvest_snapshot": True})
+            came_home = outcome.ok and receipt_of(outcome, seen.box) is not None
+            if came_home:
+                succeeded()
         self._memory.salvaged = True
-        if outcome.ok:
-            succeeded()
+        if came_home:
             step = seen.run.step if seen.run else None
             self._history.append("pull", box=seen.box, step=step, generation=seen.generation)
             return
         failure = outcome.failure(seen.box)
-        why = failure.what if failure else "unknown"
-        self._progress.emit("warning", f"the periodic pull failed and will be repeated: {why}", seen.box)
+        told = f"failed and will be repeated: {failure.what}" if failure else NOTHING_CAME
+        self._progress.emit("warning", f"the periodic pull {told}", seen.box)
 
     # -- acting --------------------------------------------------------------------------------------------------
 
@@ -409,9 +411,8 @@ class Go:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
         allowance_s = play_deadlines.allowance_s("harvest", self.box)
         outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
-        told = [result.result.get("receipt") for result in outcome.of(self.box.name, "receipt")] if outcome else []
-        receipt = told[-1] if told else None
-        if not isinstance(receipt, Mapping):
+        receipt = receipt_of(outcome, self.box.name) if outcome else None
+        if receipt is None:
             return
         if receipt.get("run_state") == "done" and receipt.get("complete") is False:
             lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["nobody knows why"]))

@@ -5,10 +5,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gpu_tenant.playbooks import Outcome
 
 # A pull that takes long is repeated no sooner than after this many times its own duration.
 PULL_SHARE = 3.0
+# Of a pull that ended well without a receipt.
+NOTHING_CAME = "brought nothing home and will be repeated"
+
+
+def receipt_of(outcome: Outcome, box: str) -> Mapping[str, Any] | None:
+    """The receipt of what a harvest brought home of this box. None where it ended well and brought nothing: the box was
+    not there to be asked, nothing was on it, or what came takes the place of nothing."""
+    told = [result.result.get("receipt") for result in outcome.of(box, "receipt") if result.status == "ok"]
+    found = [receipt for receipt in told if isinstance(receipt, Mapping) and receipt.get("box", box) == box]
+    return found[-1] if found else None
 
 
 class Pulls:

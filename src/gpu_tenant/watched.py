@@ -8,6 +8,7 @@ second look.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,7 @@ class Watched:
         self._failed: dict[str, tuple[int, float]] = {}
         self.settled_at = float("-inf")
         self.pull_took_s = 0.0
+        self.nothing_came_at = -math.inf
         self.salvaged = False
         self._pulled_at = ""
         self._trouble: TenantFailure | None = None
@@ -296,8 +298,9 @@ class Watched:
         most_s = rpo_s(self.box)
         if most_s <= 0 or not keeps_by_pull(self.box):
             return False
-        at_risk = self._at_risk_s()
-        return at_risk is not None and at_risk >= max(most_s, PULL_SHARE * self.pull_took_s)
+        every_s, at_risk = max(most_s, PULL_SHARE * self.pull_took_s), self._at_risk_s()
+        # One that brought nothing home leaves as much at risk, and is not repeated at every look for that.
+        return at_risk is not None and at_risk >= every_s and self.clock() - self.nothing_came_at >= every_s
 
     def _settle_is_due(self) -> bool:
         """Whether a machine that this one replaced is past its deadline, and was not dealt with a moment ago."""

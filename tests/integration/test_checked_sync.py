@@ -236,6 +236,22 @@ def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> No
     assert run.pull()["changed"] is False
 
 
+def test_law_2_a_snapshot_of_a_finished_run_is_pulled_beside_it(run: Run) -> None:
+    run.pull_by_ansible()
+    before = {path: (run.dest / path).read_bytes() for path in run.at_home()}
+    (run.folder / "c0/a1/out/model.bin").unlink()
+    run.write("c0/a1/metrics.jsonl", b"{}\n")
+    beside = run.dest.parent / "beside-g1"
+    for _time in range(2):
+        pulled = run.pull_by_ansible(manifest=run.manifest(snapshot=True), beside=str(beside))
+        assert (pulled["verified"], pulled["dest"]) == (True, str(beside)), pulled
+        assert pulled["beside_because"] == "all of the finished run is home there"
+    assert pulled["changed"] is False
+    assert (beside / "c0/a1/metrics.jsonl").read_bytes() == b"{}\n"
+    assert {path: (run.dest / path).read_bytes() for path in run.at_home()} == before
+    assert run.pull_by_ansible(manifest=run.manifest(), beside=str(beside))["beside_because"] == ""
+
+
 def test_law_9_a_tree_is_pushed_by_ansible_check_push_nothing(run: Run) -> None:
     dest = run.box.home / "code" / run.folder.name
     arguments = {"direction": "push", "src": str(run.folder), "dest": str(dest), "dest_root": str(run.box.home)}

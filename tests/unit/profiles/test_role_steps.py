@@ -105,6 +105,30 @@ def test_only_a_harvest_settles_what_comes_home_and_a_snapshot_chooses_for_itsel
     assert engine.template(taken["roles"]) == of_snapshot
 
 
+@pytest.mark.parametrize(("because", "counts"), [("", True), ("all of the finished run is home there", False)])
+def test_a_snapshot_beside_the_results_is_no_copy_and_gets_no_receipt(because: str, counts: bool) -> None:
+    tasks = DataLoader().load_from_file(str(ROLES / "harvest/tasks/files.yml"), trusted_as_template=True)
+    known = {"__harvest_sync": {"beside_because": because, "changed": True}, "ansible_check_mode": False}
+    engine = Templar(loader=DataLoader(), variables={**facts(**known), "harvest_object_store": "s3://bucket"})
+    syncs = [task for task in tasks if "tenant.gpu.checked_sync" in task]
+    (store,) = [task for task in syncs if task["tenant.gpu.checked_sync"]["direction"] == "store"]
+    (receipt,) = [task for task in tasks if "tenant.gpu.receipt" in task]
+    for task in (store, receipt):
+        assert all(engine.evaluate_conditional(each) for each in task["when"]) is counts
+    # Without a receipt nothing is asked of one.
+    (noted,) = [task["ansible.builtin.set_fact"] for task in tasks if "ansible.builtin.set_fact" in task]
+    told = {**facts(**known), "__harvest_receipt": {"receipt": {"home": True}} if counts else {"skipped": True}}
+    assert Templar(loader=DataLoader(), variables=told).template(noted["__harvest_home"]) is counts
+
+
+def test_a_snapshot_that_takes_no_place_is_no_generation_of_its_box() -> None:
+    known = facts(harvest_dest="/results", tenant_project="demo", inventory_hostname="b")
+    known["ansible_facts"]["box_endpoint"]["generation"] = 3
+    known["ansible_facts"]["run_spec"]["id"] = "r"
+    assert chosen("harvest", "__harvest_folder", known) == "/results/demo/r/b/g3"
+    assert chosen("harvest", "__harvest_beside", known) == "/results/demo/r/b/beside-g3"
+
+
 def test_a_deploy_alone_asks_first_which_sources_the_box_uses() -> None:
     known = facts()
     del known["ansible_facts"]["box_mirrors"]

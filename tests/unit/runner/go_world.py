@@ -46,6 +46,8 @@ class World:
         self.results: list[TaskResult] = []
         self.on_look: Callable[[str], None] = lambda name: None
         self.steps_per_look = 10
+        # The harvest ends well and brings nothing home.
+        self.empty = False
         self.resumed_from: int | None = None
         self.generation = 1
         self.provider_id = 42
@@ -114,7 +116,14 @@ class World:
             return outcome
         getattr(self, f"_{playbook}")(name, extra)
         outcome.results = list(self.results)
+        if playbook == "harvest" and not self.results and self.gives(name):
+            outcome.results = [receipt_result(name)]
         return outcome
+
+    def gives(self, name: str) -> bool:
+        """Whether a harvest would find anything on this box."""
+        there = self.provider.get(name) in ("running", "stopped") and self.reachable
+        return there and name in self.run_state and not self.empty
 
     def _train(self, name: str, extra: Mapping[str, Any]) -> None:
         assert self.provider.get(name) != "running" or self.run_state.get(name) not in ("done", "running")
@@ -145,6 +154,12 @@ class World:
     @property
     def names(self) -> list[str]:
         return [playbook for playbook, _box, _extra in self.played]
+
+
+def receipt_result(name: str, **says: Any) -> TaskResult:
+    """What a harvest that brought something home says of it."""
+    receipt = {"box": name, "run_state": "snapshot", "complete": False, **says}
+    return TaskResult(name, "harvest", "Files | Load", "tenant.gpu.receipt", "ok", {"receipt": receipt})
 
 
 class Said:

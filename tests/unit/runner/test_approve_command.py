@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import fcntl
 import http.server
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from click.testing import CliRunner
 
 from gpu_tenant import approve, hosts
 from gpu_tenant.approve import Consent
+from gpu_tenant.awx import Approved
 from gpu_tenant.cli import cli
 
 DIGEST = "ab" * 32
@@ -284,11 +287,12 @@ class FakeAwx(http.server.BaseHTTPRequestHandler):
 
 def node(**changes: Any) -> dict[str, Any]:
     return {
-        "name": "gpu-tenant: approve teardown of this box?",
+        "name": "approve standing teardown of this box?",
         "description": "",
         "status": "successful",
         "timed_out": False,
         "created": records.utc_now()[:-1] + ".123456Z",
+        "finished": records.utc_now()[:-1] + ".654321Z",
         "related": {"source_workflow_job": "/api/v2/workflow_jobs/5/"},
         "summary_fields": {"approved_or_denied_by": {"id": 1, "username": "grace"}},
         **changes,
@@ -309,9 +313,9 @@ def awx(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         thread.join(timeout=600)
 
 
-def by_awx(command_line: CliRunner) -> Any:
+def by_awx(command_line: CliRunner, *more: str) -> Any:
     words = ["approve", "释放", "digits-1", "--awx-approval", "6", "--reason", "r", "--standing", "--json"]
-    return command_line.invoke(cli, words)
+    return command_line.invoke(cli, [*words, *more])
 
 
 def test_under_awx_the_approver_is_whom_the_api_names_once(
@@ -411,12 +415,17 @@ def test_a_workflow_for_another_box_is_no_consent(
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
-        ({"name": "approve Teardown?"}, 0),
-        ({"name": "end it?", "description": "This is to approve 释放."}, 0),
+        ({"name": "approve Standing  Teardown?"}, 0),
+        ({"name": "end it?", "description": "Of the paper's last run.\n approve standing 释放."}, 0),
         ({"name": "ready to harvest before the teardown?"}, 22),
-        ({"name": "approve teardown-later"}, 22),
-        ({"name": "approve 关机"}, 22),
-        ({"name": "disapprove teardown"}, 22),
+        ({"name": "approve standing teardown-later"}, 22),
+        ({"name": "approve standing 关机"}, 22),
+        ({"name": "disapprove standing teardown"}, 22),
+        ({"name": "Do not approve standing teardown yet"}, 22),
+        ({"name": "end it?", "description": "This is not to approve standing 释放."}, 22),
+        ({"name": "approve\nstanding teardown"}, 22),
+        ({"name": "approve teardown of this box?"}, 22),
+        ({"name": "approve teardown, standing or not?"}, 22),
         ({"name": None}, 22),
     ],
 )
@@ -426,7 +435,116 @@ def test_law_2_an_answer_in_awx_is_to_the_verb_that_was_asked_for(
     awx["/api/v2/workflow_approvals/6/"] = node(**asked)
     done = by_awx(command_line)
     assert (done.exit_code, len(store.approvals())) == (code, 0 if code else 1), done.output
-    assert code == 0 or "into the name or the description of the approval node" in done.output
+    assert code == 0 or "or a line of its description, begin with 'approve standing " in done.output
+
+
+def test_law_2_a_standing_consent_of_awx_is_short(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any]
+) -> None:
+    """How long is the word of the job, which nobody is shown who answers."""
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    long = by_awx(command_line, "--expires", "90d")
+    assert (long.exit_code, store.approvals()) == (10, [])
+    assert "7 days" in long.output
+    assert by_awx(command_line, "--expires", "7d").exit_code == 0
+
+
+HOME = ["approve", "释放", "digits-1", "--awx-approval", "6", "--reason", "r", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("finished", "verified", "code"),
+    [
+        ("2026-11-21T03:00:00.9Z", "2026-11-21T03:00:00Z", 0),
+        ("2026-11-21T03:00:00.9Z", "2026-11-21T03:00:01Z", 10),
+        ("2026-11-21T03:00:00.9Z", "soon", 10),
+        (None, "2026-11-21T03:00:00Z", 10),
+    ],
+)
+def test_law_2_an_answer_in_awx_is_to_what_was_home_by_then(
+    command_line: CliRunner,
+    store: StateStore,
+    identity: BoxIdentity,
+    awx: dict[str, Any],
+    finished: str | None,
+    verified: str,
+    code: int,
+) -> None:
+    write_receipt(store, identity, verified_at=verified)
+    awx["/api/v2/workflow_approvals/6/"] = node(name="approve teardown?", finished=finished)
+    done = command_line.invoke(cli, HOME)
+    assert (done.exit_code, len(store.approvals())) == (code, 0 if code else 1), done.output
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "same"),
+    [
+        (
+            "https://awx.example/api/v2/workflow_approvals/6/",
+            "https://AWX.example:443/api/v2/workflow_approvals/6/",
+            True,
+        ),
+        ("https://awx.example/api/v2/workflow_approvals/6/", "http://awx.example./api/v2/workflow_approvals/6/", True),
+        (
+            "https://awx.example/api/v2/workflow_approvals/6/",
+            "https://awx.example/awx/api/v2/workflow_approvals/06/",
+            True,
+        ),
+        ("https://awx.example/api/v2/workflow_approvals/6/", "https://awx.example/api/v2/workflow_approvals/7/", False),
+        (
+            "https://awx.example/api/v2/workflow_approvals/6/",
+            "https://awx.example:8443/api/v2/workflow_approvals/6/",
+            False,
+        ),
+        (
+            "https://awx.example/api/v2/workflow_approvals/6/",
+            "https://other.example/api/v2/workflow_approvals/6/",
+            False,
+        ),
+        ("ada@machine", "https://awx.example/api/v2/workflow_approvals/6/", False),
+        ("http://[", "https://awx.example/api/v2/workflow_approvals/6/", False),
+    ],
+)
+def test_law_2_a_node_counts_once_however_its_awx_is_spelled(earlier: str, later: str, same: bool) -> None:
+    answered = Approved("grace", "2026-11-21T03:00:00.123456Z", "2026-11-21T03:01:00Z", later)
+    assert answered.is_node_of({"kind": "awx", "ref": earlier}) is same
+
+
+def test_law_2_a_node_counts_once_also_by_another_name_of_its_awx(
+    command_line: CliRunner, store: StateStore, awx: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awx["/api/v2/workflow_approvals/6/"] = node()
+    assert by_awx(command_line).exit_code == 0
+    monkeypatch.setenv("CONTROLLER_HOST", os.environ["CONTROLLER_HOST"].replace("127.0.0.1", "localhost") + "/")
+    again = by_awx(command_line)
+    assert (again.exit_code, len(store.approvals())) == (10, 1)
+    assert "already" in again.output
+
+
+def test_law_2_two_jobs_with_one_answer_make_one_approval(
+    command_line: CliRunner, store: StateStore, identity: BoxIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for used answers has the lock until its own approval lies there."""
+    answered = Approved(
+        "grace", records.utc_now(), records.utc_now(), "https://awx.example/api/v2/workflow_approvals/6/"
+    )
+    consent = Consent("grace", "r", 3600, standing=True, awx=answered)
+    held: list[bool] = []
+    really = approvals.give
+
+    def give(*arguments: Any, **options: Any) -> Any:
+        with open(store.path("approvals", ".awx.lock"), "rb") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(approvals, "give", give)
+    approve.give(store, identity, "释放", consent, {})
+    assert held == [True]
+    with pytest.raises(TenantFailure, match="already"):
+        approve.give(store, identity, "释放", consent, {})
 
 
 def test_law_2_an_answer_in_awx_is_to_no_loss_that_it_does_not_name(
@@ -436,11 +554,12 @@ def test_law_2_an_answer_in_awx_is_to_no_loss_that_it_does_not_name(
     lost = shown_id(break_glass(command_line).output)
     words = ["approve", "teardown", "digits-1", "--awx-approval", "6", "--reason", "r", "--loss", "--loss-id", lost]
     for description in ("", "approve teardown, loss 0123456789ab"):
-        awx["/api/v2/workflow_approvals/6/"] = node(description=description)
+        awx["/api/v2/workflow_approvals/6/"] = node(name="approve teardown?", description=description)
         refused = command_line.invoke(cli, words)
         assert (refused.exit_code, store.approvals()) == (22, [])
         assert f"loss {lost}" in refused.output
-    awx["/api/v2/workflow_approvals/6/"] = node(description=f"loss {lost}: everything up to step 40")
+    told = f"loss {lost}: everything up to step 40"
+    awx["/api/v2/workflow_approvals/6/"] = node(name="approve teardown?", description=told)
     given = command_line.invoke(cli, [*words, "--json"])
     assert given.exit_code == 0, given.output
     assert json.loads(given.stdout)["approver"] == "grace"

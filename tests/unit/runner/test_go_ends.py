@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,8 +18,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from go_world import DIGEST, SPEC, Said, World
 
-from gpu_tenant import decide, go, hosts, play_deadlines, recoveries
-from gpu_tenant.playbooks import BoxFailure
+from gpu_tenant import closing, decide, go, hosts, play_deadlines, recoveries
+from gpu_tenant.observation import Observation
+from gpu_tenant.playbooks import BoxFailure, Outcome
+from gpu_tenant.progress import Progress
 
 ROLES = Path(__file__).parents[3] / "roles"
 
@@ -157,6 +160,39 @@ def test_a_box_that_is_not_at_work_is_parked_as_well_once_all_is_spent(
     with pytest.raises(TenantFailure, match="budget is spent") as caught:
         drive(spec={**SPEC, "budget": {"usd": 1.0}})
     assert (caught.value.exit_code, world.names, world.provider["b1"]) == (23, ["harvest", "provision"], "stopped")
+
+
+def test_a_harvest_that_brought_nothing_is_not_called_a_pull(world: World, drive: Callable[..., go.GoResult]) -> None:
+    world.empty = True
+    assert _past_deadline(world, drive).safe.startswith("nothing was pulled now; what was pulled before is at home; ")
+
+
+@pytest.mark.parametrize("provider", ["outbid", "exited", "loading"])
+def test_a_box_that_does_not_run_is_not_said_to_be_pulled_when_all_is_spent(world: World, provider: str) -> None:
+    def play(playbook: str, extra: Mapping[str, Any], seconds: float) -> Outcome:
+        return world.run(playbook, ["b1"], extra, deadline_s=seconds)
+
+    world.provider["b1"], world.run_state["b1"] = "stopped", "running"
+    box = hosts.BoxHost("b1", {"platform_driver": "lambda"})
+    spent = decide.Action(decide.BILLS_ON, "its budget is spent", failure="budget")
+    with pytest.raises(TenantFailure) as caught:
+        closing.Closing(box, "digits", Progress(Said()), play).over_budget(spent, Observation("b1", "now", provider))
+    assert caught.value.safe.startswith(
+        f"it is {provider}, so nothing was pulled now; what was pulled before is at home;"
+    )
+    assert world.names == ["provision"]
+
+
+@pytest.mark.parametrize(
+    ("empty", "left"), [(False, "what it left is in /results"), (True, "its logs are still there")]
+)
+def test_what_a_failed_run_left_is_said_to_be_home_only_where_it_came(
+    world: World, drive: Callable[..., go.GoResult], empty: bool, left: str
+) -> None:
+    world.provider["b1"], world.run_state["b1"], world.empty = "running", "failed", empty
+    with pytest.raises(TenantFailure) as caught:
+        drive()
+    assert left in caught.value.safe
 
 
 def _needs_another_start(world: World) -> None:

@@ -253,6 +253,17 @@ def test_a_failed_pull_does_not_end_the_run(world: World, said: Said, drive: Cal
     assert any("periodic pull failed" in event.text for event in said.events)
 
 
+def test_a_pull_that_brings_nothing_home_leaves_as_much_at_risk(
+    world: World, said: Said, drive: Callable[..., go.GoResult], tmp_path: Path
+) -> None:
+    world.steps_per_look, world.empty = 1, True
+    drive(pull_every_s=20.0)
+    assert any("the periodic pull brought nothing home" in event.text for event in said.events)
+    assert story(tmp_path, "pull") == []
+    at_risk = [event.data["at_risk_s"] for event in said.events if event.kind == "training"]
+    assert at_risk == sorted(at_risk)
+
+
 def test_the_work_at_risk_is_shown(world: World, said: Said, drive: Callable[..., go.GoResult]) -> None:
     drive()
     training = [event for event in said.events if event.kind == "training"]

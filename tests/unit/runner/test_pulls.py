@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from go_world import receipt_result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tenant.pulls import PULL_SHARE, Pulls
+from gpu_tenant.playbooks import Outcome, TaskResult
+from gpu_tenant.pulls import PULL_SHARE, Pulls, receipt_of
 
 
 class Clock:
@@ -74,3 +79,21 @@ def test_pulling_is_never_most_of_the_work(every_s: float, took_s: float, rounds
         pull(pulls, clock, took_s)
         pulled += took_s
     assert pulled - took_s <= clock.now / PULL_SHARE + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("results", "brought"),
+    [
+        ([receipt_result("b1")], True),
+        ([], False),
+        ([receipt_result("b2")], False),
+        ([replace(receipt_result("b1"), status="failed")], False),
+        ([replace(receipt_result("b1"), status="skipped")], False),
+        ([replace(receipt_result("b1"), result={"skipped": True})], False),
+        # What was read again of another box is not of this one.
+        ([replace(receipt_result("b1"), result={"receipt": {"box": "b9"}})], False),
+    ],
+)
+def test_a_pull_is_what_brought_a_receipt_of_this_box(results: list[TaskResult], brought: bool) -> None:
+    outcome = Outcome("harvest", "successful", 0, Path(), ("b1",), results=results)
+    assert (receipt_of(outcome, "b1") is not None) is brought

@@ -347,6 +347,42 @@ def test_a_harvest_of_the_watch_may_take_as_long_as_its_role_waits(make: Callabl
     assert scene.deadlines_s["harvest"] > 30000
 
 
+def _pulls(scene: Scene) -> list[Any]:
+    return [line for line in Journal(scene.store).lines() if line.get("verb") == "pull"]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_only_a_pull_that_brought_something_home_is_noted_as_one(make: Callable[..., Scene], empty: bool) -> None:
+    scene = make([Account("a" * 64)], tenant_rpo_s="50", platform_durable_kind="pull")
+    scene.rent("b1")
+    scene.empty = {"b1"} if empty else set()
+    watching = scene.begin()
+    for _look in range(3):
+        scene.rounds(watching)
+        scene.now -= 59.0
+        # What was not pulled is as much at risk as before, and yet the box is not asked at every look.
+        assert scene.played == [("harvest", "b1")]
+        assert bool(_pulls(scene)) is not empty
+    scene.now += 60.0
+    scene.rounds(watching)
+    assert scene.played.count(("harvest", "b1")) == (2 if empty else 1)
+    warned = [text for kind, _box, text in scene.said.texts if kind == "warning" and "brought nothing home" in text]
+    assert bool(warned) is empty
+
+
+def test_what_was_not_pulled_before_a_stop_is_not_noted_as_pulled(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64)])
+    scene.rent("b1")
+    scene.empty = {"b1"}
+    spent = decide.Action(decide.PARK, "its budget is spent", failure="budget")
+    monkeypatch.setattr(decide, "decide", lambda situation: spent)
+    scene.rounds(scene.begin())
+    assert (scene.played, _pulls(scene)) == ([("harvest", "b1"), ("provision", "b1")], [])
+    assert any("nothing was pulled before it is stopped" in text for _kind, _box, text in scene.said.texts)
+
+
 @pytest.mark.parametrize(
     "trouble",
     [None, BoxFailure("b1", "unreachable", "the link is down"), BoxFailure("b1", "config", "no space here")],

@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from go_world import receipt_result
 
 from gpu_tenant import watch
 from gpu_tenant.box_ssh import Endpoint
@@ -112,6 +113,8 @@ class Scene:
     boxes: Boxes = field(init=False)
     played: list[tuple[str, str]] = field(default_factory=list)
     refuse: dict[str, BoxFailure] = field(default_factory=dict)
+    # Of these a harvest ends well and brings nothing home.
+    empty: set[str] = field(default_factory=set)
     on_refusal: dict[str, Callable[[], BoxFailure]] = field(default_factory=dict)
     deadlines_s: dict[str, float] = field(default_factory=dict)
     now: float = 1000.0
@@ -183,6 +186,8 @@ class Playbooks:
         else:
             for name in boxes:
                 self._do(playbook, name, extra)
+            if playbook == "harvest":
+                outcome.results = [receipt_result(name) for name in boxes if name not in self.scene.empty]
         return outcome
 
     def _do(self, playbook: str, name: str, extra: Mapping[str, Any]) -> None:
