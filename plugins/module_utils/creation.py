@@ -104,8 +104,12 @@ class Creation(Generic[AnyBox]):
 
     def confirmed(self, provider_id: str) -> AnyBox:
         """The new box as the provider shows it, in its record before the lock is let go."""
-        client = self._client
         self.own(provider_id)
+        return self.shown(provider_id)
+
+    def shown(self, provider_id: str) -> AnyBox:
+        """What was rented, once the provider shows it."""
+        client = self._client
         try:
             deadline = client.clock() + LOOK_UP_WAIT_S
             row: Mapping[str, Any] = wait_until(

@@ -200,7 +200,9 @@ class SpotRental(NamedRental[SpotBox]):
             raise AssertionError("only stamped requests are listed")
         with self.account.lock():
             found = self._settled_or_refused(waiting.provider_id)
-            box = Creation(self.account, waiting.stamp).confirmed(found)
+            box = Creation(self.account, waiting.stamp).shown(found)
+            # The record is the request's so far, and no line tells of an instance.
+            self.account.remember(box)
         return self.running(box, is_new=True)
 
     # -- what came of it -----------------------------------------------------------------------------------------
