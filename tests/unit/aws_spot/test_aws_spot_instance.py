@@ -54,6 +54,21 @@ def test_an_unfilled_request_is_taken_back_before_the_next_type_is_asked_for(clo
     assert [row["State"] for row in cloud.requests.values()] == ["cancelled", "active"]
 
 
+def test_a_cap_that_was_lowered_leaves_the_instance_and_fails(cloud: SmallCloud) -> None:
+    """By what EC2 may bill, whatever it bills now; of a request that it forgot nobody knows that."""
+    box = cloud.bring("started")["instance"]
+    assert box["price_per_hour"] < 0.5
+    with pytest.raises(
+        TenantFailure, match=r"may cost up to \$0.6000 an hour .* above the price_cap of \$0.5"
+    ) as caught:
+        cloud.bring("started", price_cap=0.5)
+    assert (caught.value.kind, caught.value.box) == ("budget", "box-a")
+    assert "it was left as it is" in caught.value.safe
+    assert cloud.living() == [box["provider_id"]]
+    cloud.requests.clear()
+    assert cloud.bring("started", price_cap=0.5)["changed"] is False
+
+
 def test_no_capacity_of_any_type_leaves_nothing_asked(cloud: SmallCloud) -> None:
     cloud.filled = {BIG: "never", SMALL: "never"}
     with pytest.raises(TenantFailure, match="capacity-not-available") as caught:
