@@ -13,6 +13,7 @@ from typing import Any, Generic, Iterable, Mapping
 
 from .box import records
 from .failures import TenantFailure
+from .lease import CLOCK_TOLERANCE_S
 from .rental_account import RentalAccount
 from .rental_waiters import DeadlinePassed, wait_until
 from .rented_box import AnyBox
@@ -46,7 +47,7 @@ class Creation(Generic[AnyBox]):
         self.note(**{**dict.fromkeys(_UNKNOWN), **ours, **known, "sent_at": records.utc_now()})
 
     def note_sending(self) -> None:
-        """The create is about to be sent later than it was meant to be: until then it may not surface."""
+        """The create is about to be sent, later than it was meant to be: it may surface from now on, not from then."""
         self.note(sent_at=records.utc_now())
 
     def note(self, **changes: Any) -> None:
@@ -104,8 +105,12 @@ class Creation(Generic[AnyBox]):
 
     def confirmed(self, provider_id: str) -> AnyBox:
         """The new box as the provider shows it, in its record before the lock is let go."""
-        client = self._client
         self.own(provider_id)
+        return self.shown(provider_id)
+
+    def shown(self, provider_id: str) -> AnyBox:
+        """What was rented, once the provider shows it."""
+        client = self._client
         try:
             deadline = client.clock() + LOOK_UP_WAIT_S
             row: Mapping[str, Any] = wait_until(
@@ -146,13 +151,14 @@ def _newest_record(account: RentalAccount[AnyBox], project: str, name: str) -> M
 
 def _unsettled_s(sent_at: Any, settle_s: float) -> float:
     """Seconds for which a create sent then may still surface. A moment that nobody knows, or that is yet to come
-    because the clock was set back, leaves all of them: neither none, nor more."""
+    because the clock was set back, leaves all of them: neither none, nor more. Who sent it may have been another
+    controller, whose clock is as far off ours as leases allow."""
     try:
         sent = records.parse_utc(str(sent_at))
     except ValueError:
         return settle_s
     ago = (records.parse_utc(records.utc_now()) - sent).total_seconds()
-    return settle_s - ago if ago >= 0 else settle_s
+    return min(settle_s, settle_s + CLOCK_TOLERANCE_S - ago)
 
 
 def check_order(name: str, problem: str) -> None:

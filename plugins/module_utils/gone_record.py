@@ -10,7 +10,7 @@ again as soon as it is seen.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 from . import accrual, power_record
 from .box import records
@@ -44,7 +44,10 @@ def note_there(store: StateStore, box: Box, observed_at: str) -> None:
     if not record.get("lost") or observed_at <= str(record.get("destroyed_at")):
         return
     verb = power_record.SEEN_STOPPED if box.is_resting else power_record.SEEN_STARTED
-    Journal(store).append("effect", verb, **identity.as_dict(), effective_at=record["destroyed_at"])
+    # A clock that was ahead may have written that it ended, which no line may precede that is to reopen it.
+    last = max((str(act["at"]) for act in _acts(store, identity)), default="")
+    since = max(str(record["destroyed_at"]), last)
+    Journal(store).append("effect", verb, **identity.as_dict(), effective_at=since)
     _note(store, identity, destroyed_at=None, lost=None)
 
 
@@ -64,9 +67,13 @@ def give_up(store: StateStore, project: str, name: str) -> None:
 
 
 def _has_ended(store: StateStore, identity: BoxIdentity) -> bool:
+    return accrual.intervals(_acts(store, identity), records.utc_now())[1] == accrual.ENDED
+
+
+def _acts(store: StateStore, identity: BoxIdentity) -> Sequence[Mapping[str, Any]]:
+    """What the journal says of this machine, as it is accounted for."""
     acts = accrual.acts_by_machine(Journal(store).lines())
-    ours = acts.get((identity.project, identity.box, identity.provider_id), [])
-    return accrual.intervals(ours, records.utc_now())[1] == accrual.ENDED
+    return acts.get((identity.project, identity.box, identity.provider_id), [])
 
 
 def _note(store: StateStore, identity: BoxIdentity, **changes: Any) -> None:

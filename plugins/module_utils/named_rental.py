@@ -15,7 +15,7 @@ from .creation import Creation, settled_intent
 from .dollar_budgets import Budgets, refuse_overspent
 from .failures import TenantFailure
 from .rental_account import Found, RentalAccount
-from .rental_states import Result
+from .rental_states import Result, refuse_dearer
 from .rented_box import AnyBox, exceeds
 from .rest_client import AmbiguousAnswer, RestError
 from .stamp import Stamp, new_stamp
@@ -89,7 +89,7 @@ class NamedRental(Generic[AnyBox]):
     # -- what they share -----------------------------------------------------------------------------------------
 
     def rent(self) -> tuple[AnyBox, bool]:
-        """A box that runs, and whether this call rented it. TenantFailure when none came of it; nothing is left."""
+        """A box that runs, and whether it is new. TenantFailure when none came of it; nothing is left."""
         box, is_new = self.created()
         return self.running(box, is_new), is_new
 
@@ -111,14 +111,18 @@ class NamedRental(Generic[AnyBox]):
         result.predicted = {"state": "started", "generation": last + 1, "provider_id": "(new)"}
 
     def created(self) -> tuple[AnyBox, bool]:
-        """Alone on the account while it lasts, so that no two processes send a create for one name."""
+        """A box, and whether it is a new one of ours, which nobody compared with the cap yet: this call rented it, or
+        a process did that was killed before it heard so.
+
+        Alone on the account while it lasts, so that no two processes send a create for one name."""
         account, order = self._account, self._order
         with account.lock():
             found = account.locate_surely(order.project, order.name)
-            # Another process rented it while we waited for the lock, or did not live to hear that it had.
-            there = found.current or settled_intent(account, order.project, order.name)
-            if there is not None:
-                return there, False
+            if found.current is not None:
+                return found.current, False  # another process rented it while we waited for the lock
+            ours = settled_intent(account, order.project, order.name)
+            if ours is not None:
+                return ours, True
             stamp = self.stamp_of(1 + account.last_generation(found, order.project, order.name))
             self._refuse_over_budget()
             account.check_lease(order.project, order.name)
@@ -158,8 +162,9 @@ class NamedRental(Generic[AnyBox]):
         )
 
     def running(self, box: AnyBox, is_new: bool) -> AnyBox:
-        """The box once it runs, a new one within the cap. A new one that does not is given back; a failure says why."""
+        """The box once it runs, within the cap. A new one that does not is given back; a failure says why."""
         if not is_new:
+            self.refuse_dearer(box)
             return self._account.await_running(box, self._order.wait_s)
         # A box that is being made may have no price yet.
         price_problem = "" if box.dph_total is None else self._price_problem(box)
@@ -191,6 +196,10 @@ class NamedRental(Generic[AnyBox]):
             fix=self.TOO_DEAR if price_problem else self.TRY_ELSEWHERE,
         )
 
+    def refuse_dearer(self, box: AnyBox) -> None:
+        """TenantFailure where a box that another process rented is above the cap: it is not ours to give back."""
+        refuse_dearer(self._account, box, self._order.name, self._order.price_cap)
+
     def nothing_rented(self, what: str, kind: str, fix: str = "") -> TenantFailure:
         made = NoCapacity if kind == "no_offer" else TenantFailure
         words = self.SOLD_OUT if kind == "no_offer" else "run again"
@@ -198,6 +207,8 @@ class NamedRental(Generic[AnyBox]):
 
     def _sent(self, creation: Creation[AnyBox]) -> str:
         """The new box's id. TenantFailure when certainly none was made, or when nothing is certain."""
+        # The journal may have been waited for.
+        creation.note_sending()
         try:
             return self.send(creation.stamp)
         except AmbiguousAnswer as lost:

@@ -24,7 +24,7 @@ from .ghosts import real_boxes
 from .journal import Journal
 from .leftovers import Leftover
 from .rental_waiters import wait_for_gone, wait_for_rest, wait_for_running
-from .rented_box import RESTING, WORKING, AnyBox, Box, current_and_superseded, local_moment, started_epoch
+from .rented_box import AnyBox, Box, current_and_superseded, local_moment, started_epoch
 from .rest_client import RestClient, RestError
 from .state_store import BoxIdentity, StateStore
 
@@ -132,6 +132,11 @@ class RentalAccount(Generic[AnyBox]):
     def facts_of(self, box: AnyBox) -> dict[str, Any]:
         """What the record of a box says of it that only its provider knows."""
         return {"machine_id": box.machine_id}
+
+    def request_of(self, box: AnyBox) -> str:
+        """The id of the request that a box came of, which is its own until something has: then it is no machine yet,
+        and costs nothing. Empty on a market that makes machines at once."""
+        return ""
 
     def watch(self, _box: AnyBox) -> Callable[[AnyBox], str]:
         """What judges a box that should come up, from now on: a sentence when it will not, else an empty string."""
@@ -267,34 +272,41 @@ class RentalAccount(Generic[AnyBox]):
         return found
 
     def remember(self, box: AnyBox) -> None:
-        """Write a record for a box that the store does not know by its id, and from when on it costs what.
+        """Write from when on a box that the store does not know by its id costs what, and a record for it.
+
+        The journal comes first, so that whoever dies in between leaves no record, and the next one says both again.
 
         A record with this very stamp but no id is of a create whose answer was lost: it is ours and virgin. No record
-        at all (an empty disk) says nothing of what was deployed, so what is written then must not look virgin.
+        at all (an empty disk) says nothing of what was deployed, so what is written then must not look virgin. One of
+        the request that the box came of says of both what it said before.
         """
         if box.stamp is None or self.read_only:
             return
-        stamp = box.stamp
+        stamp, request = box.stamp, self.request_of(box)
         record = self.store.read_box(stamp.project, stamp.box, stamp.generation) or {}
-        if record.get("provider_id") or record.get("stamp", str(stamp)) != str(stamp):
+        known = record.get("provider_id") or ""
+        if known not in ("", request) or known == box.provider_id or record.get("stamp", str(stamp)) != str(stamp):
             return
+        if box.provider_id != request:
+            self._note_found(box)
+        created_at = record.get("created_at") if known else records.utc_now() if record.get("stamp") else None
         facts = {
             "provider_id": box.provider_id,
             "platform": self.PLATFORM,
             "stamp": str(stamp),
             "price_per_hour": box.dph_total,
             "market": box.market,
-            "created_at": records.utc_now() if record.get("stamp") else None,
+            "created_at": created_at,
             "destroyed_at": None,
+            "lost": None,
         }
         self.store.update_box(stamp.project, stamp.box, stamp.generation, **{**facts, **self.facts_of(box)})
-        self._note_found(box)
 
     def _note_found(self, box: AnyBox) -> None:
         """Its cost accrues from when its provider says that it began to run: no line of ours tells of that. Of one that
-        rests nobody knows since when; what it cost before now is in the provider's bill alone."""
-        if box.state not in (*WORKING, *RESTING):
-            return
+        rests nobody knows since when; what it cost before now is in the provider's bill alone. One whose state says
+        nothing (its host is offline, its container ended) counts as at work: it bills when it is back, and nobody
+        comes by here again."""
         now = self.client.provider_now()
         began = None if box.is_resting else local_moment(started_epoch(box, now), now)
         verb = power_record.SEEN_STOPPED if box.is_resting else power_record.SEEN_STARTED

@@ -117,7 +117,7 @@ def converged(
     account.read_only = check_mode
     try:
         result = steps[desire.state](account, desire, check_mode)
-        if desire.state in (PRESENT, STARTED) and result.before is not None and result.after is not None:
+        if desire.state in (PRESENT, STARTED) and result.after is not None:
             _note_served(account, desire, result.after)
         return result.as_result(account.client.provider_now())
     except TenantFailure as failure:
@@ -126,7 +126,8 @@ def converged(
 
 
 def _note_served(account: RentalAccount[AnyBox], desire: Desire, box: AnyBox) -> None:
-    """That a box which was there before is there for the run of the order; what is rented says so by itself."""
+    """That the box is there for the run of the order. The line of a rental says so by itself; of one that was there
+    before, or whose process was killed before that line, this one does."""
     if not account.read_only and box.stamp is not None:
         note_served(account.journal, desire.order.budgets, identity_of(box).as_dict())
 

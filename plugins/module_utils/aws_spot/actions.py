@@ -33,6 +33,9 @@ class SpotAccount(RentalAccount[SpotBox]):
         """EC2 tells no machine."""
         return {"machine_id": None, "zone": box.zone, "instance_type": box.instance_type}
 
+    def request_of(self, box: SpotBox) -> str:
+        return box.request_id
+
     def leftovers(self) -> list[Leftover]:
         """What bills in the region beside our instances, whose price holds their own disks."""
         ours = {str(row["id"]) for row in self.client.list_instances()}

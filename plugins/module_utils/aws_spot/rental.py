@@ -200,7 +200,9 @@ class SpotRental(NamedRental[SpotBox]):
             raise AssertionError("only stamped requests are listed")
         with self.account.lock():
             found = self._settled_or_refused(waiting.provider_id)
-            box = Creation(self.account, waiting.stamp).confirmed(found)
+            box = Creation(self.account, waiting.stamp).shown(found)
+            # The record is the request's so far, and no line tells of an instance.
+            self.account.remember(box)
         return self.running(box, is_new=True)
 
     # -- what came of it -----------------------------------------------------------------------------------------
@@ -208,12 +210,23 @@ class SpotRental(NamedRental[SpotBox]):
     def running(self, box: SpotBox, is_new: bool) -> SpotBox:
         """As the base class. One that another process asked for is as far as that came: a request that may yet be
         filled, or an instance without its tags."""
-        if is_new:
-            return super().running(box, is_new)
         if box.is_waiting:
             return self.resumed(box)
-        self.account.ensure_tagged(box)
+        if not is_new:
+            self.account.ensure_tagged(box)
         return super().running(box, is_new)
+
+    def refuse_dearer(self, box: SpotBox) -> None:
+        """By the request's own limit, as :meth:`_price_problem`; EC2 forgets a request before its instance ends."""
+        problem = self._price_problem(box) if box.max_price is not None else ""
+        if problem:
+            raise TenantFailure(
+                "budget",
+                f"instance {box.provider_id}: {problem}",
+                box=self.order.name,
+                safe="it was left as it is, and it bills",
+                fix="consent to that price (raise price_cap), or harvest it and make it absent",
+            )
 
     def checked(self, box: SpotBox) -> SpotBox:
         if box.lifecycle != "spot":

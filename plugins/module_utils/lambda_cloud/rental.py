@@ -95,7 +95,7 @@ class VmRental(NamedRental[Vm]):
         return {**told, "file_systems": list(self.order.file_systems)}
 
     def rent(self) -> tuple[Vm, bool]:
-        """An instance that runs, and whether this call rented it. NoCapacity once the deadline passed."""
+        """An instance that runs, and whether it is new. NoCapacity once the deadline passed."""
         regions = self.checked_order()
         client, order = self.account.client, self.order
         deadline = client.clock() + order.capacity_wait_s

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ..budget import budget_problem
+from ..creation import Creation
 from ..dollar_budgets import NO_BUDGETS, Budgets
 from ..failures import TenantFailure
 from ..named_rental import NamedRental
@@ -151,6 +152,7 @@ class MachineRental(NamedRental[Machine]):
         wanted = list(self.order.machine_types)
         while True:
             kind = wanted.pop(0)
+            Creation(self.account, stamp).note_sending()
             try:
                 return client.create_machine(create_body(self.order, stamp, kind, script))
             except AmbiguousAnswer:

@@ -16,6 +16,7 @@ from ..box import records
 from ..creation import Creation, carried_problem, settled_intent
 from ..dollar_budgets import NO_BUDGETS, Budgets, refuse_overspent
 from ..failures import TenantFailure
+from ..rental_states import refuse_dearer
 from ..rented_box import Box, exceeds
 from ..rest_client import AmbiguousAnswer
 from ..stamp import ENVIRONMENT_NAME, Stamp, new_stamp
@@ -80,6 +81,21 @@ class Outcome:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     over_budget: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of one try to rent.
+
+    :param box: None where the offer is gone.
+    :param offer: the one that was asked for; None for a box that nobody asked for here.
+    :param is_new: it is ours and nobody compared it with the cap yet: this call rented it, or a process did that was
+        killed before it heard so.
+    """
+
+    box: Box | None
+    offer: Offer | None = None
+    is_new: bool = True
 
 
 def order_problem(order: Order, key: str) -> str:
@@ -183,38 +199,37 @@ class Renter:
 
     def rent(self, offers: Sequence[tuple[Offer, Price]]) -> Outcome:
         """A running box. TenantFailure when no offer led to one; then nothing that we rented is left."""
-        for offer, price in offers:
-            box, is_new = self._create(offer, price)
-            if box is None:
-                continue
-            if not is_new:
-                self._outcome.box = self._account.await_running(box, self._order.wait_s)
+        left = list(offers)
+        while left and len(self._outcome.rejected) < MAX_REJECTED:
+            made = self._create(*left[0])
+            if made.box is not None and not made.is_new:
+                refuse_dearer(self._account, made.box, self._order.name, self._order.wanted.price_cap)
+                self._outcome.box = self._account.await_running(made.box, self._order.wait_s)
                 return self._outcome
-            if self._admit(box):
-                self._outcome.offer = offer
+            if made.box is not None and self._admit(made.box):
+                self._outcome.offer = made.offer
                 return self._outcome
-            if len(self._outcome.rejected) >= MAX_REJECTED:
-                break
+            if made.offer is not None:
+                del left[0]
         raise nothing_rented(self._order, self._outcome)
 
     # -- one offer -----------------------------------------------------------------------------------------------
 
-    def _create(self, offer: Offer, price: Price) -> tuple[Box | None, bool]:
-        """The box that this offer became (None when the offer is gone), and whether this call rented it.
+    def _create(self, offer: Offer, price: Price) -> _Made:
+        """What this offer became, or the box that was there or on its way before it was asked for.
 
         Alone on the account while it lasts, so that no two processes send a create for one name or one offer.
         """
         project, name = self._order.project, self._order.name
         with self._account.lock():
             found = self._account.locate_surely(project, name, self._passed_over)
-            there = found.current
-            if found.is_none_but(self._passed_over):
-                there = settled_intent(self._account, project, name)
-            # Another process rented it while we waited for the lock, or did not live to hear that it had.
-            if there is not None:
-                return there, False
+            if not found.is_none_but(self._passed_over):
+                return _Made(found.current, is_new=False)  # another process rented it while we waited for the lock
+            ours = settled_intent(self._account, project, name)
+            if ours is not None:
+                return _Made(ours)
             if not self._has_room(offer, price):
-                return None, True
+                return _Made(None, offer)
             refuse_overspent_by(self._account, self._order)
             stamp = new_stamp(project, name, 1 + self._account.last_generation(found, project, name))
             self._account.check_lease(project, name)
@@ -229,7 +244,7 @@ class Renter:
             ) as effect:
                 provider_id = self._send(creation, offer, price)
                 effect.details["provider_id"] = provider_id
-            return (creation.confirmed(provider_id) if provider_id else None), True
+            return _Made(creation.confirmed(provider_id) if provider_id else None, offer)
 
     def _has_room(self, offer: Offer, price: Price) -> bool:
         """Whether the project's budget has room for the offer. The lock is held, so that nobody else takes the room."""
@@ -263,6 +278,7 @@ class Renter:
 
     def _send_when_allowed(self, creation: Creation[Box], offer: Offer, body: dict[str, Any]) -> str:
         """A create that the rate limiter turned away was never looked at, so it may be sent when the limiter allows."""
+        creation.note_sending()  # the journal may have been waited for
         waits = self._client.back_off(5.0, 20.0)
         deadline = self._client.clock() + RATE_LIMIT_WAIT_S
         for _attempt in range(_RATE_LIMIT_TRIES - 1):

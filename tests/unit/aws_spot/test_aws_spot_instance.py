@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from small_cloud import BIG, IMAGE, SMALL, SmallCloud
 
 
@@ -50,6 +54,21 @@ def test_an_unfilled_request_is_taken_back_before_the_next_type_is_asked_for(clo
     assert [row["State"] for row in cloud.requests.values()] == ["cancelled", "active"]
 
 
+def test_a_cap_that_was_lowered_leaves_the_instance_and_fails(cloud: SmallCloud) -> None:
+    """By what EC2 may bill, whatever it bills now; of a request that it forgot nobody knows that."""
+    box = cloud.bring("started")["instance"]
+    assert box["price_per_hour"] < 0.5
+    with pytest.raises(
+        TenantFailure, match=r"may cost up to \$0.6000 an hour .* above the price_cap of \$0.5"
+    ) as caught:
+        cloud.bring("started", price_cap=0.5)
+    assert (caught.value.kind, caught.value.box) == ("budget", "box-a")
+    assert "it was left as it is" in caught.value.safe
+    assert cloud.living() == [box["provider_id"]]
+    cloud.requests.clear()
+    assert cloud.bring("started", price_cap=0.5)["changed"] is False
+
+
 def test_no_capacity_of_any_type_leaves_nothing_asked(cloud: SmallCloud) -> None:
     cloud.filled = {BIG: "never", SMALL: "never"}
     with pytest.raises(TenantFailure, match="capacity-not-available") as caught:
@@ -86,13 +105,9 @@ class Killed(BaseException):
 
 def killed_while_it_waits(cloud: SmallCloud) -> str:
     """The request that it leaves open."""
-
-    def die(_seconds: float) -> None:
-        raise Killed
-
     cloud.filled[BIG] = "never"
     wait = cloud.sleep
-    cloud.sleep = die  # type: ignore[method-assign]
+    cloud.sleep = _die  # type: ignore[method-assign]
     with pytest.raises(Killed):
         cloud.bring("started")
     cloud.sleep = wait  # type: ignore[method-assign]
@@ -118,6 +133,50 @@ def test_a_request_that_is_open_still_is_waited_for_and_no_other_is_sent(cloud: 
     record = cloud.store.read_box("digits", "box-a", 1)
     assert record is not None
     assert record["provider_id"] == told["instance"]["provider_id"], "the instance, and not the request"
+    assert_one_machine_that_ends(cloud, str(told["instance"]["provider_id"]))
+
+
+def assert_one_machine_that_ends(cloud: SmallCloud, instance_id: str) -> None:
+    """The journal knows the instance alone, with its price, and once it is destroyed nothing costs any more."""
+    assert machines(cloud) == {instance_id: accrual.RUNNING}
+    assert spent.of_project(Journal(cloud.store).lines(), "digits", "2100-01-01T00:00:00Z")
+    assert cloud.bring("absent")["changed"] is True
+    assert machines(cloud) == {instance_id: accrual.ENDED}
+
+
+def machines(cloud: SmallCloud) -> dict[str, str]:
+    """How the account of each machine stands, by its id."""
+    acts = accrual.acts_by_machine(Journal(cloud.store).lines())
+    return {key[2]: accrual.intervals(found, records.utc_now())[1] for key, found in acts.items()}
+
+
+def test_one_that_was_filled_after_who_waited_for_it_was_killed_too_is_an_instance_of_ours(cloud: SmallCloud) -> None:
+    request_id = killed_while_it_waits(cloud)
+    wait = cloud.sleep
+    cloud.sleep = _die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        cloud.bring("started")
+    cloud.sleep = wait  # type: ignore[method-assign]
+    waiting = cloud.store.read_box("digits", "box-a", 1) or {}
+    assert (waiting["provider_id"], machines(cloud)) == (request_id, {}), "known, and no machine"
+    cloud._fill(request_id)
+    box = cloud.bring("started")["instance"]
+    record = cloud.store.read_box("digits", "box-a", 1) or {}
+    assert (record["provider_id"], record["created_at"]) == (box["provider_id"], waiting["created_at"])
+    assert_one_machine_that_ends(cloud, str(box["provider_id"]))
+
+
+def test_a_request_that_an_empty_disk_knows_nothing_of_makes_no_virgin_box(cloud: SmallCloud, tmp_path: Path) -> None:
+    request_id = killed_while_it_waits(cloud)
+    cloud.store = StateStore(str(tmp_path / "another"))
+    cloud.account().locate("digits", "box-a")
+    cloud._fill(request_id)
+    cloud.bring("started")
+    assert cloud.store.read_box("digits", "box-a", 1)["created_at"] is None  # type: ignore[index]
+
+
+def _die(_seconds: float) -> None:
+    raise Killed
 
 
 @pytest.mark.parametrize("filled", ["now", "as it is cancelled"])
@@ -148,6 +207,7 @@ def test_a_request_that_arrives_after_its_sender_was_killed_is_the_only_one(clou
     assert {"Key": "gpu-tenant-stamp", "Value": told["stamp"]} in cloud.instances[told["instance"]["provider_id"]][
         "Tags"
     ]
+    assert_one_machine_that_ends(cloud, str(told["instance"]["provider_id"]))
 
 
 def test_absent_takes_an_open_request_back(cloud: SmallCloud) -> None:

@@ -126,6 +126,22 @@ def test_a_create_that_never_arrived_is_not_repeated(market: MachineMarket, faul
     assert market.bring("started")["generation"] == 2
 
 
+def test_each_create_may_surface_from_when_it_is_sent_on(market: MachineMarket) -> None:
+    opened, told = market.open, []
+
+    def sends(request: Any, timeout: float) -> Any:
+        if request.get_method() == "POST" and request.full_url.endswith("/machines"):
+            told.append((market.store.read_box("digits", "box-a", 1) or {})["sent_at"])
+            market.store.update_box("digits", "box-a", 1, sent_at="2020-01-01T00:00:00Z")
+        return opened(request, timeout)
+
+    market.open = sends  # type: ignore[method-assign, assignment]
+    market.inject("no_capacity", "create")
+    market.bring("started", machine_types=(TYPE, "H100"), template="tiq8mhti", price_cap=9.0)
+    assert len(told) == 2
+    assert "2020-01-01T00:00:00Z" not in told, "the second waited for the first"
+
+
 def test_the_next_type_is_tried_where_nothing_of_the_first_is_free(market: MachineMarket) -> None:
     """PS5, PS8: what is free in a region comes and goes."""
     market.inject("no_capacity", "create", times=1)

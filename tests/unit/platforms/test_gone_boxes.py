@@ -159,6 +159,30 @@ def test_one_that_was_denied_and_is_there_all_the_same_costs_on(world: Rented, m
     assert not gone_record.lost_box(world.store, "digits", world.name)
 
 
+def test_one_that_was_denied_costs_on_though_a_clock_was_set_right_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was rented by a clock that was ahead, and then denied and seen by one that is not there yet."""
+    world = world_of("vast", tmp_path)
+    assert isinstance(world, Rented)
+
+    def tell(moment: str) -> None:
+        monkeypatch.setattr(records, "utc_now", lambda: moment)
+
+    tell("2030-01-01T00:30:00Z")
+    world.bring("started")
+    provider_id = str(record(world)["provider_id"])
+    tell("2030-01-01T00:10:00Z")
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
+    assert ends(world) == {provider_id: accrual.ENDED}
+    tell("2030-01-01T00:11:00Z")
+    world.bring("started")
+    assert ends(world) == {provider_id: accrual.RUNNING}
+    (acts,) = accrual.acts_by_machine(Journal(world.store).lines()).values()
+    held, _state = accrual.intervals(acts, "2030-01-01T08:30:00Z")
+    assert sum(interval.hours for interval in held) == 8.0
+
+
 def test_one_that_was_denied_is_asked_for_before_another_is_rented(
     world: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import rental_account
-from ansible_collections.tenant.gpu.plugins.module_utils.creation import SETTLE_S
+from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.creation import SETTLE_S, Creation
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.lease import CLOCK_TOLERANCE_S
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account
 from faulty_market import FaultyMarket
 from late_create import keep_time, kill_in_the_create
 
@@ -63,6 +69,25 @@ def test_what_a_killed_sender_rented_costs_from_when_it_ran(market: FaultyMarket
     market.converge("present")
     lines = rental_account.Journal(market.store).lines()
     assert [line["verb"] for line in lines if line.get(rental_account.FOUND)] == ["seen-started"]
+
+
+def test_what_a_killed_sender_rented_is_given_back_above_the_cap(
+    market: FaultyMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any new box that is dearer than its offer; and the offer of who finds it is tried all the same."""
+    killed(market, 20.0)
+    dearer, shown = ["31000001"], Account.to_box
+
+    def to_box(self: Any, row: Any) -> Box:
+        box = shown(self, row)
+        return replace(box, dph_total=99.0) if box.provider_id in dearer else box
+
+    monkeypatch.setattr(Account, "to_box", to_box)
+    made = market.converge("started", offers=1)
+    assert [(gone["provider_id"], gone["generation"]) for gone in made["rejected"]] == [("31000001", 1)]
+    assert "above the price_cap" in made["rejected"][0]["reason"]
+    assert (made["generation"], made["offer"]["id"]) == (2, market.store.read_box("digits", "vast-a", 2)["offer_id"])  # type: ignore[index]
+    assert [str(row["id"]) for row in market.rows().values()] == [made["instance"]["provider_id"]]
 
 
 def test_a_create_that_never_arrived_is_waited_for_once(market: FaultyMarket) -> None:
@@ -125,6 +150,39 @@ def test_a_replacement_whose_sender_was_killed_is_found_beside_what_it_replaces(
     assert market.count("PUT", "asks") == 2
 
 
+def test_a_create_of_a_controller_whose_clock_is_behind_may_surface_still(market: FaultyMarket) -> None:
+    """By ours it was sent so long ago that it would have surfaced; leases allow its clock to be that far off."""
+    killed(market, 30.0)
+    sent = records.parse_utc(market.store.read_box("digits", "vast-a", 1)["sent_at"])  # type: ignore[index]
+    behind = sent - datetime.timedelta(seconds=CLOCK_TOLERANCE_S)
+    market.store.update_box("digits", "vast-a", 1, sent_at=records.utc_text(behind))
+    market.sleep(ALL_S - CLOCK_TOLERANCE_S)
+    market.converge("present", offers=6)
+    market.sleep(ALL_S)
+    assert (len(market.rows()), market.count("PUT", "asks")) == (1, 1)
+
+
+def test_a_create_may_surface_from_when_it_is_sent_on(market: FaultyMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its intent may be on disk long before: the journal is locked while another process writes."""
+    intend, told = Creation.intend, []
+
+    def long_before(self: Any, **known: Any) -> None:
+        intend(self, **known)
+        self.note(sent_at="2020-01-01T00:00:00Z")
+
+    def sends(request: Any, timeout: float) -> Any:
+        if request.get_method() == "PUT" and not told:
+            told.append((market.store.read_box("digits", "vast-a", 1) or {})["sent_at"])
+        return opened(request, timeout)
+
+    opened = market.open
+    monkeypatch.setattr(Creation, "intend", long_before)
+    market.open = sends  # type: ignore[method-assign, assignment]
+    market.converge("present")
+    assert told
+    assert told[0] > "2020-01-01T00:00:00Z"
+
+
 def test_a_create_that_is_sent_after_a_wait_may_surface_from_then_on(market: FaultyMarket) -> None:
     market.inject("rate_limited", "create", retry_after_s=30)
     sleeping, told = market.sleep, []
@@ -160,13 +218,31 @@ def another_rents_first(market: FaultyMarket, monkeypatch: pytest.MonkeyPatch, b
         if not rented:
             rented.append("")
             rented[0] = str(market.converge("present", offers=1)["instance"]["provider_id"])
-            market.inject("empty_list", "list", times=bad_lists)
+            if bad_lists:
+                market.inject("empty_list", "list", times=bad_lists)
         with lock(account):
             yield
 
     with monkeypatch.context() as patched:
         patched.setattr(rental_account.RentalAccount, "lock", after_the_other)
         yield rented
+
+
+def test_what_another_process_rented_is_not_ours_to_give_back(
+    market: FaultyMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Account.to_box
+    with another_rents_first(market, monkeypatch, 0) as rented:
+
+        def to_box(self: Any, row: Any) -> Box:
+            box = shown(self, row)
+            return replace(box, dph_total=99.0) if rented and rented[0] else box
+
+        monkeypatch.setattr(Account, "to_box", to_box)
+        with pytest.raises(TenantFailure, match="above the price_cap of") as caught:
+            market.converge("present", offers=6)
+    assert (caught.value.kind, caught.value.safe) == ("budget", "it was left as it is")
+    assert [str(row["id"]) for row in market.rows().values()] == rented
 
 
 def test_one_empty_list_under_the_lock_is_not_believed(market: FaultyMarket, monkeypatch: pytest.MonkeyPatch) -> None:
