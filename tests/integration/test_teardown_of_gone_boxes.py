@@ -32,8 +32,8 @@ class Killed(BaseException):
 class DiesOnceSent(VastClient):
     """Its controller does not live to hear that the delete was accepted."""
 
-    def destroy_instance(self, provider_id: str) -> bool:
-        super().destroy_instance(provider_id)
+    def destroy_instance(self, instance_id: str) -> bool:
+        super().destroy_instance(instance_id)
         raise Killed
 
 

@@ -178,7 +178,7 @@ def test_one_that_was_denied_costs_on_though_a_clock_was_set_right_meanwhile(
     tell("2030-01-01T00:11:00Z")
     world.bring("started")
     assert ends(world) == {provider_id: accrual.RUNNING}
-    (acts,) = accrual.acts_by_machine(Journal(world.store).lines()).values()
+    acts = accrual.acts_by_machine(Journal(world.store).lines())["digits", world.name, provider_id]
     held, _state = accrual.intervals(acts, "2030-01-01T08:30:00Z")
     assert sum(interval.hours for interval in held) == 8.0
 
