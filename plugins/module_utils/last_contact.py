@@ -25,6 +25,8 @@ from .state_store import BoxIdentity, StateStore
 _SHOWN = 3
 _WORK_SHOWN = 12
 _WORK = re.compile(r"[0-9a-f]{12}\Z")
+# A look is noted in milliseconds: whoever has the lock for longer hangs.
+_NOTED_WITHIN_S = 30.0
 # Runs that no record of ours names, and cells of one run. A sweep of ten thousand cells is spread over many runs.
 MOST_STRANGE_RUNS = 256
 MOST_CELLS = 10_000
@@ -237,8 +239,22 @@ def _runs_on_record(store: StateStore, identity: BoxIdentity) -> set[str]:
 
 
 def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
-    """Add to what is known of a box. A damaged record is replaced: then only this look is known."""
+    """Add to what is known of a box. A damaged record is replaced: then only this look is known.
+
+    A watch and a harvest note looks at one box at once, so one at a time reads and writes.
+
+    :raises TenantFailure: ``lease_held`` when another process has the record for too long.
+    """
+    # An inventory reads this file too, and notes nothing.
+    from .file_locks import Lock, held
+
     path = store.contact_path(identity.project, identity.box, identity.generation)
+    what = f"what is known of {identity.box} g{identity.generation} ({path})"
+    with held(Lock(path[: -len(".json")] + ".lock", what, "The box was not touched", _NOTED_WITHIN_S)):
+        _note(path, store, identity, progress)
+
+
+def _note(path: str, store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
     try:
         known = records.read_record_or_none(path, "contact") or {}
     except records.RecordError:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import file_locks, last_contact
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Progress, Reached
@@ -63,6 +65,33 @@ def test_many_runs_that_were_noted_before_are_kept(store: StateStore, monkeypatc
     monkeypatch.setattr(last_contact, "MOST_STRANGE_RUNS", 4)
     last_contact.note(store, BOX, {"one-more": {}, "run-8": {"c": Reached(1)}})
     assert {*noted(store)} == {f"run-{number}" for number in range(9)}
+
+
+def test_two_looks_that_are_noted_at_once_are_both_noted(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch notes what it saw while a harvest's gate is between its reading and its writing of the record."""
+    merged, flock_now = last_contact.merged, file_locks.flock_now
+    waits = threading.Event()
+    watch = threading.Thread(target=last_contact.note, args=(store, BOX, {"r": {"late": Reached(9)}}))
+
+    def meanwhile(one: Progress, other: Progress) -> Progress:
+        if watch.ident is None:
+            watch.start()
+            deadline = time.monotonic() + 60
+            while watch.is_alive() and not waits.wait(0.01):
+                assert time.monotonic() < deadline
+        return merged(one, other)
+
+    def observed(descriptor: int) -> bool:
+        got = flock_now(descriptor)
+        if not got:
+            waits.set()
+        return got
+
+    monkeypatch.setattr(last_contact, "merged", meanwhile)
+    monkeypatch.setattr(file_locks, "flock_now", observed)
+    last_contact.note(store, BOX, {"r": {"c": Reached(5)}})
+    watch.join(60)
+    assert noted(store) == {"r": {"c": Reached(5), "late": Reached(9)}}
 
 
 def test_a_step_of_very_many_series_is_one_of_which_nobody_knows_the_files(store: StateStore) -> None:
