@@ -97,8 +97,10 @@ def _cell_of(record: Mapping[str, Any], name: str, done: Mapping[str, Any]) -> s
     if works is None:
         return cell if done.get("spec_sha256") == record.get("spec_sha256") else ""
     said = works.get(name) if isinstance(works, dict) else None
-    work = said.get("config_sha256") if isinstance(said, dict) else None
-    if not isinstance(said, dict) or not roster.is_sha256(work):
+    if not isinstance(said, dict):
+        return ""
+    work = said.get("config_sha256")
+    if not roster.is_sha256(work):
         return ""
     return cell if said.get("present") is True else last_contact.cell_of_work(cell, work)
 
@@ -110,9 +112,9 @@ def reached(checks: Iterable[Mapping[str, Any]], contents: Contents) -> dict[str
     """By cell: what was loaded, by the names of the checkpoints, with the files that belong to it."""
     loaded: dict[str, set[str]] = {}
     for check in checks:
-        parts = str(check.get("path")).split("/")
-        if len(parts) > 3 and parts[2] == "out" and _is_checkpoint(parts[-1], check.get("loader")):
-            loaded.setdefault("/".join(parts[:2]), set()).add("/".join(parts[3:]))
+        name, _out, inner = str(check.get("path")).partition("/out/")
+        if _is_checkpoint(inner.rpartition("/")[2], check.get("loader")):
+            loaded.setdefault(name, set()).add(inner)
     found: dict[str, Reached] = {}
     for name, attempt in contents.attempts.items():
         here = _of_attempt(attempt, loaded.get(name, set()))

@@ -25,7 +25,6 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     copies,
     copy_reading,
     gate,
-    home_contents,
     last_contact,
     ledger,
     losses,
@@ -85,7 +84,6 @@ PURE: dict[types.ModuleType, set[str] | None] = {
     artifact_tiers: {"keeps_every_artifact"},
     approvals: {"concerns", "why_unusable", "_why_out_of_time", "binds_problem", "fingerprint"},
     copies: {"why_not_independent", "survives", "tier_of_mount"},
-    home_contents: {"untold", "reached", "_is_checkpoint", "_of_attempt"},
     last_contact: {"at_least", "is_told", "includes", "_has", "furthest"},
 }
 # Mutants that are no other program, each with the reason.
