@@ -11,10 +11,11 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
-from . import approvals, artifact_tiers, copies, last_contact, sweeps
+from . import approvals, artifact_tiers, copies, home_contents, last_contact, sweeps
 from .box import records
 from .box.names import UnsafeName, check_name
 from .copies import CopyEvidence
+from .home_contents import Contents
 from .journal import Journal
 from .last_contact import Reached
 from .ledger import Ledger
@@ -42,6 +43,7 @@ class ReceiptEvidence:
     record: Mapping[str, Any] | None
     problem: str = ""
     copies: tuple[CopyEvidence, ...] = ()
+    contents: Contents = field(default_factory=Contents)
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,8 @@ def _read_receipt(store: StateStore, path: str, identity: BoxIdentity, now: str,
     listed = record.get("copies")
     named = [copy for copy in listed if isinstance(copy, dict)] if isinstance(listed, list) else []
     reread = tuple(copies.reread(store, copy, identity, now) for copy in named)
-    return ReceiptEvidence(path, record, f"the receipt {path} {why}" if why else "", reread)
+    contents = home_contents.read(record, reread)
+    return ReceiptEvidence(path, record, f"the receipt {path} {why}" if why else "", reread, contents)
 
 
 def _why_misplaced(store: StateStore, path: str, record: Mapping[str, Any]) -> str:

@@ -9,14 +9,10 @@ had when the cell finished.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Container, Iterator
 
-from . import roster, settling
-
-_DONE = "done.json"
-_MOST_BYTES = 64 * 1024 * 1024
+from . import promised, roster, settling
 
 
 def finished_cells(
@@ -43,29 +39,15 @@ def _finished_in(root: str, manifest: roster.Manifest, known: Container[str]) ->
     files = {file.path: file for file in manifest.files}
     for path in sorted(files):
         parts = path.split("/")
-        if len(parts) != 3 or parts[2] != _DONE or parts[0] in known or settling.check_file(root, files[path]):
+        if len(parts) != 3 or parts[2] != promised.DONE or parts[0] in known or settling.check_file(root, files[path]):
             continue
-        promised = _promised(os.path.join(root, path))
-        if promised is not None and all(_is_home(root, files, line) for line in promised):
-            yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in promised)])
-
-
-def _promised(path: str) -> list[dict[str, Any]] | None:
-    """What a done record promises; None where it cannot be trusted."""
-    try:
-        with open(path, "rb") as stream:
-            lines = json.loads(stream.read(_MOST_BYTES).decode("utf-8"))["artifacts"]
-        wanted = ("path", "bytes", "sha256")
-        return lines if all(isinstance(line, dict) and all(key in line for key in wanted) for line in lines) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        lines = promised.lines(promised.read(os.path.join(root, path)))
+        if lines is not None and all(_is_home(root, files, line) for line in lines):
+            yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in lines)])
 
 
 def _is_home(root: str, files: dict[str, roster.RosterFile], line: dict[str, Any]) -> bool:
-    file = files.get(line["path"]) if isinstance(line["path"], str) else None
-    if file is None or (file.bytes, file.sha256) != (line["bytes"], line["sha256"]):
-        return False
-    return not settling.check_file(root, file)
+    return promised.is_listed(files, line) and not settling.check_file(root, files[line["path"]])
 
 
 def _described(root: str, cell: str, attempt: str, files: list[roster.RosterFile]) -> dict[str, Any]:

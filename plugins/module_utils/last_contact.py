@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """How far the runs of a box were last known to be: what would be missed if the box never came back.
 
-``{run: {cell: {step, done, unnamed}}}``, ``unnamed`` only where there are such checkpoints. Every look at a box adds to
-it and none takes away, so that a box that is lost after a look is lost with its progress known. The names are the box's
-own words, so there is an end to them: what we know of the box from elsewhere is always noted, of other runs, cells and
+``{run: {cell: {step, done, series, unnamed}}}``, the last two only where there are any. What an earlier work of a cell
+left (its arguments or the code were others) is a cell of its own, ``<cell>@<work>``. Every look at a box adds to it and
+none takes away, so that a box that is lost after a look is lost with its progress known. The names are the box's own
+words, so there is an end to them: what we know of the box from elsewhere is always noted, of other runs, cells and
 names only so many.
 """
 
@@ -12,20 +13,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping
 
-from .box import records
+from .box import reach, records
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.step_name import without_numbers
 from .state_store import BoxIdentity, StateStore
 
 _SHOWN = 3
+_WORK_SHOWN = 12
+_WORK = re.compile(r"[0-9a-f]{12}\Z")
+# A look is noted in milliseconds: whoever has the lock for longer hangs.
+_NOTED_WITHIN_S = 30.0
 # Runs that no record of ours names, and cells of one run. A sweep of ten thousand cells is spread over many runs.
 MOST_STRANGE_RUNS = 256
 MOST_CELLS = 10_000
-# Different names of checkpoints in one cell, with their numbers as ``*``.
+# Different names of checkpoints in one cell, with their numbers as ``*``; those with a step and those without.
 MOST_UNNAMED = 100
+
+
+def cell_of_work(cell: str, config_sha256: str) -> str:
+    """What an earlier work of a cell is told as."""
+    return f"{cell}@{config_sha256[:_WORK_SHOWN]}"
 
 
 @dataclass(frozen=True)
@@ -34,30 +45,42 @@ class Reached:
 
     ``unnamed`` are checkpoints whose names say no step, their numbers as ``*``: how far those got nobody can say.
     Steps inside files are not told here: a box is asked for names only, and an epoch in a name is no step in a file.
+
+    ``series`` are ``(name, step, files)`` as ``reach`` has them. Where none has ``step``, whoever looked (an earlier
+    version) did not say what belongs to that, and nobody can say whether all of it is anywhere else.
     """
 
     step: int | None = None
     done: bool = False
     unnamed: tuple[str, ...] = ()
+    series: tuple[reach.Series, ...] = ()
 
     def at_least(self, other: Reached) -> bool:
         """Whether surely nothing of ``other`` is beyond this.
 
         A checkpoint whose name says no step may always be, until its cell is finished on both sides: it is its result.
         """
-        return (not other.unnamed or (self.done and other.done)) and self._is_as_far(other)
+        return (other.done or not other.unnamed) and other.is_told and self.includes(other)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is known which files its highest step has."""
+        return self.step is None or any(step == self.step for _name, step, _files in self.series)
 
     def includes(self, other: Reached) -> bool:
         """Whether all that ``other`` names is named here too."""
-        return set(other.unnamed) <= set(self.unnamed) and self._is_as_far(other)
+        named = set(other.unnamed) <= set(self.unnamed)
+        as_far = (self.done or not other.done) and _number(self.step) >= _number(other.step)
+        return named and as_far and all(self._has(each) for each in other.series)
 
-    def _is_as_far(self, other: Reached) -> bool:
-        return (self.done or not other.done) and _number(self.step) >= _number(other.step)
+    def _has(self, wanted: reach.Series) -> bool:
+        return any(reach.covers(own, wanted) for own in self.series)
 
     def furthest(self, other: Reached) -> Reached:
         steps = [step for step in (self.step, other.step) if step is not None]
         unnamed = tuple(sorted({*self.unnamed, *other.unnamed}))
-        return Reached(max(steps, default=None), self.done or other.done, unnamed)
+        series = reach.furthest([*self.series, *other.series])
+        return Reached(max(steps, default=None), self.done or other.done, unnamed, series)
 
     def unnamed_words(self) -> str:
         """The checkpoints of which nobody can say how far they got; empty without any."""
@@ -66,14 +89,27 @@ class Reached:
         more = f" and {len(self.unnamed) - _SHOWN} more" if len(self.unnamed) > _SHOWN else ""
         return f"{', '.join(self.unnamed[:_SHOWN])}{more} (the name says no step, so nobody can say how far it got)"
 
+    def series_words(self, beside: Reached) -> str:
+        """What of a step that ``beside`` has too is not there; empty when nothing is."""
+        if not self.is_told:
+            return f"all files of step {self.step} (an earlier version looked, which did not note their names)"
+        beyond = [each for each in self.series if each[1] <= _number(beside.step) and not beside._has(each)]
+        told = [f"{name.rstrip(reach.WHOLE)} at step {step} ({files} file(s))" for name, step, files in beyond]
+        more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+        return ", ".join(told[:_SHOWN]) + more
+
     def __str__(self) -> str:
         step = "" if self.step is None else f"step {self.step}"
         told = [word for word in ("finished" if self.done else step, self.unnamed_words()) if word]
         return " and ".join(told) or "no checkpoint"
 
     def as_dict(self) -> dict[str, Any]:
+        listed: dict[str, list[list[int]]] = {}
+        for name, step, files in self.series:
+            listed.setdefault(name, []).append([step, files])
+        series = {"series": listed} if listed else {}
         unnamed = {"unnamed": list(self.unnamed)} if self.unnamed else {}
-        return {"step": self.step, "done": self.done, **unnamed}
+        return {"step": self.step, "done": self.done, **series, **unnamed}
 
 
 Progress = Mapping[str, Mapping[str, Reached]]
@@ -90,19 +126,38 @@ def parse(runs: object) -> dict[str, dict[str, Reached]] | None:
     found: dict[str, dict[str, Reached]] = {}
     try:
         for run_id, cells in runs.items():
-            found[check_name("run", run_id)] = {
-                check_name("cell", cell): _parse_cell(value) for cell, value in cells.items()
-            }
+            found[check_name("run", run_id)] = {_check_cell(cell): parse_cell(value) for cell, value in cells.items()}
     except (UnsafeName, AttributeError, TypeError, ValueError):
         return None
     return found
 
 
-def _parse_cell(value: Mapping[str, Any]) -> Reached:
+def _check_cell(name: Any) -> str:
+    cell, mark, work = name.partition("@")
+    check_name("cell", cell)
+    if mark and not _WORK.match(work):
+        raise UnsafeName(f"{name!r} names no work of a cell")
+    return str(name)
+
+
+def parse_cell(value: Mapping[str, Any]) -> Reached:
+    """What :meth:`Reached.as_dict` gave. ValueError, TypeError or AttributeError for anything else."""
     step, done, unnamed = value.get("step"), value.get("done"), value.get("unnamed", [])
     if not isinstance(done, bool) or not (step is None or records.is_count(step)) or not isinstance(unnamed, list):
         raise ValueError(f"{value!r} is not what a cell reached")
-    return Reached(step, done, tuple(sorted({check_relative_path(name) for name in unnamed})))
+    names = tuple(sorted({check_relative_path(name) for name in unnamed}))
+    return Reached(step, done, names, _parse_series(value.get("series", {})))
+
+
+def _parse_series(value: Mapping[str, Any]) -> tuple[reach.Series, ...]:
+    found = []
+    for name, steps in value.items():
+        check_relative_path(name[:-1] if name.endswith(reach.WHOLE) else name)
+        for step, files in steps:
+            if not (records.is_count(step) and records.is_count(files)):
+                raise ValueError(f"{name!r} has no step, or nobody knows of how many files")
+            found.append((name, step, files))
+    return reach.furthest(found)
 
 
 def merged(one: Progress, other: Progress) -> dict[str, dict[str, Reached]]:
@@ -134,7 +189,7 @@ def _cells_of(run: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
 def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
     step, path = newest.get("step"), newest.get("path")
     if step is not None or path is None:
-        return {"step": step}
+        return {"step": step, "series": newest.get("series") or {}}
     # The path is that in the run's folder: <cell>/a<n>/out/<name>.
     return {"step": None, "unnamed": [without_numbers(str(path).partition("/out/")[2])]}
 
@@ -161,6 +216,9 @@ def _bounded_cells(before: Mapping[str, Reached], after: Mapping[str, Reached]) 
 
 def _bounded_names(before: Reached, after: Reached) -> Reached:
     """Where there are very many already, one name more says nothing more: nobody can say how far any of them got."""
+    if len(after.series) > MOST_UNNAMED:
+        # Nor can anybody say then what a step consists of.
+        after = replace(after, series=())
     if len(after.unnamed) <= MOST_UNNAMED:
         return after
     new = [name for name in after.unnamed if name not in before.unnamed]
@@ -181,8 +239,22 @@ def _runs_on_record(store: StateStore, identity: BoxIdentity) -> set[str]:
 
 
 def note(store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
-    """Add to what is known of a box. A damaged record is replaced: then only this look is known."""
+    """Add to what is known of a box. A damaged record is replaced: then only this look is known.
+
+    A watch and a harvest note looks at one box at once, so one at a time reads and writes.
+
+    :raises TenantFailure: ``lease_held`` when another process has the record for too long.
+    """
+    # An inventory reads this file too, and notes nothing.
+    from .file_locks import Lock, held
+
     path = store.contact_path(identity.project, identity.box, identity.generation)
+    what = f"what is known of {identity.box} g{identity.generation} ({path})"
+    with held(Lock(path[: -len(".json")] + ".lock", what, "The box was not touched", _NOTED_WITHIN_S)):
+        _note(path, store, identity, progress)
+
+
+def _note(path: str, store: StateStore, identity: BoxIdentity, progress: Progress) -> None:
     try:
         known = records.read_record_or_none(path, "contact") or {}
     except records.RecordError:

@@ -8,33 +8,33 @@ Pure. The same look composes the loss that a person consents to, and finds out w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
-from . import copies, last_contact, roster, standstill
-from .box import records, sharded
-from .box.step_name import step_in, unit_of, without_numbers
-from .box.structure import SHARDED_LOADERS
+from . import copies, home_contents, last_contact, roster, standstill
+from .box import records
 from .evidence import Evidence, ReceiptEvidence, runs_of
 from .last_contact import Reached
 from .rented_box import WORKING
 
 _LOADED = ("load", "expect")
-# A file of metrics may name a step too, but nothing can be resumed from it.
-_WEIGHTS = ("torch", "safetensors", "dcp", "hf", "npz")
 
 
 @dataclass(frozen=True)
 class HomeCopy:
-    """The furthest verified copy of a cell: where it lies, of which box, since when."""
+    """The furthest verified copy of a cell: where it lies, of which box, since when.
+
+    ``doubt`` is said of one that does not count because nobody knows of which work of the cell it is.
+    """
 
     reached: Reached = field(default_factory=Reached)
     uri: str = ""
     source: str = ""
     verified_at: str = ""
+    doubt: str = ""
 
     def __str__(self) -> str:
         if self.reached == Reached():
-            return "none"
+            return f"none{self.doubt}"
         return f"{self.reached}, of {self.source}, verified {self.verified_at}, in {self.uri}"
 
 
@@ -49,6 +49,12 @@ class Loss:
 
     def of_cell(self, cell: str) -> HomeCopy:
         return self.home.get(cell, HomeCopy())
+
+    def reach_of(self, cell: str) -> str:
+        """How far a cell is known to have got and how far it is home, in words."""
+        known, home = self.known[cell], self.of_cell(cell)
+        lacking = "" if home.reached == Reached() else known.series_words(home.reached)
+        return f"{cell} got to {known}; last durable copy: {home}{f', without {lacking}' if lacking else ''}"
 
     @property
     def cells(self) -> list[str]:
@@ -84,7 +90,7 @@ def _named_loss(known: Reached, home: Reached) -> str:
     if known.done and not home.done:
         return "its finished results"
     if home.furthest(known).step == home.step:
-        return ""
+        return known.series_words(home)
     return f"everything up to step {known.step}" if home.step is None else f"steps {home.step} to {known.step}"
 
 
@@ -142,11 +148,21 @@ def copies_of_run(evidence: Evidence, run_id: str) -> dict[str, HomeCopy]:
     """By cell, the furthest copy of a run that was verified, loaded, and is whole now; of whichever box."""
     own = evidence.receipts.get(run_id)
     found: dict[str, HomeCopy] = {}
+    doubtful: list[tuple[str, Mapping[str, Any]]] = []
     for receipt in [*([own] if own else []), *evidence.elsewhere.get(run_id, ())]:
         writer = evidence.seen if receipt is own else {}
         if receipt.record is not None and not _why_not_verified(evidence, run_id, receipt.record, receipt, writer):
-            _add_cells(found, receipt.record, receipt.copies[0].uri)
+            _add_cells(found, receipt.record, receipt)
+            doubtful += [(cell, receipt.record) for cell in receipt.contents.untold]
+    for cell, record in doubtful:
+        found.setdefault(cell, HomeCopy(doubt=_doubt(record)))
     return found
+
+
+def _doubt(record: Mapping[str, Any]) -> str:
+    """An earlier version noted less, and on a box that has another work of the cell by now it may be of either."""
+    source = f"{record.get('box')} g{record.get('generation')}"
+    return f" that counts: that of {source} does not say which of its files are of the present spec; harvest it again"
 
 
 def _why_not_verified(
@@ -196,9 +212,9 @@ def _spec_of(evidence: Evidence, run_id: str) -> object:
     return None
 
 
-def _add_cells(found: dict[str, HomeCopy], record: Mapping[str, Any], uri: str) -> None:
-    source = f"{record.get('box')} g{record.get('generation')}"
-    for cell, reached in _reached(record["checks"]).items():
+def _add_cells(found: dict[str, HomeCopy], record: Mapping[str, Any], receipt: ReceiptEvidence) -> None:
+    source, uri = f"{record.get('box')} g{record.get('generation')}", receipt.copies[0].uri
+    for cell, reached in home_contents.reached(record["checks"], receipt.contents).items():
         copy = HomeCopy(reached, uri, source, str(record.get("verified_at")))
         known = found.get(cell)
         if known is None or (not known.reached.includes(reached) and reached.includes(known.reached)):
@@ -207,33 +223,6 @@ def _add_cells(found: dict[str, HomeCopy], record: Mapping[str, Any], uri: str) 
             # One has the later step, the other the finished cell: together they hold both.
             both, uris = known.reached.furthest(reached), f"{known.uri} and {copy.uri}"
             found[cell] = HomeCopy(both, uris, f"{known.source} and {source}", copy.verified_at)
-
-
-def _reached(checks: Iterable[Mapping[str, Any]]) -> dict[str, Reached]:
-    """By cell, from loaded files: ``<cell>/a<n>/done.json`` and checkpoints below ``<cell>/a<n>/out/``."""
-    found: dict[str, Reached] = {}
-    for check in checks:
-        parts = str(check.get("path")).split("/")
-        if len(parts) == 3 and parts[2] == "done.json":
-            reached = Reached(done=True)
-        elif len(parts) > 3 and parts[2] == "out" and _is_checkpoint(parts[-1], check.get("loader")):
-            reached = _named("/".join(parts[3:]))
-        else:
-            continue
-        found[parts[0]] = found.get(parts[0], Reached()).furthest(reached)
-    return found
-
-
-def _is_checkpoint(name: str, loader: object) -> bool:
-    """Whether the check of this file proves a checkpoint: of a folder only the one that speaks for all of it."""
-    return loader in _WEIGHTS and (loader not in SHARDED_LOADERS or sharded.is_head(name, str(loader)))
-
-
-def _named(name: str) -> Reached:
-    """By its name alone, as the box tells it of its own: the step inside may count something else."""
-    unit = unit_of(name)
-    step = step_in(unit)
-    return Reached(unnamed=(without_numbers(unit),)) if step is None else Reached(step)
 
 
 # --- has it grown -------------------------------------------------------------------------------------------------

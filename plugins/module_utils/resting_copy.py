@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from . import gate, seal_reading
+from . import gate, roster, seal_reading
 from .box import records
 from .copied_records import COPY_AGAIN, SAFE
+from .evidence import named_runs, runs_of
 from .failures import TenantFailure
 from .state_store import BoxIdentity, StateStore
 
@@ -53,17 +54,27 @@ def reading_of(identity: BoxIdentity, record: Mapping[str, Any], answer: Mapping
 
 
 def runs_not_home(evidence: gate.Evidence) -> list[str]:
-    """Why each run that the copy holds is not home; empty when deleting the copy loses nothing."""
-    seal = (evidence.reading or {}).get("seal") or {}
+    """Why each run that the copy holds, or that was ever seen on its box, is not home; empty when deleting the copy
+    loses nothing.
+
+    The box's own seal may be older than a run of it, so not only what that lists is asked for.
+    """
+    sealed = {run["run_id"]: run.get("manifest_digest") for run in runs_of(evidence.seen.get("seal")) or []}
+    unlisted = evidence.seen.get("unlisted_runs")
+    if not isinstance(unlisted, list):
+        return ["which runs it holds cannot be told: its unlisted_runs cannot be read"]
+    runs = {*named_runs(evidence.reading), *evidence.contact, *(str(run_id) for run_id in unlisted)}
     return [
-        f"run {run['run_id']}: {why}"
-        for run in seal.get("runs", [])
-        for why in [_why_not_home(evidence.receipts.get(run["run_id"]), run.get("manifest_digest"))]
+        f"run {run_id}: {why}"
+        for run_id in sorted(runs)
+        for why in [_why_not_home(evidence.receipts.get(run_id), sealed.get(run_id))]
         if why
     ]
 
 
 def _why_not_home(receipt: gate.ReceiptEvidence | None, digest: object) -> str:
+    if not roster.is_sha256(digest):
+        return "its seal carries no manifest digest for it, so nothing says which files of it must be home"
     if receipt is None or receipt.record is None or receipt.problem:
         return (receipt.problem if receipt else "") or "there is no receipt for it"
     if receipt.record.get("manifest_digest") != digest:

@@ -13,14 +13,13 @@ import os
 from typing import Any, Iterator, Mapping
 
 from . import power_record
-from .box import artifacts, attempt, index, process, records, run_record
+from .box import artifacts, attempt, index, process, reach, records, run_record
 from .box.artifacts import FileChanged, hash_stable
 from .box.layout import AttemptPaths, Layout
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.refusal import Refused
-from .box.step_name import without_numbers
 from .journal import Journal
-from .last_contact import Reached
+from .last_contact import Reached, cell_of_work, parse_cell
 from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
@@ -127,15 +126,23 @@ def _is_name(text: str) -> bool:
 
 
 def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By cell: what the names of its checkpoints say, and whether the cell is done. No file is opened."""
+    """By cell: what the names of its checkpoints say, and whether the cell is done. No file is opened.
+
+    What an earlier work of a cell left is a cell of its own (see ``last_contact``): it says nothing of the present one.
+    """
     reached: dict[str, Reached] = {}
     for cell, paths in _attempts(layout, run["run_id"]):
         units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
-        steps = [unit["step"] for unit in units if unit["step"] is not None]
-        unnamed = tuple(sorted({without_numbers(unit["key"]) for unit in units if unit["step"] is None}))
-        here = Reached(max(steps, default=None), os.path.lexists(paths.done), unnamed)
-        reached[cell] = reached.get(cell, Reached()).furthest(here)
+        here = parse_cell({**reach.of_units(units), "done": os.path.lexists(paths.done)})
+        key = _cell_of(run, cell, paths)
+        reached[key] = reached.get(key, Reached()).furthest(here)
     return {cell: each.as_dict() for cell, each in reached.items()}
+
+
+def _cell_of(run: Mapping[str, Any], cell: str, paths: AttemptPaths) -> str:
+    """An attempt whose work no record tells may be of the present one."""
+    work = attempt.work_of(paths).get("config_sha256")
+    return cell_of_work(cell, str(work)) if work and work != attempt.present_work(dict(run), cell) else cell
 
 
 def _durable_devices(runs: Mapping[str, Mapping[str, Any]]) -> list[int]:

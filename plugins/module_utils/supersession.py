@@ -40,7 +40,7 @@ def gaps(evidence: Evidence) -> list[str]:
     found += [f"run {run['run_id']}: how far it got was not seen" for run in listed if run["run_id"] not in seen]
     strays = {cell.partition("/")[0] for cell in loss.known} - {run["run_id"] for run in listed}
     found += [f"run {run_id}: it is not in the index, so its spec is not known" for run_id in sorted(strays)]
-    return found + [f"{cell} got to {loss.known[cell]}; last durable copy: {loss.of_cell(cell)}" for cell in loss.cells]
+    return found + [loss.reach_of(cell) for cell in loss.cells]
 
 
 def superseded_at(evidence: Evidence) -> datetime.datetime | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from . import checkpoint_manifest, globs, sharded
 from .hashing import hash_open, identity
@@ -272,20 +272,15 @@ def _is_of_trainer(path: str) -> bool:
 
 def newest_sound_checkpoint(output: str, declared: list[dict[str, Any]], share: bool = False) -> dict[str, Any] | None:
     """The newest checkpoint whose files are all sound and there, with hashed ``artifacts``; None when there is none."""
-    units = (_examined(output, unit, share) for unit in checkpoint_units(output, declared))
-    return next((unit for unit in units if unit is not None), None)
+    return next(sound_ones(output, checkpoint_units(output, declared), share), None)
 
 
-def sound_checkpoint_of(
-    output: str, declared: list[dict[str, Any]], folder: str, step: int, share: bool = False
-) -> dict[str, Any] | None:
-    """The checkpoint of ``step`` right below ``folder``, as :func:`newest_sound_checkpoint` gives one."""
-    for unit in checkpoint_units(output, declared):
-        if (os.path.dirname(unit["key"]), unit["step"]) == (folder, step):
-            found = _examined(output, unit, share)
-            if found is not None:
-                return found
-    return None
+def sound_ones(output: str, units: Iterable[dict[str, Any]], share: bool = False) -> Iterator[dict[str, Any]]:
+    """Those of ``units`` whose files are all sound and there, each with its hashed ``artifacts``."""
+    for unit in units:
+        found = _examined(output, unit, share)
+        if found is not None:
+            yield found
 
 
 def is_sound(output: str, unit: dict[str, Any], share: bool = False) -> bool:

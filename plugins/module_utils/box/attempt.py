@@ -70,6 +70,11 @@ def work_of(paths: AttemptPaths) -> dict[str, Any]:
     return {}
 
 
+def present_work(run: dict[str, Any], cell: str) -> str:
+    """The work that the run, as it is registered now, has for a cell; empty for a cell that it has no more."""
+    return next((run_record.config_sha256(run, each) for each in run["cells"] if each["id"] == cell), "")
+
+
 # Not the spec: one that differs in other cells only asks for the same work in this one.
 _SAME_WORK = ("project", "run_id", "cell", "config_sha256")
 

@@ -13,6 +13,7 @@ from typing import Any
 from . import artifacts, attempt, globs, policy, records, run_record
 from .layout import Layout
 from .names import is_temporary, printable
+from .step_name import step_in, unit_of
 
 # The largest ones are named, the totals cover all.
 MOST_LISTED = 200
@@ -90,6 +91,8 @@ class _Judge:
             return "its name is a temporary one"
         if not role:
             return "no artifact glob names it"
+        if role == "checkpoint" and step_in(unit_of(inner)) is None:
+            return "a checkpoint whose name says no step: another one came home in place of it, or it is not sound"
         if role == "checkpoint":
             return "an older checkpoint, or one that is not sound"
         other = (cell, f"a{number}") not in self._attempts

@@ -8,7 +8,7 @@ import hashlib
 import os
 from typing import Any
 
-from . import artifacts, attempt, checkpoint_manifest, held_files, index, policy, records, run_record, survey
+from . import artifacts, attempt, held_files, index, newest_checkpoints, policy, records, run_record, survey
 from .layout import AttemptPaths, Layout
 from .manifest import build
 from .names import UnsafeName, check_relative_path
@@ -47,9 +47,12 @@ def of_run(
         )
     chosen = policy.read(layout, run_id) if chosen is None else chosen
     files: list[dict[str, Any]] = []
+    works: dict[str, dict[str, Any]] = {}
     for cell in layout.cells_on_disk(run_id):
         files += _files_of_cell(layout, run, chosen, cell, cell in live, snapshot and keep)
-    more = {"snapshot": snapshot, "state": found.state_of(run_id), "policy": chosen.as_dict()}
+        works.update(_works_of_cell(layout, run, cell))
+    # Beside the files: the same files of another work are still the same files, and so is their digest.
+    more = {"snapshot": snapshot, "state": found.state_of(run_id), "policy": chosen.as_dict(), "works": works}
     identity = {key: (found.index or run)[key] for key in run_record.IDENTITY}
     return dict(build(identity, run_id, run["spec_sha256"], files, **more))
 
@@ -58,7 +61,7 @@ def _files_of_cell(
     layout: Layout, run: dict[str, Any], chosen: policy.Policy, cell: str, live: bool, freeze: bool
 ) -> list[dict[str, Any]]:
     """Files of every work that was ever this cell's: what a changed spec left behind is evidence too."""
-    wanted = next((run_record.config_sha256(run, each) for each in run["cells"] if each["id"] == cell), "")
+    wanted = attempt.present_work(run, cell)
     by_work: dict[str, list[AttemptPaths]] = {}
     for number in layout.attempt_numbers(run["run_id"], cell):
         paths = layout.attempt(run["run_id"], cell, number)
@@ -69,6 +72,16 @@ def _files_of_cell(
         lives = live and work == wanted
         files += _of_done(done, chosen) if done else _of_unfinished(run, attempts, chosen, lives, freeze)
     return files
+
+
+def _works_of_cell(layout: Layout, run: dict[str, Any], cell: str) -> dict[str, dict[str, Any]]:
+    """``{<cell>/a<n>: {config_sha256, present}}``: whose work each attempt is, empty where no record of it is whole."""
+    found = {}
+    for number in layout.attempt_numbers(run["run_id"], cell):
+        paths = layout.attempt(run["run_id"], cell, number)
+        work = attempt.work_of(paths).get("config_sha256", "")
+        found[paths.relative] = {"config_sha256": work, "present": work == attempt.present_work(run, cell)}
+    return found
 
 
 def _comes_home(chosen: policy.Policy, inner: str, role: str) -> bool:
@@ -106,17 +119,12 @@ def _reread(paths: AttemptPaths, line: dict[str, Any]) -> dict[str, Any]:
 def _of_unfinished(
     run: dict[str, Any], attempts: list[AttemptPaths], chosen: policy.Policy, live: bool, freeze: bool
 ) -> list[dict[str, Any]]:
-    """The newest sound checkpoint of any attempt and the best one that it names; metrics of the last attempt, and its
-    log when nothing writes to it."""
-    files: list[dict[str, Any]] = []
-    newest: tuple[AttemptPaths, dict[str, Any]] | None = None
-    for paths in attempts:
-        found = artifacts.newest_sound_checkpoint(paths.output, run["artifacts"], run_record.is_part(run))
-        if found is not None and (newest is None or (found["step"] or 0) >= (newest[1]["step"] or 0)):
-            newest = (paths, found)
-    for paths, found in [newest, *_best_beside(run, attempts, newest)] if newest is not None else []:
-        wanted = [line for line in found["artifacts"] if _comes_home(chosen, line["path"], line["role"])]
-        files += [dict(line, path=f"{paths.relative}/out/{line['path']}") for line in wanted]
+    """The checkpoints of ``newest_checkpoints``; metrics of the last attempt, and its log when nothing writes to it."""
+    files = [
+        line
+        for line in newest_checkpoints.to_bring(run, attempts)
+        if _comes_home(chosen, line["path"].split("/", 2)[2], line["role"])
+    ]
     last = attempts[-1]
     if live:
         frozen = freeze_metrics(last, freeze) if "metrics" in chosen.roles else None
@@ -125,22 +133,6 @@ def _of_unfinished(
         if os.path.isfile(os.path.join(last.folder, name)) and _comes_home(chosen, name, role):
             files.append(_line(last, name, role, "none"))
     return files
-
-
-def _best_beside(
-    run: dict[str, Any], attempts: list[AttemptPaths], newest: tuple[AttemptPaths, dict[str, Any]]
-) -> list[tuple[AttemptPaths, dict[str, Any]]]:
-    """The best checkpoint so far, if it is another than the newest: people want it, and a new box must keep it."""
-    paths, found = newest
-    step = checkpoint_manifest.best_step(os.path.join(paths.output, found["key"]))
-    if step is None or step == found["step"]:
-        return []
-    where = (run["artifacts"], os.path.dirname(found["key"]), step, run_record.is_part(run))
-    for each in reversed(attempts):
-        best = artifacts.sound_checkpoint_of(each.output, *where)
-        if best is not None:
-            return [(each, best)]
-    return []
 
 
 def freeze_metrics(paths: AttemptPaths, keep: bool) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from . import (
     judge,
     process,
     queue,
+    reach,
     records,
     run_record,
     stall,
@@ -233,6 +234,7 @@ def _last_checkpoint(paths: AttemptPaths, run: dict[str, Any]) -> dict[str, Any]
     return {
         "path": f"{paths.relative}/out/{newest['key']}",
         "step": newest["step"],
+        "series": reach.of_units(units)["series"],
         "bytes": sum(entry["bytes"] for entry in newest["files"]),
         "age_s": round(max(0.0, time.time() - newest["mtime"]), 1),
     }

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import harvest_policy_task, run_manifest_task
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    attempt,
     control,
     left_behind,
     policy,
     promise,
     records,
     run_manifest,
+    run_record,
     seal,
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
@@ -266,3 +269,53 @@ def test_the_best_checkpoint_of_an_earlier_attempt_comes_home_with_the_newest(bo
     }
     (first / "step-0000000010.pt").write_bytes(saved(10, 10)[:-20])
     assert not [line for line in box.manifest()["files"] if "/a1/" in line["path"]], "a damaged one is not the best"
+
+
+def brought(box: Box) -> list[str]:
+    return sorted(path.split("/", 1)[1] for path in (line["path"] for line in box.manifest()["files"]) if ".pt" in path)
+
+
+def test_the_best_checkpoint_comes_home_with_all_files_of_its_step(box: Box) -> None:
+    os.unlink(box.paths.done)
+    for step in (10, 20):
+        for name in ("model", "optim"):
+            box.write("out/shards", {f"{name}-step-{step}.pt": saved(step, 10)})
+    box.write("out/shards", {"model-step-15.pt": saved(15, 10)})
+    names = [f"a2/out/shards/{name}-step-{step}.pt" for name in ("model", "optim") for step in (10, 20)]
+    assert brought(box) == sorted(names)
+
+
+def test_of_checkpoints_whose_names_say_no_step_the_newest_of_each_name_comes_home(box: Box) -> None:
+    """A run that failed with the weights in one file and the optimizer in another, each overwritten in place."""
+    os.unlink(box.paths.done)
+    os.unlink(os.path.join(box.paths.output, "model.bin"))
+    shutil.rmtree(os.path.join(box.paths.output, "shards"))
+    for age, name in enumerate(("optim.pt", "model_v2.pt", "model_v1.pt")):
+        box.write("out/shards", {name: b"x" * 9})
+        os.utime(os.path.join(box.paths.output, "shards", name), (1000 - age,) * 2)
+    assert brought(box) == ["a2/out/shards/model_v2.pt", "a2/out/shards/optim.pt"]
+    why = "a checkpoint whose name says no step: another one came home in place of it, or it is not sound"
+    assert reasons(box)["out/shards/model_v1.pt"] == why
+
+
+def test_a_step_that_is_half_written_comes_home_with_the_last_whole_one(box: Box) -> None:
+    os.unlink(box.paths.done)
+    box.write("out/shards", {"model-step-10.pt": b"x", "optim-step-10.pt": b"x", "model-step-20.pt": b"x"})
+    box.write("out/shards", {"optim-step-20.pt": b""})
+    names = [f"a2/out/shards/{name}-step-{step}.pt" for name, step in (("model", 10), ("model", 20), ("optim", 10))]
+    assert brought(box) == sorted(names)
+    assert reasons(box)["out/shards/optim-step-20.pt"] == "an older checkpoint, or one that is not sound"
+
+
+def test_a_manifest_says_whose_work_each_attempt_is_and_its_digest_does_not(box: Box) -> None:
+    made = box.manifest()
+    assert made["works"] == {"c1/a2": {"config_sha256": "", "present": False}}, "its done record does not say it"
+    run = run_record.read_run(box.layout, "r")
+    attempt.claim(box.layout, run, run["cells"][0], 2)
+    again = box.manifest()
+    work = run_record.config_sha256(run, run["cells"][0])
+    assert again["works"] == {"c1/a2": {"config_sha256": work, "present": True}}
+    assert again["digest"] == made["digest"]
+    cells = [{"id": "c1", "args": ["--lr", "2"], "seed": 5}]
+    control.register(box.layout, CALLER, dict(run, spec_sha256="c" * 64, cells=cells))
+    assert box.manifest()["works"] == {"c1/a2": {"config_sha256": work, "present": False}}

@@ -12,7 +12,14 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, copies, evidence, gate, losses
+from ansible_collections.tenant.gpu.plugins.module_utils import (
+    approvals,
+    copies,
+    evidence,
+    gate,
+    home_contents,
+    losses,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
@@ -24,9 +31,20 @@ DIGESTS = {"r1": "a" * 64, "r2": "b" * 64}
 OTHER = "f" * 64
 SPEC = "5" * 64
 KERNEL, READER = "boot-of-the-box", "boot-of-another"
-NOTHING, FINISHED = Reached(), Reached(9, True)
+
+
+def at(step: int, done: bool = False, optimizer: int | None = None) -> Reached:
+    """A step that is one file, or, with its optimizer, two."""
+    beside = () if optimizer is None else (("optim-step-*.pt", optimizer, 1),)
+    return Reached(step, done, series=(*beside, ("step-*.pt", step, 1)))
+
+
+NOTHING, FINISHED = Reached(), at(9, True)
 UNNAMED = Reached(unnamed=("last.pt",))
-REACHED = (NOTHING, Reached(3), Reached(3, True), Reached(9), FINISHED)
+# As an earlier version looked, which noted no names of files.
+UNTOLD = Reached(9)
+IN_TWO, IN_TWO_RANKS = at(9, optimizer=9), Reached(9, series=(("step-*/rank*.pt", 9, 2),))
+REACHED = (NOTHING, at(3), at(3, True), at(9), FINISHED, IN_TWO)
 REST = ("stopped", "outbid", "exited")
 RUNS = ("running", "loading", "scheduling")
 
@@ -257,12 +275,13 @@ def _record(run: Run, reached: Reached, kinds: tuple[str, ...]) -> dict[str, Any
         {"path": "c0/a1/out", "ok": True, "loader": "torch", "step": 79},
         {"path": "notes", "ok": True, "loader": "torch", "step": 80},
     ]
-    if reached.step is not None:
-        # By its name: the step inside may count something else, and is told by nobody on the box.
-        path = f"c0/a1/out/step-{reached.step:06d}.pt"
-        checks.append({"path": path, "ok": True, "loader": "torch", "step": 10 * reached.step})
-    if reached.unnamed:
-        checks.append({"path": "c0/a1/out/last.pt", "ok": True, "loader": "torch", "step": 100})
+    for name, step, files in reached.series:
+        for number in range(files):
+            # By its name: the step inside may count something else, and is told by nobody on the box.
+            path = "c0/a1/out/" + name.replace("*", f"{step:06d}", 1).replace("*", str(number))
+            checks.append({"path": path, "ok": True, "loader": "torch", "step": 10 * step})
+    for name in reached.unnamed:
+        checks.append({"path": f"c0/a1/out/{name}", "ok": True, "loader": "torch", "step": 100})
     if reached.done:
         checks.append({"path": "c0/a1/done.json", "ok": True, "loader": "json", "step": None})
     digest = DIGESTS[run.run_id]
@@ -320,6 +339,10 @@ RECEIPT_FLAWS: dict[str, dict[str, Any]] = {
     "copies, one of text": {"copies": [{"uri": "file:///home/r"}, "file:///home/r"]},
     "copies of a number": {"copies": 7},
     "no copy": {"copies": []},
+    # What its copy holds, not what it says.
+    "done record alone": {},
+    "of whichever work": {},
+    "of an earlier work": {},
 }
 
 
@@ -327,16 +350,29 @@ RECEIPT_FLAWS: dict[str, dict[str, Any]] = {
 STEPS_OF_RECEIPT = {
     "steps of another kind": NOTHING,
     "steps below zero": NOTHING,
-    "steps by name": Reached(9),
+    "steps by name": at(9),
     "no steps": NOTHING,
-    "step zero": Reached(9),
-    "epochs by name": Reached(3),
+    "step zero": at(9),
+    "epochs by name": Reached(3, series=(("ckpt-*.pt", 3, 1),)),
     "a part of a folder": NOTHING,
-    "a folder by its head": Reached(9),
+    "a folder by its head": Reached(9, series=(("checkpoint-*/model.safetensors", 9, 1),)),
     "no name, a step inside": UNNAMED,
     "no name, no step": UNNAMED,
+    "of whichever work": NOTHING,
+    "of an earlier work": NOTHING,
 }
-SOUND_RECEIPTS = ("ok", "part", *STEPS_OF_RECEIPT)
+SOUND_RECEIPTS = ("ok", "part", "done record alone", *STEPS_OF_RECEIPT)
+
+
+def _contents(record: dict[str, Any], flaw: str = "") -> home_contents.Contents:
+    """The copy that a receipt's checks were made of; the optimizer in it is of a kind that nobody loads."""
+    checks = record["checks"] if isinstance(record["checks"], list) else []
+    paths = {check["path"]: check["loader"] for check in checks if isinstance(check, dict)}
+    files = [(path[len("c0/a1/out/") :], loader) for path, loader in paths.items() if path.startswith("c0/a1/out/")]
+    lines = tuple((path, "metrics" if loader == "json" else "checkpoint", loader) for path, loader in files)
+    cell = {"of whichever work": "", "of an earlier work": "c0@" + "e" * 12}.get(flaw, "c0")
+    finished = "c0/a1/done.json" in paths and flaw != "done record alone"
+    return home_contents.Contents({"c0/a1": home_contents.Attempt(cell, lines, finished)})
 
 
 def _own_receipt(run: Run) -> evidence.ReceiptEvidence:
@@ -348,13 +384,14 @@ def _own_receipt(run: Run) -> evidence.ReceiptEvidence:
     record = _record(run, run.home, run.copies)
     reread = tuple(_copy(kind, DIGESTS[run.run_id]) for kind in run.copies if kind != "unread")
     if run.receipt == "withdrawn":
-        return evidence.ReceiptEvidence(path, record, f"{path} was withdrawn", reread)
+        return evidence.ReceiptEvidence(path, record, f"{path} was withdrawn", reread, _contents(record))
     if run.receipt == "failed check":
         record["checks"][-1]["ok"] = False
-        return evidence.ReceiptEvidence(path, record, "", reread)
+        return evidence.ReceiptEvidence(path, record, "", reread, _contents(record))
     if run.receipt == "no copy":
         reread = ()
-    return evidence.ReceiptEvidence(path, dict(record, **RECEIPT_FLAWS[run.receipt]), "", reread)
+    record = dict(record, **RECEIPT_FLAWS[run.receipt])
+    return evidence.ReceiptEvidence(path, record, "", reread, _contents(record, run.receipt))
 
 
 def _elsewhere(run: Run) -> tuple[evidence.ReceiptEvidence, ...]:
@@ -368,7 +405,7 @@ def _elsewhere(run: Run) -> tuple[evidence.ReceiptEvidence, ...]:
         record["checks"][0]["ok"] = False
     reread = () if kind == "unread" else (_copy(kind, DIGESTS[run.run_id]),)
     problem = "it was edited" if flaw == "edited" else ""
-    return (evidence.ReceiptEvidence("elsewhere.json", record, problem, reread),)
+    return (evidence.ReceiptEvidence("elsewhere.json", record, problem, reread, _contents(record)),)
 
 
 ELSEWHERE_FLAWS: dict[str, dict[str, Any]] = {
@@ -592,9 +629,14 @@ def _known(run: Run, case: Case) -> Reached | None:
     known = [reached for reached in (seen, run.contact) if reached is not None]
     if not known:
         return None
+    return _together(known)
+
+
+def _together(known: list[Reached]) -> Reached:
     steps = [reached.step for reached in known if reached.step is not None]
     unnamed = tuple(sorted({name for reached in known for name in reached.unnamed}))
-    return Reached(max(steps, default=None), any(reached.done for reached in known), unnamed)
+    series = tuple(sorted({each for reached in known for each in reached.series}))
+    return Reached(max(steps, default=None), any(reached.done for reached in known), unnamed, series)
 
 
 def _best_copy(case: Case, run: Run) -> Reached:
@@ -608,7 +650,8 @@ def _best_copy(case: Case, run: Run) -> Reached:
     good = {"file", "s3"} | _believed_mounts(case)
     stays = [kind for kind in run.copies if not kind.startswith("mount") or "fs" in case.keeps]
     if own and run.copies and set(run.copies) <= good and stays:
-        found.append(STEPS_OF_RECEIPT.get(run.receipt, run.home))
+        home = replace(run.home, done=False) if run.receipt == "done record alone" else run.home
+        found.append(STEPS_OF_RECEIPT.get(run.receipt, home))
     spec_known = case.reading == "ok" and case.index not in ("none", "text", "runless") and run.indexed
     if spec_known and not run.spec:
         return NOTHING  # whose copy it is cannot be said
@@ -616,22 +659,28 @@ def _best_copy(case: Case, run: Run) -> Reached:
         run.elsewhere_flaw in SOUND_ELSEWHERE or (run.elsewhere_flaw == "other spec" and not spec_known)
     ):
         found.append(run.elsewhere)
-    steps = [reached.step for reached in found if reached.step is not None]
-    unnamed = tuple(sorted({name for reached in found for name in reached.unnamed}))
-    return Reached(max(steps, default=None), any(reached.done for reached in found), unnamed)
+    return _together(found)
 
 
 def _is_ahead(known: Reached, copy: Reached) -> bool:
     """Whether something is known of the box that the copy does not have."""
-    newer = known.step is not None and (copy.step is None or copy.step < known.step)
     # A checkpoint whose name says no step is as far as any, unless nothing is beyond it: the cell is finished.
     unnamed = bool(known.unnamed) and not (known.done and copy.done)
-    return newer or (known.done and not copy.done) or unnamed
+    # Nobody knows which files a step has of which no file was named.
+    untold = known.step is not None and all(step != known.step for _name, step, _files in known.series)
+    return unnamed or untold or _is_more(known, copy)
 
 
 def _is_more(known: Reached, named: Reached) -> bool:
     """Whether something is known that was not named: what was named is so although nobody knows how far it got."""
-    return _is_ahead(replace(known, unnamed=()), named) or not set(known.unnamed) <= set(named.unnamed)
+    newer = known.step is not None and (named.step is None or named.step < known.step)
+    more_names = not set(known.unnamed) <= set(named.unnamed)
+    lacking = [
+        (name, step)
+        for name, step, files in known.series
+        if not any(own == name and at >= step and of_it >= files for own, at, of_it in named.series)
+    ]
+    return newer or (known.done and not named.done) or more_names or bool(lacking)
 
 
 def _has_unknown(case: Case) -> bool:
@@ -678,9 +727,10 @@ def _covers(case: Case, given: Approval) -> bool:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 _LOSS = Approval("loss")
-_LOST = Run("r1", seen=Reached(9), receipt="none", home=Reached(), sealed="absent")
-_OUTBID = Run("r1", seen=Reached(3), receipt="none", sealed="absent", elsewhere=Reached(9))
-_SNAPSHOT = Run("r1", seen=Reached(3), receipt="incomplete", sealed="absent", home=Reached(3))
+_LOST = Run("r1", seen=at(9), receipt="none", home=Reached(), sealed="absent")
+_OUTBID = Run("r1", seen=at(3), receipt="none", sealed="absent", elsewhere=at(9))
+_SNAPSHOT = Run("r1", seen=at(3), receipt="incomplete", sealed="absent", home=at(3))
+_RESULT = replace(FINISHED, unnamed=("model.pt",))
 BASES: dict[str, Case] = {
     "home": Case(),
     "standing": Case(approvals=(Approval("standing"),)),
@@ -694,19 +744,17 @@ BASES: dict[str, Case] = {
     "keeps all": Case(keeps=("disk", "fs"), tiers=("disk", "fs"), runs=(_LOST,), approvals=()),
     "loss": Case(runs=(_LOST,), seal="none", approvals=(_LOSS,)),
     "loss, in part": Case(
-        runs=(replace(_LOST, receipt="incomplete", home=Reached(3)),),
+        runs=(replace(_LOST, receipt="incomplete", home=at(3)),),
         seal="none",
-        approvals=(replace(_LOSS, agreed=Reached(9), agreed_home=Reached(3)),),
+        approvals=(replace(_LOSS, agreed=at(9), agreed_home=at(3)),),
     ),
     "offline": Case(
         provider="offline",
         age=9000,
-        runs=(replace(_LOST, contact=Reached(11), elsewhere=Reached(3)),),
-        approvals=(replace(_LOSS, agreed=Reached(11)),),
+        runs=(replace(_LOST, contact=at(11), elsewhere=at(3)),),
+        approvals=(replace(_LOSS, agreed=at(11)),),
     ),
-    "never read": Case(
-        provider="unknown", reading="none", runs=(replace(_LOST, contact=Reached(9)),), approvals=(_LOSS,)
-    ),
+    "never read": Case(provider="unknown", reading="none", runs=(replace(_LOST, contact=at(9)),), approvals=(_LOSS,)),
     "superseded": Case(
         provider="outbid",
         age=9000,
@@ -731,7 +779,7 @@ BASES: dict[str, Case] = {
         seal="none",
         newer="admitted",
         parked="soon after",
-        runs=(replace(_SNAPSHOT, seen=replace(FINISHED, unnamed=("model.pt",)), home=FINISHED),),
+        runs=(replace(_SNAPSHOT, seen=_RESULT, home=_RESULT),),
         approvals=(),
     ),
     "superseded, in two copies": Case(
@@ -739,7 +787,25 @@ BASES: dict[str, Case] = {
         seal="none",
         newer="admitted",
         parked="soon after",
-        runs=(replace(_SNAPSHOT, seen=Reached(9, True), home=Reached(9), elsewhere=Reached(3, True)),),
+        runs=(replace(_SNAPSHOT, seen=at(9, True), home=at(9), elsewhere=at(3, True)),),
+        approvals=(),
+    ),
+    "superseded, in two files": Case(
+        provider="outbid",
+        age=9000,
+        seal="none",
+        newer="admitted",
+        parked="late",
+        runs=(replace(_SNAPSHOT, seen=at(9, optimizer=3), home=IN_TWO),),
+        approvals=(),
+    ),
+    "superseded, in two ranks": Case(
+        provider="outbid",
+        age=9000,
+        seal="none",
+        newer="admitted",
+        parked="late",
+        runs=(replace(_SNAPSHOT, seen=IN_TWO_RANKS, home=IN_TWO_RANKS),),
         approvals=(),
     ),
     "loss, nobody knows how far": Case(
@@ -767,14 +833,23 @@ def _superseded(**run: Any) -> Case:
 SHUT: dict[str, Case] = {
     "its checkpoint overwritten": _superseded(seen=UNNAMED, receipt="no name, a step inside"),
     "no step anywhere": _superseded(seen=UNNAMED, receipt="no name, no step"),
-    "at a later epoch": _superseded(seen=Reached(9), receipt="epochs by name"),
+    "at a later epoch": _superseded(seen=at(9), receipt="epochs by name"),
+    "its done record is home, its result is not": _superseded(seen=_RESULT, home=FINISHED),
+    "what its done record promises is not": _superseded(seen=FINISHED, home=FINISHED, receipt="done record alone"),
+    "its optimizer is not home": _superseded(seen=IN_TWO, home=at(12)),
+    "the files of one rank are not home": _superseded(
+        seen=IN_TWO_RANKS, home=Reached(9, series=(("step-*/rank*.pt", 9, 1),))
+    ),
+    "nobody said what its step consists of": _superseded(seen=UNTOLD, home=at(9)),
+    "of whichever work the copy is": _superseded(seen=at(3), home=at(9), receipt="of whichever work"),
+    "the copy is of an earlier work": _superseded(seen=at(3), home=at(9), receipt="of an earlier work"),
 }
 RUN_CHANGES: dict[str, list[Any]] = {
     "indexed": [False],
     "spec": [""],
     "sealed": ["absent", "no digest", "ok"],
-    "seen": [None, *REACHED, Reached(12), UNNAMED],
-    "contact": [*REACHED, Reached(12), UNNAMED, replace(FINISHED, unnamed=("last.pt",))],
+    "seen": [None, *REACHED, at(12), UNNAMED, UNTOLD],
+    "contact": [*REACHED, at(12), UNNAMED, replace(FINISHED, unnamed=("last.pt",))],
     "receipt": ["ok", "not asked", "none", "damaged", "withdrawn", "failed check", *RECEIPT_FLAWS],
     "copies": [
         (), ("file",), ("file", "s3"), ("broken",), ("file", "broken"), ("file", "other"), ("other",), ("unread",),
@@ -782,14 +857,14 @@ RUN_CHANGES: dict[str, list[Any]] = {
         ("mount, odd",), ("mount, number",), ("mount, blank",), ("file", "mount"),
         ("file", "mount, own"),
     ],
-    "home": [*REACHED, Reached(8), UNNAMED],
+    "home": [*REACHED, at(8), UNNAMED, Reached(9, series=(("step-*/rank*.pt", 9, 1),))],
     "elsewhere": [None, *REACHED],
     "elsewhere_flaw": list(ELSEWHERE),
 }  # fmt: skip
 APPROVAL_CHANGES: dict[str, list[Any]] = {
     "kind": ["digest", "other digest", "standing", "loss"],
     "flaw": [*APPROVAL_FLAWS, *LOADED_FLAWS],
-    "agreed": [*REACHED, Reached(8), replace(FINISHED, unnamed=("last.pt",))],
+    "agreed": [*REACHED, at(8), replace(FINISHED, unnamed=("last.pt",))],
     "agreed_home": [*REACHED, UNNAMED],
     "names": ["none", "half"],
     "unknown_too": [False],

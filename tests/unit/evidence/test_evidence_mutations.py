@@ -24,7 +24,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     receipts,
     seal_reading,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records, run_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.refusal import SYSTEM, Refused
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -175,6 +175,11 @@ class SealedBox:
         self._file("r", "c2/a1/alive")
         self._file("r", "c2/a2/unsaid")
         self._file("r", "c2/notes")
+        # One of them of the present work, and what an earlier one left.
+        run = run_record.read_run(self.layout, "r")
+        for cell, config in (("c1", "e" * 64), ("c2", attempt.present_work(run, "c2"))):
+            claim = {"config_sha256": config}
+            records.write_record(self.layout.attempt("r", cell, 2 if cell == "c1" else 1).claim, "claim", claim)
         self._file("quiet", "c1/a1/out/same.bin")
         self._file("quiet", "c1/a1/out/nameless.ckpt")
         for run_id in ("moved", "shrunk"):

@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
     copies,
     copy_reading,
     gate,
+    last_contact,
     ledger,
     losses,
     standstill,
@@ -83,6 +84,7 @@ PURE: dict[types.ModuleType, set[str] | None] = {
     artifact_tiers: {"keeps_every_artifact"},
     approvals: {"concerns", "why_unusable", "_why_out_of_time", "binds_problem", "fingerprint"},
     copies: {"why_not_independent", "survives", "tier_of_mount"},
+    last_contact: {"at_least", "is_told", "includes", "_has", "furthest"},
 }
 # Mutants that are no other program, each with the reason.
 EQUIVALENT: dict[str, str] = {

@@ -132,7 +132,7 @@ BREAKS: dict[str, Break] = {
     "the successor is forgotten": lambda case: dataclasses.replace(case, newer=""),
     "the approvals are lost": lambda case: dataclasses.replace(case, approvals=()),
     "the copies elsewhere are lost": lambda case: _each_run(case, elsewhere=None),
-    "the runs were seen further": lambda case: _each_run(case, contact=gate_cases.Reached(12, True)),
+    "the runs were seen further": lambda case: _each_run(case, contact=gate_cases.at(12, True)),
     **_receipt_breaks(),
     **{f"approvals {flaw}": lambda case, flaw=flaw: _each_sound_approval(case, flaw) for flaw in APPROVALS_BREAK},
 }

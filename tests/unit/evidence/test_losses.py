@@ -34,13 +34,17 @@ def outbid(world: World, **changes: Any) -> gate.Decision:
 def saw(world: World, step: int | None, done: bool = False, **changes: Any) -> None:
     """The box was last seen training run r1, unsealed, its newest checkpoint at ``step``."""
     index = world.promise("index", [{"run_id": "r1", "spec_sha256": "5" * 64, "cells": ["c0"]}])
-    checkpoints = {"r1": {"c0": {"step": step, "done": done}}}
+    checkpoints = {"r1": {"c0": {"step": step, "done": done, "series": series(step)}}}
     world.save_reading(
         **{"seal": None, "index": index, "live_cells": ["r1/c0/a1"], "checkpoints": checkpoints, **changes}
     )
 
 
-def snapshot(world: World, step: int, identity: BoxIdentity = NEWER, spec: str = "5" * 64) -> Path:
+def series(step: int | None) -> dict[str, list[list[int]]]:
+    return {} if step is None else {"checkpoints/step-*.npz": [[step, 1]]}
+
+
+def snapshot(world: World, step: int, identity: BoxIdentity = NEWER, spec: str = "5" * 64, **more: Any) -> Path:
     """A verified snapshot of r1 at ``step``, of whichever box; where its checkpoint lies."""
     root = world.results / "demo" / "r1" / identity.box / f"g{identity.generation}"
     path = f"c0/a1/out/checkpoints/step-{step:06d}.npz"
@@ -49,7 +53,7 @@ def snapshot(world: World, step: int, identity: BoxIdentity = NEWER, spec: str =
     numpy = pytest.importorskip("numpy")
     numpy.savez(place, step=numpy.array(step), w=numpy.arange(4.0))
     files = [entry(path, place.read_bytes(), "npz", "checkpoint")]
-    record = make_manifest("r1", files, identity, snapshot=True, spec_sha256=spec)
+    record = make_manifest("r1", files, identity, snapshot=True, spec_sha256=spec, **more)
     records.write_record(str(root / "manifest.json"), "manifest", record)
     claim = receipts.Claim(identity, str(root), roster.parse_manifest(record), "snapshot")
     receipts.establish(world.store, claim)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layou
 from ansible_collections.tenant.gpu.plugins.module_utils.evidence import Evidence, ProviderView, ReceiptEvidence
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.gate import CopyEvidence
+from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 CALLER = control.Caller(())
@@ -206,6 +208,29 @@ def test_law_2_what_is_not_home_is_kept(copy: Copy, changes: dict[str, Any], wor
     (why,) = resting_copy.runs_not_home(evidence(copy, **changes))
     assert why.startswith("run r: ")
     assert word in why
+
+
+@pytest.mark.parametrize("named_by", ["index", "unlisted", "contact"])
+def test_law_2_a_run_that_only_something_else_than_the_seal_names_is_kept(copy: Copy, named_by: str) -> None:
+    """The box sealed itself, and was given one more run after."""
+    found = evidence(copy)
+    reading, contact = dict(found.reading or {}), {}
+    if named_by == "index":
+        index = dict(reading["index"])
+        reading["index"] = dict(index, runs=[*index["runs"], dict(index["runs"][0], run_id="later")])
+    elif named_by == "unlisted":
+        reading["unlisted_runs"] = ["later"]
+    else:
+        contact = {"later": {"c1": Reached(3)}}
+    receipts = {**found.receipts, "later": found.receipts["r"]}
+    (why,) = resting_copy.runs_not_home(replace(found, reading=reading, contact=contact, receipts=receipts))
+    assert why.startswith("run later: its seal carries no manifest digest for it")
+
+
+def test_law_2_a_copy_whose_runs_cannot_be_listed_is_kept(copy: Copy) -> None:
+    found = evidence(copy)
+    (why,) = resting_copy.runs_not_home(replace(found, reading=dict(found.reading or {}, unlisted_runs=None)))
+    assert "cannot be told" in why
 
 
 def test_deleting_names_every_path_and_size(copy: Copy) -> None:

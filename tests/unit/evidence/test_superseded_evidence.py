@@ -14,16 +14,27 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     gate,
+    home_contents,
     last_contact,
     losses,
     receipts,
     roster,
     seal_reading,
 )
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, records, run_manifest, run_record
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    artifacts,
+    attempt,
+    control,
+    policy,
+    records,
+    run_manifest,
+    run_record,
+)
 from ansible_collections.tenant.gpu.plugins.module_utils.box import status as box_status
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import without_numbers
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from evidence_world import entry
 
@@ -67,9 +78,27 @@ class Old:
             safetensors.save_file({"w": torch.ones(3)}, folder / "model.safetensors")
             (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
 
-    def bring_home(self, files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    def finish(self) -> None:
+        """The cell ends, as the supervisor records it."""
+        paths = self.layout.attempt("r", "c", int(self.out.parent.name[1:]))
+        found, skipped = artifacts.collect(str(self.out), self.run["artifacts"])
+        lines = [dict(line, path=f"{paths.relative}/out/{line['path']}") for line in found]
+        keys = attempt.work(self.run, self.run["cells"][0], paths.number)
+        records.write_record(paths.done, "done", dict(keys, artifacts=lines, skipped=skipped))
+
+    def change_spec(self) -> None:
+        """The run is registered with other arguments of its cell, and tried anew."""
+        cells = [{"id": "c", "args": ["--lr", "2"], "seed": 1}]
+        control.register(self.layout, control.Caller(()), dict(self.run, spec_sha256="c" * 64, cells=cells))
+        self.run = run_record.read_run(self.layout, "r")
+        self.out = Path(attempt.claim(self.layout, self.run, self.run["cells"][0], 2).output)
+
+    def bring_home(
+        self, files: list[dict[str, Any]] | None = None, roles: list[str] | None = None, **more: Any
+    ) -> dict[str, Any]:
         """A snapshot comes home, or of its files only these, and gets the receipt that is returned."""
-        manifest = run_manifest.current(self.layout, "r", snapshot=True)
+        chosen = policy.of(roles, []) if roles else None
+        manifest = {**run_manifest.current(self.layout, "r", snapshot=True, chosen=chosen), **more}
         if files is not None:
             manifest["files"] = files
             manifest["digest"] = roster.manifest_digest(manifest)
@@ -119,13 +148,15 @@ def test_law_2_a_checkpoint_without_any_step_may_be_further_than_its_copy(tmp_pa
     assert "checkpoints/model_v*.pt (the name says no step" in old.lost()
 
 
-def test_law_2_a_finished_cell_has_no_further_checkpoint_whatever_its_name() -> None:
+def test_law_2_the_unnamed_result_of_a_finished_cell_must_be_home_itself() -> None:
     last = ("model.pt",)
-    finished, on_its_way = last_contact.Reached(4, True, last), last_contact.Reached(4, False, last)
-    assert last_contact.Reached(4, True).at_least(finished)
-    assert not last_contact.Reached(4).at_least(finished)
-    assert not last_contact.Reached(3, True).at_least(finished)
-    assert not last_contact.Reached(4, True, last).at_least(on_its_way)
+    steps = (("step-*.pt", 4, 1),)
+    finished, on_its_way = Reached(4, True, last, steps), Reached(4, False, last, steps)
+    assert Reached(4, True, last, steps).at_least(finished)
+    assert not Reached(4, True, (), steps).at_least(finished), "its done record alone is no result"
+    assert not Reached(4, False, last, steps).at_least(finished)
+    assert not Reached(3, True, last, (("step-*.pt", 3, 1),)).at_least(finished)
+    assert not Reached(4, True, last, steps).at_least(on_its_way)
 
 
 def test_law_2_an_epoch_in_a_name_is_not_a_step_in_a_file(tmp_path: Path) -> None:
@@ -160,7 +191,7 @@ def test_law_2_a_status_tells_of_a_checkpoint_whose_name_says_no_step(tmp_path: 
     old = Old(tmp_path, "checkpoints/last.pt", "torch")
     old.save("checkpoints/last.pt", step=7)
     told = last_contact.of_status(box_status.status(old.layout)["runs"])
-    assert told == {"r": {"c": last_contact.Reached(unnamed=("checkpoints/last.pt",))}}
+    assert told == {"r": {"c": Reached(unnamed=("checkpoints/last.pt",))}}
     last_contact.note(old.store, IDENTITY, told)
     Path(old.out, "checkpoints", "last.pt").unlink()
     assert "checkpoints/last.pt (the name says no step" in old.lost()
@@ -198,11 +229,18 @@ def test_law_1_a_folder_without_weights_gets_no_receipt(tmp_path: Path) -> None:
         old.bring_home([line])
 
 
+def reached(path: str, loader: str) -> dict[str, Reached]:
+    """Of a copy that holds this file, loaded."""
+    attempt = home_contents.Attempt("c", ((path.split("/out/")[1], "checkpoint", loader),))
+    check = {"path": path, "loader": loader, "ok": True, "step": 600}
+    return home_contents.reached([check], home_contents.Contents({"c/a1": attempt}))
+
+
 @pytest.mark.parametrize("name", ["config.json", "optimizer.pt", "model-00001-of-00002.safetensors", "__0_0.distcp"])
 def test_law_2_no_single_file_of_a_folder_stands_for_it(name: str) -> None:
     path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
     for loader in ("hf", "dcp"):
-        assert losses._reached([{"path": path, "loader": loader, "ok": True, "step": 600}]) == {}
+        assert reached(path, loader) == {}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +254,11 @@ def test_law_2_no_single_file_of_a_folder_stands_for_it(name: str) -> None:
 )
 def test_law_2_the_head_of_a_folder_stands_for_it(loader: str, name: str) -> None:
     path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
-    assert losses._reached([{"path": path, "loader": loader, "ok": True}]) == {"c": last_contact.Reached(600)}
+    series = {
+        "hf": (f"checkpoints/checkpoint-*/{without_numbers(name)}", 600, 1),
+        "dcp": ("checkpoints/checkpoint-*/", 600, 1),
+    }
+    assert reached(path, loader) == {"c": Reached(600, series=(series[loader],))}
 
 
 # --- everything is looked at --------------------------------------------------------------------------------------
@@ -260,3 +302,190 @@ def test_law_2_a_file_in_place_of_the_runs_is_told(tmp_path: Path) -> None:
     Path(layout.path("runs")).write_text("")
     (problem,) = seal_reading.read_box(layout.root)["problems"]
     assert problem == f"{layout.path('runs')} cannot be listed: Not a directory"
+
+
+# --- finished cells -----------------------------------------------------------------------------------------------
+
+
+def test_law_2_a_done_record_alone_does_not_stand_for_the_result_that_it_promises(tmp_path: Path) -> None:
+    """A snapshot of the metrics takes the done record along, and leaves the only checkpoint on the box."""
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/final.pt")
+    old.finish()
+    assert [check["path"] for check in old.bring_home(roles=["metrics"])["checks"]] == ["c/a1/done.json"]
+    assert "its finished results and checkpoints/final.pt" in old.lost()
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_law_2_a_finished_cell_with_its_steps_named_needs_all_that_it_promised(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/step-*.pt", "torch")
+    old.save("checkpoints/step-4.pt", step=4)
+    old.save("checkpoints/step-5.pt", step=5)
+    old.finish()
+    whole = run_manifest.current(old.layout, "r", snapshot=True)["files"]
+    old.bring_home([line for line in whole if "step-4" not in line["path"]])
+    assert "r/c: its finished results; last durable copy: step 5" in old.lost()
+
+
+def test_law_2_logs_that_people_leave_on_the_box_are_no_results(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/step-*.pt", "torch")
+    old.save("checkpoints/step-5.pt", step=5)
+    old.run["artifacts"].append({"glob": "train.log", "role": "log", "loader": "none"})
+    (old.out / "train.log").write_text("log")
+    old.finish()
+    old.bring_home(roles=["checkpoint", "metrics"])
+    assert old.lost() == ""
+
+
+# --- a step in several files --------------------------------------------------------------------------------------
+
+PAIRS = [
+    ("checkpoints/model-step-{}.pt", "checkpoints/optim-step-{}.pt"),
+    ("checkpoints/step-{}/model.pt", "checkpoints/step-{}/optim.pt"),
+    ("models/step-{}.pt", "optims/step-{}.pt"),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_law_2_a_step_that_is_two_files_comes_home_as_two(tmp_path: Path, pair: tuple[str, str]) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    for step in (10, 20):
+        for name in pair:
+            old.save(name.format(step), step=step)
+    receipt = old.bring_home()
+    assert sorted(check["path"] for check in receipt["checks"]) == [f"c/a1/out/{name.format(20)}" for name in pair]
+    assert old.lost() == ""
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_law_2_one_file_of_a_step_does_not_stand_for_the_other(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """It came home before the other one was written."""
+    old = Old(tmp_path, "**/*.pt", "torch")
+    old.save(pair[0].format(20), step=20)
+    old.bring_home()
+    assert old.lost() == ""
+    old.save(pair[1].format(20), step=20)
+    assert f"{pair[1].format('*')} at step 20 (1 file(s)); last durable copy: step 20" in old.lost()
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_law_2_the_last_whole_step_comes_home_with_one_that_is_being_written(tmp_path: Path) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    for name in ("model-step-20.pt", "optim-step-20.pt", "model-step-30.pt"):
+        old.save(name, step=int(name[-5:-3]))
+    whole = run_manifest.current(old.layout, "r", snapshot=True)["files"]
+    assert sorted(line["path"].rpartition("/")[2] for line in whole) == [
+        "model-step-20.pt",
+        "model-step-30.pt",
+        "optim-step-20.pt",
+    ]
+    old.bring_home([line for line in whole if "step-30" in line["path"]])
+    assert "optim-step-*.pt at step 20" in old.lost(), "the later half of a step is no whole one"
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_law_2_the_files_of_some_ranks_are_no_step_of_all(tmp_path: Path) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    for rank in range(4):
+        old.save(f"step-10/rank{rank}.pt", step=10)
+    old.save("step-20/rank0.pt", step=20)
+    old.bring_home()
+    assert old.lost() == ""
+    old.bring_home(
+        [line for line in run_manifest.current(old.layout, "r", snapshot=True)["files"] if "-20/" in line["path"]]
+    )
+    assert "step-*/rank*.pt at step 10 (4 file(s))" in old.lost()
+
+
+def test_law_2_an_attempt_with_half_of_a_step_does_not_hide_one_with_all_of_it(tmp_path: Path) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    for name in ("model-step-20.pt", "optim-step-20.pt"):
+        old.save(name, step=20)
+    old.out = Path(attempt.claim(old.layout, old.run, old.run["cells"][0], 2).output)
+    old.save("model-step-20.pt", step=20)
+    assert {check["path"] for check in old.bring_home()["checks"]} == {
+        "c/a1/out/model-step-20.pt",
+        "c/a1/out/optim-step-20.pt",
+    }
+    assert old.lost() == ""
+
+
+def test_law_2_a_look_of_an_earlier_version_that_names_no_files_is_covered_by_no_copy(tmp_path: Path) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    old.save("step-20.pt", step=20)
+    old.bring_home()
+    last_contact.note(old.store, IDENTITY, {"r": {"c": Reached(20)}})
+    assert old.lost() == "", "a look at the files themselves tells what belongs to that step"
+    last_contact.note(old.store, IDENTITY, {"r": {"c": Reached(21)}})
+    old.save("step-22.pt", step=22)
+    old.bring_home()
+    (old.out / "step-22.pt").unlink()
+    assert "all files of step 21 (an earlier version looked, which did not note their names)" in old.lost()
+
+
+def test_law_2_a_status_tells_of_which_files_a_step_consists(tmp_path: Path) -> None:
+    old = Old(tmp_path, "**/*.pt", "torch")
+    for name in ("model-step-20.pt", "optim-step-20.pt"):
+        old.save(name, step=20)
+    told = last_contact.of_status(box_status.status(old.layout)["runs"])
+    series = (("model-step-*.pt", 20, 1), ("optim-step-*.pt", 20, 1))
+    assert told == {"r": {"c": Reached(20, series=series)}}
+    last_contact.note(old.store, IDENTITY, told)
+    (old.out / "optim-step-20.pt").unlink()
+    old.bring_home()
+    assert "optim-step-*.pt at step 20" in old.lost()
+
+
+# --- more than one work of a cell ---------------------------------------------------------------------------------
+
+
+def test_law_2_a_finished_earlier_spec_does_not_hide_how_far_the_present_one_got(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-1000.pt", step=1000)
+    old.finish()
+    old.change_spec()
+    old.save("checkpoints/step-10.pt", step=10)
+    old.bring_home()
+    assert old.lost() == ""
+    old.save("checkpoints/step-500.pt", step=500)
+    assert "r/c: steps 10 to 500" in old.lost()
+
+
+def test_law_2_what_an_earlier_spec_left_must_be_home_too(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-10.pt", step=10)
+    old.change_spec()
+    old.save("checkpoints/step-500.pt", step=500)
+    old.bring_home(
+        [line for line in run_manifest.current(old.layout, "r", snapshot=True)["files"] if "/a2/" in line["path"]]
+    )
+    lost = old.lost()
+    assert ": everything up to step 10; last durable copy: none" in lost
+    assert "r/c@" in lost
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_law_2_a_copy_of_an_earlier_version_says_nothing_of_its_work(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-10.pt", step=10)
+    old.bring_home(works=None)
+    assert "none that counts: that of box1 g1 does not say which of its files are of the present spec" in old.lost()
+    old.finish()
+    old.bring_home(works=None)
+    assert old.lost() == "", "the done record at home says of which spec the cell is"
+    old.bring_home(works={"c/a1": {"config_sha256": "short", "present": True}})
+    assert "none that counts" in old.lost()
+
+
+def test_law_2_a_manifest_of_the_same_files_under_another_spec_does_not_say_whose_they_are(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-10.pt", step=10)
+    old.bring_home()
+    assert old.lost() == ""
+    path = tmp_path / "home" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "spec_sha256": "d" * 64}))
+    assert "last durable copy: none" in old.lost()

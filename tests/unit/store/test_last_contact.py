@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import file_locks, last_contact
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Progress, Reached
@@ -62,6 +65,105 @@ def test_many_runs_that_were_noted_before_are_kept(store: StateStore, monkeypatc
     monkeypatch.setattr(last_contact, "MOST_STRANGE_RUNS", 4)
     last_contact.note(store, BOX, {"one-more": {}, "run-8": {"c": Reached(1)}})
     assert {*noted(store)} == {f"run-{number}" for number in range(9)}
+
+
+def test_two_looks_that_are_noted_at_once_are_both_noted(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch notes what it saw while a harvest's gate is between its reading and its writing of the record."""
+    merged, flock_now = last_contact.merged, file_locks.flock_now
+    waits = threading.Event()
+    watch = threading.Thread(target=last_contact.note, args=(store, BOX, {"r": {"late": Reached(9)}}))
+
+    def meanwhile(one: Progress, other: Progress) -> Progress:
+        if watch.ident is None:
+            watch.start()
+            deadline = time.monotonic() + 60
+            while watch.is_alive() and not waits.wait(0.01):
+                assert time.monotonic() < deadline
+        return merged(one, other)
+
+    def observed(descriptor: int) -> bool:
+        got = flock_now(descriptor)
+        if not got:
+            waits.set()
+        return got
+
+    monkeypatch.setattr(last_contact, "merged", meanwhile)
+    monkeypatch.setattr(file_locks, "flock_now", observed)
+    last_contact.note(store, BOX, {"r": {"c": Reached(5)}})
+    watch.join(60)
+    assert noted(store) == {"r": {"c": Reached(5), "late": Reached(9)}}
+
+
+def test_a_step_of_very_many_series_is_one_of_which_nobody_knows_the_files(store: StateStore) -> None:
+    series = tuple((f"{chr(97 + number % 26)}{chr(97 + number // 26)}-step-*.pt", 4, 1) for number in range(101))
+    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series[:100])}})
+    assert noted(store)["r"]["c"].is_told
+    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series)}})
+    assert noted(store)["r"]["c"] == Reached(4)
+
+
+def test_what_an_earlier_work_left_is_noted_beside_the_cell(store: StateStore) -> None:
+    earlier = last_contact.cell_of_work("c", "5" * 64)
+    last_contact.note(store, BOX, {"r": {"c": Reached(5), earlier: Reached(7)}})
+    assert noted(store)["r"] == {"c": Reached(5), "c@555555555555": Reached(7)}
+    for odd in ("c@", "c@../../etc/pas", "@555555555555", "c@5555"):
+        assert last_contact.parse({"r": {odd: {"step": 1, "done": False}}}) is None
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        7,
+        [],
+        {"a": 7},
+        {"a": [7]},
+        {"a": [[1]]},
+        {"a": [[1, -1]]},
+        {"a": [[True, 1]]},
+        {"../a": [[1, 1]]},
+        {"": [[1, 1]]},
+    ]
+    + [{"/": [[1, 1]]}, {7: [[1, 1]]}, {"a": [[1, 1, 1]]}, {"a": [["1", 1]]}],
+)
+def test_series_are_read_whole_or_not_at_all(series: Any) -> None:
+    told = {"r": {"c": {"step": 1, "done": False, "series": series}}}
+    assert last_contact.parse(told) is None
+
+
+# --- which files a step has ---------------------------------------------------------------------------------------
+
+PAIR = (("model-step-*.pt", 20, 1), ("optim-step-*.pt", 20, 1))
+
+
+@pytest.mark.parametrize(
+    ("home", "known", "stands"),
+    [
+        (PAIR, PAIR, True),
+        (PAIR, PAIR[:1], True),
+        (PAIR[:1], PAIR, False),
+        ((("model-step-*.pt", 30, 1),), PAIR, False),
+        ((("model-step-*.pt", 30, 1), ("optim-step-*.pt", 20, 1)), PAIR, True),
+        (PAIR, (), False),
+        ((("step-*/r*.pt", 20, 4),), (("step-*/r*.pt", 20, 8),), False),
+        ((("step-*/r*.pt", 30, 4),), (("step-*/r*.pt", 20, 8),), False),
+        ((("step-*/r*.pt", 10, 8), ("step-*/r*.pt", 30, 4)), (("step-*/r*.pt", 20, 8),), False),
+        ((("step-*/r*.pt", 10, 8), ("step-*/r*.pt", 20, 4)), (("step-*/r*.pt", 10, 8), ("step-*/r*.pt", 20, 4)), True),
+        # A distributed checkpoint is whole with its index, however many ranks wrote it.
+        ((("step-*.dcp/", 20, 4),), (("step-*.dcp/", 20, 9),), False),
+        ((("step-*.dcp/", 30, 4),), (("step-*.dcp/", 20, 9),), True),
+    ],
+)
+def test_law_2_a_copy_stands_for_a_step_with_all_its_files(home: Any, known: Any, stands: bool) -> None:
+    reached = Reached(max(step for _name, step, _files in known), series=known) if known else Reached(20)
+    assert Reached(max(step for _name, step, _files in home), series=home).at_least(reached) is stands
+
+
+def test_looks_at_a_step_that_was_being_written_add_up() -> None:
+    half, other = Reached(30, series=(("model-step-*.pt", 30, 1),)), Reached(20, series=PAIR)
+    assert half.furthest(other) == Reached(30, series=(("model-step-*.pt", 30, 1), ("optim-step-*.pt", 20, 1)))
+    ranks, fewer = Reached(20, series=(("r*-step-*.pt", 20, 8),)), Reached(30, series=(("r*-step-*.pt", 30, 4),))
+    assert ranks.furthest(fewer).series == (("r*-step-*.pt", 20, 8), ("r*-step-*.pt", 30, 4))
+    assert last_contact.parse_cell(ranks.furthest(fewer).as_dict()) == ranks.furthest(fewer)
 
 
 def test_names_of_checkpoints_that_a_box_makes_up_have_an_end(store: StateStore) -> None:

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""Which checkpoints of a cell that has not finished come home: the newest sound one of any attempt, with all its files,
+and the best one that it names.
+
+A step may be saved as several files. While the newest is still being written, files of it are missing that an earlier
+step has: then that comes too, whole, so that at home there is a step to go on from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from . import artifacts, checkpoint_manifest, reach, run_record
+from .layout import AttemptPaths
+from .step_name import without_numbers
+from .structure import SHARDED_LOADERS
+
+# Of a training script whose every file has a name of its own, not all come home.
+_MOST = 8
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The files that one attempt saved of one step, and how many there are of each series."""
+
+    paths: AttemptPaths
+    step: int
+    units: tuple[dict[str, Any], ...]
+
+    @property
+    def series(self) -> Counter[str]:
+        return Counter({name: files for (name, _step), files in reach.counted(self.units).items()})
+
+    def sound(self, share: bool) -> _Step:
+        return _Step(self.paths, self.step, tuple(artifacts.sound_ones(self.paths.output, self.units, share)))
+
+
+def to_bring(run: dict[str, Any], attempts: list[AttemptPaths]) -> list[dict[str, Any]]:
+    """Hashed artifact lines, each file once, their paths relative to the run's folder."""
+    share = run_record.is_part(run)
+    units = [(paths, artifacts.checkpoint_units(paths.output, run["artifacts"])) for paths in attempts]
+    steps = _steps(units)
+    chosen = list(_newest(steps, share))
+    if chosen:
+        chosen += _best_beside(steps, chosen[0], share)
+        pairs = [(each.paths, unit) for each in chosen for unit in each.units]
+    else:
+        pairs = list(_unnamed(units, share))
+    lines = [
+        dict(line, path=f"{paths.relative}/out/{line['path']}") for paths, unit in pairs for line in unit["artifacts"]
+    ]
+    return list({line["path"]: line for line in lines}.values())
+
+
+def _steps(units: list[tuple[AttemptPaths, list[dict[str, Any]]]]) -> list[_Step]:
+    """Newest first; of one step the attempt that has most files of it, then the later one."""
+    found = []
+    for paths, known in units:
+        for step in {unit["step"] for unit in known if unit["step"] is not None}:
+            found.append(_Step(paths, step, tuple(unit for unit in known if unit["step"] == step)))
+    return sorted(found, key=lambda each: (each.step, sum(each.series.values()), each.paths.number), reverse=True)
+
+
+def _newest(steps: list[_Step], share: bool) -> Iterator[_Step]:
+    """The newest, and earlier ones that have what the later ones lack."""
+    there: Counter[str] = Counter()
+    taken = 0
+    for each in steps:
+        if taken == _MOST or not _adds(each, there):
+            continue
+        found = each.sound(share)
+        if _adds(found, there):
+            there |= found.series
+            taken += 1
+            yield found
+
+
+def _adds(step: _Step, there: Counter[str]) -> bool:
+    """Whether it has files of a series that are not there; of one that its index speaks for, any step will do."""
+    return any(
+        not there[name] or (there[name] < files and not name.endswith(reach.WHOLE))
+        for name, files in step.series.items()
+    )
+
+
+def _best_beside(steps: list[_Step], newest: _Step, share: bool) -> list[_Step]:
+    """The best checkpoint so far, if it is another than the newest: people want it, and a new box must keep it."""
+    for unit in newest.units:
+        best = checkpoint_manifest.best_step(os.path.join(newest.paths.output, unit["key"]))
+        if best is None or best == newest.step:
+            continue
+        folder = os.path.dirname(unit["key"])
+        for each in sorted(steps, key=lambda one: -one.paths.number):
+            of_it = tuple(one for one in each.units if each.step == best and os.path.dirname(one["key"]) == folder)
+            found = _Step(each.paths, best, of_it).sound(share)
+            if found.units:
+                return [found]
+    return []
+
+
+def _unnamed(
+    units: list[tuple[AttemptPaths, list[dict[str, Any]]]], share: bool
+) -> Iterator[tuple[AttemptPaths, dict[str, Any]]]:
+    """Where no name says a step: of the last attempt that has any, the newest file of each name."""
+    for paths, known in reversed(units):
+        names: set[str] = set()
+        for unit in known:
+            name = without_numbers(unit["key"])
+            # A file of a folder is a checkpoint only together with the others.
+            alone = all(entry["loader"] not in SHARDED_LOADERS for entry in unit["files"])
+            if name in names or len(names) == _MOST or (names and not alone):
+                continue
+            for found in artifacts.sound_ones(paths.output, [unit], share):
+                names.add(name)
+                yield paths, found
+        if names:
+            return

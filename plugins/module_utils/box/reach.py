@@ -1,0 +1,80 @@
+# Copyright (c) 2026 The gpu-tenant authors
+# SPDX-License-Identifier: MIT
+"""How far checkpoints got, by their names alone: no file is opened.
+
+A step may be saved as several files, so it is told by *series*: files whose names differ in their numbers only. Of each
+its highest step counts, and how many files of it that step has; and of earlier steps those that have more. The weights
+of step 20 say nothing of its optimizer, which another file holds, and the files of four ranks are no step of eight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Iterable, Tuple
+
+from .step_name import without_numbers
+
+# What the name of a series of folders ends with that are whole once their index is there, however many ranks wrote
+# them: a distributed checkpoint writes it last.
+WHOLE = "/"
+_INDEXED = ("dcp",)
+_QUARANTINE = "quarantine"
+
+# (name, step, files)
+Series = Tuple[str, int, int]
+
+
+def of_units(units: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """``{step, series: {name: [[step, files]]}, unnamed}`` of checkpoints as ``artifacts.checkpoint_units`` has them.
+
+    ``unnamed`` are those whose names say no step, their numbers as ``*``.
+    """
+    known = list(units)
+    series: dict[str, list[list[int]]] = {}
+    for name, step, files in furthest((name, step, files) for (name, step), files in counted(known).items()):
+        series.setdefault(name, []).append([step, files])
+    steps = [unit["step"] for unit in known if unit["step"] is not None]
+    unnamed = {without_numbers(unit["key"]) for unit in known if unit["step"] is None}
+    return {"step": max(steps, default=None), "series": series, "unnamed": sorted(unnamed)}
+
+
+def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
+    """How many files each step has of each series."""
+    found: Counter[tuple[str, int]] = Counter()
+    for unit in units:
+        if unit["step"] is None:
+            continue
+        if any(entry["loader"] in _INDEXED for entry in unit["files"]):
+            found[_name(unit["key"]) + WHOLE, unit["step"]] += len(unit["files"])
+            continue
+        for entry in unit["files"]:
+            found[_name(entry["path"]), unit["step"]] += 1
+    return found
+
+
+def _name(path: str) -> str:
+    """What was put aside as damaged is of the series that it was put aside from."""
+    return without_numbers("/".join(part for part in path.split("/") if part != _QUARANTINE))
+
+
+def covers(one: Series, other: Series) -> bool:
+    """Whether a step stands for another of its series: it is as late, and has as many files."""
+    (name, step, files), (wanted, least, fewest) = one, other
+    return name == wanted and step >= least and (files >= fewest or (step > least and name.endswith(WHOLE)))
+
+
+def furthest(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Those that no other one stands for, sorted."""
+    found: list[Series] = []
+    for each in sorted(set(series), reverse=True):  # of each name the latest step first
+        if not found or not any(covers(one, each) for one in _of_name(found, each[0])):
+            found.append(each)
+    return tuple(sorted(found))
+
+
+def _of_name(found: list[Series], name: str) -> Iterable[Series]:
+    """Those at the end of the list: it is sorted by name."""
+    for one in reversed(found):
+        if one[0] != name:
+            return
+        yield one
