@@ -36,6 +36,7 @@ from .layout import AttemptPaths, Layout
 from .names import check_name
 from .progress_source import METRICS, REGEX, TENSORBOARD
 from .refusal import DISK, LIVE, USAGE, Refused
+from .step_name import training_step_in
 
 DEFAULT_DEADLINE_S = 900.0
 VARIABLE = "TENANT_DRILL"
@@ -205,7 +206,7 @@ class _Drill:
             return True
         patient = waited_s < _PATIENCE_S
         units = artifacts.checkpoint_units(paths.output, self._run["artifacts"])
-        saved = units[0]["step"] if units else None
+        saved = training_step_in(units[0]["key"]) if units else None
         later = [step for step, loss in drill_verdict.steps_of(lines) if loss is not None and step > (saved or 0)]
         return len(later) >= (_OVERLAP if patient else 1) and not (patient and _in_mid_epoch(lines) is False)
 
@@ -216,7 +217,7 @@ class _Drill:
             raise _Failed("no_checkpoint", "what the trainer left as a checkpoint is not whole")
         self._facts.update(
             checkpoint=newest["key"],
-            saved_step=newest["step"],
+            saved_step=training_step_in(newest["key"]),
             killed_at_step=steps[-1][0] if steps else None,
             steps_from=self._steps(paths).source,
             mid_epoch=_in_mid_epoch(lines),

@@ -7,12 +7,19 @@ from __future__ import annotations
 import re
 
 _STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
+_COUNTED = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|checkpoint|ckpt|iter(?:ation)?)[-_=]?(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 
 
 def step_in(path: str) -> int | None:
     """The last number behind such a word, None when there is none."""
     found = _STEP.findall(path)
+    return int(found[-1]) if found else None
+
+
+def training_step_in(path: str) -> int | None:
+    """As :func:`step_in`, but an epoch is none: what is compared with the steps of the training must be counted so."""
+    found = _COUNTED.findall(path)
     return int(found[-1]) if found else None
 
 

@@ -23,6 +23,10 @@ def progress_bar(*steps: int) -> Lines:
     return [{"step": step, "loss": 10.0 / step} for step in steps]
 
 
+def resumed(step: int, *steps: int) -> Lines:
+    return [{"resumed_from": step, "path": "x"}, *progress_bar(*steps)]
+
+
 def silent(found: Lines) -> Lines:
     return [{"step": line["step"]} for line in found]
 
@@ -32,6 +36,8 @@ def deterministic(found: Lines) -> Lines:
 
 
 BEFORE = lines(1, 12)
+TENS = lines(10, 80, every=10)
+BAR = progress_bar(3, 11, 19, 28, 36, 44)
 CASES = {
     "goes on": (BEFORE, lines(6, 12), 5, "passed", 7),
     "goes on within the tolerance": (BEFORE, lines(6, 12, shift=0.02), 5, "passed", 7),
@@ -53,6 +59,17 @@ CASES = {
     "neither name nor trainer says the step": (BEFORE, lines(6, 12), None, "passed", 7),
     "neither says the step, and one is left out": (BEFORE, lines(14, 15), None, "steps_skipped", 0),
     "neither says the step, other weights": (BEFORE, lines(6, 12, shift=3.0), None, "loss_differs", 7),
+    "the name has no step, from zero, every tenth": (TENS, TENS, None, "started_again", 0),
+    "the name has no step, from an early checkpoint": (TENS, lines(20, 90, every=10), None, "unclear", 0),
+    "the name has no step, every tenth": (TENS, lines(70, 90, every=10), None, "passed", 2),
+    "the name has no step, one step was made": (lines(1, 1), lines(2, 3), None, "unclear", 0),
+    "the name has no step, a bar from zero": (BAR, progress_bar(5, 13, 21, 28), None, "unclear", 0),
+    "the name has no step, a bar": (BAR, progress_bar(36, 44, 53), None, "passed", 2),
+    "the name has no step, a bar from zero, as said": (BAR, resumed(0, 5, 13, 21), None, "unclear", 0),
+    "the name counts something else, from zero": (TENS, TENS, 2, "unclear", 0),
+    "the name counts something else, a bar from zero": (BAR, progress_bar(5, 13, 21, 28), 3, "unclear", 0),
+    "saved before the first line, as the trainer says": (TENS, lines(10, 30, every=10, resumed=5), 5, "passed", 3),
+    "saved at the first step": (lines(1, 4), lines(2, 4), 1, "passed", 3),
     "a bar that shows a step now and then": (progress_bar(1, 9, 17, 25, 31), progress_bar(28, 31, 36), 20, "passed", 1),
     "a bar, far ahead": (progress_bar(1, 9, 17, 25, 31), progress_bar(29, 36), 20, "steps_skipped", 0),
     "a loss now and then": (BEFORE, [{"step": 6}, *lines(7, 9), {"step": 10}], 5, "passed", 3),
