@@ -12,12 +12,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import drill_start
+from . import drill_noise, drill_start
 
 DEFAULT_TOLERANCE = 0.05
 _SHOWN = 20
-# Losses before the kill that show how much neighbouring ones differ anyway.
-_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Verdict:
 
     started_again: its first step is no later than the saved one
     steps_skipped: steps that nobody made are missing
-    unclear:       its first step may be that of a start as well
+    unclear:       its first step, or its loss, may be that of a start as well
     loss_differs:  the same step has another loss than before the kill
     """
 
@@ -107,20 +105,26 @@ def _compare_neighbours(
     start: drill_start.Start,
     tolerance: float,
 ) -> Verdict:
-    """No loss was told twice (saved at the very step of the kill): the next one must lie among the last ones."""
-    last = [loss for _step, loss in made if loss is not None][-_NEIGHBOURS:]
-    if not last or not told:
-        why = f"its steps join: {start.why}. But no losses are told "
-        why += f"{'after' if last else 'before'} the kill, so only steps were compared, and nothing shows that the "
-        return Verdict("no_losses", f"{why}weights came back", start.first)
+    """No loss was told twice (saved at the very step of the kill): the next one must go on from the last ones."""
+    known = [loss for _step, loss in made if loss is not None]
+    if not known or not told:
+        why = f"its steps join: {start.why}. But no losses are told {'after' if known else 'before'} the kill, so only "
+        return Verdict(
+            "no_losses", f"{why}steps were compared, and nothing shows that the weights came back", start.first
+        )
     step, loss = told[0]
-    slack = max(last) - min(last) + tolerance * max(abs(each) for each in last)
-    pairs = ((step, last[-1], loss),)
-    if loss is None or not min(last) - slack <= loss <= max(last) + slack:
-        why = f"the last loss before the kill was {last[-1]}, the next one, at step {step}, {loss}"
-        return Verdict("loss_differs", why, start.first, 0, None, tolerance, False, pairs)
-    why = f"it went on at step {step} with a loss among the last ones; no step was made twice, so none is compared"
-    return Verdict("passed", why, start.first, 0, None, tolerance, False, pairs)
+    seen = drill_noise.DIFFERS if loss is None else drill_noise.joins(known, loss, tolerance)
+    facts = (start.first, 0, None, tolerance, False, ((step, known[-1], loss),))
+    if seen == drill_noise.DIFFERS:
+        why = (
+            f"the losses went from {known[0]} to {known[-1]} before the kill, and the next, at step {step}, was {loss}"
+        )
+        return Verdict("loss_differs", why, *facts)
+    why = f"{start.why}, but no step was made twice, so no loss is compared with itself; that at step {step} is {loss}"
+    if seen == drill_noise.UNCLEAR:
+        why += f", and the first of all was {known[0]}: as far as losses scatter, fresh weights could show it as well"
+        return Verdict("unclear", why, *facts)
+    return Verdict("passed", f"{why} and goes on from the last ones, far from the first of all, {known[0]}", *facts)
 
 
 def _resumed_from(lines: list[dict[str, Any]]) -> int | None:

@@ -23,6 +23,15 @@ def progress_bar(*steps: int) -> Lines:
     return [{"step": step, "loss": 10.0 / step} for step in steps]
 
 
+def from_losses(first: int, *losses: float) -> Lines:
+    return [{"step": step, "loss": loss} for step, loss in enumerate(losses, first)]
+
+
+def told_every(first: int, *losses: float) -> Lines:
+    """A line at every hundredth step."""
+    return [{"step": first + 100 * number, "loss": loss} for number, loss in enumerate(losses)]
+
+
 def resumed(step: int, *steps: int) -> Lines:
     return [{"resumed_from": step, "path": "x"}, *progress_bar(*steps)]
 
@@ -38,6 +47,12 @@ def deterministic(found: Lines) -> Lines:
 BEFORE = lines(1, 12)
 TENS = lines(10, 80, every=10)
 BAR = progress_bar(3, 11, 19, 28, 36, 44)
+# Of single small batches: they scatter by a third.
+NOISY = (3.6, 2.9, 2.7, 2.0, 2.2, 1.5, 1.7, 1.2, 1.4, 0.9, 1.1, 0.7, 1.0, 0.6, 0.9, 0.8, 0.5, 0.9, 0.6, 0.8)
+FLAT = (2.30, 2.33, 2.28, 2.31, 2.29, 2.32, 2.30, 2.27, 2.31, 2.29, 2.30, 2.28)
+NAN: Lines = [{"step": 21, "loss": None}]
+FEW = told_every(100, 2.3, 1.1, 0.6, 0.4)
+TWO = told_every(100, 2.3, 0.5)
 CASES = {
     "goes on": (BEFORE, lines(6, 12), 5, "passed", 7),
     "goes on within the tolerance": (BEFORE, lines(6, 12, shift=0.02), 5, "passed", 7),
@@ -78,6 +93,23 @@ CASES = {
     "steps alone, from zero": (silent(BEFORE), silent(lines(1, 12)), 5, "started_again", 0),
     "saved at the very kill": (BEFORE, lines(13, 15), 12, "passed", 0),
     "saved at the very kill, other weights": (BEFORE, lines(13, 15, shift=50.0), 12, "loss_differs", 0),
+    "saved at the very kill, fresh weights": (BEFORE, from_losses(13, 10.0, 5.0, 3.3), 12, "loss_differs", 0),
+    "saved at the very kill, fresh weights learn": (FEW, told_every(500, 2.3, 1.1), 400, "loss_differs", 0),
+    "saved at the very kill, fresh weights are worse": (TWO, told_every(300, 2.4), 200, "loss_differs", 0),
+    "saved at the very kill, after few losses": (FEW, told_every(500, 0.35, 0.3), 400, "passed", 0),
+    "saved at the very kill, after one loss": (lines(1, 1), from_losses(2, 9.9, 9.0), 1, "unclear", 0),
+    "saved at the very kill, it has not learnt": (from_losses(1, *FLAT), from_losses(13, 2.28), 12, "unclear", 0),
+    "saved at the very kill, noisy": (from_losses(1, *NOISY), from_losses(21, 0.9, 0.5), 20, "passed", 0),
+    "saved at the very kill, noisy, an outlier": (from_losses(1, *NOISY), from_losses(21, 1.2), 20, "passed", 0),
+    "saved at the very kill, noisy, after an outlier": (
+        from_losses(1, *NOISY, 1.3),
+        from_losses(22, 0.6),
+        21,
+        "passed",
+        0,
+    ),
+    "saved at the very kill, noisy, fresh": (from_losses(1, *NOISY), from_losses(21, 3.4, 3.0), 20, "loss_differs", 0),
+    "saved at the very kill, noisy, not a number": (from_losses(1, *NOISY), NAN, 20, "loss_differs", 0),
     "saved at the very kill, no losses": ([{"step": 12}], [{"step": 13}], 12, "no_losses", 0),
     "true is no step": ([{"step": True, "loss": 1.0}, *BEFORE], [{"step": True}, *lines(6, 8)], 5, "passed", 3),
 }
