@@ -23,6 +23,7 @@ from . import (
     control,
     desired,
     drill_moment,
+    drill_start,
     drill_steps,
     drill_verdict,
     gates,
@@ -174,8 +175,14 @@ class _Drill:
         first = self._paths(1)
         before = self._train_and_kill(first)
         after = self._relaunch(self._paths(2), before)
-        verdict = drill_verdict.judge(before, after, self._facts["saved_step"], self._options.tolerance)
+        verdict = drill_verdict.judge(
+            before, after, self._facts["saved_step"], self._options.tolerance, self._announces()
+        )
         return self._as_cut(verdict)
+
+    def _announces(self) -> bool:
+        """Whether a step may be told that is not made there: a log says where it resumes, a bar is drawn beforehand."""
+        return bool(self._facts["steps_from"] != METRICS)
 
     def _as_cut(self, verdict: drill_verdict.Verdict) -> drill_verdict.Verdict:
         """A kill between two epochs does not show what a script does with the rest of one, and nobody may think so."""
@@ -244,10 +251,12 @@ class _Drill:
         reach = later[-1] if later else None
         left_s = self._until - time.monotonic()
         for lines in self._watched(paths):
-            made = drill_verdict.steps_of(lines)
-            if made and saved is not None and made[0][0] <= saved:
+            told = drill_verdict.told_of(lines)
+            named = drill_start.leading(told, saved) if saved is not None and self._announces() else 0
+            made = [step for step, _tells in told[named:]]
+            if made and saved is not None and made[0] <= saved:
                 return lines  # from the start again: more of it proves no more
-            if made and (made[-1][0] >= reach if reach is not None else len(made) >= drill_moment.OVERLAP):
+            if made and (made[-1] >= reach if reach is not None else len(made) >= drill_moment.OVERLAP):
                 return lines
         lines = self._steps(paths).lines()
         if drill_verdict.steps_of(lines):

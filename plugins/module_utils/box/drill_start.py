@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: MIT
 """Where a relaunched command began, by its steps alone: beyond the saved one, or at the start again.
 
-Pure. ``made`` are the steps that the first try told, in their order, and ``first`` the first one after the kill.
+Pure. ``made`` are the steps that the first try told, in their order, and ``first`` the first one made after the kill.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
+
+# A line that says where it resumes, and a bar that is drawn before that is known, name a step each.
+_MOST_NAMED = 2
 
 
 class Start(NamedTuple):
@@ -18,21 +22,62 @@ class Start(NamedTuple):
     first: int
 
 
-def find(made: list[int], first: int, named: int | None, said: int | None) -> Start:
-    """:param named: the saved step by the name of the checkpoint.
+def find(
+    made: list[int], told: list[tuple[int, bool]], named: int | None, said: int | None, announces: bool = False
+) -> Start:
+    """:param told: the steps told after the kill, each with whether a loss was told for it.
+    :param named: the saved step by the name of the checkpoint.
     :param said: what the trainer itself says that it went on from.
+    :param announces: these are lines of a log or an event file, which may name a step that is not made there.
     """
-    began = f"the relaunched command began with step {first}"
     saved = named if named is not None else said
+    count = _count_named(made, told, saved) if announces else 0
+    if count == len(told):
+        why = f"the relaunched command told step {told[-1][0]} without a loss, and no later one"
+        return Start("unclear", f"{why}: that may be where it goes on, or a start", told[0][0])
+    first = told[count][0]
     if saved is None:
         return _find_unnamed(made, first)
+    if count and first > saved and not _are_announced(made, [step for step, _tells in told[: count + 1]], saved):
+        why = (
+            f"the relaunched command told step {told[0][0]} without a loss, and then {first}; saved was step {saved}. "
+        )
+        return Start("unclear", f"{why}Whether the first was made, or only named, nothing shows", told[0][0])
     if first <= saved:
+        began = f"the relaunched command began with step {told[0][0]}"
         why = f"{began}; it did not go on from step {saved}, which was saved whole"
-        return Start("started_again", why, first)
+        return Start("started_again", why, told[0][0])
     if said is None and first <= start_ends(made, named=True):
-        why = f"{began}, where the first try began as well. By its name the checkpoint is of step {saved}; if that "
-        return Start("unclear", f"{why}counts something else, the command has started again", first)
+        why = f"the relaunched command began with step {first}, where the first try began as well. By its name the "
+        why += f"checkpoint is of step {saved}; if that counts something else, the command has started again"
+        return Start("unclear", why, first)
     return _joined(made, first, saved, f"it went on from step {saved} with {first}")
+
+
+def leading(told: list[tuple[int, bool]], saved: int) -> int:
+    """How many of the first told steps may only be named: none was to be made again, and no loss is told for them."""
+    count = sum(1 for _each in itertools.takewhile(lambda each: each[0] <= saved and not each[1], told))
+    return count if count <= _MOST_NAMED else 0
+
+
+def _count_named(made: list[int], told: list[tuple[int, bool]], saved: int | None) -> int:
+    if saved is not None:
+        return leading(told, saved)
+    return int(len(told) > 1 and not told[0][1] and _is_jump(made, told[0][0], told[1][0]))
+
+
+def _are_announced(made: list[int], steps: list[int], saved: int) -> bool:
+    """Whether all of ``steps`` but the last, which was made, were named only: no start tells the saved step first, nor
+    skips so many."""
+    return all(
+        _is_jump(made, step, following) or (step == saved and step > start_ends(made, named=False))
+        for step, following in zip(steps, steps[1:])
+    )
+
+
+def _is_jump(made: list[int], step: int, following: int) -> bool:
+    """Whether more lies between them than between any two lines, uneven as these may be."""
+    return bool(_gaps(made)) and following - step > 2 * max(_gaps(made))
 
 
 def _find_unnamed(made: list[int], first: int) -> Start:

@@ -50,6 +50,11 @@ def steps_of(lines: list[dict[str, Any]]) -> list[tuple[int, float | None]]:
     return [(line["step"], _loss(line)) for line in lines if _is_step(line.get("step"))]
 
 
+def told_of(lines: list[dict[str, Any]]) -> list[tuple[int, bool]]:
+    """(step, whether a loss is told for it) of every line with a step, in order."""
+    return [(line["step"], "loss" in line) for line in lines if _is_step(line.get("step"))]
+
+
 def says_deterministic(lines: list[dict[str, Any]]) -> bool:
     """Whether the trainer says that the same steps give the same bits (tenant_checkpoint does, as torch tells it)."""
     return any(line.get("deterministic") is True for line in lines)
@@ -60,16 +65,19 @@ def judge(
     after: list[dict[str, Any]],
     saved_step: int | None,
     tolerance: float = DEFAULT_TOLERANCE,
+    announces: bool = False,
 ) -> Verdict:
     """The verdict on a relaunch.
 
     :param saved_step: the step of the newest whole checkpoint at the kill; None when its name carries none.
     :param tolerance: how much a loss may differ, relative to the larger one; 0 when the trainer is deterministic.
+    :param announces: the lines are those of a log or an event file, which may name a step that is not made there.
     """
-    made, redone = steps_of(before), steps_of(after)
+    made, redone = steps_of(before), told_of(after)
     if not redone:
         return Verdict("no_progress", "the relaunched command made no step")
-    start = drill_start.find([step for step, _loss_of in made], redone[0][0], saved_step, _resumed_from(after))
+    steps = [step for step, _loss_of in made]
+    start = drill_start.find(steps, redone, saved_step, _resumed_from(after), announces)
     if start.reason:
         return Verdict(start.reason, start.why, start.first)
     exact = says_deterministic(before) or says_deterministic(after)

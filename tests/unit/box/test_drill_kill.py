@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,25 @@ def test_a_kill_between_two_epochs_is_told_in_the_verdict(tmp_path: Path, mid_ep
     verdict = drilled._as_cut(drill_verdict.judge(losses(1, 12), losses(6, 12), 5))
     assert verdict.passed
     assert ("at the border of an epoch" in verdict.why) == told
+
+
+# --- the second try -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "looks"), [("regex", 4), ("metrics", 1)])
+def test_a_log_that_names_the_resumed_step_is_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, looks: int
+) -> None:
+    drilled = drill._Drill(Layout(str(tmp_path)), control.Caller(()), RUN, CELL, drill.Options("digits"))
+    drilled._facts.update(saved_step=20, steps_from=source)
+    told = [{"step": 0}, {"step": 20}, *losses(21, 30)]
+    seen: list[int] = []
+
+    def watched(_paths: object) -> Iterator[list[dict[str, Any]]]:
+        for count in (1, 2, 3, len(told)):
+            seen.append(count)
+            yield told[:count]
+
+    monkeypatch.setattr(drilled, "_watched", watched)
+    assert drilled._relaunch(drilled._paths(2), losses(1, 24)) == told[: seen[-1]]
+    assert len(seen) == looks

@@ -46,6 +46,7 @@ def deterministic(found: Lines) -> Lines:
 
 BEFORE = lines(1, 12)
 TENS = lines(10, 80, every=10)
+TWENTIES = lines(60, 120, every=20)
 BAR = progress_bar(3, 11, 19, 28, 36, 44)
 # Of single small batches: they scatter by a third.
 NOISY = (3.6, 2.9, 2.7, 2.0, 2.2, 1.5, 1.7, 1.2, 1.4, 0.9, 1.1, 0.7, 1.0, 0.6, 0.9, 0.8, 0.5, 0.9, 0.6, 0.8)
@@ -122,6 +123,49 @@ def test_the_table(name: str) -> None:
     assert (verdict.reason, verdict.compared) == (reason, compared), verdict
     assert verdict.passed == (reason == "passed")
     assert verdict.why
+
+
+def named(*steps: int) -> Lines:
+    return [{"step": step} for step in steps]
+
+
+LONG = lines(1, 56)
+# Of logs and event files, which name steps that are not made there: "Resuming from step 50", a bar drawn at 0 of 100.
+ANNOUNCED = {
+    "names the saved step": (LONG, named(50) + lines(51, 58), 50, "passed", 6),
+    "a bar at zero": (LONG, named(0) + lines(51, 58), 50, "passed", 6),
+    "both": (LONG, named(0, 50) + lines(51, 58), 50, "passed", 6),
+    "names another": (LONG, named(45) + lines(51, 58), 50, "passed", 6),
+    "names it, other weights": (LONG, named(50) + lines(51, 58, shift=3.0), 50, "loss_differs", 6),
+    "names it, leaves some out": (LONG, named(50) + lines(53, 58), 50, "steps_skipped", 0),
+    "names it, no losses": (silent(LONG), named(50) + silent(lines(51, 58)), 50, "no_losses", 0),
+    "names it, its name has no step": (LONG, named(50) + lines(51, 58), None, "passed", 6),
+    "a bar at zero, its name has no step": (LONG, named(0) + lines(51, 58), None, "passed", 6),
+    "from zero": (LONG, lines(1, 3), 50, "started_again", 0),
+    "from zero, no losses": (silent(LONG), named(1, 2, 3), 50, "started_again", 0),
+    "a bar at zero, from zero": (LONG, named(0) + lines(1, 3), 50, "started_again", 0),
+    "a bar at zero, from zero, its name has no step": (LONG, named(0) + lines(1, 3), None, "started_again", 0),
+    "names it, from zero": (LONG, named(50) + lines(1, 3), 50, "started_again", 0),
+    "from an older one, losses now and then": (LONG, named(49, 50) + lines(51, 58), 50, "unclear", 0),
+    "made the saved step again": (LONG, lines(50, 58), 50, "started_again", 0),
+    "its loss is no number": (LONG, [{"step": 50, "loss": float("nan")}, *lines(51, 58)], 50, "started_again", 0),
+    "names a step and tells no more": (LONG, named(50), 50, "unclear", 0),
+    "from zero, the first without a loss": (named(40) + TWENTIES, named(40) + TWENTIES, 50, "unclear", 0),
+    "from zero, the first, which was saved": (named(10) + TENS[1:], named(10) + TENS[1:], 10, "unclear", 0),
+}
+
+
+@pytest.mark.parametrize("name", ANNOUNCED)
+def test_a_step_that_is_only_named_was_not_made(name: str) -> None:
+    before, after, saved, reason, compared = ANNOUNCED[name]
+    verdict = judge(before, after, saved, announces=True)
+    assert (verdict.reason, verdict.compared) == (reason, compared), verdict
+    assert verdict.why
+
+
+@pytest.mark.parametrize("step", [0, 50])
+def test_each_step_of_the_metrics_was_made(step: int) -> None:
+    assert judge(LONG, named(step) + lines(51, 58), 50).reason == "started_again"
 
 
 def test_without_losses_it_says_what_was_compared() -> None:
