@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import re
 
-_STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
-_COUNTED = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|checkpoint|ckpt|iter(?:ation)?)[-_=]?(\d+)", re.IGNORECASE)
+_WORDS = "step|checkpoint|ckpt|iter|iteration"
+_STEP, _COUNTED = (
+    re.compile(rf"(?:^|[^0-9A-Za-z])(?:{words})[-_=]?(\d+)", re.IGNORECASE) for words in (f"{_WORDS}|epoch", _WORDS)
+)
 _NUMBER = re.compile(r"\d+")
 
 
