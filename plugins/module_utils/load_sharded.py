@@ -6,17 +6,16 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from .box import dcp, sharded, zip_archive
+from .box.step_name import training_step_in
 from .box.structure import SHARDED_LOADERS, problem_in
 from .box.zip_archive import Window
 from .load_failures import CheckFailed, Inside, need, refuse_broken_promises, refuse_infinite
 from .load_formats import step_of_trainer
 from .load_torch import FIX, STEP_KEYS, is_finite, load, named_tensors, names_a_resume, whole_number
 
-_STEP_IN_FOLDER = re.compile(r"(?:step|checkpoint|ckpt|iter)[-_=]?(\d+)\Z", re.IGNORECASE)
 # A Hugging Face trainer pickles its own settings: they need code, and nobody needs them to have the weights.
 SETTINGS = "training_args.bin"
 _MAX_OBJECT = 1024 * 1024 * 1024
@@ -208,9 +207,10 @@ def speak_for(folder: Folder, entries: Sequence[Entry], checks: Sequence[dict[st
     if not head["ok"]:
         return
     step = step_of_trainer(os.path.join(entry.root, entry.folder)) if folder.loader == "hf" else None
-    named = _STEP_IN_FOLDER.search(os.path.basename(entry.folder))
     if step is None:
-        step = int(named.group(1)) if named else head["step"]
+        step = training_step_in(os.path.basename(entry.folder))
+    if step is None:
+        step = head["step"]
     head.update(level=level, step=step, resume_state=names_a_resume(list(folder.files)))
     if folder.index is None or level == "structure":
         return

@@ -16,9 +16,12 @@ from .supervisor_client import SupervisorClient, find_program, program_argv
 VERB = "resume-drill"
 _SHOWN_LOG = 5
 # Verdicts on what could be seen, and not on what the run did.
-_NOTHING_SEEN = ("no_losses", "no_metrics")
+_NOTHING_SEEN = ("no_losses", "no_metrics", "unclear")
 _SAVE = "make the script save into TENANT_CHECKPOINT_DIR and go on from there"
-_TELL = "have each step and its loss told, in TENANT_METRICS or where `progress` of the run spec says they can be read"
+_TELL = (
+    "have each step and its loss told, in TENANT_METRICS or where `progress` of the run spec says they can be read, "
+    "and name each checkpoint by its step, counted as these are"
+)
 
 
 def drill_here(

@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--save-every", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0, help="0: without end")
+    parser.add_argument("--work", type=int, default=10_000, help="how much there is to do in a step")
     parser.add_argument("--tell", default="metrics", choices=["metrics", "events", "log", "steps"])
     options = parser.parse_args()
     tell = teller(options.tell)
@@ -82,7 +83,7 @@ def main() -> int:
         if options.broken == "skips":
             state["step"] += STEPS_PER_EPOCH
     while not options.steps or state["step"] < options.steps:
-        hashlib.pbkdf2_hmac("sha256", b"a batch", b"takes its time", 10_000)
+        hashlib.pbkdf2_hmac("sha256", b"a batch", b"takes its time", options.work)
         state["step"] += 1
         state["weight"] -= 0.02 * state["weight"]
         step = int(state["step"])

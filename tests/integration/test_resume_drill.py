@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import attempt, control, drill_moment, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import drill as resume_drill
 from ssh_team import SshTeam, ssh_team
 from supervised_box import SupervisedBox, supervised_box, wait_for
 
@@ -120,6 +121,17 @@ def test_one_that_saves_at_every_step_is_judged_too(box: SupervisedBox) -> None:
     register(box, "--save-every", "1")
     verdict = drill(box)["drill"]
     assert verdict["passed"], verdict
+    assert verdict["resumed_at_step"] == verdict["saved_step"] + 1
+
+
+def test_slow_steps_are_waited_for(box: SupervisedBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed with the one loss that it had told in the usual time, nothing could be compared."""
+    monkeypatch.setattr(drill_moment, "PATIENCE_S", 0.05)
+    register(box, "--save-every", "1", "--work", "300000")
+    caller = control.Caller((box.python, "-I", str(box.program)))
+    verdict = resume_drill.drill(box.layout, caller, resume_drill.Options("digits"))["drill"]
+    assert verdict["passed"], verdict
+    assert verdict["killed_at_step"] > drill_moment.OVERLAP
     assert verdict["resumed_at_step"] == verdict["saved_step"] + 1
 
 

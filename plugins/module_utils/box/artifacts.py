@@ -252,11 +252,20 @@ def checkpoint_units(output: str, declared: list[dict[str, Any]]) -> list[dict[s
     for entry in found:
         if _asks_for_seal(entry, sealed) and unit_of(entry["path"]) not in sealed:
             continue
-        key = unit_of(entry["path"])
-        unit = units.setdefault(key, {"key": key, "step": step_in(key), "mtime": 0.0, "files": []})
+        folder, step = _unit_folder(entry), step_in(unit_of(entry["path"]))
+        unit = units.setdefault(folder, {"key": unit_of(entry["path"]), "step": step, "mtime": 0.0, "files": []})
+        # A folder that names no step is told by the file that speaks for it, as a copy of it is at home.
+        if step is None and sharded.is_head(entry["path"], entry["loader"]):
+            unit["key"] = entry["path"]
         unit["files"].append(entry)
         unit["mtime"] = max(unit["mtime"], entry["mtime"])
     return sorted(units.values(), key=lambda unit: (unit["step"] is not None, unit["step"] or 0, unit["mtime"]))[::-1]
+
+
+def _unit_folder(entry: dict[str, Any]) -> str:
+    """What the files of one checkpoint have in common: the path that names its step, else the folder of its shards."""
+    named = unit_of(entry["path"])
+    return named if step_in(named) is not None else _sharded_folder(entry) or named
 
 
 def _asks_for_seal(entry: dict[str, Any], sealed: set[str]) -> bool:

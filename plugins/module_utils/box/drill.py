@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator
 
 from . import (
@@ -22,6 +22,8 @@ from . import (
     attempt,
     control,
     desired,
+    drill_moment,
+    drill_start,
     drill_steps,
     drill_verdict,
     gates,
@@ -36,12 +38,10 @@ from .layout import AttemptPaths, Layout
 from .names import check_name
 from .progress_source import METRICS, REGEX, TENSORBOARD
 from .refusal import DISK, LIVE, USAGE, Refused
+from .step_name import training_step_in
 
 DEFAULT_DEADLINE_S = 900.0
 VARIABLE = "TENANT_DRILL"
-# Losses after the checkpoint that are worth waiting for, and for how long when the trainer saves too often for that.
-_OVERLAP = 3
-_PATIENCE_S = 10.0
 _POLL_S = 0.1
 _START_AGAIN_S = 2.0
 _SETTLE_S = 30.0
@@ -139,6 +139,7 @@ class _Drill:
         self._until = time.monotonic() + options.deadline_s
         self._facts: dict[str, Any] = dict.fromkeys(("checkpoint", "saved_step", "killed_at_step", "steps_from"))
         self._tries: dict[int, drill_steps.Steps] = {}
+        self._to_first_step_s = 0.0
         self._drilled = drill_record(run, cell, os.path.join(self._folder, "code"))
 
     def run(self) -> dict[str, Any]:
@@ -174,40 +175,46 @@ class _Drill:
         first = self._paths(1)
         before = self._train_and_kill(first)
         after = self._relaunch(self._paths(2), before)
-        return drill_verdict.judge(before, after, self._facts["saved_step"], self._options.tolerance)
+        verdict = drill_verdict.judge(
+            before, after, self._facts["saved_step"], self._options.tolerance, self._announces()
+        )
+        return self._as_cut(verdict)
+
+    def _announces(self) -> bool:
+        """Whether a step may be told that is not made there: a log says where it resumes, a bar is drawn beforehand."""
+        return bool(self._facts["steps_from"] != METRICS)
+
+    def _as_cut(self, verdict: drill_verdict.Verdict) -> drill_verdict.Verdict:
+        """A kill between two epochs does not show what a script does with the rest of one, and nobody may think so."""
+        if not verdict.passed or self._facts["mid_epoch"] is not False:
+            return verdict
+        uncut = "the kill came at the border of an epoch, so that going on within one was not shown"
+        return replace(verdict, why=f"{verdict.why}; {uncut}")
 
     # --- the first try ----------------------------------------------------------------------------------------
 
     def _train_and_kill(self, paths: AttemptPaths) -> list[dict[str, Any]]:
         """The lines at the moment of the kill, in mid-epoch, with losses after the newest whole checkpoint."""
-        ready_at: float | None = None
+        moment, begun = drill_moment.Moment(), time.monotonic()
         for lines in self._watched(paths):
-            if not self._has_checkpoint(paths) or not drill_verdict.steps_of(lines):
+            if not moment.saw(time.monotonic(), lines, self._newest(paths)):
                 continue
-            ready_at = time.monotonic() if ready_at is None else ready_at
             # Stopped, so that what is judged is what the kill leaves.
             process.kill_all(attempt.members(paths), signal.SIGSTOP)
             lines = self._steps(paths).lines()
-            if not self._worth_a_kill(paths, lines, time.monotonic() - ready_at):
+            moment.saw(time.monotonic(), lines, self._newest(paths))
+            if not moment.has_come(self._until - time.monotonic()):
                 process.kill_all(attempt.members(paths), signal.SIGCONT)
                 continue
             self._end_processes()
             self._note_kill(paths, lines)
+            self._to_first_step_s = moment.first_told_at - begun
             return lines
         raise self._overdue(paths)
 
-    def _has_checkpoint(self, paths: AttemptPaths) -> bool:
-        return bool(artifacts.checkpoint_units(paths.output, self._run["artifacts"]))
-
-    def _worth_a_kill(self, paths: AttemptPaths, lines: list[dict[str, Any]], waited_s: float) -> bool:
-        """In mid-epoch, with losses that both tries will have; less will do for one that saves at its every step."""
-        if waited_s >= 2 * _PATIENCE_S:
-            return True
-        patient = waited_s < _PATIENCE_S
-        units = artifacts.checkpoint_units(paths.output, self._run["artifacts"])
-        saved = units[0]["step"] if units else None
-        later = [step for step, loss in drill_verdict.steps_of(lines) if loss is not None and step > (saved or 0)]
-        return len(later) >= (_OVERLAP if patient else 1) and not (patient and _in_mid_epoch(lines) is False)
+    def _newest(self, paths: AttemptPaths) -> dict[str, Any] | None:
+        """The newest checkpoint, whole or not."""
+        return next(iter(artifacts.checkpoint_units(paths.output, self._run["artifacts"])), None)
 
     def _note_kill(self, paths: AttemptPaths, lines: list[dict[str, Any]]) -> None:
         steps = drill_verdict.steps_of(lines)
@@ -216,10 +223,10 @@ class _Drill:
             raise _Failed("no_checkpoint", "what the trainer left as a checkpoint is not whole")
         self._facts.update(
             checkpoint=newest["key"],
-            saved_step=newest["step"],
+            saved_step=training_step_in(newest["key"]),
             killed_at_step=steps[-1][0] if steps else None,
             steps_from=self._steps(paths).source,
-            mid_epoch=_in_mid_epoch(lines),
+            mid_epoch=drill_moment.in_mid_epoch(lines),
         )
 
     def _overdue(self, paths: AttemptPaths) -> _Failed:
@@ -230,7 +237,7 @@ class _Drill:
         if steps:
             made = f"{len(steps)} steps are in {_WHERE[read.source]}, the last is {steps[-1][0]}"
         made += f" ({read.problem})" if read.problem else ""
-        if self._has_checkpoint(paths):
+        if self._newest(paths) is not None:
             return _Failed("no_metrics", f"a checkpoint was saved, but nothing shows the steps {within}: {made}")
         return _Failed("no_checkpoint", f"no whole checkpoint was saved {within}; {made}")
 
@@ -242,16 +249,29 @@ class _Drill:
         saved = self._facts["saved_step"]
         later = [step for step, _loss in steps if saved is not None and step > saved]
         reach = later[-1] if later else None
+        left_s = self._until - time.monotonic()
         for lines in self._watched(paths):
-            made = drill_verdict.steps_of(lines)
-            if made and saved is not None and made[0][0] <= saved:
+            told = drill_verdict.told_of(lines)
+            named = drill_start.leading(told, saved) if saved is not None and self._announces() else 0
+            made = [step for step, _tells in told[named:]]
+            if made and saved is not None and made[0] <= saved:
                 return lines  # from the start again: more of it proves no more
-            if made and (made[-1][0] >= reach if reach is not None else len(made) >= _OVERLAP):
+            if made and (made[-1] >= reach if reach is not None else len(made) >= drill_moment.OVERLAP):
                 return lines
         lines = self._steps(paths).lines()
         if drill_verdict.steps_of(lines):
             return lines  # slow, but what it made can be judged
-        raise _Failed("no_progress", f"the relaunched command made no step within {self._options.deadline_s:g} s")
+        raise self._stepless(left_s)
+
+    def _stepless(self, left_s: float) -> _Failed:
+        why = (
+            f"the relaunched command made no step in the {left_s:.0f} s that were left of {self._options.deadline_s:g}"
+        )
+        needed_s = self._to_first_step_s
+        if left_s >= 2 * needed_s:
+            return _Failed("no_progress", why)
+        fix = "the drill needs a later deadline (train_drill_deadline_s)"
+        return _Failed("unclear", f"{why}, and the first try told its first step after {needed_s:.0f} s; {fix}")
 
     # --- both -------------------------------------------------------------------------------------------------
 
@@ -339,14 +359,6 @@ class _Drill:
         """Remove what a drill made: nothing of it is a result of the run."""
         for name in ("box", "code"):
             shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
-
-
-def _in_mid_epoch(lines: list[dict[str, Any]]) -> bool | None:
-    """Whether the last step was not an epoch's first or last; None when the lines do not say."""
-    epochs = [line.get("epoch") for line in lines if "step" in line][-2:]
-    if len(epochs) < 2 or None in epochs:
-        return None
-    return bool(epochs[0] == epochs[1])
 
 
 def code_folder(run: dict[str, Any]) -> str:

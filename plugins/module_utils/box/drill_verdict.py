@@ -12,10 +12,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import drill_noise, drill_start
+
 DEFAULT_TOLERANCE = 0.05
 _SHOWN = 20
-# Losses before the kill that show how much neighbouring ones differ anyway.
-_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Verdict:
 
     started_again: its first step is no later than the saved one
     steps_skipped: steps that nobody made are missing
+    unclear:       its first step, or its loss, may be that of a start as well
     loss_differs:  the same step has another loss than before the kill
     """
 
@@ -49,6 +50,11 @@ def steps_of(lines: list[dict[str, Any]]) -> list[tuple[int, float | None]]:
     return [(line["step"], _loss(line)) for line in lines if _is_step(line.get("step"))]
 
 
+def told_of(lines: list[dict[str, Any]]) -> list[tuple[int, bool]]:
+    """(step, whether a loss is told for it) of every line with a step, in order."""
+    return [(line["step"], "loss" in line) for line in lines if _is_step(line.get("step"))]
+
+
 def says_deterministic(lines: list[dict[str, Any]]) -> bool:
     """Whether the trainer says that the same steps give the same bits (tenant_checkpoint does, as torch tells it)."""
     return any(line.get("deterministic") is True for line in lines)
@@ -59,35 +65,30 @@ def judge(
     after: list[dict[str, Any]],
     saved_step: int | None,
     tolerance: float = DEFAULT_TOLERANCE,
+    announces: bool = False,
 ) -> Verdict:
     """The verdict on a relaunch.
 
     :param saved_step: the step of the newest whole checkpoint at the kill; None when its name carries none.
     :param tolerance: how much a loss may differ, relative to the larger one; 0 when the trainer is deterministic.
+    :param announces: the lines are those of a log or an event file, which may name a step that is not made there.
     """
-    made, redone = steps_of(before), steps_of(after)
+    made, redone = steps_of(before), told_of(after)
     if not redone:
         return Verdict("no_progress", "the relaunched command made no step")
-    first = redone[0][0]
-    saved = _saved_before(first, made, after) if saved_step is None else saved_step
-    if saved is None or first <= saved:
-        where = "its first checkpoint" if saved is None else f"step {saved}, which was saved whole"
-        why = f"the relaunched command began with step {first}; it did not go on from {where}"
-        return Verdict("started_again", why, first)
-    expected = _next_step(made, saved)
-    if first > expected:
-        why = f"saved was step {saved}, the next to come was {expected} at the latest, and it went on with {first}"
-        return Verdict("steps_skipped", why, first)
+    steps = [step for step, _loss_of in made]
+    start = drill_start.find(steps, redone, saved_step, _resumed_from(after), announces)
+    if start.reason:
+        return Verdict(start.reason, start.why, start.first)
     exact = says_deterministic(before) or says_deterministic(after)
     told = [(line["step"], _loss(line)) for line in after if _is_step(line.get("step")) and "loss" in line]
-    return _compare(made, told, first, saved, 0.0 if exact else tolerance, exact)
+    return _compare(made, told, start, 0.0 if exact else tolerance, exact)
 
 
 def _compare(
     made: list[tuple[int, float | None]],
     told: list[tuple[int, float | None]],
-    first: int,
-    saved: int,
+    start: drill_start.Start,
     tolerance: float,
     exact: bool,
 ) -> Verdict:
@@ -95,55 +96,43 @@ def _compare(
     known = dict(made)
     both = [(step, known[step], loss) for step, loss in told if step in known and known[step] is not None]
     if not both:
-        return _compare_neighbours(made, told, first, saved, tolerance)
+        return _compare_neighbours(made, told, start, tolerance)
     worst = max(_difference(one, other) for _step, one, other in both)
-    facts = (first, len(both), None if math.isinf(worst) else worst, tolerance, exact, tuple(both[:_SHOWN]))
+    facts = (start.first, len(both), None if math.isinf(worst) else worst, tolerance, exact, tuple(both[:_SHOWN]))
     if worst > tolerance:
         step, one, other = next(each for each in both if _difference(each[1], each[2]) > tolerance)
         what = "which says that it is deterministic" if exact else f"the tolerance is {tolerance:g} of the larger"
         return Verdict("loss_differs", f"at step {step} the loss was {one}, and after the kill {other}; {what}", *facts)
     how = "bit for bit" if exact else f"within {tolerance:g}"
-    return Verdict("passed", f"it went on from step {saved}, and {len(both)} losses are the same {how}", *facts)
+    return Verdict("passed", f"{start.why}, and {len(both)} losses are the same {how}", *facts)
 
 
 def _compare_neighbours(
     made: list[tuple[int, float | None]],
     told: list[tuple[int, float | None]],
-    first: int,
-    saved: int,
+    start: drill_start.Start,
     tolerance: float,
 ) -> Verdict:
-    """No loss was told twice (saved at the very step of the kill): the next one must lie among the last ones."""
-    last = [loss for _step, loss in made if loss is not None][-_NEIGHBOURS:]
-    if not last or not told:
-        why = f"its steps join: it went on from step {saved} with {first}. But no losses are told "
-        why += f"{'after' if last else 'before'} the kill, so only steps were compared, and nothing shows that the "
-        return Verdict("no_losses", f"{why}weights came back", first)
+    """No loss was told twice (saved at the very step of the kill): the next one must go on from the last ones."""
+    known = [loss for _step, loss in made if loss is not None]
+    if not known or not told:
+        why = f"its steps join: {start.why}. But no losses are told {'after' if known else 'before'} the kill, so only "
+        return Verdict(
+            "no_losses", f"{why}steps were compared, and nothing shows that the weights came back", start.first
+        )
     step, loss = told[0]
-    slack = max(last) - min(last) + tolerance * max(abs(each) for each in last)
-    pairs = ((step, last[-1], loss),)
-    if loss is None or not min(last) - slack <= loss <= max(last) + slack:
-        why = f"the last loss before the kill was {last[-1]}, the next one, at step {step}, {loss}"
-        return Verdict("loss_differs", why, first, 0, None, tolerance, False, pairs)
-    why = f"it went on at step {step} with a loss among the last ones; no step was made twice, so none is compared"
-    return Verdict("passed", why, first, 0, None, tolerance, False, pairs)
-
-
-def _next_step(made: list[tuple[int, float | None]], saved: int) -> int:
-    """The latest step that may come first after the saved one in these lines, which need not have every step, nor have
-    them evenly: a progress bar shows a step whenever some time has passed."""
-    steps = [step for step, _loss_of in made]
-    gaps = [two - one for one, two in zip(steps, steps[1:]) if two > one]
-    later = [step for step in steps if step > saved]
-    return max([saved + max(gaps, default=1), *later[:1]])
-
-
-def _saved_before(first: int, made: list[tuple[int, float | None]], after: list[dict[str, Any]]) -> int | None:
-    """Where the name of the checkpoint does not say it: what the trainer says, else the step that comes before
-    ``first``, if that is not where the first try began too."""
-    said = _resumed_from(after)
-    earlier = [step for step, _loss_of in made if step < first]
-    return said if said is not None or not earlier else max(earlier)
+    seen = drill_noise.DIFFERS if loss is None else drill_noise.joins(known, loss, tolerance)
+    facts = (start.first, 0, None, tolerance, False, ((step, known[-1], loss),))
+    if seen == drill_noise.DIFFERS:
+        why = (
+            f"the losses went from {known[0]} to {known[-1]} before the kill, and the next, at step {step}, was {loss}"
+        )
+        return Verdict("loss_differs", why, *facts)
+    why = f"{start.why}, but no step was made twice, so no loss is compared with itself; that at step {step} is {loss}"
+    if seen == drill_noise.UNCLEAR:
+        why += f", and the first of all was {known[0]}: as far as losses scatter, fresh weights could show it as well"
+        return Verdict("unclear", why, *facts)
+    return Verdict("passed", f"{why} and goes on from the last ones, far from the first of all, {known[0]}", *facts)
 
 
 def _resumed_from(lines: list[dict[str, Any]]) -> int | None:

@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import re
 
-_STEP = re.compile(r"(?:^|[^0-9A-Za-z])(?:step|epoch|checkpoint|ckpt)[-_=]?(\d+)", re.IGNORECASE)
+_WORDS = "step|checkpoint|ckpt|iter|iteration"
+_STEP, _COUNTED = (
+    re.compile(rf"(?:^|[^0-9A-Za-z])(?:{words})[-_=]?(\d+)", re.IGNORECASE) for words in (f"{_WORDS}|epoch", _WORDS)
+)
 _NUMBER = re.compile(r"\d+")
 
 
 def step_in(path: str) -> int | None:
     """The last number behind such a word, None when there is none."""
     found = _STEP.findall(path)
+    return int(found[-1]) if found else None
+
+
+def training_step_in(path: str) -> int | None:
+    """As :func:`step_in`, but an epoch is none: what is compared with the steps of the training must be counted so."""
+    found = _COUNTED.findall(path)
     return int(found[-1]) if found else None
 
 

@@ -307,8 +307,11 @@ INDEX = {"weight_map": {"a": "model-00001.safetensors", "b": "model-00002.safete
 
 
 def sharded(output: Path, step: int) -> Path:
-    folder = output / "checkpoints" / f"step-{step}"
-    folder.mkdir()
+    return sharded_folder(output / "checkpoints" / f"step-{step}")
+
+
+def sharded_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
     (folder / "model.safetensors.index.json").write_text(json.dumps(INDEX))
     for number in (1, 2):
         (folder / f"model-0000{number}.safetensors").write_bytes(safetensors())
@@ -329,6 +332,36 @@ def test_a_sharded_checkpoint_that_lacks_a_shard_loses_to_an_older_whole_one(out
         "checkpoints/step-20/model.safetensors.index.json",
     }
     assert all("model-00002.safetensors of 2 files missing" in line["why"] for line in skipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "key"),
+    [
+        ("ckpts/iter_0000500", 500, "ckpts/iter_0000500"),
+        ("ckpts/global_step500", 500, "ckpts/global_step500"),
+        ("last", None, "last/model.safetensors.index.json"),
+        ("ckpts/last", None, "ckpts/last/model.safetensors.index.json"),
+    ],
+)
+def test_a_sharded_checkpoint_is_one_whatever_its_folder_is_called(
+    tmp_path: Path, name: str, step: int | None, key: str
+) -> None:
+    declared = [{"glob": f"{name.rpartition('/')[0] or 'last'}/**", "role": "checkpoint", "loader": "hf"}]
+    folder = sharded_folder(tmp_path / name)
+    (unit,) = artifacts.checkpoint_units(str(tmp_path), declared)
+    assert (unit["key"], unit["step"], len(unit["files"])) == (key, step, 3)
+    found = artifacts.newest_sound_checkpoint(str(tmp_path), declared)
+    assert found is not None
+    assert found["artifacts"] == artifacts.collect(str(tmp_path), declared)[0]
+    (folder / "model-00002.safetensors").unlink()
+    assert artifacts.newest_sound_checkpoint(str(tmp_path), declared) is None
+
+
+def test_files_of_shards_that_name_their_steps_are_checkpoints_of_their_own(tmp_path: Path) -> None:
+    declared = [{"glob": "*.safetensors", "role": "checkpoint", "loader": "hf"}]
+    for step in (5, 6):
+        (tmp_path / f"step-{step}.safetensors").write_bytes(safetensors())
+    assert [unit["step"] for unit in artifacts.checkpoint_units(str(tmp_path), declared)] == [6, 5]
 
 
 def test_a_final_model_in_shards_is_whole_or_refused(output: Path) -> None:

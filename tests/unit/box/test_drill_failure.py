@@ -18,6 +18,7 @@ IDENTITY = BoxIdentity("vision", "b1", 1, "77")
     [
         ("started_again", "run digits does not survive a kill: it is so", "save into TENANT_CHECKPOINT_DIR"),
         ("no_losses", "nothing shows that run digits survives a kill: it is so", "`progress` of the run spec"),
+        ("unclear", "nothing shows that run digits survives a kill: it is so", "name each checkpoint by its step"),
         ("no_metrics", "nothing shows that run digits survives a kill: it is so", "`progress` of the run spec"),
     ],
 )

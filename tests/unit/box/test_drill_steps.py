@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box.drill_steps import Steps
 from ansible_collections.tenant.gpu.plugins.module_utils.box.drill_verdict import judge
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import AttemptPaths, Layout
@@ -89,6 +90,19 @@ def test_the_second_try_is_read_as_the_first_was(tmp_path: Path) -> None:
     events(second, 21, 40)
     verdict = judge(known, after.lines(), 20)
     assert (verdict.reason, verdict.compared) == ("passed", 10)
+
+
+@pytest.mark.parametrize("said", ["Resuming from step 20\n", "step 0 of 100\r", "step 0 of 100\nresumed at step 20\n"])
+def test_a_log_may_say_where_it_resumes(tmp_path: Path, said: str) -> None:
+    pattern = check({"source": "regex", "pattern": r"step (?P<step>\d+)(?: loss=(?P<loss>\S+))?"})
+    first, second = attempt(tmp_path, 1), attempt(tmp_path, 2)
+    append(first.log, "".join(f"step {step} loss={10 / step}\n" for step in range(1, 25)))
+    before = Steps(first, pattern)
+    known = before.lines()
+    append(second.log, said + "".join(f"step {step} loss={10 / step}\n" for step in range(21, 25)))
+    after = Steps(second, pattern, before).lines()
+    assert judge(known, after, 20, announces=True).passed
+    assert judge(known, known, 20, announces=True).reason == "started_again"
 
 
 def test_steps_of_the_metrics_are_compared_with_such_alone(tmp_path: Path) -> None:
