@@ -56,7 +56,7 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         raise_fits=spending.raise_fits(case.host, case.seen.item),
         replaceable=_replaceable(case),
         bound=bool(case.host.variables.get("provision_volumes")),
-        computes=parking.computes(case.seen.item),
+        computes=parking.computes(case.host, case.seen.item),
         bills_on=case.seen.item is not None and not parking.can_rest(case.host),
     )
 

@@ -446,8 +446,9 @@ def _computes_on(one: Watched, action: decide.Action) -> str:
     matter, so it is theirs to stop until its budget is spent."""
     if action.kind != decide.GIVE_UP or one.situation is None or not one.situation.computes or one.situation.bills_on:
         return ""
-    name = one.box.name
-    return f", and it bills until it is stopped (gpu-tenant provision -l {name} -e tenant_state=parked)"
+    is_outbid = one.situation.verdict.name == verdicts.OUTBID
+    how = "it comes back by itself and bills, unless it is stopped" if is_outbid else "it bills until it is stopped"
+    return f", and {how} (gpu-tenant provision -l {one.box.name} -e tenant_state=parked)"
 
 
 def _overdue_text(box: str, overdue: Sequence[Box]) -> str:

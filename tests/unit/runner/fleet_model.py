@@ -64,7 +64,9 @@ class Box:
     :param rests: its platform has a stop that keeps the disk, and lets a second machine be rented beside it.
     :param bound: it has a volume, and can be rented on one machine only.
     :param bid_is_told: whether the provider says what a winning bid is.
-    :param spends: steps for which it computed on a budget that is spent, and somebody could have stopped it.
+    :param parked: it was told to stop, and does not come back by itself when it is outbid.
+    :param spends: steps for which it computed, or could at any moment, on a budget that is spent, and somebody could
+        have stopped it.
     :param at_risk: steps of training that are nowhere but on its disk.
     :param overdue: steps since a pull, or the end of a harvest that was cut off, has been due and could be done.
     """
@@ -73,6 +75,7 @@ class Box:
     bound: bool = False
     # the truth
     state: str = "absent"
+    parked: bool = False
     deployed: bool = False
     run: str = ""
     olds: list[Old] = field(default_factory=list)
@@ -107,6 +110,11 @@ class Box:
     @property
     def works(self) -> bool:
         return self.state == "running" and self.deployed and self.run == "running"
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether its provider starts it again once its bid wins."""
+        return self.state == "outbid" and not self.parked
 
 
 class Fleet:
@@ -152,6 +160,7 @@ class Fleet:
             box.state, box.deployed, box.run, box.at_risk = "absent", False, "", 0
         else:
             box.state = state
+        box.parked = box.parked and state != "running"
         # Whoever starts it again later wants it at work.
         box.cut_off = box.cut_off and state == "running"
         if state != "running" and box.run == "running":
@@ -244,7 +253,8 @@ class Fleet:
             salvaged=box.salvaged,
             pull_due=word.run_state == "running" and box.at_risk >= RPO_STEPS,
             settle_due=any(not old.settled for old in box.olds),
-            computes=is_seen and box.state != "stopped",
+            # An outbid one is shown at rest in the words of one that was told to, and comes back all the same.
+            computes=is_seen and (box.comes_back or box.state not in ("stopped", "outbid")),
             bills_on=is_seen and not box.rests,
         )
 
@@ -315,7 +325,7 @@ class Fleet:
             return
         if box.state != "absent":
             box.olds.append(Old(self.now + DUE_STEPS))
-        box.state, box.deployed, box.run, box.at_risk = "running", True, "queued", 0
+        box.state, box.deployed, box.run, box.at_risk, box.parked = "running", True, "queued", 0, False
         box.rented = box.brought_up = True
         box.salvaged, box.absences = False, 0
 
@@ -348,7 +358,7 @@ class Fleet:
         if not (self.provider_up and self.network_up and self.ssh_up) or box.state == "absent":
             return
         if box.state in ("stopped", "exited", "outbid", "running"):
-            box.state, box.deployed = "running", True
+            box.state, box.deployed, box.parked = "running", True, False
             box.run = "queued" if box.run in ("", "preempted", "queued") else box.run
         box.brought_up = True
 
@@ -386,7 +396,8 @@ class Fleet:
     def _rest(self, how: str) -> None:
         if not self.box.rests:
             raise Breach(f"a box that cannot rest is {how}")
-        self.world("stopped")
+        self.box.parked = True
+        self.world("outbid" if self.box.state == "outbid" else "stopped")
 
     def _settle(self) -> None:
         if self.provider_up and self.network_up:
@@ -415,7 +426,8 @@ class Fleet:
     def _check_spent(self, box: Box, is_shown: bool, reachable: bool) -> None:
         """What is done, or failed, comes home first; what cannot rest, and what failed before, is people's to end."""
         is_ending = self.ledger.home or box.failed_home or (reachable and box.run in ("done", "failed"))
-        is_wrong = box.rests and box.state == "running" and self._money().is_spent and not is_ending
+        may_bill = box.state == "running" or box.comes_back
+        is_wrong = box.rests and may_bill and self._money().is_spent and not is_ending
         box.spends = box.spends + is_shown if is_wrong else 0
         if box.spends > OVERDUE_STEPS:
             raise Breach("the budget is spent, and a box computes on")

@@ -22,6 +22,12 @@ from gpu_tenant.workspace import History
 
 SPEC = {"id": "digits", "spec_sha256": "ab" * 32, "source": "/run.yml"}
 DIGEST = "cd" * 32
+# How a row differs from that of a box at work. A higher bid stops it in the words of its tenant.
+_RESTS = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}
+AS_SHOWN: dict[str, dict[str, Any]] = {
+    "stopped": _RESTS,
+    "outbid": {**_RESTS, "is_bid": True, "dph_base": 0.3, "min_bid": 0.5},
+}
 ROW = {"id": 42, "actual_status": "running", "intended_status": "running", "cur_state": "running", "dph_total": 0.3}
 
 
@@ -91,8 +97,8 @@ class World:
 
     def item(self, name: str) -> Box:
         label = f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"
-        rests = dict.fromkeys(("intended_status", "cur_state"), "stopped") if self.provider[name] == "stopped" else {}
-        return to_box({**ROW, "id": self.provider_id, "label": label, **rests})
+        shown = AS_SHOWN.get(self.provider[name], {})
+        return to_box({**ROW, "id": self.provider_id, "label": label, **shown})
 
     def machine(self, name: str) -> Box | None:
         if not self.api_up or name in self.dark:

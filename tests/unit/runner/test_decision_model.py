@@ -167,6 +167,10 @@ def _only_what_trains_is_stopped_when_all_is_spent(now: Situation) -> Action:
     return decide.decide(replace(now, computes=False))
 
 
+def _outbid_is_stopped(now: Situation) -> Action:
+    return decide.decide(replace(now, computes=now.computes and now.verdict.name != verdicts.OUTBID))
+
+
 def _no_project(now: Situation) -> Action:
     return decide.decide(replace(now, money=replace(now.money, project=UNLIMITED)))
 
@@ -228,6 +232,7 @@ BROKEN = {
     "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),
     "no budget of the project": lambda: Fleet(decision=_no_project),
     "a sick box computes on what is spent": lambda: Fleet(decision=_only_what_trains_is_stopped_when_all_is_spent),
+    "an outbid box is taken for stopped": lambda: Fleet(decision=_outbid_is_stopped),
     "what cannot rest is parked": lambda: Fleet(decision=_every_box_can_rest),
     "what cannot rest is left behind": lambda: Fleet(decision=_whoever_is_left_may_bill_on),
     "hands over to nobody": lambda: Fleet(decision=_there_is_always_another_candidate),

@@ -176,6 +176,20 @@ def test_a_box_that_computes_is_parked_as_it_is_given_up(world: World, drive: Ca
     assert "its newest checkpoints were pulled; the box is parked: its disk is kept and bills" in caught.value.safe
 
 
+def test_an_outbid_box_is_told_to_stop_as_it_is_given_up(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """It would come back by itself, and compute for nobody."""
+    world.provider["b1"] = "outbid"
+    for rung in (decide.RAISE_BID, decide.NEXT_OFFER):
+        for _try in range(decide.Limits().of(rung)):
+            action = decide.Action(rung, "a higher bid took its GPU")
+            recoveries.begin(Journal(world.store), world.identity("b1"), action, "digits", "outbid", 7)
+    with pytest.raises(TenantFailure, match="every way to recover it was tried") as caught:
+        drive()
+    assert world.played[-1][:2] == ("provision", "b1")
+    assert world.names == ["provision"], "it does not answer, so nothing is pulled"
+    assert "the box is parked" in caught.value.safe
+
+
 def test_one_that_cannot_rest_is_told_to_bill_on_as_it_is_given_up(
     world: World, drive: Callable[..., go.GoResult]
 ) -> None:
