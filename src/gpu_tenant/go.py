@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -26,6 +26,7 @@ from gpu_tenant import (
     decide,
     found_home,
     homecoming,
+    look_notes,
     money_ladder,
     parking,
     play_deadlines,
@@ -207,7 +208,7 @@ class Go:
         seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
         self._memory.sight.take(seen)
         self._note_resumed(seen)
-        self._note_reached(seen)
+        look_notes.note(self.store, self.project, seen)
         self._replaced.tell(seen, self.store, self.project)
         self.on_look(seen)
         return seen
@@ -398,12 +399,6 @@ class Go:
         step = seen.run.resumed_from
         self._history.append("resumed", box=seen.box, step=step, generation=seen.generation)
         self._progress.emit("note", f"training goes on from step {step}", seen.box)
-
-    def _note_reached(self, seen: Observation) -> None:
-        """How far the run is: if the box is lost after this look, that much is known of it."""
-        if seen.item is not None and seen.run is not None:
-            identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-            last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
 
     def _harvest(self) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""

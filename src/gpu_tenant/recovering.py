@@ -81,18 +81,11 @@ def identity_of(project: str, seen: Observation) -> BoxIdentity:
 
 def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
     """Note in the journal that the box is brought up now, and why; and of one that is gone, that it bills no more."""
-    if seen.provider == "absent" and action.kind in decide.RUNGS:
-        _note_gone(store, project, seen.box)
+    if seen.provider == "absent" and seen.denied is not None and action.kind in decide.RUNGS:
+        # Not of the newest record: another controller may have rented a machine since, and that one lives.
+        gone_record.note_gone(store, seen.denied, is_lost=True)
     machine_id = seen.item.machine_id if seen.item else None
     recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
-
-
-def _note_gone(store: StateStore, project: str, box: str) -> None:
-    """The machine of the newest record, which is the one that list and item denied."""
-    record = store.rented_box(project, box)
-    if record:
-        identity = BoxIdentity(project, box, int(record["generation"]), str(record["provider_id"]))
-        gone_record.note_gone(store, identity, is_lost=True)
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:

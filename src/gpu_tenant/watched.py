@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import gone_record, last_contact, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering, replaced
+from gpu_tenant import candidates, decide, fleet, found_home, look_notes, money_ladder, parking, recovering, replaced
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.observe import UNREADABLE, as_failure
@@ -141,20 +140,9 @@ class Watched:
         self.seen, self._trouble = seen, seen.refused
         self.sight.take(seen)
         try:
-            self._note(seen)
+            look_notes.note(self.store, self.project, seen)
         except UNREADABLE as error:
             self._trouble = as_failure(error, self.box.name)
-
-    def _note(self, seen: Observation) -> None:
-        """What it says of the run to what would be missed if the box never came back, and whether the box rests or
-        works to the record that the gate goes by."""
-        if seen.item is None:
-            return
-        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-        gone_record.note_there(self.store, seen.item, seen.asked_at)
-        power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
-        if seen.run is not None:
-            last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
 
     @property
     def lost_its_peers(self) -> bool:
