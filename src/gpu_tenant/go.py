@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible_collections.tenant.gpu.plugins.module_utils import approvals
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
@@ -410,10 +410,11 @@ class Go:
             return
         if receipt.get("run_state") == "done" and receipt.get("complete") is False:
             lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["nobody knows why"]))
-            raise self._not_home(
+            failure = self._not_home(
                 f"run {self.run_id} is done and was harvested, but its receipt is not complete: {lacks}",
                 "mend what is named (for instance harvest_level), then run the same command again",
             )
+            self._given_up(failure)
         wanted, found = str(self._spec["spec_sha256"]), str(receipt.get("spec_sha256"))
         if receipt.get("complete") is True and found != wanted:
             # The box is sealed under that spec: started again it would train nothing, and bill.
@@ -439,7 +440,8 @@ class Go:
     def _playbook(
         self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool, allowance_s: float | None = None
     ) -> Outcome | None:
-        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
+        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row. After that,
+        and of a run that cannot be brought home, the box is given up.
 
         :returns: how it ended when it ended well, else None.
         """
@@ -451,10 +453,19 @@ class Go:
         self._memory.failures += 1
         self._memory.last_failure = outcome.as_failure()
         passing = failure is not None and failure.kind in PASSING
-        if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
-            outcome.raise_for_failure()
-        self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
+        if retry and passing and self._memory.failures < MAX_FAILURES:
+            self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
+            return None
+        if playbook == "harvest" or (retry and passing):
+            self._given_up(self._memory.last_failure)
+        outcome.raise_for_failure()
         return None
+
+    def _given_up(self, failure: TenantFailure) -> NoReturn:
+        """Nobody looks after the box from here on, unless it is whoever holds its lease."""
+        if failure.kind == "lease_held":
+            raise failure
+        self._closing.given_up(failure, self._look())
 
     # -- the end -------------------------------------------------------------------------------------------------
 

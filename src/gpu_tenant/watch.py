@@ -157,6 +157,7 @@ class Watch:
                 self.round()
                 if self._options.once:
                     self.settle()
+                    self._keep_count()
                     kinds = [*self._kinds.values(), *self._kinds_of_clocks(), *self._kinds_of_budgets()]
                     return exit_codes.of_kinds(kinds)
                 self._runner.interrupts.wait(self._options.poll_s)
@@ -222,7 +223,7 @@ class Watch:
         before = one.box.name
         one.choose(seen)
         if one.has_chosen:
-            one.sight.remember(self._known.get(one.box.name) or {})
+            one.remember(self._known.get(one.box.name) or {})
         if one.box.name != before:
             self._forget(before)
 
@@ -281,9 +282,11 @@ class Watch:
                 perform()
         except Exception as error:
             for one in due:
+                one.note_act()
                 self._put_off(one, as_failure(error, one.box.name))
             return
         for one in due:
+            one.note_act()
             one.note_success()
 
     def _put_off(self, one: Watched, failure: TenantFailure) -> None:
@@ -430,7 +433,10 @@ class Watch:
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self._options.metrics_file:
             metrics.write(self._options.metrics_file, rows, self._clock(), self._accounts)
-        known = {one.box.name: one.sight.as_dict() for one in self._watched}
+        self._keep_count()
+
+    def _keep_count(self) -> None:
+        known = {one.box.name: one.as_dict() for one in self._watched}
         records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
 
     def _remembered(self) -> Mapping[str, Any]:

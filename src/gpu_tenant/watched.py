@@ -28,9 +28,11 @@ from gpu_tenant.observe import UNREADABLE, as_failure
 from gpu_tenant.pulls import PULL_SHARE
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
-from gpu_tenant.verdicts import LOST, UNREACHABLE, LedgerWord, Verdict
+from gpu_tenant.verdicts import FAILED, FINISHED, LOST, UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
+# Of a box whose run has ended, or of which nobody hears whether it has.
+_MAY_HAVE_ENDED = (FAILED, FINISHED, UNREACHABLE)
 # A replaced box that the gate keeps is tried again no sooner than this.
 SETTLE_AGAIN_S = 3600.0
 
@@ -48,6 +50,8 @@ class Watched:
         self.clock = clock
         # How often each kind of act failed since one last succeeded, and when it is tried again at the soonest.
         self._failed: dict[str, tuple[int, float]] = {}
+        # How many harvests in a row did not bring home what ended on the box.
+        self.harvests = 0
         self.settled_at = float("-inf")
         self.pull_took_s = 0.0
         self.salvaged = False
@@ -107,6 +111,21 @@ class Watched:
     def note_success(self) -> None:
         self._failed.clear()
 
+    def note_act(self) -> None:
+        """What was to be done was tried, however it went."""
+        if self.action is not None and self.action.kind in (decide.HARVEST, decide.HARVEST_FAILED):
+            self.harvests += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the next process needs to go on counting."""
+        return {**self.sight.as_dict(), "harvests": self.harvests}
+
+    def remember(self, known: Mapping[str, Any]) -> None:
+        """Go on from what an earlier process counted."""
+        self.sight.remember(known)
+        harvests = known.get("harvests")
+        self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
+
     def refresh(self) -> None:
         """Read the run spec again: what is acted on is what the playbook will read."""
         if self.spec_path:
@@ -133,7 +152,7 @@ class Watched:
 
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
-        self.sight, self.salvaged = self._sight_of_box(), False
+        self.sight, self.salvaged, self.harvests = self._sight_of_box(), False, 0
 
     def take(self, seen: Observation) -> None:
         """Add a look."""
@@ -208,6 +227,9 @@ class Watched:
             pull_due=self._pull_is_due(),
             settle_due=self._settle_is_due(),
         )
+        if home or self.situation.failed_home or self.situation.verdict.name not in _MAY_HAVE_ENDED:
+            self.harvests = 0
+        self.situation = replace(self.situation, harvests=self.harvests)
         # A run that is home ends no work any more, whatever its disk costs.
         money = self.situation.money
         self.crossing = None if home else money_ladder.crossing(lines, self.project, self.run_id, money)

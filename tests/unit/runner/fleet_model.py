@@ -90,6 +90,7 @@ class Box:
     costs: dict[str, float] = field(default_factory=dict)
     rung: str = ""
     failed_home: bool = False
+    harvests: int = 0
     cut_off: bool = False
     # this process
     absences: int = 0
@@ -137,6 +138,8 @@ class Fleet:
         self.denied_looks = self.denied_alone = 0
         # somebody cuts the next harvest off before it stops its box
         self.cuts_harvest = False
+        # what cannot be harvested now, however often it is tried
+        self.harvests_fail = False
         # what we know
         self.ledger = Ledger()
         self._looked = ""
@@ -174,7 +177,7 @@ class Fleet:
 
     def end_run(self, how: str) -> None:
         if self.box.state == "running" and self.box.run == "running":
-            self.box.run = how
+            self.box.run, self.box.harvests = how, 0
 
     def deny(self, looks: int, alone: bool) -> None:
         """The provider forgets the box for a while: all boxes at once, or this one for a single look. Of one box alone
@@ -250,6 +253,7 @@ class Fleet:
             spare=len(self.boxes) > 1,
             left_running=self.ledger.home and box.cut_off and provider.state == "running",
             failed_home=box.failed_home,
+            harvests=box.harvests,
             salvaged=box.salvaged,
             pull_due=word.run_state == "running" and box.at_risk >= RPO_STEPS,
             settle_due=any(not old.settled for old in box.olds),
@@ -371,16 +375,22 @@ class Fleet:
     def _harvest(self) -> None:
         """The results come home, and the box is stopped after that, if nobody cuts the harvest off in between."""
         box = self.box
-        if not (self.network_up and self.ssh_up and box.state == "running" and box.run == "done"):
+        if not self._comes_home("done"):
             return
         self.ledger.home = True
         box.cut_off, self.cuts_harvest = self.cuts_harvest and box.rests, False
         if box.rests and not box.cut_off:
             box.state = "stopped"
 
+    def _comes_home(self, how: str) -> bool:
+        box, is_heard = self.box, self.network_up and self.ssh_up and not self.harvests_fail
+        is_home = is_heard and box.state == "running" and box.run == how
+        box.harvests = 0 if is_home else box.harvests + 1
+        return is_home
+
     def _harvest_failed(self) -> None:
         box = self.box
-        if self.network_up and self.ssh_up and box.state == "running" and box.run == "failed":
+        if self._comes_home("failed"):
             box.failed_home = True
             box.state = "stopped" if box.rests else box.state
 
@@ -424,8 +434,10 @@ class Fleet:
             box.costs[box.rung] = box.costs.get(box.rung, 0.0) + PRICE_OF_A_STEP
 
     def _check_spent(self, box: Box, is_shown: bool, reachable: bool) -> None:
-        """What is done, or failed, comes home first; what cannot rest, and what failed before, is people's to end."""
-        is_ending = self.ledger.home or box.failed_home or (reachable and box.run in ("done", "failed"))
+        """What is done, or failed, comes home first, if it can be brought there; what cannot rest, and what failed
+        before, is people's to end."""
+        comes_home = reachable and box.run in ("done", "failed") and box.harvests < decide.HARVESTS
+        is_ending = self.ledger.home or box.failed_home or comes_home
         may_bill = box.state == "running" or box.comes_back
         is_wrong = box.rests and may_bill and self._money().is_spent and not is_ending
         box.spends = box.spends + is_shown if is_wrong else 0

@@ -93,7 +93,26 @@ def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive:
     world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * 100
     with pytest.raises(TenantFailure, match="the link is slow"):
         drive(deadline_s=600)
-    assert len(world.played) <= go.MAX_FAILURES
+    assert world.names.count("harvest") <= go.MAX_FAILURES + 1
+    assert world.names[-1] == "provision", "it would compute for nobody"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tries", "parked"),
+    [("unreachable", go.MAX_FAILURES, True), ("evidence_missing", 1, True), ("lease_held", go.MAX_FAILURES, False)],
+)
+def test_a_box_whose_run_cannot_be_brought_home_is_stopped(
+    world: World, drive: Callable[..., go.GoResult], kind: str, tries: int, parked: bool
+) -> None:
+    """Unless another controller holds its lease, and looks after it."""
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.trouble = [BoxFailure("", kind, "it is not to be had")] * tries
+    with pytest.raises(TenantFailure, match="it is not to be had") as caught:
+        drive()
+    assert caught.value.kind == kind
+    assert world.names == ["harvest"] * tries + ["harvest", "provision"] * parked
+    assert world.provider["b1"] == ("stopped" if parked else "running")
+    assert ("the box is parked" in caught.value.safe) is parked
 
 
 def test_closing_steps_wait_as_long_as_their_roles() -> None:

@@ -311,7 +311,8 @@ def test_a_receipt_that_never_becomes_complete_ends_the_loop(
     with pytest.raises(TenantFailure, match="the files were not loaded") as caught:
         drive()
     assert caught.value.kind == "evidence_missing"
-    assert world.names == ["harvest"]
+    assert world.names == ["harvest", "harvest", "provision"], "nobody looks after the box, so it is stopped"
+    assert "the box is parked" in caught.value.safe
 
 
 def test_a_complete_receipt_of_another_spec_ends_the_loop(

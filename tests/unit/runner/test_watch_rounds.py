@@ -367,6 +367,39 @@ def test_a_spent_budget_ends_the_meter_also_where_nothing_can_be_pulled(
     assert bool(told) is (trouble is not None)
 
 
+@pytest.mark.parametrize("by_cron", [True, False])
+@pytest.mark.parametrize("run", ["done", "failed"])
+def test_what_no_harvest_brings_home_is_parked_once_its_budget_is_spent(
+    make: Callable[..., Scene], tmp_path: Path, run: str, by_cron: bool
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.boxes.runs["b1"] = run
+    scene.refuse["harvest b1"] = BoxFailure("b1", "config", "no space here")
+    watching = None
+    for _each in range(decide.HARVESTS + 2):
+        if by_cron:
+            scene.begin(once=True).run()
+        else:
+            watching = watching or scene.begin()
+            scene.rounds(watching)
+        scene.now += watch.RETRY_MOST_S
+    # The last one is what is pulled before a box is parked.
+    assert scene.played == [("harvest", "b1")] * (decide.HARVESTS + 1) + [("provision", "b1")]
+    assert scene.accounts["b1"].rows["b1"]["intended_status"] == "stopped"
+
+
+def test_a_harvest_that_brings_nothing_home_counts_as_one_that_failed(
+    make: Callable[..., Scene], tmp_path: Path
+) -> None:
+    """Its receipt is not complete, and will not be."""
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.boxes.runs["b1"] = "done"
+    scene.rounds(scene.begin(), decide.HARVESTS + 2)
+    assert scene.played[-1] == ("provision", "b1")
+
+
 def _budgeted(scene: Scene, folder: Path, spent_h: float, **budget: float) -> None:
     """A run with a budget on b1, which has computed for so many hours at $1 an hour."""
     path = spec(folder, "digits-with-budget", budget=budget)
