@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks, spent
+from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks, gone_record, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.dollar_budgets import lack_of
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -180,7 +180,7 @@ def verdict(
     :param sight: what a watch last counted of it.
     """
     record = known.records.get(host.name) or {}
-    rented = bool(record.get("provider_id")) and (bool(record.get("lost")) or not record.get("destroyed_at"))
+    rented = bool(record.get("provider_id")) and (gone_record.is_missed(record) or not record.get("destroyed_at"))
     eyes = Sight(steady_clock.of_process(), brought_up=rented and bool(record.get("deploy_started_at")))
     if isinstance(sight, Mapping):
         eyes.remember(sight)

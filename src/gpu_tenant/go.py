@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -139,6 +139,7 @@ class Go:
         else:
             self._choose_candidate()
             receipt = self._drive()
+        recovering.note_home(self._boxes, self.run_id)
         return self._end(receipt)
 
     def _refuse_parts(self) -> None:
@@ -327,7 +328,9 @@ class Go:
             self._give_standing_approval()
 
     def _next_candidate(self, why: str, left: str) -> None:
-        refused = self._boxes.pop(0)
+        refused = self._boxes[0]
+        gone_record.leave(self.store, self.project, refused.name)
+        self._boxes.pop(0)
         self._memory = self._fresh_memory()
         if left:
             self.left_behind.append(refused.name)

@@ -227,6 +227,8 @@ class Watched:
             pull_due=self._pull_is_due(),
             settle_due=self._settle_is_due(),
         )
+        if home:
+            recovering.note_home(self.boxes, self.run_id)
         if home or self.situation.failed_home or self.situation.verdict.name not in _MAY_HAVE_ENDED:
             self.harvests = 0
         self.situation = replace(self.situation, harvests=self.harvests)

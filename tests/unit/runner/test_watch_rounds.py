@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -129,6 +130,19 @@ def test_a_machine_whose_run_came_home_from_the_one_that_it_replaced_is_stopped(
     )
     scene.rounds(watching, 2)
     assert len(scene.played) == 2
+
+
+def test_a_candidate_is_no_longer_recovered_once_the_run_is_home(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True, harvest_park="false")
+    scene.rent("b1", run="done")
+    scene.store.update_box("demo", "b2", 1, provider_id="9", destroyed_at="2026-01-01T00:00:00Z", lost=True)
+    watching = scene.begin()
+    (one,) = watching._watched
+    told = {"box": "b1", "generation": 1, "spec_sha256": one.spec["spec_sha256"], "verified_at": records.utc_now()}
+    path = scene.store.receipt_path("demo", one.run_id, "b1", 1)
+    records.write_record(path, "receipt", {**told, "complete": True})
+    assert scene.rounds(watching)["b1"]["action"] == "finish"
+    assert not gone_record.missed_box(scene.store, "demo", "b2")
 
 
 def test_watch_begins_with_the_group_that_the_run_names_first(make: Callable[..., Scene]) -> None:
