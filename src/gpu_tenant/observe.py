@@ -136,13 +136,13 @@ class Observer:
             if id(client) not in answers:
                 answers[id(client)] = _list(self.account(host.name))
             return answers[id(client)]
-        except UNREADABLE as error:
+        except Exception as error:
             return as_failure(error, host.name)
 
     def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         try:
             return self._look(host, listed, asked)
-        except UNREADABLE as error:
+        except Exception as error:
             failure = as_failure(error, host.name)
             refused = failure if failure.kind == "config" else None
             return Observation(host.name, records.utc_now(), "unreachable", problem=str(failure), refused=refused)
@@ -271,8 +271,8 @@ def _list(account: RentalAccount[Any]) -> list[Box] | TenantFailure:
     """The account's boxes, or why they are not known."""
     try:
         return account.listed()
-    except TenantFailure as failure:
-        return failure
+    except Exception as error:
+        return as_failure(error, "")
 
 
 def as_failure(error: Exception, box: str) -> TenantFailure:

@@ -24,7 +24,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.state_store import Stat
 from gpu_tenant import candidates, decide, fleet, found_home, look_notes, money_ladder, parking, recovering, replaced
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
-from gpu_tenant.observe import UNREADABLE, as_failure
+from gpu_tenant.observe import as_failure
 from gpu_tenant.pulls import PULL_SHARE
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
@@ -134,7 +134,7 @@ class Watched:
     def _sight_of_box(self) -> Sight:
         try:
             brought_up = bool(self._record().get("deploy_started_at"))
-        except records.RecordError:
+        except Exception:
             # Something was rented, and judging it will say what is wrong with its record.
             brought_up = True
         return Sight(self.clock, brought_up)
@@ -144,11 +144,14 @@ class Watched:
 
     def choose(self, seen: Mapping[str, Observation]) -> None:
         """Settle on the candidate that does the work, or say why that cannot be known from this look."""
-        self._undecided = candidates.why_not_yet(self.boxes, seen)
+        try:
+            self._undecided = candidates.why_not_yet(self.boxes, seen)
+            if len(self.boxes) > 1 and self._undecided is None:
+                self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
+                self.sight = self._sight_of_box()
+        except Exception as error:
+            self._undecided = as_failure(error, self.box.name)
         self.has_chosen = self._undecided is None
-        if len(self.boxes) > 1 and self.has_chosen:
-            self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
-            self.sight = self._sight_of_box()
 
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
@@ -157,10 +160,10 @@ class Watched:
     def take(self, seen: Observation) -> None:
         """Add a look."""
         self.seen, self._trouble = seen, seen.refused
-        self.sight.take(seen)
         try:
+            self.sight.take(seen)
             look_notes.note(self.store, self.project, seen)
-        except UNREADABLE as error:
+        except Exception as error:
             self._trouble = as_failure(error, self.box.name)
 
     @property

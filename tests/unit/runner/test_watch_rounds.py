@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
-from watch_scene import AWAY, REFUSED, Account, AccountWithoutCredit, Scene, spec
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account as VastAccount
+from watch_scene import AWAY, REFUSED, Account, AccountWithoutCredit, Boxes, Scene, spec
 
 from gpu_tenant import decide, exit_codes, recoveries, watch
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import BoxFailure
 from gpu_tenant.watched import Watched
 
@@ -335,6 +338,95 @@ def test_an_error_that_nobody_expected_at_one_box_ends_nobodys_watch(
     assert len(told) == 1, scene.said.texts
     assert "nobody expected (KeyError" in told[0]
     assert "\x1b" not in told[0]
+
+
+def _b2_is_brought_up_again(scene: Scene, rounds: int = 3) -> list[str]:
+    """And the watch goes on, whatever is the matter with b1; what was said of that."""
+    scene.rent("b2")
+    watching = scene.begin()
+    scene.rounds(watching)
+    scene.set_state("b2", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    rows = scene.rounds(watching, rounds)
+    assert ("train", "b2") in scene.played
+    assert {box for _playbook, box in scene.played} == {"b2"}
+    assert rows["b1"]["verdict"] == "unreachable"
+    return [text for kind, box, text in scene.said.texts if (kind, box) == ("warning", "b1")]
+
+
+def test_a_store_that_cannot_be_read_ends_nobodys_watch(make: Callable[..., Scene], tmp_path: Path) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    broken = tmp_path / "elsewhere"
+    scene.hosts[0] = BoxHost("b1", {**scene.hosts[0].variables, "tenant_state_dir": str(broken)})
+    (broken / "journal.jsonl").mkdir(parents=True)
+    scene.rent("b1", recorded=False)
+    told = _b2_is_brought_up_again(scene)
+    assert sum("the records of b1 cannot be read" in text for text in told) == 1, told
+
+
+def test_an_account_whose_answer_makes_no_sense_ends_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    read = VastAccount.to_box
+
+    def to_box(account: VastAccount, row: Mapping[str, Any]) -> Box:
+        if "/b1/" in row["label"]:
+            raise TypeError("a list where there was a number")
+        return read(account, row)
+
+    monkeypatch.setattr(VastAccount, "to_box", to_box)
+    told = _b2_is_brought_up_again(scene)
+    assert len(told) == 1, told
+    assert "TypeError" in told[0]
+
+
+def test_a_look_that_goes_wrong_at_one_box_ends_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    asked = Boxes._ask
+
+    def ask(boxes: Boxes, host: BoxHost, *more: Any) -> Observation:
+        if host.name == "b1":
+            raise ZeroDivisionError("a box without a clock")
+        return asked(boxes, host, *more)
+
+    monkeypatch.setattr(Boxes, "_ask", ask)
+    assert "ZeroDivisionError" in _b2_is_brought_up_again(scene)[0]
+
+
+@pytest.mark.parametrize("noting", ["gpu_tenant.look_notes.note", "gpu_tenant.candidates.in_order"])
+def test_notes_and_choices_that_go_wrong_end_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, noting: str
+) -> None:
+    def fails(*_unused: Any) -> None:
+        raise AttributeError("no such thing")
+
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b1")
+    monkeypatch.setattr(noting, fails)
+    (row,) = scene.rounds(scene.begin(), 2).values()
+    assert row["verdict"] == "unreachable"
+    assert "AttributeError" in row["why"]
+    assert scene.played == []
+
+
+def test_what_cannot_be_written_or_told_ends_nobodys_watch(
+    make: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    (scene.workspace.root / "watch").write_text("not a folder")
+    priced = Watched.risk
+    monkeypatch.setattr(Watched, "risk", lambda one: priced(one) if one.box.name == "b2" else 1 / 0)
+    watching = scene.begin(metrics_file=str(tmp_path))
+    assert set(scene.rounds(watching, 3)) == {"b2"}
+    told = [text for kind, _box, text in scene.said.texts if kind == "warning"]
+    for what in ("the metrics cannot be written", "what was counted cannot be kept", "cannot be told, or begun"):
+        assert sum(what in text for text in told) == 1, told
 
 
 @pytest.mark.parametrize("typo", ["note: 2026-13-45", "note: 0x_", "note: " + "[" * 5000])
