@@ -178,6 +178,8 @@ class Watch:
         """Look, decide, begin the acts, write down; a row per watched run."""
         self._reap()
         free = [one for one in self._watched if one.box.name not in self._acting]
+        for one in free:
+            one.refresh_if_edited()
         self._look(free)
         # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
         heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]

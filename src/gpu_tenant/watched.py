@@ -66,6 +66,9 @@ class Watched:
         self.crossing: money_ladder.Crossing | None = None
         # What happens to the box by itself; None while nobody knows.
         self.countdowns: Sequence[Mapping[str, Any]] | None = None
+        # Of the run spec: which file was read, and why it cannot be read since it was edited.
+        self._edition: tuple[int, ...] = ()
+        self._unread: TenantFailure | None = None
         self.refresh()
         self.sight = self._sight_of_box()
 
@@ -129,7 +132,22 @@ class Watched:
     def refresh(self) -> None:
         """Read the run spec again: what is acted on is what the playbook will read."""
         if self.spec_path:
-            self.spec = load_run_spec(os.path.expanduser(self.spec_path))
+            path = os.path.expanduser(self.spec_path)
+            # Before it is read: an edit meanwhile is read the next time.
+            edition = _edition_of(path)
+            self.spec = load_run_spec(path)
+            self._edition, self._unread = edition, None
+
+    def refresh_if_edited(self) -> None:
+        """Read the run spec again where somebody has edited it: who waits for more money, or for nothing at all, hears
+        of it. While it cannot be read nothing is done with the box."""
+        if not self.spec_path:
+            return
+        try:
+            if self._unread is not None or _edition_of(os.path.expanduser(self.spec_path)) != self._edition:
+                self.refresh()
+        except Exception as error:
+            self._unread = as_failure(error, self.box.name)
 
     def _sight_of_box(self) -> Sight:
         try:
@@ -183,7 +201,7 @@ class Watched:
             self.action = self._judged(outage)
         except Exception as error:
             return self._blind(as_failure(error, self.box.name))
-        trouble = self._undecided or self._trouble
+        trouble = self._unread or self._undecided or self._trouble
         if trouble is not None and not (self.situation and self.situation.home):
             return self._blind(trouble)
         return self.action
@@ -321,3 +339,9 @@ class Watched:
     def overdue(self, by_s: float = 0.0) -> list[Box]:
         """Machines that this one replaced and that are past their deadline by so many seconds."""
         return replaced.overdue(self.seen, self.store, self.project, by_s) if self.seen else []
+
+
+def _edition_of(path: str) -> tuple[int, ...]:
+    """What changes whenever the file does, without reading it."""
+    told = os.stat(path)
+    return told.st_ino, told.st_size, told.st_mtime_ns

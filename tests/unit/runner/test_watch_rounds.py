@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record, run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
@@ -543,6 +543,58 @@ def test_people_hear_once_how_far_a_run_is_through_its_budget(
     row = scene.rounds(scene.begin())["b1"]
     assert (row["budget_usd"], row["budget_rung"]) == (budget["usd"], reason)
     assert scene.played == [], "it is told, and the run goes on"
+
+
+def test_a_budget_that_is_raised_in_the_run_spec_is_heard_of_by_a_watch_that_gave_up(
+    make: Callable[..., Scene], tmp_path: Path
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.set_state("b1", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    watching = scene.begin()
+    assert scene.rounds(watching, 2)["b1"]["action"] == "give_up"
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    path.write_text(path.read_text().replace("usd: 9.0", "usd: 900.0"))
+    assert scene.rounds(watching)["b1"]["action"] == "restart"
+    assert scene.played == [("train", "b1")]
+
+
+def test_a_run_spec_is_read_again_only_when_it_was_edited(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes every byte of the code with it."""
+    scene = make([Account("a" * 64)])
+    scene.rent("b1")
+    watching = scene.begin()
+    read: list[str] = []
+    load = run_spec.load_run_spec
+    monkeypatch.setattr("gpu_tenant.watched.load_run_spec", lambda path: read.append(path) or load(path))
+    scene.rounds(watching, 3)
+    assert read == []
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    path.write_text(path.read_text() + "# looked at\n")
+    scene.rounds(watching, 3)
+    assert read == [str(path)]
+
+
+def test_nothing_is_done_by_a_run_spec_that_cannot_be_read_since_it_was_edited(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    watching = scene.begin()
+    scene.rounds(watching)
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    before = path.read_text()
+    scene.set_state("b1", actual_status="exited")
+    for broken in (before + "budget: {usd: lots}\n", None):
+        path.unlink() if broken is None else path.write_text(broken)
+        rows = scene.rounds(watching)
+        assert [rows[name]["verdict"] for name in ("b1", "b2")] == ["unreachable", "running"]
+        assert str(path) in rows["b1"]["why"]
+    assert scene.played == []
+    path.write_text(before)
+    assert scene.rounds(watching)["b1"]["action"] == "restart"
+    assert scene.played == [("train", "b1")]
 
 
 def test_a_box_that_is_declared_parked_is_no_trouble_near_its_budget(
