@@ -5,7 +5,8 @@ rented no more and takes no room in a budget.
 
 The journal comes first, so that whoever dies in between leaves an open record, and the next one says both again. A
 provider may deny a machine that it shows later: one that nobody asked it to end is ``lost`` in its record, and counts
-again as soon as it is seen.
+again as soon as it is seen. While its run waits for it, that is True; once the run goes on elsewhere, or is home,
+:data:`LEFT`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .box import records
 from .journal import Journal
 from .rented_box import Box
 from .state_store import BoxIdentity, StateStore
+
+LEFT = "left"
 
 
 def note_gone(store: StateStore, identity: BoxIdentity, is_lost: bool = False) -> None:
@@ -56,6 +59,24 @@ def lost_box(store: StateStore, project: str, name: str) -> dict[str, Any]:
     generation = store.last_generation(project, name)
     record = (store.read_box(project, name, generation) if generation else None) or {}
     return record if record.get("lost") else {}
+
+
+def is_missed(record: Mapping[str, Any]) -> bool:
+    """Whether the machine of a record is lost, and its run waits for another in its place."""
+    return record.get("lost") is True
+
+
+def missed_box(store: StateStore, project: str, name: str) -> dict[str, Any]:
+    """As :func:`lost_box`, as long as it is being recovered."""
+    record = lost_box(store, project, name)
+    return record if is_missed(record) else {}
+
+
+def leave(store: StateStore, project: str, name: str) -> None:
+    """Its run goes on elsewhere, or is home: what was lost here is not recovered any more."""
+    record = missed_box(store, project, name)
+    if record:
+        store.update_box(project, name, int(record["generation"]), lost=LEFT)
 
 
 def give_up(store: StateStore, project: str, name: str) -> None:

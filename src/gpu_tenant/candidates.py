@@ -101,10 +101,10 @@ def in_order(
 
 
 def _is_on_record(box: BoxHost) -> bool:
-    """Whether we rented it and nobody gave it back: the provider may deny it by mistake, and one that is lost is being
-    recovered, so it is not passed over. A record that cannot be read is one."""
+    """Whether we rented it and nobody gave it back: the provider may deny it by mistake, and one that is being
+    recovered is not passed over. A record that cannot be read is one."""
     try:
         place = StateStore(box.required("tenant_state_dir")), box.required("tenant_project"), box.name
-        return bool(StateStore.rented_box(*place) or gone_record.lost_box(*place))
+        return bool(StateStore.rented_box(*place) or gone_record.missed_box(*place))
     except records.RecordError:
         return True

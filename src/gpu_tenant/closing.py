@@ -61,7 +61,7 @@ class Closing:
 
     def given_up(self, failure: TenantFailure, seen: Observation) -> NoReturn:
         """Nobody looks after the box from here on, so one that computes is stopped."""
-        if not parking.computes(seen.item):
+        if not parking.computes(self._host, seen.item):
             raise failure
         pulled = self._pulled() if seen.contact == "answered" else ""
         safe = "; ".join(part for part in (failure.safe, pulled, self._parked()) if part)

@@ -39,6 +39,10 @@ RUNGS = (RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER, NEXT_CANDIDATE)
 # All that bring a box up by the same playbook.
 BRINGING_UP = (RENT, START, RESTART, RAISE_BID, SAME_MACHINE, NEXT_OFFER)
 
+# Of a run that is done or failed, once its budget is spent: so many harvests that bring nothing home, and its box is
+# stopped with what it holds.
+HARVESTS = 5
+
 # Of a budget that does not say what each rung may cost: this share of it.
 RUNG_SHARE = 0.25
 
@@ -160,6 +164,7 @@ class Situation:
     :param left_running: it is home, and what stops the meter after a harvest never came to its box.
     :param outlived: it is home from an earlier machine of the box, and the one that is there computes on.
     :param failed_home: what a failed run left is home; people decide how it goes on.
+    :param harvests: how many harvests in a row did not bring home the run that has ended there.
     :param salvaged: what a box that still answers holds was brought home since it fell ill.
     :param pull_due: it is time to bring the newest checkpoints home.
     :param settle_due: the deadline of a box that this one replaced has passed.
@@ -181,6 +186,7 @@ class Situation:
     left_running: bool = False
     outlived: bool = False
     failed_home: bool = False
+    harvests: int = 0
     salvaged: bool = False
     pull_due: bool = False
     settle_due: bool = False
@@ -216,16 +222,23 @@ def decide(now: Situation) -> Action:
         return Action(GIVE_UP, f"the run failed, and what it left is home{_still(now)}", failure="training_failed")
     if name == verdicts.SUPERSEDED:
         return Action(WAIT, why)
-    if name == verdicts.FINISHED:
-        return Action(HARVEST, why)
-    if name == verdicts.FAILED:
-        return Action(HARVEST_FAILED, why)
+    if name in (verdicts.FINISHED, verdicts.FAILED):
+        return _ended(now)
     at_work = name in (verdicts.RUNNING, verdicts.ALERT) or (name == verdicts.STALLED and not now.verdict.needs_push)
     if now.money.is_spent and (at_work or now.computes):
         return _overspent(now)
     if name == verdicts.UNREACHABLE:
         return Action(WAIT, why)
     return _at_work(now) if at_work else _wanted(now)
+
+
+def _ended(now: Situation) -> Action:
+    """What it left comes home first, but not at any price: its disk keeps it. Where nothing but the end of the box
+    stops the meter, only a harvest opens the way there."""
+    if now.money.is_spent and now.computes and not now.bills_on and now.harvests >= HARVESTS:
+        why = f"{now.verdict.why}, {now.harvests} harvests did not bring it home, and {now.money.spent_one} is spent"
+        return Action(PARK, why, failure="budget")
+    return Action(HARVEST if now.verdict.name == verdicts.FINISHED else HARVEST_FAILED, now.verdict.why)
 
 
 def _overspent(now: Situation) -> Action:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks, spent
+from ansible_collections.tenant.gpu.plugins.module_utils import danger_clocks, gone_record, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.dollar_budgets import lack_of
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -30,6 +30,7 @@ from gpu_tenant import cost, money_ladder, risk, spending, steady_clock, verdict
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.job_view import JobView, is_job
 from gpu_tenant.observation import Observation
+from gpu_tenant.observe import as_failure
 from gpu_tenant.sight import Sight
 
 # Of a box that is not listed, or of which nobody could ask, it is not known that anything ticks.
@@ -180,7 +181,7 @@ def verdict(
     :param sight: what a watch last counted of it.
     """
     record = known.records.get(host.name) or {}
-    rented = bool(record.get("provider_id")) and (bool(record.get("lost")) or not record.get("destroyed_at"))
+    rented = bool(record.get("provider_id")) and (gone_record.is_missed(record) or not record.get("destroyed_at"))
     eyes = Sight(steady_clock.of_process(), brought_up=rented and bool(record.get("deploy_started_at")))
     if isinstance(sight, Mapping):
         eyes.remember(sight)
@@ -337,8 +338,9 @@ def telling_credit(listings: Iterable[tuple[Any, Sequence[Box]]]) -> list[tuple[
 def _account_clock(client: VastClient, boxes: Sequence[Box]) -> dict[str, Any]:
     try:
         told = info_of(client, client.user(), boxes)
-    except TenantFailure as failure:
-        told = {"credit": None, "burn_per_hour": None, "hours_left": None, "unknown": [str(failure)]}
+    except Exception as error:
+        unknown = [str(as_failure(error, ""))]
+        told = {"credit": None, "burn_per_hour": None, "hours_left": None, "unknown": unknown}
     hours = told["hours_left"]
     left = None if hours is None else int(min(hours * 3600, 1e12))
     words = "nothing uses it" if told["burn_per_hour"] == 0 else danger_clocks.time_left(left)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals, last_contact
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
@@ -26,6 +26,7 @@ from gpu_tenant import (
     decide,
     found_home,
     homecoming,
+    look_notes,
     money_ladder,
     parking,
     play_deadlines,
@@ -138,6 +139,7 @@ class Go:
         else:
             self._choose_candidate()
             receipt = self._drive()
+        recovering.note_home(self._boxes, self.run_id)
         return self._end(receipt)
 
     def _refuse_parts(self) -> None:
@@ -207,7 +209,7 @@ class Go:
         seen = self._observer.observe(self.run_id, [self.box.name])[self.box.name]
         self._memory.sight.take(seen)
         self._note_resumed(seen)
-        self._note_reached(seen)
+        look_notes.note(self.store, self.project, seen)
         self._replaced.tell(seen, self.store, self.project)
         self.on_look(seen)
         return seen
@@ -328,7 +330,9 @@ class Go:
             self._give_standing_approval()
 
     def _next_candidate(self, why: str, left: str) -> None:
-        refused = self._boxes.pop(0)
+        refused = self._boxes[0]
+        gone_record.leave(self.store, self.project, refused.name)
+        self._boxes.pop(0)
         self._memory = self._fresh_memory()
         if left:
             self.left_behind.append(refused.name)
@@ -401,12 +405,6 @@ class Go:
         self._history.append("resumed", box=seen.box, step=step, generation=seen.generation)
         self._progress.emit("note", f"training goes on from step {step}", seen.box)
 
-    def _note_reached(self, seen: Observation) -> None:
-        """How far the run is: if the box is lost after this look, that much is known of it."""
-        if seen.item is not None and seen.run is not None:
-            identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-            last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
-
     def _harvest(self) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
         allowance_s = play_deadlines.allowance_s("harvest", self.box)
@@ -416,10 +414,11 @@ class Go:
             return
         if receipt.get("run_state") == "done" and receipt.get("complete") is False:
             lacks = "; ".join(map(str, receipt.get("incomplete_because") or ["nobody knows why"]))
-            raise self._not_home(
+            failure = self._not_home(
                 f"run {self.run_id} is done and was harvested, but its receipt is not complete: {lacks}",
                 "mend what is named (for instance harvest_level), then run the same command again",
             )
+            self._given_up(failure)
         wanted, found = str(self._spec["spec_sha256"]), str(receipt.get("spec_sha256"))
         if receipt.get("complete") is True and found != wanted:
             # The box is sealed under that spec: started again it would train nothing, and bill.
@@ -445,7 +444,8 @@ class Go:
     def _playbook(
         self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool, allowance_s: float | None = None
     ) -> Outcome | None:
-        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row.
+        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row. After that,
+        and of a run that cannot be brought home, the box is given up.
 
         :returns: how it ended when it ended well, else None.
         """
@@ -457,10 +457,19 @@ class Go:
         self._memory.failures += 1
         self._memory.last_failure = outcome.as_failure()
         passing = failure is not None and failure.kind in PASSING
-        if not (retry and passing) or self._memory.failures >= MAX_FAILURES:
-            outcome.raise_for_failure()
-        self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
+        if retry and passing and self._memory.failures < MAX_FAILURES:
+            self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
+            return None
+        if playbook == "harvest" or (retry and passing):
+            self._given_up(self._memory.last_failure)
+        outcome.raise_for_failure()
         return None
+
+    def _given_up(self, failure: TenantFailure) -> NoReturn:
+        """Nobody looks after the box from here on, unless it is whoever holds its lease."""
+        if failure.kind == "lease_held":
+            raise failure
+        self._closing.given_up(failure, self._look())
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 
 from gpu_tenant.job_view import JobView
 
@@ -39,7 +40,8 @@ class RunView:
 class Observation:
     """One look at one box. ``provider`` is the provider's word, or ``unreachable``; ``warnings`` its supervisor's.
 
-    ``absent`` is said only when the list lacks the box and every id on record is denied by its own item as well.
+    ``absent`` is said only when the list lacks the box and the machine on record, ``denied``, is denied by its own item
+    as well.
     What the provider says is no older than ``asked_at``. ``refused`` is why it was not asked at all, where waiting does
     not mend that: a key that is not taken, a record that cannot be read.
     """
@@ -60,6 +62,7 @@ class Observation:
     batch: Mapping[str, Any] = field(default_factory=dict)
     asked_at: str = ""
     refused: TenantFailure | None = None
+    denied: BoxIdentity | None = None
     # In place of a box, on a platform that has none.
     job: JobView | None = None
 

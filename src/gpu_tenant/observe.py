@@ -22,7 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS, check_driver, client_of
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import RentalAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box, current_and_superseded
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 from gpu_tenant import clock_skew
 from gpu_tenant.box_ssh import (
@@ -136,13 +136,13 @@ class Observer:
             if id(client) not in answers:
                 answers[id(client)] = _list(self.account(host.name))
             return answers[id(client)]
-        except UNREADABLE as error:
+        except Exception as error:
             return as_failure(error, host.name)
 
     def _look_alone(self, host: BoxHost, listed: list[Box] | TenantFailure | None, asked: Asked) -> Observation:
         try:
             return self._look(host, listed, asked)
-        except UNREADABLE as error:
+        except Exception as error:
             failure = as_failure(error, host.name)
             refused = failure if failure.kind == "config" else None
             return Observation(host.name, records.utc_now(), "unreachable", problem=str(failure), refused=refused)
@@ -160,9 +160,10 @@ class Observer:
             return self._ask(host, Observation(host.name, at, "running"), static_endpoint(host), asked)
         item, superseded = current_and_superseded(listed, host.required("tenant_project"), host.name)
         if item is None:
-            item = self._unlisted(host)
-        if item is None:
-            return Observation(host.name, at, "absent")
+            record = _on_record(host)
+            item = self._unlisted(host, record)
+            if item is None:
+                return Observation(host.name, at, "absent", denied=_identity(host, record))
         if self.remembers:
             self._remember(host, [item, *superseded])
         seen = Observation(host.name, at, item.state, item, tuple(superseded), problem=item.endpoint_problem)
@@ -180,12 +181,8 @@ class Observer:
                 if account.store.read_box(host.required("tenant_project"), host.name, box.generation) is None:
                     account.remember(box)
 
-    def _unlisted(self, host: BoxHost) -> Box | None:
+    def _unlisted(self, host: BoxHost, record: Mapping[str, Any]) -> Box | None:
         """The box by its own item, where the list lacks it and our records know it: a list may be partial or empty."""
-        store = StateStore(host.required("tenant_state_dir"))
-        project = host.required("tenant_project")
-        # One that was denied is asked for again: whoever denied it may have been wrong.
-        record = store.rented_box(project, host.name) or gone_record.lost_box(store, project, host.name)
         if not record:
             return None
         account = self.account(host.name)
@@ -217,7 +214,7 @@ class Observer:
             what, fix = str(listed), "try again in a minute"
             raise TenantFailure("provider", what, box=name, safe="nothing was changed", fix=fix)
         item, _superseded = current_and_superseded(listed, host.required("tenant_project"), name)
-        return item if item is not None else self._unlisted(host)
+        return item if item is not None else self._unlisted(host, _on_record(host))
 
     def endpoint(self, name: str) -> Endpoint:
         """Where a box can be reached now, by the provider's word.
@@ -237,6 +234,20 @@ class Observer:
             fix = f"pin it by provisioning the box: gpu-tenant provision -l {name}"
             raise TenantFailure("unreachable", "its host key is not pinned yet", box=name, safe=_NOT_OPENED, fix=fix)
         return found
+
+
+def _on_record(host: BoxHost) -> dict[str, Any]:
+    """The record of the machine that was rented last and not given back; empty when there is none. One that counts as
+    lost is asked for again: whoever denied it may have been wrong."""
+    store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
+    return store.rented_box(project, host.name) or gone_record.lost_box(store, project, host.name)
+
+
+def _identity(host: BoxHost, record: Mapping[str, Any]) -> BoxIdentity | None:
+    if not record:
+        return None
+    generation, provider_id = int(record["generation"]), str(record["provider_id"])
+    return BoxIdentity(host.required("tenant_project"), host.name, generation, provider_id)
 
 
 def refuse_blindness(seen: Iterable[Observation]) -> None:
@@ -260,8 +271,8 @@ def _list(account: RentalAccount[Any]) -> list[Box] | TenantFailure:
     """The account's boxes, or why they are not known."""
     try:
         return account.listed()
-    except TenantFailure as failure:
-        return failure
+    except Exception as error:
+        return as_failure(error, "")
 
 
 def as_failure(error: Exception, box: str) -> TenantFailure:

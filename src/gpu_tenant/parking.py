@@ -27,10 +27,15 @@ def can_rest(host: BoxHost) -> bool:
     return not host.text("platform_driver") or not isinstance(verbs, Mapping) or bool(verbs.get("park"))
 
 
-def computes(item: Box | None) -> bool:
+def computes(host: BoxHost, item: Box | None) -> bool:
     """Whether its provider shows a machine that nobody told to stop: at work, on its way there, or, outbid or on a host
     without power, back there one day without our doing."""
-    return item is not None and not item.is_leaving and item.state != "stopped" and item.intended != "stopped"
+    if item is None or item.is_leaving:
+        return False
+    if item.state == "outbid":
+        # Its provider says that it is to rest, whoever wanted that.
+        return not _is_told(host, item)
+    return item.state != "stopped" and item.intended != "stopped"
 
 
 def ends_by(host: BoxHost) -> str:

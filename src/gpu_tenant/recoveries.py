@@ -74,6 +74,13 @@ def tried(lines: Iterable[Mapping[str, Any]], project: str, box: str, now: str) 
     return Tried(**Counter(one.rung for one in tries(lines, project, box, now)))
 
 
+def last_run(lines: Iterable[Mapping[str, Any]], project: str, box: str) -> str:
+    """The run for which the box was last brought up; empty where nobody noted one."""
+    begun = [line for line in lines if line.get("verb") == RECOVER and line.get("box") == box]
+    ours = [str(line.get("run_id") or "") for line in begun if line.get("project") == project]
+    return ours[-1] if ours else ""
+
+
 def bad_machines(lines: Iterable[Mapping[str, Any]], now: str) -> list[int]:
     """Machines that boxes were lost on lately: those that the next offer replaced."""
     found = {

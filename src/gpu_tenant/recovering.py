@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def situation(case: Case, journal: Journal, lines: Sequence[Mapping[str, Any]]) 
         raise_fits=spending.raise_fits(case.host, case.seen.item),
         replaceable=_replaceable(case),
         bound=bool(case.host.variables.get("provision_volumes")),
-        computes=parking.computes(case.seen.item),
+        computes=parking.computes(case.host, case.seen.item),
         bills_on=case.seen.item is not None and not parking.can_rest(case.host),
     )
 
@@ -71,7 +72,7 @@ def _replaceable(case: Case) -> bool:
 def was_rented(store: StateStore, project: str, box: str, sight: Sight) -> bool:
     """Whether a machine of this name was rented and nobody gave it back: one that is lost since is one too, however
     often its recovery was begun and cut off."""
-    return sight.brought_up or bool(store.rented_box(project, box)) or bool(gone_record.lost_box(store, project, box))
+    return sight.brought_up or bool(store.rented_box(project, box) or gone_record.missed_box(store, project, box))
 
 
 def identity_of(project: str, seen: Observation) -> BoxIdentity:
@@ -81,18 +82,25 @@ def identity_of(project: str, seen: Observation) -> BoxIdentity:
 
 def begin(action: decide.Action, seen: Observation, store: StateStore, project: str, run_id: str) -> None:
     """Note in the journal that the box is brought up now, and why; and of one that is gone, that it bills no more."""
-    if seen.provider == "absent" and action.kind in decide.RUNGS:
-        _note_gone(store, project, seen.box)
+    if seen.provider == "absent" and seen.denied is not None and action.kind in decide.RUNGS:
+        # Not of the newest record: another controller may have rented a machine since, and that one lives.
+        gone_record.note_gone(store, seen.denied, is_lost=True)
     machine_id = seen.item.machine_id if seen.item else None
     recoveries.begin(Journal(store), identity_of(project, seen), action, run_id, seen.provider, machine_id)
+    if action.kind == decide.NEXT_CANDIDATE:
+        gone_record.leave(store, project, seen.box)
 
 
-def _note_gone(store: StateStore, project: str, box: str) -> None:
-    """The machine of the newest record, which is the one that list and item denied."""
-    record = store.rented_box(project, box)
-    if record:
-        identity = BoxIdentity(project, box, int(record["generation"]), str(record["provider_id"]))
-        gone_record.note_gone(store, identity, is_lost=True)
+def note_home(hosts: Iterable[BoxHost], run_id: str) -> None:
+    """The run is home: what was lost of its boxes is not recovered any more. For another run it may be."""
+    for host in hosts:
+        store, project = StateStore(host.required("tenant_state_dir")), host.required("tenant_project")
+        # What cannot be read here is told where it is needed.
+        with contextlib.suppress(records.RecordError):
+            if not gone_record.missed_box(store, project, host.name):
+                continue
+            if recoveries.last_run(Journal(store).lines(), project, host.name) in ("", run_id):
+                gone_record.leave(store, project, host.name)
 
 
 def variables_of(action: decide.Action, seen: Observation, store: StateStore) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 
 from gpu_tenant.observation import Observation
 from gpu_tenant.one_line import one_line
@@ -34,6 +35,7 @@ class Sight:
         self.step: int | None = None
         self._advanced = False
         self._seen: Observation | None = None
+        self._denied: BoxIdentity | None = None
         # Of provider, contact and run.
         self._words = ["", "", ""]
         self._seen_at = clock()
@@ -67,7 +69,8 @@ class Sight:
         """Add a look. The observer only says ``absent`` when the list and the box's own item agree on it."""
         now = self._clock()
         before, self._seen, self._seen_at = self._seen, seen, now
-        self.absences = self.absences + 1 if seen.provider == "absent" else 0
+        self.absences = self._denials_before(seen) + 1 if seen.provider == "absent" else 0
+        self._denied = seen.denied if seen.denied is not None else self._denied
         was, self._words = self._words, [seen.provider, seen.contact, seen.run_state]
         if was[0] != seen.provider:
             self._provider_since, self.quiet_rounds = now, 0
@@ -78,6 +81,11 @@ class Sight:
         self._advanced = _has_advanced(before, seen)
         if seen.run is not None and seen.run.step is not None:
             self.step = seen.run.step
+
+    def _denials_before(self, seen: Observation) -> int:
+        """A machine that another controller rented meanwhile was not denied before."""
+        is_other = None not in (self._denied, seen.denied) and self._denied != seen.denied
+        return 0 if is_other else self.absences
 
     def note_brought_up(self) -> None:
         """It was just brought up: denials of before concern another box, and count no more."""

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from gpu_tenant.alerts import Alerts
 from gpu_tenant.clock_alarms import ClockAlarms
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
-from gpu_tenant.observe import UNREADABLE, Observer, as_failure, refuse_blindness
+from gpu_tenant.observe import Observer, as_failure, refuse_blindness
 from gpu_tenant.playbooks import PlaybookRunner
 from gpu_tenant.progress import Progress
 from gpu_tenant.risk import Risk
@@ -145,6 +145,8 @@ class Watch:
         # Which rungs of which budgets people heard of in this round.
         self._told_budgets: set[tuple[str, str, str]] = set()
         self._has_looked = False
+        # Of which boxes people were told that something goes wrong.
+        self._troubles: set[tuple[str, str]] = set()
 
     def run(self) -> int:
         """Until somebody asks to stop, or one round with ``once``; the exit code.
@@ -157,6 +159,7 @@ class Watch:
                 self.round()
                 if self._options.once:
                     self.settle()
+                    self._keep_count()
                     kinds = [*self._kinds.values(), *self._kinds_of_clocks(), *self._kinds_of_budgets()]
                     return exit_codes.of_kinds(kinds)
                 self._runner.interrupts.wait(self._options.poll_s)
@@ -175,6 +178,8 @@ class Watch:
         """Look, decide, begin the acts, write down; a row per watched run."""
         self._reap()
         free = [one for one in self._watched if one.box.name not in self._acting]
+        for one in free:
+            one.refresh_if_edited()
         self._look(free)
         # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
         heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
@@ -187,11 +192,27 @@ class Watch:
             self._begin_together(team)
         self._told_budgets.clear()
         for one in (*free, *idle):
-            self._heed(one)
+            with self._alone(one.box.name, "what is decided for it cannot be told, or begun"):
+                self._heed(one)
         self._read_clocks()
-        rows = [self.row(one) for one in self._rented]
+        rows = []
+        for one in self._rented:
+            with self._alone(one.box.name, "how it is cannot be shown"):
+                rows.append(self.row(one))
         self._write(rows)
         return rows
+
+    @contextlib.contextmanager
+    def _alone(self, box: str, what: str) -> Iterator[None]:
+        """What goes wrong in here ends nobody's watch: people are told, once until it succeeds again."""
+        try:
+            yield
+        except Exception as error:
+            if (box, what) not in self._troubles:
+                self._troubles.add((box, what))
+                self._progress.emit("warning", f"{what}: {as_failure(error, box).what}", box)
+        else:
+            self._troubles.discard((box, what))
 
     @property
     def _rented(self) -> list[Watched]:
@@ -222,7 +243,7 @@ class Watch:
         before = one.box.name
         one.choose(seen)
         if one.has_chosen:
-            one.sight.remember(self._known.get(one.box.name) or {})
+            one.remember(self._known.get(one.box.name) or {})
         if one.box.name != before:
             self._forget(before)
 
@@ -281,9 +302,11 @@ class Watch:
                 perform()
         except Exception as error:
             for one in due:
+                one.note_act()
                 self._put_off(one, as_failure(error, one.box.name))
             return
         for one in due:
+            one.note_act()
             one.note_success()
 
     def _put_off(self, one: Watched, failure: TenantFailure) -> None:
@@ -389,11 +412,8 @@ class Watch:
         is_told = crossed.now == money_ladder.SPENT and action.failure == "budget"
         if is_told or self._alerts.tell(event, one.box.name, reason, crossed.text(one.run_id), **money):
             self._told_budgets.add(subject)
-            try:
+            with self._alone(one.box.name, "that it was told cannot be noted, so it is told again"):
                 one.note_crossing()
-            except UNREADABLE as error:
-                text = f"that it was told cannot be noted, so it is told again: {as_failure(error, one.box.name).what}"
-                self._progress.emit("warning", text, one.box.name)
 
     @property
     def _clocks_are_due(self) -> bool:
@@ -406,16 +426,36 @@ class Watch:
         self._clocks_due = self._clock() + CLOCKS_EVERY_S
         listings = self._observer.listings
         rented = self._rented
-        known = fleet.read([one.box for one in rented], self._runner.project)
         now = next((moment for moment in (client.provider_now() for client, _rows in listings) if moment), None)
+        known = self._ledgers(rented)
         for one in rented:
-            one.read_clocks(known[one.box.required("tenant_state_dir")], now)
+            # Of a box whose clocks cannot be read nobody knows how long it has.
+            one.countdowns = None
+            ledger = known.get(one.box.required("tenant_state_dir"))
+            if ledger is not None:
+                with self._alone(one.box.name, "its clocks cannot be read"):
+                    one.read_clocks(ledger, now)
         paid = fleet.telling_credit(listings)
         told = fleet.account_clocks(paid)
         self._accounts = {f"account {client.account[:8]}": one for (client, _rows), one in zip(paid, told, strict=True)}
         # Money that nothing uses lasts for ever.
         money = {name: [one] if one["burn_per_hour"] != 0 else [] for name, one in self._accounts.items()}
-        self._clocks.take({one.box.name: one.countdowns for one in rented} | money)
+        with self._alone("", "what was told of danger clocks cannot be kept, so it is told again"):
+            self._clocks.take({one.box.name: one.countdowns for one in rented} | money)
+
+    def _ledgers(self, rented: Sequence[Watched]) -> dict[str, fleet.Known]:
+        """What is known of the boxes, by their state store; without those stores that cannot be read."""
+        boxes: dict[str, list[BoxHost]] = {}
+        for one in rented:
+            boxes.setdefault(one.box.required("tenant_state_dir"), []).append(one.box)
+        found: dict[str, fleet.Known] = {}
+        for sharing in boxes.values():
+            names = ", ".join(box.name for box in sharing)
+            with self._alone(
+                sharing[0].name, f"the records of {names} cannot be read, nor the clocks that run for them"
+            ):
+                found |= fleet.read(sharing, self._runner.project)
+        return found
 
     def _kinds_of_clocks(self) -> list[str]:
         """Whose exit codes tell of clocks that are past their alarm."""
@@ -429,9 +469,14 @@ class Watch:
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self._options.metrics_file:
-            metrics.write(self._options.metrics_file, rows, self._clock(), self._accounts)
-        known = {one.box.name: one.sight.as_dict() for one in self._watched}
-        records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
+            with self._alone("", "the metrics cannot be written"):
+                metrics.write(self._options.metrics_file, rows, self._clock(), self._accounts)
+        self._keep_count()
+
+    def _keep_count(self) -> None:
+        with self._alone("", "what was counted cannot be kept for the next start"):
+            known = {one.box.name: one.as_dict() for one in self._watched}
+            records.write_bytes(str(self._memory), json.dumps(known, sort_keys=True).encode())
 
     def _remembered(self) -> Mapping[str, Any]:
         """What an earlier watch saw: without it, a watch by cron would never hear a provider say gone twice."""
@@ -446,8 +491,9 @@ def _computes_on(one: Watched, action: decide.Action) -> str:
     matter, so it is theirs to stop until its budget is spent."""
     if action.kind != decide.GIVE_UP or one.situation is None or not one.situation.computes or one.situation.bills_on:
         return ""
-    name = one.box.name
-    return f", and it bills until it is stopped (gpu-tenant provision -l {name} -e tenant_state=parked)"
+    is_outbid = one.situation.verdict.name == verdicts.OUTBID
+    how = "it comes back by itself and bills, unless it is stopped" if is_outbid else "it bills until it is stopped"
+    return f", and {how} (gpu-tenant provision -l {one.box.name} -e tenant_state=parked)"
 
 
 def _overdue_text(box: str, overdue: Sequence[Box]) -> str:

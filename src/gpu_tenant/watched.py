@@ -15,24 +15,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import gone_record, last_contact, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class, records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import candidates, decide, fleet, found_home, money_ladder, parking, recovering, replaced
+from gpu_tenant import candidates, decide, fleet, found_home, look_notes, money_ladder, parking, recovering, replaced
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
-from gpu_tenant.observe import UNREADABLE, as_failure
+from gpu_tenant.observe import as_failure
 from gpu_tenant.pulls import PULL_SHARE
 from gpu_tenant.risk import Risk, at_risk_s, keeps_by_pull, last_pull, priced, rpo_s
 from gpu_tenant.sight import Sight
-from gpu_tenant.verdicts import LOST, UNREACHABLE, LedgerWord, Verdict
+from gpu_tenant.verdicts import FAILED, FINISHED, LOST, UNREACHABLE, LedgerWord, Verdict
 
 _TRUE = ("true", "yes", "on", "1")
+# Of a box whose run has ended, or of which nobody hears whether it has.
+_MAY_HAVE_ENDED = (FAILED, FINISHED, UNREACHABLE)
 # A replaced box that the gate keeps is tried again no sooner than this.
 SETTLE_AGAIN_S = 3600.0
 
@@ -50,6 +51,8 @@ class Watched:
         self.clock = clock
         # How often each kind of act failed since one last succeeded, and when it is tried again at the soonest.
         self._failed: dict[str, tuple[int, float]] = {}
+        # How many harvests in a row did not bring home what ended on the box.
+        self.harvests = 0
         self.settled_at = float("-inf")
         self.pull_took_s = 0.0
         self.nothing_came_at = -math.inf
@@ -65,6 +68,9 @@ class Watched:
         self.crossing: money_ladder.Crossing | None = None
         # What happens to the box by itself; None while nobody knows.
         self.countdowns: Sequence[Mapping[str, Any]] | None = None
+        # Of the run spec: which file was read, and why it cannot be read since it was edited.
+        self._edition: tuple[int, ...] = ()
+        self._unread: TenantFailure | None = None
         self.refresh()
         self.sight = self._sight_of_box()
 
@@ -110,15 +116,45 @@ class Watched:
     def note_success(self) -> None:
         self._failed.clear()
 
+    def note_act(self) -> None:
+        """What was to be done was tried, however it went."""
+        if self.action is not None and self.action.kind in (decide.HARVEST, decide.HARVEST_FAILED):
+            self.harvests += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the next process needs to go on counting."""
+        return {**self.sight.as_dict(), "harvests": self.harvests}
+
+    def remember(self, known: Mapping[str, Any]) -> None:
+        """Go on from what an earlier process counted."""
+        self.sight.remember(known)
+        harvests = known.get("harvests")
+        self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
+
     def refresh(self) -> None:
         """Read the run spec again: what is acted on is what the playbook will read."""
         if self.spec_path:
-            self.spec = load_run_spec(os.path.expanduser(self.spec_path))
+            path = os.path.expanduser(self.spec_path)
+            # Before it is read: an edit meanwhile is read the next time.
+            edition = _edition_of(path)
+            self.spec = load_run_spec(path)
+            self._edition, self._unread = edition, None
+
+    def refresh_if_edited(self) -> None:
+        """Read the run spec again where somebody has edited it: who waits for more money, or for nothing at all, hears
+        of it. While it cannot be read nothing is done with the box."""
+        if not self.spec_path:
+            return
+        try:
+            if self._unread is not None or _edition_of(os.path.expanduser(self.spec_path)) != self._edition:
+                self.refresh()
+        except Exception as error:
+            self._unread = as_failure(error, self.box.name)
 
     def _sight_of_box(self) -> Sight:
         try:
             brought_up = bool(self._record().get("deploy_started_at"))
-        except records.RecordError:
+        except Exception:
             # Something was rented, and judging it will say what is wrong with its record.
             brought_up = True
         return Sight(self.clock, brought_up)
@@ -128,35 +164,27 @@ class Watched:
 
     def choose(self, seen: Mapping[str, Observation]) -> None:
         """Settle on the candidate that does the work, or say why that cannot be known from this look."""
-        self._undecided = candidates.why_not_yet(self.boxes, seen)
+        try:
+            self._undecided = candidates.why_not_yet(self.boxes, seen)
+            if len(self.boxes) > 1 and self._undecided is None:
+                self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
+                self.sight = self._sight_of_box()
+        except Exception as error:
+            self._undecided = as_failure(error, self.box.name)
         self.has_chosen = self._undecided is None
-        if len(self.boxes) > 1 and self.has_chosen:
-            self.boxes = candidates.in_order(self.boxes, seen, Journal(self.store).lines(), records.utc_now())
-            self.sight = self._sight_of_box()
 
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
-        self.sight, self.salvaged = self._sight_of_box(), False
+        self.sight, self.salvaged, self.harvests = self._sight_of_box(), False, 0
 
     def take(self, seen: Observation) -> None:
         """Add a look."""
         self.seen, self._trouble = seen, seen.refused
-        self.sight.take(seen)
         try:
-            self._note(seen)
-        except UNREADABLE as error:
+            self.sight.take(seen)
+            look_notes.note(self.store, self.project, seen)
+        except Exception as error:
             self._trouble = as_failure(error, self.box.name)
-
-    def _note(self, seen: Observation) -> None:
-        """What it says of the run to what would be missed if the box never came back, and whether the box rests or
-        works to the record that the gate goes by."""
-        if seen.item is None:
-            return
-        identity = BoxIdentity(self.project, self.box.name, seen.generation, seen.item.provider_id)
-        gone_record.note_there(self.store, seen.item, seen.asked_at)
-        power_record.note_seen(self.store, identity, seen.item.state, seen.item.intended, seen.asked_at)
-        if seen.run is not None:
-            last_contact.note(self.store, identity, last_contact.of_status([seen.run.raw]))
 
     @property
     def lost_its_peers(self) -> bool:
@@ -175,7 +203,7 @@ class Watched:
             self.action = self._judged(outage)
         except Exception as error:
             return self._blind(as_failure(error, self.box.name))
-        trouble = self._undecided or self._trouble
+        trouble = self._unread or self._undecided or self._trouble
         if trouble is not None and not (self.situation and self.situation.home):
             return self._blind(trouble)
         return self.action
@@ -222,6 +250,11 @@ class Watched:
             pull_due=self._pull_is_due(),
             settle_due=self._settle_is_due(),
         )
+        if home:
+            recovering.note_home(self.boxes, self.run_id)
+        if home or self.situation.failed_home or self.situation.verdict.name not in _MAY_HAVE_ENDED:
+            self.harvests = 0
+        self.situation = replace(self.situation, harvests=self.harvests)
         # A run that is home ends no work any more, whatever its disk costs.
         money = self.situation.money
         self.crossing = None if home else money_ladder.crossing(lines, self.project, self.run_id, money)
@@ -309,3 +342,9 @@ class Watched:
     def overdue(self, by_s: float = 0.0) -> list[Box]:
         """Machines that this one replaced and that are past their deadline by so many seconds."""
         return replaced.overdue(self.seen, self.store, self.project, by_s) if self.seen else []
+
+
+def _edition_of(path: str) -> tuple[int, ...]:
+    """What changes whenever the file does, without reading it."""
+    told = os.stat(path)
+    return told.st_ino, told.st_size, told.st_mtime_ns

@@ -13,6 +13,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import RestClient
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from platform_worlds import SHIPPED, Rented, profile_of, world_of
 
 from gpu_tenant import recovering
@@ -46,6 +47,12 @@ def ends(world: Rented) -> dict[str, str]:
 
 def seen_gone(world: Rented) -> list[str]:
     return [str(line["provider_id"]) for line in Journal(world.store).lines() if line["verb"] == accrual.SEEN_GONE]
+
+
+def denied(world: Rented) -> Observation:
+    """A look in which its provider denies the machine that is on record."""
+    identity = BoxIdentity("digits", world.name, 1, str(record(world)["provider_id"]))
+    return Observation(world.name, "", "absent", denied=identity)
 
 
 def delete_in_the_console(world: Rented) -> str:
@@ -149,7 +156,7 @@ def test_one_that_was_denied_and_is_there_all_the_same_costs_on(world: Rented, m
     """A new box that its provider does not show yet, or a provider that is wrong for a while."""
     provider_id = str(record(world)["provider_id"])
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T00:00:00Z")
-    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), denied(world), world.store, "digits", "r")
     assert ends(world) == {provider_id: accrual.ENDED}
     assert gone_record.lost_box(world.store, "digits", world.name)
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T01:00:00Z")
@@ -187,7 +194,7 @@ def test_one_that_was_denied_is_asked_for_before_another_is_rented(
     world: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 4: its record is closed, and a list that lacks it may be partial all the same."""
-    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), denied(world), world.store, "digits", "r")
     (seen,) = world.observer().observe().values()
     assert seen.provider != "absent"
     monkeypatch.setattr(type(world.client()), "list_instances", lambda self: [])
@@ -204,5 +211,6 @@ def test_a_market_on_which_a_box_is_gone_frees_the_budget_of_the_next(tmp_path: 
     world.store.update_box("digits", "there", 1, price_per_hour=100.0, **facts)
     with pytest.raises(TenantFailure, match="above the budget_per_hour"):
         world.bring("started", budget_per_hour=100.0)
-    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation("there", "", "absent"), world.store, "digits", "r")
+    seen = Observation("there", "", "absent", denied=BoxIdentity("digits", "there", 1, "17"))
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), seen, world.store, "digits", "r")
     assert world.bring("started", budget_per_hour=100.0)["changed"]

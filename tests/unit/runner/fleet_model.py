@@ -64,7 +64,9 @@ class Box:
     :param rests: its platform has a stop that keeps the disk, and lets a second machine be rented beside it.
     :param bound: it has a volume, and can be rented on one machine only.
     :param bid_is_told: whether the provider says what a winning bid is.
-    :param spends: steps for which it computed on a budget that is spent, and somebody could have stopped it.
+    :param parked: it was told to stop, and does not come back by itself when it is outbid.
+    :param spends: steps for which it computed, or could at any moment, on a budget that is spent, and somebody could
+        have stopped it.
     :param at_risk: steps of training that are nowhere but on its disk.
     :param overdue: steps since a pull, or the end of a harvest that was cut off, has been due and could be done.
     """
@@ -73,6 +75,7 @@ class Box:
     bound: bool = False
     # the truth
     state: str = "absent"
+    parked: bool = False
     deployed: bool = False
     run: str = ""
     olds: list[Old] = field(default_factory=list)
@@ -87,6 +90,7 @@ class Box:
     costs: dict[str, float] = field(default_factory=dict)
     rung: str = ""
     failed_home: bool = False
+    harvests: int = 0
     cut_off: bool = False
     # this process
     absences: int = 0
@@ -107,6 +111,11 @@ class Box:
     @property
     def works(self) -> bool:
         return self.state == "running" and self.deployed and self.run == "running"
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether its provider starts it again once its bid wins."""
+        return self.state == "outbid" and not self.parked
 
 
 class Fleet:
@@ -129,6 +138,8 @@ class Fleet:
         self.denied_looks = self.denied_alone = 0
         # somebody cuts the next harvest off before it stops its box
         self.cuts_harvest = False
+        # what cannot be harvested now, however often it is tried
+        self.harvests_fail = False
         # what we know
         self.ledger = Ledger()
         self._looked = ""
@@ -152,6 +163,7 @@ class Fleet:
             box.state, box.deployed, box.run, box.at_risk = "absent", False, "", 0
         else:
             box.state = state
+        box.parked = box.parked and state != "running"
         # Whoever starts it again later wants it at work.
         box.cut_off = box.cut_off and state == "running"
         if state != "running" and box.run == "running":
@@ -165,7 +177,7 @@ class Fleet:
 
     def end_run(self, how: str) -> None:
         if self.box.state == "running" and self.box.run == "running":
-            self.box.run = how
+            self.box.run, self.box.harvests = how, 0
 
     def deny(self, looks: int, alone: bool) -> None:
         """The provider forgets the box for a while: all boxes at once, or this one for a single look. Of one box alone
@@ -241,10 +253,12 @@ class Fleet:
             spare=len(self.boxes) > 1,
             left_running=self.ledger.home and box.cut_off and provider.state == "running",
             failed_home=box.failed_home,
+            harvests=box.harvests,
             salvaged=box.salvaged,
             pull_due=word.run_state == "running" and box.at_risk >= RPO_STEPS,
             settle_due=any(not old.settled for old in box.olds),
-            computes=is_seen and box.state != "stopped",
+            # An outbid one is shown at rest in the words of one that was told to, and comes back all the same.
+            computes=is_seen and (box.comes_back or box.state not in ("stopped", "outbid")),
             bills_on=is_seen and not box.rests,
         )
 
@@ -315,7 +329,7 @@ class Fleet:
             return
         if box.state != "absent":
             box.olds.append(Old(self.now + DUE_STEPS))
-        box.state, box.deployed, box.run, box.at_risk = "running", True, "queued", 0
+        box.state, box.deployed, box.run, box.at_risk, box.parked = "running", True, "queued", 0, False
         box.rented = box.brought_up = True
         box.salvaged, box.absences = False, 0
 
@@ -348,7 +362,7 @@ class Fleet:
         if not (self.provider_up and self.network_up and self.ssh_up) or box.state == "absent":
             return
         if box.state in ("stopped", "exited", "outbid", "running"):
-            box.state, box.deployed = "running", True
+            box.state, box.deployed, box.parked = "running", True, False
             box.run = "queued" if box.run in ("", "preempted", "queued") else box.run
         box.brought_up = True
 
@@ -361,16 +375,22 @@ class Fleet:
     def _harvest(self) -> None:
         """The results come home, and the box is stopped after that, if nobody cuts the harvest off in between."""
         box = self.box
-        if not (self.network_up and self.ssh_up and box.state == "running" and box.run == "done"):
+        if not self._comes_home("done"):
             return
         self.ledger.home = True
         box.cut_off, self.cuts_harvest = self.cuts_harvest and box.rests, False
         if box.rests and not box.cut_off:
             box.state = "stopped"
 
+    def _comes_home(self, how: str) -> bool:
+        box, is_heard = self.box, self.network_up and self.ssh_up and not self.harvests_fail
+        is_home = is_heard and box.state == "running" and box.run == how
+        box.harvests = 0 if is_home else box.harvests + 1
+        return is_home
+
     def _harvest_failed(self) -> None:
         box = self.box
-        if self.network_up and self.ssh_up and box.state == "running" and box.run == "failed":
+        if self._comes_home("failed"):
             box.failed_home = True
             box.state = "stopped" if box.rests else box.state
 
@@ -386,7 +406,8 @@ class Fleet:
     def _rest(self, how: str) -> None:
         if not self.box.rests:
             raise Breach(f"a box that cannot rest is {how}")
-        self.world("stopped")
+        self.box.parked = True
+        self.world("outbid" if self.box.state == "outbid" else "stopped")
 
     def _settle(self) -> None:
         if self.provider_up and self.network_up:
@@ -413,9 +434,12 @@ class Fleet:
             box.costs[box.rung] = box.costs.get(box.rung, 0.0) + PRICE_OF_A_STEP
 
     def _check_spent(self, box: Box, is_shown: bool, reachable: bool) -> None:
-        """What is done, or failed, comes home first; what cannot rest, and what failed before, is people's to end."""
-        is_ending = self.ledger.home or box.failed_home or (reachable and box.run in ("done", "failed"))
-        is_wrong = box.rests and box.state == "running" and self._money().is_spent and not is_ending
+        """What is done, or failed, comes home first, if it can be brought there; what cannot rest, and what failed
+        before, is people's to end."""
+        comes_home = reachable and box.run in ("done", "failed") and box.harvests < decide.HARVESTS
+        is_ending = self.ledger.home or box.failed_home or comes_home
+        may_bill = box.state == "running" or box.comes_back
+        is_wrong = box.rests and may_bill and self._money().is_spent and not is_ending
         box.spends = box.spends + is_shown if is_wrong else 0
         if box.spends > OVERDUE_STEPS:
             raise Breach("the budget is spent, and a box computes on")

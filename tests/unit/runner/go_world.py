@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.tenant.gpu.plugins.module_utils import approvals
+from ansible_collections.tenant.gpu.plugins.module_utils import approvals, gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
@@ -22,6 +22,12 @@ from gpu_tenant.workspace import History
 
 SPEC = {"id": "digits", "spec_sha256": "ab" * 32, "source": "/run.yml"}
 DIGEST = "cd" * 32
+# How a row differs from that of a box at work. A higher bid stops it in the words of its tenant.
+_RESTS = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}
+AS_SHOWN: dict[str, dict[str, Any]] = {
+    "stopped": _RESTS,
+    "outbid": {**_RESTS, "is_bid": True, "dph_base": 0.3, "min_bid": 0.5},
+}
 ROW = {"id": 42, "actual_status": "running", "intended_status": "running", "cur_state": "running", "dph_total": 0.3}
 
 
@@ -83,18 +89,25 @@ class World:
                 if self.step >= 100:
                     self.run_state[name] = "done"
         state = self.provider.get(name, "absent") if self.api_up and name not in self.dark else "unreachable"
+        asked_at = records.utc_now()
         if state in ("absent", "unreachable"):
-            return Observation(name, "now", state)
-        seen = Observation(name, "now", state, self.item(name), self.superseded)
+            return Observation(name, "now", state, asked_at=asked_at, denied=self._denied(name, state))
+        seen = Observation(name, "now", state, self.item(name), self.superseded, asked_at=asked_at)
         if state != "running" or not self.reachable:
             return replace(seen, contact="unreachable" if state == "running" else "not_tried")
         run = RunView(self.run_state.get(name, ""), self.step, 100, 0.5, resumed_from=self.resumed_from)
         return replace(seen, contact="answered", run=run if name in self.run_state else None)
 
+    def _denied(self, name: str, state: str) -> BoxIdentity | None:
+        record = self.store.rented_box("demo", name) or gone_record.lost_box(self.store, "demo", name)
+        if state != "absent" or not record:
+            return None
+        return BoxIdentity("demo", name, record["generation"], record["provider_id"])
+
     def item(self, name: str) -> Box:
         label = f"gt1/demo/{name}/g{self.generation}/0123456789abcdef"
-        rests = dict.fromkeys(("intended_status", "cur_state"), "stopped") if self.provider[name] == "stopped" else {}
-        return to_box({**ROW, "id": self.provider_id, "label": label, **rests})
+        shown = AS_SHOWN.get(self.provider[name], {})
+        return to_box({**ROW, "id": self.provider_id, "label": label, **shown})
 
     def machine(self, name: str) -> Box | None:
         if not self.api_up or name in self.dark:

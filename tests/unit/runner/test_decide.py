@@ -26,6 +26,9 @@ STARTED = Tried(restart=2)
 ONCE = Tried(1, 1, 0, 1, 0)
 VOLUME = {"bound": True, "replaceable": True}
 ALL_TRIED = Tried(9, 9, 9, 9, 9)
+# Of what has ended, and is not home.
+FAILING = {"money": SPENT, "computes": True}
+HARVESTED = ((verdicts.FINISHED, decide.HARVEST), (verdicts.FAILED, decide.HARVEST_FAILED))
 # Of a machine that its provider shows at work, or that comes back there by itself.
 COMPUTING = (
     verdicts.RUNNING, verdicts.ALERT, verdicts.STALLED, verdicts.STARTING, verdicts.BARE, verdicts.NO_PYTHON,
@@ -128,6 +131,14 @@ TABLE = [
     ("spent, its GPU is gone, nothing stops it", of(verdicts.ZERO_GPU, money=SPENT, computes=True, bills_on=True),
      decide.PULL),
     ("failed over its budget", of(verdicts.FAILED, money=SPENT, computes=True), decide.HARVEST_FAILED),
+    *((f"{name}, spent, a harvest is left", of(name, **FAILING, harvests=decide.HARVESTS - 1), kind)
+      for name, kind in HARVESTED),
+    *((f"{name}, spent, and no harvest brings it home", of(name, **FAILING, harvests=decide.HARVESTS), decide.PARK)
+      for name, _kind in HARVESTED),
+    *((f"{name}, no harvest brings it home, and it is paid for", of(name, computes=True, harvests=99), kind)
+      for name, kind in HARVESTED),
+    *((f"{name}, the same, nothing stops it", of(name, **FAILING, bills_on=True, harvests=99), kind)
+      for name, kind in HARVESTED),
     ("replaced over its budget", of(verdicts.SUPERSEDED, money=SPENT, computes=True), decide.WAIT),
     ("all tried, and it computes", of(verdicts.ZERO_GPU, computes=True, salvaged=True, tried=ALL_TRIED),
      decide.GIVE_UP),
@@ -223,6 +234,7 @@ situations = st.builds(
     spare=st.booleans(),
     left_running=st.booleans(),
     outlived=st.booleans(),
+    harvests=st.integers(0, 9),
     salvaged=st.booleans(),
     pull_due=st.booleans(),
     settle_due=st.booleans(),

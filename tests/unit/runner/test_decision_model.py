@@ -80,6 +80,15 @@ def machine_of(fleet: Callable[[], Fleet]) -> type[RuleBasedStateMachine]:
             self.fleet.cuts_harvest = cut_off
             self.look_and_act(looks)
 
+        @rule(how=st.sampled_from(["done", "failed"]), looks=LOOKS)
+        def the_run_ends_and_no_harvest_brings_it_home(self, how: str, looks: int) -> None:
+            self.fleet.harvests_fail = True
+            self.the_run_ends(how, False, looks)
+
+        @rule()
+        def harvests_succeed_again(self) -> None:
+            self.fleet.harvests_fail = False
+
         @rule(who=st.sampled_from(["provider_up", "network_up", "ssh_up"]), looks=LOOKS)
         def an_outage(self, who: str, looks: int) -> None:
             setattr(self.fleet, who, False)
@@ -167,6 +176,14 @@ def _only_what_trains_is_stopped_when_all_is_spent(now: Situation) -> Action:
     return decide.decide(replace(now, computes=False))
 
 
+def _harvests_may_fail_for_ever(now: Situation) -> Action:
+    return decide.decide(replace(now, harvests=0))
+
+
+def _outbid_is_stopped(now: Situation) -> Action:
+    return decide.decide(replace(now, computes=now.computes and now.verdict.name != verdicts.OUTBID))
+
+
 def _no_project(now: Situation) -> Action:
     return decide.decide(replace(now, money=replace(now.money, project=UNLIMITED)))
 
@@ -228,6 +245,8 @@ BROKEN = {
     "a bad machine is rented again": lambda: Fleet(decision=_every_box_has_a_volume),
     "no budget of the project": lambda: Fleet(decision=_no_project),
     "a sick box computes on what is spent": lambda: Fleet(decision=_only_what_trains_is_stopped_when_all_is_spent),
+    "harvests that fail are paid for without end": lambda: Fleet(decision=_harvests_may_fail_for_ever),
+    "an outbid box is taken for stopped": lambda: Fleet(decision=_outbid_is_stopped),
     "what cannot rest is parked": lambda: Fleet(decision=_every_box_can_rest),
     "what cannot rest is left behind": lambda: Fleet(decision=_whoever_is_left_may_bill_on),
     "hands over to nobody": lambda: Fleet(decision=_there_is_always_another_candidate),

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from go_world import SPEC, Said, World
 
-from gpu_tenant import candidates, decide, go, recoveries
+from gpu_tenant import candidates, decide, go, recoveries, recovering
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import BoxFailure
+from gpu_tenant.sight import Sight
 
 
 def test_nothing_to_rent_tries_the_next_candidate(world: World, drive: Callable[..., go.GoResult]) -> None:
@@ -74,6 +77,59 @@ def test_a_candidate_that_is_on_record_is_not_passed_over(
     world.store.update_box("demo", "b2", 1, provider_id="42", **state)
     drive(("b1", "b2"))
     assert world.played[0][:2] == ("train", "b2")
+
+
+def _lost(world: World, run_id: str) -> None:
+    """b2 is gone, and run ``run_id`` began to recover it."""
+    world.store.update_box("demo", "b2", 1, provider_id="42")
+    seen = Observation("b2", "now", "absent", denied=world.identity("b2"))
+    recovering.begin(decide.Action(decide.NEXT_OFFER, "it is gone"), seen, world.store, "demo", run_id)
+    assert gone_record.missed_box(world.store, "demo", "b2")
+
+
+def _chosen_for_another_run(world: World, drive: Callable[..., go.GoResult]) -> str:
+    world.played.clear()
+    world.provider.clear()
+    world.run_state.clear()
+    world.step, world.trouble = 0, [BoxFailure("", "config", "stop here")]
+    with pytest.raises(TenantFailure, match="stop here"):
+        drive(("b1", "b2"), spec={**SPEC, "id": "other", "spec_sha256": "ef" * 32})
+    return world.played[0][1]
+
+
+def test_a_lost_box_whose_run_went_on_elsewhere_is_not_preferred_to_the_first_of_the_spec(
+    world: World, drive: Callable[..., go.GoResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lost(world, "digits")
+    world.trouble = [BoxFailure("", "no_offer", "nothing fits")]
+    assert drive(("b2", "b1")).box == "b1"
+    monkeypatch.setattr(recoveries, "WINDOW_S", 0.0)  # another day
+    assert _chosen_for_another_run(world, drive) == "b1"
+    assert gone_record.lost_box(world.store, "demo", "b2"), "if it is seen again it bills"
+
+
+def test_a_box_is_left_as_its_run_is_taken_to_the_next_candidate(world: World) -> None:
+    _lost(world, "digits")
+    moved, seen = decide.Action(decide.NEXT_CANDIDATE, "it is gone"), Observation("b2", "now", "absent")
+    recovering.begin(moved, seen, world.store, "demo", "digits")
+    assert not gone_record.missed_box(world.store, "demo", "b2")
+    assert not recovering.was_rented(world.store, "demo", "b2", Sight(lambda: 0.0))
+    # It is there all the same.
+    world.provider["b2"] = "running"
+    gone_record.note_there(world.store, world.item("b2"), "2099-01-01T00:00:00Z")
+    record = world.store.read_box("demo", "b2", 1) or {}
+    assert (record["destroyed_at"], record["lost"]) == (None, None)
+
+
+@pytest.mark.parametrize(("run_id", "left"), [("digits", True), ("another", False)])
+def test_a_box_is_no_longer_recovered_once_the_run_is_home(
+    world: World, drive: Callable[..., go.GoResult], run_id: str, left: bool
+) -> None:
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    _lost(world, run_id)
+    drive(("b1", "b2"))
+    assert (not gone_record.missed_box(world.store, "demo", "b2")) is left
+    assert (_chosen_for_another_run(world, drive) == "b1") is left
 
 
 def test_where_the_run_was_taken_from_goes_last(world: World, drive: Callable[..., go.GoResult]) -> None:

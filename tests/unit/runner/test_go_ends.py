@@ -96,7 +96,26 @@ def test_a_done_run_that_never_comes_home_ends_all_the_same(world: World, drive:
     world.trouble = [BoxFailure("", "unreachable", "the link is slow")] * 100
     with pytest.raises(TenantFailure, match="the link is slow"):
         drive(deadline_s=600)
-    assert len(world.played) <= go.MAX_FAILURES
+    assert world.names.count("harvest") <= go.MAX_FAILURES + 1
+    assert world.names[-1] == "provision", "it would compute for nobody"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tries", "parked"),
+    [("unreachable", go.MAX_FAILURES, True), ("evidence_missing", 1, True), ("lease_held", go.MAX_FAILURES, False)],
+)
+def test_a_box_whose_run_cannot_be_brought_home_is_stopped(
+    world: World, drive: Callable[..., go.GoResult], kind: str, tries: int, parked: bool
+) -> None:
+    """Unless another controller holds its lease, and looks after it."""
+    world.provider["b1"], world.run_state["b1"] = "running", "done"
+    world.trouble = [BoxFailure("", kind, "it is not to be had")] * tries
+    with pytest.raises(TenantFailure, match="it is not to be had") as caught:
+        drive()
+    assert caught.value.kind == kind
+    assert world.names == ["harvest"] * tries + ["harvest", "provision"] * parked
+    assert world.provider["b1"] == ("stopped" if parked else "running")
+    assert ("the box is parked" in caught.value.safe) is parked
 
 
 def test_closing_steps_wait_as_long_as_their_roles() -> None:
@@ -210,6 +229,20 @@ def test_a_box_that_computes_is_parked_as_it_is_given_up(world: World, drive: Ca
         drive()
     assert (world.names, world.provider["b1"]) == (["harvest", "provision"], "stopped")
     assert "its newest checkpoints were pulled; the box is parked: its disk is kept and bills" in caught.value.safe
+
+
+def test_an_outbid_box_is_told_to_stop_as_it_is_given_up(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """It would come back by itself, and compute for nobody."""
+    world.provider["b1"] = "outbid"
+    for rung in (decide.RAISE_BID, decide.NEXT_OFFER):
+        for _try in range(decide.Limits().of(rung)):
+            action = decide.Action(rung, "a higher bid took its GPU")
+            recoveries.begin(Journal(world.store), world.identity("b1"), action, "digits", "outbid", 7)
+    with pytest.raises(TenantFailure, match="every way to recover it was tried") as caught:
+        drive()
+    assert world.played[-1][:2] == ("provision", "b1")
+    assert world.names == ["provision"], "it does not answer, so nothing is pulled"
+    assert "the box is parked" in caught.value.safe
 
 
 def test_one_that_cannot_rest_is_told_to_bill_on_as_it_is_given_up(

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import accrual
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual, gone_record, power_record
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
 from go_world import ROW, SPEC, Said, World, story
 
@@ -93,10 +94,50 @@ def test_a_box_on_record_that_a_fresh_go_does_not_find_is_gone_after_two_reading
     assert (world.store.read_box("demo", "b1", 1) or {})["destroyed_at"]
 
 
+def test_a_machine_that_counted_as_lost_and_is_there_costs_on(world: World, drive: Callable[..., go.GoResult]) -> None:
+    """And one that it replaced as well: both bill, whatever was concluded before."""
+    for generation, provider_id in ((1, "41"), (2, "42")):
+        known = {"provider_id": provider_id, "stamp": f"gt1/demo/b1/g{generation}/0123456789abcdef"}
+        world.store.update_box("demo", "b1", generation, **known)
+        gone_record.note_gone(world.store, BoxIdentity("demo", "b1", generation, provider_id), is_lost=True)
+        world.store.update_box("demo", "b1", generation, destroyed_at="2026-01-01T00:00:00Z")
+    _replaced(world, hours_ago=1)
+    drive()
+    for generation in (1, 2):
+        record = world.store.read_box("demo", "b1", generation) or {}
+        assert (record["destroyed_at"], record["lost"]) == (None, None)
+    told = {line["provider_id"]: line["verb"] for line in Journal(world.store).lines() if "seen-" in line["verb"]}
+    assert told == {"41": power_record.SEEN_STOPPED, "42": power_record.SEEN_STARTED}
+
+
+def test_a_stop_that_nobody_lived_to_note_is_noted_by_the_next_look(
+    world: World, drive: Callable[..., go.GoResult]
+) -> None:
+    """Else the gate would hold it for a box that somebody else stopped."""
+    world.provider["b1"] = "stopped"
+    world.store.update_box("demo", "b1", 1, provider_id="42")
+    power_record.note_stopping(world.store, world.identity("b1"), 60.0)
+    parked: list[object] = []
+    world.on_look = lambda name: parked.append((world.store.read_box("demo", "b1", 1) or {}).get("parked_at"))
+    drive()
+    assert any(parked), parked
+
+
+def test_only_the_machine_that_was_denied_is_gone(world: World) -> None:
+    """Another controller has rented g2 since this one looked: it lives, and its bill goes on."""
+    world.store.update_box("demo", "b1", 1, provider_id="42")
+    seen = Observation("b1", "now", "absent", denied=world.identity("b1"))
+    world.store.update_box("demo", "b1", 2, provider_id="43")
+    recovering.begin(decide.Action(decide.NEXT_OFFER, "it is gone"), seen, world.store, "demo", "digits")
+    assert [line["provider_id"] for line in Journal(world.store).lines() if line["verb"] == accrual.SEEN_GONE] == ["42"]
+    assert (world.store.read_box("demo", "b1", 1) or {})["lost"]
+    assert not (world.store.read_box("demo", "b1", 2) or {}).get("destroyed_at")
+
+
 def test_a_recovery_that_was_cut_off_goes_on_where_it_was(world: World, drive: Callable[..., go.GoResult]) -> None:
     """Its record is closed as the first rung begins, and yet it is no box that was never rented."""
     world.store.update_box("demo", "b1", 1, provider_id="42")
-    gone = Observation("b1", "now", "absent")
+    gone = Observation("b1", "now", "absent", denied=world.identity("b1"))
     for _try in range(decide.Limits().next_offer):
         recovering.begin(decide.Action(decide.NEXT_OFFER, "it is gone"), gone, world.store, "demo", "digits")
     with pytest.raises(TenantFailure, match="every way to recover it was tried"):
@@ -281,7 +322,8 @@ def test_a_receipt_that_never_becomes_complete_ends_the_loop(
     with pytest.raises(TenantFailure, match="the files were not loaded") as caught:
         drive()
     assert caught.value.kind == "evidence_missing"
-    assert world.names == ["harvest"]
+    assert world.names == ["harvest", "harvest", "provision"], "nobody looks after the box, so it is stopped"
+    assert "the box is parked" in caught.value.safe
 
 
 def test_a_complete_receipt_of_another_spec_ends_the_loop(

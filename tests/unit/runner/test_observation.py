@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 from rich.console import Console
 
 from gpu_tenant import box_ssh, observe, risk, status, status_view, supervisor_answer
@@ -20,6 +20,7 @@ from gpu_tenant.box_ssh import Endpoint
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.observe import Observer
+from gpu_tenant.sight import Sight
 
 ALIAS = "digits-1.g2"
 STATUS = {
@@ -190,8 +191,25 @@ def test_a_destroyed_box_on_a_list_that_lags_behind_is_absent(
     box = Box(out=json.dumps(STATUS).encode())
     gone = {"provider_id": str(vast_row["id"]), "destroyed_at": "2026-11-21T04:00:00Z"}
     StateStore(str(tmp_path)).update_box("demo", "digits-1", 2, **gone)
-    assert look(monkeypatch, host, [vast_row], box).provider == "absent"
+    seen = look(monkeypatch, host, [vast_row], box)
+    assert (seen.provider, seen.denied) == ("absent", None)
     assert box.asked == []
+
+
+def test_a_look_tells_which_machine_on_record_is_denied(
+    monkeypatch: pytest.MonkeyPatch, host: BoxHost, tmp_path: Path
+) -> None:
+    StateStore(str(tmp_path)).update_box("demo", "digits-1", 2, provider_id="4242")
+    seen = look(monkeypatch, host, [], Box())
+    assert (seen.provider, seen.denied) == ("absent", BoxIdentity("demo", "digits-1", 2, "4242"))
+
+
+def test_another_machine_that_is_denied_was_not_denied_before() -> None:
+    sight = Sight(lambda: 0.0, brought_up=True)
+    for provider_id, times in (("41", 1), ("42", 1), ("42", 2), ("", 3), ("42", 4)):
+        denied = BoxIdentity("demo", "digits-1", 2, provider_id) if provider_id else None
+        sight.take(Observation("digits-1", "now", "absent", denied=denied))
+        assert sight.absences == times
 
 
 def test_an_unpinned_box_is_not_asked(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import accrual, spent
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
-from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
 
 from gpu_tenant import recoveries, recovering, spending
 from gpu_tenant.decide import NEXT_OFFER, RAISE_BID, RESTART, Action, Costs, Money, Tried
@@ -119,7 +119,8 @@ def test_a_machine_that_is_gone_costs_nothing_from_the_recovery_on(
     store = StateStore(str(tmp_path))
     store.update_box("p", "b", 1, provider_id="6", destroyed_at=at(1))
     store.update_box("p", "b", 2, provider_id="7")
-    recovering.begin(Action(rung, "it is gone"), Observation("b", at(9), provider), store, "p", "r")
+    seen = Observation("b", at(9), provider, denied=BoxIdentity("p", "b", 2, "7") if provider == "absent" else None)
+    recovering.begin(Action(rung, "it is gone"), seen, store, "p", "r")
     lines = Journal(store).lines()
     assert [one["provider_id"] for one in lines if one["verb"] == accrual.SEEN_GONE] == noted
     assert lines[-1]["verb"] == recoveries.RECOVER

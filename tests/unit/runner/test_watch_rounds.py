@@ -6,21 +6,25 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import gone_record, run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
+from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
-from watch_scene import AWAY, REFUSED, Account, AccountWithoutCredit, Scene, spec
+from ansible_collections.tenant.gpu.plugins.module_utils.vast.actions import Account as VastAccount
+from watch_scene import AWAY, REFUSED, Account, AccountWithoutCredit, Boxes, Scene, spec
 
 from gpu_tenant import decide, exit_codes, recoveries, watch
 from gpu_tenant.alerts import Alerts
 from gpu_tenant.hosts import BoxHost
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import BoxFailure
 from gpu_tenant.watched import Watched
 
@@ -129,6 +133,19 @@ def test_a_machine_whose_run_came_home_from_the_one_that_it_replaced_is_stopped(
     )
     scene.rounds(watching, 2)
     assert len(scene.played) == 2
+
+
+def test_a_candidate_is_no_longer_recovered_once_the_run_is_home(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True, harvest_park="false")
+    scene.rent("b1", run="done")
+    scene.store.update_box("demo", "b2", 1, provider_id="9", destroyed_at="2026-01-01T00:00:00Z", lost=True)
+    watching = scene.begin()
+    (one,) = watching._watched
+    told = {"box": "b1", "generation": 1, "spec_sha256": one.spec["spec_sha256"], "verified_at": records.utc_now()}
+    path = scene.store.receipt_path("demo", one.run_id, "b1", 1)
+    records.write_record(path, "receipt", {**told, "complete": True})
+    assert scene.rounds(watching)["b1"]["action"] == "finish"
+    assert not gone_record.missed_box(scene.store, "demo", "b2")
 
 
 def test_watch_begins_with_the_group_that_the_run_names_first(make: Callable[..., Scene]) -> None:
@@ -323,6 +340,95 @@ def test_an_error_that_nobody_expected_at_one_box_ends_nobodys_watch(
     assert "\x1b" not in told[0]
 
 
+def _b2_is_brought_up_again(scene: Scene, rounds: int = 3) -> list[str]:
+    """And the watch goes on, whatever is the matter with b1; what was said of that."""
+    scene.rent("b2")
+    watching = scene.begin()
+    scene.rounds(watching)
+    scene.set_state("b2", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    rows = scene.rounds(watching, rounds)
+    assert ("train", "b2") in scene.played
+    assert {box for _playbook, box in scene.played} == {"b2"}
+    assert rows["b1"]["verdict"] == "unreachable"
+    return [text for kind, box, text in scene.said.texts if (kind, box) == ("warning", "b1")]
+
+
+def test_a_store_that_cannot_be_read_ends_nobodys_watch(make: Callable[..., Scene], tmp_path: Path) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    broken = tmp_path / "elsewhere"
+    scene.hosts[0] = BoxHost("b1", {**scene.hosts[0].variables, "tenant_state_dir": str(broken)})
+    (broken / "journal.jsonl").mkdir(parents=True)
+    scene.rent("b1", recorded=False)
+    told = _b2_is_brought_up_again(scene)
+    assert sum("the records of b1 cannot be read" in text for text in told) == 1, told
+
+
+def test_an_account_whose_answer_makes_no_sense_ends_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    read = VastAccount.to_box
+
+    def to_box(account: VastAccount, row: Mapping[str, Any]) -> Box:
+        if "/b1/" in row["label"]:
+            raise TypeError("a list where there was a number")
+        return read(account, row)
+
+    monkeypatch.setattr(VastAccount, "to_box", to_box)
+    told = _b2_is_brought_up_again(scene)
+    assert len(told) == 1, told
+    assert "TypeError" in told[0]
+
+
+def test_a_look_that_goes_wrong_at_one_box_ends_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    asked = Boxes._ask
+
+    def ask(boxes: Boxes, host: BoxHost, *more: Any) -> Observation:
+        if host.name == "b1":
+            raise ZeroDivisionError("a box without a clock")
+        return asked(boxes, host, *more)
+
+    monkeypatch.setattr(Boxes, "_ask", ask)
+    assert "ZeroDivisionError" in _b2_is_brought_up_again(scene)[0]
+
+
+@pytest.mark.parametrize("noting", ["gpu_tenant.look_notes.note", "gpu_tenant.candidates.in_order"])
+def test_notes_and_choices_that_go_wrong_end_nobodys_watch(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, noting: str
+) -> None:
+    def fails(*_unused: Any) -> None:
+        raise AttributeError("no such thing")
+
+    scene = make([Account("a" * 64), Account("b" * 64)], one_run=True)
+    scene.rent("b1")
+    monkeypatch.setattr(noting, fails)
+    (row,) = scene.rounds(scene.begin(), 2).values()
+    assert row["verdict"] == "unreachable"
+    assert "AttributeError" in row["why"]
+    assert scene.played == []
+
+
+def test_what_cannot_be_written_or_told_ends_nobodys_watch(
+    make: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    (scene.workspace.root / "watch").write_text("not a folder")
+    priced = Watched.risk
+    monkeypatch.setattr(Watched, "risk", lambda one: priced(one) if one.box.name == "b2" else 1 / 0)
+    watching = scene.begin(metrics_file=str(tmp_path))
+    assert set(scene.rounds(watching, 3)) == {"b2"}
+    told = [text for kind, _box, text in scene.said.texts if kind == "warning"]
+    for what in ("the metrics cannot be written", "what was counted cannot be kept", "cannot be told, or begun"):
+        assert sum(what in text for text in told) == 1, told
+
+
 @pytest.mark.parametrize("typo", ["note: 2026-13-45", "note: 0x_", "note: " + "[" * 5000])
 def test_a_typo_in_one_spec_ends_nobodys_watch(make: Callable[..., Scene], typo: str) -> None:
     scene = make([Account("a" * 64), Account("b" * 64)])
@@ -403,6 +509,39 @@ def test_a_spent_budget_ends_the_meter_also_where_nothing_can_be_pulled(
     assert bool(told) is (trouble is not None)
 
 
+@pytest.mark.parametrize("by_cron", [True, False])
+@pytest.mark.parametrize("run", ["done", "failed"])
+def test_what_no_harvest_brings_home_is_parked_once_its_budget_is_spent(
+    make: Callable[..., Scene], tmp_path: Path, run: str, by_cron: bool
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.boxes.runs["b1"] = run
+    scene.refuse["harvest b1"] = BoxFailure("b1", "config", "no space here")
+    watching = None
+    for _each in range(decide.HARVESTS + 2):
+        if by_cron:
+            scene.begin(once=True).run()
+        else:
+            watching = watching or scene.begin()
+            scene.rounds(watching)
+        scene.now += watch.RETRY_MOST_S
+    # The last one is what is pulled before a box is parked.
+    assert scene.played == [("harvest", "b1")] * (decide.HARVESTS + 1) + [("provision", "b1")]
+    assert scene.accounts["b1"].rows["b1"]["intended_status"] == "stopped"
+
+
+def test_a_harvest_that_brings_nothing_home_counts_as_one_that_failed(
+    make: Callable[..., Scene], tmp_path: Path
+) -> None:
+    """Its receipt is not complete, and will not be."""
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.boxes.runs["b1"] = "done"
+    scene.rounds(scene.begin(), decide.HARVESTS + 2)
+    assert scene.played[-1] == ("provision", "b1")
+
+
 def _budgeted(scene: Scene, folder: Path, spent_h: float, **budget: float) -> None:
     """A run with a budget on b1, which has computed for so many hours at $1 an hour."""
     path = spec(folder, "digits-with-budget", budget=budget)
@@ -440,6 +579,58 @@ def test_people_hear_once_how_far_a_run_is_through_its_budget(
     row = scene.rounds(scene.begin())["b1"]
     assert (row["budget_usd"], row["budget_rung"]) == (budget["usd"], reason)
     assert scene.played == [], "it is told, and the run goes on"
+
+
+def test_a_budget_that_is_raised_in_the_run_spec_is_heard_of_by_a_watch_that_gave_up(
+    make: Callable[..., Scene], tmp_path: Path
+) -> None:
+    scene = make([Account("a" * 64)])
+    _budgeted(scene, tmp_path, 10.0, usd=9.0)
+    scene.set_state("b1", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    watching = scene.begin()
+    assert scene.rounds(watching, 2)["b1"]["action"] == "give_up"
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    path.write_text(path.read_text().replace("usd: 9.0", "usd: 900.0"))
+    assert scene.rounds(watching)["b1"]["action"] == "restart"
+    assert scene.played == [("train", "b1")]
+
+
+def test_a_run_spec_is_read_again_only_when_it_was_edited(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes every byte of the code with it."""
+    scene = make([Account("a" * 64)])
+    scene.rent("b1")
+    watching = scene.begin()
+    read: list[str] = []
+    load = run_spec.load_run_spec
+    monkeypatch.setattr("gpu_tenant.watched.load_run_spec", lambda path: read.append(path) or load(path))
+    scene.rounds(watching, 3)
+    assert read == []
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    path.write_text(path.read_text() + "# looked at\n")
+    scene.rounds(watching, 3)
+    assert read == [str(path)]
+
+
+def test_nothing_is_done_by_a_run_spec_that_cannot_be_read_since_it_was_edited(make: Callable[..., Scene]) -> None:
+    scene = make([Account("a" * 64), Account("b" * 64)])
+    scene.rent("b1")
+    scene.rent("b2")
+    watching = scene.begin()
+    scene.rounds(watching)
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    before = path.read_text()
+    scene.set_state("b1", actual_status="exited")
+    for broken in (before + "budget: {usd: lots}\n", None):
+        path.unlink() if broken is None else path.write_text(broken)
+        rows = scene.rounds(watching)
+        assert [rows[name]["verdict"] for name in ("b1", "b2")] == ["unreachable", "running"]
+        assert str(path) in rows["b1"]["why"]
+    assert scene.played == []
+    path.write_text(before)
+    assert scene.rounds(watching)["b1"]["action"] == "restart"
+    assert scene.played == [("train", "b1")]
 
 
 def test_a_box_that_is_declared_parked_is_no_trouble_near_its_budget(
