@@ -21,7 +21,8 @@ PROFILES = ROOT / "inventories" / "profiles" / "group_vars"
 SPEC: dict[str, Any] = {
     "id": "digits", "code_sha256": "b" * 64, "spec_sha256": "a" * 64, "work_sha256": "a" * 64, "env": {}, "cells": [],
     "command": ["python", "train.py"], "workdir": ".", "artifacts": [], "inputs": [], "tracker": {}, "parts": [],
-    "nodes": {}, "checkpoint": {}, "progress": {}, "retries": {}, "grace_s": 30, "stall_s": 1800, "resources": {},
+    "nodes": {}, "checkpoint": {}, "progress": {}, "retries": {}, "grace_s": 30, "stall_s": 1800, "cell_timeout_s": 0,
+    "on_fail": "continue", "resources": {},
 }  # fmt: skip
 
 

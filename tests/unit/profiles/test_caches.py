@@ -21,7 +21,8 @@ SPEC = {
     "id": "r", "spec_sha256": "a" * 64,
     "work_sha256": "c" * 64, "code_sha256": "b" * 64, "command": ["python"], "workdir": ".", "secrets": [],
     "cells": [], "artifacts": [], "inputs": [], "tracker": {"name": "none"}, "parts": [], "nodes": {}, "checkpoint": {},
-    "progress": {}, "retries": {}, "grace_s": 30, "stall_s": 1800, "resources": {},
+    "progress": {}, "retries": {}, "grace_s": 30, "stall_s": 1800, "cell_timeout_s": 0,
+    "on_fail": "continue", "resources": {},
 }  # fmt: skip
 
 
