@@ -78,7 +78,11 @@ class ActionModule(BoxCall):
         self.box = str(task_vars.get("inventory_hostname", ""))
         if params["direction"] in ("store", "fetch"):
             return self._through_objects(params, task_vars)
-        why = self._why_beside(params)
+        why = ""
+        if params["direction"] == "pull":
+            manifest = snapshots.standing_for(_here(params["dest"]), self._manifest(params["manifest"]))
+            params = {**params, "manifest": dict(manifest.record)}
+            why = snapshots.why_beside(_here(params["dest"]), manifest) if params["beside"] else ""
         if why:
             params = {**params, "dest": params["beside"], "extra": "report", "via": ""}
         return {**self._to_or_from_box(params, task_vars), "beside_because": why}
@@ -94,12 +98,6 @@ class ActionModule(BoxCall):
         order = self._order(params)
         far = transfer_order.Far(self.box, self._link(), self._asker(task_vars), proxy)
         return checked_transfer.run(order, far, self._report())
-
-    def _why_beside(self, params: dict[str, Any]) -> str:
-        """Why a snapshot does not go to its destination but beside it; empty when it does."""
-        if params["direction"] != "pull" or not params["beside"]:
-            return ""
-        return snapshots.why_beside(_here(params["dest"]), self._manifest(params["manifest"]))
 
     # --- the order ------------------------------------------------------------------------------------------------
 

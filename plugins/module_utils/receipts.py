@@ -23,6 +23,8 @@ from .state_store import BoxIdentity, StateStore
 _SHOWN = 10
 # Formats of which one box may hold a share only.
 SHARDED = ("dcp", "hf")
+# What stands for the state of a run that was not asked to stand still.
+SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,8 @@ def standing(store: StateStore, claim: Claim) -> dict[str, Any] | None:
 def _of_finished(store: StateStore, claim: Claim) -> dict[str, Any] | None:
     """The receipt of the finished run, where the claim is of a snapshot of it: that cannot say more, and takes nothing
     out of force. None where there is no such receipt, or its files are not right any more."""
-    receipt = read(store, claim.identity, claim.run_id) if claim.manifest.snapshot else None
+    of_snapshot = claim.manifest.snapshot or claim.run_state == SNAPSHOT
+    receipt = read(store, claim.identity, claim.run_id) if of_snapshot else None
     same = {**claim.identity.as_dict(), "spec_sha256": claim.manifest.record.get("spec_sha256"), "home": True}
     if receipt is None or any(receipt.get(name) != value for name, value in same.items()):
         return None

@@ -27,12 +27,19 @@ def why_beside(root: str, new: roster.Manifest) -> str:
     there = _read(root, roster.MANIFEST_NAME)
     if there is None or not new.snapshot or _spec(there) != _spec(new):
         return ""
-    if not there.snapshot and there.record.get("state", "done") == "done":
+    if _is_finished(there):
         return "all of the finished run is home there"
     before, now = _policy(there), _policy(new)
     left_out = [role for role in before.roles if role not in now.roles]
     left_out += [pattern for pattern in now.exclude if pattern not in before.exclude]
     return f"it leaves out what came home there before ({', '.join(left_out)})" if left_out else ""
+
+
+def standing_for(root: str, new: roster.Manifest) -> roster.Manifest:
+    """The manifest to pull by: of the finished run in ``root``, for a snapshot which promises the very same files."""
+    there = _read(root, roster.MANIFEST_NAME) if new.snapshot else None
+    same = there is not None and _is_finished(there) and _spec(there) == _spec(new) and there.digest == new.digest
+    return there if there is not None and same else new
 
 
 def kept(root: str, new: roster.Manifest, extra: Container[str]) -> tuple[roster.RosterFile, ...]:
@@ -41,7 +48,7 @@ def kept(root: str, new: roster.Manifest, extra: Container[str]) -> tuple[roster
 
     :param extra: the paths that lie there and that ``new`` does not promise.
     """
-    if not new.snapshot and new.record.get("state", "done") == "done":
+    if _is_finished(new):
         return ()
     found: dict[str, roster.RosterFile] = {}
     for name in (roster.KEPT, roster.MANIFEST_NAME):
@@ -83,6 +90,10 @@ def _read(root: str, name: str) -> roster.Manifest | None:
         return roster.read_manifest(root, name)
     except roster.BadManifest:
         return None
+
+
+def _is_finished(manifest: roster.Manifest) -> bool:
+    return not manifest.snapshot and manifest.record.get("state", "done") == "done"
 
 
 def _spec(manifest: roster.Manifest) -> object:

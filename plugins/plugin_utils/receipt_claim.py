@@ -31,7 +31,7 @@ def compose(
         identity=identity,
         root=os.path.abspath(params["root"]),
         manifest=manifest,
-        run_state="snapshot" if params.get("snapshot") else params["run_state"],
+        run_state=receipts.SNAPSHOT if params.get("snapshot") else params["run_state"],
         level=params["level"],
         expect={key: value for key, value in params["expect"].items() if value is not None},
         how=params.get("how", "pulled"),

@@ -28,7 +28,7 @@ from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle
 from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.observe import Observer
-from gpu_tenant.playbooks import BoxFailure, Outcome
+from gpu_tenant.playbooks import BoxFailure, Outcome, TaskResult
 from gpu_tenant.progress import Progress
 from gpu_tenant.question import Asked
 from gpu_tenant.watch import Watch, WatchOptions, group
@@ -100,9 +100,12 @@ class Playbooks:
             outcome.rc, outcome.failures = 2, [BoxFailure(name, self.refuse[name], "it was refused")]
         elif playbook == "train":
             self.train(name, **{key: extra_vars[key] for key in _TOLD if key in extra_vars})
-        elif playbook == "harvest" and not extra_vars.get("harvest_snapshot"):
-            self._receipt(name)
-            self._stop(name)
+        elif playbook == "harvest":
+            said = {"receipt": {"box": name}}
+            outcome.results = [TaskResult(name, "harvest", "Files | Load", "tenant.gpu.receipt", "ok", said)]
+            if not extra_vars.get("harvest_snapshot"):
+                self._receipt(name)
+                self._stop(name)
         return outcome
 
     @property

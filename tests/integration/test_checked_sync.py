@@ -239,9 +239,11 @@ def test_extra_files_at_home_are_refused_reported_or_quarantined(run: Run) -> No
 def test_law_2_a_snapshot_of_a_finished_run_is_pulled_beside_it(run: Run) -> None:
     run.pull_by_ansible()
     before = {path: (run.dest / path).read_bytes() for path in run.at_home()}
+    beside = run.dest.parent / "beside-g1"
+    same = run.pull_by_ansible(manifest=run.manifest(snapshot=True), beside=str(beside))
+    assert (same["verified"], same["changed"], same["beside_because"]) == (True, False, "")
     (run.folder / "c0/a1/out/model.bin").unlink()
     run.write("c0/a1/metrics.jsonl", b"{}\n")
-    beside = run.dest.parent / "beside-g1"
     for _time in range(2):
         pulled = run.pull_by_ansible(manifest=run.manifest(snapshot=True), beside=str(beside))
         assert (pulled["verified"], pulled["dest"]) == (True, str(beside)), pulled

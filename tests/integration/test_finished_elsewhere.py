@@ -77,3 +77,10 @@ def test_a_cell_that_is_finished_at_home_is_not_run_again_on_the_next_box(tmp_pa
         assert json.loads(receipt.read_text())["complete"] is True
         home = team.results / "vision/pair/following/g1"
         assert sorted(path.parts[-3] for path in home.glob("*/a1/done.json")) == ["first", "second"]
+
+        # Snapshots of it, whole and narrowed, take nothing of that out of force.
+        before = [path.read_bytes() for path in (receipt, home / "manifest.json")]
+        for look in ({}, {"harvest_roles": ["metrics"]}):
+            team.play("harvest", "following", "-e", json.dumps({"harvest_snapshot": True, **look}))
+            assert [path.read_bytes() for path in (receipt, home / "manifest.json")] == before
+            assert (home.parent / "beside-g1").exists() is bool(look)

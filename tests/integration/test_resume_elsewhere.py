@@ -71,6 +71,9 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTeam]:
         caches = first.root.parent / ".cache"
         assert {"HF_HOME": f"{caches}/huggingface", "PIP_CACHE_DIR": f"{caches}/pip"}.items() <= told(first).items()
         team.play("harvest", "first", "-e", json.dumps({"harvest_snapshot": True}))
+        # Somebody has a look at the curves, just before the box is lost.
+        look = {"harvest_snapshot": True, "harvest_roles": ["metrics"]}
+        assert "beside-g1 and has no receipt" in team.play("harvest", "first", "-e", json.dumps(look))
         first.kill_everything()
         shutil.rmtree(first.root)
         yield team
@@ -98,6 +101,7 @@ def test_two_and_four_ranks_of_other_boxes_go_on_from_what_came_home(team: SshTe
     home = team.results / "vision/sharded/first/g1/main/a1/out/checkpoints"
     carried = sorted(path.name for path in home.iterdir())
     assert carried == [f"step-{LOST_AT:010d}.dcp"]
+    assert (team.results / "vision/sharded/first/beside-g1/manifest.json").is_file()
     boxes = {name: (team.rent(name, **ranks(count)), count) for name, count in (("second", 2), ("third", 4))}
     shown = team.play("train", "second,third")
     assert shown.count(f"main step {LOST_AT}") >= 2

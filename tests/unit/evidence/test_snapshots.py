@@ -152,6 +152,19 @@ def test_law_2_a_snapshot_of_less_lies_beside_what_is_home(tmp_path: Path) -> No
     assert why(whole, manifest(snapshot=False, state="done", policy=metrics.record["policy"])) == ""
 
 
+def test_a_snapshot_of_the_very_files_of_a_finished_run_is_pulled_by_its_manifest(tmp_path: Path) -> None:
+    finished = manifest(snapshot=False, state="done")
+    assert snapshots.standing_for(str(tmp_path), manifest()) == manifest()
+    records.write_record(str(tmp_path / "manifest.json"), "manifest", dict(finished.record))
+    assert snapshots.standing_for(str(tmp_path), manifest()) == finished
+    others = [manifest(spec_sha256="6" * 64), manifest(generation=3), manifest(snapshot=False, state="done", more=1)]
+    for other in others:
+        assert snapshots.standing_for(str(tmp_path), other) is other
+    records.write_record(str(tmp_path / "manifest.json"), "manifest", dict(manifest().record))
+    live = manifest(created_at="2026-11-21T04:00:00Z")
+    assert snapshots.standing_for(str(tmp_path), live) is live
+
+
 @pytest.mark.parametrize("said", [None, 3, [], {"roles": 3}, {"roles": [[]]}, {"roles": ["no such"]}, {"exclude": [3]}])
 def test_law_8_a_choice_that_cannot_be_read_is_everything(tmp_path: Path, said: Any) -> None:
     whole = manifest(policy=policy.Policy().as_dict())
@@ -187,6 +200,8 @@ def test_law_2_a_snapshot_of_a_finished_run_leaves_its_complete_receipt_as_it_is
     before = Path(path).read_bytes()
     outcome = receipts.establish(world.store, snapshot_claim(world, DONE))
     assert (outcome.changed, outcome.receipt["complete"]) == (False, True)
+    beside = world.claim(roster.read_manifest(str(world.root("r1"))), run_state="snapshot")
+    assert receipts.establish(world.store, beside).changed is False, "by the manifest of the finished run itself"
     with pytest.raises(TenantFailure, match="with other files") as caught:
         receipts.establish(world.store, snapshot_claim(world, {"c0/a1/done.json": b"{}"}))
     assert (caught.value.kind, caught.value.safe) == ("config", "The receipt of the finished run stays in force")
