@@ -75,7 +75,9 @@ def failure_at(url: str, token: str = TOKEN) -> TenantFailure:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_the_token_follows_no_redirect(status: int) -> None:
-    with served(200, b"{}") as (elsewhere, seen), served(status, b"", elsewhere) as (awx, asked):
+    with contextlib.ExitStack() as servers:
+        elsewhere, seen = servers.enter_context(served(200, b"{}"))
+        awx, asked = servers.enter_context(served(status, b"", elsewhere))
         failure = failure_at(awx)
     assert (asked, seen) == ([f"Bearer {TOKEN}"], [])
     assert (failure.kind, str(status) in failure.what) == ("config", True)
