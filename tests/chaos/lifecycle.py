@@ -48,7 +48,7 @@ from gpu_tenant.interrupts import Interrupts
 from gpu_tenant.marketplace.testing import Handle, running_marketplace
 from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.observe import Observer
-from gpu_tenant.playbooks import Outcome
+from gpu_tenant.playbooks import Outcome, TaskResult
 from gpu_tenant.progress import Progress
 from gpu_tenant.question import Asked
 from gpu_tenant.workspace import Workspace
@@ -253,8 +253,8 @@ class Playbooks:
     def run(self, playbook: str, boxes: Sequence[str], extra_vars: Mapping[str, Any], **options: Any) -> Outcome:
         act = {"train": self._train, "harvest": self._harvest, "provision": self._park}[playbook]
         with self.world.killer.phase(playbook), leased(self.world, playbook):
-            act(dict(extra_vars))
-        return Outcome(playbook, "successful", 0, Path(), tuple(boxes))
+            told = act(dict(extra_vars)) or []
+        return Outcome(playbook, "successful", 0, Path(), tuple(boxes), results=told)
 
     def _train(self, told: Mapping[str, Any]) -> None:
         world = self.world
@@ -265,7 +265,7 @@ class Playbooks:
             world.store.update_box(world.project, BOX, done["generation"], deploy_started_at=records.utc_now())
             world.disk.start()
 
-    def _harvest(self, told: Mapping[str, Any]) -> None:
+    def _harvest(self, told: Mapping[str, Any]) -> list[TaskResult]:
         world, snapshot = self.world, bool(told.get("harvest_snapshot"))
         state, identity = world.disk.state, world.identity()
         manifest = self._bring_home(identity, state, snapshot)
@@ -274,9 +274,10 @@ class Playbooks:
         said = "snapshot" if snapshot else state
         claim = receipts.Claim(identity, str(world.home), manifest, said)
         with withdrawal(world.killer):
-            parts.establish(world.store, claim, str(world.folder / "whole"))
+            receipt = dict(parts.establish(world.store, claim, str(world.folder / "whole")).receipt)
         if not snapshot:
             self._park({})
+        return [TaskResult(BOX, "harvest", "Write the receipt", "tenant.gpu.receipt", "ok", {"receipt": receipt})]
 
     def _bring_home(self, identity: BoxIdentity, state: str, snapshot: bool) -> roster.Manifest:
         files = []
