@@ -218,6 +218,10 @@ def decide(now: Situation) -> Action:
         return Action(PARK, "its results are home from an earlier machine, and this one computes on")
     if now.home:
         return Action(FINISH, f"its results are home and verified{_still(now)}")
+    if now.failed_home and now.money.is_spent and now.computes and not now.bills_on:
+        return Action(
+            PARK, f"the run failed, what it left is home, and {now.money.spent_one} is spent", failure="budget"
+        )
     if now.failed_home:
         return Action(GIVE_UP, f"the run failed, and what it left is home{_still(now)}", failure="training_failed")
     if name == verdicts.SUPERSEDED:

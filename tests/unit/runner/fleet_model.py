@@ -434,10 +434,10 @@ class Fleet:
             box.costs[box.rung] = box.costs.get(box.rung, 0.0) + PRICE_OF_A_STEP
 
     def _check_spent(self, box: Box, is_shown: bool, reachable: bool) -> None:
-        """What is done, or failed, comes home first, if it can be brought there; what cannot rest, and what failed
-        before, is people's to end."""
+        """What is done, or failed, comes home first, if it can be brought there; what cannot rest is people's to
+        end."""
         comes_home = reachable and box.run in ("done", "failed") and box.harvests < decide.HARVESTS
-        is_ending = self.ledger.home or box.failed_home or comes_home
+        is_ending = self.ledger.home or comes_home
         may_bill = box.state == "running" or box.comes_back
         is_wrong = box.rests and may_bill and self._money().is_spent and not is_ending
         box.spends = box.spends + is_shown if is_wrong else 0

@@ -180,6 +180,10 @@ def _harvests_may_fail_for_ever(now: Situation) -> Action:
     return decide.decide(replace(now, harvests=0))
 
 
+def _what_failed_may_bill(now: Situation) -> Action:
+    return decide.decide(replace(now, computes=now.computes and not now.failed_home))
+
+
 def _outbid_is_stopped(now: Situation) -> Action:
     return decide.decide(replace(now, computes=now.computes and now.verdict.name != verdicts.OUTBID))
 
@@ -246,6 +250,7 @@ BROKEN = {
     "no budget of the project": lambda: Fleet(decision=_no_project),
     "a sick box computes on what is spent": lambda: Fleet(decision=_only_what_trains_is_stopped_when_all_is_spent),
     "harvests that fail are paid for without end": lambda: Fleet(decision=_harvests_may_fail_for_ever),
+    "a box whose run failed is paid for without end": lambda: Fleet(decision=_what_failed_may_bill),
     "an outbid box is taken for stopped": lambda: Fleet(decision=_outbid_is_stopped),
     "what cannot rest is parked": lambda: Fleet(decision=_every_box_can_rest),
     "what cannot rest is left behind": lambda: Fleet(decision=_whoever_is_left_may_bill_on),
