@@ -21,13 +21,12 @@ def read_json(text: str | bytes) -> Any:
     :raises ValueError: it is no JSON, or more values than ``MOST_VALUES``.
     :raises RecursionError: it is too deep.
     """
-    if is_too_much(text):
+    if values_in(text) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES} values, and no answer of ours has so many")
     return json.loads(text)
 
 
-def is_too_much(text: str | bytes) -> bool:
-    """Whether what is read of it, as a whole or by the line, would be more values than ``MOST_VALUES``."""
-    # Each value but the first stands behind one of these.
-    signs = sum(map(text.count, "[{,")) if isinstance(text, str) else sum(map(text.count, (b"[", b"{", b",")))
-    return signs > MOST_VALUES
+def values_in(text: str | bytes) -> int:
+    """How many values it has at most, or one less."""
+    # Each but the first stands behind one of these.
+    return sum(map(text.count, "[{,")) if isinstance(text, str) else sum(map(text.count, (b"[", b"{", b",")))

@@ -12,7 +12,7 @@ import re
 import time
 from typing import Any, Callable
 
-from .bounded_json import is_too_much
+from .bounded_json import MOST_VALUES, values_in
 from .box import refusal
 from .failures import TenantFailure
 
@@ -186,10 +186,12 @@ def parse(text: str) -> dict[str, Any] | None:
 def answers(text: str) -> list[dict[str, Any]]:
     """The objects among the lines of a command, one for each verb; whatever else a login prints is none."""
     found: list[dict[str, Any]] = []
-    if is_too_much(text):
-        return found
+    left = MOST_VALUES
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            answer = json.loads(line)
-            found += [answer] if isinstance(answer, dict) else []
+        if line.lstrip().startswith("{"):
+            left -= values_in(line)
+            if left < 0:
+                break
+            with contextlib.suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
     return found

@@ -200,7 +200,7 @@ def unlimited(tree: ast.AST) -> list[int]:
     limited = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.With) and "answered_within(" in ast.unparse(node.items[0])
+        if isinstance(node, ast.With) and any("answered_within(" in ast.unparse(item) for item in node.items)
         for inner in ast.walk(node)
     }
     return [

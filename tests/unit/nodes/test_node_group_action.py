@@ -49,6 +49,7 @@ def asked(stage: str, looks: dict[str, Any], box: str) -> dict[str, Any]:
     task_vars = {
         "inventory_hostname": box,
         "hostvars": hostvars,
+        "groups": {},
         "ansible_play_hosts_all": PARTS,
         "ansible_play_hosts": PARTS,
     }

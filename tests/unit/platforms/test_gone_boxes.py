@@ -180,7 +180,7 @@ def test_one_that_was_denied_costs_on_though_a_clock_was_set_right_meanwhile(
     world.bring("started")
     provider_id = str(record(world)["provider_id"])
     tell("2030-01-01T00:10:00Z")
-    recovering.begin(Action(NEXT_CANDIDATE, "gone"), Observation(world.name, "", "absent"), world.store, "digits", "r")
+    recovering.begin(Action(NEXT_CANDIDATE, "gone"), denied(world), world.store, "digits", "r")
     assert ends(world) == {provider_id: accrual.ENDED}
     tell("2030-01-01T00:11:00Z")
     world.bring("started")

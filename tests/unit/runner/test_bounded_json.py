@@ -65,9 +65,9 @@ def refused_by_secrets(text: str) -> None:
     made: Any = secrets.ActionModule.__new__(secrets.ActionModule)
     made._task = type("Task", (), {"check_mode": False})
     made._box = "box-1"
-    made._low_level_execute_command = lambda *_words, **_options: {"rc": 0, "stdout": text}
+    made._low_level_execute_command = lambda *_words, **_options: {"rc": 0, "stdout": text, "stderr": ""}
     with pytest.raises(TenantFailure, match="no answer"):
-        made._ask({"python": "python3", "pyz": "/p", "tenant_root": "/r"}, {})
+        made._ask({"python": "python3", "pyz": "/p", "tenant_root": "/r", "secrets": []}, {})
 
 
 @pytest.mark.parametrize("refused", [refused_by_client, refused_by_secrets])

@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.node_look import marked
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
@@ -20,8 +19,8 @@ def store(tmp_path: Path) -> StateStore:
 
 def test_a_failure_in_words_that_have_no_bytes_is_written_down_and_raised(store: StateStore) -> None:
     journal = Journal(store)
-    with pytest.raises(TenantFailure, match="create failed"), journal.effect("create", box="b"):
-        raise TenantFailure("provider", "create failed with 500: \ud800")
+    with pytest.raises(RuntimeError, match="create failed"), journal.effect("create", box="b"):
+        raise RuntimeError("create failed with 500: \ud800")
     intent, failed = journal.lines()
     assert (intent["kind"], failed["kind"], failed["id"]) == ("intent", "failed", intent["id"])
     assert failed["error"].startswith("create failed with 500: \ud800")
