@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Iterator
 
-from . import artifacts, checkpoint_manifest, reach, run_record
+from . import artifacts, checkpoint_manifest, reach, run_record, sharded
 from .layout import AttemptPaths
 from .step_name import without_numbers
 from .structure import SHARDED_LOADERS
@@ -110,12 +110,16 @@ def _unnamed(
         names: set[str] = set()
         for unit in known:
             name = without_numbers(unit["key"])
-            # A file of a folder is a checkpoint only together with the others.
-            alone = all(entry["loader"] not in SHARDED_LOADERS for entry in unit["files"])
-            if name in names or len(names) == _MOST or (names and not alone):
+            if name in names or len(names) == _MOST or (names and _is_piece(unit)):
                 continue
             for found in artifacts.sound_ones(paths.output, [unit], share):
                 names.add(name)
                 yield paths, found
         if names:
             return
+
+
+def _is_piece(unit: dict[str, Any]) -> bool:
+    """Whether it is of a folder of shards, without the file that speaks for that."""
+    sharded_ones = [entry for entry in unit["files"] if entry["loader"] in SHARDED_LOADERS]
+    return bool(sharded_ones) and not any(sharded.is_head(entry["path"], entry["loader"]) for entry in sharded_ones)

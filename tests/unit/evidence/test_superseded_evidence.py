@@ -25,6 +25,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     artifacts,
     attempt,
     control,
+    newest_checkpoints,
     policy,
     records,
     run_manifest,
@@ -259,6 +260,16 @@ def test_law_2_the_head_of_a_folder_stands_for_it(loader: str, name: str) -> Non
         "dcp": ("checkpoints/checkpoint-*/", 600, 1),
     }
     assert reached(path, loader) == {"c": Reached(600, series=(series[loader],))}
+
+
+def test_a_folder_whose_name_says_no_step_comes_home_beside_a_newer_file(tmp_path: Path) -> None:
+    old = Old(tmp_path, "final/**", "hf")
+    old.run["artifacts"].append({"glob": "*.pt", "role": "checkpoint", "loader": "torch"})
+    old.save_folder("final", 3)
+    old.save("optim.pt")
+    os.utime(old.out / "optim.pt", (2**32,) * 2)
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    assert {"c/a1/out/optim.pt", "c/a1/out/final/model.safetensors"} <= {line["path"] for line in brought}
 
 
 # --- everything is looked at --------------------------------------------------------------------------------------
