@@ -87,7 +87,7 @@ def test_law_9_what_was_proven_is_not_hashed_again(loss: Loss, monkeypatch: pyte
 def test_other_results_in_the_same_place_are_proven_anew(loss: Loss) -> None:
     first = loss.find()
     assert first is not None
-    files = [entry("c0/a1/done.json", b"{}", "json")]
+    files = [entry("c0/a1/done.json", (loss.root / "c0/a1/done.json").read_bytes(), "json")]
     records.write_record(str(loss.root / "manifest.json"), "manifest", make_manifest("r1", files))
     again = loss.find()
     assert again is not None

@@ -22,9 +22,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils import (
 from ansible_collections.tenant.gpu.plugins.module_utils.box import policy, records, run_manifest
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.plugin_utils import checked_transfer, transfer_order
-from evidence_world import World, entry, make_manifest
-
-DONE = {"c0/a1/out/model.bin": b"weights", "c0/a1/done.json": b"{}"}
+from evidence_world import FINISHED, World, entry, make_manifest
 
 
 class Home:
@@ -198,12 +196,12 @@ def test_law_2_a_snapshot_of_a_finished_run_leaves_its_complete_receipt_as_it_is
     world = World(tmp_path).complete()
     path = world.store.receipt_path("demo", "r1", "box1", 2)
     before = Path(path).read_bytes()
-    outcome = receipts.establish(world.store, snapshot_claim(world, DONE))
+    outcome = receipts.establish(world.store, snapshot_claim(world, FINISHED))
     assert (outcome.changed, outcome.receipt["complete"]) == (False, True)
     beside = world.claim(roster.read_manifest(str(world.root("r1"))), run_state="snapshot")
     assert receipts.establish(world.store, beside).changed is False, "by the manifest of the finished run itself"
     with pytest.raises(TenantFailure, match="with other files") as caught:
-        receipts.establish(world.store, snapshot_claim(world, {"c0/a1/done.json": b"{}"}))
+        receipts.establish(world.store, snapshot_claim(world, {"c0/a1/done.json": FINISHED["c0/a1/done.json"]}))
     assert (caught.value.kind, caught.value.safe) == ("config", "The receipt of the finished run stays in force")
     assert Path(path).read_bytes() == before
     assert world.decide().allowed
@@ -213,11 +211,11 @@ def test_law_1_a_snapshot_keeps_no_receipt_of_files_that_are_broken(tmp_path: Pa
     world = World(tmp_path).complete()
     (world.root("r1") / "c0/a1/out/model.bin").write_bytes(b"wEights")
     with pytest.raises(TenantFailure, match=r"model\.bin"):
-        receipts.establish(world.store, snapshot_claim(world, DONE))
+        receipts.establish(world.store, snapshot_claim(world, FINISHED))
     assert not os.path.exists(world.store.receipt_path("demo", "r1", "box1", 2))
 
 
 def test_a_snapshot_of_another_spec_replaces_the_receipt_of_the_earlier_one(tmp_path: Path) -> None:
     world = World(tmp_path).complete()
-    outcome = receipts.establish(world.store, snapshot_claim(world, DONE, spec_sha256="6" * 64))
+    outcome = receipts.establish(world.store, snapshot_claim(world, FINISHED, spec_sha256="6" * 64))
     assert (outcome.changed, outcome.receipt["complete"]) == (True, False)
