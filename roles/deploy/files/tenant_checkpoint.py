@@ -1858,9 +1858,8 @@ class Checkpointer:
             own = (f"{path}: cannot be read now by rank {rank} ({error})", "unreadable")
         except CheckpointError as error:
             own = (str(error), "too large")
-        problems = list(filter(None, self._ranks.gather(own)))
-        problems.sort(key=lambda problem: problem[1] != "damaged")
-        return value, problems[0] if problems else None
+        problems = filter(None, self._ranks.gather(own))
+        return value, min(problems, key=lambda problem: problem[1] != "damaged", default=None)
 
     def _compare_share(self, path: str, step: int) -> None:
         if folder_manifest(path, self._ranks.rank, self._ranks.world).get("step") != step:

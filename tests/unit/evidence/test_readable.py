@@ -31,7 +31,7 @@ def test_nothing_is_left_that_a_terminal_obeys(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("ä 字 “q” \u200d\n\tx", "ä 字 “q” \u200d\n\tx"),
+        ("ä 字 \u201cq\u201d \u200d\n\tx", "ä 字 \u201cq\u201d \u200d\n\tx"),
         ("\x1b[1;31mred\x1b[0m", "red"),
         ("a\r\nb\rc\x1b", "a\nb\nc"),
         # What a box leaves open hides no word of ours that stands behind it.
