@@ -100,7 +100,7 @@ def test_of_a_modules_answer_ansible_reads_what_is_readable(monkeypatch: pytest.
     monkeypatch.setattr("ansible.plugins.action.display.warning", heard.append)
     made = ControllerAction.__new__(ControllerAction)
     answer = json.dumps({"changed": False, "msg": ODD, "warnings": [ODD], "deprecations": [{"msg": ODD}]})
-    found = dict(made._parse_returned_data({"stdout": f"{ODD}\n{answer}\n{ODD}\n", "stderr": ""}, "legacy"))
+    found = _result(made._parse_returned_data({"stdout": f"{ODD}\n{answer}\n{ODD}\n", "stderr": ""}, "legacy"))
     assert (found["changed"], found["msg"], heard) == (False, readable(ODD), [])
     assert not {"warnings", "deprecations"} & found.keys()
 
@@ -108,5 +108,10 @@ def test_of_a_modules_answer_ansible_reads_what_is_readable(monkeypatch: pytest.
 def test_what_is_no_answer_is_readable_too() -> None:
     made = ControllerAction.__new__(ControllerAction)
     made._used_interpreter = None
-    found = dict(made._parse_returned_data({"stdout": ODD, "stderr": ODD, "rc": 1}, "legacy"))
+    found = _result(made._parse_returned_data({"stdout": ODD, "stderr": ODD, "rc": 1}, "legacy"))
     assert (found["module_stdout"], found["module_stderr"]) == (readable(ODD), readable(ODD))
+
+
+def _result(found: Any) -> dict[str, Any]:
+    """``ansible-core`` 2.19 answers with the result itself, 2.21 with an object that holds it."""
+    return dict(found if isinstance(found, dict) else found.as_result_dict())
