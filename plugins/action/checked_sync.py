@@ -84,7 +84,7 @@ class ActionModule(BoxCall):
             params = {**params, "manifest": dict(manifest.record)}
             why = snapshots.why_beside(_here(params["dest"]), manifest) if params["beside"] else ""
         if why:
-            params = {**params, "dest": params["beside"], "extra": "report", "via": ""}
+            params = to_beside(params)
         return {**self._to_or_from_box(params, task_vars), "beside_because": why}
 
     def _to_or_from_box(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -280,6 +280,15 @@ class ActionModule(BoxCall):
                 ) from error
 
         return ask
+
+
+def to_beside(params: dict[str, Any]) -> dict[str, Any]:
+    """The same pull into the folder beside: a place of its own in ``via`` too, for a receipt may name what lies there.
+
+    What one snapshot brought there makes way for the next: a run at work may be pulled so many times.
+    """
+    via = params["via"].rstrip("/")
+    return {**params, "dest": params["beside"], "extra": "quarantine", "via": f"{via}-beside" if via else ""}
 
 
 def _here(path: str) -> str:

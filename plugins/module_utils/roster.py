@@ -235,13 +235,14 @@ def read_manifest(root: str, name: str = MANIFEST_NAME) -> Manifest:
 
 
 def manifests_at_home(results_dir: str, project: str, run_id: str) -> Iterator[tuple[str, Manifest]]:
-    """(folder, manifest) of what came home of every box and generation of a run, and of what was kept there. What
-    cannot be used is passed over."""
-    folders = os.path.join(glob.escape(os.path.join(results_dir, project, run_id)), "*", "g*")
-    for root in sorted(glob.glob(folders)):
-        for name in (MANIFEST_NAME, KEPT):
-            with contextlib.suppress(BadManifest):
-                yield root, read_manifest(root, name)
+    """(folder, manifest) of what came home of every box and generation of a run, and of what was kept there; last what
+    took the place of nothing (``snapshots.why_beside``), which may be less. What cannot be used is passed over."""
+    run_root = glob.escape(os.path.join(results_dir, project, run_id))
+    for folders in ("g*", "beside-g*"):
+        for root in sorted(glob.glob(os.path.join(run_root, "*", folders))):
+            for name in (MANIFEST_NAME, KEPT):
+                with contextlib.suppress(BadManifest):
+                    yield root, read_manifest(root, name)
 
 
 def not_regular(mode: int) -> str:

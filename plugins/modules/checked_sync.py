@@ -65,7 +65,8 @@ options:
     description:
       - With O(direction=pull), the folder for a snapshot that must not take the place of what lies in O(dest). It is
         one that leaves out roles or files which an earlier one of the same run spec brought there, or one of a run that
-        is finished and home there, with other files. Nothing in O(dest) changes then, and O(via) is not used.
+        is finished and home there, with other files. Nothing in O(dest) changes then. What an earlier one brought there
+        moves to quarantine, and C(-beside) is appended to O(via), so that nothing there is replaced either.
       - If not set, every snapshot goes to O(dest).
     type: str
     default: ""

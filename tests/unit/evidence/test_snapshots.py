@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.action import checked_sync
 from ansible_collections.tenant.gpu.plugins.module_utils import (
     carrier,
     delivery,
@@ -31,6 +32,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.box, self.results = folder / "box", folder / "results"
         self.dest = self.results / "demo" / "r" / "box1" / "g2"
+        self.beside = self.dest.parent / "beside-g2"
 
     def pull(self, contents: dict[str, bytes], **more: Any) -> dict[str, Any]:
         shutil.rmtree(self.box, ignore_errors=True)
@@ -41,17 +43,23 @@ class Home:
         files = [_entry(path, data) for path, data in sorted(contents.items())]
         record = make_manifest("r", files, **{"snapshot": True, "state": "running", **more})
         manifest = roster.parse_manifest(record)
+        params = {"dest": str(self.dest), "beside": str(self.beside), "extra": "quarantine", "via": ""}
+        if snapshots.why_beside(str(self.dest), manifest):
+            params = checked_sync.to_beside(params)
         order = transfer_order.Order(
             pull=True,
             src=str(self.box),
-            dest=str(self.dest),
+            dest=params["dest"],
             files=manifest.files,
             manifest=manifest,
-            extra="quarantine",
+            extra=params["extra"],
             transport="stream",
             patience=carrier.Patience(0, 0, 0.01),
         )
         return checked_transfer.run(order, transfer_order.Far("box1", transfer.Link(), _ask))
+
+    def at_home(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.dest.rglob("*") if path.is_file()}
 
     def newest(self) -> list[tuple[str, int]]:
         """What a new box would go on from."""
@@ -123,6 +131,37 @@ def test_law_8_a_kept_checkpoint_counts_by_its_bytes_and_the_box_cannot_name_the
     assert home.newest() == []
     with pytest.raises(roster.BadManifest, match="reserved name"):
         home.pull({roster.KEPT: b"{}"})
+
+
+WITHOUT_LOGS = policy.of(list(policy.ROLES), ["*.log"]).as_dict()
+
+
+def test_law_3_a_new_box_goes_on_from_what_was_pulled_beside(home: Home) -> None:
+    """Somebody narrowed the choice while the run was under way: from then on every pull goes beside."""
+    home.pull({**checkpoint("a", 100), **METRICS})
+    before = home.at_home()
+    for step in (900, 1000, 1100):
+        result = home.pull(checkpoint("a", step), policy=WITHOUT_LOGS)
+        assert (result["dest"], home.newest()) == (str(home.beside), [("a", step)])
+    assert [path.name for path in (home.beside / "a/a1/out/checkpoints").iterdir()] == ["step_1100.json"]
+    home.pull(METRICS, policy=policy.of(["metrics"], []).as_dict())
+    assert home.newest() == [("a", 1100)], "a look at the metrics takes no checkpoint back there either"
+    assert home.at_home() == before
+
+
+def test_law_3_of_one_step_the_whole_pull_counts_before_the_one_beside(home: Home) -> None:
+    home.pull(checkpoint("a", 900))
+    home.pull(checkpoint("a", 900), policy=WITHOUT_LOGS)
+    found = resume_checkpoints.newest_checkpoints(str(home.results), "demo", "r", ("box1", 3), "5" * 64)
+    assert [share["folder"] for each in found for share in each["shares"]] == [str(home.dest / "a/a1/out/checkpoints")]
+
+
+@pytest.mark.parametrize(
+    ("via", "beside"),
+    [("", ""), ("s3://b/r/box1/g2", "s3://b/r/box1/g2-beside"), ("hf://o/n@main/r/g2/", "hf://o/n@main/r/g2-beside")],
+)
+def test_law_2_what_goes_beside_replaces_nothing_in_the_store_that_it_passes(via: str, beside: str) -> None:
+    assert checked_sync.to_beside({"beside": "/r/beside-g2", "via": via})["via"] == beside
 
 
 def manifest(**more: Any) -> roster.Manifest:
