@@ -6,7 +6,8 @@ Looks through the results of every box and generation of a run and takes, per ce
 are those of its manifests and whose structure is sound, and the best one that it names. A sharded one is a folder
 (``step-<n>.dcp``; of other loops ``step-<n>.ckpt`` and ``checkpoint-<n>``) with a manifest of its own; its files may
 have come home from several boxes and are put together by their hashes. A loop that writes files of other names into its
-checkpoint folder declares them with role checkpoint: all of one step that came home together are one checkpoint.
+checkpoint folder declares them with role checkpoint: all of one step that came home together are one checkpoint. Its
+newest may have come home half saved, so it is followed by the earlier ones that have what the later ones lack.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, NamedTuple
 
 from . import roster, settling
-from .box import checkpoint_manifest, sharded
+from .box import checkpoint_manifest, reach, sharded
 from .box.step_name import step_in
 from .box.structure import check_structure
 
@@ -74,7 +76,8 @@ def newest_checkpoints(
     results_dir: str, project: str, run_id: str, not_from: tuple[str, int], spec_sha256: str = ""
 ) -> list[dict[str, Any]]:
     """Per cell ``{cell, step, name, best, bytes, sha256, dest, shares, files}`` of the newest sound checkpoint at home,
-    and then of the one that this names the best so far, if it is another (``best`` is true).
+    then of those before it that complete it, and then of the one that it names the best so far, if it is another
+    (``best`` is true).
 
     :param not_from: (box, generation): what is there whole already need not be brought.
     :param spec_sha256: only what this spec has trained; empty takes any.
@@ -90,15 +93,42 @@ def newest_checkpoints(
             newest[cell] = chosen
     found = []
     for cell in sorted(newest):
+        to_go_on = [newest[cell], *_completing(pieces, newest[cell])]
+        found += [_described(whole, spec_sha256, False) for whole in to_go_on]
         best = _best_beside(pieces, newest[cell])
-        wholes = [(newest[cell], False), *([(best, True)] if best is not None else [])]
-        found += [_described(whole, spec_sha256, is_best) for whole, is_best in wholes]
+        if best is not None and best[0].step not in [whole[0].step for whole in to_go_on]:
+            found.append(_described(best, spec_sha256, True))
     return found
 
 
 def _sound_one(pieces: list[_Piece], cell: str, step: int) -> list[_Piece] | None:
     of_step = [piece for piece in pieces if (piece.cell, piece.step) == (cell, step)]
     return next((whole for whole in _wholes(of_step) if _sound(whole)), None)
+
+
+def _completing(pieces: list[_Piece], newest: list[_Piece]) -> Iterator[list[_Piece]]:
+    """What a loop of one's own saved before ``newest`` and this lacks, as it came home by the same rule."""
+    first, there = newest[0], _series(newest)
+    earlier = [piece for piece in pieces if piece.own_loop and piece.cell == first.cell and piece.step < first.step]
+    taken = 1
+    for step in sorted({piece.step for piece in earlier} if first.own_loop else (), reverse=True):
+        wholes = _wholes([piece for piece in earlier if piece.step == step])
+        whole = next((each for each in wholes if reach.adds(_series(each), there) and _sound(each)), None)
+        if whole is None:
+            continue
+        there |= _series(whole)
+        taken += 1
+        yield whole
+        if taken == reach.MOST:
+            return
+
+
+def _series(whole: list[_Piece]) -> Counter[str]:
+    units = [
+        {"key": piece.name, "step": piece.step, "files": [{"path": piece.name, "loader": piece.file.loader}]}
+        for piece in whole
+    ]
+    return Counter({name: files for (name, _step), files in reach.counted(units).items()})
 
 
 def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | None:
@@ -154,7 +184,8 @@ def _wholes(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
     for piece in pieces:
         if piece.own_loop and not piece.is_here:
             together.setdefault(piece.folder, []).append(piece)
-    yield from together.values()
+    # Of the tries that saved this step the one that has most of it: another may have ended half-way.
+    yield from sorted(together.values(), key=len, reverse=True)
     by_content: dict[tuple[str, int, str], list[_Piece]] = {}
     for piece in pieces:
         by_content.setdefault(piece.content, []).append(piece)

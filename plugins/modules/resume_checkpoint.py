@@ -14,6 +14,8 @@ description:
     whose hashes are those of its manifest and whose structure is sound.
   - A sharded checkpoint (the folder C(step-<n>.dcp) that C(tenant_checkpoint.py) writes) counts when its own manifest
     and every file that this lists are home, from whichever boxes of the run they came.
+  - A loop of one's own may save a step as several files, and the newest may have come home half saved. Earlier steps
+    that have files which the later ones lack are returned behind it, whole, eight steps at most.
   - Where that checkpoint names another one as the best so far, the best is returned behind it, so that it outlives the
     boxes of its run.
   - Returns beside them the cells that are finished and whole at home, so that the new box need not run them again.
@@ -94,7 +96,9 @@ finished:
       type: list
       elements: dict
 checkpoints:
-  description: For each cell that is not finished at most the newest checkpoint, and then the best so far.
+  description:
+    - For each cell that is not finished the newest checkpoint, then those before it that complete it, and then the best
+      so far.
   returned: success
   type: list
   elements: dict

@@ -19,9 +19,6 @@ from .layout import AttemptPaths
 from .step_name import without_numbers
 from .structure import SHARDED_LOADERS
 
-# Of a training script whose every file has a name of its own, not all come home.
-_MOST = 8
-
 
 @dataclass(frozen=True)
 class _Step:
@@ -70,21 +67,13 @@ def _newest(steps: list[_Step], share: bool) -> Iterator[_Step]:
     there: Counter[str] = Counter()
     taken = 0
     for each in steps:
-        if taken == _MOST or not _adds(each, there):
+        if taken == reach.MOST or not reach.adds(each.series, there):
             continue
         found = each.sound(share)
-        if _adds(found, there):
+        if reach.adds(found.series, there):
             there |= found.series
             taken += 1
             yield found
-
-
-def _adds(step: _Step, there: Counter[str]) -> bool:
-    """Whether it has files of a series that are not there; of one that its index speaks for, any step will do."""
-    return any(
-        not there[name] or (there[name] < files and not name.endswith(reach.WHOLE))
-        for name, files in step.series.items()
-    )
 
 
 def _best_beside(steps: list[_Step], newest: _Step, share: bool) -> list[_Step]:
@@ -110,7 +99,7 @@ def _unnamed(
         names: set[str] = set()
         for unit in known:
             name = without_numbers(unit["key"])
-            if name in names or len(names) == _MOST or (names and _is_piece(unit)):
+            if name in names or len(names) == reach.MOST or (names and _is_piece(unit)):
                 continue
             for found in artifacts.sound_ones(paths.output, [unit], share):
                 names.add(name)

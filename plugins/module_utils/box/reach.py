@@ -10,7 +10,7 @@ of step 20 say nothing of its optimizer, which another file holds, and the files
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Iterable, Tuple
+from typing import Any, Iterable, Mapping, Tuple
 
 from .step_name import without_numbers
 
@@ -19,6 +19,8 @@ from .step_name import without_numbers
 WHOLE = "/"
 _INDEXED = ("dcp",)
 _QUARANTINE = "quarantine"
+# Of a training script whose every file has a name of its own, not all are taken along.
+MOST = 8
 
 # (name, step, files)
 Series = Tuple[str, int, int]
@@ -50,6 +52,14 @@ def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
         for entry in unit["files"]:
             found[_name(entry["path"]), unit["step"]] += 1
     return found
+
+
+def adds(series: Mapping[str, int], there: Mapping[str, int]) -> bool:
+    """Whether a step, by its files of each series, has what is not there of later ones; of one that its index speaks
+    for, any step will do."""
+    return any(
+        not there.get(name) or (there[name] < files and not name.endswith(WHOLE)) for name, files in series.items()
+    )
 
 
 def _name(path: str) -> str:

@@ -288,3 +288,46 @@ def test_what_nothing_checks_before_it_is_loaded_stays_at_home(home: Home) -> No
 def test_what_its_own_loop_left_on_this_very_box_is_not_brought(home: Home) -> None:
     home.bring(HERE[0], {"c1/a1/out/checkpoints/epoch_9.json": b"{}"}, generation=HERE[1], loader="json")
     assert home.found() == []
+
+
+OWN = "c1/a2/out/checkpoints"
+
+
+def own(*names: str, place: str = OWN) -> dict[str, bytes]:
+    return {f"{place}/{name}.json": b"{}" for name in names}
+
+
+def carried(found: list[dict[str, Any]]) -> list[tuple[int, list[str]]]:
+    return [(each["step"], [Path(file["path"]).stem for file in each["files"]]) for each in found]
+
+
+def test_law_3_a_half_saved_step_brings_the_whole_one_before_it(home: Home) -> None:
+    """The pull fell between its two files: the new box must hold what the old one held."""
+    home.bring(
+        "b1", own("model-step-30", "model-step-20", "optim-step-20", "optim-step-10", "model-step-10"), loader="json"
+    )
+    assert carried(home.found()) == [(30, ["model-step-30"]), (20, ["model-step-20", "optim-step-20"])]
+    assert [each["best"] for each in home.found()] == [False, False]
+    home.bring("b2", own("model-step-30", "optim-step-30", place="c1/a1/out/checkpoints"), loader="json")
+    assert carried(home.found()) == [(30, ["model-step-30", "optim-step-30"])], "another try has saved all of it"
+
+
+def test_of_a_half_saved_step_only_a_sound_one_is_the_completion_and_of_no_other_cell(home: Home) -> None:
+    root = home.bring(
+        "b1",
+        own("model-step-30", *(f"{name}-step-{n}" for n in (10, 20) for name in ("model", "optim"))),
+        loader="json",
+    )
+    home.bring("b2", own("other-step-5", place="c2/a1/out/checkpoints"), loader="json")
+    (root / OWN / "optim-step-20.json").write_bytes(b"[]")
+    assert [step for step, _files in carried(home.found())] == [30, 10, 5]
+
+
+def test_law_3_a_rarely_written_file_comes_along_and_throws_no_run_back(home: Home) -> None:
+    home.bring("b1", own("model-step-30", "best-step-10", "model-step-20"), loader="json")
+    assert carried(home.found()) == [(30, ["model-step-30"]), (10, ["best-step-10"])]
+
+
+def test_where_every_file_has_a_name_of_its_own_not_all_are_carried(home: Home) -> None:
+    home.bring("b1", own(*(f"{chr(97 + n)}-step-{n}" for n in range(20))), loader="json")
+    assert [step for step, _files in carried(home.found())] == list(range(19, 11, -1))
