@@ -3,8 +3,8 @@
 """Cells of a run that are finished and whole at home, though the box that finished them is lost: they are brought to
 the next box as they are, so that it does not run them again.
 
-A cell counts when its done record is home, and every file that this promises has the bytes and the hash there that it
-had when the cell finished.
+A cell counts when its done record is home, and every result that this promises has the bytes and the hash there that it
+had when the cell finished. The gate counts likewise: what lets the box go is not trained again.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def _finished_in(root: str, manifest: roster.Manifest, known: Container[str]) ->
         if len(parts) != 3 or parts[2] != promised.DONE or parts[0] in known or settling.check_file(root, files[path]):
             continue
         lines = promised.lines(promised.read(os.path.join(root, path)))
-        if lines is not None and all(_is_home(root, files, line) for line in lines):
-            yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in lines)])
+        if lines is not None and all(_is_home(root, files, line) for line in lines if promised.is_result(line)):
+            home = [line for line in lines if promised.is_result(line) or _is_home(root, files, line)]
+            yield _described(root, parts[0], parts[1], [files[path], *(files[line["path"]] for line in home)])
 
 
 def _is_home(root: str, files: dict[str, roster.RosterFile], line: dict[str, Any]) -> bool:

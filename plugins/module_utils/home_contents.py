@@ -20,8 +20,6 @@ from .last_contact import Reached
 
 # A file of metrics may name a step too, but nothing can be resumed from it.
 _WEIGHTS = ("torch", "safetensors", "dcp", "hf", "npz")
-# A log is no result: people who leave the logs on a box have its results all the same.
-_NO_RESULT = ("log",)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _attempt(
     done = promised.read(os.path.join(root, path)) if path in by_path else None
     lines = promised.lines(done)
     finished = lines is not None and all(
-        promised.is_listed(by_path, line) for line in lines if line.get("role") not in _NO_RESULT
+        promised.is_listed(by_path, line) for line in lines if promised.is_result(line)
     )
     return Attempt(_cell_of(manifest.record, name, done or {}), tuple(files), finished)
 

@@ -10,6 +10,8 @@ from typing import Any, Mapping
 from . import roster
 
 DONE = "done.json"
+# A log is no result: people who leave the logs on a box have its results all the same.
+_NO_RESULT = ("log",)
 _MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -36,3 +38,8 @@ def is_listed(files: Mapping[str, roster.RosterFile], line: Mapping[str, Any]) -
     """Whether a roster, by path, has a promised file as it was when the cell finished."""
     file = files.get(line["path"]) if isinstance(line["path"], str) else None
     return file is not None and (file.bytes, file.sha256) == (line["bytes"], line["sha256"])
+
+
+def is_result(line: Mapping[str, Any]) -> bool:
+    """Whether a cell is finished at home only with this of what its done record promises."""
+    return line.get("role") not in _NO_RESULT

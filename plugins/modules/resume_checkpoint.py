@@ -74,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 finished:
-  description: Cells whose done record is home with every file that it promises.
+  description: Cells whose done record is home with every file that it promises, logs aside.
   returned: success
   type: list
   elements: dict

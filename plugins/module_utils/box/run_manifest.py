@@ -94,11 +94,18 @@ def _of_done(paths: AttemptPaths, chosen: policy.Policy) -> list[dict[str, Any]]
     promised = [
         line
         for line in attempt.read(paths.done, "done")["artifacts"]
-        if _comes_home(chosen, _inner(paths, line), line["role"])
+        if _comes_home(chosen, _inner(paths, line), line["role"]) and not _stayed_behind(paths, line)
     ]
     costs = [line["bytes"] + FILE_COST for line in promised]
     files = spread(promised, costs, lambda share: [_reread(paths, line) for line in share])
     return [*files, _line(paths, "done.json", "other", "json")]
+
+
+def _stayed_behind(paths: AttemptPaths, line: dict[str, Any]) -> bool:
+    """Whether it is a log of a cell that another box has finished and that was brought here from home, where people had
+    left the logs on that box. What began here has its claim."""
+    is_there = os.path.lexists(os.path.join(paths.folder, _inner(paths, line)))
+    return line["role"] == "log" and not is_there and not os.path.lexists(paths.claim)
 
 
 def _inner(paths: AttemptPaths, line: dict[str, Any]) -> str:

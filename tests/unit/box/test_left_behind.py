@@ -105,6 +105,20 @@ def test_without_a_choice_everything_comes_home_and_nothing_is_left(box: Box) ->
     assert box.left() == {"files": 0, "bytes": 0, "listed": [], "summary": ""}
 
 
+def test_a_cell_that_was_brought_here_without_its_log_has_a_manifest_all_the_same(box: Box) -> None:
+    """Another box has finished it, where people left the logs: its done record goes on promising them."""
+    os.unlink(os.path.join(box.paths.folder, "run.log"))
+    assert home(box) == EVERYTHING - {"run.log"}
+    keys = {"project": "p", "run_id": "r", "cell": "c1", "spec_sha256": "a" * 64}
+    records.write_record(box.paths.claim, "claim", keys)
+    with pytest.raises(Refused, match=r"run\.log is gone since"):
+        box.manifest()
+    os.unlink(box.paths.claim)
+    os.unlink(os.path.join(box.paths.output, "model.bin"))
+    with pytest.raises(Refused, match=r"model\.bin is gone since"):
+        box.manifest()
+
+
 def test_what_nobody_declared_is_listed_with_its_size_and_the_reason(box: Box) -> None:
     box.write("out", {"cache.bin": b"x" * 9, "model.bin.tmp": b"x" * 8, "torn.bin": b"x", "shards/a.part": b"x" * 7})
     os.symlink("/etc/hostname", os.path.join(box.paths.output, "link"))

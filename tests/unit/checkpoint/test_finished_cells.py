@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tenant.gpu.plugins.module_utils import home_contents, roster
 from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest, records
 from ansible_collections.tenant.gpu.plugins.module_utils.finished_cells import finished_cells
 
@@ -37,8 +38,8 @@ class Home:
     def _write(self, root: Path, path: str, data: bytes) -> dict[str, Any]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
-        sha256 = records.sha256_file(str(root / path))
-        return {"path": path, "bytes": len(data), "sha256": sha256, "role": "other", "loader": "none"}
+        sha256, role = records.sha256_file(str(root / path)), "log" if path.endswith(".log") else "other"
+        return {"path": path, "bytes": len(data), "sha256": sha256, "role": role, "loader": "none"}
 
     def found(self, spec: str = SPEC, only_from: str = "") -> list[dict[str, Any]]:
         return finished_cells(str(self.results), "vision", "digits", HERE, spec, only_from)
@@ -128,3 +129,32 @@ def test_a_cell_that_two_boxes_finished_comes_once(home: Home) -> None:
     home.bring("b1", {"c1": FILES})
     home.bring("b2", {"c1": FILES})
     assert home.cells() == ["c1"]
+
+
+# --- without the logs ---------------------------------------------------------------------------------------------
+
+
+def leave_logs(root: Path) -> None:
+    """As ``harvest_roles`` without ``log`` leaves it: the done record goes on promising them."""
+    record = json.loads((root / "manifest.json").read_text())
+    lines = [line for line in record["files"] if line["role"] != "log"]
+    identity = {key: record[key] for key in ("project", "box", "generation", "provider_id")}
+    records.write_record(str(root / "manifest.json"), "manifest", manifest.build(identity, "digits", SPEC, lines))
+    for path in root.rglob("*.log"):
+        path.unlink()
+
+
+def test_what_the_gate_calls_finished_without_its_log_is_not_trained_again(home: Home) -> None:
+    root = home.bring("b1", {"c1": {**FILES, "run.log": b"words"}})
+    whole = home.found()[0]["shares"][0]["paths"]
+    leave_logs(root)
+    assert home_contents.of_manifest(str(root), roster.read_manifest(str(root))).attempts["c1/a1"].finished
+    (found,) = home.found()
+    assert [found["shares"][0]["paths"], whole] == [sorted(FILES), sorted([*FILES, "run.log"])]
+    (root / "c1/a1/out/model.pt").unlink()
+    assert home.cells() == []
+
+
+def test_a_damaged_log_stays_at_home_and_its_cell_is_finished_all_the_same(home: Home) -> None:
+    (home.bring("b1", {"c1": {**FILES, "run.log": b"words"}}) / "c1/a1/run.log").write_bytes(b"sword")
+    assert home.found()[0]["shares"][0]["paths"] == sorted(FILES)
