@@ -99,7 +99,7 @@ class Acts:
         outcome = self._play([one], "harvest", {"harvest_snapshot": True})
         outcome.raise_for_failure()
         one.pull_took_s, one.salvaged = one.clock() - began, True
-        if receipt_of(outcome, one.box.name) is None:
+        if receipt_of(outcome, one.seen) is None:
             one.nothing_came_at = one.clock()
             return False
         identity = recovering.identity_of(one.project, one.seen).as_dict()

@@ -34,7 +34,7 @@ class Closing:
 
     def deadline_passed(self, seen: Observation, deadline_s: float) -> NoReturn:
         if seen.contact == "answered" and seen.run is not None:
-            pulled = self._pulled()
+            pulled = self._pulled(seen)
         else:
             pulled = f"it did not answer, so {_NOTHING}"
         parked = "no box is rented" if seen.provider == "absent" else self._parked()
@@ -49,7 +49,7 @@ class Closing:
     def over_budget(self, action: decide.Action, seen: Observation) -> NoReturn:
         # One that runs may answer the playbook although it did not answer the look.
         runs = seen.provider == "running"
-        pulled = self._pulled() if runs else f"it is {seen.provider}, so {_NOTHING}"
+        pulled = self._pulled(seen) if runs else f"it is {seen.provider}, so {_NOTHING}"
         raise TenantFailure(
             action.failure,
             f"run {self._run_id} is not done and {action.why}",
@@ -63,7 +63,7 @@ class Closing:
         """Nobody looks after the box from here on, so one that computes is stopped."""
         if not parking.computes(self._host, seen.item):
             raise failure
-        pulled = self._pulled() if seen.contact == "answered" else ""
+        pulled = self._pulled(seen) if seen.contact == "answered" else ""
         safe = "; ".join(part for part in (failure.safe, pulled, self._parked()) if part)
         raise TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix) from failure
 
@@ -75,7 +75,7 @@ class Closing:
         where = f"{self._host.text('tenant_results_dir')}/{project}/{self._run_id}/{seen.box}"
         left = (
             f"what it left is in {where}"
-            if receipt_of(outcome, seen.box)
+            if receipt_of(outcome, seen)
             else "nothing on the box was deleted; its logs are still there"
         )
         reason = f": {seen.run.reason}" if seen.run and seen.run.reason else ""
@@ -96,10 +96,10 @@ class Closing:
     def _step(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         return self._play(playbook, extra_vars, allowance_s(playbook, self._host))
 
-    def _pulled(self) -> str:
+    def _pulled(self, seen: Observation) -> str:
         outcome = self._step("harvest", _SNAPSHOT)
         if outcome.ok:
-            return "its newest checkpoints were pulled" if receipt_of(outcome, self._host.name) else _NOTHING
+            return "its newest checkpoints were pulled" if receipt_of(outcome, seen) else _NOTHING
         return f"its newest checkpoints could not be pulled ({_why(outcome)}): they are on the box alone"
 
     def _parked(self) -> str:

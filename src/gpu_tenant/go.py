@@ -246,7 +246,7 @@ class Go:
             decide.WAIT: lambda: self._wait(action, seen),
             decide.PULL: lambda: self._pull(seen),
             decide.SETTLE: lambda: self._pull(seen),
-            decide.HARVEST: self._harvest,
+            decide.HARVEST: lambda: self._harvest(seen),
             decide.NEXT_CANDIDATE: lambda: self._hand_over(action, seen),
             decide.HARVEST_FAILED: lambda: self._closing.run_failed(seen, self.project),
             decide.PARK: lambda: self._closing.over_budget(action, seen),
@@ -290,7 +290,7 @@ class Go:
     def _pull(self, seen: Observation) -> None:
         with self._memory.pulls.pulling() as succeeded:
             outcome = self._play("harvest", {"harvest_snapshot": True})
-            came_home = outcome.ok and receipt_of(outcome, seen.box) is not None
+            came_home = outcome.ok and receipt_of(outcome, seen) is not None
             if came_home:
                 succeeded()
         self._memory.salvaged = True
@@ -405,11 +405,11 @@ class Go:
         self._history.append("resumed", box=seen.box, step=step, generation=seen.generation)
         self._progress.emit("note", f"training goes on from step {step}", seen.box)
 
-    def _harvest(self) -> None:
+    def _harvest(self, seen: Observation) -> None:
         """Bring a finished run home. A receipt that no further harvest would complete ends the loop."""
         allowance_s = play_deadlines.allowance_s("harvest", self.box)
         outcome = self._playbook("harvest", "harvest", {}, retry=True, allowance_s=allowance_s)
-        receipt = receipt_of(outcome, self.box.name) if outcome else None
+        receipt = receipt_of(outcome, seen) if outcome else None
         if receipt is None:
             return
         if receipt.get("run_state") == "done" and receipt.get("complete") is False:

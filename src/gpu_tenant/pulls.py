@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import Outcome
 
 # A pull that takes long is repeated no sooner than after this many times its own duration.
@@ -16,12 +17,19 @@ PULL_SHARE = 3.0
 NOTHING_CAME = "brought nothing home and will be repeated"
 
 
-def receipt_of(outcome: Outcome, box: str) -> Mapping[str, Any] | None:
-    """The receipt of what a harvest brought home of this box. None where it ended well and brought nothing: the box was
-    not there to be asked, nothing was on it, or what came takes the place of nothing."""
-    told = [result.result.get("receipt") for result in outcome.of(box, "receipt") if result.status == "ok"]
-    found = [receipt for receipt in told if isinstance(receipt, Mapping) and receipt.get("box", box) == box]
+def receipt_of(outcome: Outcome, seen: Observation) -> Mapping[str, Any] | None:
+    """The receipt of what a harvest brought home of the machine that was seen, and of none that it took the place of:
+    one play may bring home both. None where it ended well and brought nothing: the box was not there to be asked,
+    nothing was on it, or what came takes the place of nothing."""
+    told = [result.result.get("receipt") for result in outcome.of(seen.box, "receipt") if result.status == "ok"]
+    found = [receipt for receipt in told if isinstance(receipt, Mapping) and _is_of(receipt, seen)]
     return found[-1] if found else None
+
+
+def _is_of(receipt: Mapping[str, Any], seen: Observation) -> bool:
+    """Where no provider tells of machines there is one, whose generation the playbook alone knows."""
+    generation = receipt.get("generation", seen.generation)
+    return receipt.get("box", seen.box) == seen.box and (seen.item is None or generation == seen.generation)
 
 
 class Pulls:

@@ -16,7 +16,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from ansible_collections.tenant.gpu.plugins.module_utils.vast.transformations import to_box
-from go_world import ROW, SPEC, Said, World, story
+from go_world import ROW, SPEC, Said, World, receipt_result, story
 
 from gpu_tenant import decide, go, recoveries, recovering
 from gpu_tenant.observation import Observation
@@ -380,6 +380,16 @@ def test_an_overdue_superseded_box_is_harvested_while_the_next_one_works(
     assert world.played[0] == ("harvest", "b1", {"tenant_run": "/run.yml", "harvest_snapshot": True})
     assert world.names == ["harvest", "harvest"], "once, however often it is looked at"
     assert sum("overdue: instance 41" in event.text for event in said.events) == 1
+
+
+def test_what_came_home_of_a_superseded_box_is_no_pull_of_the_one_at_work(
+    world: World, said: Said, drive: Callable[..., go.GoResult], tmp_path: Path
+) -> None:
+    _replaced(world, hours_ago=25)
+    world.results = [receipt_result("b1", generation=1)]
+    drive()
+    assert story(tmp_path, "pull") == []
+    assert any("the periodic pull brought nothing home" in event.text for event in said.events)
 
 
 def test_a_superseded_box_that_works_again_is_told_to_stop_at_once(

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from go_world import receipt_result
+from go_world import World, receipt_result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import Outcome, TaskResult
 from gpu_tenant.pulls import PULL_SHARE, Pulls, receipt_of
 
@@ -96,4 +97,22 @@ def test_pulling_is_never_most_of_the_work(every_s: float, took_s: float, rounds
 )
 def test_a_pull_is_what_brought_a_receipt_of_this_box(results: list[TaskResult], brought: bool) -> None:
     outcome = Outcome("harvest", "successful", 0, Path(), ("b1",), results=results)
-    assert (receipt_of(outcome, "b1") is not None) is brought
+    assert (receipt_of(outcome, Observation("b1", "now", "running")) is not None) is brought
+
+
+def test_the_receipt_of_a_machine_that_was_replaced_is_not_of_the_one_at_work(tmp_path: Path) -> None:
+    """One play brings home both, that of the replaced one last."""
+
+    def told(*generations: int) -> Outcome:
+        results = [receipt_result("b1", generation=number) for number in generations]
+        return Outcome("harvest", "successful", 0, Path(), ("b1",), results=results)
+
+    world = World(tmp_path)
+    world.provider["b1"], world.generation = "running", 2
+    seen = Observation("b1", "now", "running", world.item("b1"))
+    assert receipt_of(told(1), seen) is None, "the snapshot of g2 took the place of nothing"
+    both = receipt_of(told(2, 1), seen)
+    assert both is not None
+    assert both["generation"] == 2
+    # Of a box that no provider tells of only the playbook knows the generation.
+    assert receipt_of(told(3), Observation("b1", "now", "running")) is not None
