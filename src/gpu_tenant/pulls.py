@@ -14,7 +14,7 @@ from gpu_tenant.playbooks import Outcome
 # A pull that takes long is repeated no sooner than after this many times its own duration.
 PULL_SHARE = 3.0
 # Of a pull that ended well without a receipt.
-NOTHING_CAME = "brought nothing home and will be repeated"
+NOTHING_CAME = "brought nothing home that has a receipt, and will be repeated"
 
 
 def receipt_of(outcome: Outcome, seen: Observation) -> Mapping[str, Any] | None:
