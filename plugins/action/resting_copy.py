@@ -61,7 +61,7 @@ class ActionModule(ControllerAction):
             return {"changed": False, "not_home": missing, "files": 0, "bytes": 0, "listed": []}
         if self.check_mode:
             answer = self._ask()
-            return answer if answer.get("failed") else self._shown(self._told(answer))
+            return answer if answer.get("failed") else self._deleted(self._told(answer))
         about = dict(self._identity.as_dict(), path=self._params["tenant_root"])
         with Journal(self._store).effect("discard-copy", **about) as effect:
             answer = self._ask()
@@ -69,7 +69,7 @@ class ActionModule(ControllerAction):
                 raise TenantFailure("evidence_missing", str(answer.get("msg", "no reason given")), box=about["box"])
             told = self._told(answer)
             effect.details.update({name: told[name] for name in ("files", "bytes", "listed")})
-        return self._shown(told)
+        return self._deleted(told)
 
     def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
         """What was deleted, in the words of the box that has the copy."""
@@ -79,7 +79,7 @@ class ActionModule(ControllerAction):
         return {**told, "listed": listed}
 
     @staticmethod
-    def _shown(told: dict[str, Any]) -> dict[str, Any]:
+    def _deleted(told: dict[str, Any]) -> dict[str, Any]:
         lines = [f"{line['path']} ({line['bytes']} bytes)\n" for line in told["listed"]]
         return {**told, "not_home": [], "diff": {"before": "".join(lines), "after": ""}}
 
