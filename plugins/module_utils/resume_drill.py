@@ -16,12 +16,16 @@ from .supervisor_client import SupervisorClient, find_program, program_argv
 VERB = "resume-drill"
 _SHOWN_LOG = 5
 # Verdicts on what could be seen, and not on what the run did.
-_NOTHING_SEEN = ("no_losses", "no_metrics", "unclear")
+_NOTHING_SEEN = ("no_losses", "no_metrics", "ended_early", "unclear")
 _SAVE = "make the script save into TENANT_CHECKPOINT_DIR and go on from there"
 _TELL = (
     "have each step and its loss told, in TENANT_METRICS or where `progress` of the run spec says they can be read, "
     "and name each checkpoint by its step, counted as these are"
 )
+_LAST_LONGER = (
+    "have several steps and their losses told in each epoch (TENANT_METRICS), or give the drilled cell more steps"
+)
+_FIXES = {**dict.fromkeys(_NOTHING_SEEN, _TELL), "ended_early": _LAST_LONGER}
 
 
 def drill_here(
@@ -78,6 +82,7 @@ def failure_of(identity: BoxIdentity, run_id: str, verdict: Mapping[str, Any]) -
         return None
     unseen = verdict.get("reason") in _NOTHING_SEEN
     claim = f"nothing shows that run {run_id} survives" if unseen else f"run {run_id} does not survive"
+    fix = _FIXES.get(str(verdict.get("reason")), _SAVE)
     lines = [str(line) for line in verdict.get("log_tail") or []][-_SHOWN_LOG:]
     said = f" (the trainer's last lines: {' | '.join(lines)})" if lines else ""
     return TenantFailure(
@@ -86,5 +91,5 @@ def failure_of(identity: BoxIdentity, run_id: str, verdict: Mapping[str, Any]) -
         box=identity.box,
         safe="the run itself was not started, and what the drill left is in "
         f"{verdict.get('kept') or 'its folder on the box'}",
-        fix=f"{_TELL if unseen else _SAVE} (docs/checkpoints.md), deploy again, and repeat the drill",
+        fix=f"{fix} (docs/checkpoints.md), deploy again, and repeat the drill",
     )

@@ -23,6 +23,7 @@ def problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _keys(spec)
     yield from _counts(spec)
     yield from _amounts(spec)
+    yield from _limit_of_many(spec)
     yield from _on_fail(spec["on_fail"])
     yield from _shares(spec["budget"])
     yield from _candidates(spec["candidates"])
@@ -58,6 +59,13 @@ def _amounts(spec: Mapping[str, Any]) -> Iterator[Problem]:
         is_none = where == ("budget", "usd") and held.get("usd") is None
         if where[1] in held and not _is_amount(held[where[1]]) and not is_none:
             yield where, f"{'.'.join(where)} is {held[where[1]]!r}: a plain number of {what} above 0 is wanted"
+
+
+def _limit_of_many(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """Each box would end its own part: the first to do so has failed, and the others wait for it and bill on."""
+    if spec["cell_timeout_s"] and spec["nodes"] and spec["parts"]:
+        why = "'cell_timeout_s' is kept by each box alone, and 'nodes' makes one cell of several boxes: take it away"
+        yield ("cell_timeout_s",), f"{why}; budget.usd bounds such a run under gpu-tenant watch"
 
 
 def _on_fail(word: str) -> Iterator[Problem]:

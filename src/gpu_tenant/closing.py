@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_class
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 
@@ -20,6 +21,12 @@ from gpu_tenant.progress import Progress
 from gpu_tenant.pulls import receipt_of
 
 _SNAPSHOT = {"harvest_snapshot": True}
+_FIX = "read its run.log, correct the code or the spec, and run the same command again"
+# A box that computes still is failed at the first look of the same command, so only a start by hand helps there.
+_TIME_FIX = (
+    "raise cell_timeout_s in the run spec (0 lifts it) and run the same command again: it resumes; where the box is "
+    "not parked, or for the same time again: gpu-tenant train with -e train_retry_failed=true"
+)
 _NOTHING = "nothing was pulled now; what was pulled before is at home"
 # A playbook on the box, with extra variables, killed after so many seconds.
 Play = Callable[[str, Mapping[str, Any], float], Outcome]
@@ -84,7 +91,7 @@ class Closing:
             f"run {self._run_id} is {state}{reason}",
             box=seen.box,
             safe=f"{left}; {self._parked()}",
-            fix="read its run.log, correct the code or the spec, and run the same command again",
+            fix=_TIME_FIX if seen.run and seen.run.failure == failure_class.TIMED_OUT else _FIX,
         )
 
     def drill_failed(self, failure: TenantFailure) -> NoReturn:

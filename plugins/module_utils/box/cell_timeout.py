@@ -18,20 +18,30 @@ def _boot_s() -> float:
 class Watch:
     """Follows one attempt by the clock that nobody sets.
 
-    :param began_s: the start of its trainer in seconds since boot; None where nobody knows, so that it is never ended.
+    :param began: the start of its trainer in seconds since boot; None while nobody knows, so that it is not ended.
     :param read: its run record as it is now.
     """
 
     def __init__(
-        self, began_s: float | None, read: Callable[[], dict[str, Any]], clock: Callable[[], float] = _boot_s
+        self,
+        began: Callable[[], float | None],
+        read: Callable[[], dict[str, Any]],
+        clock: Callable[[], float] = _boot_s,
     ) -> None:
-        self._began_s, self._read, self._clock = began_s, read, clock
+        self._began, self._read, self._clock = began, read, clock
+        self._began_s: float | None = None
         self._look_at = clock()
 
     def look(self) -> str:
         """Why its time is over; empty while it is not. Called at each tick, looks when it is time."""
         now = self._clock()
-        if self._began_s is None or now < self._look_at:
+        if now < self._look_at:
+            return ""
+        if self._began_s is None:
+            # A shim that is slow to start records its trainer long after it is watched.
+            self._began_s = self._began()
+        if self._began_s is None:
+            self._look_at = now + LOOK_S
             return ""
         limit_s, worked_s = self._read()["cell_timeout_s"], now - self._began_s
         if limit_s and worked_s >= limit_s:

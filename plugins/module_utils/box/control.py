@@ -20,6 +20,7 @@ from . import (
     batch,
     desired,
     detach,
+    failure_class,
     fence,
     fetch_order,
     gates,
@@ -258,10 +259,19 @@ def _wanted_by_start(found: survey.Survey, options: StartOptions) -> dict[str, A
         verdict = judge.judge_cell(cell)
         if cell.run_id not in chosen or verdict.state != judge.FAILED:
             continue
-        if options.retry_failed or judge.heals_by_itself(cell.attempts[-1]):
+        last = cell.attempts[-1]
+        if options.retry_failed or judge.heals_by_itself(last) or _has_more_time(found.runs[cell.run_id], last):
             forgiven.setdefault(cell.run_id, {})[cell.cell] = verdict.number
     stopped = {run_id: at for run_id, at in found.wanted["stopped"].items() if run_id not in chosen}
     return dict(found.wanted, desired=desired.RUN, stopped=stopped, forgiven=forgiven)
+
+
+def _has_more_time(run: dict[str, Any], last: judge.AttemptFacts) -> bool:
+    """Whether it was ended by a limit that is higher now, or lifted: no hash tells, for the limit is in none."""
+    ended, limit_s = last.exit, run["cell_timeout_s"]
+    if ended is None or ended.failure != failure_class.TIMED_OUT:
+        return False
+    return bool(not limit_s or limit_s > ended.seconds)
 
 
 def _go_on(

@@ -32,6 +32,8 @@ class Moment:
         # Between these two it was saved, where its name does not say when.
         self._saved_from: int | None = None
         self._saved_until: int | None = None
+        # How many steps were told at each save: a long one is seen to change again and again, and is one.
+        self._saved_after: set[int] = set()
 
     def saw(self, now: float, lines: list[dict[str, Any]], newest: dict[str, Any] | None) -> bool:
         """Whether there are steps and a checkpoint at all.
@@ -46,6 +48,7 @@ class Moment:
             self._newest = newest["key"], newest["mtime"]
             self._saved = training_step_in(newest["key"])
             self._saved_from, self._saved_until = (told[-1][0] if told else None for told in (before, made))
+            self._saved_after.add(len(made))
         if made and newest is not None and self._ready_at is None:
             self._ready_at = now
         return self._ready_at is not None and bool(made) and newest is not None
@@ -60,7 +63,9 @@ class Moment:
         patience_s = min(max(PATIENCE_S, (OVERLAP + 1) * self._step_s()), left_s / 2)
         if waited_s >= 2 * patience_s:
             return True
-        if waited_s >= patience_s:
+        # Slow steps, and saved at each: no later moment shows more, and a short run would end meanwhile.
+        saved_at_each = patience_s > PATIENCE_S and len(self._saved_after) >= OVERLAP
+        if waited_s >= patience_s or saved_at_each:
             return self._later() >= 1
         return self._later() >= OVERLAP and self._is_far_from_start() and in_mid_epoch(self._lines) is not False
 

@@ -41,17 +41,22 @@ def of_units(units: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
-    """How many files each step has of each series."""
-    found: Counter[tuple[str, int]] = Counter()
+    """How many files each step has of each series. What was saved anew, and lies damaged in quarantine, is one."""
+    found: set[tuple[str, int, str]] = set()
     for unit in units:
         if unit["step"] is None:
             continue
         if any(entry["loader"] in _INDEXED for entry in unit["files"]):
-            found[_name(unit["key"]) + WHOLE, unit["step"]] += len(unit["files"])
+            name = _name(unit["key"]) + WHOLE
+            found.update((name, unit["step"], _outside(entry["path"])) for entry in unit["files"])
             continue
-        for entry in unit["files"]:
-            found[_name(entry["path"]), unit["step"]] += 1
-    return found
+        found.update((_name(entry["path"]), unit["step"], _outside(entry["path"])) for entry in unit["files"])
+    return Counter((name, step) for name, step, _path in found)
+
+
+def _outside(path: str) -> str:
+    """Where it lay before it was put aside as damaged."""
+    return "/".join(part for part in path.split("/") if part != _QUARANTINE)
 
 
 def adds(series: Mapping[str, int], there: Mapping[str, int]) -> bool:
@@ -64,7 +69,7 @@ def adds(series: Mapping[str, int], there: Mapping[str, int]) -> bool:
 
 def _name(path: str) -> str:
     """What was put aside as damaged is of the series that it was put aside from."""
-    return without_numbers("/".join(part for part in path.split("/") if part != _QUARANTINE))
+    return without_numbers(_outside(path))
 
 
 def covers(one: Series, other: Series) -> bool:

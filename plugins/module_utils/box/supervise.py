@@ -284,7 +284,7 @@ class Supervisor:
             ending = self._ending()
             if ending is not None and not told:
                 told = self._stop_for(ending, step, paths)
-            told = told or self._end_if_superseded(step, paths) or self._end_if_hopeless(step, paths, began_s)
+            told = told or self._end_if_superseded(step, paths) or self._end_if_hopeless(step, paths)
         self._teller.end()
         self._observe(lambda: self._heart(key).beat(last=True))
         self._live = None
@@ -403,17 +403,20 @@ class Supervisor:
         stopping.ask(paths, grace, why)
         return True
 
-    def _end_if_hopeless(self, step: judge.Step, paths: AttemptPaths, began_s: float | None) -> bool:
+    def _end_if_hopeless(self, step: judge.Step, paths: AttemptPaths) -> bool:
         """SIGTERM to a trainer that stalls or works for too long, then SIGKILL: the meter runs."""
         told = {}
 
         def read() -> dict[str, Any]:
             return run_record.read_run(self.layout, step.run_id)
 
+        def began() -> float | None:
+            return process.began_s(attempt.trainer_of(paths))
+
         def look() -> None:
             if not self._hopeless:
                 watches = {failure_class.STALLED: stall.Watch(paths, read())}
-                self._hopeless = {**watches, failure_class.TIMED_OUT: cell_timeout.Watch(began_s, read)}
+                self._hopeless = {**watches, failure_class.TIMED_OUT: cell_timeout.Watch(began, read)}
             told.update({failure: watch.look() for failure, watch in self._hopeless.items()})
 
         self._observe(look)

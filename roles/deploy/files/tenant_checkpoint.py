@@ -2552,6 +2552,16 @@ class _TrainerHooks(_Callback):
             steps = state.max_steps if state.max_steps > 0 else None
             lines.step_done(state.global_step, steps, int(state.epoch), hold=control.should_log)
 
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        if control.should_save:
+            # With save_strategy="epoch" it is decided here.
+            self._make_way(state.global_step)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        # With "best" it is decided after this, and saved before anybody is asked. No save follows outside of train.
+        if args.save_strategy == "best" and self._output_dir is not None:
+            self._make_way(state.global_step)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_others: Any) -> None:
         with self._telling() as lines:
             if logs and "loss" in logs:

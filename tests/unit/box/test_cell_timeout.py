@@ -4,10 +4,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import cell_timeout
+from ansible_collections.tenant.gpu.plugins.module_utils.box import (
+    attempt,
+    cell_timeout,
+    control,
+    failure_class,
+    judge,
+    process,
+    run_record,
+    supervise,
+)
+from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
+from test_earlier_failures import RUN
 
 BEGAN_S = 5000.0
 
@@ -18,7 +30,8 @@ class Working:
     def __init__(self, limit_s: float, began_s: float | None = BEGAN_S) -> None:
         self.record: dict[str, Any] = {"cell_timeout_s": limit_s}
         self.now, self.reads = BEGAN_S, 0
-        self.watch = cell_timeout.Watch(began_s, self._read, lambda: self.now)
+        self.began_s = began_s
+        self.watch = cell_timeout.Watch(lambda: self.began_s, self._read, lambda: self.now)
 
     def _read(self) -> dict[str, Any]:
         self.reads += 1
@@ -46,6 +59,36 @@ def test_no_limit_ends_nobody() -> None:
 
 def test_whose_start_nobody_knows_is_not_ended() -> None:
     assert Working(1, began_s=None).works(1000) == ""
+
+
+def test_whose_start_becomes_known_while_it_is_watched_is_ended_within_a_look() -> None:
+    cell = Working(100, began_s=None)
+    assert cell.works(70) == ""
+    cell.began_s = BEGAN_S + 70
+    assert cell.works(99) == ""
+    assert "has worked for 100 s" in cell.works(1)
+    late = Working(10, began_s=None)
+    late.works(1)
+    late.began_s = BEGAN_S
+    assert late.works(int(cell_timeout.LOOK_S))
+
+
+def test_a_trainer_that_a_slow_shim_records_late_is_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(supervise.stopping, "ask", lambda _paths, _grace_s, _why, failure: asked.append(failure))
+    monkeypatch.setattr(cell_timeout, "LOOK_S", 0.0)
+    layout = Layout(str(tmp_path / "root"))
+    run = run_record.check_run({**RUN, "cell_timeout_s": 1e-6})
+    control.register(layout, control.Caller(("s.pyz",)), run)
+    step = judge.Step(judge.WATCH, "r", "c", 1)
+    paths = attempt.claim(layout, run, run["cells"][0], 1)
+    supervisor = supervise.Supervisor(layout, ["s.pyz"])
+    assert not supervisor._end_if_hopeless(step, paths)
+    attempt.write_status(paths, attempt.work(run, run["cells"][0], 1), process=process.myself().as_dict())
+    assert supervisor._end_if_hopeless(step, paths)
+    assert asked == [failure_class.TIMED_OUT]
 
 
 def test_a_limit_that_is_raised_meanwhile_is_heard_in_time() -> None:

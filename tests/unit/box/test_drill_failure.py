@@ -20,6 +20,7 @@ IDENTITY = BoxIdentity("vision", "b1", 1, "77")
         ("no_losses", "nothing shows that run digits survives a kill: it is so", "`progress` of the run spec"),
         ("unclear", "nothing shows that run digits survives a kill: it is so", "name each checkpoint by its step"),
         ("no_metrics", "nothing shows that run digits survives a kill: it is so", "`progress` of the run spec"),
+        ("ended_early", "nothing shows that run digits survives a kill: it is so", "give the drilled cell more steps"),
     ],
 )
 def test_what_could_not_be_seen_is_not_called_a_run_that_does_not_resume(reason: str, claim: str, fix: str) -> None:

@@ -122,6 +122,36 @@ def test_a_border_of_an_epoch_is_passed_over_for_a_while() -> None:
     assert killed_at > drill_moment.PATIENCE_S, "every step is an epoch"
 
 
+def told_and_then_saved(epoch_s: float, save_s: float, name: str) -> tuple[int, int] | None:
+    """The lines and the newest checkpoint at the kill of a trainer of five epochs that tells one line at the end of
+    each, and has saved it ``save_s`` later; None where it ended before. A save is seen to grow while it lasts."""
+    moment = drill_moment.Moment()
+    for look in range(int(5 * epoch_s) * 4):
+        now = look / 4
+        told = int(now / epoch_s)
+        saved = told if told and now - told * epoch_s >= save_s / 2 else told - 1
+        newest = {"key": name.format(saved), "mtime": min(now, saved * epoch_s + save_s)} if saved > 0 else None
+        if moment.saw(now, losses(1, told), newest) and moment.has_come(DEADLINE_S - now):
+            return told, saved
+    return None
+
+
+@pytest.mark.parametrize("name", ["step-{}.pt", "last.pt"])
+@pytest.mark.parametrize(("epoch_s", "save_s"), [(5.0, 1.0), (30.0, 1.0), (30.0, 20.0), (60.0, 2.0)])
+def test_a_short_run_that_tells_and_saves_once_an_epoch_is_killed_in_mid_save(
+    epoch_s: float, save_s: float, name: str
+) -> None:
+    """Between the line and the checkpoint of an epoch: the one moment with a loss that is told again."""
+    assert told_and_then_saved(epoch_s, save_s, name) == (4, 3)
+    assert drill_verdict.judge(losses(1, 4), losses(4, 5), 3 if "{}" in name else None).compared == 1
+
+
+def test_fast_steps_are_waited_for_as_ever() -> None:
+    killed_at, made, _saved = kill_time(0.5, save_every=1)
+    assert killed_at > drill_moment.PATIENCE_S
+    assert len(made) > 2 * drill_moment.PATIENCE_S
+
+
 @pytest.mark.parametrize(("left_s", "reason"), [(100.0, "unclear"), (500.0, "no_progress")])
 def test_a_relaunch_without_the_time_of_the_first_try_is_not_called_one_that_fails(
     tmp_path: Path, left_s: float, reason: str

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -478,6 +479,50 @@ def test_the_real_trainer_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatc
     assert (box.checkpoints(2) / "checkpoint-6" / "manifest.json").exists()
     trainer.save_model()
     assert list(Path(place).glob("model.safetensors")), "a model saved afterwards lies where the script has it"
+
+
+@pytest.mark.parametrize("strategy", ["steps", "epoch", "best"])
+def test_the_real_trainer_saves_into_no_folder_that_was_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """It may be whole: a save of its step makes another folder, and this one is kept as it is."""
+    import transformers
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.inner = torch.nn.Linear(4, 1)
+
+        def forward(self, x: Any, labels: Any) -> dict[str, Any]:
+            return {"loss": (self.inner(x).squeeze(-1) - labels).square().mean()}
+
+    def train() -> str | None:
+        data = [{"x": torch.arange(4.0), "labels": torch.tensor(9.0)} for _item in range(16)]
+        arguments = transformers.TrainingArguments(
+            str(tmp_path), num_train_epochs=2, per_device_train_batch_size=4, save_strategy=strategy, save_steps=4,
+            eval_strategy="epoch", metric_for_best_model="loss", logging_strategy="no", report_to=[], use_cpu=True,
+            disable_tqdm=True,
+        )  # fmt: skip
+        callback = trainer_callback(arguments.output_dir, environ={}, longest_interval_s=1e9)
+        trainer = transformers.Trainer(Model(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback])
+        trainer.evaluate()
+        latest = callback.load_latest()
+        trainer.train(resume_from_checkpoint=latest)
+        return latest
+
+    def unreadable(path: str) -> dict[str, Any]:
+        if path == newest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return manifest_of(path)
+
+    train()
+    newest = str(tmp_path / "checkpoint-8")
+    inode = os.stat(newest).st_ino
+    monkeypatch.setattr(tenant_checkpoint, "manifest_of", unreadable)
+    assert train() == str(tmp_path / "checkpoint-4")
+    assert os.stat(tmp_path / "quarantine" / "checkpoint-8").st_ino == inode
+    assert (tmp_path / "checkpoint-8" / "manifest.json").exists()
 
 
 def test_the_real_lightning_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,3 +166,23 @@ def test_the_same_series_are_told_on_the_box_and_at_home() -> None:
     series = {"step-*.pt": [[4, 1]], "other/step-*.pt": [[2, 1]]}
     assert found == {"step": 4, "series": series, "unnamed": ["last.pt"]}
     assert last_contact.parse_cell({**found, "done": False}).is_told
+
+
+def _series(*paths: str, loader: str = "torch") -> dict[str, list[list[int]]]:
+    units = [
+        {"key": path, "step": int(path.split("step-")[1][:3]), "files": [{"path": path, "loader": loader}]}
+        for path in paths
+    ]
+    series: dict[str, list[list[int]]] = reach.of_units(units)["series"]
+    return series
+
+
+def test_what_was_saved_anew_beside_its_damaged_self_is_one_file() -> None:
+    """Counted as two, no copy at home would ever stand for it: the damaged one never comes."""
+    anew = ("c/step-100.pt", "c/quarantine/step-100.pt")
+    assert _series(*anew) == {"c/step-*.pt": [[100, 1]]}
+    assert _series(*anew, "c/step-110.pt") == {"c/step-*.pt": [[110, 1]]}
+    assert _series("c/step-100", "c/quarantine/step-100", loader="dcp") == {"c/step-*/": [[100, 1]]}
+    assert _series("c/quarantine/step-100.pt") == {"c/step-*.pt": [[100, 1]]}
+    ranks = ("c/step-100.r0.pt", "c/quarantine/step-100.r1.pt", "c/step-110.r0.pt")
+    assert _series(*ranks) == {"c/step-*.r*.pt": [[100, 2], [110, 1]]}, "the file of another rank is none of these"

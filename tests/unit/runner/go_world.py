@@ -41,6 +41,8 @@ class World:
         self.requested = False
         self.provider: dict[str, str] = {}
         self.run_state: dict[str, str] = {}
+        # The class of a run that failed.
+        self.failure = ""
         self.step = 0
         self.reachable = True
         self.api_up = True
@@ -95,7 +97,9 @@ class World:
         seen = Observation(name, "now", state, self.item(name), self.superseded, asked_at=asked_at)
         if state != "running" or not self.reachable:
             return replace(seen, contact="unreachable" if state == "running" else "not_tried")
-        run = RunView(self.run_state.get(name, ""), self.step, 100, 0.5, resumed_from=self.resumed_from)
+        run = RunView(
+            self.run_state.get(name, ""), self.step, 100, 0.5, resumed_from=self.resumed_from, failure=self.failure
+        )
         return replace(seen, contact="answered", run=run if name in self.run_state else None)
 
     def _denied(self, name: str, state: str) -> BoxIdentity | None:

@@ -148,6 +148,18 @@ def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Call
     assert "parked" in caught.value.safe
 
 
+@pytest.mark.parametrize("failure", ["timed_out", "code"])
+def test_a_cell_whose_time_was_over_is_given_more_and_no_other(
+    world: World, drive: Callable[..., go.GoResult], failure: str
+) -> None:
+    """More time mends no code; and a box that is not parked is still failed when the same command looks at it."""
+    world.provider["b1"], world.run_state["b1"], world.failure = "running", "failed", failure
+    with pytest.raises(TenantFailure) as caught:
+        drive()
+    told = [word in caught.value.fix for word in ("cell_timeout_s", "-e train_retry_failed=true")]
+    assert told == [failure == "timed_out"] * 2
+
+
 def _costs(world: World, hours: float) -> None:
     """The run has been on b1 for so long, at $0.30 an hour."""
     world.provider["b1"], world.run_state["b1"] = "running", "running"

@@ -375,6 +375,17 @@ def test_a_patience_that_is_no_time_is_refused_with_its_line(write, key: str, va
         load_run_spec(write(GOOD + f"{key}: {value}\n"))
 
 
+def test_a_limit_that_each_of_several_boxes_would_keep_is_refused_with_its_line(write) -> None:
+    """The first to end its part has failed, and the others would wait for it, and bill on."""
+    one_cell = GOOD.replace("  - {id: seed-1, args: [--seed, 1], seed: 1}\n", "")
+    limited, together = one_cell + "cell_timeout_s: 3600\n", "nodes: {backend: gloo}\n"
+    with pytest.raises(TenantFailure, match=r"line 7: 'cell_timeout_s' is kept by each box alone.*budget\.usd"):
+        load_run_spec(write(limited + "parts: [a, b]\n" + together))
+    load_run_spec(write(one_cell + "cell_timeout_s: 0\nparts: [a, b]\n" + together))
+    load_run_spec(write(limited + "parts: [a, b]\n"))
+    load_run_spec(write(limited + "nodes: {count: 2}\n"))  # of one Slurm job, which one supervisor looks after
+
+
 def test_what_becomes_of_a_cell_and_of_those_after_it_reaches_the_box_and_is_no_part_of_the_hash(write) -> None:
     plain = GOOD + "code: {exclude: [run.yml]}\n"
     strict = load_run_spec(write(plain + "cell_timeout_s: 3600\non_fail: stop\n"))
