@@ -19,7 +19,7 @@ from typing import Any, Iterable, Mapping
 
 from .box import reach, records
 from .box.names import UnsafeName, check_name, check_relative_path
-from .box.step_name import without_numbers
+from .box.step_name import series_of
 from .state_store import BoxIdentity, StateStore
 
 _SHOWN = 3
@@ -30,8 +30,10 @@ _NOTED_WITHIN_S = 30.0
 # Runs that no record of ours names, and cells of one run. A sweep of ten thousand cells is spread over many runs.
 MOST_STRANGE_RUNS = 256
 MOST_CELLS = 10_000
-# Different names of checkpoints in one cell, with their numbers as ``*``; those with a step and those without.
+# Different names of checkpoints in one cell, with their numbers as ``*``: those without a step, and those with one. Of
+# these each fold has its own, and the folder of one Trainer has a dozen.
 MOST_UNNAMED = 100
+MOST_SERIES = 500
 
 
 def cell_of_work(cell: str, config_sha256: str) -> str:
@@ -191,7 +193,7 @@ def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
     if step is not None or path is None:
         return {"step": step, "series": newest.get("series") or {}}
     # The path is that in the run's folder: <cell>/a<n>/out/<name>.
-    return {"step": None, "unnamed": [without_numbers(str(path).partition("/out/")[2])]}
+    return {"step": None, "unnamed": [series_of(str(path).partition("/out/")[2])]}
 
 
 def _bounded(before: Progress, after: Progress, store: StateStore, identity: BoxIdentity) -> Progress:
@@ -216,7 +218,7 @@ def _bounded_cells(before: Mapping[str, Reached], after: Mapping[str, Reached]) 
 
 def _bounded_names(before: Reached, after: Reached) -> Reached:
     """Where there are very many already, one name more says nothing more: nobody can say how far any of them got."""
-    if len(after.series) > MOST_UNNAMED:
+    if len(after.series) > MOST_SERIES:
         # Nor can anybody say then what a step consists of.
         after = replace(after, series=())
     if len(after.unnamed) <= MOST_UNNAMED:

@@ -16,11 +16,12 @@ from typing import Any, Iterator
 
 from . import artifacts, checkpoint_manifest, reach, run_record, sharded
 from .layout import AttemptPaths
-from .step_name import without_numbers
+from .step_name import series_of
 from .structure import SHARDED_LOADERS
 
-# Of a training script whose every file has a name of its own, not all come home.
-_MOST = 8
+# Of a training script whose every file has a name of its own, not all come home. Of one that trains ten folds or five
+# phases, each is a series whose newest step may lie anywhere, so these do.
+_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _unnamed(
     for paths, known in reversed(units):
         names: set[str] = set()
         for unit in known:
-            name = without_numbers(unit["key"])
+            name = series_of(unit["key"])
             if name in names or len(names) == _MOST or (names and _is_piece(unit)):
                 continue
             for found in artifacts.sound_ones(paths.output, [unit], share):

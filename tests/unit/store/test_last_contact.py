@@ -95,8 +95,8 @@ def test_two_looks_that_are_noted_at_once_are_both_noted(store: StateStore, monk
 
 
 def test_a_step_of_very_many_series_is_one_of_which_nobody_knows_the_files(store: StateStore) -> None:
-    series = tuple((f"{chr(97 + number % 26)}{chr(97 + number // 26)}-step-*.pt", 4, 1) for number in range(101))
-    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series[:100])}})
+    series = tuple((f"{chr(97 + number % 26)}{chr(97 + number // 26)}-step-*.pt", 4, 1) for number in range(501))
+    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series[:500])}})
     assert noted(store)["r"]["c"].is_told
     last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series)}})
     assert noted(store)["r"]["c"] == Reached(4)
