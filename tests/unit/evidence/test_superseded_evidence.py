@@ -523,6 +523,37 @@ def test_law_2_what_an_earlier_spec_left_must_be_home_too(tmp_path: Path) -> Non
     assert old.lost() == ""
 
 
+def test_looks_before_and_after_the_spec_was_changed_are_of_two_works(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+
+    def look() -> None:
+        last_contact.note(old.store, IDENTITY, last_contact.of_status(box_status.status(old.layout)["runs"]))
+
+    old.save("checkpoints/step-5000.pt", step=5000)
+    look()
+    old.change_spec()
+    old.save("checkpoints/step-2000.pt", step=2000)
+    look()
+    assert "steps 2000 to 5000" not in old.lost()
+    old.bring_home()
+    assert old.lost() == ""
+    (old.out.parent.parent / "a1" / "out" / "checkpoints" / "step-5000.pt").unlink()
+    old.bring_home()
+    assert "everything up to step 5000" in old.lost(), "what an earlier look saw of the work before is still missed"
+
+
+def test_a_spec_that_was_changed_and_not_begun_says_what_the_looks_before_were_of(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-5000.pt", step=5000)
+    last_contact.note(old.store, IDENTITY, last_contact.of_status(box_status.status(old.layout)["runs"]))
+    old.change_spec()
+    shutil.rmtree(old.out.parent)
+    old.bring_home()
+    reading = seal_reading.read_box(old.layout.root)
+    last_contact.note(old.store, IDENTITY, last_contact.parse(reading["checkpoints"]) or {})
+    assert old.lost() == ""
+
+
 def test_law_2_a_copy_of_an_earlier_version_says_nothing_of_its_work(tmp_path: Path) -> None:
     old = Old(tmp_path, "checkpoints/*.pt", "torch")
     old.save("checkpoints/step-10.pt", step=10)
