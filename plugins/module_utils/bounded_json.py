@@ -15,14 +15,14 @@ from typing import Any
 MOST_VALUES = 300_000
 
 
-def read_json(text: str | bytes) -> Any:
+def read_json(text: str | bytes, most_values: int = MOST_VALUES) -> Any:
     """What ``json.loads`` makes of it.
 
-    :raises ValueError: it is no JSON, or more values than ``MOST_VALUES``.
+    :raises ValueError: it is no JSON, or more values than ``most_values``.
     :raises RecursionError: it is too deep.
     """
-    if values_in(text) > MOST_VALUES:
-        raise ValueError(f"it has more than {MOST_VALUES} values, and no answer of ours has so many")
+    if values_in(text) > most_values:
+        raise ValueError(f"it has more than {most_values} values, and no answer of ours has so many")
     return json.loads(text)
 
 

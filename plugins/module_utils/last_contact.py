@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """How far the runs of a box were last known to be: what would be missed if the box never came back.
 
-``{run: {cell: {step, done, series, unnamed}}}``, the last two only where there are any. What an earlier work of a cell
-left (its arguments or the code were others) is a cell of its own, ``<cell>@<work>``. Every look at a box adds to it and
-none takes away, so that a box that is lost after a look is lost with its progress known. The names are the box's own
-words, so there is an end to them: what we know of the box from elsewhere is always noted, of other runs, cells and
-names only so many.
+``{run: {cell: {step, done, work, series, unnamed}}}``, the last three only where there are any. What an earlier work of
+a cell left (its arguments or the code were others) is a cell of its own, ``<cell>@<work>``: a look that finds another
+work in a cell moves there what was known of the one before. Every look at a box adds to it and none takes away, so that
+a box that is lost after a look is lost with its progress known. The names are the box's own words, so there is an end
+to them: what we know of the box from elsewhere is always noted, of other runs, cells and names only so many.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Iterable, Mapping
 
 from .box import reach, records
 from .box.names import UnsafeName, check_name, check_relative_path
-from .box.step_name import without_numbers
+from .box.step_name import series_of
 from .state_store import BoxIdentity, StateStore
 
 _SHOWN = 3
@@ -30,8 +30,10 @@ _NOTED_WITHIN_S = 30.0
 # Runs that no record of ours names, and cells of one run. A sweep of ten thousand cells is spread over many runs.
 MOST_STRANGE_RUNS = 256
 MOST_CELLS = 10_000
-# Different names of checkpoints in one cell, with their numbers as ``*``; those with a step and those without.
+# Different names of checkpoints in one cell, with their numbers as ``*``: those without a step, and those with one. Of
+# these each fold has its own, and the folder of one Trainer has a dozen.
 MOST_UNNAMED = 100
+MOST_SERIES = 500
 
 
 def cell_of_work(cell: str, config_sha256: str) -> str:
@@ -48,12 +50,16 @@ class Reached:
 
     ``series`` are ``(name, step, files)`` as ``reach`` has them. Where none has ``step``, whoever looked (an earlier
     version) did not say what belongs to that, and nobody can say whether all of it is anywhere else.
+
+    ``work`` is the beginning of the cell's ``config_sha256``, empty where nobody said it: whose progress this is, which
+    says nothing of how far it is.
     """
 
     step: int | None = None
     done: bool = False
     unnamed: tuple[str, ...] = ()
     series: tuple[reach.Series, ...] = ()
+    work: str = field(default="", compare=False)
 
     def at_least(self, other: Reached) -> bool:
         """Whether surely nothing of ``other`` is beyond this.
@@ -80,7 +86,8 @@ class Reached:
         steps = [step for step in (self.step, other.step) if step is not None]
         unnamed = tuple(sorted({*self.unnamed, *other.unnamed}))
         series = reach.furthest([*self.series, *other.series])
-        return Reached(max(steps, default=None), self.done or other.done, unnamed, series)
+        work = other.work or self.work
+        return Reached(max(steps, default=None), self.done or other.done, unnamed, series, work)
 
     def unnamed_words(self) -> str:
         """The checkpoints of which nobody can say how far they got; empty without any."""
@@ -109,7 +116,8 @@ class Reached:
             listed.setdefault(name, []).append([step, files])
         series = {"series": listed} if listed else {}
         unnamed = {"unnamed": list(self.unnamed)} if self.unnamed else {}
-        return {"step": self.step, "done": self.done, **series, **unnamed}
+        work = {"work": self.work} if self.work else {}
+        return {"step": self.step, "done": self.done, **work, **series, **unnamed}
 
 
 Progress = Mapping[str, Mapping[str, Reached]]
@@ -143,10 +151,11 @@ def _check_cell(name: Any) -> str:
 def parse_cell(value: Mapping[str, Any]) -> Reached:
     """What :meth:`Reached.as_dict` gave. ValueError, TypeError or AttributeError for anything else."""
     step, done, unnamed = value.get("step"), value.get("done"), value.get("unnamed", [])
+    work = str(value.get("work"))[:_WORK_SHOWN]
     if not isinstance(done, bool) or not (step is None or records.is_count(step)) or not isinstance(unnamed, list):
         raise ValueError(f"{value!r} is not what a cell reached")
     names = tuple(sorted({check_relative_path(name) for name in unnamed}))
-    return Reached(step, done, names, _parse_series(value.get("series", {})))
+    return Reached(step, done, names, _parse_series(value.get("series", {})), work if _WORK.match(work) else "")
 
 
 def _parse_series(value: Mapping[str, Any]) -> tuple[reach.Series, ...]:
@@ -161,13 +170,33 @@ def _parse_series(value: Mapping[str, Any]) -> tuple[reach.Series, ...]:
 
 
 def merged(one: Progress, other: Progress) -> dict[str, dict[str, Reached]]:
-    """The furthest of both, cell by cell."""
+    """The furthest of both, cell by cell. ``other`` is of the later look: its works are the present ones."""
     result = {run_id: dict(cells) for run_id, cells in one.items()}
     for run_id, cells in other.items():
         known = result.setdefault(run_id, {})
         for cell, reached in cells.items():
-            known[cell] = known.get(cell, Reached()).furthest(reached)
+            _name_by_work(known, cell, reached.work)
+        for cell, reached in cells.items():
+            _add(known, cell, reached)
     return result
+
+
+def _add(known: dict[str, Reached], cell: str, reached: Reached) -> None:
+    known[cell] = known.get(cell, Reached()).furthest(reached)
+
+
+def _name_by_work(known: dict[str, Reached], cell: str, work: str) -> None:
+    """What is known of a cell goes by the name of its own work, once ``work`` is the present one."""
+    if not work or "@" in cell:
+        return
+    before = known.get(cell, Reached()).work
+    # Where there is no room for one name more, what is known of the cell stays known of it.
+    if before and before != work and len(known) < MOST_CELLS:
+        _add(known, cell_of_work(cell, before), replace(known[cell], work=""))
+        known[cell] = Reached(work=work)
+    again = known.pop(cell_of_work(cell, work), None)
+    if again is not None:
+        _add(known, cell, replace(again, work=work))
 
 
 def of_status(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Reached]]:
@@ -180,10 +209,12 @@ def of_status(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Reached]
 
 
 def _cells_of(run: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
-    return {
-        cell.get("cell"): {**_of_checkpoint(cell.get("last_checkpoint") or {}), "done": cell.get("state") == "done"}
-        for cell in run.get("cells") or []
-    }
+    return {cell.get("cell"): _of_cell(cell) for cell in run.get("cells") or []}
+
+
+def _of_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
+    done, work = cell.get("state") == "done", cell.get("config_sha256")
+    return {**_of_checkpoint(cell.get("last_checkpoint") or {}), "done": done, "work": work}
 
 
 def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +222,7 @@ def _of_checkpoint(newest: Mapping[str, Any]) -> dict[str, Any]:
     if step is not None or path is None:
         return {"step": step, "series": newest.get("series") or {}}
     # The path is that in the run's folder: <cell>/a<n>/out/<name>.
-    return {"step": None, "unnamed": [without_numbers(str(path).partition("/out/")[2])]}
+    return {"step": None, "unnamed": [series_of(str(path).partition("/out/")[2])]}
 
 
 def _bounded(before: Progress, after: Progress, store: StateStore, identity: BoxIdentity) -> Progress:
@@ -216,7 +247,7 @@ def _bounded_cells(before: Mapping[str, Reached], after: Mapping[str, Reached]) 
 
 def _bounded_names(before: Reached, after: Reached) -> Reached:
     """Where there are very many already, one name more says nothing more: nobody can say how far any of them got."""
-    if len(after.series) > MOST_UNNAMED:
+    if len(after.series) > MOST_SERIES:
         # Nor can anybody say then what a step consists of.
         after = replace(after, series=())
     if len(after.unnamed) <= MOST_UNNAMED:
@@ -262,7 +293,7 @@ def _note(path: str, store: StateStore, identity: BoxIdentity, progress: Progres
     same = known.get("provider_id") == identity.provider_id
     before = (parse(known.get("runs")) or {}) if same else {}
     after = _bounded(before, merged(before, progress), store, identity)
-    if same and after == before:
-        return
     runs = {run_id: {cell: reached.as_dict() for cell, reached in cells.items()} for run_id, cells in after.items()}
+    if same and runs == known.get("runs"):
+        return
     records.write_record(path, "contact", dict(identity.as_dict(), at=records.utc_now(), runs=runs))

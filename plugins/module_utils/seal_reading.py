@@ -134,15 +134,20 @@ def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]
     for cell, paths in _attempts(layout, run["run_id"]):
         units = artifacts.checkpoint_units(paths.output, run["artifacts"]) if os.path.isdir(paths.output) else []
         here = parse_cell({**reach.of_units(units), "done": os.path.lexists(paths.done)})
-        key = _cell_of(run, cell, paths)
+        present = attempt.present_work(dict(run), cell)
+        key = _cell_of(cell, paths, present)
         reached[key] = reached.get(key, Reached()).furthest(here)
+        if present:
+            # Also where nothing of it was begun: what was known of the cell before is of another work then.
+            told = parse_cell({"step": None, "done": False, "work": present})
+            reached[cell] = reached.get(cell, Reached()).furthest(told)
     return {cell: each.as_dict() for cell, each in reached.items()}
 
 
-def _cell_of(run: Mapping[str, Any], cell: str, paths: AttemptPaths) -> str:
+def _cell_of(cell: str, paths: AttemptPaths, present: str) -> str:
     """An attempt whose work no record tells may be of the present one."""
     work = attempt.work_of(paths).get("config_sha256")
-    return cell_of_work(cell, str(work)) if work and work != attempt.present_work(dict(run), cell) else cell
+    return cell_of_work(cell, str(work)) if work and work != present else cell
 
 
 def _durable_devices(runs: Mapping[str, Mapping[str, Any]]) -> list[int]:

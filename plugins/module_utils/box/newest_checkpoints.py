@@ -16,9 +16,8 @@ from typing import Any, Iterator
 
 from . import artifacts, checkpoint_manifest, reach, run_record, sharded
 from .layout import AttemptPaths
-from .step_name import without_numbers
+from .step_name import series_of
 from .structure import SHARDED_LOADERS
-
 
 @dataclass(frozen=True)
 class _Step:
@@ -98,7 +97,7 @@ def _unnamed(
     for paths, known in reversed(units):
         names: set[str] = set()
         for unit in known:
-            name = without_numbers(unit["key"])
+            name = series_of(unit["key"])
             if name in names or len(names) == reach.MOST or (names and _is_piece(unit)):
                 continue
             for found in artifacts.sound_ones(paths.output, [unit], share):

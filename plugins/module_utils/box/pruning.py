@@ -16,8 +16,8 @@ from typing import Any, Callable, NamedTuple
 from . import artifacts, attempt, checkpoint_manifest, globs, half_saved, records, run_record
 from .layout import AttemptPaths, Layout
 from .prune_modes import NONE, OLDER, mode_of
+from .step_name import series_of
 
-_DIGITS = re.compile(r"\d+")
 _QUARANTINE = "quarantine"
 
 
@@ -193,13 +193,13 @@ def _left_to_the_mount(run: dict[str, Any], paths: AttemptPaths, roster: list[di
 
 
 def _series(run: dict[str, Any], attempts: list[AttemptPaths]) -> list[list[Checkpoint]]:
-    """Checkpoints whose names differ in numbers only, in the order of ``attempts`` and then newest first: steps of
-    two models say nothing of each other."""
+    """Checkpoints of one series, in the order of ``attempts`` and then newest first: steps of two
+    models or two folds say nothing of each other."""
     found: dict[str, list[Checkpoint]] = {}
     for paths in attempts:
         for unit in artifacts.checkpoint_units(paths.output, run["artifacts"]):
             if unit["step"] is not None and _QUARANTINE not in unit["key"].split("/"):
-                found.setdefault(_DIGITS.sub("#", unit["key"]), []).append(Checkpoint(paths, unit))
+                found.setdefault(series_of(unit["key"]), []).append(Checkpoint(paths, unit))
     return list(found.values())
 
 

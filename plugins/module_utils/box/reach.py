@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """How far checkpoints got, by their names alone: no file is opened.
 
-A step may be saved as several files, so it is told by *series*: files whose names differ in their numbers only. Of each
-its highest step counts, and how many files of it that step has; and of earlier steps those that have more. The weights
-of step 20 say nothing of its optimizer, which another file holds, and the files of four ranks are no step of eight.
+A step may be saved as several files, so it is told by *series*: files whose names differ only in the step and the
+numbers behind it. Of each its highest step counts, and how many files of it that step has; and of earlier steps those
+that have more. The weights of step 20 say nothing of its optimizer, which another file holds, the files of four ranks
+are no step of eight, and step 20 of one fold is nothing of another.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Iterable, Mapping, Tuple
 
-from .step_name import without_numbers
+from .step_name import series_of
 
 # What the name of a series of folders ends with that are whole once their index is there, however many ranks wrote
 # them: a distributed checkpoint writes it last.
 WHOLE = "/"
 _INDEXED = ("dcp",)
 _QUARANTINE = "quarantine"
-# Of a training script whose every file has a name of its own, not all are taken along.
-MOST = 8
+# Of a training script whose every file has a name of its own, not all are taken along. Of one that trains ten folds or
+# five phases, each is a series whose newest step may lie anywhere, so these are.
+MOST = 16
 
 # (name, step, files)
 Series = Tuple[str, int, int]
@@ -36,7 +38,7 @@ def of_units(units: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for name, step, files in furthest((name, step, files) for (name, step), files in counted(known).items()):
         series.setdefault(name, []).append([step, files])
     steps = [unit["step"] for unit in known if unit["step"] is not None]
-    unnamed = {without_numbers(unit["key"]) for unit in known if unit["step"] is None}
+    unnamed = {series_of(unit["key"]) for unit in known if unit["step"] is None}
     return {"step": max(steps, default=None), "series": series, "unnamed": sorted(unnamed)}
 
 
@@ -69,7 +71,7 @@ def adds(series: Mapping[str, int], there: Mapping[str, int]) -> bool:
 
 def _name(path: str) -> str:
     """What was put aside as damaged is of the series that it was put aside from."""
-    return without_numbers(_outside(path))
+    return series_of(_outside(path))
 
 
 def covers(one: Series, other: Series) -> bool:

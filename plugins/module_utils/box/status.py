@@ -204,7 +204,7 @@ def _attempt(
         "idle_s": idle_s,
         "heartbeat_at": record.get("heartbeat_at"),
         "process": record.get("process"),
-        "config_sha256": record.get("config_sha256"),
+        "config_sha256": record.get("config_sha256") or attempt.work_of(paths).get("config_sha256"),
         "durable": _durable_of(run, record, done),
         "log_bytes": os.path.getsize(paths.log) if os.path.exists(paths.log) else 0,
     }

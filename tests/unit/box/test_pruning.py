@@ -213,6 +213,19 @@ def test_another_spec_another_series_and_the_quarantine_are_not_touched(box: Box
     assert all(path.exists() for path in others)
 
 
+def test_law_3_a_fold_that_got_further_is_no_anchor_of_another(box: Box) -> None:
+    box.run = box.record(artifacts=[MODEL, {"glob": "fold-*/*.pt", "role": "checkpoint", "loader": "torch"}])
+    first = box.attempt(1)
+    for name, step in (("fold-3/step-9.pt", 9), ("fold-3/step-7.pt", 7), ("fold-4/step-2.pt", 2)):
+        write(Path(first.output, name), step=step, best=step)
+    second = box.attempt(2)
+    write(Path(second.output, "fold-3/step-10.pt"), step=10, best=10)
+    assert box.finish() == "done"
+    box.prune()
+    assert os.listdir(Path(first.output, "fold-3")) == []
+    assert os.listdir(Path(first.output, "fold-4")) == ["step-2.pt"]
+
+
 def test_boxes_that_train_as_one_keep_what_they_may_have_to_go_on_from(box: Box) -> None:
     box.run = box.record(parts=["b1", "b2"], nodes={"count": 2})
     assert finished(box).prune() is None

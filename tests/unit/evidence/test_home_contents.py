@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils import home_contents, last_contact, promised
+from ansible_collections.tenant.gpu.plugins.module_utils import bounded_json, home_contents, last_contact, promised
 from ansible_collections.tenant.gpu.plugins.module_utils.box import reach, records
 from ansible_collections.tenant.gpu.plugins.module_utils.copies import CopyEvidence
 from ansible_collections.tenant.gpu.plugins.module_utils.home_contents import Attempt, Contents
@@ -150,6 +150,25 @@ def test_law_2_the_done_record_counts_with_all_that_it_promises(tmp_path: Path) 
     shelf = Shelf(tmp_path)
     finished = {name for name in shelf.lines if home_contents.read(*shelf._of(name)).attempts["c/a1"].finished}
     assert finished == {"kept", "log", "empty"}
+
+
+@pytest.mark.parametrize("unit", ["[]", "{}", "0", '{"a":0}'])
+def test_a_done_record_of_more_values_than_one_of_ours_is_not_parsed(
+    unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile box writes it, and each gate would make a gigabyte of it."""
+    path = tmp_path / "done.json"
+    path.write_text('{"artifacts":[' + f"{unit}," * ((8 << 20) // (len(unit) + 1)) + "0]}")
+    monkeypatch.setattr(bounded_json.json, "loads", lambda _text: pytest.fail("it was parsed"))
+    assert promised.read(str(path)) is None
+
+
+def test_a_done_record_of_very_many_artifacts_is_read(tmp_path: Path) -> None:
+    line = {**entry("c/a1/out/f", b"x"), "executable": False}
+    record = {"artifacts": [{**line, "path": f"c/a1/out/shard, part [{number}]"} for number in range(100_000)]}
+    path = tmp_path / "done.json"
+    path.write_text(json.dumps(record))
+    assert promised.lines(promised.read(str(path))) == record["artifacts"]
 
 
 def test_the_same_series_are_told_on_the_box_and_at_home() -> None:

@@ -33,7 +33,7 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import (
 )
 from ansible_collections.tenant.gpu.plugins.module_utils.box import status as box_status
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
-from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import without_numbers
+from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import series_of
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.last_contact import Reached
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity, StateStore
@@ -256,7 +256,7 @@ def test_law_2_no_single_file_of_a_folder_stands_for_it(name: str) -> None:
 def test_law_2_the_head_of_a_folder_stands_for_it(loader: str, name: str) -> None:
     path = f"c/a1/out/checkpoints/checkpoint-600/{name}"
     series = {
-        "hf": (f"checkpoints/checkpoint-*/{without_numbers(name)}", 600, 1),
+        "hf": (f"checkpoints/checkpoint-*/{series_of(name)}", 600, 1),
         "dcp": ("checkpoints/checkpoint-*/", 600, 1),
     }
     assert reached(path, loader) == {"c": Reached(600, series=(series[loader],))}
@@ -270,6 +270,49 @@ def test_a_folder_whose_name_says_no_step_comes_home_beside_a_newer_file(tmp_pat
     os.utime(old.out / "optim.pt", (2**32,) * 2)
     brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
     assert {"c/a1/out/optim.pt", "c/a1/out/final/model.safetensors"} <= {line["path"] for line in brought}
+
+
+STARTED_ANEW = [
+    (["phase1-step-1000.pt"], "phase2-step-50.pt"),
+    ([f"fold-{number}-step-1000.pt" for number in range(4)], "fold-4-step-50.pt"),
+    # Each ended by itself at another step.
+    ([f"fold-{number}-step-{1000 + number}.pt" for number in range(10)], "fold-10-step-50.pt"),
+    (["step-1000-seed1.pt"], "step-50-seed2.pt"),
+]
+
+
+@pytest.mark.parametrize(("before", "now"), STARTED_ANEW)
+def test_what_began_to_count_anew_comes_home_beside_what_got_further(
+    tmp_path: Path, before: list[str], now: str
+) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    for name in [*before, now]:
+        old.save(f"checkpoints/{name}")
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    assert sorted(line["path"] for line in brought) == sorted(f"c/a1/out/checkpoints/{name}" for name in [*before, now])
+
+
+@pytest.mark.parametrize(("before", "now"), STARTED_ANEW)
+def test_law_2_a_box_stays_with_the_only_copy_of_what_began_to_count_anew(
+    tmp_path: Path, before: list[str], now: str
+) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    for name in before:
+        old.save(f"checkpoints/{name}")
+    old.bring_home()
+    assert old.lost() == ""
+    old.save(f"checkpoints/{now}")
+    assert "at step 50 (1 file(s))" in old.lost()
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_the_best_of_each_fold_comes_home_where_no_name_says_a_step(tmp_path: Path) -> None:
+    old = Old(tmp_path, "*.pth", "torch")
+    for number in range(5):
+        old.save(f"fold{number}_best.pth")
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    assert sorted(line["path"] for line in brought) == [f"c/a1/out/fold{number}_best.pth" for number in range(5)]
 
 
 # --- everything is looked at --------------------------------------------------------------------------------------
@@ -477,6 +520,37 @@ def test_law_2_what_an_earlier_spec_left_must_be_home_too(tmp_path: Path) -> Non
     assert ": everything up to step 10; last durable copy: none" in lost
     assert "r/c@" in lost
     old.bring_home()
+    assert old.lost() == ""
+
+
+def test_looks_before_and_after_the_spec_was_changed_are_of_two_works(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+
+    def look() -> None:
+        last_contact.note(old.store, IDENTITY, last_contact.of_status(box_status.status(old.layout)["runs"]))
+
+    old.save("checkpoints/step-5000.pt", step=5000)
+    look()
+    old.change_spec()
+    old.save("checkpoints/step-2000.pt", step=2000)
+    look()
+    assert "steps 2000 to 5000" not in old.lost()
+    old.bring_home()
+    assert old.lost() == ""
+    (old.out.parent.parent / "a1" / "out" / "checkpoints" / "step-5000.pt").unlink()
+    old.bring_home()
+    assert "everything up to step 5000" in old.lost(), "what an earlier look saw of the work before is still missed"
+
+
+def test_a_spec_that_was_changed_and_not_begun_says_what_the_looks_before_were_of(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-5000.pt", step=5000)
+    last_contact.note(old.store, IDENTITY, last_contact.of_status(box_status.status(old.layout)["runs"]))
+    old.change_spec()
+    shutil.rmtree(old.out.parent)
+    old.bring_home()
+    reading = seal_reading.read_box(old.layout.root)
+    last_contact.note(old.store, IDENTITY, last_contact.parse(reading["checkpoints"]) or {})
     assert old.lost() == ""
 
 

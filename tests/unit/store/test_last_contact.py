@@ -95,8 +95,8 @@ def test_two_looks_that_are_noted_at_once_are_both_noted(store: StateStore, monk
 
 
 def test_a_step_of_very_many_series_is_one_of_which_nobody_knows_the_files(store: StateStore) -> None:
-    series = tuple((f"{chr(97 + number % 26)}{chr(97 + number // 26)}-step-*.pt", 4, 1) for number in range(101))
-    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series[:100])}})
+    series = tuple((f"{chr(97 + number % 26)}{chr(97 + number // 26)}-step-*.pt", 4, 1) for number in range(501))
+    last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series[:500])}})
     assert noted(store)["r"]["c"].is_told
     last_contact.note(store, BOX, {"r": {"c": Reached(4, series=series)}})
     assert noted(store)["r"]["c"] == Reached(4)
@@ -108,6 +108,55 @@ def test_what_an_earlier_work_left_is_noted_beside_the_cell(store: StateStore) -
     assert noted(store)["r"] == {"c": Reached(5), "c@555555555555": Reached(7)}
     for odd in ("c@", "c@../../etc/pas", "@555555555555", "c@5555"):
         assert last_contact.parse({"r": {odd: {"step": 1, "done": False}}}) is None
+
+
+FIRST, SECOND = "1" * 64, "2" * 64
+
+
+def look(store: StateStore, work: Any, step: int, cell: str = "c") -> dict[str, int | None]:
+    """What is known of each cell after one more look."""
+    newest = {"step": step, "path": "c/a1/out/step.pt", "series": {"step-*.pt": [[step, 1]]}}
+    cells = [{"cell": cell, "state": "running", "config_sha256": work, "last_checkpoint": newest}]
+    last_contact.note(store, BOX, last_contact.of_status([{"run_id": "r", "cells": cells}]))
+    return {cell: reached.step for cell, reached in noted(store)["r"].items()}
+
+
+def test_a_look_at_another_work_names_what_was_known_by_its_own(store: StateStore) -> None:
+    assert look(store, FIRST, 5000) == {"c": 5000}
+    assert look(store, SECOND, 2000) == {"c": 2000, "c@111111111111": 5000}
+    assert look(store, SECOND, 3000) == {"c": 3000, "c@111111111111": 5000}
+    assert look(store, FIRST, 10) == {"c": 5000, "c@222222222222": 3000}, "back to the first, and nothing is forgotten"
+
+
+def test_a_box_that_was_seen_in_two_works_is_home_with_both(store: StateStore) -> None:
+    look(store, FIRST, 5000)
+    look(store, SECOND, 2000)
+    series = {cell: (("step-*.pt", step, 1),) for cell, step in (("c", 2000), ("c@111111111111", 5000))}
+    for cell, known in noted(store)["r"].items():
+        assert Reached(series[cell][0][1], True, (), series[cell]).at_least(known)
+
+
+def test_a_work_is_noted_also_where_nothing_else_is_new(store: StateStore) -> None:
+    assert look(store, None, 5000) == look(store, FIRST, 5000) == {"c": 5000}
+    assert look(store, SECOND, 20) == {"c": 20, "c@111111111111": 5000}
+
+
+@pytest.mark.parametrize("work", [None, 7, "", "x" * 64, "../../etc/passwd", "1" * 11, ["1" * 64]])
+def test_what_is_no_work_moves_nothing(store: StateStore, work: Any) -> None:
+    look(store, FIRST, 5000)
+    assert look(store, work, 20) == {"c": 5000}
+
+
+def test_a_box_that_names_a_cell_as_one_of_an_earlier_work_leaves_a_record_that_can_be_read(store: StateStore) -> None:
+    for work in (FIRST, SECOND):
+        assert look(store, work, 20, "c@333333333333") == {"c@333333333333": 20}
+
+
+def test_works_that_a_box_makes_up_have_an_end_and_hide_nothing(store: StateStore) -> None:
+    for number, step in enumerate([5000, 1, 2, 3, 9000, 4, 5]):
+        found = look(store, f"{number}" * 64, step)
+    assert len(found) == last_contact.MOST_CELLS
+    assert {5000, 9000} <= set(found.values())
 
 
 @pytest.mark.parametrize(
