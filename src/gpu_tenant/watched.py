@@ -123,13 +123,16 @@ class Watched:
 
     def as_dict(self) -> dict[str, Any]:
         """What the next process needs to go on counting."""
-        return {**self.sight.as_dict(), "harvests": self.harvests}
+        nothing_came_at = self.nothing_came_at if math.isfinite(self.nothing_came_at) else None
+        return {**self.sight.as_dict(), "harvests": self.harvests, "nothing_came_at": nothing_came_at}
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Go on from what an earlier process counted."""
         self.sight.remember(known)
         harvests = known.get("harvests")
         self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
+        nothing_came_at = self.sight.moment_of(known, "nothing_came_at")
+        self.nothing_came_at = -math.inf if nothing_came_at is None else nothing_came_at
 
     def _sight_of_box(self) -> Sight:
         try:

@@ -457,20 +457,25 @@ def _pulls(scene: Scene) -> list[Any]:
     return [line for line in Journal(scene.store).lines() if line.get("verb") == "pull"]
 
 
+@pytest.mark.parametrize("by_cron", [False, True])
 @pytest.mark.parametrize("empty", [False, True])
-def test_only_a_pull_that_brought_something_home_is_noted_as_one(make: Callable[..., Scene], empty: bool) -> None:
+def test_only_a_pull_that_brought_something_home_is_noted_as_one(
+    make: Callable[..., Scene], empty: bool, by_cron: bool
+) -> None:
     scene = make([Account("a" * 64)], tenant_rpo_s="50", platform_durable_kind="pull")
     scene.rent("b1")
     scene.empty = {"b1"} if empty else set()
     watching = scene.begin()
     for _look in range(3):
+        watching = scene.begin() if by_cron else watching
         scene.rounds(watching)
+        watching._keep_count()
         scene.now -= 59.0
         # What was not pulled is as much at risk as before, and yet the box is not asked at every look.
         assert scene.played == [("harvest", "b1")]
         assert bool(_pulls(scene)) is not empty
     scene.now += 60.0
-    scene.rounds(watching)
+    scene.rounds(scene.begin() if by_cron else watching)
     assert scene.played.count(("harvest", "b1")) == (2 if empty else 1)
     warned = [text for kind, _box, text in scene.said.texts if kind == "warning" and "brought nothing home" in text]
     assert bool(warned) is empty
