@@ -21,6 +21,8 @@ from gpu_tenant.pulls import receipt_of
 
 _SNAPSHOT = {"harvest_snapshot": True}
 _NOTHING = "nothing was pulled now; what was pulled before is at home"
+# Whoever holds its lease looks after the box, and whoever asks to stop is told how it is as it is left.
+OTHERS_ACT = ("lease_held", "interrupted")
 # A playbook on the box, with extra variables, killed after so many seconds.
 Play = Callable[[str, Mapping[str, Any], float], Outcome]
 
@@ -71,7 +73,7 @@ class Closing:
         its box is given up. What was refused before may be mended in minutes: that box stays on for the next try."""
         if failure.kind == "training_failed":
             self.given_up(failure, seen)
-        if failure.kind == "lease_held" or not parking.computes(self._host, seen.item):
+        if not parking.computes(self._host, seen.item):
             raise failure
         raise _left_as(failure, f"the box is on and {parking.bills_until(self._host)}")
 

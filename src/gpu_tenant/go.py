@@ -316,7 +316,7 @@ class Go:
         except TenantFailure as failure:
             if self._drill_variables() and failure.kind == "training_failed":
                 self._closing.drill_failed(failure)
-            if self._memory.sight.brought_up:
+            if self._memory.sight.brought_up or failure.kind in closing.OTHERS_ACT:
                 raise
             if failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
                 self._closing.never_began(failure, self._look())
@@ -469,7 +469,7 @@ class Go:
 
     def _given_up(self, failure: TenantFailure) -> NoReturn:
         """Nobody looks after the box from here on, unless it is whoever holds its lease."""
-        if failure.kind == "lease_held":
+        if failure.kind in closing.OTHERS_ACT:
             raise failure
         self._closing.given_up(failure, self._look())
 

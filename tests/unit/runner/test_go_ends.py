@@ -310,10 +310,11 @@ def test_a_first_start_that_is_refused_says_that_the_box_bills(
     assert f"no result was deleted; the box is on and bills {stop}" in caught.value.safe
 
 
-def test_a_first_start_of_a_box_that_another_holds_is_its_affair(
-    world: World, drive: Callable[..., go.GoResult]
+@pytest.mark.parametrize("kind", ["lease_held", "interrupted"])
+def test_a_first_start_that_another_ends_is_left_to_them(
+    world: World, drive: Callable[..., go.GoResult], kind: str
 ) -> None:
-    _fails_at(world, 1, "lease_held")
+    _fails_at(world, 1, kind)
     with pytest.raises(TenantFailure, match="it ended at once") as caught:
         drive()
     assert (world.names, caught.value.safe) == (["train"], "no result was deleted")
