@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
 from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.actions import SpotAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.api import Ec2Client
 from ansible_collections.tenant.gpu.plugins.module_utils.aws_spot.desired import STATES, Desire, converge
@@ -77,6 +78,10 @@ class ActionModule(ControllerAction):
         done = super()._update_module_args(module_name, module_args, *words, **more)
         module_args["_ansible_tracebacks_for"] = ["error"]
         return done
+
+    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> Any:
+        """Whole, unlike a box's answer: these modules run on the controller, and their tracebacks are read."""
+        return ActionBase._parse_returned_data(self, res, *more)
 
 
 def _traceback_of(result: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ _TIME_FIX = (
     "not parked, or for the same time again: gpu-tenant train with -e train_retry_failed=true"
 )
 _NOTHING = "nothing was pulled now; what was pulled before is at home"
+# Whoever holds its lease looks after the box, and whoever asks to stop is told how it is as it is left.
+OTHERS_ACT = ("lease_held", "interrupted")
 # A playbook on the box, with extra variables, killed after so many seconds.
 Play = Callable[[str, Mapping[str, Any], float], Outcome]
 
@@ -71,8 +73,16 @@ class Closing:
         if not parking.computes(self._host, seen.item):
             raise failure
         pulled = self._pulled(seen) if seen.contact == "answered" else ""
-        safe = "; ".join(part for part in (failure.safe, pulled, self._parked()) if part)
-        raise TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix) from failure
+        raise _left_as(failure, pulled, self._parked())
+
+    def never_began(self, failure: TenantFailure, seen: Observation) -> NoReturn:
+        """The first bring-up did not succeed. A run that fails as it begins fails again until its code is another, so
+        its box is given up. What was refused before may be mended in minutes: that box stays on for the next try."""
+        if failure.kind == "training_failed":
+            self.given_up(failure, seen)
+        if not parking.computes(self._host, seen.item):
+            raise failure
+        raise _left_as(failure, f"the box is on and {parking.bills_until(self._host)}")
 
     def run_failed(self, seen: Observation, project: str) -> NoReturn:
         """Bring home what there is, park the box, and say so."""
@@ -97,8 +107,7 @@ class Closing:
     def drill_failed(self, failure: TenantFailure) -> NoReturn:
         """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
         self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
-        safe = "; ".join(part for part in (failure.safe, self._parked()) if part)
-        raise TenantFailure(failure.kind, failure.what, failure.box, safe=safe, fix=failure.fix) from failure
+        raise _left_as(failure, self._parked())
 
     def _step(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:
         return self._play(playbook, extra_vars, allowance_s(playbook, self._host))
@@ -117,6 +126,12 @@ class Closing:
         if outcome.ok:
             return "the box is parked: its disk is kept and bills"
         return f"the box could not be parked ({_why(outcome)}) and goes on billing"
+
+
+def _left_as(failure: TenantFailure, *told: str) -> TenantFailure:
+    """The failure itself, for its exit code may be that of a whole playbook; with how the box is left."""
+    failure.safe = "; ".join(part for part in (failure.safe, *told) if part)
+    return failure
 
 
 def _why(outcome: Outcome) -> str:

@@ -316,8 +316,10 @@ class Go:
         except TenantFailure as failure:
             if self._drill_variables() and failure.kind == "training_failed":
                 self._closing.drill_failed(failure)
-            if self._memory.sight.brought_up or failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
+            if self._memory.sight.brought_up or failure.kind in closing.OTHERS_ACT:
                 raise
+            if failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
+                self._closing.never_began(failure, self._look())
             left = self._told_to_stop(seen)
             if left is not None:
                 self._next_candidate(failure.what, left)
@@ -444,9 +446,10 @@ class Go:
     def _playbook(
         self, playbook: str, what: str, extra_vars: Mapping[str, Any], retry: bool, allowance_s: float | None = None
     ) -> Outcome | None:
-        """Run a playbook; a passing failure is waited out when ``retry``, up to ``MAX_FAILURES`` in a row. After that,
-        and of a run that cannot be brought home, the box is given up.
+        """Run a playbook.
 
+        :param retry: the run was at work before, and nobody sits beside it: a passing failure is waited out, up to
+            ``MAX_FAILURES`` in a row; after that, and at once where waiting does not help, the box is given up.
         :returns: how it ended when it ended well, else None.
         """
         outcome = self._play(playbook, extra_vars, allowance_s)
@@ -460,14 +463,13 @@ class Go:
         if retry and passing and self._memory.failures < MAX_FAILURES:
             self._pause_after_failure(f"{what} did not succeed ({failure.what if failure else ''})")
             return None
-        if playbook == "harvest" or (retry and passing):
+        if retry:
             self._given_up(self._memory.last_failure)
-        outcome.raise_for_failure()
-        return None
+        raise self._memory.last_failure
 
     def _given_up(self, failure: TenantFailure) -> NoReturn:
         """Nobody looks after the box from here on, unless it is whoever holds its lease."""
-        if failure.kind == "lease_held":
+        if failure.kind in closing.OTHERS_ACT:
             raise failure
         self._closing.given_up(failure, self._look())
 

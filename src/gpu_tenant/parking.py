@@ -43,6 +43,13 @@ def ends_by(host: BoxHost) -> str:
     return f"gpu-tenant approve destroy {host.name}, then gpu-tenant teardown -l {host.name}"
 
 
+def bills_until(host: BoxHost) -> str:
+    """Of a box that computes and is left so, in words."""
+    if not can_rest(host):
+        return f"bills until its end: {ends_by(host)}"
+    return f"bills until it is stopped: gpu-tenant provision -l {host.name} -e tenant_state=parked"
+
+
 def leave(host: BoxHost, seen: Observation, observer: Observer, park: Callable[[], Outcome]) -> str:
     """Have the box stopped; which instance is left behind, in words, empty where nothing is.
 

@@ -53,17 +53,23 @@ class Sight:
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Go on from what an earlier process saw. What makes no sense is passed over: it costs a second look."""
-        words, since = known.get("words"), [known.get(name) for name in ("provider_since", "box_since")]
+        words, since = known.get("words"), [self.moment_of(known, name) for name in ("provider_since", "box_since")]
         absences = known.get("absences")
         if not isinstance(words, list) or len(words) != 3 or not isinstance(absences, int):
             return
-        moved = self._clock.moved_since(known.get("clock")) if isinstance(self._clock, SteadyClock) else None
-        moments = [records.finite(moment) for moment in since]
-        told = [moment + (moved or 0.0) for moment in moments if moment is not None]
-        if len(told) == len(since) and max(told) <= self._clock():
+        told = [moment for moment in since if moment is not None]
+        if len(told) == len(since):
             self._words = [str(word) for word in words]
             self._provider_since, self._box_since = told
             self.absences = absences
+
+    def moment_of(self, known: Mapping[str, Any], name: str) -> float | None:
+        """A moment that an earlier process noted beside :meth:`as_dict`, by the clock of this one; None for what makes
+        no sense, or is still to come."""
+        moment = records.finite(known.get(name))
+        moved = self._clock.moved_since(known.get("clock")) if isinstance(self._clock, SteadyClock) else None
+        by_ours = None if moment is None else moment + (moved or 0.0)
+        return by_ours if by_ours is None or by_ours <= self._clock() else None
 
     def take(self, seen: Observation) -> None:
         """Add a look. The observer only says ``absent`` when the list and the box's own item agree on it."""

@@ -179,7 +179,8 @@ class Watch:
         self._reap()
         free = [one for one in self._watched if one.box.name not in self._acting]
         for one in free:
-            one.refresh_if_edited()
+            with self._alone(one.box.name, "its run spec is not followed"):
+                one.followed.read_if_edited(one.box.name)
         self._look(free)
         # An account that refuses us answers: its boxes are not silent, and hold up nobody's recovery.
         heard = [one for one in self._watched if one.sight.brought_up and not (one.seen and one.seen.refused)]
@@ -297,7 +298,7 @@ class Watch:
         try:
             with contextlib.ExitStack() as held:
                 for one in due:
-                    one.refresh()
+                    one.followed.read()
                     held.enter_context(self._hold(one.box))
                 perform()
         except Exception as error:

@@ -9,7 +9,6 @@ second look.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +18,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box import failure_clas
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
-from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
 from gpu_tenant import candidates, decide, fleet, found_home, look_notes, money_ladder, parking, recovering, replaced
+from gpu_tenant.followed_spec import FollowedSpec
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.observe import as_failure
@@ -47,7 +46,7 @@ class Watched:
     def __init__(self, boxes: Sequence[BoxHost], spec_path: str, clock: Callable[[], float] = time.time) -> None:
         self.boxes = list(boxes)
         self.spec_path = spec_path
-        self.spec: Mapping[str, Any] = {}
+        self.followed = FollowedSpec(spec_path, self._is_home)
         self.clock = clock
         # How often each kind of act failed since one last succeeded, and when it is tried again at the soonest.
         self._failed: dict[str, tuple[int, float]] = {}
@@ -68,15 +67,16 @@ class Watched:
         self.crossing: money_ladder.Crossing | None = None
         # What happens to the box by itself; None while nobody knows.
         self.countdowns: Sequence[Mapping[str, Any]] | None = None
-        # Of the run spec: which file was read, and why it cannot be read since it was edited.
-        self._edition: tuple[int, ...] = ()
-        self._unread: TenantFailure | None = None
-        self.refresh()
+        self.followed.read()
         self.sight = self._sight_of_box()
 
     @property
     def box(self) -> BoxHost:
         return self.boxes[0]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        return self.followed.now
 
     @property
     def run_id(self) -> str:
@@ -123,33 +123,16 @@ class Watched:
 
     def as_dict(self) -> dict[str, Any]:
         """What the next process needs to go on counting."""
-        return {**self.sight.as_dict(), "harvests": self.harvests}
+        nothing_came_at = self.nothing_came_at if math.isfinite(self.nothing_came_at) else None
+        return {**self.sight.as_dict(), "harvests": self.harvests, "nothing_came_at": nothing_came_at}
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Go on from what an earlier process counted."""
         self.sight.remember(known)
         harvests = known.get("harvests")
         self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
-
-    def refresh(self) -> None:
-        """Read the run spec again: what is acted on is what the playbook will read."""
-        if self.spec_path:
-            path = os.path.expanduser(self.spec_path)
-            # Before it is read: an edit meanwhile is read the next time.
-            edition = _edition_of(path)
-            self.spec = load_run_spec(path)
-            self._edition, self._unread = edition, None
-
-    def refresh_if_edited(self) -> None:
-        """Read the run spec again where somebody has edited it: who waits for more money, or for nothing at all, hears
-        of it. While it cannot be read nothing is done with the box."""
-        if not self.spec_path:
-            return
-        try:
-            if self._unread is not None or _edition_of(os.path.expanduser(self.spec_path)) != self._edition:
-                self.refresh()
-        except Exception as error:
-            self._unread = as_failure(error, self.box.name)
+        nothing_came_at = self.sight.moment_of(known, "nothing_came_at")
+        self.nothing_came_at = -math.inf if nothing_came_at is None else nothing_came_at
 
     def _sight_of_box(self) -> Sight:
         try:
@@ -203,7 +186,7 @@ class Watched:
             self.action = self._judged(outage)
         except Exception as error:
             return self._blind(as_failure(error, self.box.name))
-        trouble = self._unread or self._undecided or self._trouble
+        trouble = self.followed.trouble or self._undecided or self._trouble
         if trouble is not None and not (self.situation and self.situation.home):
             return self._blind(trouble)
         return self.action
@@ -274,6 +257,11 @@ class Watched:
         more = "" if verdict.name in LOST else f"; {verdict.why}"
         return decide.Action(decide.WAIT, self.idle_because + more)
 
+    def _is_home(self) -> bool:
+        """By its receipts of now: it may have come home since it was judged last."""
+        judged = self.situation is not None and self.situation.home
+        return judged or any(one.get("complete") is True for one in self._receipts())
+
     def _receipts(self) -> list[dict[str, Any]]:
         if not self.run_id:
             return []
@@ -342,9 +330,3 @@ class Watched:
     def overdue(self, by_s: float = 0.0) -> list[Box]:
         """Machines that this one replaced and that are past their deadline by so many seconds."""
         return replaced.overdue(self.seen, self.store, self.project, by_s) if self.seen else []
-
-
-def _edition_of(path: str) -> tuple[int, ...]:
-    """What changes whenever the file does, without reading it."""
-    told = os.stat(path)
-    return told.st_ino, told.st_size, told.st_mtime_ns

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gpu_tenant.observation import Observation, RunView
 from gpu_tenant.observe import Observer
 from gpu_tenant.sight import Sight
 from gpu_tenant.steady_clock import SteadyClock
+from gpu_tenant.watched import Watched
 
 HOUR = 3600.0
 START = 1_700_000_000.0
@@ -92,6 +94,23 @@ def test_nor_where_it_is_set_between_two_watches(step: float) -> None:
     assert second.provider.unchanged_s == pytest.approx(60.0)
     machine.pass_(verdicts.STUCK_S)
     assert loading(second).name == verdicts.LOADING_STUCK
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_that_a_pull_brought_nothing_is_known_to_the_next_watch_although_it_is_set(tmp_path: Path, step: float) -> None:
+    machine = Machine()
+    host = BoxHost(NAME, {"tenant_project": "demo", "tenant_state_dir": str(tmp_path)})
+    first = Watched([host], "", machine.process())
+    assert first.as_dict()["nothing_came_at"] is None, "JSON has no infinity"
+    first.nothing_came_at = first.clock()
+    known = json.loads(json.dumps(first.as_dict()))
+    machine.wall += step
+    machine.pass_(60.0)
+    second = Watched([host], "", machine.process())
+    second.remember(known)
+    assert second.clock() - second.nothing_came_at == pytest.approx(60.0)
+    second.remember({**known, "nothing_came_at": "soon"})
+    assert second.nothing_came_at == -math.inf
 
 
 def test_after_a_reboot_it_is_counted_by_what_people_set_and_never_from_the_future() -> None:

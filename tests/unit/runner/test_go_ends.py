@@ -267,6 +267,71 @@ def test_one_that_cannot_rest_is_told_to_bill_on_as_it_is_given_up(
     assert "the box bills on, for nothing but its end stops it: gpu-tenant approve destroy b1" in caught.value.safe
 
 
+def _fails_at(world: World, start: int, kind: str) -> None:
+    """The run's start of this number comes to nothing and leaves the box on; it is stopped before the second."""
+
+    def look(_name: str) -> None:
+        if len(world.names) == start == 1 or world.names == ["train", "train"]:
+            world.provider["b1"], world.run_state["b1"] = "running", "failed"
+        elif world.names == ["train"] and world.step == 50:
+            world.provider["b1"] = "stopped"
+            world.trouble = [BoxFailure("b1", kind, "it ended at once", safe="no result was deleted")]
+
+    world.on_look = look
+    if start == 1:
+        world.trouble = [BoxFailure("b1", kind, "it ended at once", safe="no result was deleted")]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("training_failed", 20), ("config", 10), ("gate_refused", 22), ("", 1)])
+def test_a_box_that_does_not_get_to_work_again_is_parked(
+    world: World, drive: Callable[..., go.GoResult], kind: str, code: int
+) -> None:
+    """It was stopped in the night, and nobody sits beside it."""
+    _fails_at(world, 2, kind)
+    with pytest.raises(TenantFailure, match="it ended at once") as caught:
+        drive()
+    assert (world.names, world.provider["b1"]) == (["train", "train", "harvest", "provision"], "stopped")
+    assert "no result was deleted; its newest checkpoints were pulled; the box is parked" in caught.value.safe
+    assert caught.value.exit_code == code
+
+
+def test_a_run_that_fails_as_it_begins_leaves_nothing_on(world: World, drive: Callable[..., go.GoResult]) -> None:
+    _fails_at(world, 1, "training_failed")
+    with pytest.raises(TenantFailure, match="it ended at once") as caught:
+        drive()
+    assert (world.names, world.provider["b1"]) == (["train", "harvest", "provision"], "stopped")
+    assert (caught.value.exit_code, "the box is parked" in caught.value.safe) == (20, True)
+
+
+@pytest.mark.parametrize(
+    ("verbs", "stop"),
+    [
+        ({"park": ["stop"]}, "until it is stopped: gpu-tenant provision -l b1 -e tenant_state=parked"),
+        ({"park": []}, "until its end: gpu-tenant approve destroy b1"),
+    ],
+)
+def test_a_first_start_that_is_refused_says_that_the_box_bills(
+    world: World, drive: Callable[..., go.GoResult], verbs: dict[str, Any], stop: str
+) -> None:
+    """What is to be mended may take a minute, so the box stays up for it."""
+    world.variables = {"platform_verbs": verbs}
+    _fails_at(world, 1, "config")
+    with pytest.raises(TenantFailure, match="it ended at once") as caught:
+        drive()
+    assert (world.names, world.provider["b1"]) == (["train"], "running")
+    assert f"no result was deleted; the box is on and bills {stop}" in caught.value.safe
+
+
+@pytest.mark.parametrize("kind", ["lease_held", "interrupted"])
+def test_a_first_start_that_another_ends_is_left_to_them(
+    world: World, drive: Callable[..., go.GoResult], kind: str
+) -> None:
+    _fails_at(world, 1, kind)
+    with pytest.raises(TenantFailure, match="it ended at once") as caught:
+        drive()
+    assert (world.names, caught.value.safe) == (["train"], "no result was deleted")
+
+
 def test_a_run_whose_project_has_spent_its_budget_is_parked_and_kept(
     world: World, said: Said, drive: Callable[..., go.GoResult]
 ) -> None:

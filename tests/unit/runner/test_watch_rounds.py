@@ -457,20 +457,25 @@ def _pulls(scene: Scene) -> list[Any]:
     return [line for line in Journal(scene.store).lines() if line.get("verb") == "pull"]
 
 
+@pytest.mark.parametrize("by_cron", [False, True])
 @pytest.mark.parametrize("empty", [False, True])
-def test_only_a_pull_that_brought_something_home_is_noted_as_one(make: Callable[..., Scene], empty: bool) -> None:
+def test_only_a_pull_that_brought_something_home_is_noted_as_one(
+    make: Callable[..., Scene], empty: bool, by_cron: bool
+) -> None:
     scene = make([Account("a" * 64)], tenant_rpo_s="50", platform_durable_kind="pull")
     scene.rent("b1")
     scene.empty = {"b1"} if empty else set()
     watching = scene.begin()
     for _look in range(3):
+        watching = scene.begin() if by_cron else watching
         scene.rounds(watching)
+        watching._keep_count()
         scene.now -= 59.0
         # What was not pulled is as much at risk as before, and yet the box is not asked at every look.
         assert scene.played == [("harvest", "b1")]
         assert bool(_pulls(scene)) is not empty
     scene.now += 60.0
-    scene.rounds(watching)
+    scene.rounds(scene.begin() if by_cron else watching)
     assert scene.played.count(("harvest", "b1")) == (2 if empty else 1)
     warned = [text for kind, _box, text in scene.said.texts if kind == "warning" and "brought nothing home" in text]
     assert bool(warned) is empty
@@ -604,7 +609,7 @@ def test_a_run_spec_is_read_again_only_when_it_was_edited(
     watching = scene.begin()
     read: list[str] = []
     load = run_spec.load_run_spec
-    monkeypatch.setattr("gpu_tenant.watched.load_run_spec", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr("gpu_tenant.followed_spec.load_run_spec", lambda path: read.append(path) or load(path))
     scene.rounds(watching, 3)
     assert read == []
     path = Path(scene.hosts[0].variables["tenant_run"])
@@ -631,6 +636,76 @@ def test_nothing_is_done_by_a_run_spec_that_cannot_be_read_since_it_was_edited(m
     path.write_text(before)
     assert scene.rounds(watching)["b1"]["action"] == "restart"
     assert scene.played == [("train", "b1")]
+
+
+@pytest.fixture
+def parked_at_home(make: Callable[..., Scene], tmp_path: Path) -> Scene:
+    """A run whose results are home, and whose box rests since."""
+    scene = make([Account("a" * 64)])
+    # A spec that is part of its code is other code with each edit.
+    path = spec(tmp_path, "kept", budget={"usd": 9.0}, code={"exclude": ["run.yml"]})
+    scene.hosts[0] = BoxHost("b1", {**scene.hosts[0].variables, "tenant_run": path})
+    scene.rent("b1", run="done")
+    _came_home(scene)
+    scene.set_state("b1", actual_status="exited", intended_status="stopped", cur_state="stopped")
+    scene.store.update_box("demo", "b1", 1, parked_at=records.utc_now())
+    return scene
+
+
+def _came_home(scene: Scene) -> None:
+    (host,) = scene.hosts
+    read = run_spec.load_run_spec(host.variables["tenant_run"])
+    told = {"box": "b1", "generation": 1, "spec_sha256": read["spec_sha256"], "verified_at": records.utc_now()}
+    path = scene.store.receipt_path("demo", read["id"], "b1", 1)
+    records.write_record(path, "receipt", {**told, "complete": True})
+
+
+def _edited(scene: Scene, before: str, after: str) -> None:
+    path = Path(scene.hosts[0].variables["tenant_run"])
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def _warnings(scene: Scene) -> list[str]:
+    return [text for kind, _box, text in scene.said.texts if kind == "warning"]
+
+
+def test_to_edit_the_spec_of_a_run_that_is_home_starts_nothing(parked_at_home: Scene) -> None:
+    watching = parked_at_home.begin()
+    parked_at_home.rounds(watching, 2)
+    _edited(parked_at_home, "train.py", "train.py\n- --lr=0.1")
+    assert parked_at_home.rounds(watching, 3)["b1"]["action"] == "finish"
+    (told,) = _warnings(parked_at_home)
+    assert "run kept is home, and its spec or code is another since, so nothing is started for it" in told
+    _edited(parked_at_home, "\n- --lr=0.1", "")
+    parked_at_home.rounds(watching, 2)
+    _edited(parked_at_home, "train.py", "train.py\n- --lr=0.2")
+    parked_at_home.rounds(watching, 2)
+    assert (len(_warnings(parked_at_home)), parked_at_home.played) == (2, [])
+
+
+def test_one_that_came_home_since_it_was_judged_is_left_as_well(make: Callable[..., Scene]) -> None:
+    """Its spec is edited while its harvest is at work."""
+    scene = make([Account("a" * 64)])
+    scene.rent("b1", run="done")
+    watching = scene.begin()
+
+    def come_home() -> None:
+        _came_home(scene)
+        _edited(scene, "train.py", "train.py\n- --lr=0.1")
+        scene.set_state("b1", actual_status="exited", intended_status="stopped", cur_state="stopped")
+
+    scene.on_play["harvest b1"] = come_home
+    assert scene.rounds(watching, 4)["b1"]["action"] == "finish"
+    assert (scene.played, len(_warnings(scene))) == ([("harvest", "b1")], 1)
+
+
+def test_a_home_runs_budget_is_edited_without_a_word(parked_at_home: Scene) -> None:
+    watching = parked_at_home.begin()
+    parked_at_home.rounds(watching, 2)
+    _edited(parked_at_home, "usd: 9.0", "usd: 90.0")
+    row = parked_at_home.rounds(watching, 2)["b1"]
+    assert (row["action"], row["budget_usd"], _warnings(parked_at_home)) == ("finish", 90.0, [])
 
 
 def test_a_box_that_is_declared_parked_is_no_trouble_near_its_budget(

@@ -116,6 +116,8 @@ class Scene:
     # Of these a harvest ends well and brings nothing home.
     empty: set[str] = field(default_factory=set)
     on_refusal: dict[str, Callable[[], BoxFailure]] = field(default_factory=dict)
+    # What else happens while one is played.
+    on_play: dict[str, Callable[[], None]] = field(default_factory=dict)
     deadlines_s: dict[str, float] = field(default_factory=dict)
     now: float = 1000.0
 
@@ -181,6 +183,7 @@ class Playbooks:
         outcome = Outcome(playbook, "successful", 0, Path(), tuple(boxes))
         on_refusal = self.scene.on_refusal.get(f"{playbook} {told}")
         trouble = on_refusal() if on_refusal else self.scene.refuse.get(f"{playbook} {told}")
+        self.scene.on_play.get(f"{playbook} {told}", lambda: None)()
         if trouble is not None:
             outcome.rc, outcome.failures = 2, [trouble]
         else:
