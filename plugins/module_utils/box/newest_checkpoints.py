@@ -19,6 +19,7 @@ from .layout import AttemptPaths
 from .step_name import series_of
 from .structure import SHARDED_LOADERS
 
+
 @dataclass(frozen=True)
 class _Step:
     """The files that one attempt saved of one step, and how many there are of each series."""
