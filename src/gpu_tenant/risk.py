@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.lease import CLOCK_TOLERANCE_S
 
@@ -31,6 +32,14 @@ class Risk:
     seconds: float | None = None
     usd: float | None = None
     rpo_s: float | None = None
+
+    def text(self) -> str:
+        """``; 7 min since the last durable checkpoint (RPO 10 min), $0.31``; empty where nothing is at work."""
+        if self.seconds is None:
+            return ""
+        most = "" if self.rpo_s is None else f" (RPO {duration(self.rpo_s)})"
+        price = "cost unknown" if self.usd is None else f"${self.usd:.2f}"
+        return f"; {duration(self.seconds)} since the last durable checkpoint{most}, {price}"
 
 
 def keeps_by_pull(host: BoxHost) -> bool:

@@ -21,7 +21,6 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.wording import duration
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
-from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 
 from gpu_tenant import (
     candidates,
@@ -34,6 +33,7 @@ from gpu_tenant import (
     money_ladder,
     node_team,
     verdicts,
+    watch_trouble,
 )
 from gpu_tenant.acts import Acts
 from gpu_tenant.alerts import Alerts
@@ -43,8 +43,7 @@ from gpu_tenant.observation import Observation
 from gpu_tenant.observe import Observer, as_failure, refuse_blindness
 from gpu_tenant.playbooks import PlaybookRunner
 from gpu_tenant.progress import Progress
-from gpu_tenant.risk import Risk
-from gpu_tenant.watched import SETTLE_AGAIN_S, Watched
+from gpu_tenant.watched import Watched
 from gpu_tenant.workspace import Workspace
 
 DEFAULT_POLL_S = 15.0
@@ -54,19 +53,6 @@ RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 900.0
 # Danger clocks run for hours and days.
 CLOCKS_EVERY_S = 60.0
-# A machine that was replaced outlives its deadline.
-OVERDUE = "overdue"
-# Troubles for people, and the kind of failure whose exit code tells each.
-_KINDS = {
-    decide.HARVEST_FAILED: "training_failed",
-    verdicts.UNREACHABLE: "unreachable",
-    verdicts.ALERT: "unreachable",
-    verdicts.STALLED: "training_failed",
-    OVERDUE: "gate_refused",
-}
-
-# Acts, or none, that people hear of.
-_ALERTING = (decide.GIVE_UP, decide.HARVEST_FAILED, decide.PARK, decide.BILLS_ON)
 
 Hold = Callable[[BoxHost], AbstractContextManager[object]]
 
@@ -370,33 +356,18 @@ class Watch:
         elif kind == "wait":
             return
         row = self.row(one)
-        text = f"{verdict.name}: {action.why}" + risk_text(one.risk())
+        text = f"{verdict.name}: {action.why}" + one.risk().text()
         self._progress.emit(kind, text, one.box.name, **{key: row[key] for key in row if key not in ("box",)})
 
     def _alert(self, one: Watched, action: decide.Action) -> None:
         assert one.situation is not None
-        name, verdict = one.box.name, one.situation.verdict
-        is_calm = action.kind == decide.PARK and not action.failure
-        reason = action.kind if action.kind in _ALERTING and not is_calm else ""
-        if not reason and action.kind == decide.WAIT and action.failure:
-            reason = verdicts.UNREACHABLE if action.failure == "unreachable" else "refused"
-        if not reason and verdict.name in (verdicts.ALERT, verdicts.STALLED):
-            reason = verdict.name
-        if not reason and verdict.name == verdicts.UNREACHABLE and one.sight.brought_up:
-            reason = verdict.name
-        idle = action.kind in (decide.WAIT, decide.FINISH)
-        if not reason and not idle and one.failures >= decide.Limits().restart:
-            reason = "failing"
-        why = action.why
-        if not reason and (overdue := one.overdue(by_s=SETTLE_AGAIN_S)):
-            # Letting it go was tried since.
-            reason, why = OVERDUE, _overdue_text(name, overdue)
-        if not reason:
+        name, trouble = one.box.name, watch_trouble.of(one, action)
+        if trouble is None:
             self._forget(name)
             return
-        self._kinds[name] = _KINDS.get(reason) or action.failure or self._kinds.get(name) or "no_offer"
-        left = "nothing was destroyed" + _computes_on(one, action)
-        self._alerts.raise_for(name, reason, f"{why}; {left}", verdict=verdict.name, run=one.run_id)
+        self._kinds[name] = trouble.failure or self._kinds.get(name) or "no_offer"
+        verdict = one.situation.verdict.name
+        self._alerts.raise_for(name, trouble.reason, trouble.text, verdict=verdict, run=one.run_id)
 
     def _tell_budget(self, one: Watched, action: decide.Action) -> None:
         """That the run came onto another rung of its budget: once. An alert that nobody got is raised again."""
@@ -485,33 +456,6 @@ class Watch:
             known = json.loads(self._memory.read_bytes())
             return known if isinstance(known, dict) else {}
         return {}
-
-
-def _computes_on(one: Watched, action: decide.Action) -> str:
-    """Of a box that was given up: that it bills, and how it is stopped. People may be at work on it to see what is the
-    matter, so it is theirs to stop until its budget is spent."""
-    if action.kind != decide.GIVE_UP or one.situation is None or not one.situation.computes or one.situation.bills_on:
-        return ""
-    is_outbid = one.situation.verdict.name == verdicts.OUTBID
-    how = "it comes back by itself and bills, unless it is stopped" if is_outbid else "it bills until it is stopped"
-    return f", and {how} (gpu-tenant provision -l {one.box.name} -e tenant_state=parked)"
-
-
-def _overdue_text(box: str, overdue: Sequence[Box]) -> str:
-    return "; ".join(
-        f"instance {old.provider_id} was replaced, is past its deadline and bills; where the gate keeps it, harvest it "
-        f"or consent to its loss (gpu-tenant approve destroy {box} --generation {old.generation} --loss)"
-        for old in overdue
-    )
-
-
-def risk_text(risk: Risk) -> str:
-    """``; 7 min since the last durable checkpoint (RPO 10 min), $0.31``; empty where nothing is at work."""
-    if risk.seconds is None:
-        return ""
-    most = "" if risk.rpo_s is None else f" (RPO {duration(risk.rpo_s)})"
-    price = "cost unknown" if risk.usd is None else f"${risk.usd:.2f}"
-    return f"; {duration(risk.seconds)} since the last durable checkpoint{most}, {price}"
 
 
 def left_as(watched: Sequence[Watched]) -> list[tuple[str, str]]:

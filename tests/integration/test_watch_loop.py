@@ -149,9 +149,9 @@ def test_checkpoints_come_home_before_more_than_the_rpo_is_at_risk(world: World)
     pulls = [extra for playbook, _box, extra in world.playbooks.played if playbook == "harvest"]
     assert [pull["harvest_snapshot"] for pull in pulls] == [True]
     assert rows[0]["at_risk_usd"] == pytest.approx(rows[0]["at_risk_s"] / 3600 * rows[0]["price_per_hour"])
-    assert watch.risk_text(Risk(420, 0.31)) == "; 7 min since the last durable checkpoint, $0.31"
+    assert Risk(420, 0.31).text() == "; 7 min since the last durable checkpoint, $0.31"
     told = "; 7 min since the last durable checkpoint (RPO 10 min), $0.31"
-    assert watch.risk_text(Risk(420, 0.31, 600)) == told
+    assert Risk(420, 0.31, 600).text() == told
 
 
 def test_a_stop_waits_for_the_playbooks_and_says_how_boxes_are(world: World) -> None:
