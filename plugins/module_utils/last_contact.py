@@ -86,8 +86,7 @@ class Reached:
         steps = [step for step in (self.step, other.step) if step is not None]
         unnamed = tuple(sorted({*self.unnamed, *other.unnamed}))
         series = reach.furthest([*self.series, *other.series])
-        work = other.work or self.work
-        return Reached(max(steps, default=None), self.done or other.done, unnamed, series, work)
+        return Reached(max(steps, default=None), self.done or other.done, unnamed, series)
 
     def unnamed_words(self) -> str:
         """The checkpoints of which nobody can say how far they got; empty without any."""
@@ -182,7 +181,8 @@ def merged(one: Progress, other: Progress) -> dict[str, dict[str, Reached]]:
 
 
 def _add(known: dict[str, Reached], cell: str, reached: Reached) -> None:
-    known[cell] = known.get(cell, Reached()).furthest(reached)
+    before = known.get(cell, Reached())
+    known[cell] = replace(before.furthest(reached), work=reached.work or before.work)
 
 
 def _name_by_work(known: dict[str, Reached], cell: str, work: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from typing import Any, Iterator, Mapping
 
 from . import power_record
@@ -140,7 +141,7 @@ def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]
         if present:
             # Also where nothing of it was begun: what was known of the cell before is of another work then.
             told = parse_cell({"step": None, "done": False, "work": present})
-            reached[cell] = reached.get(cell, Reached()).furthest(told)
+            reached[cell] = replace(reached.get(cell, Reached()), work=told.work)
     return {cell: each.as_dict() for cell, each in reached.items()}
 
 

@@ -15,7 +15,7 @@ import pytest
 import tenant_checkpoint
 import torch
 import torch.distributed.checkpoint as dcp
-from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest, records
+from ansible_collections.tenant.gpu.plugins.module_utils.box import manifest, reach, records
 from ansible_collections.tenant.gpu.plugins.module_utils.resume_checkpoints import newest_checkpoints
 
 HERE = ("new", 1)
@@ -330,4 +330,4 @@ def test_law_3_a_rarely_written_file_comes_along_and_throws_no_run_back(home: Ho
 
 def test_where_every_file_has_a_name_of_its_own_not_all_are_carried(home: Home) -> None:
     home.bring("b1", own(*(f"{chr(97 + n)}-step-{n}" for n in range(20))), loader="json")
-    assert [step for step, _files in carried(home.found())] == list(range(19, 11, -1))
+    assert [step for step, _files in carried(home.found())] == list(range(19, 19 - reach.MOST, -1))
