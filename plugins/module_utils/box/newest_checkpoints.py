@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Iterator
 
 from . import artifacts, checkpoint_manifest, reach, run_record, sharded
@@ -28,7 +29,7 @@ class _Step:
     step: int
     units: tuple[dict[str, Any], ...]
 
-    @property
+    @cached_property
     def series(self) -> Counter[str]:
         return Counter({name: files for (name, _step), files in reach.counted(self.units).items()})
 
