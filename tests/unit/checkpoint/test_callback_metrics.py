@@ -14,6 +14,7 @@ import pytest
 import torch
 from ansible_collections.tenant.gpu.plugins.module_utils.box.drill_verdict import judge
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress import parse_lines, read_progress
+from regression_model import Regression
 from tenant_checkpoint import ShuffledBatches, _LightningHooks, _TrainerHooks, lightning_callback, trainer_callback
 from test_checkpoint_folders import Box, FakeLightning, Killed
 
@@ -220,15 +221,6 @@ def test_a_lightning_that_cannot_say_its_steps_and_odd_outputs_do_not_stop_it(tm
 def train_with_transformers(environ: Environ, killed: bool) -> Lines:
     import transformers
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(3)
-            self.inner = torch.nn.Linear(4, 1)
-
-        def forward(self, x: Any, labels: Any) -> dict[str, Any]:
-            return {"loss": (self.inner(x).squeeze(-1) - labels).square().mean()}
-
     class Kills(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
             control.should_save = state.global_step == 5
@@ -243,7 +235,7 @@ def train_with_transformers(environ: Environ, killed: bool) -> Lines:
         save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, logging_steps=500,
     )  # fmt: skip
     callback = trainer_callback(arguments.output_dir, longest_interval_s=1e9, environ=environ)
-    trainer = transformers.Trainer(Model(), arguments, train_dataset=data, callbacks=[callback, Kills()])
+    trainer = transformers.Trainer(Regression(), arguments, train_dataset=data, callbacks=[callback, Kills()])
     latest = callback.load_latest()
     try:
         trainer.train(resume_from_checkpoint=latest)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import tenant_checkpoint
 import torch
+from regression_model import Regression
 from tenant_checkpoint import (
     CheckpointDamaged,
     Checkpointer,
@@ -437,15 +438,6 @@ def test_the_real_trainer_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatc
 
     box = Box(tmp_path / "box")
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(3)
-            self.inner = torch.nn.Linear(4, 1)
-
-        def forward(self, x: Any, labels: Any) -> dict[str, Any]:
-            return {"loss": (self.inner(x).squeeze(-1) - labels).square().mean()}
-
     class Kills(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
             control.should_save = True
@@ -464,7 +456,7 @@ def test_the_real_trainer_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatc
             report_to=[], use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         callback = trainer_callback(arguments.output_dir, longest_interval_s=1e9)
-        trainer = transformers.Trainer(Model(), arguments, train_dataset=data, callbacks=[callback, Kills()])
+        trainer = transformers.Trainer(Regression(), arguments, train_dataset=data, callbacks=[callback, Kills()])
         latest = callback.load_latest()
         trainer.train(resume_from_checkpoint=latest)
         return trainer, latest, place
@@ -488,15 +480,6 @@ def test_the_real_trainer_saves_into_no_folder_that_was_passed_over(
     """It may be whole: a save of its step makes another folder, and this one is kept as it is."""
     import transformers
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(3)
-            self.inner = torch.nn.Linear(4, 1)
-
-        def forward(self, x: Any, labels: Any) -> dict[str, Any]:
-            return {"loss": (self.inner(x).squeeze(-1) - labels).square().mean()}
-
     def train() -> str | None:
         data = [{"x": torch.arange(4.0), "labels": torch.tensor(9.0)} for _item in range(16)]
         arguments = transformers.TrainingArguments(
@@ -505,7 +488,9 @@ def test_the_real_trainer_saves_into_no_folder_that_was_passed_over(
             disable_tqdm=True,
         )  # fmt: skip
         callback = trainer_callback(arguments.output_dir, environ={}, longest_interval_s=1e9)
-        trainer = transformers.Trainer(Model(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback])
+        trainer = transformers.Trainer(
+            Regression(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback]
+        )
         trainer.evaluate()
         latest = callback.load_latest()
         trainer.train(resume_from_checkpoint=latest)

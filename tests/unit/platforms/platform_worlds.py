@@ -14,7 +14,9 @@ from typing import Any
 
 import jinja2
 import yaml
+from ansible_collections.tenant.gpu.plugins.module_utils import accrual
 from ansible_collections.tenant.gpu.plugins.module_utils.box import records
+from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 from faulty_market import FaultyMarket
 from machine_market import MachineMarket
@@ -47,6 +49,14 @@ def profile_of(platform: str) -> dict[str, Any]:
     for clock in read["platform_clocks"]:
         clock["after"] = environment.from_string(clock["after"]).render(ORDERED)
     return read
+
+
+# Those that an account pays for.
+RENTED = [name for name in SHIPPED if profile_of(name)["platform_driver"]]
+
+
+class Killed(BaseException):
+    """The controller dies here."""
 
 
 @dataclass
@@ -308,3 +318,9 @@ def earlier(moment: str, seconds: float) -> str:
 
 def utc(epoch: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+
+
+def account_states(world: Rented) -> dict[str, str]:
+    """How the account of each machine stands, by the provider's id."""
+    acts = accrual.acts_by_machine(Journal(world.store).lines())
+    return {key[2]: accrual.intervals(held, records.utc_now())[1] for key, held in acts.items()}

@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils import accrual, rental_account, spent
-from ansible_collections.tenant.gpu.plugins.module_utils.box import records
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import RentalAccount
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
-from platform_worlds import SHIPPED, Rented, profile_of, world_of
+from platform_worlds import RENTED, Killed, Rented, account_states, world_of
 
-RENTED = [name for name in SHIPPED if profile_of(name)["platform_driver"]]
 LATER = "2100-01-01T00:00:00Z"
-
-
-class Killed(BaseException):
-    """The controller dies here."""
 
 
 @pytest.fixture(params=RENTED)
@@ -44,12 +38,6 @@ def found_by(world: Rented) -> Any:
     return box
 
 
-def state_of(world: Rented) -> dict[str, str]:
-    """How the account of each machine stands, by the provider's id."""
-    acts = accrual.acts_by_machine(Journal(world.store).lines())
-    return {key[2]: accrual.intervals(held, records.utc_now())[1] for key, held in acts.items()}
-
-
 def show_as(world: Rented, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     account = MARKETS[world.profile["platform_driver"]]
     shown = account.to_box
@@ -64,7 +52,7 @@ def test_one_whose_state_says_nothing_costs_from_then_on(
         show_as(world, patch, state)
         assert found_by(world).state == state
     box = found_by(world)
-    assert state_of(world) == {box.provider_id: accrual.RUNNING}
+    assert account_states(world) == {box.provider_id: accrual.RUNNING}
     assert (spent.of_project(Journal(world.store).lines(), "digits", LATER) or 0) > 0
 
 
@@ -85,7 +73,7 @@ def test_who_dies_between_the_line_and_the_record_leaves_both_to_the_next(
     assert not world.record()
     box = found_by(world)
     assert world.record()["provider_id"] == box.provider_id
-    assert state_of(world) == {box.provider_id: accrual.RUNNING}
+    assert account_states(world) == {box.provider_id: accrual.RUNNING}
     found_by(world)
     found = [line for line in Journal(world.store).lines() if line.get(rental_account.FOUND)]
     assert len(found) == 2, "a record says that its line is there"
@@ -100,4 +88,4 @@ def test_who_dies_before_the_line_leaves_no_record(world: Rented, monkeypatch: p
         with pytest.raises(Killed):
             found_by(world)
     provider_id = found_by(world).provider_id
-    assert state_of(world) == {provider_id: accrual.RUNNING}
+    assert account_states(world) == {provider_id: accrual.RUNNING}

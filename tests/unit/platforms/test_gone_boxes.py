@@ -14,17 +14,11 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rest_client import RestClient
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
-from platform_worlds import SHIPPED, Rented, profile_of, world_of
+from platform_worlds import RENTED, Killed, Rented, account_states, world_of
 
 from gpu_tenant import recovering
 from gpu_tenant.decide import NEXT_CANDIDATE, Action
 from gpu_tenant.observation import Observation
-
-RENTED = [name for name in SHIPPED if profile_of(name)["platform_driver"]]
-
-
-class Killed(BaseException):
-    """The controller dies here."""
 
 
 @pytest.fixture(params=RENTED)
@@ -37,12 +31,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Rented:
 
 def record(world: Rented, generation: int = 1) -> dict[str, Any]:
     return world.store.read_box("digits", world.name, generation) or {}
-
-
-def ends(world: Rented) -> dict[str, str]:
-    """How the account of each machine stands, by the provider's id."""
-    acts = accrual.acts_by_machine(Journal(world.store).lines())
-    return {key[2]: accrual.intervals(found, records.utc_now())[1] for key, found in acts.items()}
 
 
 def seen_gone(world: Rented) -> list[str]:
@@ -84,21 +72,21 @@ def test_a_kill_between_an_accepted_delete_and_its_effect(world: Rented, monkeyp
     provider_id = str(record(world)["provider_id"])
     world.bring("absent")
     world.bring("absent")
-    assert ends(world) == {provider_id: accrual.ENDED}
+    assert account_states(world) == {provider_id: accrual.ENDED}
     assert seen_gone(world) == [provider_id]
     assert record(world)["destroyed_at"]
 
 
 def test_a_destroy_that_was_answered_says_it_once(world: Rented) -> None:
     world.bring("absent")
-    assert list(ends(world).values()) == [accrual.ENDED]
+    assert list(account_states(world).values()) == [accrual.ENDED]
     assert not seen_gone(world)
 
 
 def test_deleted_in_the_console_then_absent(world: Rented) -> None:
     provider_id = delete_in_the_console(world)
     world.bring("absent")
-    assert ends(world) == {provider_id: accrual.ENDED}
+    assert account_states(world) == {provider_id: accrual.ENDED}
     assert seen_gone(world) == [provider_id]
     assert record(world)["destroyed_at"]
     assert not gone_record.lost_box(world.store, "digits", world.name), "nobody wants it back"
@@ -110,7 +98,7 @@ def test_deleted_in_the_console_then_present(world: Rented) -> None:
     assert not seen_gone(world), "check mode writes nothing"
     again = world.bring("started")
     assert again["generation"] == 2
-    state = ends(world)
+    state = account_states(world)
     assert (state.pop(provider_id), list(state.values())) == (accrual.ENDED, [accrual.RUNNING])
     assert (bool(record(world)["destroyed_at"]), record(world, 2)["destroyed_at"]) == (True, None)
 
@@ -157,11 +145,11 @@ def test_one_that_was_denied_and_is_there_all_the_same_costs_on(world: Rented, m
     provider_id = str(record(world)["provider_id"])
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T00:00:00Z")
     recovering.begin(Action(NEXT_CANDIDATE, "gone"), denied(world), world.store, "digits", "r")
-    assert ends(world) == {provider_id: accrual.ENDED}
+    assert account_states(world) == {provider_id: accrual.ENDED}
     assert gone_record.lost_box(world.store, "digits", world.name)
     monkeypatch.setattr(records, "utc_now", lambda: "2030-01-01T01:00:00Z")
     world.bring("started")
-    assert ends(world) == {provider_id: accrual.RUNNING}
+    assert account_states(world) == {provider_id: accrual.RUNNING}
     assert record(world)["destroyed_at"] is None
     assert not gone_record.lost_box(world.store, "digits", world.name)
 
@@ -181,10 +169,10 @@ def test_one_that_was_denied_costs_on_though_a_clock_was_set_right_meanwhile(
     provider_id = str(record(world)["provider_id"])
     tell("2030-01-01T00:10:00Z")
     recovering.begin(Action(NEXT_CANDIDATE, "gone"), denied(world), world.store, "digits", "r")
-    assert ends(world) == {provider_id: accrual.ENDED}
+    assert account_states(world) == {provider_id: accrual.ENDED}
     tell("2030-01-01T00:11:00Z")
     world.bring("started")
-    assert ends(world) == {provider_id: accrual.RUNNING}
+    assert account_states(world) == {provider_id: accrual.RUNNING}
     acts = accrual.acts_by_machine(Journal(world.store).lines())["digits", world.name, provider_id]
     held, _state = accrual.intervals(acts, "2030-01-01T08:30:00Z")
     assert sum(interval.hours for interval in held) == 8.0

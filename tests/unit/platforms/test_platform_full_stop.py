@@ -15,14 +15,13 @@ from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantF
 from ansible_collections.tenant.gpu.plugins.module_utils.markets import MARKETS
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import DESTROY, STOP, keeps_of
 from evidence_world import World as Evidence
-from platform_worlds import SHIPPED, profile_of, world_of
+from platform_worlds import RENTED, SHIPPED, profile_of, world_of
 
 STEPS = [
     pytest.param(platform, number, id=f"{platform}-{number}-{step['verb'].replace(' ', '_')}")
     for platform in SHIPPED
     for number, step in enumerate(profile_of(platform)["platform_verbs"]["full_stop"])
 ]
-RENTED = [name for name in SHIPPED if profile_of(name)["platform_driver"]]
 # The playbooks refuse a host of Kubernetes. Its steps are kubernetes_job's, which gates the claim by itself:
 # tests/unit/kubernetes/test_kubernetes_job.py.
 BY_HAND = [

@@ -15,9 +15,8 @@ from ansible_collections.tenant.gpu.plugins.module_utils.dollar_budgets import B
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rental_account import RentalAccount
-from platform_worlds import SHIPPED, Rented, profile_of, world_of
+from platform_worlds import RENTED, Rented, world_of
 
-RENTED = [name for name in SHIPPED if profile_of(name)["platform_driver"]]
 # What a box of the worlds may cost, at most.
 DEAR, CHEAP = 100.0, 0.001
 
