@@ -12,31 +12,16 @@ import pytest
 import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils import node_group
 from ansible_collections.tenant.gpu.plugins.module_utils.node_group import NOTHING, START, Problem
+from node_looks import ENVIRONMENT, PARTS, READY
 
 PROFILES = Path(__file__).parents[3] / "inventories/profiles/group_vars"
-PARTS = ["a", "b", "c"]
 SPEC: dict[str, Any] = {"id": "wide", "spec_sha256": "5" * 64, "parts": PARTS, "nodes": {"rendezvous": "c10d"}}
-ENVIRONMENT = {"torch": "2.9.1", "cuda": "12.8", "nccl": "2.27.3", "python": "3.11.7", "packages": {"numpy": "2.0.1"}}
 LAUNCH = {"argv": ["python"], "env": {}}
 LAUNCHES = dict.fromkeys(PARTS, LAUNCH)
 
 
 def look(**changes: Any) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "spec_sha256": "5" * 64,
-        "state": "queued",
-        "live": False,
-        "launch": None,
-        "refusals": [],
-        "code_problem": "",
-        "environment": copy.deepcopy(ENVIRONMENT),
-        "environment_problem": "",
-        "interface": "eth0",
-        "network_problem": "",
-        "clock_skew_s": 0.1,
-        "clock_uncertainty_s": 0.05,
-    }
-    return {**known, **changes}
+    return {**copy.deepcopy(READY), **changes}
 
 
 def decided(**of_b: Any) -> tuple[str, list[Problem]]:

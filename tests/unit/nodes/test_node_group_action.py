@@ -12,8 +12,8 @@ import pytest
 from ansible_collections.tenant.gpu.plugins.action import node_group
 from ansible_collections.tenant.gpu.plugins.module_utils import rendezvous
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
+from node_looks import ENVIRONMENT, PARTS, READY
 
-PARTS = ["a", "b", "c"]
 COMMAND = ["python", "train.py"]
 SPEC: dict[str, Any] = {
     "id": "wide",
@@ -22,21 +22,6 @@ SPEC: dict[str, Any] = {
     "command": COMMAND,
     "cells": [{"id": "c1", "args": [], "seed": 1}],
     "nodes": rendezvous.normalise({"nproc_per_node": 1}, PARTS, [{}], COMMAND),
-}
-ENVIRONMENT = {"torch": "2.9.1", "cuda": "12.8", "nccl": "2.27.3", "python": "3.11.7", "packages": {"numpy": "2.0.1"}}
-NODE: dict[str, Any] = {
-    "spec_sha256": "5" * 64,
-    "state": "queued",
-    "live": False,
-    "launch": None,
-    "refusals": [],
-    "code_problem": "",
-    "environment": ENVIRONMENT,
-    "environment_problem": "",
-    "interface": "eth0",
-    "network_problem": "",
-    "clock_skew_s": 0.1,
-    "clock_uncertainty_s": 0.05,
 }
 PROOF = {"problem": "", "waited": False, "port_s": 0.5, "reduce_ms": 1.5}
 ABSENT = object()
@@ -59,7 +44,7 @@ def asked(stage: str, looks: dict[str, Any], box: str) -> dict[str, Any]:
 
 
 def looks(kind: str, of_b: Any) -> dict[str, Any]:
-    good = NODE if kind == "node" else PROOF
+    good = READY if kind == "node" else PROOF
     every = {
         box: {kind: dict(copy.deepcopy(good), **({"address": f"10.0.0.{number}"} if kind == "node" else {}))}
         for number, box in enumerate(PARTS, 1)
@@ -68,7 +53,7 @@ def looks(kind: str, of_b: Any) -> dict[str, Any]:
 
 
 def changed(kind: str, **changes: Any) -> dict[str, Any]:
-    good = {**NODE, "address": "10.0.0.2"} if kind == "node" else PROOF
+    good = {**READY, "address": "10.0.0.2"} if kind == "node" else PROOF
     return {kind: {name: value for name, value in {**good, **changes}.items() if value is not ABSENT}}
 
 
@@ -89,8 +74,8 @@ ODD_NODES: dict[str, Any] = {
     "packages a list": changed("node", environment={**ENVIRONMENT, "packages": [1]}),
     "a refusal that is no text": changed("node", refusals=[{"x": 1}]),
     "a clock that is a text": changed("node", clock_skew_s="x"),
-    **{f"{name} missing": changed("node", **{name: ABSENT}) for name in (*NODE.keys(), "address")},
-    **{f"{name} of another type": changed("node", **{name: [[]]}) for name in NODE if name != "refusals"},
+    **{f"{name} missing": changed("node", **{name: ABSENT}) for name in (*READY.keys(), "address")},
+    **{f"{name} of another type": changed("node", **{name: [[]]}) for name in READY if name != "refusals"},
 }
 # The box may leave these out, or say null.
 for _name in ("launch missing", "clock_skew_s missing", "clock_uncertainty_s missing"):
