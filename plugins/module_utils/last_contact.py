@@ -41,6 +41,12 @@ def cell_of_work(cell: str, config_sha256: str) -> str:
     return f"{cell}@{config_sha256[:_WORK_SHOWN]}"
 
 
+def work_shown(config_sha256: object) -> str:
+    """The work as :class:`Reached` has it; empty for what is no hash."""
+    shown = str(config_sha256)[:_WORK_SHOWN]
+    return shown if _WORK.match(shown) else ""
+
+
 @dataclass(frozen=True)
 class Reached:
     """``step`` is the highest that the name of a checkpoint says, None without any; ``done`` is a finished cell.
@@ -150,11 +156,10 @@ def _check_cell(name: Any) -> str:
 def parse_cell(value: Mapping[str, Any]) -> Reached:
     """What :meth:`Reached.as_dict` gave. ValueError, TypeError or AttributeError for anything else."""
     step, done, unnamed = value.get("step"), value.get("done"), value.get("unnamed", [])
-    work = str(value.get("work"))[:_WORK_SHOWN]
     if not isinstance(done, bool) or not (step is None or records.is_count(step)) or not isinstance(unnamed, list):
         raise ValueError(f"{value!r} is not what a cell reached")
     names = tuple(sorted({check_relative_path(name) for name in unnamed}))
-    return Reached(step, done, names, _parse_series(value.get("series", {})), work if _WORK.match(work) else "")
+    return Reached(step, done, names, _parse_series(value.get("series", {})), work_shown(value.get("work")))
 
 
 def _parse_series(value: Mapping[str, Any]) -> tuple[reach.Series, ...]:

@@ -20,7 +20,7 @@ from .box.layout import AttemptPaths, Layout
 from .box.names import UnsafeName, check_name, check_relative_path
 from .box.refusal import Refused
 from .journal import Journal
-from .last_contact import Reached, cell_of_work, parse_cell
+from .last_contact import Reached, cell_of_work, parse_cell, work_shown
 from .ledger import SEAL_READING
 from .state_store import BoxIdentity, StateStore
 
@@ -140,8 +140,7 @@ def _reached(layout: Layout, run: Mapping[str, Any]) -> dict[str, dict[str, Any]
         reached[key] = reached.get(key, Reached()).furthest(here)
         if present:
             # Also where nothing of it was begun: what was known of the cell before is of another work then.
-            told = parse_cell({"step": None, "done": False, "work": present})
-            reached[cell] = replace(reached.get(cell, Reached()), work=told.work)
+            reached[cell] = replace(reached.get(cell, Reached()), work=work_shown(present))
     return {cell: each.as_dict() for cell, each in reached.items()}
 
 

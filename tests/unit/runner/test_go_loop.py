@@ -83,14 +83,15 @@ def test_a_box_that_is_gone_is_replaced_only_after_two_readings(
 def test_a_box_on_record_that_a_fresh_go_does_not_find_is_gone_after_two_readings(
     world: World, drive: Callable[..., go.GoResult]
 ) -> None:
-    world.store.update_box("demo", "b1", 1, provider_id="42", deploy_started_at="2026-11-21T00:00:00Z")
+    world.store.update_box("demo", "b1", 1, provider_id="41", deploy_started_at="2026-11-21T00:00:00Z")
+    world.generation = 2
     looks: list[int] = []
     world.on_look = lambda name: looks.append(len(world.played))
     drive()
     assert looks.count(0) >= 2
     journal = Journal(world.store).lines()
     assert [line["rung"] for line in journal if line["verb"] == recoveries.RECOVER] == [decide.NEXT_OFFER]
-    assert [line["provider_id"] for line in journal if line["verb"] == accrual.SEEN_GONE] == ["42"]
+    assert [line["provider_id"] for line in journal if line["verb"] == accrual.SEEN_GONE] == ["41"]
     assert (world.store.read_box("demo", "b1", 1) or {})["destroyed_at"]
 
 
