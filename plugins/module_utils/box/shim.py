@@ -51,6 +51,10 @@ EXIT_WRITE_LIMIT_S = 120.0
 # What a login brings along and a trainer must not depend on.
 _NOT_INHERITED = ("SSH_", "TMUX", "STY", "TENANT_", "XDG_SESSION", "LS_COLORS", "OLDPWD")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# From which size glibc copies past the cache. Left to itself it takes that from a core's share of the L3 cache, 1 to
+# 12 MiB on a server, and believes what a hypervisor says of it: two cores that were shown 260 MiB copied a state of
+# tensors of 9 MiB at 60 % of the speed (docs/benchmarks.md).
+COPYING = {"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=4194304"}
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -58,7 +62,7 @@ def trainer_environment(
     inherited: dict[str, str], run: dict[str, Any], secrets: dict[str, str], tenant: dict[str, str], threads: int
 ) -> dict[str, str]:
     """The trainer's environment: login noise removed, run's env, secrets, then what the supervisor says."""
-    found = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
+    found = {**COPYING, **{name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}}
     # What an image was built with knows nothing of the quota here; what the run says is meant.
     found.update(dict.fromkeys(_THREADS, str(threads)))
     found.update(run["env"])

@@ -8,6 +8,7 @@ import builtins
 import errno
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -219,6 +220,22 @@ def test_login_noise_does_not_reach_the_trainer() -> None:
     of_the_image = {"OMP_NUM_THREADS": "128", "MKL_NUM_THREADS": "128"}
     found = shim.trainer_environment({**inherited, **of_the_image}, run, {}, {}, threads=3)
     assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "3")
+
+
+def test_large_copies_go_past_the_cache_unless_somebody_says_otherwise() -> None:
+    """A hypervisor that shows few cores a large cache makes glibc copy through it."""
+    run: dict[str, Any] = {"env": {}, "python": "/usr/bin/python3"}
+    assert shim.trainer_environment({}, run, {}, {}, threads=1)["GLIBC_TUNABLES"] == shim.COPYING["GLIBC_TUNABLES"]
+    own = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
+    assert shim.trainer_environment(own, run, {}, {}, threads=1)["GLIBC_TUNABLES"] == own["GLIBC_TUNABLES"]
+    assert shim.trainer_environment({}, {**run, "env": own}, {}, {}, 1)["GLIBC_TUNABLES"] == own["GLIBC_TUNABLES"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a tunable of x86")
+def test_glibc_takes_the_size_from_which_it_copies_past_the_cache() -> None:
+    loader = "/lib64/ld-linux-x86-64.so.2"
+    told = subprocess.run([loader, "--list-tunables"], env=dict(shim.COPYING), text=True, stdout=subprocess.PIPE).stdout
+    assert "glibc.cpu.x86_non_temporal_threshold: 0x400000 " in told
 
 
 @pytest.mark.parametrize(
