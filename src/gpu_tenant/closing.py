@@ -21,11 +21,15 @@ from gpu_tenant.progress import Progress
 from gpu_tenant.pulls import receipt_of
 
 _SNAPSHOT = {"harvest_snapshot": True}
-_FIX = "read its run.log, correct the code or the spec, and run the same command again"
+# The harvest of a run that failed seals its box, with all that lies there. That is a promise which the gate reads, so
+# people take it back, and no program does so by itself.
+_AGAIN = "run the same command again"
+_UNSEALED = f"{_AGAIN} with -e deploy_unseal=true, for the harvest of a failed run seals its box"
+_FIX = "read its run.log, correct the code or the spec, and"
 # A box that computes still is failed at the first look of the same command, so only a start by hand helps there.
 _TIME_FIX = (
-    "raise cell_timeout_s in the run spec (0 lifts it) and run the same command again: it resumes; where the box is "
-    "not parked, or for the same time again: gpu-tenant train with -e train_retry_failed=true"
+    f"raise cell_timeout_s in the run spec (0 lifts it) and {_UNSEALED}: it resumes; where the box is not parked, or "
+    "for the same time again: gpu-tenant train with -e deploy_unseal=true -e train_retry_failed=true"
 )
 _NOTHING = "nothing was pulled now; what was pulled before is at home"
 # Whoever holds its lease looks after the box, and whoever asks to stop is told how it is as it is left.
@@ -101,7 +105,7 @@ class Closing:
             f"run {self._run_id} is {state}{reason}",
             box=seen.box,
             safe=f"{left}; {self._parked()}",
-            fix=_TIME_FIX if seen.run and seen.run.failure == failure_class.TIMED_OUT else _FIX,
+            fix=_fix_of(seen),
         )
 
     def drill_failed(self, failure: TenantFailure) -> NoReturn:
@@ -126,6 +130,13 @@ class Closing:
         if outcome.ok:
             return "the box is parked: its disk is kept and bills"
         return f"the box could not be parked ({_why(outcome)}) and goes on billing"
+
+
+def _fix_of(seen: Observation) -> str:
+    """How a run that failed, or is blocked, is taken up again."""
+    if seen.run and seen.run.failure == failure_class.TIMED_OUT:
+        return _TIME_FIX
+    return f"{_FIX} {_UNSEALED if seen.run_state == 'failed' else _AGAIN}"
 
 
 def _left_as(failure: TenantFailure, *told: str) -> TenantFailure:

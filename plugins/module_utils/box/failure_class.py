@@ -49,8 +49,8 @@ ADVICE = {
     KILLED: "tried again",
     STALLED: "tried again; if it stalls there too, look at its mounts and its data loaders, or raise stall_s",
     TIMED_OUT: (
-        "raise cell_timeout_s (0 lifts it), then train again: it resumes; with train_retry_failed=true it does so for "
-        "the same time again"
+        "raise cell_timeout_s (0 lifts it), then train again, with deploy_unseal=true once it was harvested: it "
+        "resumes; with train_retry_failed=true it does so for the same time again"
     ),
     PEER_LOST: "another box of the run went away; this one waits for it and goes on with it",
     PEERS_ABSENT: "the other boxes did not come: look at them, then train on all of them again",

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.tenant.gpu.plugins.module_utils.box import (
     attempt,
     control,
     desired,
     failure_class,
     judge,
+    refusal,
     run_record,
+    seal,
     supervision,
     survey,
 )
@@ -24,6 +27,7 @@ from test_earlier_failures import RUN
 CALLER = control.Caller(("s.pyz",))
 LIMITED = dict(RUN, cell_timeout_s=3600, limits={"min_free_bytes": 0, "min_free_inodes": 0})
 WORKED_S = 3605.0
+DEPLOY = Path(__file__).parents[3] / "roles/deploy/tasks/run.yml"
 
 
 @pytest.fixture
@@ -47,6 +51,10 @@ def ended(layout: Layout, failure: str = failure_class.TIMED_OUT) -> None:
 def begins_again(layout: Layout, limit_s: float, failure: str = failure_class.TIMED_OUT) -> bool:
     """Whether a plain start, after the run was registered with this limit, lets the cell go on."""
     ended(layout, failure)
+    return starts_again(layout, limit_s)
+
+
+def starts_again(layout: Layout, limit_s: float) -> bool:
     control.register(layout, CALLER, dict(LIMITED, cell_timeout_s=limit_s))
     options = control.StartOptions(means=supervision.Means("none"))
     control.start(layout, CALLER, options)
@@ -60,6 +68,23 @@ def test_a_plain_start_takes_it_up_when_there_is_more_time(layout: Layout, limit
 
 def test_more_time_mends_no_other_failure(layout: Layout) -> None:
     assert not begins_again(layout, 0, failure_class.CODE)
+
+
+def test_after_the_harvest_of_what_it_left_the_seal_is_taken_back_first(layout: Layout) -> None:
+    ended(layout)
+    seal.seal(layout, CALLER, stop_live=False, grace_s=None)
+    with pytest.raises(refusal.Refused, match="the box is sealed") as refused:
+        starts_again(layout, 7200)
+    assert "deploy_unseal=true" in refused.value.fix
+    seal.unseal(layout, CALLER)
+    assert starts_again(layout, 7200)
+
+
+def test_deploy_takes_the_seal_back_before_all_that_a_sealed_box_refuses() -> None:
+    tasks = yaml.safe_load(DEPLOY.read_text())
+    states = [task.get("tenant.gpu.supervisor", {}).get("state") for task in tasks]
+    refused = ["tenant.gpu.secrets" in task or "besides.yml" in str(task) for task in tasks]
+    assert states.index("unsealed") < min(refused.index(True), states.index("registered"))
 
 
 def test_a_boot_never_takes_it_up(layout: Layout) -> None:

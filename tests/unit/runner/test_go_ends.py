@@ -158,6 +158,7 @@ def test_a_cell_whose_time_was_over_is_given_more_and_no_other(
         drive()
     told = [word in caught.value.fix for word in ("cell_timeout_s", "-e train_retry_failed=true")]
     assert told == [failure == "timed_out"] * 2
+    assert "the same command again with -e deploy_unseal=true" in caught.value.fix, "its harvest has sealed the box"
 
 
 def _costs(world: World, hours: float) -> None:
