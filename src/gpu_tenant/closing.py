@@ -80,9 +80,10 @@ class Closing:
         raise _left_as(failure, pulled, self._parked())
 
     def never_began(self, failure: TenantFailure, seen: Observation) -> NoReturn:
-        """The first bring-up did not succeed. A run that fails as it begins fails again until its code is another, so
-        its box is given up. What was refused before may be mended in minutes: that box stays on for the next try."""
-        if failure.kind == "training_failed":
+        """The first bring-up did not succeed. A run that fails as it begins, by the word of its box, fails again until
+        its code is another, so its box is given up. What was refused before, as by the smoke command here, may be
+        mended in minutes: that box stays on for the next try, and for another run that is at work there."""
+        if failure.kind == "training_failed" and seen.run_state in ("failed", "blocked"):
             self.given_up(failure, seen)
         if not parking.computes(self._host, seen.item):
             raise failure
@@ -108,9 +109,11 @@ class Closing:
             fix=_fix_of(seen),
         )
 
-    def drill_failed(self, failure: TenantFailure) -> NoReturn:
+    def drill_failed(self, failure: TenantFailure, seen: Observation) -> NoReturn:
         """The drill found that the run would not survive its first lost box: no hour of it is worth its price."""
         self._progress.emit("failure", f"nothing is trained: {failure.what}", failure.box)
+        if not parking.computes(self._host, seen.item):
+            raise failure
         raise _left_as(failure, self._parked())
 
     def _step(self, playbook: str, extra_vars: Mapping[str, Any]) -> Outcome:

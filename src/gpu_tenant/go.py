@@ -39,7 +39,7 @@ from gpu_tenant.homecoming import GoResult
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.observe import Observer
-from gpu_tenant.playbooks import Outcome, PlaybookRunner
+from gpu_tenant.playbooks import Outcome, PlaybookFailed, PlaybookRunner
 from gpu_tenant.progress import Progress, training_text
 from gpu_tenant.pulls import NOTHING_CAME, Pulls, receipt_of
 from gpu_tenant.sight import Sight
@@ -314,8 +314,8 @@ class Go:
         try:
             self._playbook("train", "bring up", variables, retry=self._memory.sight.brought_up)
         except TenantFailure as failure:
-            if self._drill_variables() and failure.kind == "training_failed":
-                self._closing.drill_failed(failure)
+            if _drill_refused(failure):
+                self._closing.drill_failed(failure, self._look())
             if self._memory.sight.brought_up or failure.kind in closing.OTHERS_ACT:
                 raise
             if failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
@@ -505,3 +505,10 @@ class Go:
             ttl_s = min(int(self._left_s()) + 86400, approvals.MOST_TTL_S)
             consent = Consent(self._options.approver, reason, ttl_s, standing=True)
             give(self.store, identity, "destroy", consent, {})
+
+
+def _drill_refused(failure: TenantFailure) -> bool:
+    """Whether the drill itself said so, and not what comes before it (the smoke command, the inputs) or after."""
+    if failure.kind != "training_failed" or not isinstance(failure, PlaybookFailed):
+        return False
+    return any(drill.status == "failed" for drill in failure.outcome.of(failure.box, "resume_drill"))

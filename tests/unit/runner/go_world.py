@@ -130,6 +130,7 @@ class World:
             return outcome
         if self.trouble:
             outcome.failures, outcome.rc = [replace(self.trouble.pop(0), box=name)], 2
+            outcome.results = [result for result in self.results if result.status == "failed"]
             return outcome
         getattr(self, f"_{playbook}")(name, extra)
         outcome.results = list(self.results)

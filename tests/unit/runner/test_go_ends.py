@@ -323,6 +323,21 @@ def test_a_first_start_that_is_refused_says_that_the_box_bills(
     assert f"no result was deleted; the box is on and bills {stop}" in caught.value.safe
 
 
+@pytest.mark.parametrize("drill", [False, True])
+@pytest.mark.parametrize("rented", ["running", "stopped"])
+def test_what_fails_before_the_run_begins_stops_no_box(
+    world: World, drive: Callable[..., go.GoResult], drill: bool, rented: str
+) -> None:
+    """As a smoke command here does: on the box another run may be at work."""
+    world.provider["b1"] = rented
+    world.trouble = [BoxFailure("b1", "training_failed", "the smoke command failed", safe="nothing was rented")]
+    with pytest.raises(TenantFailure, match="the smoke command failed") as caught:
+        drive(drill=drill)
+    assert (caught.value.exit_code, world.names, world.provider["b1"]) == (20, ["train"], rented)
+    assert ("the box is on and bills" in caught.value.safe) is (rented == "running")
+    assert "the box is parked" not in caught.value.safe
+
+
 @pytest.mark.parametrize("kind", ["lease_held", "interrupted"])
 def test_a_first_start_that_another_ends_is_left_to_them(
     world: World, drive: Callable[..., go.GoResult], kind: str

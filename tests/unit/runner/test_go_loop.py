@@ -163,10 +163,13 @@ def test_a_drill_comes_before_the_training_and_not_after_an_interruption(
 
 
 def test_a_failed_drill_ends_it_with_20_and_a_parked_box(world: World, drive: Callable[..., go.GoResult]) -> None:
-    world.provider["b1"] = "stopped"
-    world.trouble = [
-        BoxFailure("b1", "training_failed", "run digits does not survive a kill: it began with step 1", "s", "save")
-    ]
+    def started(_name: str) -> None:
+        world.provider["b1"] = "running" if world.names == ["train"] else "stopped"
+
+    world.on_look = started
+    said = "run digits does not survive a kill: it began with step 1"
+    world.results = [TaskResult("b1", "train", "Drill", "tenant.gpu.resume_drill", "failed", {})]
+    world.trouble = [BoxFailure("b1", "training_failed", said, "s", "save")]
     with pytest.raises(TenantFailure, match="does not survive a kill") as caught:
         drive(("b1", "b2"), drill=True)
     assert caught.value.exit_code == 20
