@@ -126,7 +126,7 @@ class Acts:
         spec, boxes = due[0].spec, [one.box for one in due]
         variables = {"tenant_run": spec["source"], **extra_vars} if spec else dict(extra_vars)
         teller = Narrator(self._progress, self._history(due[0]))
-        deadline_s = play_deadlines.for_all_s(playbook, boxes)
+        deadline_s = play_deadlines.for_all_s(playbook, boxes, spec)
         return replace(self._runner, watch=teller).run(
             playbook, [box.name for box in boxes], variables, deadline_s=deadline_s
         )

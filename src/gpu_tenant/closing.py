@@ -49,7 +49,8 @@ class Closing:
         if seen.contact == "answered" and seen.run is not None:
             pulled = self._pulled(seen)
         else:
-            pulled = f"it did not answer, so {_NOTHING}"
+            why = "the run had not begun there" if seen.contact == "answered" else "it did not answer"
+            pulled = f"{why}, so {_NOTHING}"
         parked = "no box is rented" if seen.provider == "absent" else self._parked()
         raise TenantFailure(
             "budget",

@@ -319,7 +319,7 @@ class Go:
             if self._memory.sight.brought_up or failure.kind in closing.OTHERS_ACT:
                 raise
             if failure.kind not in NEXT_CANDIDATE or len(self._boxes) < 2:
-                self._closing.never_began(failure, self._look())
+                self._end_first_start(failure)
             left = self._told_to_stop(seen)
             if left is not None:
                 self._next_candidate(failure.what, left)
@@ -330,6 +330,13 @@ class Go:
             memory.salvaged = False
             memory.pulls.training_begins()
             self._give_standing_approval()
+
+    def _end_first_start(self, failure: TenantFailure) -> NoReturn:
+        """One that the deadline has ended is not tried again in minutes, whatever it was at."""
+        if self._left_s() <= 0:
+            self._progress.emit("failure", failure.what, failure.box or self.box.name)
+            self._closing.deadline_passed(self._look(), self._options.deadline_s)
+        self._closing.never_began(failure, self._look())
 
     def _next_candidate(self, why: str, left: str) -> None:
         refused = self._boxes[0]
@@ -439,7 +446,7 @@ class Go:
     ) -> Outcome:
         """:param allowance_s: of a step that may take this long although the run's deadline is near or past."""
         variables = {"tenant_run": self._spec["source"], **extra_vars}
-        most_s = play_deadlines.step_s(playbook, self.box)
+        most_s = play_deadlines.step_s(playbook, self.box, self._spec)
         deadline_s = min(max(self._left_s(), 60.0), most_s) if allowance_s is None else allowance_s
         return self._runner.run(playbook, [box or self.box.name], variables, deadline_s=deadline_s)
 

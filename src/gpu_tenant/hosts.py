@@ -31,6 +31,7 @@ _SINGLE = (
     "ansible_ssh_private_key_file",
     "ansible_user",
     "box_lease_from",
+    "deploy_inputs_deadline_s",
 )
 # A box that has a driver is where its provider says, so nobody reads what Ansible would make of these.
 _WITHOUT_DRIVER = ("ansible_host", "ansible_port", "ansible_ssh_common_args")

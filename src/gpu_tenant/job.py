@@ -88,7 +88,7 @@ class Job:
         variables = dict(extra_vars or {})
         if self.spec:
             variables["tenant_run"] = self.spec["source"]
-        deadline_s = play_deadlines.for_all_s(playbook, self.inventory.boxes)
+        deadline_s = play_deadlines.for_all_s(playbook, self.inventory.boxes, self.spec)
         return self.runner.run(
             playbook, tuple(names) or self.inventory.names, variables, check=check, deadline_s=deadline_s
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -216,7 +217,8 @@ class PlaybookRunner:
             "project_dir": os.getcwd(),
             "limit": ",".join(boxes),
             "quiet": True,
-            "settings": {"pexpect_timeout": POLL_S, "job_timeout": max(int(deadline_s), 1)},
+            # Whole seconds, and none less: whoever gave what is left finds nothing left after that.
+            "settings": {"pexpect_timeout": POLL_S, "job_timeout": max(math.ceil(deadline_s), 1)},
         }
         if self.sources:
             settings["inventory"] = [source if "," in source else os.path.abspath(source) for source in self.sources]

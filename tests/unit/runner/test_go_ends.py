@@ -119,9 +119,10 @@ def test_a_box_whose_run_cannot_be_brought_home_is_stopped(
 
 
 def test_closing_steps_wait_as_long_as_their_roles() -> None:
-    for role, (variable, default_s) in play_deadlines.WAITS.items():
+    silent = hosts.BoxHost("b1", {})
+    for role, variable in play_deadlines.WAITS.items():
         defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
-        assert defaults[variable] == default_s
+        assert play_deadlines.allowance_s(role, silent) == defaults[variable] + play_deadlines.AROUND_S
     told = hosts.BoxHost("b1", {"harvest_deadline_s": 60, "provision_wait_s": "soon"})
     assert play_deadlines.allowance_s("harvest", told) == 60 + play_deadlines.AROUND_S
     assert play_deadlines.allowance_s("provision", told) == 900 + play_deadlines.AROUND_S
@@ -132,7 +133,20 @@ def test_closing_steps_wait_as_long_as_their_roles() -> None:
         assert play_deadlines.allowance_s(renting, rare) == 7200 + play_deadlines.allowance_s(renting, told)
     assert play_deadlines.allowance_s("teardown", rare) == play_deadlines.OTHER_S
     defaults = yaml.safe_load((ROLES / "provision/defaults/main.yml").read_text())
-    assert all(defaults[variable] == default_s for variable, default_s in play_deadlines.CAPACITY_WAITS.values())
+    for driver, variable in play_deadlines.CAPACITY_WAITS.items():
+        box = hosts.BoxHost("b1", {"platform_driver": driver})
+        assert play_deadlines.allowance_s("train", box) == play_deadlines.OTHER_S + defaults[variable]
+
+
+def test_a_deploy_waits_as_long_as_its_role_for_the_inputs_of_the_run() -> None:
+    silent, told = hosts.BoxHost("b1", {}), hosts.BoxHost("b1", {"deploy_inputs_deadline_s": 60})
+    inputs_s = yaml.safe_load((ROLES / "deploy/defaults/main.yml").read_text())["deploy_inputs_deadline_s"]
+    spec = {**SPEC, "inputs": [{"dest": "data.bin"}]}
+    for deploying in ("deploy", "train", "site"):
+        assert play_deadlines.step_s(deploying, silent, spec) == play_deadlines.OTHER_S + inputs_s
+        assert play_deadlines.for_all_s(deploying, [told], spec) == play_deadlines.OTHER_S + 60
+        assert play_deadlines.step_s(deploying, silent, SPEC) == play_deadlines.OTHER_S
+    assert play_deadlines.step_s("teardown", silent, spec) == play_deadlines.OTHER_S
 
 
 def test_a_failed_run_comes_home_is_parked_and_says_so(world: World, drive: Callable[..., go.GoResult]) -> None:
@@ -336,6 +350,34 @@ def test_what_fails_before_the_run_begins_stops_no_box(
     assert (caught.value.exit_code, world.names, world.provider["b1"]) == (20, ["train"], rented)
     assert ("the box is on and bills" in caught.value.safe) is (rented == "running")
     assert "the box is parked" not in caught.value.safe
+
+
+def test_a_first_start_that_the_deadline_ends_leaves_nothing_on(
+    world: World, said: Said, drive: Callable[..., go.GoResult]
+) -> None:
+    """Its box was rented and was fetching still: nobody waits beside it for another try."""
+
+    def rented(_name: str) -> None:
+        world.provider["b1"] = "running" if world.names == ["train"] else world.provider.get("b1", "absent")
+
+    world.on_look, world.takes_s = rented, {"train": 5000.0}
+    with pytest.raises(TenantFailure, match="the deadline of 1 h 0 min has passed") as caught:
+        drive(deadline_s=3600)
+    assert (caught.value.exit_code, world.names, world.provider["b1"]) == (23, ["train", "provision"], "stopped")
+    assert caught.value.safe.startswith("the run had not begun there, so nothing was pulled now")
+    assert "train was killed" in [event.text for event in said.events]
+
+
+@pytest.mark.parametrize("inputs", [[], [{"dest": "data.bin"}]])
+def test_a_first_start_has_as_long_as_the_inputs_of_the_run_may_take(
+    world: World, drive: Callable[..., go.GoResult], inputs: list[dict[str, str]]
+) -> None:
+    world.takes_s = {"train": 4 * 3600.0}
+    if inputs:
+        assert drive(spec={**SPEC, "inputs": inputs}).box == "b1"
+        return
+    with pytest.raises(TenantFailure, match="train was killed"):
+        drive(spec={**SPEC, "inputs": inputs})
 
 
 @pytest.mark.parametrize("kind", ["lease_held", "interrupted"])

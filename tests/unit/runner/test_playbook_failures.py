@@ -78,3 +78,12 @@ def test_one_that_did_not_was_stopped(tmp_path: Path, status: str) -> None:
     with pytest.raises(TenantFailure) as caught:
         ended(tmp_path, status, {})
     assert caught.value.exit_code == 30
+
+
+@pytest.mark.parametrize(("left_s", "whole_s"), [(3599.4, 3600), (60.0, 60), (0.0, 1)])
+def test_a_playbook_is_not_killed_while_anything_of_its_time_is_left(
+    tmp_path: Path, left_s: float, whole_s: int
+) -> None:
+    """Else whoever gave it all that was left of a run would find that its deadline has not passed."""
+    runner = PlaybookRunner(Workspace(tmp_path), hosts.Inventory((), "", (), ()), "demo")
+    assert runner._settings(tmp_path, ["b1"], False, left_s)["settings"]["job_timeout"] == whole_s
