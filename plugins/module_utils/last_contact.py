@@ -192,8 +192,20 @@ def _add(known: dict[str, Reached], cell: str, reached: Reached) -> None:
 
 def _name_by_work(known: dict[str, Reached], cell: str, work: str) -> None:
     """What is known of a cell goes by the name of its own work, once ``work`` is the present one."""
-    if not work or "@" in cell:
-        return
+    name, mark, earlier = cell.partition("@")
+    if mark:
+        _name_as_earlier(known, name, earlier)
+    elif work:
+        _name_as_present(known, cell, work)
+
+
+def _name_as_earlier(known: dict[str, Reached], cell: str, work: str) -> None:
+    """The later look says that ``work`` is an earlier one: the spec may have the cell no more, and names no other."""
+    if known.get(cell, Reached()).work == work:
+        _add(known, cell_of_work(cell, work), replace(known.pop(cell), work=""))
+
+
+def _name_as_present(known: dict[str, Reached], cell: str, work: str) -> None:
     before = known.get(cell, Reached()).work
     # Where there is no room for one name more, what is known of the cell stays known of it.
     if before and before != work and len(known) < MOST_CELLS:
@@ -241,8 +253,10 @@ def _bounded(before: Progress, after: Progress, store: StateStore, identity: Box
 
 
 def _bounded_cells(before: Mapping[str, Reached], after: Mapping[str, Reached]) -> Mapping[str, Reached]:
+    # What was known by another name stands before the names that only this look brought, and is never left out.
     new = [cell for cell in after if cell not in before]
-    left_out = set(new[max(0, MOST_CELLS - len(before)) :]) if len(after) > MOST_CELLS else set()
+    room = max(MOST_CELLS, len(before)) - (len(after) - len(new))
+    left_out = set(new[room:])
     return {
         cell: _bounded_names(before.get(cell, Reached()), reached)
         for cell, reached in after.items()

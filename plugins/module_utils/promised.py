@@ -13,8 +13,9 @@ DONE = "done.json"
 # A log is no result: people who leave the logs on a box have its results all the same.
 _NO_RESULT = ("log",)
 _MOST_BYTES = 64 * 1024 * 1024
-# Of 140 000 artifacts with all that is said of each. As many of a stranger's are a tenth of a gigabyte for a second.
-_MOST_VALUES = 1_000_000
+# As many of ours as these bytes can hold, with five or six things said of each artifact. As many of a stranger's are a
+# few hundred megabytes for seconds.
+_MOST_VALUES = 3_000_000
 
 
 def read(path: str) -> dict[str, Any] | None:

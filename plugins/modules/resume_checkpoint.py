@@ -15,7 +15,7 @@ description:
   - A sharded checkpoint (the folder C(step-<n>.dcp) that C(tenant_checkpoint.py) writes) counts when its own manifest
     and every file that this lists are home, from whichever boxes of the run they came.
   - A loop of one's own may save a step as several files, and the newest may have come home half saved. Earlier steps
-    that have files which the later ones lack are returned behind it, whole, eight steps at most.
+    that have files which the later ones lack are returned behind it, whole, sixteen steps in all at most.
   - Where that checkpoint names another one as the best so far, the best is returned behind it, so that it outlives the
     boxes of its run.
   - Returns beside them the cells that are finished and whole at home, so that the new box need not run them again.

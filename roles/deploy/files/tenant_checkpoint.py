@@ -450,7 +450,8 @@ class PassedOver:
 
     With another torch, or once it can be read, it is the newest again. That ends when the training has come as far by
     itself: before a save of its step or a later one takes its name, or removes what is older, it moves to
-    ``quarantine/``. Not after that save: a process killed in between would know of it no more.
+    ``quarantine/``. Not after that save: a process killed in between would know of it no more. Where it
+    may turn out that no save follows, only what has its very name moves before.
     """
 
     def __init__(self) -> None:
@@ -460,10 +461,14 @@ class PassedOver:
         left = {skipped.path: step_of(os.path.basename(skipped.path), pattern) for skipped in _left_in_place(found)}
         self._steps.update({os.path.abspath(path): step for path, step in left.items() if step is not None})
 
-    def make_way(self, folder: str, step: int) -> None:
-        """:raises OSError: one of them can be neither kept nor left: the save would take its name or remove it."""
-        folder = os.path.abspath(folder)
-        for path in [path for path, of in self._steps.items() if of <= step and os.path.dirname(path) == folder]:
+    def make_way(self, folder: str, step: int, earlier: bool = True) -> None:
+        """Before a save of ``step``.
+
+        :param earlier: also those of earlier steps, which it may remove; not where it may never come.
+        :raises OSError: one of them can be neither kept nor left: the save would take its name or remove it.
+        """
+        folder, steps = os.path.abspath(folder), range(0 if earlier else step, step + 1)
+        for path in [path for path, of in self._steps.items() if of in steps and os.path.dirname(path) == folder]:
             _make_way(path)
             self.forget(path)
 
@@ -2481,9 +2486,9 @@ class _Callback:
         attempts.ends_whole = self.should_stop
         return {"step": step, "best": best, "trained_s": self._lines.trained_s, "losses": attempts.as_state()}
 
-    def _make_way(self, step: int) -> None:
+    def _make_way(self, step: int, earlier: bool = True) -> None:
         assert self._pace is not None
-        self._pace.ranks.first_does(lambda: self._passed_over.make_way(self.directory, step))
+        self._pace.ranks.first_does(lambda: self._passed_over.make_way(self.directory, step, earlier))
 
     def _saved(self, path: str, step: int, best: int | None = None) -> None:
         assert self._pace is not None
@@ -2558,9 +2563,10 @@ class _TrainerHooks(_Callback):
             self._make_way(state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
-        # With "best" it is decided after this, and saved before anybody is asked. No save follows outside of train.
+        # With "best" it is decided after this, and saved before anybody is asked. No save follows outside of train, nor
+        # where this is no best: only the name that it would take is freed, and on_save sees to the earlier ones.
         if args.save_strategy == "best" and self._output_dir is not None:
-            self._make_way(state.global_step)
+            self._make_way(state.global_step, earlier=False)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_others: Any) -> None:
         with self._telling() as lines:

@@ -473,41 +473,70 @@ def test_the_real_trainer_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatc
     assert list(Path(place).glob("model.safetensors")), "a model saved afterwards lies where the script has it"
 
 
+def train_and_evaluate(place: Path, strategy: str, losses: list[float] | None = None, epochs: int = 2) -> str | None:
+    """What the real Trainer goes on from, with four steps to an epoch.
+
+    :param losses: what its evaluations in train find, instead of what is so.
+    """
+    import transformers
+
+    class Finds(transformers.Trainer):  # type: ignore[misc]
+        def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+            if losses:
+                metrics["eval_loss"] = losses.pop(0)
+            return bool(super()._determine_best_metric(metrics, trial))
+
+    data = [{"x": torch.arange(4.0), "labels": torch.tensor(9.0)} for _item in range(16)]
+    arguments = transformers.TrainingArguments(
+        str(place), num_train_epochs=epochs, per_device_train_batch_size=4, save_strategy=strategy, save_steps=4,
+        eval_strategy="epoch", metric_for_best_model="loss", logging_strategy="no", report_to=[], use_cpu=True,
+        disable_tqdm=True,
+    )  # fmt: skip
+    callback = trainer_callback(arguments.output_dir, environ={}, longest_interval_s=1e9)
+    trainer = Finds(Regression(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback])
+    trainer.evaluate()
+    latest = callback.load_latest()
+    trainer.train(resume_from_checkpoint=latest)
+    return latest
+
+
+def make_unreadable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def manifest(asked: str) -> dict[str, Any]:
+        if asked == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return manifest_of(asked)
+
+    monkeypatch.setattr(tenant_checkpoint, "manifest_of", manifest)
+
+
 @pytest.mark.parametrize("strategy", ["steps", "epoch", "best"])
 def test_the_real_trainer_saves_into_no_folder_that_was_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     """It may be whole: a save of its step makes another folder, and this one is kept as it is."""
-    import transformers
-
-    def train() -> str | None:
-        data = [{"x": torch.arange(4.0), "labels": torch.tensor(9.0)} for _item in range(16)]
-        arguments = transformers.TrainingArguments(
-            str(tmp_path), num_train_epochs=2, per_device_train_batch_size=4, save_strategy=strategy, save_steps=4,
-            eval_strategy="epoch", metric_for_best_model="loss", logging_strategy="no", report_to=[], use_cpu=True,
-            disable_tqdm=True,
-        )  # fmt: skip
-        callback = trainer_callback(arguments.output_dir, environ={}, longest_interval_s=1e9)
-        trainer = transformers.Trainer(
-            Regression(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback]
-        )
-        trainer.evaluate()
-        latest = callback.load_latest()
-        trainer.train(resume_from_checkpoint=latest)
-        return latest
-
-    def unreadable(path: str) -> dict[str, Any]:
-        if path == newest:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return manifest_of(path)
-
-    train()
-    newest = str(tmp_path / "checkpoint-8")
+    train_and_evaluate(tmp_path, strategy)
+    newest = tmp_path / "checkpoint-8"
     inode = os.stat(newest).st_ino
-    monkeypatch.setattr(tenant_checkpoint, "manifest_of", unreadable)
-    assert train() == str(tmp_path / "checkpoint-4")
+    make_unreadable(newest, monkeypatch)
+    assert train_and_evaluate(tmp_path, strategy) == str(tmp_path / "checkpoint-4")
     assert os.stat(tmp_path / "quarantine" / "checkpoint-8").st_ino == inode
-    assert (tmp_path / "checkpoint-8" / "manifest.json").exists()
+    assert (newest / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("last_loss", [9.0, 0.5])
+def test_an_evaluation_that_is_no_best_puts_no_earlier_checkpoint_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_loss: float
+) -> None:
+    """No save follows it: killed before one, the next process goes on from what was passed over, if it can read it."""
+    train_and_evaluate(tmp_path, "best", [3.0, 2.0])
+    (tmp_path / "checkpoint-8").rename(tmp_path / "checkpoint-10")
+    make_unreadable(tmp_path / "checkpoint-10", monkeypatch)
+    latest = train_and_evaluate(tmp_path, "best", [9.0, last_loss], epochs=3)
+    assert latest == str(tmp_path / "checkpoint-4")
+    is_best = last_loss < 3.0
+    assert (tmp_path / "checkpoint-12").exists() == is_best
+    assert (tmp_path / "checkpoint-10").exists() != is_best
+    assert (tmp_path / "quarantine" / "checkpoint-10").exists() == is_best, "a save of a later step would remove it"
 
 
 def test_the_real_lightning_goes_on_in_its_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,14 +158,14 @@ def test_a_done_record_of_more_values_than_one_of_ours_is_not_parsed(
 ) -> None:
     """A hostile box writes it, and each gate would make a gigabyte of it."""
     path = tmp_path / "done.json"
-    path.write_text('{"artifacts":[' + f"{unit}," * ((8 << 20) // (len(unit) + 1)) + "0]}")
+    path.write_text('{"artifacts":[' + f"{unit}," * ((16 << 20) // (len(unit) + 1)) + "0]}")
     monkeypatch.setattr(bounded_json.json, "loads", lambda _text: pytest.fail("it was parsed"))
     assert promised.read(str(path)) is None
 
 
 def test_a_done_record_of_very_many_artifacts_is_read(tmp_path: Path) -> None:
     line = {**entry("c/a1/out/f", b"x"), "executable": False}
-    record = {"artifacts": [{**line, "path": f"c/a1/out/shard, part [{number}]"} for number in range(100_000)]}
+    record = {"artifacts": [{**line, "path": f"c/a1/out/shard, part [{number}]"} for number in range(300_000)]}
     path = tmp_path / "done.json"
     path.write_text(json.dumps(record))
     assert promised.lines(promised.read(str(path))) == record["artifacts"]

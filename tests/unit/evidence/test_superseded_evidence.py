@@ -94,6 +94,12 @@ class Old:
         self.run = run_record.read_run(self.layout, "r")
         self.out = Path(attempt.claim(self.layout, self.run, self.run["cells"][0], 2).output)
 
+    def drop_cell(self) -> None:
+        """The run is registered with another cell alone."""
+        cells = [{"id": "d", "args": [], "seed": 1}]
+        control.register(self.layout, control.Caller(()), dict(self.run, spec_sha256="c" * 64, cells=cells))
+        self.run = run_record.read_run(self.layout, "r")
+
     def bring_home(
         self, files: list[dict[str, Any]] | None = None, roles: list[str] | None = None, **more: Any
     ) -> dict[str, Any]:
@@ -551,6 +557,20 @@ def test_a_spec_that_was_changed_and_not_begun_says_what_the_looks_before_were_o
     old.bring_home()
     reading = seal_reading.read_box(old.layout.root)
     last_contact.note(old.store, IDENTITY, last_contact.parse(reading["checkpoints"]) or {})
+    assert old.lost() == ""
+
+
+def test_a_cell_that_the_spec_dropped_after_a_look_is_home_with_what_it_left(tmp_path: Path) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    old.save("checkpoints/step-100.pt", step=100)
+    last_contact.note(old.store, IDENTITY, last_contact.of_status(box_status.status(old.layout)["runs"]))
+    old.drop_cell()
+    reading = seal_reading.read_box(old.layout.root)
+    last_contact.note(old.store, IDENTITY, last_contact.parse(reading["checkpoints"]) or {})
+    lost = old.lost()
+    assert "everything up to step 100" in lost
+    assert "r/c:" not in lost, "it is told once, by its work"
+    old.bring_home()
     assert old.lost() == ""
 
 

@@ -128,6 +128,23 @@ def test_a_look_at_another_work_names_what_was_known_by_its_own(store: StateStor
     assert look(store, FIRST, 10) == {"c": 5000, "c@222222222222": 3000}, "back to the first, and nothing is forgotten"
 
 
+def test_a_cell_that_the_spec_has_no_more_goes_by_its_work_alone(store: StateStore) -> None:
+    """The later look names no present work of it: what it had is an earlier one now."""
+    look(store, FIRST, 5000)
+    assert look(store, None, 4000, "c@222222222222") == {"c": 5000, "c@222222222222": 4000}, "of another work"
+    assert look(store, None, 100, "c@111111111111") == {"c@111111111111": 5000, "c@222222222222": 4000}
+    assert look(store, FIRST, 10) == {"c": 5000, "c@222222222222": 4000}, "the spec has it again"
+
+
+def test_law_2_what_goes_by_another_name_now_is_kept_before_names_that_a_box_makes_up(store: StateStore) -> None:
+    for cell in ("c", "d", "e"):
+        look(store, FIRST, 5000, cell)
+    made_up = {f"x{number}": Reached(1) for number in range(5)}
+    last_contact.note(store, BOX, {"r": {**made_up, "c@111111111111": Reached(1)}})
+    kept = {cell: reached.step for cell, reached in noted(store)["r"].items()}
+    assert kept == {"d": 5000, "e": 5000, "c@111111111111": 5000}
+
+
 def test_a_box_that_was_seen_in_two_works_is_home_with_both(store: StateStore) -> None:
     look(store, FIRST, 5000)
     look(store, SECOND, 2000)
