@@ -438,6 +438,23 @@ def test_steps_that_are_counted_through_are_stood_for_by_the_latest_whatever_was
     assert len(newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])) == 1
 
 
+def test_what_a_finished_cell_removed_before_its_end_is_no_loss(tmp_path: Path) -> None:
+    """Nor is it where its name says something of each file that nobody knows."""
+    old = Old(tmp_path, "checkpoints/*.ckpt", "torch")
+    old.save("checkpoints/widget0.5-step=300.ckpt")
+    old.evidence()
+    early = last_contact.parse(seal_reading.read_box(old.layout.root)["checkpoints"])
+    assert early is not None
+    (old.out / "checkpoints/widget0.5-step=300.ckpt").unlink()
+    old.save("checkpoints/widget0.6-step=400.ckpt")
+    last_contact.note(old.store, IDENTITY, early)
+    old.bring_home()
+    assert "widget0.5-step=*.ckpt at step 300" in old.lost(), "nobody can say whether its result came of that"
+    old.finish()
+    old.bring_home()
+    assert old.lost() == ""
+
+
 # --- a step in several files --------------------------------------------------------------------------------------
 
 PAIRS = [
