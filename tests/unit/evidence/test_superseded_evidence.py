@@ -427,15 +427,20 @@ def test_law_3_the_newest_of_the_latest_epoch_comes_home_first(tmp_path: Path, n
 
 
 def test_steps_that_are_counted_through_are_stood_for_by_the_latest_whatever_was_measured(tmp_path: Path) -> None:
-    """Lightning with ``save_top_k=1`` removes the one before; the first epoch went on after a restart."""
+    """Lightning with ``save_top_k=1`` removed the ones before, which looks saw; its epochs went on after a restart."""
     old = Old(tmp_path, "checkpoints/*.ckpt", "torch")
-    for epoch, number in enumerate([0, 0, 1, 2, 3]):
-        for before in (old.out / "checkpoints").glob("*"):
-            before.unlink()
-        old.save(f"checkpoints/epoch={epoch}-val_f1=0.{90 + number}-step={100 * number}.ckpt")
-        old.bring_home()
-        assert old.lost() == ""
-    assert len(newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])) == 1
+    names = [f"checkpoints/epoch={n // 2}-val_f1=0.{95 - n}-step={100 * n}.ckpt" for n in range(1, 6)]
+    for name in names:
+        old.save(name)
+        look = last_contact.parse(seal_reading.read_box(old.layout.root)["checkpoints"])
+        assert look is not None
+        last_contact.note(old.store, IDENTITY, look)
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    assert [line["path"].partition("/out/")[2] for line in brought] == names[-1:]
+    for name in names[:-1]:
+        (old.out / name).unlink()
+    old.bring_home()
+    assert old.lost() == ""
 
 
 def test_what_a_finished_cell_removed_before_its_end_is_no_loss(tmp_path: Path) -> None:
