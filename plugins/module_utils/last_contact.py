@@ -71,8 +71,10 @@ class Reached:
         """Whether surely nothing of ``other`` is beyond this.
 
         A checkpoint whose name says no step may always be, until its cell is finished on both sides: it is its result.
+        Of the steps before its result a finished cell has kept what its done record promises, and all that is here.
         """
-        return (other.done or not other.unnamed) and other.is_told and self.includes(other)
+        wanted = replace(other, series=()) if other.done else other
+        return (other.done or not other.unnamed) and other.is_told and self.includes(wanted)
 
     @property
     def is_told(self) -> bool:
@@ -105,6 +107,8 @@ class Reached:
         """What of a step that ``beside`` has too is not there; empty when nothing is."""
         if not self.is_told:
             return f"all files of step {self.step} (an earlier version looked, which did not note their names)"
+        if self.done and beside.done:
+            return ""
         beyond = [each for each in self.series if each[1] <= _number(beside.step) and not beside._has(each)]
         told = [f"{name.rstrip(reach.WHOLE)} at step {step} ({files} file(s))" for name, step, files in beyond]
         more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""

@@ -16,13 +16,12 @@ import json
 import os
 import re
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, NamedTuple
 
 from . import roster, settling
 from .box import checkpoint_manifest, reach, sharded
-from .box.step_name import step_in
+from .box.step_name import Order, newest_first, order_of
 from .box.structure import check_structure
 
 # Of tenant_checkpoint, of Lightning and of the Trainer of transformers, the last two with our callbacks.
@@ -45,13 +44,17 @@ class _Piece:
     folder, and empty where it has none; ``own_loop``: it is named as its training script likes."""
 
     cell: str
-    step: int
+    order: Order
     name: str
     inner: str
     root: str
     file: roster.RosterFile
     is_here: bool
     own_loop: bool = False
+
+    @property
+    def step(self) -> int:
+        return self.order[-1]
 
     @property
     def folder(self) -> str:
@@ -84,65 +87,71 @@ def newest_checkpoints(
     """
     manifests = roster.manifests_at_home(results_dir, project, run_id)
     pieces = list(_pieces(manifests, not_from, spec_sha256))
-    newest: dict[str, list[_Piece]] = {}
-    for cell, step in sorted({(piece.cell, piece.step) for piece in pieces}, key=lambda each: -each[1]):
-        if cell in newest:
-            continue
-        chosen = _sound_one(pieces, cell, step)
-        if chosen is not None:
-            newest[cell] = chosen
+    by_cell: dict[str, list[_Piece]] = {}
+    for piece in pieces:
+        by_cell.setdefault(piece.cell, []).append(piece)
     found = []
-    for cell in sorted(newest):
-        to_go_on = [newest[cell], *_completing(pieces, newest[cell])]
+    for _cell, of_cell in sorted(by_cell.items()):
+        to_go_on = list(_to_go_on(of_cell))
         found += [_described(whole, spec_sha256, False) for whole in to_go_on]
-        best = _best_beside(pieces, newest[cell])
+        best = _best_beside(of_cell, to_go_on[0]) if to_go_on else None
         if best is not None and best[0].step not in [whole[0].step for whole in to_go_on]:
             found.append(_described(best, spec_sha256, True))
     return found
 
 
-def _sound_one(pieces: list[_Piece], cell: str, step: int) -> list[_Piece] | None:
-    of_step = [piece for piece in pieces if (piece.cell, piece.step) == (cell, step)]
+def _sound_one(pieces: list[_Piece], order: Order) -> list[_Piece] | None:
+    of_step = [piece for piece in pieces if piece.order == order]
     return next((whole for whole in _wholes(of_step) if _sound(whole)), None)
 
 
-def _completing(pieces: list[_Piece], newest: list[_Piece]) -> Iterator[list[_Piece]]:
+def _to_go_on(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+    """Of one cell the newest, and behind it what completes it."""
+    orders = newest_first(piece.order for piece in pieces)
+    for number, order in enumerate(orders, start=1):
+        newest = _sound_one(pieces, order)
+        if newest is not None:
+            yield newest
+            yield from _completing(pieces, orders[number:], newest)
+            return
+
+
+def _completing(pieces: list[_Piece], earlier: list[Order], newest: list[_Piece]) -> Iterator[list[_Piece]]:
     """What a loop of one's own saved before ``newest`` and this lacks, as it came home by the same rule."""
-    first, there = newest[0], _series(newest)
-    earlier = [piece for piece in pieces if piece.own_loop and piece.cell == first.cell and piece.step < first.step]
+    there = list(_series(newest))
     taken = 1
-    for step in sorted({piece.step for piece in earlier} if first.own_loop else (), reverse=True):
-        wholes = _wholes([piece for piece in earlier if piece.step == step])
+    for order in earlier if newest[0].own_loop else ():
+        wholes = _wholes([piece for piece in pieces if piece.own_loop and piece.order == order])
         whole = next((each for each in wholes if reach.adds(_series(each), there) and _sound(each)), None)
         if whole is None:
             continue
-        there |= _series(whole)
+        there += _series(whole)
         taken += 1
         yield whole
         if taken == reach.MOST:
             return
 
 
-def _series(whole: list[_Piece]) -> Counter[str]:
+def _series(whole: list[_Piece]) -> tuple[reach.Series, ...]:
     units = [
         {"key": piece.name, "step": piece.step, "files": [{"path": piece.name, "loader": piece.file.loader}]}
         for piece in whole
     ]
-    return Counter({name: files for (name, _step), files in reach.counted(units).items()})
+    return tuple((name, step, files) for (name, step), files in reach.counted(units).items())
 
 
 def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | None:
     first = newest[0]
     path = os.path.join(first.root, first.file.path)
     step = checkpoint_manifest.best_step(os.path.dirname(path) if first.inner else path)
-    return None if step is None or step == first.step else _sound_one(pieces, first.cell, step)
+    return None if step is None or step == first.step else _sound_one(pieces, (step,))
 
 
 class Place(NamedTuple):
     """Which checkpoint a file belongs to; the fields are as :class:`_Piece` has them."""
 
     cell: str
-    step: int
+    order: Order
     name: str
     inner: str = ""
     own_loop: bool = False
@@ -152,11 +161,11 @@ def place_of(file: roster.RosterFile) -> Place | None:
     """The checkpoint that a new box could go on from and that ``file`` belongs to; None for any other file."""
     match = _CHECKPOINT.match(file.path)
     if match:
-        return Place(match.group("cell"), int(match.group("step")), match.group("name"), match.group("inner") or "")
+        return Place(match.group("cell"), (int(match.group("step")),), match.group("name"), match.group("inner") or "")
     of_own_loop = file.role == "checkpoint" and file.loader in _INERT
     match = _OF_OWN_LOOP.match(file.path) if of_own_loop else None
-    step = step_in(match.group("name")) if match else None
-    return Place(match.group("cell"), step, match.group("name"), own_loop=True) if match and step is not None else None
+    order = order_of(match.group("name")) if match else ()
+    return Place(match.group("cell"), order, match.group("name"), own_loop=True) if match and order else None
 
 
 def _pieces(
@@ -169,7 +178,7 @@ def _pieces(
         for file in manifest.files:
             place = place_of(file)
             if place is not None:
-                yield _Piece(place.cell, place.step, place.name, place.inner, root, file, is_here, place.own_loop)
+                yield _Piece(place.cell, place.order, place.name, place.inner, root, file, is_here, place.own_loop)
 
 
 # --- what belongs together ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any, Container, Iterable, Iterator, Sequence
 from . import roster
 from .box import policy, records
 from .box.refusal import Refused
+from .box.step_name import Order, newest_first
 from .resume_checkpoints import place_of
 
 # What the manifest of the kept files has of the one beside it.
@@ -55,20 +56,26 @@ def kept(root: str, new: roster.Manifest, extra: Container[str]) -> tuple[roster
         there = _read(root, name)
         if there is not None and _spec(there) == _spec(new):
             found.update((file.path, file) for file in there.files if place_of(file))
-    before, now = _newest(found.values()), _newest(new.files)
-    stay = {cell for cell, step in before.items() if step > now.get(cell, -1)}
+    before, now = _steps(found.values()), _steps(new.files)
+    stay = {cell for cell, orders in before.items() if _is_beyond(orders, now.get(cell, set()))}
     places = {path: place_of(file) for path, file in found.items() if path in extra}
     return tuple(found[path] for path, place in sorted(places.items()) if place is not None and place.cell in stay)
 
 
-def _newest(files: Iterable[roster.RosterFile]) -> dict[str, int]:
-    """The step of each cell's newest checkpoint."""
-    newest: dict[str, int] = {}
+def _steps(files: Iterable[roster.RosterFile]) -> dict[str, set[Order]]:
+    """The steps of each cell's checkpoints."""
+    found: dict[str, set[Order]] = {}
     for file in files:
         place = place_of(file)
         if place is not None:
-            newest[place.cell] = max(place.step, newest.get(place.cell, 0))
-    return newest
+            found.setdefault(place.cell, set()).add(place.order)
+    return found
+
+
+def _is_beyond(before: set[Order], now: set[Order]) -> bool:
+    """Whether the newest is of ``before`` alone, or the highest step, where these are two."""
+    newest = newest_first(before | now)[0]
+    return newest not in now or max(order[-1] for order in before) > max(order[-1] for order in now)
 
 
 @contextlib.contextmanager

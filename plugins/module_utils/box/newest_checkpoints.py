@@ -10,14 +10,13 @@ step has: then that comes too, whole, so that at home there is a step to go on f
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterator
 
 from . import artifacts, checkpoint_manifest, reach, run_record, sharded
 from .layout import AttemptPaths
-from .step_name import series_of
+from .step_name import Order, newest_first, order_of, series_of
 from .structure import SHARDED_LOADERS
 
 
@@ -26,15 +25,23 @@ class _Step:
     """The files that one attempt saved of one step, and how many there are of each series."""
 
     paths: AttemptPaths
-    step: int
+    order: Order
     units: tuple[dict[str, Any], ...]
 
+    @property
+    def step(self) -> int:
+        return self.order[-1]
+
     @cached_property
-    def series(self) -> Counter[str]:
-        return Counter({name: files for (name, _step), files in reach.counted(self.units).items()})
+    def series(self) -> tuple[reach.Series, ...]:
+        return tuple((name, step, files) for (name, step), files in reach.counted(self.units).items())
+
+    @property
+    def files(self) -> int:
+        return sum(files for _name, _step, files in self.series)
 
     def sound(self, share: bool) -> _Step:
-        return _Step(self.paths, self.step, tuple(artifacts.sound_ones(self.paths.output, self.units, share)))
+        return _Step(self.paths, self.order, tuple(artifacts.sound_ones(self.paths.output, self.units, share)))
 
 
 def to_bring(run: dict[str, Any], attempts: list[AttemptPaths]) -> list[dict[str, Any]]:
@@ -58,21 +65,25 @@ def _steps(units: list[tuple[AttemptPaths, list[dict[str, Any]]]]) -> list[_Step
     """Newest first; of one step the attempt that has most files of it, then the later one."""
     found = []
     for paths, known in units:
-        for step in {unit["step"] for unit in known if unit["step"] is not None}:
-            found.append(_Step(paths, step, tuple(unit for unit in known if unit["step"] == step)))
-    return sorted(found, key=lambda each: (each.step, sum(each.series.values()), each.paths.number), reverse=True)
+        by_order: dict[Order, list[dict[str, Any]]] = {}
+        for unit in known:
+            if unit["step"] is not None:
+                by_order.setdefault(order_of(unit["key"]), []).append(unit)
+        found += [_Step(paths, order, tuple(of_it)) for order, of_it in by_order.items()]
+    place = {order: number for number, order in enumerate(newest_first(each.order for each in found))}
+    return sorted(found, key=lambda each: (place[each.order], -each.files, -each.paths.number))
 
 
 def _newest(steps: list[_Step], share: bool) -> Iterator[_Step]:
     """The newest, and earlier ones that have what the later ones lack."""
-    there: Counter[str] = Counter()
+    there: list[reach.Series] = []
     taken = 0
     for each in steps:
         if taken == reach.MOST or not reach.adds(each.series, there):
             continue
         found = each.sound(share)
         if reach.adds(found.series, there):
-            there |= found.series
+            there += found.series
             taken += 1
             yield found
 
@@ -86,7 +97,7 @@ def _best_beside(steps: list[_Step], newest: _Step, share: bool) -> list[_Step]:
         folder = os.path.dirname(unit["key"])
         for each in sorted(steps, key=lambda one: -one.paths.number):
             of_it = tuple(one for one in each.units if each.step == best and os.path.dirname(one["key"]) == folder)
-            found = _Step(each.paths, best, of_it).sound(share)
+            found = _Step(each.paths, each.order, of_it).sound(share)
             if found.units:
                 return [found]
     return []

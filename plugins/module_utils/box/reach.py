@@ -6,14 +6,18 @@ A step may be saved as several files, so it is told by *series*: files whose nam
 numbers behind it. Of each its highest step counts, and how many files of it that step has; and of earlier steps those
 that have more. The weights of step 20 say nothing of its optimizer, which another file holds, the files of four ranks
 are no step of eight, and step 20 of one fold is nothing of another.
+
+Where a name tells an epoch before the step, nobody can say whether the step is counted through or within the epoch, so
+that epoch stays in the name: step 400 of epoch 2 is stood for by none that is behind it in either, and stands for none
+that is ahead of it in either.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Iterable, Mapping, Tuple
+from typing import Any, Iterable, Tuple
 
-from .step_name import series_of
+from .step_name import Order, counted_series_of, series_of, split_counts
 
 # What the name of a series of folders ends with that are whole once their index is there, however many ranks wrote
 # them: a distributed checkpoint writes it last.
@@ -24,7 +28,7 @@ _QUARANTINE = "quarantine"
 # five phases, each is a series whose newest step may lie anywhere, so these are.
 MOST = 16
 
-# (name, step, files)
+# (name, step, files); a name as ``counted_series_of`` has it
 Series = Tuple[str, int, int]
 
 
@@ -61,37 +65,36 @@ def _outside(path: str) -> str:
     return "/".join(part for part in path.split("/") if part != _QUARANTINE)
 
 
-def adds(series: Mapping[str, int], there: Mapping[str, int]) -> bool:
-    """Whether a step, by its files of each series, has what is not there of later ones; of one that its index speaks
-    for, any step will do."""
-    return any(
-        not there.get(name) or (there[name] < files and not name.endswith(WHOLE)) for name, files in series.items()
-    )
+def adds(series: Iterable[Series], there: Iterable[Series]) -> bool:
+    """Whether a step has what none that is there stands for."""
+    known = list(there)
+    return not all(any(covers(one, each) for one in known) for each in series)
 
 
 def _name(path: str) -> str:
     """What was put aside as damaged is of the series that it was put aside from."""
-    return series_of(_outside(path))
+    return counted_series_of(_outside(path))
 
 
 def covers(one: Series, other: Series) -> bool:
     """Whether a step stands for another of its series: it is as late, and has as many files."""
-    (name, step, files), (wanted, least, fewest) = one, other
-    return name == wanted and step >= least and (files >= fewest or (step > least and name.endswith(WHOLE)))
+    (own_series, own), (series, wanted) = _placed(one), _placed(other)
+    as_late = own_series == series and len(own) == len(wanted) and all(map(int.__ge__, own, wanted))
+    return as_late and (one[2] >= other[2] or (own != wanted and series.endswith(WHOLE)))
+
+
+def _placed(one: Series) -> tuple[str, Order]:
+    name, step, _files = one
+    series, counts = split_counts(name)
+    return series, (*counts, step)
 
 
 def furthest(series: Iterable[Series]) -> tuple[Series, ...]:
     """Those that no other one stands for, sorted."""
-    found: list[Series] = []
-    for each in sorted(set(series), reverse=True):  # of each name the latest step first
-        if not found or not any(covers(one, each) for one in _of_name(found, each[0])):
-            found.append(each)
-    return tuple(sorted(found))
-
-
-def _of_name(found: list[Series], name: str) -> Iterable[Series]:
-    """Those at the end of the list: it is sorted by name."""
-    for one in reversed(found):
-        if one[0] != name:
-            return
-        yield one
+    found: dict[str, list[Series]] = {}
+    # The latest first: none stands for one that comes before it.
+    for each in sorted(set(series), key=lambda one: (_placed(one)[1], one), reverse=True):
+        of_it = found.setdefault(_placed(each)[0], [])
+        if not any(covers(one, each) for one in of_it):
+            of_it.append(each)
+    return tuple(sorted(each for of_it in found.values() for each in of_it))

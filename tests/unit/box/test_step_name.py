@@ -5,7 +5,15 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import series_of, step_in, training_step_in
+from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import (
+    counted_series_of,
+    newest_first,
+    order_of,
+    series_of,
+    split_counts,
+    step_in,
+    training_step_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +27,10 @@ from ansible_collections.tenant.gpu.plugins.module_utils.box.step_name import se
         ("arbiter_5.pt", None),
         ("best.pt", None),
         ("sidestep9.pt", None),
+        # Lightning's name of what is logged at each step and at each epoch.
+        ("epoch=3-step=400-train_loss_epoch=0.41.ckpt", 400),
+        ("step=400-val_f1_step=0.41.ckpt", 400),
+        ("train_acc_step=400.pt", 400),
     ],
 )
 def test_steps_in_names(path: str, step: int | None) -> None:
@@ -69,6 +81,19 @@ def test_an_epoch_in_a_name_is_no_step_of_the_training(path: str, step: int | No
         ("epoch=03-val_loss=0.42.ckpt", "epoch=04-val_loss=0.39.ckpt", "epoch=*-val_loss=*.*.ckpt"),
         ("val_loss=0.42-epoch=03.ckpt", "val_loss=0.39-epoch=04.ckpt", "val_loss=*-epoch=*.ckpt"),
         ("epoch=3-val_acc=0.9-step=4.ckpt", "epoch=4-val_acc=0.91-step=5.ckpt", "epoch=*-val_acc=*-step=*.ckpt"),
+        *(
+            (f"epoch=3-{one}-step=4.ckpt", f"epoch=4-{other}-step=5.ckpt", f"epoch=*-{name}=*-step=*.ckpt")
+            for name, one, other in (
+                ("val_f1", "val_f1=0.93", "val_f1=0.95"),
+                ("val_auc", "val_auc=0.9", "val_auc=0.91"),
+                ("bleu", "bleu=27.31", "bleu=28.02"),
+                ("ppl", "ppl=9.31", "ppl=1.2e+03"),
+                ("val_loss", "val_loss=12", "val_loss=9.5"),
+                ("val_loss", "val_loss=nan", "val_loss=-1.2e-05"),
+                ("train_loss_epoch", "train_loss_epoch=0.41", "train_loss_epoch=1e-05"),
+                ("score_step", "score_step=0.41", "score_step=inf"),
+            )
+        ),
         # own loops
         ("step-100/rank-3.pt", "step-200/rank-1.pt", "step-*/rank-*.pt"),
         ("step-20-loss-0.53.pt", "step-40-loss-0.5.pt", "step-*-loss-*.*.pt"),
@@ -95,6 +120,10 @@ def test_a_later_step_is_of_the_series_of_the_earlier_one(earlier: str, later: s
         ),
         ("2026-11-23/20-00-00/step-100.pt", "2026-11-23/21-00-00/step-20.pt"),
         ("lr=0.01-step-100.pt", "lr=0.1-step-20.pt"),
+        ("lr=1e-05-step-100.pt", "lr=1e-04-step-20.pt"),
+        ("map=3-step-100.pt", "map=4-step-20.pt"),
+        ("snap=0.5-step-100.pt", "snap=0.6-step-20.pt"),
+        ("loss=1x-step-100.pt", "loss=2x-step-20.pt"),
         ("llama-3.1-step-100.pt", "llama-3.2-step-20.pt"),
         ("rank0/step-100.pt", "rank1/step-100.pt"),
         ("kfold0_best.pth", "kfold1_best.pth"),
@@ -102,3 +131,29 @@ def test_a_later_step_is_of_the_series_of_the_earlier_one(earlier: str, later: s
 )
 def test_what_counts_its_steps_by_itself_is_a_series_of_its_own(one: str, other: str) -> None:
     assert series_of(one) != series_of(other)
+
+
+@pytest.mark.parametrize(
+    ("path", "order", "series", "counts"),
+    [
+        ("checkpoint-500/model.bin", (500,), "checkpoint-*/model.bin", ()),
+        ("epoch=3-step=400.ckpt", (3, 400), "epoch=*-step=*.ckpt", (3,)),
+        ("fold-1/epoch_2_step_400.pt", (2, 400), "fold-1/epoch_*_step_*.pt", (2,)),
+        ("epoch=3-train_loss_epoch=0.41-step=4.ckpt", (3, 4), "epoch=*-train_loss_epoch=*-step=*.ckpt", (3,)),
+        ("step=1200-epoch=3.ckpt", (1200, 3), "step=*-epoch=*.ckpt", (1200,)),
+        ("last.pt", (), "last.pt", ()),
+    ],
+)
+def test_an_epoch_before_the_step_is_told_with_it(
+    path: str, order: tuple[int, ...], series: str, counts: tuple[int, ...]
+) -> None:
+    assert order_of(path) == order
+    assert split_counts(counted_series_of(path)) == (series, counts)
+
+
+def test_the_newest_is_of_the_latest_epoch_and_there_of_the_highest_step() -> None:
+    assert newest_first([(1, 500), (2, 100), (1, 400), (2, 400)]) == [(2, 400), (2, 100), (1, 500), (1, 400)]
+    assert newest_first([(3, 400), (4, 500), (3, 450)]) == [(4, 500), (3, 450), (3, 400)]
+    assert newest_first([(4,), (12,), (9,)]) == [(12,), (9,), (4,)]
+    assert newest_first([(2, 400), (450,), (1, 500)]) == [(2, 400), (1, 500), (450,)]
+    assert newest_first([]) == []

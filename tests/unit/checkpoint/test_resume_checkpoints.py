@@ -331,3 +331,19 @@ def test_law_3_a_rarely_written_file_comes_along_and_throws_no_run_back(home: Ho
 def test_where_every_file_has_a_name_of_its_own_not_all_are_carried(home: Home) -> None:
     home.bring("b1", own(*(f"{chr(97 + n)}-step-{n}" for n in range(20))), loader="json")
     assert [step for step, _files in carried(home.found())] == list(range(19, 19 - reach.MOST, -1))
+
+
+def test_law_3_a_step_counted_within_its_epoch_is_gone_on_from_in_the_latest_epoch(home: Home) -> None:
+    """Which of the two is the later only the loop knows: its steps may be counted through, and its epochs anew."""
+    home.bring("b1", own(*(f"epoch_{one}" for one in ("1_step_400", "1_step_500", "2_step_100"))), loader="json")
+    assert carried(home.found()) == [(100, ["epoch_2_step_100"]), (500, ["epoch_1_step_500"])]
+    root = home.bring("b2", own("epoch_2_step_400"), loader="json")
+    assert carried(home.found()) == [(400, ["epoch_2_step_400"]), (500, ["epoch_1_step_500"])]
+    (root / OWN / "epoch_2_step_400.json").write_bytes(b"[]")
+    assert carried(home.found()) == [(100, ["epoch_2_step_100"]), (500, ["epoch_1_step_500"])]
+
+
+def test_of_steps_that_are_counted_through_the_latest_is_enough(home: Home) -> None:
+    names = ("epoch=3-step=400", "epoch=4-step=500", "epoch=3-step=450")
+    home.bring("b1", own(*names), loader="json")
+    assert carried(home.found()) == [(500, ["epoch=4-step=500"])]

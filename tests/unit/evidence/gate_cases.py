@@ -9,6 +9,7 @@ evidence.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,11 @@ def at(step: int, done: bool = False, optimizer: int | None = None) -> Reached:
     """A step that is one file, or, with its optimizer, two."""
     beside = () if optimizer is None else (("optim-step-*.pt", optimizer, 1),)
     return Reached(step, done, series=(*beside, ("step-*.pt", step, 1)))
+
+
+def in_epoch(epoch: int, step: int) -> Reached:
+    """Its steps may be counted within the epoch or through."""
+    return Reached(step, series=((f"epoch-{epoch}-step-*.pt", step, 1),))
 
 
 NOTHING, FINISHED = Reached(), at(9, True)
@@ -668,7 +674,9 @@ def _is_ahead(known: Reached, copy: Reached) -> bool:
     unnamed = bool(known.unnamed) and not (known.done and copy.done)
     # Nobody knows which files a step has of which no file was named.
     untold = known.step is not None and all(step != known.step for _name, step, _files in known.series)
-    return unnamed or untold or _is_more(known, copy)
+    # What a finished cell removed itself is no loss.
+    kept = replace(known, series=()) if known.done and copy.done else known
+    return unnamed or untold or _is_more(kept, copy)
 
 
 def _is_more(known: Reached, named: Reached) -> bool:
@@ -678,9 +686,18 @@ def _is_more(known: Reached, named: Reached) -> bool:
     lacking = [
         (name, step)
         for name, step, files in known.series
-        if not any(own == name and at >= step and of_it >= files for own, at, of_it in named.series)
+        if not any(_stands_for(own, name) and at >= step and of_it >= files for own, at, of_it in named.series)
     ]
     return newer or (known.done and not named.done) or more_names or bool(lacking)
+
+
+def _stands_for(own: str, name: str) -> bool:
+    """Of an earlier epoch, at a step as high, one of a later epoch is at least as far, however steps are counted."""
+    epoch = re.compile(r"epoch-(\d+)-(.+)")
+    one, other = epoch.match(own), epoch.match(name)
+    if one is None or other is None:
+        return own == name
+    return one[2] == other[2] and int(one[1]) >= int(other[1])
 
 
 def _has_unknown(case: Case) -> bool:
@@ -731,6 +748,8 @@ _LOST = Run("r1", seen=at(9), receipt="none", home=Reached(), sealed="absent")
 _OUTBID = Run("r1", seen=at(3), receipt="none", sealed="absent", elsewhere=at(9))
 _SNAPSHOT = Run("r1", seen=at(3), receipt="incomplete", sealed="absent", home=at(3))
 _RESULT = replace(FINISHED, unnamed=("model.pt",))
+# It was seen when it was there; the script has removed it since.
+_BEST_BEFORE = replace(_RESULT, series=(("auc-0.91-step-*.pt", 3, 1), *_RESULT.series))
 BASES: dict[str, Case] = {
     "home": Case(),
     "standing": Case(approvals=(Approval("standing"),)),
@@ -779,7 +798,7 @@ BASES: dict[str, Case] = {
         seal="none",
         newer="admitted",
         parked="soon after",
-        runs=(replace(_SNAPSHOT, seen=_RESULT, home=_RESULT),),
+        runs=(replace(_SNAPSHOT, seen=_BEST_BEFORE, home=_RESULT),),
         approvals=(),
     ),
     "superseded, in two copies": Case(
@@ -797,6 +816,15 @@ BASES: dict[str, Case] = {
         newer="admitted",
         parked="late",
         runs=(replace(_SNAPSHOT, seen=at(9, optimizer=3), home=IN_TWO),),
+        approvals=(),
+    ),
+    "superseded, at a later epoch": Case(
+        provider="outbid",
+        age=9000,
+        seal="none",
+        newer="admitted",
+        parked="late",
+        runs=(replace(_SNAPSHOT, seen=in_epoch(1, 4), home=in_epoch(2, 4)),),
         approvals=(),
     ),
     "superseded, in two ranks": Case(
@@ -840,6 +868,8 @@ SHUT: dict[str, Case] = {
     "the files of one rank are not home": _superseded(
         seen=IN_TWO_RANKS, home=Reached(9, series=(("step-*/rank*.pt", 9, 1),))
     ),
+    "of a later epoch only a lower step is on it": _superseded(seen=in_epoch(2, 4), home=in_epoch(1, 5)),
+    "of an earlier epoch a higher step is on it": _superseded(seen=in_epoch(1, 5), home=in_epoch(2, 4)),
     "nobody said what its step consists of": _superseded(seen=UNTOLD, home=at(9)),
     "of whichever work the copy is": _superseded(seen=at(3), home=at(9), receipt="of whichever work"),
     "the copy is of an earlier work": _superseded(seen=at(3), home=at(9), receipt="of an earlier work"),

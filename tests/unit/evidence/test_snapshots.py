@@ -108,6 +108,15 @@ def test_law_3_each_cell_keeps_its_own_newest_checkpoint(home: Home) -> None:
     assert not (home.dest / roster.KEPT).exists()
 
 
+def test_law_3_the_newest_of_the_latest_epoch_is_kept_beside_a_higher_step_of_an_earlier_one(home: Home) -> None:
+    one, other = (f"a/a1/out/checkpoints/epoch_{of_epoch}.json" for of_epoch in ("1_step_500", "2_step_400"))
+    home.pull({one: b"1", other: b"2"})
+    home.pull({one: b"1"})
+    assert home.newest() == [("a", 400), ("a", 500)]
+    home.pull({other: b"2"})
+    assert home.newest() == [("a", 400), ("a", 500)]
+
+
 def test_a_finished_run_and_another_spec_set_aside_what_they_do_not_promise(home: Home) -> None:
     home.pull(checkpoint("a", 1000))
     result = home.pull(METRICS, spec_sha256="6" * 64)

@@ -398,6 +398,74 @@ def test_law_2_logs_that_people_leave_on_the_box_are_no_results(tmp_path: Path) 
     assert old.lost() == ""
 
 
+# --- an epoch before the step -------------------------------------------------------------------------------------
+
+
+def in_epochs(*of_epochs: str) -> list[str]:
+    return [f"checkpoints/epoch_{of_epoch.replace('.', '_step_')}.pt" for of_epoch in of_epochs]
+
+
+def test_law_2_a_step_that_is_counted_within_its_epoch_is_not_stood_for_by_one_of_the_epoch_before(
+    tmp_path: Path,
+) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    for name in in_epochs("1.400", "1.500"):
+        old.save(name)
+    old.bring_home()
+    assert old.lost() == ""
+    for name in in_epochs("2.100", "2.400"):
+        old.save(name)
+        assert "checkpoints/epoch_2_step_*.pt at step" in old.lost()
+    receipt = old.bring_home()
+    brought = {check["path"].partition("/out/")[2] for check in receipt["checks"]}
+    assert brought == set(in_epochs("1.500", "2.400")), "the newest, however its steps are counted"
+    assert old.lost() == ""
+
+
+@pytest.mark.parametrize("names", [["1.500", "2.100"], ["1.400", "1.500", "2.100"], ["3.100", "2.400", "1.500"]])
+def test_law_3_the_newest_of_the_latest_epoch_comes_home_first(tmp_path: Path, names: list[str]) -> None:
+    old = Old(tmp_path, "checkpoints/*.pt", "torch")
+    for name in in_epochs(*names):
+        old.save(name)
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    wanted = [name for name in in_epochs("3.100", "2.400", "2.100", "1.500") if (old.out / name).exists()]
+    assert [line["path"].partition("/out/")[2] for line in brought] == wanted
+
+
+def test_steps_that_are_counted_through_are_stood_for_by_the_latest_whatever_was_measured(tmp_path: Path) -> None:
+    """Lightning with ``save_top_k=1`` removed the ones before, which looks saw; its epochs went on after a restart."""
+    old = Old(tmp_path, "checkpoints/*.ckpt", "torch")
+    names = [f"checkpoints/epoch={n // 2}-val_f1=0.{95 - n}-step={100 * n}.ckpt" for n in range(1, 6)]
+    for name in names:
+        old.save(name)
+        look = last_contact.parse(seal_reading.read_box(old.layout.root)["checkpoints"])
+        assert look is not None
+        last_contact.note(old.store, IDENTITY, look)
+    brought = newest_checkpoints.to_bring(old.run, [old.layout.attempt("r", "c", 1)])
+    assert [line["path"].partition("/out/")[2] for line in brought] == names[-1:]
+    for name in names[:-1]:
+        (old.out / name).unlink()
+    old.bring_home()
+    assert old.lost() == ""
+
+
+def test_what_a_finished_cell_removed_before_its_end_is_no_loss(tmp_path: Path) -> None:
+    """Nor is it where its name says something of each file that nobody knows."""
+    old = Old(tmp_path, "checkpoints/*.ckpt", "torch")
+    old.save("checkpoints/widget0.5-step=300.ckpt")
+    old.evidence()
+    early = last_contact.parse(seal_reading.read_box(old.layout.root)["checkpoints"])
+    assert early is not None
+    (old.out / "checkpoints/widget0.5-step=300.ckpt").unlink()
+    old.save("checkpoints/widget0.6-step=400.ckpt")
+    last_contact.note(old.store, IDENTITY, early)
+    old.bring_home()
+    assert "widget0.5-step=*.ckpt at step 300" in old.lost(), "nobody can say whether its result came of that"
+    old.finish()
+    old.bring_home()
+    assert old.lost() == ""
+
+
 # --- a step in several files --------------------------------------------------------------------------------------
 
 PAIRS = [
