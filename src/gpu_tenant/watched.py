@@ -142,6 +142,7 @@ class Watched:
             **self.sight.as_dict(),
             "harvests": self.harvests,
             "nothing_came_at": nothing_came_at,
+            "pull_took_s": self.pull_took_s,
             "registered": self.registered.as_dict(),
         }
 
@@ -152,6 +153,7 @@ class Watched:
         self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
         nothing_came_at = self.sight.moment_of(known, "nothing_came_at")
         self.nothing_came_at = -math.inf if nothing_came_at is None else nothing_came_at
+        self.pull_took_s = max(records.finite(known.get("pull_took_s")) or 0.0, 0.0)
         self.registered = home_before.Registered.of(known.get("registered"))
 
     def _sight_of_box(self) -> Sight:

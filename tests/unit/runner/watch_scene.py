@@ -68,7 +68,7 @@ class AccountWithoutCredit(Account):
 
 class Boxes(Observer):
     """The real observer. ``runs`` is what a box would answer over ssh, the class of a failure behind `` by ``; one that
-    is not in it holds nothing, and one of ``deaf`` does not answer. ``specs``: the ``spec_sha256`` of what it has, where
+    is not in it holds nothing, and one of ``deaf`` does not answer. ``specs``: the ``spec_sha256`` of its run, where
     that matters."""
 
     def __init__(self, hosts: Sequence[BoxHost], accounts: Mapping[str, Account]) -> None:
