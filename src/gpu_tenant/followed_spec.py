@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.tenant.gpu.plugins.module_utils.failures import TenantFailure
 from ansible_collections.tenant.gpu.plugins.module_utils.run_spec import load_run_spec
 
+from gpu_tenant import home_before
 from gpu_tenant.observe import as_failure
 
 
@@ -37,14 +38,14 @@ class FollowedSpec:
 
     def read(self) -> None:
         """What is acted on is what the playbook will read. One that makes another work of a run that is home is left
-        aside: to save a file is no wish to rent, and on the box, which is sealed, it would train nothing and bill."""
+        aside (:mod:`home_before` says why)."""
         if not self._path:
             return
         # Before it is read: an edit meanwhile is read the next time.
         edition = self._edition_now()
         found = load_run_spec(self._path)
         is_another = bool(self.now) and found["spec_sha256"] != self.now["spec_sha256"] and self._is_home()
-        self.left_aside = _home_already(str(self.now["id"])) if is_another else None
+        self.left_aside = home_before.failure_of(str(self.now["id"])) if is_another else None
         self.now = self.now if is_another else found
         self._edition, self._unread = edition, None
 
@@ -68,11 +69,3 @@ class FollowedSpec:
         """What changes whenever the file does, without reading it."""
         told = os.stat(self._path)
         return told.st_ino, told.st_size, told.st_mtime_ns
-
-
-def _home_already(run_id: str) -> TenantFailure:
-    return TenantFailure(
-        "config",
-        f"run {run_id} is home, and its spec or code is another since, so nothing is started for it; to train that on "
-        "the same box run the playbook train with -e deploy_unseal=true, then start watch again",
-    )

@@ -20,7 +20,18 @@ from ansible_collections.tenant.gpu.plugins.module_utils.journal import Journal
 from ansible_collections.tenant.gpu.plugins.module_utils.rented_box import Box
 from ansible_collections.tenant.gpu.plugins.module_utils.state_store import StateStore
 
-from gpu_tenant import candidates, decide, fleet, found_home, look_notes, money_ladder, parking, recovering, replaced
+from gpu_tenant import (
+    candidates,
+    decide,
+    fleet,
+    found_home,
+    home_before,
+    look_notes,
+    money_ladder,
+    parking,
+    recovering,
+    replaced,
+)
 from gpu_tenant.followed_spec import FollowedSpec
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
@@ -56,6 +67,9 @@ class Watched:
         self.pull_took_s = 0.0
         self.nothing_came_at = -math.inf
         self.salvaged = False
+        self.registered = home_before.Registered()
+        # Whether what is home is of the spec before it was edited.
+        self._is_home_before = False
         self._pulled_at = ""
         self._trouble: TenantFailure | None = None
         self.has_chosen = False
@@ -124,7 +138,13 @@ class Watched:
     def as_dict(self) -> dict[str, Any]:
         """What the next process needs to go on counting."""
         nothing_came_at = self.nothing_came_at if math.isfinite(self.nothing_came_at) else None
-        return {**self.sight.as_dict(), "harvests": self.harvests, "nothing_came_at": nothing_came_at}
+        return {
+            **self.sight.as_dict(),
+            "harvests": self.harvests,
+            "nothing_came_at": nothing_came_at,
+            "pull_took_s": self.pull_took_s,
+            "registered": self.registered.as_dict(),
+        }
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Go on from what an earlier process counted."""
@@ -133,6 +153,8 @@ class Watched:
         self.harvests = harvests if isinstance(harvests, int) and harvests > 0 else 0
         nothing_came_at = self.sight.moment_of(known, "nothing_came_at")
         self.nothing_came_at = -math.inf if nothing_came_at is None else nothing_came_at
+        self.pull_took_s = max(records.finite(known.get("pull_took_s")) or 0.0, 0.0)
+        self.registered = home_before.Registered.of(known.get("registered"))
 
     def _sight_of_box(self) -> Sight:
         try:
@@ -159,10 +181,12 @@ class Watched:
     def next_candidate(self) -> None:
         self.boxes.append(self.boxes.pop(0))
         self.sight, self.salvaged, self.harvests = self._sight_of_box(), False, 0
+        self.registered = home_before.Registered()
 
     def take(self, seen: Observation) -> None:
         """Add a look."""
         self.seen, self._trouble = seen, seen.refused
+        self.registered = self.registered.after(seen)
         try:
             self.sight.take(seen)
             look_notes.note(self.store, self.project, seen)
@@ -206,10 +230,27 @@ class Watched:
 
     def _judged(self, outage: str) -> decide.Action:
         assert self.seen is not None
+        self._is_home_before = False
         action = self._decided(outage, self._receipts())
+        if action.kind in home_before.HELD_BACK and (before := self._home_before(action)):
+            return self._left_at_home(outage, before)
         if action.kind in decide.BRINGING_UP and (found := found_home.find(self.box, self.spec, self.seen)):
             return self._decided(outage, [dict(found.record)])
         return action
+
+    def _home_before(self, action: decide.Action) -> Mapping[str, Any] | None:
+        assert self.seen is not None
+        any_box = action.kind == decide.RENT and not self.spec.get("parts")
+        return home_before.find(self.box, self.spec, self._all_receipts(), self.seen, self.registered, any_box)
+
+    def _left_at_home(self, outage: str, before: Mapping[str, Any]) -> decide.Action:
+        """What ends the meter of a run that is home, and nothing that begins what its spec says since."""
+        self._is_home_before = True
+        action = self._decided(outage, [before])
+        if action.kind != decide.FINISH:
+            return action
+        failure = home_before.failure_of(self.run_id)
+        return decide.Action(decide.WAIT, f"{action.why}; {failure.what}", failure=failure.kind)
 
     def _decided(self, outage: str, receipts: Sequence[Mapping[str, Any]]) -> decide.Action:
         assert self.seen is not None
@@ -259,14 +300,17 @@ class Watched:
 
     def _is_home(self) -> bool:
         """By its receipts of now: it may have come home since it was judged last."""
-        judged = self.situation is not None and self.situation.home
+        judged = self.situation is not None and self.situation.home and not self._is_home_before
         return judged or any(one.get("complete") is True for one in self._receipts())
 
-    def _receipts(self) -> list[dict[str, Any]]:
+    def _all_receipts(self) -> list[dict[str, Any]]:
+        """Of the run, whatever its spec was."""
         if not self.run_id:
             return []
-        found = [records.read_record(path, "receipt") for path in self.store.receipts(self.project, self.run_id)]
-        of_spec = [one for one in found if one.get("spec_sha256") == self.spec["spec_sha256"]]
+        return [records.read_record(path, "receipt") for path in self.store.receipts(self.project, self.run_id)]
+
+    def _receipts(self) -> list[dict[str, Any]]:
+        of_spec = [one for one in self._all_receipts() if one.get("spec_sha256") == self.spec["spec_sha256"]]
         # Of a run that works on several boxes each has a share of its own to bring home.
         return [one for one in of_spec if one.get("box") == self.box.name] if self.spec.get("parts") else of_spec
 

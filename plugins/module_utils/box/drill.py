@@ -312,11 +312,21 @@ class _Drill:
         return ""
 
     def _ended(self, paths: AttemptPaths, ended: judge.ExitFacts) -> _Failed:
-        which = "the command" if paths.number == 1 else "the relaunched command"
         if ended.child == 0:
-            return _Failed("ended_early", f"{which} came to its end before it could be killed: the run is too short")
+            why = "the command came to its end before it could be killed: the run is too short"
+            return _Failed("ended_early", why) if paths.number == 1 else self._ended_without_a_step()
+        which = "the command" if paths.number == 1 else "the relaunched command"
         why = attempt.read(paths.exit, "exit").get("why") or f"exit code {ended.child}"
         return _Failed("trainer_failed", f"{which} failed: {why}")
+
+    def _ended_without_a_step(self) -> _Failed:
+        """A script that takes any checkpoint for the end of its work loses what was to come."""
+        why = "the relaunched command ended well without making a step"
+        saved, last = self._facts["saved_step"], self._facts["killed_at_step"]
+        if saved is not None and last is not None and last <= saved:
+            why += f", and step {saved}, the last one before the kill, was saved: it may have been the last of the run"
+            return _Failed("ended_early", why)
+        return _Failed("no_progress", why)
 
     def _paths(self, number: int) -> AttemptPaths:
         return self._box.attempt(self._drilled["run_id"], self._cell["id"], number)

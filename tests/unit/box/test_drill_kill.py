@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tenant.gpu.plugins.module_utils.box import control, drill, drill_moment, drill_verdict
+from ansible_collections.tenant.gpu.plugins.module_utils import resume_drill
+from ansible_collections.tenant.gpu.plugins.module_utils.box import control, drill, drill_moment, drill_verdict, records
 from ansible_collections.tenant.gpu.plugins.module_utils.box.layout import Layout
 from ansible_collections.tenant.gpu.plugins.module_utils.box.progress_source import check
+from ansible_collections.tenant.gpu.plugins.module_utils.state_store import BoxIdentity
 from test_artifacts import torch_zip
 
 CELL = {"id": "c1", "args": [], "seed": 5}
@@ -192,3 +194,32 @@ def test_a_log_that_names_the_resumed_step_is_read_on(
     monkeypatch.setattr(drilled, "_watched", watched)
     assert drilled._relaunch(drilled._paths(2), losses(1, 24)) == told[: seen[-1]]
     assert len(seen) == looks
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "reason", "claim"),
+    [
+        ("step-20.pt", 25, "no_progress", "does not survive"),
+        ("last.pt", 25, "no_progress", "does not survive"),
+        # Nothing may have been left to do.
+        ("step-25.pt", 25, "ended_early", "nothing shows"),
+    ],
+)
+def test_a_relaunch_that_takes_a_checkpoint_for_the_end_of_its_work_does_not_survive(
+    tmp_path: Path, name: str, made: int, reason: str, claim: str
+) -> None:
+    drilled = drill._Drill(Layout(str(tmp_path)), control.Caller(()), RUN, CELL, drill.Options("digits"))
+    first, second = drilled._paths(1), drilled._paths(2)
+    Path(first.output).mkdir(parents=True)
+    Path(first.output, name).write_bytes(torch_zip())
+    before = losses(1, made)
+    drilled._note_kill(first, before)
+    Path(second.output).mkdir(parents=True)
+    records.write_record(second.exit, "exit", {"wrapper": 0, "child": 0})
+    with pytest.raises(drill._Failed) as caught:
+        drilled._relaunch(second, before)
+    verdict = caught.value.verdict
+    assert verdict.reason == reason
+    failure = resume_drill.failure_of(BoxIdentity("vision", "b1", 1, "77"), "digits", verdict.as_dict())
+    assert failure is not None
+    assert claim in failure.what

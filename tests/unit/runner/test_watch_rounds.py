@@ -26,6 +26,7 @@ from gpu_tenant.alerts import Alerts
 from gpu_tenant.hosts import BoxHost
 from gpu_tenant.observation import Observation
 from gpu_tenant.playbooks import BoxFailure
+from gpu_tenant.pulls import PULL_SHARE
 from gpu_tenant.watched import Watched
 
 # --- the next candidate ---------------------------------------------------------------------------------------------
@@ -479,6 +480,30 @@ def test_only_a_pull_that_brought_something_home_is_noted_as_one(
     assert scene.played.count(("harvest", "b1")) == (2 if empty else 1)
     warned = [text for kind, _box, text in scene.said.texts if kind == "warning" and "brought nothing home" in text]
     assert bool(warned) is empty
+
+
+@pytest.mark.parametrize("by_cron", [False, True])
+def test_a_long_pull_that_brought_nothing_is_repeated_as_seldom_as_its_length_asks(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, by_cron: bool
+) -> None:
+    monkeypatch.setattr("gpu_tenant.watched.at_risk_s", lambda *_looked: 7200.0)
+    scene = make([Account("a" * 64)], tenant_rpo_s="50", platform_durable_kind="pull")
+    scene.rent("b1")
+    scene.empty = {"b1"}
+    took_s = 1200.0
+
+    def take() -> None:
+        scene.now += took_s
+
+    scene.on_play["harvest b1"] = take
+    watching, pulls = scene.begin(), []
+    for pause_s in (700.0, PULL_SHARE * took_s, 0.0):
+        scene.rounds(watching)
+        watching._keep_count()
+        pulls.append(len(scene.played))
+        watching = scene.begin() if by_cron else watching
+        scene.now += pause_s
+    assert pulls == [1, 1, 2]
 
 
 def test_what_was_not_pulled_before_a_stop_is_not_noted_as_pulled(

@@ -68,12 +68,14 @@ class AccountWithoutCredit(Account):
 
 class Boxes(Observer):
     """The real observer. ``runs`` is what a box would answer over ssh, the class of a failure behind `` by ``; one that
-    is not in it holds nothing, and one of ``deaf`` does not answer."""
+    is not in it holds nothing, and one of ``deaf`` does not answer. ``specs``: the ``spec_sha256`` of its run, where
+    that matters."""
 
     def __init__(self, hosts: Sequence[BoxHost], accounts: Mapping[str, Account]) -> None:
         super().__init__(hosts, "")
         self.accounts = accounts
         self.runs: dict[str, str] = {}
+        self.specs: dict[str, str] = {}
         self.deaf: set[str] = set()
 
     def client(self, box: str) -> Any:
@@ -87,6 +89,7 @@ class Boxes(Observer):
         if not state:
             return replace(seen, contact="no_supervisor")
         raw = {"run_id": run_id, "cells": [{"cell": "main", "state": state, "running_s": 60.0}]}
+        raw["spec_sha256"] = self.specs.get(host.name, "")
         return replace(seen, contact="answered", run=RunView(state, 10, 100, failure=failure, raw=raw))
 
 
@@ -125,7 +128,8 @@ class Scene:
         """A new process: nothing is handed over but what is on disk."""
         before = getattr(self, "boxes", None)
         self.boxes = Boxes(self.hosts, self.accounts)
-        self.boxes.runs, self.boxes.deaf = (before.runs, before.deaf) if before else ({}, set())
+        if before:
+            self.boxes.runs, self.boxes.specs, self.boxes.deaf = before.runs, before.specs, before.deaf
         runner = Playbooks(self)
         settings = watch.WatchOptions(**options)
         clock: Callable[[], float] = lambda: self.now  # noqa: E731 - it reads the scene
