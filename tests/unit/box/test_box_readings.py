@@ -234,7 +234,8 @@ def test_large_copies_go_past_the_cache_unless_somebody_says_otherwise() -> None
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="a tunable of x86")
 def test_glibc_takes_the_size_from_which_it_copies_past_the_cache() -> None:
     loader = "/lib64/ld-linux-x86-64.so.2"
-    told = subprocess.run([loader, "--list-tunables"], env=dict(shim.COPYING), text=True, stdout=subprocess.PIPE).stdout
+    asked = [loader, "--list-tunables"]
+    told = subprocess.run(asked, env=dict(shim.COPYING), check=True, text=True, stdout=subprocess.PIPE).stdout
     assert "glibc.cpu.x86_non_temporal_threshold: 0x400000 " in told
 
 
