@@ -110,7 +110,7 @@ class Reached:
         if self.done and beside.done:
             return ""
         beyond = [each for each in self.series if each[1] <= _number(beside.step) and not beside._has(each)]
-        told = [f"{name.rstrip(reach.WHOLE)} at step {step} ({files} file(s))" for name, step, files in beyond]
+        told = [reach.words(each) for each in beyond]
         more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         return ", ".join(told[:_SHOWN]) + more
 
@@ -169,7 +169,7 @@ def parse_cell(value: Mapping[str, Any]) -> Reached:
 def _parse_series(value: Mapping[str, Any]) -> tuple[reach.Series, ...]:
     found = []
     for name, steps in value.items():
-        check_relative_path(name[:-1] if name.endswith(reach.WHOLE) else name)
+        check_relative_path(reach.name_of_files(name))
         for step, files in steps:
             if not (records.is_count(step) and records.is_count(files)):
                 raise ValueError(f"{name!r} has no step, or nobody knows of how many files")

@@ -38,7 +38,7 @@ class _Step:
 
     @property
     def files(self) -> int:
-        return sum(files for _name, _step, files in self.series)
+        return reach.number_of_files(self.series)
 
     def sound(self, share: bool) -> _Step:
         return _Step(self.paths, self.order, tuple(artifacts.sound_ones(self.paths.output, self.units, share)))

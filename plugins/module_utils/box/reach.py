@@ -9,7 +9,7 @@ are no step of eight, and step 20 of one fold is nothing of another.
 
 Where a name tells an epoch before the step, nobody can say whether the step is counted through or within the epoch, so
 that epoch stays in the name: step 400 of epoch 2 is stood for by none that is behind it in either, and stands for none
-that is ahead of it in either.
+that is ahead of it in either. Where an epoch is a folder with steps in it, a later folder is surely the later.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Iterable, Tuple
 
-from .step_name import Order, counted_series_of, series_of, split_counts
+from .step_name import Order, counted_series_of, order_of, series_of, split_counts, unit_of
 
 # What the name of a series of folders ends with that are whole once their index is there, however many ranks wrote
 # them: a distributed checkpoint writes it last.
 WHOLE = "/"
 _INDEXED = ("dcp",)
+# And what that of a folder's inner steps ends with: in place of the files, how far these got.
+INSIDE = "/#"
 _QUARANTINE = "quarantine"
 # Of a training script whose every file has a name of its own, not all are taken along. Of one that trains ten folds or
 # five phases, each is a series whose newest step may lie anywhere, so these are.
 MOST = 16
 
-# (name, step, files); a name as ``counted_series_of`` has it
+# (name, step, files); a name as ``counted_series_of`` has it, with one of the two endings where that holds
 Series = Tuple[str, int, int]
 
 
@@ -57,7 +59,27 @@ def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
             found.update((name, unit["step"], _outside(entry["path"])) for entry in unit["files"])
             continue
         found.update((_name(entry["path"]), unit["step"], _outside(entry["path"])) for entry in unit["files"])
-    return Counter((name, step) for name, step, _path in found)
+    files = Counter((name, step) for name, step, _path in found)
+    for name, step, path in found:
+        inner = order_of(path[len(unit_of(path)) + 1 :])
+        if inner and not name.endswith(WHOLE):
+            files[name + INSIDE, step] = max(files[name + INSIDE, step], inner[-1])
+    return files
+
+
+def number_of_files(series: Iterable[Series]) -> int:
+    return sum(files for name, _step, files in series if not name.endswith(INSIDE))
+
+
+def name_of_files(name: str) -> str:
+    """Without the ending, a path whose numbers are ``*``."""
+    return next((name[: -len(ending)] for ending in (INSIDE, WHOLE) if name.endswith(ending)), name)
+
+
+def words(series: Series) -> str:
+    name, step, files = series
+    told = f"up to {files} in it" if name.endswith(INSIDE) else f"{files} file(s)"
+    return f"{name_of_files(name)} at step {step} ({told})"
 
 
 def _outside(path: str) -> str:
@@ -80,7 +102,7 @@ def covers(one: Series, other: Series) -> bool:
     """Whether a step stands for another of its series: it is as late, and has as many files."""
     (own_series, own), (series, wanted) = _placed(one), _placed(other)
     as_late = own_series == series and len(own) == len(wanted) and all(map(int.__ge__, own, wanted))
-    return as_late and (one[2] >= other[2] or (own != wanted and series.endswith(WHOLE)))
+    return as_late and (one[2] >= other[2] or (own != wanted and series.endswith((WHOLE, INSIDE))))
 
 
 def _placed(one: Series) -> tuple[str, Order]:

@@ -422,6 +422,21 @@ def test_law_2_a_step_that_is_counted_within_its_epoch_is_not_stood_for_by_one_o
     assert old.lost() == ""
 
 
+def test_law_2_a_step_in_the_folder_of_an_epoch_is_not_stood_for_by_an_earlier_one(tmp_path: Path) -> None:
+    """The script keeps the newest only, so that there is one file at each look; a later folder is the later."""
+    old = Old(tmp_path, "checkpoints/**/*.pt", "torch")
+    old.save("checkpoints/epoch_2/step_100.pt")
+    old.bring_home()
+    assert old.lost() == ""
+    (old.out / "checkpoints/epoch_2/step_100.pt").unlink()
+    old.save("checkpoints/epoch_2/step_400.pt")
+    assert "checkpoints/epoch_*/step_*.pt at step 2 (up to 400 in it)" in old.lost()
+    (old.out / "checkpoints/epoch_2/step_400.pt").unlink()
+    old.save("checkpoints/epoch_3/step_100.pt")
+    old.bring_home()
+    assert old.lost() == ""
+
+
 @pytest.mark.parametrize("names", [["1.500", "2.100"], ["1.400", "1.500", "2.100"], ["3.100", "2.400", "1.500"]])
 def test_law_3_the_newest_of_the_latest_epoch_comes_home_first(tmp_path: Path, names: list[str]) -> None:
     old = Old(tmp_path, "checkpoints/*.pt", "torch")
