@@ -28,9 +28,9 @@ def gone_in_s(samples: Iterable[tuple[float, float]], now: float) -> float | Non
     middle = (window[0][0] + window[-1][0]) / 2
     earlier = _lowest([pair for pair in window if pair[0] <= middle])
     later = _lowest([pair for pair in window if pair[0] > middle])
-    if later[1] >= earlier[1]:
-        return None
     per_second = (earlier[1] - later[1]) / (later[0] - earlier[0])
+    if per_second <= 0:
+        return None
     left = max(0.0, later[1] / per_second - (now - later[0]))
     return left if left <= LONGEST_S else None
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.tenant.gpu.plugins.module_utils.box import forecast
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 GB = 10**9
@@ -23,6 +23,7 @@ def test_a_steady_fill_is_foretold(rate: float, left_s: float, samples: int) -> 
 
 
 @given(st.lists(st.floats(0, 1e15), max_size=150), st.floats(1, 120))
+@example([1.0, 1.0, 1.0, 5e-324, 0.0, 0.0, 0.0, 0.0], 86.0)  # less by what is nothing in a second
 def test_a_forecast_is_never_negative_nor_beyond_the_horizon(free: list[float], every_s: float) -> None:
     found = gone(free, every_s)
     assert found is None or 0 <= found <= forecast.LONGEST_S
