@@ -137,7 +137,7 @@ def _series(whole: list[_Piece]) -> tuple[reach.Series, ...]:
         {"key": piece.name, "step": piece.step, "files": [{"path": piece.name, "loader": piece.file.loader}]}
         for piece in whole
     ]
-    return tuple((name, step, files) for (name, step), files in reach.counted(units).items())
+    return reach.counted(units)
 
 
 def _best_beside(pieces: list[_Piece], newest: list[_Piece]) -> list[_Piece] | None:

@@ -34,7 +34,7 @@ class _Step:
 
     @cached_property
     def series(self) -> tuple[reach.Series, ...]:
-        return tuple((name, step, files) for (name, step), files in reach.counted(self.units).items())
+        return reach.counted(self.units)
 
     @property
     def files(self) -> int:

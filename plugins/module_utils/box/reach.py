@@ -41,14 +41,14 @@ def of_units(units: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """
     known = list(units)
     series: dict[str, list[list[int]]] = {}
-    for name, step, files in furthest((name, step, files) for (name, step), files in counted(known).items()):
+    for name, step, files in furthest(counted(known)):
         series.setdefault(name, []).append([step, files])
     steps = [unit["step"] for unit in known if unit["step"] is not None]
     unnamed = {series_of(unit["key"]) for unit in known if unit["step"] is None}
     return {"step": max(steps, default=None), "series": series, "unnamed": sorted(unnamed)}
 
 
-def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
+def counted(units: Iterable[dict[str, Any]]) -> tuple[Series, ...]:
     """How many files each step has of each series. What was saved anew, and lies damaged in quarantine, is one."""
     found: set[tuple[str, int, str]] = set()
     for unit in units:
@@ -64,7 +64,7 @@ def counted(units: Iterable[dict[str, Any]]) -> Counter[tuple[str, int]]:
         inner = order_of(path[len(unit_of(path)) + 1 :])
         if inner and not name.endswith(WHOLE):
             files[name + INSIDE, step] = max(files[name + INSIDE, step], inner[-1])
-    return files
+    return tuple((name, step, number) for (name, step), number in files.items())
 
 
 def number_of_files(series: Iterable[Series]) -> int:

@@ -750,6 +750,23 @@ _SNAPSHOT = Run("r1", seen=at(3), receipt="incomplete", sealed="absent", home=at
 _RESULT = replace(FINISHED, unnamed=("model.pt",))
 # It was seen when it was there; the script has removed it since.
 _BEST_BEFORE = replace(_RESULT, series=(("auc-0.91-step-*.pt", 3, 1), *_RESULT.series))
+
+
+def _superseded(**run: Any) -> Case:
+    return Case(
+        provider="stopped",
+        seal="none",
+        newer="admitted",
+        parked="soon after",
+        runs=(replace(_SNAPSHOT, **run),),
+        approvals=(),
+    )
+
+
+def _superseded_by_price(**run: Any) -> Case:
+    return replace(_superseded(**run), provider="outbid", age=9000, parked="late")
+
+
 BASES: dict[str, Case] = {
     "home": Case(),
     "standing": Case(approvals=(Approval("standing"),)),
@@ -774,68 +791,13 @@ BASES: dict[str, Case] = {
         approvals=(replace(_LOSS, agreed=at(11)),),
     ),
     "never read": Case(provider="unknown", reading="none", runs=(replace(_LOST, contact=at(9)),), approvals=(_LOSS,)),
-    "superseded": Case(
-        provider="outbid",
-        age=9000,
-        seal="none",
-        newer="admitted",
-        parked="late",
-        runs=(_OUTBID,),
-        approvals=(),
-    ),
-    "superseded, by its snapshot": Case(
-        provider="outbid",
-        age=9000,
-        seal="none",
-        newer="overdue",
-        parked="late",
-        runs=(_SNAPSHOT,),
-        approvals=(),
-        live=("r1/c0/a1",),
-    ),
-    "superseded, finished": Case(
-        provider="stopped",
-        seal="none",
-        newer="admitted",
-        parked="soon after",
-        runs=(replace(_SNAPSHOT, seen=_BEST_BEFORE, home=_RESULT),),
-        approvals=(),
-    ),
-    "superseded, in two copies": Case(
-        provider="stopped",
-        seal="none",
-        newer="admitted",
-        parked="soon after",
-        runs=(replace(_SNAPSHOT, seen=at(9, True), home=at(9), elsewhere=at(3, True)),),
-        approvals=(),
-    ),
-    "superseded, in two files": Case(
-        provider="outbid",
-        age=9000,
-        seal="none",
-        newer="admitted",
-        parked="late",
-        runs=(replace(_SNAPSHOT, seen=at(9, optimizer=3), home=IN_TWO),),
-        approvals=(),
-    ),
-    "superseded, at a later epoch": Case(
-        provider="outbid",
-        age=9000,
-        seal="none",
-        newer="admitted",
-        parked="late",
-        runs=(replace(_SNAPSHOT, seen=in_epoch(1, 4), home=in_epoch(2, 4)),),
-        approvals=(),
-    ),
-    "superseded, in two ranks": Case(
-        provider="outbid",
-        age=9000,
-        seal="none",
-        newer="admitted",
-        parked="late",
-        runs=(replace(_SNAPSHOT, seen=IN_TWO_RANKS, home=IN_TWO_RANKS),),
-        approvals=(),
-    ),
+    "superseded": replace(_superseded_by_price(), runs=(_OUTBID,)),
+    "superseded, by its snapshot": replace(_superseded_by_price(), newer="overdue", live=("r1/c0/a1",)),
+    "superseded, finished": _superseded(seen=_BEST_BEFORE, home=_RESULT),
+    "superseded, in two copies": _superseded(seen=at(9, True), home=at(9), elsewhere=at(3, True)),
+    "superseded, in two files": _superseded_by_price(seen=at(9, optimizer=3), home=IN_TWO),
+    "superseded, at a later epoch": _superseded_by_price(seen=in_epoch(1, 4), home=in_epoch(2, 4)),
+    "superseded, in two ranks": _superseded_by_price(seen=IN_TWO_RANKS, home=IN_TWO_RANKS),
     "loss, nobody knows how far": Case(
         runs=(replace(_LOST, seen=UNNAMED),), seal="none", approvals=(replace(_LOSS, agreed=UNNAMED),)
     ),
@@ -844,17 +806,6 @@ BASES: dict[str, Case] = {
     "two approvals": Case(approvals=(Approval("loss"), Approval("standing"))),
     "stop": Case(verb="recycle", keeps=("fs",), tiers=("disk", "fs")),
 }
-
-
-def _superseded(**run: Any) -> Case:
-    return Case(
-        provider="stopped",
-        seal="none",
-        newer="admitted",
-        parked="soon after",
-        runs=(replace(_SNAPSHOT, **run),),
-        approvals=(),
-    )
 
 
 # No way through: only the box has its newest checkpoint, and the copy's step or the lack of one must not hide it.
